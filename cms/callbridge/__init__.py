@@ -1,0 +1,1 @@
+"""The Callbridge role: finds the XMPP server, registers, and decides log-ins."""

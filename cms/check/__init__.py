@@ -1,0 +1,1 @@
+"""Walking the signal flow from outside: the demonstration and its client."""

@@ -1,0 +1,512 @@
+"""
+Every way in which a step can fail: the error classes and the fault catalogue.
+
+A L{Fault} is one entry of the catalogue: its name, its step, what it means and
+what mends it.  C{FAULT.error(...)} makes the exception, whose class says who
+can act on it.  The words of the cause and the cure are written here once; the
+log, the status page and C{cms check} show the same object.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from cms.signalflow import Step, StepError
+
+
+class ConfigurationError(StepError):
+    """This machine's own settings or files are wrong."""
+
+    blames = "configuration"
+
+
+class DiscoveryError(StepError):
+    """DNS did not lead to an address (steps 3 to 5)."""
+
+    blames = "dns"
+
+
+class ConnectError(StepError):
+    """No TCP connection came about (step 6)."""
+
+    blames = "network"
+
+
+class TrustError(StepError):
+    """The peer could not be believed (steps 7 and 8)."""
+
+    blames = "certificates"
+
+
+class RegistrationError(StepError):
+    """The XMPP server did not accept the registration (steps 9 and 10)."""
+
+    blames = "peer"
+
+
+class CredentialsRefused(RegistrationError):
+    """The XMPP server refused this unique ID or secret: trying another target,
+    or hurrying, would not help."""
+
+    blames = "credentials"
+
+
+class LinkError(StepError):
+    """An active link ended (step 11)."""
+
+    blames = "peer"
+
+
+class LoginError(StepError):
+    """A client's log-in could not be served (steps 1 and 12)."""
+
+    blames = "login"
+
+
+@frozen
+class Fault:
+    """
+    One entry of the catalogue.
+
+    @ivar name: Stable, for C{cms explain} and alerts.
+    @ivar cause: A format string over the evidence.
+    @ivar cure: A format string over the evidence.
+    """
+
+    name: str
+    kind: type[StepError] = field(repr=False)
+    step: Step
+    cause: str = field(repr=False)
+    cure: str = field(repr=False)
+
+    def error(self, **evidence: object) -> StepError:
+        """
+        The exception for this fault.
+
+        @param evidence: What was seen, at least each name that the cause and
+            the cure mention.
+        @raise KeyError: when one of those is missing.
+        """
+        seen = {key: str(value) for key, value in evidence.items()}
+        return self.kind(
+            self.name,
+            self.step,
+            self.cause.format_map(seen),
+            self.cure.format_map(seen),
+            seen,
+        )
+
+
+CATALOGUE: dict[str, Fault] = {}
+
+
+def _fault(name: str, kind: type[StepError], step: Step, cause: str, cure: str) -> Fault:
+    fault = Fault(name, kind, step, cause, cure)
+    if CATALOGUE.setdefault(name, fault) is not fault:
+        raise ValueError(f"two faults are named {name}")
+    return fault
+
+
+# Step 2, configuration, and the start of either daemon.
+
+CONFIGURATION_FILE = _fault(
+    "configuration-file",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file} cannot be read: {problem}.",
+    "Give --config a readable TOML file; docs/configuration.md has one to start from.",
+)
+CONFIGURATION_VALUE = _fault(
+    "configuration-value",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file}: {key}: {problem}.",
+    "{mend}",
+)
+LISTEN_FAILED = _fault(
+    "listen-failed",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file}: {key}: cannot listen on {endpoint}: {problem}.",
+    "Free the port, name another one, or allow this user to open it.",
+)
+
+# Step 3, port.
+
+SERVER_ADDRESS_INVALID = _fault(
+    "server-address-invalid",
+    ConfigurationError,
+    Step.PORT,
+    'The server address "{address}" cannot be read: {problem}.',
+    "Write host, host:port, [v6] or [v6]:port, or leave it empty to use SRV.",
+)
+
+# Step 4, SRV.
+
+SRV_NXDOMAIN = _fault(
+    "srv-nxdomain",
+    DiscoveryError,
+    Step.SRV,
+    "{record} does not exist: the DNS server {server} answered NXDOMAIN.",
+    "Create the record, such as: {record}. 300 IN SRV 10 10 5223 <XMPP server's FQDN>."
+    " Or set server_address.",
+)
+SRV_NO_DATA = _fault(
+    "srv-no-data",
+    DiscoveryError,
+    Step.SRV,
+    "{record} exists in DNS but holds no SRV record (asked {server}).",
+    "Create the record, such as: {record}. 300 IN SRV 10 10 5223 <XMPP server's FQDN>."
+    " Or set server_address.",
+)
+SRV_NOT_OFFERED = _fault(
+    "srv-not-offered",
+    DiscoveryError,
+    Step.SRV,
+    '{record} has the single target ".": this domain says that it offers no component service.',
+    "Replace the record by one that names the XMPP server, or set server_address.",
+)
+SRV_MISSPELT = _fault(
+    "srv-misspelt",
+    DiscoveryError,
+    Step.SRV,
+    "{record} does not exist, but the misspelt {misspelt} does.",
+    "Rename the record: the label is _xmpp-component, with a hyphen.",
+)
+
+# Steps 4 and 5, the DNS service itself.  The step is where it was noticed.
+
+
+def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault]:
+    return (
+        _fault(
+            f"dns-silent-{suffix}",
+            DiscoveryError,
+            step,
+            "The DNS server {server} did not answer the question for {name} within {seconds} s.",
+            "Start the DNS server, let UDP and TCP port 53 through, or correct dns.servers.",
+        ),
+        _fault(
+            f"dns-failed-{suffix}",
+            DiscoveryError,
+            step,
+            "The DNS server {server} answered the question for {name} with {rcode}.",
+            "Look at the DNS server's own log: its zone or its way upstream is broken.",
+        ),
+        _fault(
+            f"dns-refused-{suffix}",
+            DiscoveryError,
+            step,
+            "The DNS server {server} refuses to answer for {name} (REFUSED).",
+            "Allow this host to query it, or name a DNS server that serves this domain.",
+        ),
+        _fault(
+            f"dns-truncated-{suffix}",
+            DiscoveryError,
+            step,
+            "The answer for {name} was truncated, and the DNS server {server} could not be"
+            " asked again over TCP: {problem}.",
+            "Let TCP port 53 through to the DNS server.",
+        ),
+    )
+
+
+DNS_SILENT_SRV, DNS_FAILED_SRV, DNS_REFUSED_SRV, DNS_TRUNCATED_SRV = _dns_faults("srv", Step.SRV)
+DNS_SILENT_ADDRESS, DNS_FAILED_ADDRESS, DNS_REFUSED_ADDRESS, DNS_TRUNCATED_ADDRESS = _dns_faults(
+    "address", Step.ADDRESS
+)
+
+# Step 5, address.
+
+HOST_NXDOMAIN = _fault(
+    "host-nxdomain",
+    DiscoveryError,
+    Step.ADDRESS,
+    "The host {host} does not exist (NXDOMAIN from {server}).",
+    "Create an A or AAAA record for {host}, or correct the name in the SRV record"
+    " or server_address.",
+)
+HOST_NO_DATA = _fault(
+    "host-no-data",
+    DiscoveryError,
+    Step.ADDRESS,
+    "The host {host} exists in DNS but has neither an A nor an AAAA record (asked {server}).",
+    "Create an A or AAAA record for {host}.",
+)
+HOST_ALIAS_BROKEN = _fault(
+    "host-alias-broken",
+    DiscoveryError,
+    Step.ADDRESS,
+    "The host {host} is an alias (CNAME) for {alias}, which leads to no address.",
+    "Give {host} an A or AAAA record of its own; an SRV target must not be an alias"
+    " (RFC 2782).",
+)
+
+# Step 6, connect.
+
+CONNECT_REFUSED = _fault(
+    "connect-refused",
+    ConnectError,
+    Step.CONNECT,
+    "{address} refused the connection: nothing listens on port {port} there.",
+    "Start the XMPP server, or correct the port (components use 5223).",
+)
+CONNECT_TIMEOUT = _fault(
+    "connect-timeout",
+    ConnectError,
+    Step.CONNECT,
+    "{address} did not answer on port {port} within {seconds} s.",
+    "Open TCP port {port} in the firewall between this host and {address}.",
+)
+CONNECT_UNREACHABLE = _fault(
+    "connect-unreachable",
+    ConnectError,
+    Step.CONNECT,
+    "{address} cannot be reached: {problem}.",
+    "Mend the route to {address}, or the address in DNS.",
+)
+
+# Step 7, TLS.
+
+TLS_NOT_SPOKEN = _fault(
+    "tls-not-spoken",
+    TrustError,
+    Step.TLS,
+    "{peer} does not speak TLS on this port ({problem}).",
+    "Use the port with TLS from the first byte (5223, not the client port 5222), or enable TLS"
+    " on the server's component listener.",
+)
+TLS_SILENT = _fault(
+    "tls-silent",
+    TrustError,
+    Step.TLS,
+    "{peer} accepted the connection but did not finish the TLS handshake within {seconds} s.",
+    "See whether the server hangs or a middlebox swallows TLS; check that the port is 5223.",
+)
+TLS_CLOSED = _fault(
+    "tls-closed",
+    TrustError,
+    Step.TLS,
+    "{peer} closed the connection during the TLS handshake ({problem}).",
+    "Look at the XMPP server's log; a middlebox that inspects TLS does the same.",
+)
+TLS_FAILED = _fault(
+    "tls-failed",
+    TrustError,
+    Step.TLS,
+    "The TLS handshake with {peer} failed: {problem}.",
+    "Both sides must share a protocol of TLS 1.2 or later and a cipher.",
+)
+TLS_CLIENT_CERTIFICATE_REQUIRED = _fault(
+    "tls-client-certificate-required",
+    TrustError,
+    Step.TLS,
+    "{peer} demands a certificate from this Callbridge and got none ({problem}).",
+    "Set tls.certificate and tls.key to a certificate that the server's tls.trust accepts.",
+)
+TLS_CLIENT_CERTIFICATE_REFUSED = _fault(
+    "tls-client-certificate-refused",
+    TrustError,
+    Step.TLS,
+    "{peer} refused this Callbridge's certificate ({problem}).",
+    "Renew the certificate, or add its CA to the server's tls.trust.",
+)
+CERTIFICATE_UNTRUSTED = _fault(
+    "certificate-untrusted",
+    TrustError,
+    Step.TLS,
+    'The certificate of {peer} ("{subject}", issued by "{issuer}") is not signed by a CA that'
+    " this side trusts ({problem}).",
+    "Add the issuing CA to tls.trust, or give the peer's certificate its intermediates.",
+)
+CERTIFICATE_EXPIRED = _fault(
+    "certificate-expired",
+    TrustError,
+    Step.TLS,
+    'The certificate "{subject}" of {peer} expired at {not_after}.',
+    "Renew the certificate; if it looks valid, set this host's clock (NTP).",
+)
+CERTIFICATE_NOT_YET_VALID = _fault(
+    "certificate-not-yet-valid",
+    TrustError,
+    Step.TLS,
+    'The certificate "{subject}" of {peer} is valid only from {not_before}.',
+    "Set the clocks of both hosts (NTP), or wait until then.",
+)
+
+# Step 8, identity.
+
+IDENTITY_NO_SAN = _fault(
+    "identity-no-san",
+    TrustError,
+    Step.IDENTITY,
+    'The certificate "{subject}" of {peer} has no subjectAltName; its common name does not count.',
+    "Issue a certificate whose subjectAltName holds: {wanted}.",
+)
+IDENTITY_MALFORMED = _fault(
+    "identity-malformed",
+    TrustError,
+    Step.IDENTITY,
+    "The names in the certificate of {peer} cannot be read: {problem}.",
+    "Issue a certificate whose subjectAltName holds: {wanted}.",
+)
+IDENTITY_DOMAIN_MISSING = _fault(
+    "identity-domain-missing",
+    TrustError,
+    Step.IDENTITY,
+    "The certificate of {peer} names {names}, but not the XMPP domain {missing}.",
+    "Issue a certificate whose subjectAltName also holds DNS:{missing}.",
+)
+IDENTITY_HOST_MISSING = _fault(
+    "identity-host-missing",
+    TrustError,
+    Step.IDENTITY,
+    "The certificate of {peer} names {names}, but not the server {missing}.",
+    "Issue a certificate whose subjectAltName also holds {missing}, or connect by a name it holds.",
+)
+IDENTITY_BOTH_MISSING = _fault(
+    "identity-both-missing",
+    TrustError,
+    Step.IDENTITY,
+    "The certificate of {peer} names {names}, but neither the XMPP domain nor the server: {missing}.",
+    "Issue a certificate whose subjectAltName holds both, or check that this is the right server.",
+)
+
+# Step 9, register.
+
+REGISTER_SILENT = _fault(
+    "register-silent",
+    RegistrationError,
+    Step.REGISTER,
+    "{peer} accepted the connection but sent no stream header within {seconds} s.",
+    "See whether the server hangs, and whether this is its component port.",
+)
+REGISTER_NOT_XMPP = _fault(
+    "register-not-xmpp",
+    RegistrationError,
+    Step.REGISTER,
+    "{peer} answered with something that is not an XMPP component stream ({problem}).",
+    "Connect to the component port (5223); the client port speaks another namespace.",
+)
+REGISTER_CLOSED = _fault(
+    "register-closed",
+    RegistrationError,
+    Step.REGISTER,
+    "{peer} closed the connection before the registration was complete ({problem}).",
+    "Look at the XMPP server's log for this time.",
+)
+REGISTER_REJECTED = _fault(
+    "register-rejected",
+    RegistrationError,
+    Step.REGISTER,
+    '{peer} rejected the stream with "{condition}" ({text}).',
+    "If the server is still starting, this passes by itself; otherwise look at its log.",
+)
+
+# Step 10, registered.
+
+REGISTERED_SILENT = _fault(
+    "registered-silent",
+    RegistrationError,
+    Step.REGISTERED,
+    "{peer} did not answer the registration within {seconds} s.",
+    "See whether the server hangs; its log tells whether it saw {component}.",
+)
+UNKNOWN_ID = _fault(
+    "unknown-id",
+    CredentialsRefused,
+    Step.REGISTERED,
+    '{peer} does not know the component "{component}" (host-unknown).',
+    "Add this Callbridge on the XMPP server (cms xmpp callbridge add), or correct unique_name"
+    " and domain.",
+)
+WRONG_SECRET = _fault(
+    "wrong-secret",
+    CredentialsRefused,
+    Step.REGISTERED,
+    '{peer} refused the secret of "{component}" (not-authorized).',
+    "Copy the secret that the XMPP server holds for this Callbridge into shared_secret.",
+)
+ALREADY_CONNECTED = _fault(
+    "already-connected",
+    RegistrationError,
+    Step.REGISTERED,
+    '{peer} already has a live link for "{component}" (conflict); the secret is right.',
+    "Give each Callbridge its own unique_name, or stop the other one.",
+)
+REGISTRATION_REJECTED = _fault(
+    "registration-rejected",
+    RegistrationError,
+    Step.REGISTERED,
+    '{peer} answered the registration with "{condition}" ({text}).',
+    "If the server is still starting, this passes by itself; otherwise look at its log.",
+)
+REGISTRATION_SLOWED = _fault(
+    "registration-slowed",
+    RegistrationError,
+    Step.REGISTERED,
+    "{peer} has had too many failed registrations and is refused for {seconds} s.",
+    "Correct the secret on that host, then wait; other hosts are not affected.",
+)
+
+# Step 11, active.
+
+LINK_SILENT = _fault(
+    "link-silent",
+    LinkError,
+    Step.ACTIVE,
+    "{peer} did not answer a ping within {seconds} s: the link is dead.",
+    "Look at the network between the two hosts and at the load of {peer}.",
+)
+LINK_LOST = _fault(
+    "link-lost",
+    LinkError,
+    Step.ACTIVE,
+    "The connection to {peer} was lost ({problem}).",
+    "It is tried again by itself; if it stays down, the next attempt says why.",
+)
+LINK_CLOSED = _fault(
+    "link-closed",
+    LinkError,
+    Step.ACTIVE,
+    "{peer} closed the link ({problem}).",
+    "It is tried again by itself; the server was stopped or restarted.",
+)
+LINK_ERROR = _fault(
+    "link-error",
+    LinkError,
+    Step.ACTIVE,
+    '{peer} ended the link with "{condition}" ({text}).',
+    "It is tried again by itself; the server's log says why.",
+)
+
+# Steps 1 and 12, log-in.
+
+NO_CALLBRIDGE = _fault(
+    "no-callbridge",
+    LoginError,
+    Step.LINK_BEFORE_LOGIN,
+    "No Callbridge is connected, so no log-in can be decided.",
+    "Start a Callbridge; its own log names the step at which its link fails.",
+)
+LOGIN_LINK_LOST = _fault(
+    "login-link-lost",
+    LoginError,
+    Step.LOGIN,
+    "The Callbridge {component} was lost in the middle of the log-in.",
+    "Try again; another Callbridge, or the same one when it is back, decides anew.",
+)
+LOGIN_SILENT = _fault(
+    "login-silent",
+    LoginError,
+    Step.LOGIN,
+    "The Callbridge {component} did not decide the log-in within {seconds} s.",
+    "Look at the load and the user directory of that Callbridge.",
+)
+LOGIN_REFUSED = _fault(
+    "login-refused",
+    LoginError,
+    Step.LOGIN,
+    "The Callbridge {component} refused the log-in ({condition}).",
+    "Check the user name and password; cms callbridge user list shows who exists.",
+)

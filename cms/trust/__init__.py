@@ -1,0 +1,1 @@
+"""Who is believed: TLS contexts, the subjectAltName rule, certificate facts."""

@@ -1,0 +1,1 @@
+"""Bytes and stanzas: framing, limits, addresses, error replies.  Both roles use it."""

@@ -1,0 +1,1 @@
+"""The XMPP server role: accepts Callbridges and clients, relays log-ins, routes."""

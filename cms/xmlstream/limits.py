@@ -1,0 +1,25 @@
+"""How much of a peer's XML is read before it is refused."""
+
+from attrs import frozen
+
+
+@frozen
+class Limits:
+    """
+    Bounds on one stanza (or stream header).
+
+    @ivar stanza_bytes: Bytes on the wire; RFC 6120 13.12 asks for at least
+        10,000 once a peer is authenticated.
+    @ivar elements: Elements in the tree, since each costs far more memory than
+        its bytes.
+    @ivar depth: How deep they nest.
+    """
+
+    stanza_bytes: int
+    elements: int
+    depth: int
+
+
+UNAUTHENTICATED = Limits(stanza_bytes=8_192, elements=32, depth=8)
+CLIENT = Limits(stanza_bytes=262_144, elements=4_096, depth=64)
+COMPONENT = Limits(stanza_bytes=524_288, elements=8_192, depth=64)

@@ -1,0 +1,20 @@
+"""The XML namespaces of the protocols that both roles speak."""
+
+from typing import Final
+
+STREAMS: Final = "http://etherx.jabber.org/streams"  # RFC 6120 4.8.1
+CLIENT: Final = "jabber:client"  # RFC 6120 4.8.2
+COMPONENT: Final = "jabber:component:accept"  # XEP-0114
+STARTTLS: Final = "urn:ietf:params:xml:ns:xmpp-tls"  # RFC 6120 5
+SASL: Final = "urn:ietf:params:xml:ns:xmpp-sasl"  # RFC 6120 6
+SASL_CHANNEL_BINDING: Final = "urn:xmpp:sasl-cb:0"  # XEP-0440
+BIND: Final = "urn:ietf:params:xml:ns:xmpp-bind"  # RFC 6120 7
+SESSION: Final = "urn:ietf:params:xml:ns:xmpp-session"  # RFC 3921 3
+STANZAS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"  # RFC 6120 8.3
+STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"  # RFC 6120 4.9
+PING: Final = "urn:xmpp:ping"  # XEP-0199
+DISCO_INFO: Final = "http://jabber.org/protocol/disco#info"  # XEP-0030
+DISCO_ITEMS: Final = "http://jabber.org/protocol/disco#items"  # XEP-0030
+VERSION: Final = "jabber:iq:version"  # XEP-0092
+ROSTER: Final = "jabber:iq:roster"  # RFC 6121 2
+XML: Final = "http://www.w3.org/XML/1998/namespace"

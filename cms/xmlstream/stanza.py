@@ -1,0 +1,102 @@
+"""One stanza on its way through: its addresses, its tree and its bytes."""
+
+from __future__ import annotations
+
+from twisted.words.xish.domish import Element
+
+from cms.xmlstream import ns
+from cms.xmlstream.serialize import serialize
+
+KINDS = frozenset({"message", "presence", "iq"})
+
+
+class Stanza:
+    """
+    A top-level element of a stream, in C{jabber:client} if it is a stanza.
+
+    What is routed is read from the attributes of the root only; the tree and
+    the bytes are two views of the same stanza, and each is made when asked
+    for.
+    """
+
+    __slots__ = ("_raw", "element")
+
+    def __init__(self, element: Element) -> None:
+        self.element = element
+        self._raw: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Stanza {self.name} type={self.type!r}>"  # never what it carries
+
+    @property
+    def name(self) -> str:
+        """The local name of the root: C{message}, C{presence}, C{iq}, C{auth}..."""
+        return str(self.element.name)
+
+    @property
+    def uri(self) -> str:
+        """The namespace of the root."""
+        return str(self.element.uri)
+
+    @property
+    def is_stanza(self) -> bool:
+        """Whether it is a message, presence or iq (RFC 6120 8)."""
+        return self.name in KINDS and self.uri == ns.CLIENT
+
+    @property
+    def type(self) -> str | None:
+        """The C{type} attribute."""
+        return self._attribute("type")
+
+    @property
+    def id(self) -> str | None:
+        """The C{id} attribute."""
+        return self._attribute("id")
+
+    @property
+    def to(self) -> str | None:
+        """The C{to} address as written."""
+        return self._attribute("to")
+
+    @property
+    def sender(self) -> str | None:
+        """The C{from} address as written, or as stamped."""
+        return self._attribute("from")
+
+    @property
+    def payload(self) -> tuple[str, str] | None:
+        """Namespace and name of the first child element, as an IQ is understood by."""
+        child = self.element.firstChildElement()
+        return (child.uri, child.name) if child is not None else None
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is an IQ that must be answered (RFC 6120 8.2.3)."""
+        return self.name == "iq" and self.type in ("get", "set")
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is an IQ that answers one."""
+        return self.name == "iq" and self.type in ("result", "error")
+
+    def stamp(self, sender: str) -> None:
+        """Set C{from}, whatever it said (RFC 6120 8.1.2.1)."""
+        if self.sender != sender:
+            self.element["from"] = sender
+            self._raw = None
+
+    def address(self, to: str) -> None:
+        """Set C{to}."""
+        self.element["to"] = to
+        self._raw = None
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes, which fit a client stream and a component stream alike."""
+        if self._raw is None:
+            self._raw = serialize(self.element)
+        return self._raw
+
+    def _attribute(self, name: str) -> str | None:
+        value = self.element.attributes.get(name)
+        return None if value is None else str(value)

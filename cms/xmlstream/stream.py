@@ -1,0 +1,260 @@
+"""
+One XML stream over a Twisted transport: the shell around the sans-I/O reader.
+
+Both roles build on it.  A subclass says what a header, a stanza and an ending
+mean; this class sees to bytes, limits, deadlines and a proper end.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StreamError
+from zope.interface import implementer
+
+from cms.xmlstream import ns
+from cms.xmlstream.limits import UNAUTHENTICATED, Limits
+from cms.xmlstream.reader import StanzaRead, StreamBroken, StreamEnd, StreamStart, TreeReader
+from cms.xmlstream.serialize import escape_attribute, serialize
+from cms.xmlstream.stanza import Stanza
+
+CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class XMLStream(Protocol):
+    """
+    An XML stream (RFC 6120 4), before anything is known of its purpose.
+
+    @cvar content_namespace: What we declare as the default namespace.
+    @ivar send_limit: How many bytes may wait for a peer that does not read.
+    @ivar bytes_received: Grows whenever the peer sends anything at all.
+    @ivar closing: We have closed our side.
+    """
+
+    log: ClassVar[Logger] = Logger()
+    content_namespace: ClassVar[str] = ns.CLIENT
+    transport: ITLSTransport | None  # type: ignore[assignment]
+
+    def __init__(self, clock: IReactorTime, *, send_limit: int = 4 * 1024 * 1024) -> None:
+        self.clock = clock
+        self.send_limit = send_limit
+        self.bytes_received = 0
+        self.closing = False
+        self.ended: Deferred[Failure] = Deferred()
+        self._reader = TreeReader(UNAUTHENTICATED)
+        self._header_sent = False
+        self._paused = False
+        self._waiting_bytes = 0
+        self._deadline: IDelayedCall | None = None
+        self._abort_call: IDelayedCall | None = None
+
+    # For subclasses
+
+    def stream_started(self, start: StreamStart) -> None:
+        """The peer opened its stream."""
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """The peer sent a top-level element."""
+
+    def secured(self) -> None:
+        """The TLS handshake is complete and the peer is verified."""
+
+    def stream_lost(self, reason: Failure) -> None:
+        """The connection is gone, however it ended; called once, last."""
+
+    def deadline_passed(self) -> None:
+        """What was awaited with L{set_deadline} did not come."""
+        self.close(StreamError("connection-timeout"))
+
+    def overflowed(self) -> None:
+        """The peer reads too slowly and C{send_limit} is reached."""
+        self.close(StreamError("policy-violation", text="too slow to read"))
+        self.abort()
+
+    # Twisted's callbacks
+
+    def connectionMade(self) -> None:
+        """Watch for back-pressure."""
+        if self.transport is not None:
+            self.transport.registerProducer(self, True)
+
+    def handshakeCompleted(self) -> None:
+        """From C{IHandshakeListener}."""
+        self.secured()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read stanzas and hand each on."""
+        self.bytes_received += len(data)
+        reader = self._reader
+        try:
+            for event in reader.feed(data):
+                if reader is not self._reader:
+                    return  # a restarted stream believes nothing read before
+                self._dispatch(event)
+        except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
+            self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
+            self.close(StreamError("internal-server-error"))
+
+    def _dispatch(self, event: object) -> None:
+        if isinstance(event, StreamEnd):
+            self.peer_closed()
+        elif self.closing:
+            return
+        elif isinstance(event, StanzaRead):
+            self.stanza_received(event.stanza)
+        elif isinstance(event, StreamStart):
+            self.stream_started(event)
+        elif isinstance(event, StreamBroken):
+            self.stream_broken(event.error)
+
+    def peer_closed(self) -> None:
+        """The peer closed its stream; close ours (RFC 6120 4.4)."""
+        self.close()
+        self._lose_connection()
+
+    def stream_broken(self, error: StreamError) -> None:
+        """The peer's XML is bad; say so and end."""
+        self.close(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        self.closing = True
+        self.set_deadline(None)
+        if self._abort_call is not None and self._abort_call.active():
+            self._abort_call.cancel()
+        self.stream_lost(reason)
+        self.ended.callback(reason)
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer has drained."""
+        self._paused = False
+        self._waiting_bytes = 0
+
+    def stopProducing(self) -> None:
+        """The transport will write no more; C{connectionLost} follows."""
+
+    # Actions
+
+    @property
+    def peer_text(self) -> str:
+        """The peer's address for logs."""
+        peer = self.transport.getPeer() if self.transport is not None else None
+        host = getattr(peer, "host", None)
+        return f"{host} port {getattr(peer, 'port', '?')}" if host else "a local socket"
+
+    @property
+    def peer_host(self) -> str:
+        """The peer's IP address, or C{"local"} for a UNIX socket."""
+        peer = self.transport.getPeer() if self.transport is not None else None
+        return str(getattr(peer, "host", None) or "local")
+
+    @property
+    def can_send(self) -> bool:
+        """Whether a stanza sent now would leave for the peer."""
+        return self._header_sent and not self.closing
+
+    @property
+    def at_boundary(self) -> bool:
+        """See L{TreeReader.at_boundary}."""
+        return self._reader.at_boundary
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; where the peer does not read, no more than C{send_limit}."""
+        if self.transport is None:
+            return
+        if self._paused:
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > self.send_limit and not self.closing:
+                self.overflowed()
+                return
+        self.transport.write(data)
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Call L{deadline_passed} in so many seconds; C{None}: never."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = (
+            None if seconds is None else self.clock.callLater(seconds, self.deadline_passed)
+        )
+
+    def send(self, stanza: Stanza) -> None:
+        """Send a stanza; after our side is closed, nothing."""
+        if self.can_send:
+            self.write(stanza.raw)
+
+    def send_header(self, attributes: Mapping[str, str | None]) -> None:
+        """Open our side of the stream (RFC 6120 4.7)."""
+        self._header_sent = True
+        written = "".join(
+            f" {key}='{escape_attribute(value)}'"
+            for key, value in attributes.items()
+            if value is not None
+        )
+        self.write(
+            f"<?xml version='1.0'?><stream:stream xmlns='{self.content_namespace}'"
+            f" xmlns:stream='{ns.STREAMS}'{written}>".encode()
+        )
+
+    def reset(self, limits: Limits) -> None:
+        """Expect a new stream header: after STARTTLS and after SASL."""
+        self._reader = TreeReader(limits)
+        self._header_sent = False
+
+    def set_limits(self, limits: Limits) -> None:
+        """Allow the stream as much as C{limits}, from now on."""
+        self._reader.limits = limits
+
+    def close(self, error: StreamError | None = None) -> None:
+        """
+        Close our side properly: the error if any, the closing tag, and the
+        connection when the peer has closed too, or does not within
+        L{CLOSE_TIMEOUT}.
+        """
+        if self.closing or self.transport is None:
+            return
+        self.set_deadline(None)
+        if not self._header_sent:
+            self.send_header(self.error_header())
+        self.closing = True
+        if error is not None:
+            self.transport.write(serialize(error.getElement()))
+        self.transport.write(b"</stream:stream>")
+        self._abort_call = self.clock.callLater(CLOSE_TIMEOUT, self.abort)
+        if error is not None:
+            self._lose_connection()
+
+    def error_header(self) -> dict[str, str | None]:
+        """The header sent when a stream ends before it began (RFC 6120 4.9.1.2)."""
+        return {"id": new_stream_id(), "version": "1.0"}
+
+    def _lose_connection(self) -> None:
+        if self.transport is not None:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for anything."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+
+def new_stream_id() -> str:
+    """An identifier nobody can guess (RFC 6120 4.7.3)."""
+    return secrets.token_hex(16)

@@ -13,10 +13,12 @@ from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IConsumer,
     IDelayedCall,
     IHandshakeListener,
     IPushProducer,
     IReactorTime,
+    ITLSTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -33,6 +35,10 @@ from cms.xmlstream.stanza import Stanza
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 
 
+class IStreamTransport(ITLSTransport, IConsumer):
+    """What a stream needs of its transport: TCP, or UNIX where TLS is not used."""
+
+
 @implementer(IHandshakeListener, IPushProducer)
 class XMLStream(Protocol):
     """
@@ -46,7 +52,7 @@ class XMLStream(Protocol):
 
     log: ClassVar[Logger] = Logger()
     content_namespace: ClassVar[str] = ns.CLIENT
-    transport: ITLSTransport | None  # type: ignore[assignment]
+    transport: IStreamTransport | None
 
     def __init__(self, clock: IReactorTime, *, send_limit: int = 4 * 1024 * 1024) -> None:
         self.clock = clock

@@ -238,8 +238,7 @@ HOST_ALIAS_BROKEN = _fault(
     DiscoveryError,
     Step.ADDRESS,
     "The host {host} is an alias (CNAME) for {alias}, which leads to no address.",
-    "Give {host} an A or AAAA record of its own; an SRV target must not be an alias"
-    " (RFC 2782).",
+    "Give {host} an A or AAAA record of its own; an SRV target must not be an alias (RFC 2782).",
 )
 
 # Step 6, connect.
@@ -449,7 +448,89 @@ REGISTRATION_SLOWED = _fault(
     "Correct the secret on that host, then wait; other hosts are not affected.",
 )
 
+# Steps 7 to 10 as the XMPP server sees them.
+
+PEER_SILENT = _fault(
+    "peer-silent",
+    RegistrationError,
+    Step.REGISTER,
+    "{peer} connected but did not register within {seconds} s.",
+    "See whether it is a Callbridge at all; its own log names the step at which it hangs.",
+)
+PEER_CERTIFICATE = _fault(
+    "peer-certificate",
+    TrustError,
+    Step.TLS,
+    "{peer} did not complete the TLS handshake ({problem}).",
+    "The peer's own log says why it refused; if its certificate was refused here, add its CA to"
+    " tls.trust.",
+)
+PEER_WRONG_NAMESPACE = _fault(
+    "peer-wrong-namespace",
+    RegistrationError,
+    Step.REGISTER,
+    '{peer} opened a stream for "{namespace}" on the component port (invalid-namespace).',
+    "Components speak jabber:component:accept here; clients belong on the client port.",
+)
+PEER_BAD_HEADER = _fault(
+    "peer-bad-header",
+    RegistrationError,
+    Step.REGISTER,
+    "{peer} sent a stream header that cannot be used: {problem} ({condition}).",
+    "The header must name the component address in its to attribute (XEP-0114).",
+)
+PEER_BAD_XML = _fault(
+    "peer-bad-xml",
+    RegistrationError,
+    Step.REGISTER,
+    "{peer} sent something that is not an XMPP stream ({condition}: {problem}).",
+    "Look at what connects there; a health probe or a port scanner does this too.",
+)
+PEER_UNKNOWN_ID = _fault(
+    "peer-unknown-id",
+    CredentialsRefused,
+    Step.REGISTERED,
+    '{peer} asked for "{component}", which is no Callbridge of this server (host-unknown).',
+    "Add it to [callbridges], or correct unique_name and domain on that Callbridge.",
+)
+PEER_WRONG_SECRET = _fault(
+    "peer-wrong-secret",
+    CredentialsRefused,
+    Step.REGISTERED,
+    '{peer} gave a wrong secret for "{component}" (not-authorized).',
+    "Make the secret on that Callbridge equal to the one that this server holds for it.",
+)
+PEER_UNREGISTERED = _fault(
+    "peer-unregistered",
+    RegistrationError,
+    Step.REGISTERED,
+    "{peer} sent {name} before it was registered (not-authorized).",
+    "A component sends its handshake first (XEP-0114).",
+)
+PEER_CONFLICT = _fault(
+    "peer-conflict",
+    RegistrationError,
+    Step.REGISTERED,
+    '{peer} registered "{component}", whose link from {other} is alive (conflict).',
+    "Give each Callbridge its own unique_name, or stop one of the two.",
+)
+PEER_REFUSED = _fault(
+    "peer-refused",
+    RegistrationError,
+    Step.REGISTERED,
+    "{peer} failed too often and is refused for {seconds} s more.",
+    "Correct the secret or the password there; it is heard again after that time.",
+)
+
 # Step 11, active.
+
+PEER_LIED = _fault(
+    "peer-lied",
+    LinkError,
+    Step.ACTIVE,
+    '"{component}" sent a stanza from "{sender}", which is not its own address (invalid-from).',
+    "A component speaks only for its own domain; correct the program behind it.",
+)
 
 LINK_SILENT = _fault(
     "link-silent",

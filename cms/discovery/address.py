@@ -1,0 +1,102 @@
+"""Step 3: what an operator may write as the server's address."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+import idna
+from attrs import frozen
+
+from cms.errors import SERVER_ADDRESS_INVALID
+
+COMPONENT_PORT = 5223
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+
+
+@frozen
+class ServerAddress:
+    """
+    Where to connect.
+
+    @ivar host: A host name in ASCII (A-labels), or an IP address.
+    @ivar is_ip: Which of the two.
+    """
+
+    host: str
+    port: int
+    is_ip: bool
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_server_address(text: str) -> ServerAddress | None:
+    """
+    Read C{host}, C{host:port}, C{v4}, C{v4:port}, C{[v6]} or C{[v6]:port}.
+
+    @return: C{None} for a blank address, which means SRV.
+    @raise ConfigurationError: (C{server-address-invalid}) for anything else.
+    """
+    written = text.strip()
+    if not written:
+        return None
+    try:
+        host, port = _split(written)
+        return _address(host, _port(port))
+    except ValueError as problem:
+        raise SERVER_ADDRESS_INVALID.error(address=text[:300], problem=problem) from None
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError("the bracket is not closed before the port")
+        return f"[{host}]", rest[1:] if rest else None
+    if text.count(":") > 1:
+        raise ValueError("an IPv6 address is written in brackets, such as [2001:db8::1]:5223")
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _port(text: str | None) -> int:
+    if text is None:
+        return COMPONENT_PORT
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise ValueError(f'"{text}" is not a port from 1 to 65535')
+    return int(text)
+
+
+def _address(host: str, port: int) -> ServerAddress:
+    if host.startswith("["):
+        try:
+            return ServerAddress(str(IPv6Address(host[1:-1])), port, is_ip=True)
+        except AddressValueError:
+            raise ValueError(f"{host} holds no IPv6 address") from None
+    try:
+        return ServerAddress(str(IPv4Address(host)), port, is_ip=True)
+    except AddressValueError:
+        return ServerAddress(ascii_domain(host), port, is_ip=False)
+
+
+def ascii_domain(text: str) -> str:
+    """
+    A domain or host name as DNS and certificates hold it: A-labels, lower
+    case, no trailing dot (RFC 5891).
+
+    @raise ValueError: with a plain sentence, when it is no name.
+    """
+    try:
+        name = idna.encode(text.rstrip(".") if text != "." else "", uts46=True).decode().lower()
+    except (idna.IDNAError, UnicodeError) as problem:
+        name = text.rstrip(".").lower()
+        if not name.isascii() or not name:
+            raise ValueError(f'"{text}" is not a host name ({problem})') from None
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError(f'"{text}" is not a host name')
+    if labels[-1].isdigit():
+        raise ValueError(f'"{text}" is neither an IPv4 address nor a host name')
+    return name

@@ -1,0 +1,102 @@
+"""Noticing that a peer died without a word (step 11)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from cms.xmlstream.stanza import Stanza
+
+USER_TIMEOUT = 20_000  # milliseconds that sent data may stay unacknowledged (RFC 5482)
+
+
+class Listening(Protocol):
+    """Something that counts what it hears."""
+
+    bytes_received: int
+
+
+class Keepalive:
+    """
+    Asks a silent peer whether it lives, and gives it up when it does not.
+
+    Nothing is done for each stanza: at every interval the number of bytes is
+    compared with the one before.  Any byte is a sign of life, so an error that
+    answers a ping will do.  A peer that dies just after it was heard is
+    noticed within two intervals and one timeout.
+
+    @param interval: Seconds between two looks.
+    @param timeout: Seconds that a ping has to bring in anything at all.
+    @param ping: Sends an XEP-0199 ping.
+    @param dead: Called once if nothing came.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        stream: Listening,
+        *,
+        ping: Callable[[], Deferred[Stanza]],
+        interval: float,
+        timeout: float,
+        dead: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._stream = stream
+        self._ping = ping
+        self._interval = interval
+        self._timeout = timeout
+        self._dead = dead
+        self._heard = 0
+        self._call: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._wait()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+
+    def _wait(self) -> None:
+        self._heard = self._stream.bytes_received
+        self._call = self._clock.callLater(self._interval, self._look)
+
+    def _look(self) -> None:
+        if self._stream.bytes_received != self._heard:
+            self._wait()
+            return
+        self._call = self._clock.callLater(self._timeout, self._judge)
+        self._ping().addErrback(self._unanswered)
+
+    def _unanswered(self, failure: Failure) -> None:
+        """An error is a sign of life, and silence is judged by the bytes."""
+        self.log.debug("ping: {why}", why=failure.getErrorMessage())
+
+    def _judge(self) -> None:
+        if self._stream.bytes_received != self._heard:
+            self._wait()
+        else:
+            self._call = None
+            self._dead()
+
+
+def watch_socket(transport: object) -> None:
+    """Let TCP itself give up on a peer that acknowledges nothing."""
+    handle = getattr(transport, "socket", None)
+    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

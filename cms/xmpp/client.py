@@ -1,0 +1,568 @@
+"""
+Steps 1 and 12 on the XMPP server: one client's stream (RFC 6120 4 to 7).
+
+    greeting -> offering TLS -> securing -> greeting (secure)
+        -> choosing -> deciding -> challenged -> deciding ...
+        -> greeting (logged in) -> binding -> bound
+
+C{deciding} waits for a Callbridge; every state can go to closed.  The table at
+the end of this module is the machine; what each transition does is a method of
+L{ClientStream}.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Protocol
+
+from attrs import define
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StreamError
+from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
+
+from cms import loginprotocol as lp
+from cms.xmlstream import limits, ns
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.keepalive import Keepalive
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.replies import ping_payload, request, result_reply
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmpp import features, sasl
+from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Sessions
+from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.throttle import Throttle
+from cms.xmpp.tlsfacts import connection_evidence, exporter, explain_loss
+
+MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
+
+
+@define
+class ClientPolicy:
+    """
+    What every client stream of this server shares.
+
+    @ivar login_timeout: Seconds from the connection to the bound resource.
+    @ivar ping_interval: Seconds of silence after which a client is asked.
+    @ivar ping_timeout: Seconds that it then has.
+    """
+
+    clock: IReactorTime
+    domain: str
+    router: Router
+    sessions: Sessions
+    service: SessionService
+    relay: LoginRelay
+    throttle: Throttle
+    login_timeout: float = 60.0
+    ping_interval: float = 60.0
+    ping_timeout: float = 30.0
+
+
+class _Inputs(Protocol):
+    """What can happen to a client's stream before it is bound."""
+
+    def header(self, start: StreamStart) -> None:
+        """The client opened a stream whose header is good."""
+
+    def stanza(self, stanza: Stanza) -> None:
+        """The client sent an element."""
+
+    def starting_tls(self) -> None:
+        """The client asked for TLS."""
+
+    def secured(self) -> None:
+        """The TLS handshake is complete."""
+
+    def relayed(self) -> None:
+        """A step of a log-in is on its way to a Callbridge."""
+
+    def challenge(self) -> None:
+        """The Callbridge wants another response."""
+
+    def refused(self) -> None:
+        """The log-in failed; another may be tried."""
+
+    def logged_in(self) -> None:
+        """The Callbridge said yes."""
+
+    def bind(self) -> None:
+        """A resource is bound."""
+
+    def ended(self) -> None:
+        """The stream is closed, by either side."""
+
+
+class ClientStream(XMLStream):
+    """
+    A client's stream; once bound, its session.
+
+    @ivar jid: The bare address once logged in, the full one once bound.
+    @ivar direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
+    @ivar tls: C{None} on a plain listener, where a proxy has seen to TLS.
+    """
+
+    content_namespace = ns.CLIENT
+
+    def __init__(
+        self,
+        policy: ClientPolicy,
+        tls: IOpenSSLServerConnectionCreator | None,
+        *,
+        direct: bool = False,
+    ) -> None:
+        super().__init__(policy.clock)
+        self.policy = policy
+        self.tls = tls
+        self.direct = direct
+        self.jid: JID | None = None
+        self.presence: Stanza | None = None
+        self.priority = 0
+        self.directed: set[str] = set()
+        self.authority = ""
+        self.requests = Requests(policy.clock, self.send, most=10)
+        self.exchange: Exchange | None = None
+        self._tries = 0
+        self._bound = False
+        self._end_reason = "lost"
+        self._binding_data: bytes | None = None
+        self._securing = direct
+        self._machine = _machine(self)
+        self._keepalive = Keepalive(
+            policy.clock,
+            self,
+            ping=self._ping,
+            interval=policy.ping_interval,
+            timeout=policy.ping_timeout,
+            dead=self._silent,
+        )
+
+    # from XMLStream
+
+    def connectionMade(self) -> None:
+        """Wait for the header, or shake hands first."""
+        super().connectionMade()
+        self.set_deadline(self.policy.login_timeout)
+        if self.tls is None or self.direct:
+            self._machine.starting_tls()
+            if self.tls is None:
+                self._machine.secured()
+            else:
+                self._start_tls()
+
+    def secured(self) -> None:
+        """The TLS handshake is complete."""
+        self._securing = False
+        self._binding_data = exporter(self.transport)
+        self._machine.secured()
+
+    def stream_started(self, start: StreamStart) -> None:
+        """A header came: judge it, answer it, then offer what comes next."""
+        error = self._judge(start)
+        if error is not None:
+            self.fail(error)
+            return
+        client = start.get("from")
+        self.send_header(
+            {
+                "id": new_stream_id(),
+                "from": self.policy.domain,
+                "to": client,
+                "version": "1.0",
+                "xml:lang": "en",
+            }
+        )
+        self._machine.header(start)
+
+    def _judge(self, start: StreamStart) -> StreamError | None:
+        """RFC 6120 4.7 and 4.8; 4.9.3 has the conditions."""
+        if (start.uri, start.name) != (ns.STREAMS, "stream"):
+            return StreamError("invalid-namespace")
+        if start.default_namespace != ns.CLIENT:
+            return StreamError("invalid-namespace")
+        to = start.get("to")
+        if to is not None and not self._is_ours(to):
+            return StreamError("host-unknown")
+        version = (start.get("version") or "0.9").partition(".")[0]
+        if not version.isdecimal() or int(version[:9]) < 1:
+            return StreamError("unsupported-version")
+        return None
+
+    def _is_ours(self, to: str) -> bool:
+        try:
+            return bool(parse_jid(to).full() == self.policy.domain)
+        except MalformedJID:
+            return False
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """Route what a bound client sends; negotiate with the others."""
+        if self._bound:
+            self._route(stanza)
+        else:
+            self._machine.stanza(stanza)
+
+    def stream_broken(self, error: StreamError) -> None:
+        """Bad XML."""
+        self.fail(error)
+
+    def peer_closed(self) -> None:
+        """The client left properly."""
+        self._end_reason = "closed"
+        super().peer_closed()
+
+    def deadline_passed(self) -> None:
+        """The client did not log in and bind in time."""
+        self.fail(StreamError("connection-timeout"))
+
+    def overflowed(self) -> None:
+        """The client reads too slowly."""
+        self._end_reason = "error"
+        super().overflowed()
+
+    def stream_lost(self, reason: Failure) -> None:
+        """End the session and forget the exchange."""
+        self._keepalive.stop()
+        self.requests.lost()
+        if self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.abort()
+        if self._securing and self.tls is not None:
+            fault = explain_loss(self.peer_text, self.transport, reason)
+            self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
+        if self._bound:
+            self._bound = False
+            self.policy.service.ended(self, self._end_reason)
+        self._machine.ended()
+
+    # ends
+
+    def fail(self, error: StreamError) -> None:
+        """End the stream with an error of the client's making, and log it."""
+        self._end_reason = "error"
+        self.log.info(
+            "client {peer}: stream closed with {condition}{text}",
+            peer=self.jid.full() if self.jid else self.peer_text,
+            condition=error.condition,
+            text=f" ({error.text})" if error.text else "",
+            address=self.peer_text,
+        )
+        self.close(error)
+        self._machine.ended()
+
+    def replace(self) -> None:
+        """The same resource was bound by a newer stream (RFC 6120 7.7.2.2)."""
+        self._end_reason = "replaced"
+        self.close(StreamError("conflict", text="this resource was bound by another connection"))
+
+    def shut_down(self) -> None:
+        """The server stops."""
+        self._end_reason = "shutdown"
+        self.close(StreamError("system-shutdown"))
+
+    # STARTTLS, RFC 6120 5
+
+    def offer_tls(self) -> None:
+        """Nothing but TLS on a connection in the clear."""
+        self.write(_bytes(features.starttls()))
+
+    def answer_in_clear(self, stanza: Stanza) -> None:
+        """Only STARTTLS is answered in the clear."""
+        if (stanza.uri, stanza.name) == (ns.STARTTLS, "starttls"):
+            if not self.at_boundary:
+                self.fail(StreamError("policy-violation", text="data after starttls"))
+                return
+            self.write(_bytes(Element((ns.STARTTLS, "proceed"))))
+            self._machine.starting_tls()
+            self.reset(limits.UNAUTHENTICATED)
+            self._start_tls()
+        elif stanza.uri == ns.SASL:
+            self.write(_bytes(sasl.failure("encryption-required")))
+        else:
+            self.fail(StreamError("policy-violation", text="STARTTLS comes first"))
+
+    def _start_tls(self) -> None:
+        self._securing = True
+        if self.transport is not None:
+            self.transport.startTLS(self.tls)
+
+    # SASL, RFC 6120 6
+
+    def offer_login(self) -> None:
+        """The mechanisms of the Callbridges that are there."""
+        can_bind = self._binding_data is not None
+        self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
+        self.write(_bytes(features.login(self._offered, channel_binding=can_bind)))
+
+    def begin_login(self, stanza: Stanza) -> None:
+        """An C{auth} element begins an exchange."""
+        if (stanza.uri, stanza.name) != (ns.SASL, "auth"):
+            if stanza.uri == ns.SASL:
+                self.refuse(Refusal("malformed-request"))
+            else:
+                self.fail(StreamError("not-authorized"))
+            return
+        if (wait := self.policy.throttle.refused_for(self.peer_host)) > 0:
+            text = f"too many failed log-ins, refused for {round(wait)} s"
+            self.refuse(Refusal("temporary-auth-failure", text))
+            return
+        mechanism = stanza.element.getAttribute("mechanism") or ""
+        if mechanism not in self._offered:
+            self.refuse(Refusal("invalid-mechanism"))
+            return
+        try:
+            payload = sasl.decode(stanza.element)
+        except sasl.IncorrectEncoding:
+            self.refuse(Refusal("incorrect-encoding"))
+            return
+        binding = None if self._binding_data is None else ("tls-exporter", self._binding_data)
+        exchange, answer = self.policy.relay.begin(mechanism, payload, self.peer_host, binding)
+        self.exchange = exchange
+        self._machine.relayed()
+        answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
+
+    def continue_login(self, stanza: Stanza) -> None:
+        """A C{response} continues it; anything else ends it."""
+        exchange = self.exchange
+        if exchange is None or stanza.uri != ns.SASL or stanza.name != "response":
+            self.interrupt_login(stanza)
+            return
+        try:
+            payload = sasl.decode(stanza.element)
+        except sasl.IncorrectEncoding:
+            self._drop_exchange()
+            self.refuse(Refusal("incorrect-encoding"))
+            return
+        self._machine.relayed()
+        answer = exchange.respond(payload or b"")
+        answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
+
+    def interrupt_login(self, stanza: Stanza) -> None:
+        """Something else than the response that was due."""
+        self._drop_exchange()
+        if stanza.uri != ns.SASL:
+            self.fail(StreamError("not-authorized"))
+        else:
+            aborted = stanza.name == "abort"
+            self.refuse(Refusal("aborted" if aborted else "malformed-request"))
+
+    def _drop_exchange(self) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.abort()
+
+    def _answered(self, answer: Answer, exchange: Exchange | None) -> None:
+        if self.closing or exchange is not self.exchange:
+            return  # the client is gone, or gave up meanwhile
+        if isinstance(answer, lp.Challenge):
+            self.write(_bytes(sasl.element("challenge", answer.payload)))
+            self._machine.challenge()
+            return
+        self.exchange = None
+        if isinstance(answer, Refusal):
+            self.refuse(answer)
+        else:
+            self._succeed(answer, exchange)
+
+    def _succeed(self, answer: lp.Success, exchange: Exchange | None) -> None:
+        self.jid = JID(answer.jid)
+        if self.jid.host != self.policy.domain or self.jid.user is None or exchange is None:
+            self.fail(StreamError("internal-server-error", text="log-in for another domain"))
+            return
+        self.authority = exchange.link.component
+        self.policy.throttle.succeeded(self.peer_host)
+        self.write(_bytes(sasl.element("success", answer.payload)))
+        self.reset(limits.CLIENT)
+        self._machine.logged_in()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell the client that this log-in failed; it may try again, not for ever."""
+        self.policy.service.refused(self.peer_text, refusal)
+        self._machine.refused()
+        self._tries += 1
+        guess = refusal.condition == "not-authorized"
+        delay = self.policy.throttle.failed(self.peer_host) if guess else 0.0
+        if delay:
+            call = self.clock.callLater(delay, self._send_refusal, refusal)
+            self.ended.addBoth(lambda _: call.active() and call.cancel())
+        else:
+            self._send_refusal(refusal)
+
+    def _send_refusal(self, refusal: Refusal) -> None:
+        self.write(_bytes(sasl.failure(refusal.condition, refusal.text)))
+        if self._tries >= MOST_TRIES:
+            self.fail(StreamError("policy-violation", text="too many failed log-ins"))
+
+    def _unexpected(self, failure: Failure) -> None:
+        self.log.failure("unexpected error in a log-in from {peer}", failure, peer=self.peer_text)
+        self.close(StreamError("internal-server-error"))
+
+    # resource binding, RFC 6120 7
+
+    def offer_binding(self) -> None:
+        """After the log-in, a resource must be bound."""
+        self.write(_bytes(features.binding()))
+
+    def bind_resource(self, stanza: Stanza) -> None:
+        """Bind the resource that the client chose, or one of ours."""
+        if not (stanza.is_request and stanza.type == "set" and stanza.id) or (
+            stanza.payload != (ns.BIND, "bind")
+        ):
+            self.fail(StreamError("not-authorized", text="a resource must be bound first"))
+            return
+        full = self._requested_jid(stanza)
+        if full is None:
+            self._bind_error(stanza, "bad-request", "the resource does not prepare")
+            return
+        others = self.policy.sessions.of(full.userhost())
+        if len(others) >= self.policy.sessions.most_per_user and not self.policy.sessions.find(
+            full
+        ):
+            self._bind_error(stanza, "resource-constraint", "too many resources are bound")
+            return
+        self.jid = full
+        self.set_deadline(None)
+        self._bound = True
+        self._machine.bind()
+        bound = Element((ns.BIND, "bind"))
+        bound.addElement("jid", content=full.full())
+        reply = result_reply(stanza, bound)
+        reply.element.attributes.pop("from", None)
+        self.send(reply)
+        self._keepalive.start()
+        self.policy.service.began(self)
+
+    def _requested_jid(self, stanza: Stanza) -> JID | None:
+        bind = stanza.element.firstChildElement()
+        chosen = next((str(e) for e in bind.elements(ns.BIND, "resource")), "")
+        assert self.jid is not None  # noqa: S101 - the machine binds after the log-in
+        try:
+            return parse_jid(f"{self.jid.userhost()}/{chosen or secrets.token_urlsafe(12)}")
+        except MalformedJID:
+            return None
+
+    def _bind_error(self, stanza: Stanza, condition: str, text: str) -> None:
+        stanza.stamp("")
+        reply = Element((ns.CLIENT, "iq"))
+        reply["type"], reply["id"] = "error", stanza.id or ""
+        error = reply.addElement("error")
+        error["type"] = "modify" if condition == "bad-request" else "cancel"
+        error.addElement((ns.STANZAS, condition))
+        error.addElement((ns.STANZAS, "text"), content=text)
+        self.send(Stanza(reply))
+
+    # the session, RFC 6120 8
+
+    def _route(self, stanza: Stanza) -> None:
+        assert self.jid is not None  # noqa: S101 - bound
+        if not stanza.is_stanza:
+            self.fail(StreamError("unsupported-stanza-type"))
+            return
+        if stanza.sender is not None and not self._is_self(stanza.sender):
+            self.fail(StreamError("invalid-from"))
+            return
+        stanza.stamp(self.jid.full())
+        if stanza.is_answer and stanza.to in (None, self.policy.domain):
+            self._own_answer(stanza)
+        elif stanza.name == "presence":
+            self.policy.service.presence(self, stanza)
+        else:
+            self.policy.router.route(stanza)
+
+    def _own_answer(self, stanza: Stanza) -> None:
+        """An answer to a ping of ours comes from the address that it was sent to."""
+        self.requests.take(stanza)
+
+    def _is_self(self, sender: str) -> bool:
+        assert self.jid is not None  # noqa: S101 - bound
+        try:
+            claimed = parse_jid(sender)
+        except MalformedJID:
+            return False
+        return claimed.full() in (self.jid.full(), self.jid.userhost())
+
+    def _ping(self) -> Deferred[Stanza]:
+        assert self.jid is not None  # noqa: S101 - bound
+        ping = request("get", self.policy.domain, self.jid.full(), ping_payload())
+        return self.requests.ask(ping, self.policy.ping_timeout)
+
+    def _silent(self) -> None:
+        self.fail(StreamError("connection-timeout", text="no answer to a ping"))
+        self.abort()
+
+
+def _bytes(element: Element) -> bytes:
+    return Stanza(element).raw
+
+
+def _make_machine() -> object:
+    machine = TypeMachineBuilder(_Inputs, ClientStream)
+    greeting = machine.state("greeting")
+    offering_tls = machine.state("offering TLS")
+    securing = machine.state("securing")
+    greeting_secure = machine.state("greeting, secure")
+    choosing = machine.state("choosing")
+    deciding = machine.state("deciding")
+    challenged = machine.state("challenged")
+    greeting_again = machine.state("greeting, logged in")
+    binding = machine.state("binding")
+    bound = machine.state("bound")
+    closed = machine.state("closed")
+
+    greeting.upon(_Inputs.starting_tls).to(securing).returns(None)
+    offering_tls.upon(_Inputs.starting_tls).to(securing).returns(None)
+    securing.upon(_Inputs.secured).to(greeting_secure).returns(None)
+    choosing.upon(_Inputs.relayed).to(deciding).returns(None)
+    challenged.upon(_Inputs.relayed).to(deciding).returns(None)
+    deciding.upon(_Inputs.challenge).to(challenged).returns(None)
+    deciding.upon(_Inputs.logged_in).to(greeting_again).returns(None)
+    for trying in (choosing, deciding, challenged):
+        trying.upon(_Inputs.refused).to(choosing).returns(None)
+    binding.upon(_Inputs.bind).to(bound).returns(None)
+    every = (greeting, offering_tls, securing, greeting_secure, choosing, deciding, challenged)
+    for state in (*every, greeting_again, binding, bound, closed):
+        state.upon(_Inputs.ended).to(closed).returns(None)
+    closed.upon(_Inputs.stanza).loop().returns(None)
+
+    @greeting.upon(_Inputs.header).to(offering_tls)
+    def offer_tls(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:
+        stream.offer_tls()
+
+    @offering_tls.upon(_Inputs.stanza).loop()
+    def in_clear(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.answer_in_clear(stanza)
+
+    @greeting_secure.upon(_Inputs.header).to(choosing)
+    def offer_login(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:
+        stream.offer_login()
+
+    @choosing.upon(_Inputs.stanza).loop()
+    def begin_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.begin_login(stanza)
+
+    @challenged.upon(_Inputs.stanza).loop()
+    def continue_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.continue_login(stanza)
+
+    @deciding.upon(_Inputs.stanza).loop()
+    def interrupt_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.interrupt_login(stanza)
+
+    @greeting_again.upon(_Inputs.header).to(binding)
+    def offer_binding(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:
+        stream.offer_binding()
+
+    @binding.upon(_Inputs.stanza).loop()
+    def bind_resource(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.bind_resource(stanza)
+
+    return machine.build()
+
+
+_machine = _make_machine()

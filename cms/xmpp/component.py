@@ -1,0 +1,432 @@
+"""
+Steps 7 to 11 on the XMPP server: one component's stream (XEP-0114).
+
+    opening -> handshaking -> registered
+                    |             ^
+                    v             |
+                 probing ---------+      every state -> closed
+
+C{opening} waits for TLS and the stream header, C{handshaking} for the proof of
+the secret, C{probing} for an older link of the same address to show whether it
+lives.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StreamError
+
+from cms import errors
+from cms.signalflow import Step, StepError
+from cms.xmlstream import limits, ns
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.keepalive import Keepalive
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmpp.links import Links
+from cms.xmpp.registry import Registry
+from cms.xmpp.router import Router
+from cms.xmpp.throttle import Throttle
+from cms.xmpp.tlsfacts import connection_evidence, explain_loss
+
+
+@define
+class ComponentPolicy:
+    """
+    What every component stream of this server shares.
+
+    @ivar register_timeout: Seconds from the connection to the registration.
+    @ivar probe_timeout: Seconds that an older link has to show that it lives.
+    @ivar ping_interval: Seconds of silence after which a link is asked.
+    @ivar ping_timeout: Seconds that it then has.
+    """
+
+    clock: IReactorTime
+    domain: str
+    registry: Registry
+    links: Links
+    router: Router
+    throttle: Throttle
+    register_timeout: float = 20.0
+    probe_timeout: float = 5.0
+    ping_interval: float = 8.0
+    ping_timeout: float = 10.0
+
+
+class _Inputs(Protocol):
+    """What can happen to a component's stream."""
+
+    def header(self, start: StreamStart) -> None:
+        """The peer opened its stream."""
+
+    def stanza(self, stanza: Stanza) -> None:
+        """The peer sent an element."""
+
+    def welcomed(self) -> None:
+        """The header names a component of ours."""
+
+    def proved(self) -> None:
+        """The secret is right and the address is free."""
+
+    def contested(self) -> None:
+        """The secret is right, but the address has a link already."""
+
+    def refused(self) -> None:
+        """We ended the stream."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class ComponentStream(XMLStream):
+    """
+    A component's stream, from its first byte to its last.
+
+    @ivar component: Its address, once the header named one of ours.
+    @ivar mechanisms: The SASL mechanisms it decides; none for a component that
+        is no Callbridge.
+    @ivar tls: The creator of TLS connections; C{None} on a plain listener.
+    """
+
+    content_namespace = ns.COMPONENT
+
+    def __init__(
+        self, policy: ComponentPolicy, tls: IOpenSSLServerConnectionCreator | None
+    ) -> None:
+        super().__init__(policy.clock)
+        self.policy = policy
+        self.tls = tls
+        self.component = ""
+        self.mechanisms: tuple[str, ...] = ()
+        self.stream_id = new_stream_id()
+        self.evidence: dict[str, str] = {}
+        self.since = 0.0
+        self.answers_pings = False
+        self.requests = Requests(policy.clock, self.send)
+        self._machine = _machine(self)
+        self._registered = False
+        self._step = Step.TLS if tls is not None else Step.REGISTER
+        self._reported = False
+        self._keepalive = Keepalive(
+            policy.clock,
+            self,
+            ping=self._ping,
+            interval=policy.ping_interval,
+            timeout=policy.ping_timeout,
+            dead=self._silent,
+        )
+
+    # from XMLStream
+
+    def connectionMade(self) -> None:
+        """Start TLS, or refuse an address that guesses."""
+        super().connectionMade()
+        self.set_deadline(self.policy.register_timeout)
+        if self.transport is not None and self.tls is not None:
+            self.transport.startTLS(self.tls)
+
+    def secured(self) -> None:
+        """The TLS handshake is complete; the header follows."""
+        self._step = Step.REGISTER
+        self.evidence = connection_evidence(self.transport)
+
+    def stream_started(self, start: StreamStart) -> None:
+        """The header came."""
+        self._machine.header(start)
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """Route what a registered component sends; judge what others send."""
+        if self._registered:
+            self._route(stanza)
+        else:
+            self._machine.stanza(stanza)
+
+    def stream_broken(self, error: StreamError) -> None:
+        """Bad XML: say what it was."""
+        fault = errors.PEER_BAD_XML.error(
+            peer=self.peer_text, condition=error.condition, problem=error.text or "-"
+        )
+        self.refuse(fault, error)
+
+    def deadline_passed(self) -> None:
+        """The peer did not register in time."""
+        fault = errors.PEER_SILENT.error(
+            peer=self.peer_text, seconds=self.policy.register_timeout, at=str(self._step)
+        )
+        self.refuse(fault, StreamError("connection-timeout"))
+
+    def stream_lost(self, reason: Failure) -> None:
+        """Forget the link."""
+        self._keepalive.stop()
+        self.requests.lost()
+        if self._registered:
+            self._registered = False
+            self.policy.links.down(self)
+            self.log.info(
+                "component {component} from {peer} is gone ({why})",
+                component=self.component,
+                peer=self.peer_text,
+                why=reason.getErrorMessage(),
+                step=int(Step.ACTIVE),
+            )
+        elif not self._reported and self._step is Step.TLS:
+            self._report(explain_loss(self.peer_text, self.transport, reason))
+        self._machine.lost()
+
+    def error_header(self) -> dict[str, str | None]:
+        """The answer to a header that is refused."""
+        return {"id": self.stream_id, "from": self.component or self.policy.domain}
+
+    # refusals
+
+    def refuse(self, fault: StepError, error: StreamError) -> None:
+        """End the stream with a stream error and log why."""
+        self._report(fault)
+        self.close(error)
+        self._machine.refused()
+
+    def guessed(self, fault: StepError, error: StreamError) -> None:
+        """Refuse a wrong ID or secret, the later the more often it happens."""
+        self._report(fault)
+        delay = self.policy.throttle.failed(self.peer_host)
+        self._machine.refused()
+        self.set_deadline(None)
+        if delay:
+            call = self.clock.callLater(delay, self.close, error)
+            self.ended.addBoth(lambda _: call.active() and call.cancel())
+        else:
+            self.close(error)
+
+    def _report(self, fault: StepError) -> None:
+        self._reported = True
+        self.log.warn(
+            "component refused: {step_text}: {cause} Cure: {cure}",
+            step=int(fault.step),
+            step_text=str(fault.step),
+            fault=fault.fault,
+            cause=fault.cause,
+            cure=fault.cure,
+            peer=self.peer_text,
+            component=self.component,
+        )
+
+    # steps 9 and 10
+
+    def judge_header(self, start: StreamStart) -> None:
+        """Welcome a header that names one of our components, or say why not."""
+        wait = self.policy.throttle.refused_for(self.peer_host)
+        if wait > 0:
+            fault = errors.PEER_REFUSED.error(peer=self.peer_text, seconds=round(wait))
+            text = f"too many failures, refused for {round(wait)} s"
+            self.refuse(fault, StreamError("policy-violation", text=text))
+        elif (start.uri, start.name) != (ns.STREAMS, "stream"):
+            self._bad_header("it is no stream header", StreamError("invalid-namespace"))
+        elif start.default_namespace != ns.COMPONENT:
+            fault = errors.PEER_WRONG_NAMESPACE.error(
+                peer=self.peer_text, namespace=start.default_namespace[:80]
+            )
+            self.refuse(fault, StreamError("invalid-namespace"))
+        elif not start.get("to"):
+            self._bad_header("it has no to attribute", StreamError("improper-addressing"))
+        else:
+            self._judge_address(start.get("to") or "")
+
+    def _bad_header(self, problem: str, error: StreamError) -> None:
+        fault = errors.PEER_BAD_HEADER.error(
+            peer=self.peer_text, problem=problem, condition=error.condition
+        )
+        self.refuse(fault, error)
+
+    def _judge_address(self, to: str) -> None:
+        try:
+            address = parse_jid(to)
+        except MalformedJID as problem:
+            self._bad_header(f"to: {problem}", StreamError("host-unknown"))
+            return
+        component = str(address.full())
+        if component not in self.policy.registry:
+            fault = errors.PEER_UNKNOWN_ID.error(peer=self.peer_text, component=component)
+            self.guessed(fault, StreamError("host-unknown"))
+            return
+        self.component = component
+        self._step = Step.REGISTERED
+        self.send_header({"id": self.stream_id, "from": component})
+        self._machine.welcomed()
+
+    def judge_handshake(self, stanza: Stanza) -> None:
+        """Compare the proof; then look whether the address is free."""
+        if (stanza.uri, stanza.name) != (ns.CLIENT, "handshake"):
+            fault = errors.PEER_UNREGISTERED.error(peer=self.peer_text, name=stanza.name[:80])
+            self.refuse(fault, StreamError("not-authorized"))
+            return
+        digest = str(stanza.element)
+        if not self.policy.registry.proves(self.component, self.stream_id, digest):
+            fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
+            self.guessed(fault, StreamError("not-authorized"))
+        elif self.policy.links.get(self.component) is not None:
+            self._machine.contested()
+        else:
+            self._machine.proved()
+
+    def probe_older(self) -> None:
+        """Ask the link that holds the address whether it lives."""
+        older = self.policy.links.get(self.component)
+        if older is None:
+            self._machine.proved()
+            return
+
+        def judge(alive: bool) -> None:
+            if self.closing:
+                return
+            if alive:
+                fault = errors.PEER_CONFLICT.error(
+                    peer=self.peer_text, component=self.component, other=older.peer_text
+                )
+                self.refuse(fault, StreamError("conflict", text="this component is connected"))
+                return
+            older.replace()
+            self._machine.proved()
+
+        older.probe().addCallback(judge).addErrback(self._unexpected)
+
+    def _unexpected(self, failure: Failure) -> None:
+        self.log.failure("unexpected error in the registration of {c}", failure, c=self.component)
+        self.close(StreamError("internal-server-error"))
+
+    def register(self) -> None:
+        """Step 10 is done: the link is active."""
+        self.set_deadline(None)
+        self.policy.throttle.succeeded(self.peer_host)
+        self.set_limits(limits.COMPONENT)
+        self.write(b"<handshake/>")
+        self.since = self.clock.seconds()
+        self._step = Step.ACTIVE
+        self._registered = True
+        self._keepalive.start()
+        self.log.info(
+            "{step_text}: component {component} registered from {peer} ({shown})",
+            step=int(Step.ACTIVE),
+            step_text=str(Step.ACTIVE),
+            component=self.component,
+            peer=self.peer_text,
+            shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
+            evidence=self.evidence,
+        )
+        self.policy.links.up(self)
+
+    # step 11
+
+    def _route(self, stanza: Stanza) -> None:
+        if self.requests.take(stanza):
+            return
+        sender = stanza.sender
+        if sender is None:
+            stanza.stamp(self.component)
+        elif not self._owns(sender):
+            fault = errors.PEER_LIED.error(component=self.component, sender=sender[:80])
+            self.refuse(fault, StreamError("invalid-from"))
+            return
+        if stanza.is_stanza:
+            self.policy.router.route(stanza)
+        else:
+            self.close(StreamError("unsupported-stanza-type"))
+
+    def _owns(self, sender: str) -> bool:
+        try:
+            return bool(parse_jid(sender).host == self.component)
+        except MalformedJID:
+            return False
+
+    def deliver(self, stanza: Stanza) -> None:
+        """From the router."""
+        self.send(stanza)
+
+    def _ping(self) -> Deferred[Stanza]:
+        def answered(result: Stanza | Failure) -> Stanza | Failure:
+            self.answers_pings = True
+            return result
+
+        ping = request("get", self.policy.domain, self.component, ping_payload())
+        return self.requests.ask(ping, self.policy.ping_timeout).addCallbacks(
+            answered, _if_answered(answered)
+        )
+
+    def _silent(self) -> None:
+        """
+        Nothing was heard for too long.  A component that has never answered a
+        ping may be a stranger that ignores IQs; TCP watches over that one.
+        """
+        if not (self.answers_pings or self.mechanisms):
+            return
+        fault = errors.LINK_SILENT.error(peer=self.component, seconds=self.policy.ping_timeout)
+        self._report(fault)
+        self.close(StreamError("connection-timeout"))
+        self.abort()
+
+    def probe(self) -> Deferred[bool]:
+        """Whether the peer still answers, or at least still sends."""
+        before = self.bytes_received
+        ping = request("get", self.policy.domain, self.component, ping_payload())
+        answer = self.requests.ask(ping, self.policy.probe_timeout)
+        return answer.addBoth(lambda _: self._registered and self.bytes_received > before)
+
+    def replace(self) -> None:
+        """A newer link takes over."""
+        self._registered = False
+        self.policy.links.down(self)
+        self.close(StreamError("conflict", text="replaced by a newer connection"))
+        self.abort()
+
+    def shut_down(self) -> None:
+        """The server stops: say so, so that the Callbridge looks elsewhere at once."""
+        self.close(StreamError("system-shutdown"))
+
+
+def _make_machine() -> object:
+    machine = TypeMachineBuilder(_Inputs, ComponentStream)
+    opening = machine.state("opening")
+    handshaking = machine.state("handshaking")
+    probing = machine.state("probing")
+    registered = machine.state("registered")
+    closed = machine.state("closed")
+
+    opening.upon(_Inputs.welcomed).to(handshaking).returns(None)
+    for state in (opening, handshaking, probing, registered, closed):
+        state.upon(_Inputs.refused).to(closed).returns(None)
+        state.upon(_Inputs.lost).to(closed).returns(None)
+    for late in (_Inputs.proved, _Inputs.contested):
+        closed.upon(late).loop().returns(None)
+    closed.upon(_Inputs.stanza).loop().returns(None)
+
+    @opening.upon(_Inputs.header).loop()
+    def judge_header(inputs: _Inputs, stream: ComponentStream, start: StreamStart) -> None:
+        stream.judge_header(start)
+
+    @handshaking.upon(_Inputs.stanza).loop()
+    def judge_handshake(inputs: _Inputs, stream: ComponentStream, stanza: Stanza) -> None:
+        stream.judge_handshake(stanza)
+
+    @handshaking.upon(_Inputs.contested).to(probing)
+    def probe(inputs: _Inputs, stream: ComponentStream) -> None:
+        stream.probe_older()
+
+    @probing.upon(_Inputs.stanza).loop()
+    def impatient(inputs: _Inputs, stream: ComponentStream, stanza: Stanza) -> None:
+        fault = errors.PEER_UNREGISTERED.error(peer=stream.peer_text, name=stanza.name[:80])
+        stream.refuse(fault, StreamError("not-authorized"))
+
+    @handshaking.upon(_Inputs.proved).to(registered)
+    @probing.upon(_Inputs.proved).to(registered)
+    def register(inputs: _Inputs, stream: ComponentStream) -> None:
+        stream.register()
+
+    return machine.build()

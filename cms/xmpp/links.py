@@ -1,0 +1,89 @@
+"""The links that are up: every component registered now, by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+
+
+class Link(Protocol):
+    """One registered component, wherever its stream ends."""
+
+    component: str
+    mechanisms: tuple[str, ...]
+    requests: Requests
+
+    @property
+    def peer_text(self) -> str:
+        """Where it connected from."""
+        ...
+
+    def send(self, stanza: Stanza) -> None:
+        """Deliver a stanza to it."""
+        ...
+
+    def probe(self) -> Deferred[bool]:
+        """Ask whether it is alive; fires within seconds."""
+        ...
+
+    def replace(self) -> None:
+        """End it in favour of a newer link."""
+        ...
+
+
+class Links:
+    """
+    What is registered, and who wants to know.
+
+    @ivar on_up: Called with a link that has become active.
+    @ivar on_down: Called with a link that has ended.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+        self._turn = 0
+        self.on_up: list[Callable[[Link], object]] = []
+        self.on_down: list[Callable[[Link], object]] = []
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(list(self._links.values()))
+
+    def get(self, component: str) -> Link | None:
+        """The link of a component address."""
+        return self._links.get(component)
+
+    def up(self, link: Link) -> None:
+        """A component has registered; its address must be free."""
+        if link.component in self._links:
+            raise ValueError(f"{link.component} is registered already")
+        self._links[link.component] = link
+        for listener in self.on_up:
+            listener(link)
+
+    def down(self, link: Link) -> None:
+        """A link has ended; a newer one of the same address stays."""
+        if self._links.get(link.component) is link:
+            del self._links[link.component]
+            for listener in self.on_down:
+                listener(link)
+
+    @property
+    def authorities(self) -> list[Link]:
+        """The links that decide log-ins: those that named mechanisms."""
+        return [link for link in self._links.values() if link.mechanisms]
+
+    def choose(self, mechanism: str) -> Link | None:
+        """An authority for a new exchange, each in its turn."""
+        able = [link for link in self.authorities if mechanism in link.mechanisms]
+        if not able:
+            return None
+        self._turn += 1
+        return able[self._turn % len(able)]

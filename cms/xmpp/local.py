@@ -1,0 +1,177 @@
+"""What the XMPP server answers itself: disco, ping, version, roster, presence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
+
+import cms
+from cms.xmlstream import ns
+from cms.xmlstream.jid import parse_jid
+from cms.xmlstream.replies import result_reply
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.links import Links
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Session, Sessions
+
+FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
+SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
+MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
+
+
+class LocalServices:
+    """
+    Answers requests to the server and to the accounts of its users.
+
+    There is no roster: contacts and subscriptions belong to the meeting
+    application, so the roster is empty and cannot be changed.
+    """
+
+    def __init__(self, router: Router, links: Links, sessions: Sessions) -> None:
+        self._router = router
+        self._links = links
+        self._sessions = sessions
+        self._server: dict[tuple[str, str, str], Callable[[Stanza], Element | None]] = {
+            ("get", ns.PING, "ping"): lambda _: None,
+            ("get", ns.VERSION, "query"): lambda _: _version(),
+            ("get", ns.DISCO_INFO, "query"): lambda _: _info("server", "im", "cms", FEATURES),
+            ("get", ns.DISCO_ITEMS, "query"): lambda _: self._items(),
+        }
+        self._account: dict[tuple[str, str, str], Callable[[Stanza], Element | None]] = {
+            ("get", ns.PING, "ping"): lambda _: None,
+            ("get", ns.DISCO_INFO, "query"): lambda _: _info(
+                "account", "registered", None, (ns.DISCO_INFO, ns.PING)
+            ),
+            ("get", ns.DISCO_ITEMS, "query"): lambda _: Element((ns.DISCO_ITEMS, "query")),
+            ("get", ns.ROSTER, "query"): lambda _: Element((ns.ROSTER, "query")),
+            ("set", ns.SESSION, "session"): lambda _: None,
+        }
+
+    # from the router
+
+    def request(self, stanza: Stanza, to: JID) -> None:
+        """Answer an IQ request (RFC 6120 8.2.3, 10.3.3)."""
+        payload = stanza.payload
+        if payload is None or not stanza.id:
+            self._router.bounce(stanza, "bad-request")
+            return
+        key = (stanza.type or "", *payload)
+        answers = self._server
+        if stanza.to is None or to.user is not None:
+            own = stanza.to is None or self._is_own(stanza, to)
+            if not own:
+                # whether the account exists is nobody else's business
+                self._router.bounce(stanza, "service-unavailable")
+                return
+            answers = self._account if key in self._account else self._server
+        if to.user is None and key == ("set", ns.SESSION, "session"):
+            answers = self._account  # RFC 3921: clients address it to the server
+        if key == ("set", ns.ROSTER, "query"):
+            self._router.bounce(stanza, "not-allowed", text="there is no roster here")
+        elif key in answers:
+            self._router.route(result_reply(stanza, answers[key](stanza)))
+        else:
+            self._router.bounce(stanza, "service-unavailable")
+
+    def presence(self, stanza: Stanza, to: JID) -> None:
+        """Presence sent to a user's bare address (RFC 6121 8.5.2.1.2)."""
+        if stanza.type in SUBSCRIPTION:
+            self._router.bounce(stanza, "feature-not-implemented")
+        elif stanza.type in (None, "unavailable"):
+            for session in self._sessions.available(to.userhost()):
+                session.send(stanza)
+
+    # from a client's session
+
+    def client_presence(self, session: Session, stanza: Stanza) -> None:
+        """Presence from one of our clients, broadcast or directed."""
+        if stanza.to is not None:
+            self._directed(session, stanza)
+        elif stanza.type is None:
+            first = session.presence is None
+            session.presence, session.priority = stanza, _priority(stanza)
+            others = self._sessions.available(session.jid.userhost())
+            for other in others:
+                _copy(stanza, other)
+                if first and other is not session and other.presence is not None:
+                    _copy(other.presence, session)
+        elif stanza.type == "unavailable":
+            self.ended(session, stanza)
+        else:
+            self._router.bounce(stanza, "bad-request")
+
+    def ended(self, session: Session, stanza: Stanza | None = None) -> None:
+        """
+        Tell everybody who saw the session that it is gone (RFC 6121 4.5, 4.6.3).
+        """
+        if stanza is None:
+            element = Element((ns.CLIENT, "presence"))
+            element["type"] = "unavailable"
+            stanza = Stanza(element)
+            stanza.stamp(session.jid.full())
+        if session.presence is not None:
+            session.presence = None
+            for other in self._sessions.available(session.jid.userhost()):
+                _copy(stanza, other)
+        directed, session.directed = session.directed, set()
+        for address in directed:
+            self._router.route(_addressed(stanza, address))
+
+    def _directed(self, session: Session, stanza: Stanza) -> None:
+        to = stanza.to or ""
+        if stanza.type == "unavailable":
+            session.directed.discard(to)
+        elif stanza.type is None and len(session.directed) < MOST_DIRECTED:
+            session.directed.add(to)
+        self._router.route(stanza)
+
+    def _is_own(self, stanza: Stanza, to: JID) -> bool:
+        return bool(parse_jid(stanza.sender or "-").userhost() == to.userhost())
+
+    def _items(self) -> Element:
+        query = Element((ns.DISCO_ITEMS, "query"))
+        for link in self._links:
+            query.addElement("item")["jid"] = link.component
+        return query
+
+
+def _copy(stanza: Stanza, receiver: Session) -> None:
+    receiver.send(_addressed(stanza, receiver.jid.full()))
+
+
+def _addressed(stanza: Stanza, to: str) -> Stanza:
+    element = Element((ns.CLIENT, stanza.name), attribs=dict(stanza.element.attributes))
+    element.children = stanza.element.children
+    copy = Stanza(element)
+    copy.address(to)
+    return copy
+
+
+def _priority(stanza: Stanza) -> int:
+    """RFC 6121 4.7.2.3; what cannot be read counts as 0."""
+    for child in stanza.element.elements(ns.CLIENT, "priority"):
+        try:
+            return max(-128, min(127, int(str(child))))
+        except ValueError:
+            return 0
+    return 0
+
+
+def _version() -> Element:
+    query = Element((ns.VERSION, "query"))
+    query.addElement("name", content="cms-xmpp")
+    query.addElement("version", content=cms.__version__)
+    return query
+
+
+def _info(category: str, type_: str, name: str | None, features: tuple[str, ...]) -> Element:
+    query = Element((ns.DISCO_INFO, "query"))
+    identity = query.addElement("identity")
+    identity["category"], identity["type"] = category, type_
+    if name is not None:
+        identity["name"] = name
+    for feature in features:
+        query.addElement("feature")["var"] = feature
+    return query

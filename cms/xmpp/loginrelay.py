@@ -1,0 +1,212 @@
+"""
+Step 12 on the XMPP server: each SASL step travels to a Callbridge and back.
+
+The server decides nothing.  It picks a Callbridge for a new exchange, stays
+with it until the exchange ends, and turns whatever prevents an answer into
+C{temporary-auth-failure} with a text that says what it was.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StanzaError
+
+from cms import errors
+from cms import loginprotocol as lp
+from cms.signalflow import StepError
+from cms.xmlstream.replies import request
+from cms.xmlstream.requests import RequestLost, TooManyRequests
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.links import Link, Links
+from cms.xmpp.sessions import Session
+
+# What is offered while no Callbridge is there to say what it decides: without
+# it a client would find no mechanism and never be told about step 1.
+USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
+REPLAY_BATCH = 200  # sessions told of at once after a link came up
+
+
+@define
+class Refusal:
+    """
+    The end of an exchange without a log-in.
+
+    @ivar condition: A SASL condition of RFC 6120 6.5.
+    @ivar fault: Set where it is the system's failure and not the user's.
+    """
+
+    condition: str
+    text: str | None = None
+    fault: StepError | None = None
+
+
+Answer = lp.Challenge | lp.Success | Refusal
+
+
+@define
+class Exchange:
+    """One SASL exchange and the Callbridge that it began with."""
+
+    relay: LoginRelay
+    link: Link
+    id: str = field(factory=lambda: secrets.token_hex(16))
+
+    def respond(self, payload: bytes) -> Deferred[Answer]:
+        """Pass the client's response on."""
+        return self.relay.ask(self.link, lp.Response(self.id, payload))
+
+    def abort(self) -> None:
+        """The client gave up, or is gone; nobody waits for the answer."""
+        self.relay.tell(self.link, lp.Abort(self.id))
+
+
+class LoginRelay:
+    """
+    Carries exchanges and session events to the Callbridges.
+
+    @param timeout: Seconds that a Callbridge has for one step.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, domain: str, links: Links, *, timeout: float = 15.0
+    ) -> None:
+        self._clock = clock
+        self._domain = domain
+        self._links = links
+        self._timeout = timeout
+        links.on_up.append(self._ask_mechanisms)
+
+    def mechanisms(self, *, channel_binding: bool) -> list[str]:
+        """
+        The SASL mechanisms to offer, the usual ones while nobody is there.
+
+        @param channel_binding: Whether this connection can bind (RFC 9266).
+        """
+        authorities = self._links.authorities
+        offered = list(dict.fromkeys(m for link in authorities for m in link.mechanisms))
+        return [m for m in offered or USUAL if channel_binding or not m.endswith("-PLUS")]
+
+    def begin(
+        self,
+        mechanism: str,
+        payload: bytes | None,
+        peer: str,
+        channel_binding: tuple[str, bytes] | None,
+    ) -> tuple[Exchange | None, Deferred[Answer]]:
+        """
+        Start an exchange with one of the Callbridges, in turn.
+
+        @param payload: The initial response, C{None} when there was none.
+        @param channel_binding: Type and data, wherever the connection has
+            them, whatever the mechanism: a client that says it saw no offer is
+            then known to have been deceived (RFC 5802 6).
+        """
+        link = self._links.choose(mechanism)
+        if link is None:
+            if self._links.authorities:
+                return None, succeed(Refusal("invalid-mechanism"))
+            fault = errors.NO_CALLBRIDGE.error()
+            return None, succeed(_temporary(fault))
+        exchange = Exchange(self, link)
+        start = lp.Start(
+            exchange=exchange.id,
+            mechanism=mechanism,
+            payload=payload,
+            peer=peer,
+            channel_binding=channel_binding,
+        )
+        return exchange, self.ask(link, start)
+
+    def ask(self, link: Link, message: lp.Message) -> Deferred[Answer]:
+        """Send one step and read its answer; never fails."""
+        answer = link.requests.ask(self._request(link, message), self._timeout)
+        return answer.addCallback(self._read).addErrback(self._explain, link)
+
+    def _read(self, stanza: Stanza) -> Answer:
+        answer = lp.parse(stanza.element.firstChildElement())
+        if isinstance(answer, lp.Failed):
+            return Refusal(answer.condition, answer.text)
+        if isinstance(answer, lp.Challenge | lp.Success):
+            return answer
+        raise lp.MalformedLogin("not an answer to a step of a log-in")
+
+    def _explain(self, failure: Failure, link: Link) -> Refusal:
+        if failure.check(RequestLost):
+            return _temporary(errors.LOGIN_LINK_LOST.error(component=link.component))
+        if failure.check(TimeoutError):
+            return _temporary(
+                errors.LOGIN_SILENT.error(component=link.component, seconds=self._timeout)
+            )
+        if failure.check(StanzaError, lp.MalformedLogin, TooManyRequests):
+            problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
+            return _temporary(
+                errors.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem)
+            )
+        self.log.failure("unexpected error in a log-in over {c}", failure, c=link.component)
+        return Refusal("temporary-auth-failure")
+
+    # what a Callbridge is told
+
+    def tell(self, link: Link, message: lp.Message) -> Deferred[None]:
+        """Send what needs no decision; a lost link needs no telling."""
+
+        def unheard(failure: Failure) -> None:
+            if not failure.check(RequestLost):
+                self.log.warn(
+                    "{component} did not take {what}: {why}",
+                    component=link.component,
+                    what=type(message).__name__,
+                    why=failure.getErrorMessage(),
+                )
+
+        answer = link.requests.ask(self._request(link, message), self._timeout)
+        return answer.addCallbacks(lambda _: None, unheard)
+
+    async def replay(self, link: Link, sessions: Iterable[tuple[Session, lp.SessionBegin]]) -> None:
+        """Tell a link that has come up of the sessions that live on."""
+        waiting: list[Deferred[None]] = []
+        for _, begin in sessions:
+            waiting.append(self.tell(link, begin))
+            if len(waiting) >= REPLAY_BATCH:
+                for told in waiting:
+                    await told
+                waiting = []
+
+    def _ask_mechanisms(self, link: Link) -> None:
+        """A component that names mechanisms is a Callbridge; others are not asked again."""
+
+        def named(stanza: Stanza) -> None:
+            answer = lp.parse(stanza.element.firstChildElement())
+            if isinstance(answer, lp.Mechanisms):
+                link.mechanisms = tuple(answer.names)
+                self.log.info(
+                    "{component} decides log-ins: {mechanisms}",
+                    component=link.component,
+                    mechanisms=", ".join(answer.names),
+                )
+
+        def not_one(failure: Failure) -> None:
+            failure.trap(StanzaError, TimeoutError, RequestLost, lp.MalformedLogin)
+            self.log.info("{component} decides no log-ins", component=link.component)
+
+        question = self._request(link, lp.AskMechanisms(), "get")
+        answer = link.requests.ask(question, self._timeout)
+        answer.addCallback(named).addErrback(not_one).addErrback(
+            lambda failure: self.log.failure("unexpected error at a new link", failure)
+        )
+
+    def _request(self, link: Link, message: lp.Message, type_: str = "set") -> Stanza:
+        return request(type_, self._domain, link.component, message.to_element())
+
+
+def _temporary(fault: StepError) -> Refusal:
+    return Refusal("temporary-auth-failure", f"{fault.step}: {fault.cause}", fault)

@@ -1,0 +1,128 @@
+"""
+Where a stanza goes (RFC 6120 10, RFC 6121 8).
+
+The router looks at nothing but the addresses, the kind and the type of a
+stanza.  Whoever hands it one has seen to its C{from}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Protocol
+
+from twisted.logger import Logger
+from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.protocols.jabber.jid import JID
+
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.replies import error_reply
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.links import Links
+from cms.xmpp.sessions import Session, Sessions
+
+
+class Local(Protocol):
+    """What the server answers itself."""
+
+    def request(self, stanza: Stanza, to: JID) -> None:
+        """An IQ get or set for the server, or for a user's account."""
+        ...
+
+    def presence(self, stanza: Stanza, to: JID) -> None:
+        """A presence stanza for a user of ours."""
+        ...
+
+
+class Router:
+    """
+    Delivers each stanza, or tells its sender why not.
+
+    @ivar known: Component addresses that exist, connected or not.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, domain: str, links: Links, sessions: Sessions, known: Container[str]
+    ) -> None:
+        self.domain = domain
+        self.links = links
+        self.sessions = sessions
+        self.known = known
+        self.local: Local | None = None
+
+    def route(self, stanza: Stanza) -> None:
+        """Deliver a stanza by its C{to}; without one it is for the server."""
+        to = stanza.to
+        try:
+            address = parse_jid(self.domain if to is None else to)
+        except MalformedJID:
+            self.bounce(stanza, "jid-malformed")
+            return
+        if address.host == self.domain:
+            self._route_locally(stanza, address)
+            return
+        link = self.links.get(address.host)
+        if link is not None:
+            link.send(stanza)
+        elif address.host in self.known:
+            self.bounce(stanza, "service-unavailable", "wait", "this component is not connected")
+        else:
+            self.bounce(stanza, "remote-server-not-found")
+
+    def bounce(
+        self, stanza: Stanza, condition: str, type_: str | None = None, text: str | None = None
+    ) -> None:
+        """Answer a stanza that cannot be delivered with an error, where one is due."""
+        if stanza.name == "presence" and stanza.type in ("unavailable", "error", "probe"):
+            return
+        reply = error_reply(stanza, StanzaError(condition, type=type_, text=text))
+        if reply is not None and reply.to is not None:
+            self.route(reply)
+
+    def _route_locally(self, stanza: Stanza, to: JID) -> None:
+        if to.user is None:
+            self._to_server(stanza, to)
+        elif stanza.name == "message":
+            self._message(stanza, to)
+        elif stanza.name == "iq":
+            self._iq(stanza, to)
+        elif to.resource is not None and stanza.type in (None, "unavailable", "error"):
+            session = self.sessions.find(to)
+            if session is not None:
+                session.send(stanza)
+        elif self.local is not None:
+            self.local.presence(stanza, to)
+
+    def _to_server(self, stanza: Stanza, to: JID) -> None:
+        if stanza.is_request and self.local is not None:
+            self.local.request(stanza, to)
+        elif stanza.name == "message":
+            self.bounce(stanza, "service-unavailable")
+
+    def _iq(self, stanza: Stanza, to: JID) -> None:
+        if to.resource is not None:
+            session = self.sessions.find(to)
+            if session is not None:
+                session.send(stanza)
+            else:
+                self.bounce(stanza, "service-unavailable")
+        elif stanza.is_request and self.local is not None:
+            self.local.request(stanza, to)
+
+    def _message(self, stanza: Stanza, to: JID) -> None:
+        """RFC 6121 8.5.2.1.1 and 8.5.3.2.1."""
+        session = self.sessions.find(to) if to.resource is not None else None
+        if session is not None:
+            session.send(stanza)
+            return
+        kind = stanza.type or "normal"
+        receivers: list[Session] = []
+        if kind in ("chat", "normal", "headline") and (
+            to.resource is None or kind in ("chat", "normal")
+        ):
+            receivers = self.sessions.preferred(to.userhost())
+        for receiver in receivers:
+            receiver.send(stanza)
+        if not receivers and kind != "headline":
+            self.bounce(stanza, "service-unavailable")

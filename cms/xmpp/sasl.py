@@ -1,0 +1,49 @@
+"""The SASL elements of a client's stream (RFC 6120 6.4 and 6.5)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from twisted.words.xish.domish import Element
+
+from cms.xmlstream import ns
+
+
+class IncorrectEncoding(ValueError):
+    """The text is not base64 (RFC 6120 6.5.5)."""
+
+
+def decode(element: Element) -> bytes | None:
+    """
+    The data of an C{auth} or C{response} element.
+
+    @return: C{None} when there is none, C{b""} for C{=} (RFC 6120 6.4.2).
+    @raise IncorrectEncoding: for anything else than strict base64.
+    """
+    text = str(element)
+    if not text:
+        return None
+    if text == "=":
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise IncorrectEncoding from None
+
+
+def element(name: str, payload: bytes | None) -> Element:
+    """A C{challenge} or C{success} element."""
+    made = Element((ns.SASL, name))
+    if payload is not None:
+        made.addContent(base64.b64encode(payload).decode() or "=")
+    return made
+
+
+def failure(condition: str, text: str | None = None) -> Element:
+    """A C{failure} element."""
+    made = Element((ns.SASL, "failure"))
+    made.addElement(condition)
+    if text:
+        made.addElement("text", content=text)[(ns.XML, "lang")] = "en"
+    return made

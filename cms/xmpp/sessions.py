@@ -1,0 +1,97 @@
+"""The client sessions of this server: who is logged in, with which resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from twisted.words.protocols.jabber.jid import JID
+
+from cms.xmlstream.stanza import Stanza
+
+
+class Session(Protocol):
+    """
+    One bound resource.
+
+    @ivar presence: Its last broadcast presence, C{None} while unavailable.
+    @ivar priority: Of that presence (RFC 6121 4.7.2.3).
+    @ivar directed: Addresses that were sent presence and must be told when the
+        session ends (RFC 6121 4.6).
+    """
+
+    jid: JID
+    presence: Stanza | None
+    priority: int
+    directed: set[str]
+
+    def send(self, stanza: Stanza) -> None:
+        """Deliver a stanza to the client."""
+        ...
+
+    def replace(self) -> None:
+        """End it, because the resource is bound anew (RFC 6120 7.7.2.2)."""
+        ...
+
+
+class Sessions:
+    """
+    Sessions by bare address, then by resource.
+
+    @ivar most_per_user: A user's further resources are refused.
+    """
+
+    def __init__(self, *, most_per_user: int = 50) -> None:
+        self.most_per_user = most_per_user
+        self._users: dict[str, dict[str, Session]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Session]:
+        for resources in list(self._users.values()):
+            yield from list(resources.values())
+
+    def add(self, session: Session) -> Session | None:
+        """
+        Enter a session.
+
+        @return: The session that held the same full address until now.
+        """
+        resources = self._users.setdefault(session.jid.userhost(), {})
+        older = resources.get(session.jid.resource)
+        resources[session.jid.resource] = session
+        self._count += older is None
+        return older
+
+    def remove(self, session: Session) -> None:
+        """Forget a session; a newer one of the same address stays."""
+        bare = session.jid.userhost()
+        resources = self._users.get(bare, {})
+        if resources.get(session.jid.resource) is session:
+            del resources[session.jid.resource]
+            self._count -= 1
+            if not resources:
+                del self._users[bare]
+
+    def find(self, jid: JID) -> Session | None:
+        """The session with this full address."""
+        return self._users.get(jid.userhost(), {}).get(jid.resource)
+
+    def of(self, bare: str) -> list[Session]:
+        """All sessions of a user."""
+        return list(self._users.get(bare, {}).values())
+
+    def available(self, bare: str) -> list[Session]:
+        """The sessions of a user that have sent presence."""
+        return [session for session in self.of(bare) if session.presence is not None]
+
+    def preferred(self, bare: str) -> list[Session]:
+        """
+        Where a message to the bare address goes: the available sessions of the
+        highest priority that is not negative (RFC 6121 8.5.2.1.1).
+        """
+        able = [session for session in self.available(bare) if session.priority >= 0]
+        highest = max((session.priority for session in able), default=0)
+        return [session for session in able if session.priority == highest]

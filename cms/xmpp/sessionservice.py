@@ -1,0 +1,124 @@
+"""The life of client sessions: begin, presence, end, and who is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from cms import loginprotocol as lp
+from cms.signalflow import Step
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.links import Link, Links
+from cms.xmpp.local import LocalServices
+from cms.xmpp.loginrelay import LoginRelay, Refusal
+from cms.xmpp.sessions import Session, Sessions
+
+if TYPE_CHECKING:
+    from cms.xmpp.client import ClientStream
+
+
+class SessionService:
+    """
+    Enters sessions into the table and takes them out, and tells the Callbridge
+    that decided the log-in of both; when its link comes up anew it is told of
+    the sessions that live on.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        sessions: Sessions,
+        links: Links,
+        local: LocalServices,
+        relay: LoginRelay,
+    ) -> None:
+        self._clock = clock
+        self._sessions = sessions
+        self._links = links
+        self._local = local
+        self._relay = relay
+        self._began: dict[Session, lp.SessionBegin] = {}
+        self._authority: dict[Session, str] = {}
+        relay.on_authority.append(self._replay)
+
+    def began(self, session: ClientStream) -> None:
+        """A resource was bound; an older session of the same address ends."""
+        older = self._sessions.add(session)
+        if older is not None:
+            older.replace()
+        begin = lp.SessionBegin(
+            jid=session.jid.full(),
+            peer=session.peer_host,
+            since=datetime.fromtimestamp(self._clock.seconds(), UTC).isoformat(),
+        )
+        self._began[session] = begin
+        self._authority[session] = session.authority
+        self.log.info(
+            "{step_text}: {jid} logged in from {peer}, decided by {authority}",
+            step=int(Step.LOGIN),
+            step_text=str(Step.LOGIN),
+            jid=session.jid.full(),
+            peer=session.peer_text,
+            authority=session.authority,
+        )
+        self._tell(session.authority, begin)
+
+    def ended(self, session: ClientStream, reason: str) -> None:
+        """A session is over, whatever way it ended."""
+        self._sessions.remove(session)
+        self._local.ended(session)
+        del self._began[session], self._authority[session]
+        self.log.info(
+            "{jid} is gone from {peer} ({reason})",
+            jid=session.jid.full(),
+            peer=session.peer_text,
+            reason=reason,
+        )
+        self._tell(session.authority, lp.SessionEnd(jid=session.jid.full(), reason=reason))
+
+    def presence(self, session: ClientStream, stanza: Stanza) -> None:
+        """A client sent presence."""
+        self._local.client_presence(session, stanza)
+
+    def refused(self, peer: str, refusal: Refusal) -> None:
+        """A log-in failed; log whose fault it was."""
+        fault = refusal.fault
+        if fault is not None:
+            self.log.warn(
+                "log-in from {peer} failed: {step_text}: {cause} Cure: {cure}",
+                peer=peer,
+                step=int(fault.step),
+                step_text=str(fault.step),
+                fault=fault.fault,
+                cause=fault.cause,
+                cure=fault.cure,
+            )
+        else:
+            self.log.info(
+                "log-in from {peer} refused ({condition}{text})",
+                peer=peer,
+                condition=refusal.condition,
+                text=f": {refusal.text}" if refusal.text else "",
+                step=int(Step.LOGIN),
+            )
+
+    def _tell(self, component: str, message: lp.Message) -> None:
+        link = self._links.get(component)
+        if link is not None:
+            self._relay.tell(link, message)
+
+    def _replay(self, link: Link) -> None:
+        resumed = [
+            lp.SessionBegin(jid=begin.jid, peer=begin.peer, since=begin.since, resumed=True)
+            for session, begin in self._began.items()
+            if self._authority[session] == link.component
+        ]
+        Deferred.fromCoroutine(self._relay.replay(link, resumed)).addErrback(
+            lambda failure: self.log.failure("sessions were not repeated", failure)
+        )

@@ -13,6 +13,7 @@ L{ClientStream}.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Protocol
 
 from attrs import define
@@ -38,8 +39,8 @@ from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
-from cms.xmpp.throttle import Throttle
-from cms.xmpp.tlsfacts import connection_evidence, exporter, explain_loss
+from cms.throttle import Throttle
+from cms.trust.connection import connection_of, explain_handshake, tls_exporter
 
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
 
@@ -160,7 +161,7 @@ class ClientStream(XMLStream):
     def secured(self) -> None:
         """The TLS handshake is complete."""
         self._securing = False
-        self._binding_data = exporter(self.transport)
+        self._binding_data = tls_exporter(connection_of(self.transport))
         self._machine.secured()
 
     def stream_started(self, start: StreamStart) -> None:
@@ -234,7 +235,7 @@ class ClientStream(XMLStream):
             exchange, self.exchange = self.exchange, None
             exchange.abort()
         if self._securing and self.tls is not None:
-            fault = explain_loss(self.peer_text, self.transport, reason)
+            fault = explain_handshake(reason, peer=self.peer_text, presented=True)
             self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
         if self._bound:
             self._bound = False
@@ -501,7 +502,7 @@ def _bytes(element: Element) -> bytes:
     return Stanza(element).raw
 
 
-def _make_machine() -> object:
+def _make_machine() -> Callable[[ClientStream], _Inputs]:
     machine = TypeMachineBuilder(_Inputs, ClientStream)
     greeting = machine.state("greeting")
     offering_tls = machine.state("offering TLS")

@@ -13,6 +13,7 @@ lives.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from attrs import define
@@ -20,7 +21,7 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.python.failure import Failure
-from twisted.words.protocols.jabber.error import StreamError
+from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
 from cms.signalflow import Step, StepError
@@ -35,8 +36,9 @@ from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
-from cms.xmpp.throttle import Throttle
-from cms.xmpp.tlsfacts import connection_evidence, explain_loss
+from cms.throttle import Throttle
+from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.trust.verdict import Verdict
 
 
 @define
@@ -116,6 +118,7 @@ class ComponentStream(XMLStream):
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
         self._reported = False
+        self._verdict: Verdict | None = None
         self._keepalive = Keepalive(
             policy.clock,
             self,
@@ -133,11 +136,13 @@ class ComponentStream(XMLStream):
         self.set_deadline(self.policy.register_timeout)
         if self.transport is not None and self.tls is not None:
             self.transport.startTLS(self.tls)
+            connection = connection_of(self.transport)
+            self._verdict = connection.get_app_data() if connection is not None else None
 
     def secured(self) -> None:
         """The TLS handshake is complete; the header follows."""
         self._step = Step.REGISTER
-        self.evidence = connection_evidence(self.transport)
+        self.evidence = tls_evidence(connection_of(self.transport))
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -179,8 +184,14 @@ class ComponentStream(XMLStream):
                 step=int(Step.ACTIVE),
             )
         elif not self._reported and self._step is Step.TLS:
-            self._report(explain_loss(self.peer_text, self.transport, reason))
+            self._report(self._explain_tls(reason))
         self._machine.lost()
+
+    def _explain_tls(self, reason: Failure) -> StepError:
+        if self._verdict is not None and self._verdict.error is not None:
+            return self._verdict.error
+        problem = openssl_words(reason)
+        return errors.PEER_CERTIFICATE.error(peer=self.peer_text, problem=problem)
 
     def error_header(self) -> dict[str, str | None]:
         """The answer to a header that is refused."""
@@ -351,14 +362,13 @@ class ComponentStream(XMLStream):
         self.send(stanza)
 
     def _ping(self) -> Deferred[Stanza]:
-        def answered(result: Stanza | Failure) -> Stanza | Failure:
-            self.answers_pings = True
+        def note(result: Stanza | Failure) -> Stanza | Failure:
+            if not isinstance(result, Failure) or result.check(StanzaError):
+                self.answers_pings = True
             return result
 
         ping = request("get", self.policy.domain, self.component, ping_payload())
-        return self.requests.ask(ping, self.policy.ping_timeout).addCallbacks(
-            answered, _if_answered(answered)
-        )
+        return self.requests.ask(ping, self.policy.ping_timeout).addBoth(note)
 
     def _silent(self) -> None:
         """
@@ -391,7 +401,7 @@ class ComponentStream(XMLStream):
         self.close(StreamError("system-shutdown"))
 
 
-def _make_machine() -> object:
+def _make_machine() -> Callable[[ComponentStream], _Inputs]:
     machine = TypeMachineBuilder(_Inputs, ComponentStream)
     opening = machine.state("opening")
     handshaking = machine.state("handshaking")
@@ -430,3 +440,6 @@ def _make_machine() -> object:
         stream.register()
 
     return machine.build()
+
+
+_machine = _make_machine()

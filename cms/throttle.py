@@ -1,4 +1,4 @@
-"""Guessing secrets and passwords: slowed, then refused, for each address."""
+"""Guessing secrets and passwords: slowed, then refused, for each source."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""What an established, or failed, TLS connection tells."""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionClosed
+from twisted.python.failure import Failure
+
+from cms import errors
+from cms.signalflow import StepError
+from cms.trust.facts import CertificateFacts
+from cms.trust.verdict import Verdict
+
+EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266 2
+EXPORTER_LENGTH = 32
+
+_NOT_TLS = ("wrong version number", "packet length too long", "http request", "unknown protocol")
+_WANTS_CERTIFICATE = ("certificate required", "peer did not return a certificate")
+_REFUSES_CERTIFICATE = (
+    "alert bad certificate",
+    "alert unsupported certificate",
+    "alert certificate revoked",
+    "alert certificate expired",
+    "alert certificate unknown",
+    "alert unknown ca",
+    "alert access denied",
+)
+
+
+def connection_of(transport: object) -> SSL.Connection | None:
+    """The TLS connection under a Twisted transport, if there is one."""
+    handle = getattr(transport, "getHandle", lambda: None)()
+    return handle if isinstance(handle, SSL.Connection) else None
+
+
+def tls_evidence(connection: SSL.Connection | None) -> dict[str, str]:
+    """Protocol, cipher and the peer's certificate."""
+    if connection is None:
+        return {}
+    evidence = {
+        "protocol": connection.get_protocol_version_name(),
+        "cipher": connection.get_cipher_name() or "none",
+    }
+    certificate = connection.get_peer_certificate(as_cryptography=True)
+    if certificate is not None:
+        evidence.update(CertificateFacts.of(certificate).evidence())
+    return evidence
+
+
+def tls_exporter(connection: SSL.Connection | None) -> bytes | None:
+    """
+    The C{tls-exporter} channel binding (RFC 9266).
+
+    @return: 32 bytes; C{None} below TLS 1.3, where the value is not unique
+        without further conditions (RFC 9266 4.2).
+    """
+    if connection is None or connection.get_protocol_version_name() != "TLSv1.3":
+        return None
+    return connection.export_keying_material(EXPORTER_LABEL, EXPORTER_LENGTH, b"")
+
+
+def explain_alert(reason: Failure, *, peer: str, presented: bool) -> StepError | None:
+    """
+    The fault behind a peer's TLS alert about our certificate.
+
+    In TLS 1.3 it arrives when our side of the handshake is long complete, so it
+    must be looked for whenever a connection ends early.
+
+    @param presented: Whether we have a certificate.
+    """
+    problem = openssl_words(reason)
+    words = problem.lower()
+    seen: dict[str, object] = {"peer": peer, "problem": problem}
+    if any(said in words for said in _WANTS_CERTIFICATE):
+        return errors.TLS_CLIENT_CERTIFICATE_REQUIRED.error(**seen)
+    if any(said in words for said in _REFUSES_CERTIFICATE):
+        if presented:
+            return errors.TLS_CLIENT_CERTIFICATE_REFUSED.error(**seen)
+        return errors.TLS_CLIENT_CERTIFICATE_REQUIRED.error(**seen)
+    return None
+
+
+def explain_handshake(
+    reason: Failure, *, peer: str, presented: bool, verdict: Verdict | None = None
+) -> StepError:
+    """Why a handshake did not complete: our own verdict first, then what was heard."""
+    if verdict is not None and verdict.error is not None:
+        return verdict.error
+    alert = explain_alert(reason, peer=peer, presented=presented)
+    if alert is not None:
+        return alert
+    problem = openssl_words(reason)
+    if any(said in problem.lower() for said in _NOT_TLS):
+        return errors.TLS_NOT_SPOKEN.error(peer=peer, problem=problem)
+    if reason.check(SSL.Error) and problem:
+        return errors.TLS_FAILED.error(peer=peer, problem=problem)
+    return errors.TLS_CLOSED.error(peer=peer, problem=problem or "connection closed")
+
+
+def openssl_words(reason: Failure) -> str:
+    """OpenSSL's own words for what happened, else Twisted's."""
+    if reason.check(SSL.Error):
+        stack = getattr(reason.value, "args", None) or ((),)
+        if isinstance(stack[0], list | tuple):
+            return "; ".join(str(entry[-1]) for entry in stack[0] if entry)
+    if reason.check(ConnectionClosed):
+        return reason.getErrorMessage().rstrip(".")
+    return str(reason.value)

@@ -1,0 +1,103 @@
+"""Keys, certificates and trust from PEM files; errors name the key of the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
+
+from cms.errors import CONFIGURATION_VALUE
+from cms.signalflow import StepError
+
+
+class PEMFiles:
+    """
+    The C{[tls]} files of one configuration.
+
+    @ivar file: The configuration file, for messages.
+    """
+
+    def __init__(
+        self, file: str, trust: Path | None, certificate: Path | None, key: Path | None
+    ) -> None:
+        self.file = file
+        self.trust = trust
+        self.certificate = certificate
+        self.key = key
+
+    def context(self) -> SSL.Context:
+        """
+        A TLS context with these files in it: TLS 1.2 or later, no compression,
+        no renegotiation (RFC 7590, RFC 9325).
+
+        @raise ConfigurationError: naming the key whose file is at fault.
+        """
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(
+            SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+        )
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # idle connections keep no buffers
+        self._load_own(context)
+        self._load_trust(context)
+        return context
+
+    def _load_own(self, context: SSL.Context) -> None:
+        if self.certificate is None and self.key is None:
+            return
+        if self.certificate is None or self.key is None:
+            missing = "tls.certificate" if self.certificate is None else "tls.key"
+            raise self._wrong(missing, "is missing", "Give both tls.certificate and tls.key.")
+        chain = self.chain("tls.certificate", self.certificate)
+        try:
+            key = load_pem_private_key(self._read("tls.key", self.key), password=None)
+        except TypeError:
+            mend = "Give a key without a passphrase, readable by this user alone."
+            raise self._wrong("tls.key", f"{self.key} asks for a passphrase", mend) from None
+        except ValueError:
+            mend = "Give the private key of tls.certificate in PEM form."
+            raise self._wrong("tls.key", f"{self.key} holds no PEM private key", mend) from None
+        if chain[0].public_key() != key.public_key():
+            mend = (
+                "Give the key that the certificate was made with, and the leaf certificate first."
+            )
+            problem = f"{self.key} does not fit the first certificate in {self.certificate}"
+            raise self._wrong("tls.key", problem, mend)
+        context.use_certificate(chain[0])
+        for intermediate in chain[1:]:
+            context.add_extra_chain_cert(intermediate)
+        context.use_privatekey(key)  # type: ignore[arg-type]
+
+    def _load_trust(self, context: SSL.Context) -> None:
+        if self.trust is None:
+            context.set_default_verify_paths()
+            return
+        store = context.get_cert_store()
+        assert store is not None  # noqa: S101 - a fresh context has one
+        for certificate in self.chain("tls.trust", self.trust):
+            store.add_cert(crypto.X509.from_cryptography(certificate))
+
+    def chain(self, key: str, path: Path) -> list[x509.Certificate]:
+        """
+        The certificates in a file, at least one.
+
+        @raise ConfigurationError: when there is none, or it cannot be read.
+        """
+        try:
+            return x509.load_pem_x509_certificates(self._read(key, path))
+        except ValueError:
+            mend = "Give a file with one or more certificates in PEM form."
+            raise self._wrong(key, f"{path} holds no PEM certificate", mend) from None
+
+    def _read(self, key: str, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as problem:
+            mend = "Name a file that this user can read; a relative path counts from the"
+            mend += " configuration file."
+            raise self._wrong(key, f"{path}: {problem.strerror}", mend) from None
+
+    def _wrong(self, key: str, problem: str, mend: str) -> StepError:
+        return CONFIGURATION_VALUE.error(file=self.file, key=key, problem=problem, mend=mend)

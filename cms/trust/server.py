@@ -1,0 +1,66 @@
+"""Step 7 from the XMPP server's side: its certificate, and the Callbridge's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
+
+from cms.trust.files import PEMFiles
+from cms.trust.verdict import Verdict
+
+PeerCertificates = Literal["required", "optional", "off"]
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTrust:
+    """
+    Makes the TLS connections of a listener.
+
+    @param peers: Whether a certificate is asked of the peer.  One that is
+        presented must be good, also where it is optional.
+    @param alpn: The protocol to choose when the peer offers it (RFC 7301).
+    """
+
+    def __init__(
+        self, files: PEMFiles, *, peers: PeerCertificates = "off", alpn: bytes | None = None
+    ) -> None:
+        self._files = files
+        self._peers = peers
+        self._alpn = alpn
+        self._context = self._make_context()
+
+    def reload(self) -> None:
+        """
+        Read the files again; connections that are up keep what they have.
+
+        @raise ConfigurationError: the new files are wrong; the old stay.
+        """
+        self._context = self._make_context()
+
+    def _make_context(self) -> SSL.Context:
+        context = self._files.context()
+        # No resumption: a resumed session would skip the look at the peer's
+        # certificate, and links live too long to gain from it.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        if self._alpn is not None:
+            context.set_alpn_select_callback(self._choose)
+        return context
+
+    def _choose(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
+        return self._alpn if self._alpn in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """From Twisted, for C{startTLS}."""
+        connection = SSL.Connection(self._context, None)
+        if self._peers != "off":
+            mode = SSL.VERIFY_PEER
+            if self._peers == "required":
+                mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+            verdict = Verdict("the peer")
+            connection.set_app_data(verdict)
+            connection.set_verify(mode, verdict.callback)
+        return connection

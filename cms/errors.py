@@ -131,6 +131,14 @@ LISTEN_FAILED = _fault(
     "Free the port, name another one, or allow this user to open it.",
 )
 
+INTERNAL = _fault(
+    "internal",
+    StepError,
+    Step.CONFIGURATION,
+    "An unexpected error of this program: {problem}.",
+    "Report it with the log around this moment; the link is tried again by itself.",
+)
+
 # Step 3, port.
 
 SERVER_ADDRESS_INVALID = _fault(
@@ -367,7 +375,8 @@ IDENTITY_BOTH_MISSING = _fault(
     "identity-both-missing",
     TrustError,
     Step.IDENTITY,
-    "The certificate of {peer} names {names}, but neither the XMPP domain nor the server: {missing}.",
+    "The certificate of {peer} names {names}, but neither the XMPP domain nor the server:"
+    " {missing}.",
     "Issue a certificate whose subjectAltName holds both, or check that this is the right server.",
 )
 
@@ -583,6 +592,13 @@ LOGIN_SILENT = _fault(
     Step.LOGIN,
     "The Callbridge {component} did not decide the log-in within {seconds} s.",
     "Look at the load and the user directory of that Callbridge.",
+)
+LOGIN_BAD_ANSWER = _fault(
+    "login-bad-answer",
+    LoginError,
+    Step.LOGIN,
+    "The Callbridge {component} gave no usable answer ({problem}).",
+    "Run the same version of both halves; the log of that Callbridge says more.",
 )
 LOGIN_REFUSED = _fault(
     "login-refused",

@@ -158,7 +158,8 @@ class Attempt:
         """
         if self.running is None or self.running.step is not error.step:
             if self.running is not None:
-                self._end("skipped", now, None, {})
+                done = error.step > self.running.step
+                self._end("passed" if done else "skipped", now, None, {})
             self.records.append(StepRecord(error.step, now))
         self._end("failed", now, error, error.evidence)
 

@@ -83,7 +83,7 @@ class _Resolver(client.Resolver):
     ) -> None:
         self.truncated: set[tuple[bytes, int]] = set()
         self._resolv_conf = resolv_conf
-        super().__init__(servers=list(servers), reactor=reactor)  # type: ignore[no-untyped-call]
+        super().__init__(servers=list(servers), reactor=reactor)
 
     def queryUDP(self, queries: Any, timeout: Any = None) -> Any:
         """Ask the servers in turn."""
@@ -91,13 +91,13 @@ class _Resolver(client.Resolver):
             self.servers = system_servers(self._resolv_conf)
         for query in queries:
             self.truncated.discard((query.name.name, query.type))
-        return super().queryUDP(queries, timeout)  # type: ignore[no-untyped-call]
+        return super().queryUDP(queries, timeout)
 
     def filterAnswers(self, message: dns.Message) -> Any:
         """Note what will be asked again."""
         if message.trunc:
             self.truncated.update((q.name.name, q.type) for q in message.queries)
-        return super().filterAnswers(message)  # type: ignore[no-untyped-call]
+        return super().filterAnswers(message)
 
 
 _FAILURES = (

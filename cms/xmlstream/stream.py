@@ -8,7 +8,7 @@ mean; this class sees to bytes, limits, deadlines and a proper end.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
@@ -65,7 +65,7 @@ class XMLStream(Protocol):
         self._paused = False
         self._waiting_bytes = 0
         self._deadline: IDelayedCall | None = None
-        self._abort_call: IDelayedCall | None = None
+        self._calls: set[IDelayedCall] = set()
 
     # For subclasses
 
@@ -139,8 +139,9 @@ class XMLStream(Protocol):
         """The connection is gone."""
         self.closing = True
         self.set_deadline(None)
-        if self._abort_call is not None and self._abort_call.active():
-            self._abort_call.cancel()
+        for call in self._calls:
+            if call.active():
+                call.cancel()
         self.stream_lost(reason)
         self.ended.callback(reason)
 
@@ -200,6 +201,11 @@ class XMLStream(Protocol):
             None if seconds is None else self.clock.callLater(seconds, self.deadline_passed)
         )
 
+    def later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
+        """Call something in so many seconds, unless the connection is gone by then."""
+        self._calls = {c for c in self._calls if c.active()}
+        self._calls.add(self.clock.callLater(seconds, call, *args))
+
     def send(self, stanza: Stanza) -> None:
         """Send a stanza; after our side is closed, nothing."""
         if self.can_send:
@@ -242,9 +248,13 @@ class XMLStream(Protocol):
         if error is not None:
             self.transport.write(serialize(error.getElement()))
         self.transport.write(b"</stream:stream>")
-        self._abort_call = self.clock.callLater(CLOSE_TIMEOUT, self.abort)
+        self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:
             self._lose_connection()
+
+    def shut_down(self) -> None:
+        """Our side stops: say so, so that the peer looks elsewhere at once."""
+        self.close(StreamError("system-shutdown"))
 
     def error_header(self) -> dict[str, str | None]:
         """The header sent when a stream ends before it began (RFC 6120 4.9.1.2)."""

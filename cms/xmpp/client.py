@@ -26,6 +26,8 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
+from cms.throttle import Throttle
+from cms.trust.connection import connection_of, explain_handshake, tls_exporter
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
@@ -39,8 +41,6 @@ from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
-from cms.throttle import Throttle
-from cms.trust.connection import connection_of, explain_handshake, tls_exporter
 
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
 
@@ -105,12 +105,14 @@ class ClientStream(XMLStream):
     """
     A client's stream; once bound, its session.
 
-    @ivar jid: The bare address once logged in, the full one once bound.
+    @ivar account: The bare address, once logged in.
+    @ivar jid: The full address, once bound.
     @ivar direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
     @ivar tls: C{None} on a plain listener, where a proxy has seen to TLS.
     """
 
     content_namespace = ns.CLIENT
+    jid: JID
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class ClientStream(XMLStream):
         self.policy = policy
         self.tls = tls
         self.direct = direct
-        self.jid: JID | None = None
+        self.account: JID | None = None
         self.presence: Stanza | None = None
         self.priority = 0
         self.directed: set[str] = set()
@@ -249,7 +251,7 @@ class ClientStream(XMLStream):
         self._end_reason = "error"
         self.log.info(
             "client {peer}: stream closed with {condition}{text}",
-            peer=self.jid.full() if self.jid else self.peer_text,
+            peer=self.jid.full() if self._bound else self.peer_text,
             condition=error.condition,
             text=f" ({error.text})" if error.text else "",
             address=self.peer_text,
@@ -265,7 +267,7 @@ class ClientStream(XMLStream):
     def shut_down(self) -> None:
         """The server stops."""
         self._end_reason = "shutdown"
-        self.close(StreamError("system-shutdown"))
+        super().shut_down()
 
     # STARTTLS, RFC 6120 5
 
@@ -290,7 +292,7 @@ class ClientStream(XMLStream):
 
     def _start_tls(self) -> None:
         self._securing = True
-        if self.transport is not None:
+        if self.transport is not None and self.tls is not None:
             self.transport.startTLS(self.tls)
 
     # SASL, RFC 6120 6
@@ -372,8 +374,8 @@ class ClientStream(XMLStream):
             self._succeed(answer, exchange)
 
     def _succeed(self, answer: lp.Success, exchange: Exchange | None) -> None:
-        self.jid = JID(answer.jid)
-        if self.jid.host != self.policy.domain or self.jid.user is None or exchange is None:
+        self.account = JID(answer.jid)
+        if self.account.host != self.policy.domain or exchange is None:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
         self.authority = exchange.link.component
@@ -390,8 +392,7 @@ class ClientStream(XMLStream):
         guess = refusal.condition == "not-authorized"
         delay = self.policy.throttle.failed(self.peer_host) if guess else 0.0
         if delay:
-            call = self.clock.callLater(delay, self._send_refusal, refusal)
-            self.ended.addBoth(lambda _: call.active() and call.cancel())
+            self.later(delay, self._send_refusal, refusal)
         else:
             self._send_refusal(refusal)
 
@@ -442,9 +443,9 @@ class ClientStream(XMLStream):
     def _requested_jid(self, stanza: Stanza) -> JID | None:
         bind = stanza.element.firstChildElement()
         chosen = next((str(e) for e in bind.elements(ns.BIND, "resource")), "")
-        assert self.jid is not None  # noqa: S101 - the machine binds after the log-in
+        assert self.account is not None  # noqa: S101 - the machine binds after the log-in
         try:
-            return parse_jid(f"{self.jid.userhost()}/{chosen or secrets.token_urlsafe(12)}")
+            return parse_jid(f"{self.account.userhost()}/{chosen or secrets.token_urlsafe(12)}")
         except MalformedJID:
             return None
 
@@ -461,7 +462,6 @@ class ClientStream(XMLStream):
     # the session, RFC 6120 8
 
     def _route(self, stanza: Stanza) -> None:
-        assert self.jid is not None  # noqa: S101 - bound
         if not stanza.is_stanza:
             self.fail(StreamError("unsupported-stanza-type"))
             return
@@ -481,7 +481,6 @@ class ClientStream(XMLStream):
         self.requests.take(stanza)
 
     def _is_self(self, sender: str) -> bool:
-        assert self.jid is not None  # noqa: S101 - bound
         try:
             claimed = parse_jid(sender)
         except MalformedJID:
@@ -489,7 +488,6 @@ class ClientStream(XMLStream):
         return claimed.full() in (self.jid.full(), self.jid.userhost())
 
     def _ping(self) -> Deferred[Stanza]:
-        assert self.jid is not None  # noqa: S101 - bound
         ping = request("get", self.policy.domain, self.jid.full(), ping_payload())
         return self.requests.ask(ping, self.policy.ping_timeout)
 

@@ -25,9 +25,12 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
 from cms.signalflow import Step, StepError
+from cms.throttle import Throttle
+from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
-from cms.xmlstream.keepalive import Keepalive
+from cms.xmlstream.keepalive import Keepalive, watch_socket
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
@@ -36,9 +39,6 @@ from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
-from cms.throttle import Throttle
-from cms.trust.connection import connection_of, openssl_words, tls_evidence
-from cms.trust.verdict import Verdict
 
 
 @define
@@ -133,6 +133,7 @@ class ComponentStream(XMLStream):
     def connectionMade(self) -> None:
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
+        watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
         if self.transport is not None and self.tls is not None:
             self.transport.startTLS(self.tls)
@@ -212,8 +213,7 @@ class ComponentStream(XMLStream):
         self._machine.refused()
         self.set_deadline(None)
         if delay:
-            call = self.clock.callLater(delay, self.close, error)
-            self.ended.addBoth(lambda _: call.active() and call.cancel())
+            self.later(delay, self.close, error)
         else:
             self.close(error)
 
@@ -395,10 +395,6 @@ class ComponentStream(XMLStream):
         self.policy.links.down(self)
         self.close(StreamError("conflict", text="replaced by a newer connection"))
         self.abort()
-
-    def shut_down(self) -> None:
-        """The server stops: say so, so that the Callbridge looks elsewhere at once."""
-        self.close(StreamError("system-shutdown"))
 
 
 def _make_machine() -> Callable[[ComponentStream], _Inputs]:

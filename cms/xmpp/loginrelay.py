@@ -9,10 +9,11 @@ C{temporary-auth-failure} with a text that says what it was.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,7 +26,6 @@ from cms.xmlstream.replies import request
 from cms.xmlstream.requests import RequestLost, TooManyRequests
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.links import Link, Links
-from cms.xmpp.sessions import Session
 
 # What is offered while no Callbridge is there to say what it decides: without
 # it a client would find no mechanism and never be told about step 1.
@@ -84,6 +84,7 @@ class LoginRelay:
         self._links = links
         self._timeout = timeout
         links.on_up.append(self._ask_mechanisms)
+        self.on_authority: list[Callable[[Link], object]] = []
 
     def mechanisms(self, *, channel_binding: bool) -> list[str]:
         """
@@ -129,7 +130,8 @@ class LoginRelay:
     def ask(self, link: Link, message: lp.Message) -> Deferred[Answer]:
         """Send one step and read its answer; never fails."""
         answer = link.requests.ask(self._request(link, message), self._timeout)
-        return answer.addCallback(self._read).addErrback(self._explain, link)
+        read: Deferred[Answer] = answer.addCallback(self._read)
+        return read.addErrback(self._explain, link)
 
     def _read(self, stanza: Stanza) -> Answer:
         answer = lp.parse(stanza.element.firstChildElement())
@@ -142,7 +144,7 @@ class LoginRelay:
     def _explain(self, failure: Failure, link: Link) -> Refusal:
         if failure.check(RequestLost):
             return _temporary(errors.LOGIN_LINK_LOST.error(component=link.component))
-        if failure.check(TimeoutError):
+        if failure.check(DeferredTimeout):
             return _temporary(
                 errors.LOGIN_SILENT.error(component=link.component, seconds=self._timeout)
             )
@@ -171,10 +173,10 @@ class LoginRelay:
         answer = link.requests.ask(self._request(link, message), self._timeout)
         return answer.addCallbacks(lambda _: None, unheard)
 
-    async def replay(self, link: Link, sessions: Iterable[tuple[Session, lp.SessionBegin]]) -> None:
+    async def replay(self, link: Link, sessions: Iterable[lp.SessionBegin]) -> None:
         """Tell a link that has come up of the sessions that live on."""
         waiting: list[Deferred[None]] = []
-        for _, begin in sessions:
+        for begin in sessions:
             waiting.append(self.tell(link, begin))
             if len(waiting) >= REPLAY_BATCH:
                 for told in waiting:
@@ -188,6 +190,8 @@ class LoginRelay:
             answer = lp.parse(stanza.element.firstChildElement())
             if isinstance(answer, lp.Mechanisms):
                 link.mechanisms = tuple(answer.names)
+                for listener in self.on_authority:
+                    listener(link)
                 self.log.info(
                     "{component} decides log-ins: {mechanisms}",
                     component=link.component,
@@ -195,7 +199,7 @@ class LoginRelay:
                 )
 
         def not_one(failure: Failure) -> None:
-            failure.trap(StanzaError, TimeoutError, RequestLost, lp.MalformedLogin)
+            failure.trap(StanzaError, DeferredTimeout, RequestLost, lp.MalformedLogin)
             self.log.info("{component} decides no log-ins", component=link.component)
 
         question = self._request(link, lp.AskMechanisms(), "get")

@@ -43,7 +43,7 @@ class Sessions:
 
     def __init__(self, *, most_per_user: int = 50) -> None:
         self.most_per_user = most_per_user
-        self._users: dict[str, dict[str, Session]] = {}
+        self._users: dict[str, dict[str | None, Session]] = {}
         self._count = 0
 
     def __len__(self) -> int:

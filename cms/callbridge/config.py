@@ -1,0 +1,174 @@
+"""F{callbridge.toml}: what a Callbridge is told (steps 2 and 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import field, frozen
+
+from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
+from cms.discovery.resolver import parse_dns_server
+from cms.signalflow import StepError
+from cms.tomlfile import Secret, Table
+from cms.xmlstream.jid import MalformedJID, parse_jid
+
+
+@frozen
+class Timing:
+    """
+    How long the link waits for what, in seconds.
+
+    @ivar stage: For each of: TCP, TLS, stream header, registration.
+    @ivar first_delay: Before the second round, doubled for each further one.
+    @ivar most_delay: At the most.
+    @ivar refused_delay: The first after a refusal of ID or secret.
+    @ivar stable: How long a link must last until delays begin anew.
+    """
+
+    stage: float = 10.0
+    ping_interval: float = 8.0
+    ping_timeout: float = 10.0
+    first_delay: float = 1.0
+    most_delay: float = 60.0
+    refused_delay: float = 15.0
+    most_refused_delay: float = 300.0
+    stable: float = 60.0
+
+
+@frozen
+class LinkSettings:
+    """
+    What the link needs to know; a new one can be handed to it at any time.
+
+    @ivar domain: The XMPP domain, prepared.
+    @ivar component: The component address that is registered.
+    @ivar server: C{None} means SRV.
+    @ivar unprotected: No TLS at all, said out loud wherever it shows.
+    """
+
+    domain: str
+    component: str
+    server: ServerAddress | None
+    secret: Secret
+    unprotected: bool = False
+
+    @property
+    def ascii_domain(self) -> str:
+        """The domain as DNS and certificates hold it."""
+        return ascii_domain(self.domain)
+
+
+@frozen
+class CallbridgeConfig:
+    """The whole file."""
+
+    file: Path
+    unique_name: str
+    link: LinkSettings
+    timing: Timing
+    state_dir: Path
+    trust: Path | None
+    certificate: Path | None
+    key: Path | None
+    dns_servers: tuple[tuple[str, int], ...] = ()
+    api: tuple[str, ...] = ()
+    allow_guests: bool = False
+    warnings: tuple[str, ...] = field(default=())
+
+
+def read_config(file: Path) -> CallbridgeConfig:
+    """
+    Read F{callbridge.toml}.
+
+    @raise ConfigurationError: naming the file, the key and the cure.
+    """
+    table = Table.read(file)
+    tls, dns, listen = table.table("tls"), table.table("dns"), table.table("listen")
+    link = _link_settings(table, tls)
+    config = CallbridgeConfig(
+        file=file,
+        unique_name=link[0],
+        link=link[1],
+        timing=_timing(table.table("link")),
+        state_dir=table.path("state_dir") or file.parent / "state",
+        trust=tls.path("trust"),
+        certificate=tls.path("certificate"),
+        key=tls.path("key"),
+        dns_servers=_dns_servers(dns),
+        api=tuple(listen.texts("api")),
+        allow_guests=table.flag("allow_guests", default=False),
+        warnings=_warnings(link[1]),
+    )
+    for part in (tls, dns, listen, table):
+        part.finish()
+    return config
+
+
+def _link_settings(table: Table, tls: Table) -> tuple[str, LinkSettings]:
+    domain = table.domain("domain")
+    table.parsed("domain", domain, ascii_domain, "Write a domain name.")
+    name = _unique_name(table)
+    written = table.text("component_address", f"{name}.{domain}")
+    try:
+        component = parse_jid(written)
+    except MalformedJID as problem:
+        mend = "Write a domain, such as cb1.meet.example.com."
+        raise table.wrong("component_address", str(problem), mend) from None
+    try:
+        server = parse_server_address(table.text("server_address", ""))
+    except StepError as problem:
+        raise table.wrong("server_address", problem.cause, problem.cure) from None
+    settings = LinkSettings(
+        domain=domain,
+        component=component.full(),
+        server=server,
+        secret=table.secret("shared_secret"),
+        unprotected=tls.flag("unprotected", default=False),
+    )
+    return name, settings
+
+
+def _unique_name(table: Table) -> str:
+    name = table.text("unique_name").strip().lower()
+    mend = "Write a name without a domain part, such as cb1."
+    if not name or "." in name or "@" in name or "/" in name:
+        raise table.wrong("unique_name", f'"{name}" is no plain name', mend)
+    table.parsed("unique_name", name, ascii_domain, mend)
+    return name
+
+
+def _timing(table: Table) -> Timing:
+    usual = Timing()
+
+    def seconds(key: str, least: float = 0.1, most: float = 3600.0) -> float:
+        return table.number(key, getattr(usual, key), least=least, most=most)
+
+    timing = Timing(
+        stage=seconds("stage"),
+        ping_interval=seconds("ping_interval"),
+        ping_timeout=seconds("ping_timeout"),
+        first_delay=seconds("first_delay"),
+        most_delay=seconds("most_delay"),
+        refused_delay=seconds("refused_delay"),
+        most_refused_delay=seconds("most_refused_delay"),
+        stable=seconds("stable"),
+    )
+    table.finish()
+    return timing
+
+
+def _dns_servers(table: Table) -> tuple[tuple[str, int], ...]:
+    mend = "Write addresses such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53."
+    return tuple(
+        table.parsed("servers", text, parse_dns_server, mend) for text in table.texts("servers")
+    )
+
+
+def _warnings(link: LinkSettings) -> tuple[str, ...]:
+    if not link.unprotected:
+        return ()
+    warning = (
+        "tls.unprotected is set: the link has NO TLS; the secret's proof and every log-in cross"
+        " the network readable, and nobody checks who the server is"
+    )
+    return (warning,)

@@ -1,0 +1,68 @@
+"""Step 6 for the link: a stream to whichever address of a target answers first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+
+from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.link import LinkCore
+from cms.callbridge.registration import ComponentRegistration
+from cms.discovery.places import Target
+from cms.discovery.race import Race
+from cms.trust.client import ServerVerification
+from cms.trust.files import PEMFiles
+
+
+class TCPConnector:
+    """
+    Makes the stream of each attempt.
+
+    @param files: The C{[tls]} files; the context made of them is kept until
+        L{reload}.
+    """
+
+    def __init__(self, reactor: Any, timing: Timing, files: PEMFiles) -> None:
+        self._reactor = reactor
+        self._timing = timing
+        self._files = files
+        self._context: SSL.Context = files.context()
+
+    def reload(self) -> None:
+        """
+        Read the files again; a link that is up keeps what it has.
+
+        @raise ConfigurationError: the new files are wrong; the old stay.
+        """
+        self._context = self._files.context()
+
+    def connect(
+        self, link: LinkCore, settings: LinkSettings, target: Target, addresses: tuple[str, ...]
+    ) -> Deferred[tuple[ComponentRegistration, str]]:
+        """See L{cms.callbridge.link.Connector}."""
+
+        def make_stream() -> Protocol:
+            verification = None
+            if not settings.unprotected:
+                verification = ServerVerification(
+                    self._context,
+                    domain=settings.ascii_domain,
+                    host=target.host,
+                    host_is_ip=target.is_ip,
+                    peer=str(target),
+                )
+            return ComponentRegistration(
+                self._reactor,
+                settings,
+                self._timing,
+                verification,
+                link,
+                peer=str(target),
+                presents=self._files.certificate is not None,
+            )
+
+        race = Race(self._reactor, make_stream, addresses, target.port, timeout=self._timing.stage)
+        return race.run()  # type: ignore[return-value]

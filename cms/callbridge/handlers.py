@@ -1,0 +1,215 @@
+"""
+What the Callbridge answers on its link, as wokkel subprotocol handlers.
+
+L{LinkTraffic} carries any wokkel C{XMPPHandler} over our own stream: it gives
+handlers the event dispatcher they observe and sends what they send.  Unlike
+wokkel's C{StreamManager} it queues nothing while the link is down, and our own
+requests are answered only by the peer that was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.xish.domish import Element
+from twisted.words.xish.utility import EventDispatcher
+from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
+
+import cms
+from cms import loginprotocol as lp
+from cms.callbridge.authority import Authority
+from cms.callbridge.registration import ComponentRegistration
+from cms.xmlstream import ns
+from cms.xmlstream.replies import error_reply
+from cms.xmlstream.stanza import Stanza
+
+
+class NotConnected(Exception):
+    """There is no active link to send over."""
+
+
+class HandlerStream(EventDispatcher):
+    """What a wokkel handler needs of an C{xmlstream}."""
+
+    def __init__(self, stream: ComponentRegistration) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def send(self, element: Element) -> None:
+        """Send an element over the link."""
+        self._stream.send(Stanza(element))
+
+
+class LinkTraffic:
+    """
+    Hands what arrives on the link to the handlers, and what nobody took back
+    to its sender (RFC 6120 8.3, 8.4).
+    """
+
+    def __init__(self, handlers: Iterable[XMPPHandler]) -> None:
+        self._handlers = list(handlers)
+        self._stream: ComponentRegistration | None = None
+        self._dispatcher: HandlerStream | None = None
+        for handler in self._handlers:
+            handler.parent = self
+
+    # from the link
+
+    def link_up(self, stream: ComponentRegistration) -> None:
+        """The link is active."""
+        self._stream = stream
+        self._dispatcher = HandlerStream(stream)
+        for handler in self._handlers:
+            handler.makeConnection(self._dispatcher)
+        for handler in self._handlers:
+            handler.connectionInitialized()
+
+    def link_down(self) -> None:
+        """The link has ended."""
+        self._stream = self._dispatcher = None
+        for handler in self._handlers:
+            handler.connectionLost(Failure(ConnectionDone()))
+
+    def received(self, stanza: Stanza) -> None:
+        """A stanza arrived."""
+        stream = self._stream
+        if self._dispatcher is None or stream is None:
+            return
+        taken = self._dispatcher.dispatch(stanza.element)
+        if not taken and not getattr(stanza.element, "handled", False):
+            reply = error_reply(stanza, StanzaError("service-unavailable"))
+            if reply is not None and stanza.name != "presence":
+                stream.send(reply)
+
+    # for handlers
+
+    def send(self, element: Element) -> None:
+        """
+        @raise NotConnected: nothing is queued while the link is down.
+        """
+        if self._stream is None:
+            raise NotConnected
+        self._stream.send(Stanza(element))
+
+    def request(self, request: Any) -> Deferred[Element]:
+        """From wokkel: send a C{generic.Request} and wait for its answer."""
+        if self._stream is None:
+            raise NotConnected
+        asked = self._stream.requests.ask(Stanza(request.toElement()), request.timeout or 30)
+        return asked.addCallback(lambda answer: answer.element)
+
+
+def _observe(handler: Any, queries: Iterable[str]) -> None:
+    for query in queries:
+        handler.xmlstream.addObserver(query, handler.handleRequest)
+
+
+class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
+    """Ping (XEP-0199), service discovery (XEP-0030) and version (XEP-0092)."""
+
+    iqHandlers = {
+        f"/iq[@type='get']/ping[@xmlns='{ns.PING}']": "onPing",
+        f"/iq[@type='get']/query[@xmlns='{ns.DISCO_INFO}']": "onInfo",
+        f"/iq[@type='get']/query[@xmlns='{ns.DISCO_ITEMS}']": "onItems",
+        f"/iq[@type='get']/query[@xmlns='{ns.VERSION}']": "onVersion",
+    }
+
+    def connectionInitialized(self) -> None:
+        """Listen on the new link."""
+        _observe(self, self.iqHandlers)
+
+    def onPing(self, iq: Element) -> None:
+        """An empty result is the answer."""
+
+    def onInfo(self, iq: Element) -> Element:
+        """Who we are."""
+        query = Element((ns.DISCO_INFO, "query"))
+        identity = query.addElement("identity")
+        identity["category"], identity["type"] = "component", "generic"
+        identity["name"] = "Callbridge"
+        for feature in (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION):
+            query.addElement("feature")["var"] = feature
+        return query
+
+    def onItems(self, iq: Element) -> Element:
+        """There is nothing below us."""
+        return Element((ns.DISCO_ITEMS, "query"))
+
+    def onVersion(self, iq: Element) -> Element:
+        """Which program this is."""
+        query = Element((ns.VERSION, "query"))
+        query.addElement("name", content="cms-callbridge")
+        query.addElement("version", content=cms.__version__)
+        return query
+
+
+class LoginHandler(XMPPHandler, IQHandlerMixin):
+    """
+    Log-in requests from the XMPP server (docs/login-protocol.md).
+
+    They are believed only from the XMPP domain itself: a client could send the
+    same elements.
+    """
+
+    iqHandlers = {
+        f"/iq[@type='get' or @type='set']/{name}[@xmlns='{lp.NS}']": "onMessage"
+        for name in (
+            "mechanisms",
+            "start",
+            "response",
+            "abort",
+            "session-begin",
+            "session-end",
+        )
+    }
+
+    def __init__(self, authority: Authority, domain: str) -> None:
+        super().__init__()
+        self._authority = authority
+        self._domain = domain
+
+    def connectionInitialized(self) -> None:
+        """Listen on the new link."""
+        _observe(self, self.iqHandlers)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Exchanges and sessions belong to the link."""
+        super().connectionLost(reason)
+        self._authority.link_lost()
+
+    def onMessage(self, iq: Element) -> Any:
+        """Decide, or take note."""
+        if iq.getAttribute("from") != self._domain:
+            raise StanzaError("forbidden", text="only the XMPP server may ask this")
+        try:
+            message = lp.parse(iq.firstChildElement())
+        except lp.MalformedLogin as problem:
+            raise StanzaError("bad-request", text=str(problem)) from None
+        return self._answer(message)
+
+    def _answer(self, message: lp.Message) -> Any:
+        authority = self._authority
+        if isinstance(message, lp.AskMechanisms):
+            return lp.Mechanisms(authority.mechanisms).to_element()
+        if isinstance(message, lp.Start):
+            return authority.start(message).addCallback(_element_of)
+        if isinstance(message, lp.Response):
+            return authority.respond(message).addCallback(_element_of)
+        if isinstance(message, lp.Abort):
+            authority.abort(message)
+        elif isinstance(message, lp.SessionBegin):
+            authority.session_began(message)
+        elif isinstance(message, lp.SessionEnd):
+            authority.session_ended(message)
+        else:
+            raise StanzaError("bad-request")
+        return None
+
+
+def _element_of(answer: lp.Challenge | lp.Success | lp.Failed) -> Element:
+    return answer.to_element()

@@ -1,0 +1,292 @@
+"""
+Steps 7 to 11 on the Callbridge: one stream to an XMPP server (XEP-0114).
+
+The stream begins when TCP is connected.  It reports each stage as it passes
+and ends with exactly one outcome: registered and later lost, or failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StreamError, exceptionFromStreamError
+
+from cms import errors
+from cms.callbridge.config import LinkSettings, Timing
+from cms.errors import Fault
+from cms.signalflow import Step, StepError
+from cms.trust.client import ServerVerification
+from cms.trust.connection import (
+    connection_of,
+    explain_alert,
+    explain_handshake,
+    openssl_words,
+    tls_evidence,
+)
+from cms.xmlstream import limits, ns
+from cms.xmlstream.keepalive import Keepalive, watch_socket
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream
+
+_REFUSALS: dict[str, Fault] = {
+    "host-unknown": errors.UNKNOWN_ID,
+    "not-authorized": errors.WRONG_SECRET,
+    "conflict": errors.ALREADY_CONNECTED,
+}
+
+
+class Registrant(Protocol):
+    """Whoever wants the stream: the link."""
+
+    def stage_passed(self, step: Step, evidence: dict[str, str]) -> None:
+        """A step is done."""
+
+    def registration_failed(self, error: StepError) -> None:
+        """The stream ended before it was registered."""
+
+    def registered(self) -> None:
+        """Step 10 is done: stanzas may flow."""
+
+    def received(self, stanza: Stanza) -> None:
+        """The server sent a stanza."""
+
+    def link_ended(self, error: StepError) -> None:
+        """The stream ended after it was registered."""
+
+
+class ComponentRegistration(XMLStream):
+    """
+    The initiating side of XEP-0114.
+
+    @param verification: Judges the server's certificate; C{None} where the
+        operator asked for a link without TLS.
+    @param presents: Whether we have a certificate to show.
+    """
+
+    content_namespace = ns.COMPONENT
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        settings: LinkSettings,
+        timing: Timing,
+        verification: ServerVerification | None,
+        registrant: Registrant,
+        *,
+        peer: str,
+        presents: bool,
+    ) -> None:
+        super().__init__(clock)
+        self.settings = settings
+        self.timing = timing
+        self.verification = verification
+        self.registrant = registrant
+        self.peer = peer
+        self.presents = presents
+        self.requests = Requests(clock, self.send)
+        self.step = Step.TLS
+        self._outcome: StepError | None = None
+        self._reported = True  # until the race is won there is nothing to report
+        self._headless = False
+        self._keepalive = Keepalive(
+            clock,
+            self,
+            ping=self._ping,
+            interval=timing.ping_interval,
+            timeout=timing.ping_timeout,
+            dead=self._silent,
+        )
+
+    # stages
+
+    def begin(self) -> None:
+        """TCP is connected, the race is won: shake hands."""
+        self._reported = False
+        watch_socket(self.transport)
+        self._enter(Step.TLS)
+        if self.verification is None:
+            self.registrant.stage_passed(Step.TLS, {"protocol": "NONE: unprotected"})
+            self._open()
+        elif self.transport is not None:
+            self.transport.startTLS(self.verification)
+
+    def secured(self) -> None:
+        """The server's certificate was judged and found good."""
+        evidence = tls_evidence(connection_of(self.transport))
+        names = {"names": evidence.pop("names", "")}
+        self.registrant.stage_passed(Step.TLS, evidence)
+        self.registrant.stage_passed(Step.IDENTITY, names)
+        self._open()
+
+    def _enter(self, step: Step) -> None:
+        self.step = step
+        self.set_deadline(self.timing.stage)
+
+    def _open(self) -> None:
+        self._enter(Step.REGISTER)
+        self.send_header({"to": self.settings.component})
+
+    def stream_started(self, start: StreamStart) -> None:
+        """The server's header: prove the secret for its stream ID."""
+        problem = None
+        if (start.uri, start.name) != (ns.STREAMS, "stream"):
+            problem = "its answer is no stream header"
+        elif start.default_namespace != ns.COMPONENT:
+            problem = f'its stream is for "{start.default_namespace[:80]}"'
+        elif not start.get("id"):
+            self._headless = True  # some servers leave it out before they send an error
+            return
+        if problem is not None:
+            self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
+            return
+        stream_id = start.get("id") or ""
+        self.registrant.stage_passed(Step.REGISTER, {"component": self.settings.component})
+        self._enter(Step.REGISTERED)
+        proof = (stream_id + self.settings.secret.value).encode()
+        digest = hashlib.sha1(proof).hexdigest()  # noqa: S324 - XEP-0114 section 3
+        self.write(f"<handshake>{digest}</handshake>".encode())
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """The answer to the handshake, an error, or what an active link carries."""
+        if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self._stream_error(exceptionFromStreamError(stanza.element))
+        elif self.step is Step.ACTIVE:
+            if not self.requests.take(stanza):
+                self.registrant.received(stanza)
+        elif (stanza.uri, stanza.name) == (ns.CLIENT, "handshake"):
+            self._registered()
+
+    def _registered(self) -> None:
+        self.set_deadline(None)
+        self.set_limits(limits.COMPONENT)
+        self.step = Step.ACTIVE
+        self.registrant.stage_passed(Step.REGISTERED, {"peer": self.peer})
+        self._keepalive.start()
+        self.registrant.registered()
+
+    # endings
+
+    def _stream_error(self, error: StreamError) -> None:
+        condition = error.condition or "undefined-condition"
+        seen: dict[str, object] = {
+            "peer": self.peer,
+            "component": self.settings.component,
+            "condition": condition,
+            "text": error.text or "no text",
+        }
+        if self.step is Step.ACTIVE:
+            if condition == "system-shutdown":
+                fault = errors.LINK_CLOSED
+                seen["problem"] = "system-shutdown"
+            else:
+                fault = errors.LINK_ERROR
+        elif condition in _REFUSALS:
+            fault = _REFUSALS[condition]
+        elif condition == "policy-violation" and "too many failures" in (error.text or ""):
+            fault = errors.REGISTRATION_SLOWED
+            seen["seconds"] = "".join(c for c in error.text or "" if c.isdigit()) or "some"
+        elif self.step is Step.REGISTER:
+            fault = errors.REGISTER_REJECTED
+        else:
+            fault = errors.REGISTRATION_REJECTED
+        self._fail(fault.error(**seen))
+
+    def stream_broken(self, error: StreamError) -> None:
+        """The server sends what is not XMPP."""
+        problem = f"{error.condition}: {error.text}" if error.text else str(error.condition)
+        if self.step is Step.ACTIVE:
+            self._fail(errors.LINK_LOST.error(peer=self.peer, problem=problem), error)
+        else:
+            self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem), error)
+
+    def deadline_passed(self) -> None:
+        """The server fell silent at a stage."""
+        if self._headless:
+            problem = "its stream header has no id"
+            self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
+            self.abort()
+            return
+        silent = {
+            Step.TLS: errors.TLS_SILENT,
+            Step.REGISTER: errors.REGISTER_SILENT,
+            Step.REGISTERED: errors.REGISTERED_SILENT,
+        }[self.step]
+        error = silent.error(
+            peer=self.peer, seconds=self.timing.stage, component=self.settings.component
+        )
+        self._fail(error)
+        self.abort()
+
+    def peer_closed(self) -> None:
+        """The server closed its stream."""
+        if self.step is Step.ACTIVE:
+            self._fail(errors.LINK_CLOSED.error(peer=self.peer, problem="stream closed"))
+        super().peer_closed()
+
+    def stream_lost(self, reason: Failure) -> None:
+        """The connection is gone: report what is known, once."""
+        self._keepalive.stop()
+        self.requests.lost()
+        self._outcome = self._outcome or self._explain(reason)
+        self._report()
+
+    def _explain(self, reason: Failure) -> StepError:
+        alert = explain_alert(reason, peer=self.peer, presented=self.presents)
+        if alert is not None and self.step is not Step.ACTIVE:
+            return alert
+        problem = openssl_words(reason)
+        if self.step is Step.TLS:
+            verdict = self.verification.verdict if self.verification is not None else None
+            return explain_handshake(
+                reason, peer=self.peer, presented=self.presents, verdict=verdict
+            )
+        if self.step is Step.ACTIVE:
+            return errors.LINK_LOST.error(peer=self.peer, problem=problem)
+        return errors.REGISTER_CLOSED.error(peer=self.peer, problem=problem)
+
+    def _fail(self, outcome: StepError, error: StreamError | None = None) -> None:
+        self._outcome = self._outcome or outcome
+        if self.step is Step.TLS:
+            self.abort()
+        else:
+            self.close(error)
+            self._lose_connection()
+
+    def _report(self) -> None:
+        if self._reported or self._outcome is None:
+            return
+        self._reported = True
+        if self.step is Step.ACTIVE:
+            self.registrant.link_ended(self._outcome)
+        else:
+            self.registrant.registration_failed(self._outcome)
+
+    def quit(self) -> None:
+        """
+        End it from our side, whatever stage it is in; nothing is reported.
+        C{ended} fires when the connection is gone.
+        """
+        self._reported = True
+        if self.step is Step.TLS:
+            self.abort()
+        else:
+            self.close()
+
+    # liveness, XEP-0199
+
+    def _ping(self) -> Deferred[Stanza]:
+        ping = request("get", self.settings.component, self.settings.domain, ping_payload())
+        return self.requests.ask(ping, self.timing.ping_timeout)
+
+    def _silent(self) -> None:
+        error = errors.LINK_SILENT.error(peer=self.peer, seconds=self.timing.ping_timeout)
+        self._outcome = self._outcome or error
+        self.close(StreamError("connection-timeout"))
+        self.abort()

@@ -1,0 +1,104 @@
+"""The Callbridge daemon, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+import cms
+from cms.callbridge.authority import Authority
+from cms.callbridge.config import CallbridgeConfig, LinkSettings, read_config
+from cms.callbridge.connector import TCPConnector
+from cms.callbridge.directory import LocalDirectory
+from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
+from cms.callbridge.link import Link, LinkCore
+from cms.callbridge.store import StoreError, UserStore
+from cms.discovery.places import Finder
+from cms.discovery.resolver import make_dns
+from cms.errors import CONFIGURATION_VALUE
+from cms.signalflow import StepError
+from cms.trust.files import PEMFiles
+
+
+class CallbridgeService(Service):
+    """
+    A Callbridge with its link and its log-in authority.
+
+    @ivar link: See L{Link}; L{configure} hands it new settings.
+    """
+
+    log = Logger()
+
+    def __init__(self, config: CallbridgeConfig, reactor: Any) -> None:
+        self.config = config
+        files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+        self._connector = TCPConnector(reactor, config.timing, files)
+        self._directory = LocalDirectory(_store(config), reactor)
+        self.authority = Authority(
+            reactor, self._directory, config.link.domain, allow_guests=config.allow_guests
+        )
+        handlers = (CallbridgeHandler(), LoginHandler(self.authority, config.link.domain))
+        random = SystemRandom()
+        self.link = Link(
+            LinkCore(
+                clock=reactor,
+                places=Finder(make_dns(reactor, config.dns_servers), random),
+                connector=self._connector,
+                traffic=LinkTraffic(handlers),
+                timing=config.timing,
+                random=random,
+                settings=config.link,
+            )
+        )
+
+    def startService(self) -> None:
+        """Begin to look for the XMPP server."""
+        super().startService()
+        self.log.info("cms-callbridge {version} starts", version=cms.__version__)
+        for warning in self.config.warnings:
+            self.log.warn("WARNING: {warning}", warning=warning)
+        if self.config.api:
+            self.log.warn("listen.api: this version has no HTTP administration; nothing listens")
+        self.link.start()
+
+    def stopService(self) -> Deferred[None]:
+        """End the link properly."""
+        super().stopService()
+        return self.link.stop().addCallback(lambda _: self._directory.close())
+
+    def configure(self, settings: LinkSettings) -> None:
+        """Use other link settings from now on."""
+        self.link.configure(settings)
+
+    def reload(self) -> None:
+        """Read keys and certificates again; the next connection uses them."""
+        try:
+            self._connector.reload()
+        except StepError as error:
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+        else:
+            self.log.info("keys and certificates were read again")
+
+
+def _store(config: CallbridgeConfig) -> UserStore:
+    try:
+        return UserStore(config.state_dir)
+    except StoreError as problem:
+        raise CONFIGURATION_VALUE.error(
+            file=config.file,
+            key="state_dir",
+            problem=problem,
+            mend="Name a folder that this user can write.",
+        ) from None
+
+
+def make_daemon(file: Path, reactor: Any) -> CallbridgeService:
+    """
+    @raise ConfigurationError: the file, or what it names, is wrong.
+    """
+    return CallbridgeService(read_config(file), reactor)

@@ -1,0 +1,93 @@
+"""Starting a daemon under twistd, or stopping the start with one clear line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python import usage
+
+import cms
+from cms.logs import observer_factory
+from cms.signalflow import StepError
+
+
+def give_up(error: StepError) -> NoReturn:
+    """
+    End the process with the error on one line and exit status 1.
+
+    @raise SystemExit: always.
+    """
+    sys.stderr.write(f"{error.cause} Cure: {error.cure}\n")
+    raise SystemExit(1)
+
+
+class DaemonOptions(usage.Options):
+    """The options of both daemons."""
+
+    optParameters = [
+        ["config", "c", None, "The configuration file, in TOML."],
+        ["log-format", None, "text", "text or json (one object a line, on standard output)."],
+    ]
+
+    def opt_version(self) -> None:
+        """Show the version and exit."""
+        sys.stdout.write(f"cms {cms.__version__}\n")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """Check the options that twistd does not know."""
+        if self["config"] is None:
+            raise usage.UsageError("--config FILE is missing")
+        if self["log-format"] not in ("text", "json"):
+            raise usage.UsageError("--log-format is text or json")
+        factory = observer_factory(self["log-format"])
+        parent: Any = getattr(self, "parent", None)
+        if factory is not None and parent is not None:
+            parent["logger"] = factory
+
+    @property
+    def config_file(self) -> Path:
+        """The file that --config names."""
+        return Path(self["config"]).absolute()
+
+
+def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Service:
+    """
+    A daemon's service from its options, with the real reactor.
+
+    @raise SystemExit: the configuration is wrong.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
+
+    try:
+        return make(options.config_file, reactor)
+    except StepError as error:
+        give_up(error)
+
+
+class ReloadOnHangup(Service):
+    """Calls C{reload} when the process gets SIGHUP."""
+
+    def __init__(self, reactor: IReactorFromThreads, reload: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._reload = reload
+        self._previous: Any = None
+
+    def startService(self) -> None:
+        """Take the signal."""
+        super().startService()
+        self._previous = signal.signal(signal.SIGHUP, self._signalled)
+
+    def stopService(self) -> None:
+        """Give it back."""
+        super().stopService()
+        signal.signal(signal.SIGHUP, self._previous or signal.SIG_DFL)
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)

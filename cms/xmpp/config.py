@@ -1,0 +1,77 @@
+"""F{xmpp.toml}: what an XMPP server is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from attrs import frozen
+
+from cms.discovery.address import ascii_domain
+from cms.tomlfile import Secret, Table
+from cms.trust.server import PeerCertificates
+
+LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
+NOT_YET = ("web", "api")  # known to the configuration, not to this version
+
+
+@frozen
+class XmppConfig:
+    """
+    The whole file.
+
+    @ivar listen: Endpoint strings for each kind of listener.
+    @ivar callbridges: The secret of each unique name.
+    """
+
+    file: Path
+    domain: str
+    hostname: str
+    state_dir: Path
+    certificate: Path | None
+    key: Path | None
+    trust: Path | None
+    callbridge_certificates: PeerCertificates
+    listen: dict[str, tuple[str, ...]]
+    callbridges: dict[str, Secret]
+    most_connections: int
+
+
+def read_config(file: Path) -> XmppConfig:
+    """
+    Read F{xmpp.toml}.
+
+    @raise ConfigurationError: naming the file, the key and the cure.
+    """
+    table = Table.read(file)
+    tls, listen = table.table("tls"), table.table("listen")
+    listeners = {kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *NOT_YET)}
+    callbridges = {}
+    for name, entry in table.table("callbridges").tables().items():
+        callbridges[name] = entry.secret("secret")
+        entry.finish()
+    hostname = table.text("hostname")
+    peers = tls.choice("callbridge_certificates", "optional", ("required", "optional", "off"))
+    config = XmppConfig(
+        file=file,
+        domain=table.domain("domain"),
+        hostname=table.parsed("hostname", hostname, ascii_domain, "Write this server's FQDN."),
+        state_dir=table.path("state_dir") or file.parent / "state",
+        certificate=tls.path("certificate"),
+        key=tls.path("key"),
+        trust=tls.path("trust"),
+        callbridge_certificates=cast("PeerCertificates", peers),
+        listen=listeners,
+        callbridges=callbridges,
+        most_connections=int(table.number("most_connections", 20_000, least=1, most=1_000_000)),
+    )
+    for part in (tls, listen, table):
+        part.finish()
+    if not any(config.listen[kind] for kind in LISTENERS):
+        mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'
+        raise table.wrong("listen", "there is no listener", mend)
+    for kind in ("component", "client", "client_direct"):
+        if config.listen[kind] and (config.certificate is None or config.key is None):
+            problem = f"it is missing, and listen.{kind} speaks TLS"
+            raise table.wrong("tls.certificate", problem, "Give tls.certificate and tls.key.")
+    return config

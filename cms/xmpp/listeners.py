@@ -1,0 +1,168 @@
+"""The listeners of the XMPP server: opened together, or the start is stopped."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
+from cms.signalflow import StepError
+from cms.xmlstream.stream import XMLStream
+
+BACKLOG = 1_024
+
+
+@define(eq=False)
+class StreamFactory(Factory):
+    """
+    Makes the streams of one listener, within bounds.
+
+    @ivar make: Makes a stream.
+    @ivar most: Connections at a time.
+    @ivar most_per_host: Of those, from one address; what reaches us through
+        a proxy on this host is not counted this way.
+    """
+
+    make: Callable[[], XMLStream]
+    most: int
+    most_per_host: int
+    streams: set[XMLStream] = field(factory=set)
+    hosts: Counter[str] = field(factory=Counter)
+    log: Logger = field(factory=Logger)
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """A stream for a connection, C{None} (which closes it) beyond the bounds."""
+        host = str(getattr(addr, "host", "local"))
+        local = host == "local" or ip_address(host.partition("%")[0]).is_loopback
+        if len(self.streams) >= self.most or (not local and self.hosts[host] >= self.most_per_host):
+            self.log.warn("connection from {host} refused: too many are open", host=host)
+            return None
+        stream = self.make()
+        stream.factory = self
+        self.streams.add(stream)
+        self.hosts[host] += 1
+
+        def forget(reason: Failure) -> None:
+            self.streams.discard(stream)
+            self.hosts[host] -= 1
+            if not self.hosts[host]:
+                del self.hosts[host]
+
+        stream.ended.addCallback(forget)
+        return stream
+
+
+def check_plain(key: str, description: str, file: object) -> None:
+    """
+    A listener without TLS may only be reached from this host.
+
+    @raise ConfigurationError: it could be reached from elsewhere.
+    """
+    kind, _, rest = description.partition(":")
+    interface = re.search(r"(?<!\\)(?::|^)interface=((?:\\.|[^:\\])*)", rest)
+    if kind == "unix":
+        return
+    try:
+        address = (interface[1] if interface else "").replace("\\:", ":")
+        if kind in ("tcp", "tcp6") and ip_address(address).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise CONFIGURATION_VALUE.error(
+        file=file,
+        key=key,
+        problem=f"{description} has no TLS and could be reached from another host",
+        mend="Add :interface=127.0.0.1, or use a unix: socket, or a listener with TLS.",
+    )
+
+
+def expand(description: str) -> list[str]:
+    """
+    The endpoint strings behind one of the configuration.
+
+    C{tcp:PORT} without an interface means all addresses of this host; Twisted
+    takes it for IPv4 only, and a socket on C{::} takes both.
+    """
+    if re.fullmatch(r"tcp:\d+", description):
+        return [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:"]
+    return [description]
+
+
+class Listeners:
+    """
+    Opens the listeners of a server.
+
+    @param file: The configuration file, for messages.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, file: object) -> None:
+        self._reactor = reactor
+        self._file = file
+        self._ports: list[IListeningPort] = []
+        self.factories: list[StreamFactory] = []
+
+    def open(self, kind: str, description: str, factory: StreamFactory) -> None:
+        """
+        Open one listener.
+
+        @raise ConfigurationError: the endpoint cannot be read, or bound.
+        """
+        key = f"listen.{kind}"
+        for text in expand(description):
+            failures: list[Failure] = []
+            try:
+                endpoint = serverFromString(self._reactor, text)
+            except (ValueError, TypeError, KeyError) as problem:
+                raise self._bad(key, description, problem) from None
+            opened: list[IListeningPort] = []
+            endpoint.listen(factory).addCallbacks(opened.append, failures.append)
+            if failures:
+                why = failures[0].getErrorMessage().rstrip(".")
+                raise LISTEN_FAILED.error(
+                    file=self._file, key=key, endpoint=description, problem=why
+                )
+            self._ports.extend(opened)
+            for port in opened:
+                self.log.info("{kind} listener ready on {at}", kind=kind, at=_show(port.getHost()))
+        self.factories.append(factory)
+
+    def _bad(self, key: str, description: str, problem: object) -> StepError:
+        return CONFIGURATION_VALUE.error(
+            file=self._file,
+            key=key,
+            problem=f'"{description}" is no endpoint ({problem})',
+            mend='Write a Twisted endpoint string, such as "tcp:5223".',
+        )
+
+    def close(self) -> Deferred[object]:
+        """Accept no more connections."""
+        ports, self._ports = self._ports, []
+        closing = [Deferred.fromCoroutine(_stop(port)) for port in ports]
+        return gatherResults(closing, consumeErrors=True)  # type: ignore[return-value]
+
+
+async def _stop(port: IListeningPort) -> None:
+    stopping = port.stopListening()
+    if stopping is not None:
+        await stopping
+
+
+def _show(address: IAddress) -> str:
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"{host} port {getattr(address, 'port', '?')}"

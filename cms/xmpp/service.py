@@ -1,0 +1,153 @@
+"""The XMPP server daemon, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+import cms
+from cms.errors import CONFIGURATION_VALUE
+from cms.signalflow import StepError
+from cms.startup import give_up
+from cms.throttle import Throttle
+from cms.trust.files import PEMFiles
+from cms.trust.server import ServerTrust
+from cms.xmlstream.stream import XMLStream
+from cms.xmpp.client import ClientPolicy, ClientStream
+from cms.xmpp.component import ComponentPolicy, ComponentStream
+from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.links import Links
+from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
+from cms.xmpp.local import LocalServices
+from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.registry import Registry
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Sessions
+from cms.xmpp.sessionservice import SessionService
+
+
+class XmppService(Service):
+    """
+    An XMPP server: its listeners, its links and its sessions.
+
+    @ivar links: The components that are registered now.
+    @ivar sessions: The clients that are logged in now.
+    """
+
+    log = Logger()
+
+    def __init__(self, config: XmppConfig, reactor: Any) -> None:
+        self.config = config
+        self._reactor = reactor
+        for kind in ("component_plain", "client_plain"):
+            for description in config.listen[kind]:
+                check_plain(f"listen.{kind}", description, config.file)
+        _make_state_dir(config)
+        self.links = Links()
+        self.sessions = Sessions()
+        registry = Registry(config.domain, {n: [s] for n, s in config.callbridges.items()})
+        self.registry = registry
+        router = Router(config.domain, self.links, self.sessions, registry)
+        local = LocalServices(router, self.links, self.sessions)
+        router.local = local
+        relay = LoginRelay(reactor, config.domain, self.links)
+        service = SessionService(reactor, self.sessions, self.links, local, relay)
+        self._component = ComponentPolicy(
+            reactor, config.domain, registry, self.links, router, Throttle(reactor)
+        )
+        self._client = ClientPolicy(
+            reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)
+        )
+        self._trust = self._make_trust()
+        self._listeners = Listeners(reactor, config.file)
+
+    def _make_trust(self) -> dict[str, ServerTrust]:
+        config = self.config
+        own = PEMFiles(str(config.file), None, config.certificate, config.key)
+        both = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+        trust = {}
+        if config.listen["component"]:
+            trust["component"] = ServerTrust(both, peers=config.callbridge_certificates)
+        if config.listen["client"] or config.listen["client_direct"]:
+            trust["client"] = ServerTrust(own, alpn=b"xmpp-client")
+        return trust
+
+    def _makers(self) -> dict[str, Callable[[], XMLStream]]:
+        component, client = self._trust.get("component"), self._trust.get("client")
+        return {
+            "component": lambda: ComponentStream(self._component, component),
+            "component_plain": lambda: ComponentStream(self._component, None),
+            "client": lambda: ClientStream(self._client, client),
+            "client_direct": lambda: ClientStream(self._client, client, direct=True),
+            "client_plain": lambda: ClientStream(self._client, None),
+        }
+
+    def privilegedStartService(self) -> None:
+        """Open the listeners before the process gives up its rights."""
+        super().privilegedStartService()
+        self.log.info("cms-xmpp {version} starts", version=cms.__version__)
+        makers = self._makers()
+        try:
+            for kind in LISTENERS:
+                factory = StreamFactory(
+                    makers[kind],
+                    self.config.most_connections,
+                    most_per_host=max(1, self.config.most_connections // 10),
+                )
+                for description in self.config.listen[kind]:
+                    self._listeners.open(kind, description, factory)
+        except StepError as error:
+            give_up(error)
+
+    def startService(self) -> None:
+        """Say what is not there."""
+        super().startService()
+        for kind in NOT_YET:
+            if self.config.listen[kind]:
+                self.log.warn("listen.{kind}: not in this version; nothing listens", kind=kind)
+        if not self.config.callbridges:
+            self.log.warn("[callbridges] is empty: no Callbridge can register, nobody can log in")
+
+    def stopService(self) -> Deferred[Any]:
+        """Close every stream properly, then let go."""
+        super().stopService()
+        closing: list[Deferred[Any]] = [self._listeners.close()]
+        for factory in self._listeners.factories:
+            for stream in list(factory.streams):
+                closing.append(stream.ended)
+                stream.shut_down()
+        return DeferredList(closing)
+
+    def reload(self) -> None:
+        """Read keys and certificates again; new connections use them."""
+        try:
+            for trust in self._trust.values():
+                trust.reload()
+        except StepError as error:
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+        else:
+            self.log.info("keys and certificates were read again")
+
+
+def _make_state_dir(config: XmppConfig) -> None:
+    try:
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as problem:
+        raise CONFIGURATION_VALUE.error(
+            file=config.file,
+            key="state_dir",
+            problem=f"{config.state_dir}: {problem.strerror}",
+            mend="Name a folder that this user can write.",
+        ) from None
+
+
+def make_daemon(file: Path, reactor: Any) -> XmppService:
+    """
+    @raise ConfigurationError: the file, or what it names, is wrong.
+    """
+    return XmppService(read_config(file), reactor)

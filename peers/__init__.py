@@ -1,0 +1,1 @@
+"""Tests against real peers: BIND, Prosody, ejabberd and other people's XMPP programs."""

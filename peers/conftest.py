@@ -1,0 +1,56 @@
+"""Fixtures for the tests against real peers."""
+
+from __future__ import annotations
+
+import atexit
+import signal
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from peers.certs import Certificates
+from peers.processes import Processes
+
+_KEPT = pytest.StashKey[Processes]()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let SIGTERM end the run as Ctrl-C does, with every fixture torn down."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the peers wrote when a test fails."""
+    report = yield
+    kept = item.stash.get(_KEPT, None)
+    if kept is not None and report.failed:
+        report.sections.extend((f"output of {name}", text) for name, text in kept.report())
+    return report
+
+
+@pytest.fixture
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
+    """The children of this test; all are ended with it."""
+    kept = Processes(tmp_path)
+    request.node.stash[_KEPT] = kept
+    atexit.register(kept.stop_all)
+    try:
+        yield kept
+    finally:
+        kept.stop_all()
+        atexit.unregister(kept.stop_all)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A CA, and whatever certificates a test wants from it."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -1,0 +1,36 @@
+"""
+What the tests expect of the two daemons, in one place.
+
+Command names and file keys are the project's contract; the texts are parts of
+log lines that the tests wait for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+XMPP_PLUGIN = "cms-xmpp"
+CALLBRIDGE_PLUGIN = "cms-callbridge"
+
+DOMAIN = "meet.example.com"
+SRV_NAME = f"_xmpp-component._tcp.{DOMAIN}."
+
+LISTENER_READY = "{listener} listener ready on"
+"""The XMPP server's line for each listener, which is named as in C{[listen]}."""
+
+LINK_ACTIVE = "step 11 active"
+"""The Callbridge's line when its link is up."""
+
+NO_LINK_CONDITION = "temporary-auth-failure"
+"""How a log-in is refused before a Callbridge is connected (step 1)."""
+
+START_SECONDS = 20.0
+"""For a daemon to be ready, on a busy machine."""
+
+LINK_SECONDS = 20.0
+"""For a link to come up, its delays included."""
+
+FAILOVER_SECONDS = 2.0
+"""From the death of one XMPP server until log-ins work again through the other."""

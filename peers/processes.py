@@ -1,0 +1,205 @@
+"""
+The peers' processes: started, watched, and ended whatever happens.
+
+Each child leads a process group of its own and dies with the test run, even
+when that is killed.  What it writes goes to a file, which is shown when its
+test fails.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from peers.network import wait_until
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_REPORT_CHARACTERS = 20_000
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """
+    One child.
+
+    @ivar name: For messages and reports.
+    @ivar pid: Its process id, and the id of its process group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._log = log
+        with log.open("ab") as output:
+            self._start = log.stat().st_size
+            self._child = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=dict(env if env is not None else os.environ),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self.pid = self._child.pid
+
+    @property
+    def output(self) -> str:
+        """All it has written since it was started."""
+        with self._log.open("rb") as log:
+            log.seek(self._start)
+            return log.read().decode("utf-8", "replace")
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still there."""
+        return self._child.poll() is None
+
+    def write_line(self, line: str) -> None:
+        """Send a line to its standard input."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(line.encode() + b"\n")
+        self._child.stdin.flush()
+
+    def wait_for(self, text: str, seconds: float, *, times: int = 1) -> float:
+        """
+        Wait until it has written C{text}, C{times} times.
+
+        @return: How many seconds that took.
+        @raise AssertionError: it did not, or it ended before.
+        """
+
+        def seen() -> bool:
+            ended = not self.running
+            if self.output.count(text) >= times:
+                return True
+            if ended:
+                raise AssertionError(
+                    f'{self.name} ended with status {self._child.returncode} before "{text}"'
+                )
+            return False
+
+        return wait_until(seen, seconds, f'"{text}" from {self.name}')
+
+    def wait_for_exit(self, seconds: float) -> int:
+        """
+        Wait for its end.
+
+        @return: Its exit status; negative when a signal ended it.
+        @raise AssertionError: it is still running then.
+        """
+        wait_until(lambda: not self.running, seconds, f"the end of {self.name}")
+        return self._child.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, to itself alone."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, with everything it started."""
+        self._kill_group()
+        self._child.wait(10)
+        self._close()
+
+    def stop(self, seconds: float = 10.0) -> int:
+        """Ask it to end; after C{seconds} it is killed.  Gives the exit status."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+        return self._child.returncode
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def _close(self) -> None:
+        if self._child.stdin is not None:
+            try:
+                self._child.stdin.close()
+            except BrokenPipeError:
+                pass
+
+
+class Processes:
+    """All children of one test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._all: list[Process] = []
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a child; it works in C{cwd}, or in the directory of this test."""
+        log = self.directory / f"{name}.log"
+        process = Process(name, command, log, cwd=cwd or self.directory, env=env)
+        self._all.append(process)
+        return process
+
+    def run(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        text: str = "",
+        seconds: float = 60.0,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """Run a command to its end, with C{text} as its input; its status and output."""
+        process = self.start(name, command, cwd=cwd, env=env)
+        try:
+            if text:
+                process.write_line(text)
+            process._close()
+            status = process.wait_for_exit(seconds)
+        finally:
+            process.kill()
+        return status, process.output
+
+    def make_directory(self, name: str) -> Path:
+        """A directory for one peer, within that of the test."""
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def report(self) -> list[tuple[str, str]]:
+        """Name and output of each child, for a failed test."""
+        return [(p.name, p.output[-_REPORT_CHARACTERS:]) for p in self._all]
+
+    def stop_all(self) -> None:
+        """End all that is left, the youngest first."""
+        deadline = time.monotonic() + 20.0
+        for process in reversed(self._all):
+            process.stop(max(0.1, min(5.0, deadline - time.monotonic())))
+        self._all.clear()

@@ -1,0 +1,98 @@
+"""Prosody (Debian's prosody) as an XMPP server that takes components and clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from peers.certs import Pair
+from peers.network import free_port
+from peers.processes import Process, Processes
+from peers.tools import require
+
+_CONFIG = """\
+daemonize = false
+run_as_root = true
+pidfile = {pid_file}
+data_path = {data}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {client_port} }}
+c2s_direct_tls_ports = {{ }}
+s2s_ports = {{ }}
+component_interfaces = {{ "127.0.0.1" }}
+component_ports = {{ {component_port} }}
+modules_enabled = {{ "roster", "saslauth", "tls", "disco", "ping" }}
+modules_disabled = {{ "s2s" }}
+authentication = "internal_plain"
+c2s_require_encryption = true
+ssl = {{ certificate = {certificate}, key = {key} }}
+log = {{ {{ levels = {{ min = "info" }}, to = "console" }} }}
+VirtualHost {domain}
+"""
+
+_COMPONENT = """\
+Component {address}
+    component_secret = {secret}
+"""
+
+
+def _quoted(value: object) -> str:
+    # JSON's escapes are Lua's too, for the plain texts used here.
+    return json.dumps(str(value))
+
+
+class Prosody:
+    """
+    One Prosody.
+
+    @ivar component_port: XEP-0114, without TLS.
+    @ivar client_port: STARTTLS required.
+    """
+
+    name = "prosody"
+
+    def __init__(
+        self,
+        processes: Processes,
+        pair: Pair,
+        domain: str,
+        components: Mapping[str, str],
+        users: Mapping[str, str],
+    ) -> None:
+        """
+        @param components: Component addresses and their secrets.
+        @param users: Local parts and their passwords.
+        """
+        self._processes = processes
+        self._directory = processes.make_directory("prosody")
+        self.component_port = free_port()
+        self.client_port = free_port()
+        self._config = self._directory / "prosody.cfg.lua"
+        self._config.write_text(
+            _CONFIG.format(
+                pid_file=_quoted(self._directory / "pid"),
+                data=_quoted(self._directory / "data"),
+                client_port=self.client_port,
+                component_port=self.component_port,
+                certificate=_quoted(pair.certificate),
+                key=_quoted(pair.key),
+                domain=_quoted(domain),
+            )
+            + "".join(
+                _COMPONENT.format(address=_quoted(address), secret=_quoted(secret))
+                for address, secret in components.items()
+            )
+        )
+        accounts = self._directory / "data" / domain.replace(".", "%2e") / "accounts"
+        accounts.mkdir(parents=True)
+        for user, password in users.items():
+            text = f'return {{ ["password"] = {_quoted(password)} }};\n'
+            (accounts / f"{user}.dat").write_text(text)
+
+    def start(self) -> Process:
+        """Start it, and wait until its ports are open."""
+        command = [require("prosody", "prosody"), "-F", "--config", str(self._config)]
+        self.process = self._processes.start(self.name, command, cwd=self._directory)
+        for service in ("c2s", "component"):
+            self.process.wait_for(f"Activated service '{service}'", 20.0)
+        return self.process

@@ -73,8 +73,8 @@ class Certificates:
             common_name, names, not_before=not_before, not_after=not_after
         )
         self._count += 1
-        base = self._directory / f"{self._count}-{common_name}"
-        pair = Pair(base.with_suffix(".crt"), base.with_suffix(".key"), base.with_suffix(".pem"))
+        base = f"{self._count}-{common_name}"
+        pair = Pair(*(self._directory / f"{base}.{suffix}" for suffix in ("crt", "key", "pem")))
         pair.certificate.write_bytes(issued.certificate)
         for path, content in (
             (pair.key, issued.key),

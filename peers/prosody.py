@@ -83,6 +83,7 @@ class Prosody:
                 for address, secret in components.items()
             )
         )
+        (self._directory / "certs").mkdir()
         accounts = self._directory / "data" / domain.replace(".", "%2e") / "accounts"
         accounts.mkdir(parents=True)
         for user, password in users.items():

@@ -74,7 +74,9 @@ class Race:
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
         endpoint = kind(self._reactor, address, self._port, self._timeout)
         self._next = self._reactor.callLater(self._stagger, self._start_next)
-        connecting = endpoint.connect(Factory.forProtocol(self._make_protocol))
+        factory = Factory.forProtocol(self._make_protocol)
+        factory.noisy = False
+        connecting = endpoint.connect(factory)
         self._running[address] = connecting
         connecting.addCallbacks(
             self._connected, self._failed, callbackArgs=(address,), errbackArgs=(address,)

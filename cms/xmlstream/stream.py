@@ -59,7 +59,7 @@ class XMLStream(Protocol):
         self.send_limit = send_limit
         self.bytes_received = 0
         self.closing = False
-        self.ended: Deferred[Failure] = Deferred()
+        self.ended: Deferred[None] = Deferred()
         self._reader = TreeReader(UNAUTHENTICATED)
         self._header_sent = False
         self._paused = False
@@ -143,7 +143,7 @@ class XMLStream(Protocol):
             if call.active():
                 call.cancel()
         self.stream_lost(reason)
-        self.ended.callback(reason)
+        self.ended.callback(None)
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""

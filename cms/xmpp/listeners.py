@@ -40,7 +40,7 @@ class StreamFactory(Factory):
     streams: set[XMLStream] = field(factory=set)
     hosts: Counter[str] = field(factory=Counter)
     log: Logger = field(factory=Logger)
-    noisy = False
+    noisy: bool = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """A stream for a connection, C{None} (which closes it) beyond the bounds."""
@@ -54,7 +54,7 @@ class StreamFactory(Factory):
         self.streams.add(stream)
         self.hosts[host] += 1
 
-        def forget(reason: Failure) -> None:
+        def forget(_: None) -> None:
             self.streams.discard(stream)
             self.hosts[host] -= 1
             if not self.hosts[host]:

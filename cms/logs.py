@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
@@ -38,10 +37,6 @@ def json_observer(out: TextIO) -> ILogObserver:
     return cast("ILogObserver", observe)
 
 
-def observer_factory(log_format: str) -> Callable[[], ILogObserver] | None:
-    """
-    What twistd's C{--logger} would name.
-
-    @return: C{None} for C{text}, which is twistd's own format.
-    """
-    return (lambda: json_observer(sys.stdout)) if log_format == "json" else None
+def json_to_stdout() -> ILogObserver:
+    """For twistd's C{--logger}."""
+    return json_observer(sys.stdout)

@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python import usage
 
 import cms
-from cms.logs import observer_factory
 from cms.signalflow import StepError
 
 
@@ -46,10 +45,9 @@ class DaemonOptions(usage.Options):
             raise usage.UsageError("--config FILE is missing")
         if self["log-format"] not in ("text", "json"):
             raise usage.UsageError("--log-format is text or json")
-        factory = observer_factory(self["log-format"])
         parent: Any = getattr(self, "parent", None)
-        if factory is not None and parent is not None:
-            parent["logger"] = factory
+        if self["log-format"] == "json" and parent is not None:
+            parent["logger"] = "cms.logs.json_to_stdout"
 
     @property
     def config_file(self) -> Path:

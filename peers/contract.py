@@ -20,7 +20,7 @@ SRV_NAME = f"_xmpp-component._tcp.{DOMAIN}."
 LISTENER_READY = "{listener} listener ready on"
 """The XMPP server's line for each listener, which is named as in C{[listen]}."""
 
-LINK_ACTIVE = "step 11 active"
+LINK_ACTIVE = "step 11 active: the link is up"
 """The Callbridge's line when its link is up."""
 
 NO_LINK_CONDITION = "temporary-auth-failure"

@@ -75,7 +75,13 @@ class Ejabberd:
 
     def _settings(self, pair: Pair, components: Mapping[str, str]) -> dict[str, object]:
         hosts = {address: {"password": secret} for address, secret in components.items()}
-        service = {"module": "ejabberd_service", "ip": "127.0.0.1", "hosts": hosts}
+        service = {
+            "module": "ejabberd_service",
+            "ip": "127.0.0.1",
+            "hosts": hosts,
+            # Else a component is given what is meant for another (and answers nothing).
+            "global_routes": False,
+        }
         tls = {"tls": True, "certfile": str(pair.both)}
         client = {"module": "ejabberd_c2s", "ip": "127.0.0.1", "starttls_required": True}
         return {

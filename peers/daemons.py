@@ -1,0 +1,205 @@
+"""The project's two daemons, each under twistd with a configuration file of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peers.bind import Bind
+from peers.certs import Certificates
+from peers.contract import (
+    CALLBRIDGE_PLUGIN,
+    DOMAIN,
+    LINK_ACTIVE,
+    LINK_SECONDS,
+    LISTENER_READY,
+    ROOT,
+    START_SECONDS,
+    XMPP_PLUGIN,
+)
+from peers.network import free_port
+from peers.processes import Process, Processes
+from peers.tools import script
+
+Settings = dict[str, Any]
+
+
+def toml_text(settings: Mapping[str, Any], path: str = "") -> str:
+    """
+    TOML for strings, numbers, booleans, lists of strings and tables.
+
+    A value of C{None} is left out.
+    """
+    tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
+    lines = [
+        # JSON's strings, numbers, booleans and lists are TOML's too.
+        f"{key} = {json.dumps(value)}"
+        for key, value in settings.items()
+        if key not in tables and value is not None
+    ]
+    text = "".join(f"{line}\n" for line in lines)
+    for key, table in tables.items():
+        text += f"\n[{path}{key}]\n{toml_text(table, f'{path}{key}.')}"
+    return text
+
+
+def daemon_environment() -> dict[str, str]:
+    """The sources of this clone go before whatever is installed."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+class Daemon:
+    """
+    One daemon.
+
+    @ivar settings: What its file holds; may be changed until C{start}.
+    @ivar file: Its configuration file.
+    """
+
+    plugin: str
+    file_name: str
+
+    def __init__(self, processes: Processes, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self._processes = processes
+        self.directory = processes.make_directory(name)
+        self.file = self.directory / self.file_name
+        self._process: Process | None = None
+
+    @property
+    def process(self) -> Process:
+        """The one that was started last."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process
+
+    def write(self) -> Path:
+        """Write the configuration file."""
+        self.file.write_text(toml_text(self.settings))
+        return self.file
+
+    def launch(self) -> Process:
+        """Start it, and wait for nothing."""
+        self.write()
+        command = [
+            *script("twistd"),
+            *("--nodaemon", "--pidfile=", self.plugin, "--config", str(self.file)),
+        ]
+        self._process = self._processes.start(
+            self.name, command, cwd=self.directory, env=daemon_environment()
+        )
+        return self._process
+
+
+class XmppServer(Daemon):
+    """
+    The XMPP server role, on free ports.
+
+    @ivar component_port: TLS from the first byte.
+    @ivar component_plain_port: Without TLS.
+    @ivar client_port: STARTTLS.
+    """
+
+    plugin = XMPP_PLUGIN
+    file_name = "xmpp.toml"
+
+    def __init__(
+        self,
+        processes: Processes,
+        certificates: Certificates,
+        secrets: Mapping[str, str],
+        name: str = "xmpp1",
+    ) -> None:
+        """
+        @param secrets: The secret of each Callbridge, by unique name.
+        @param name: Its host within the domain.
+        """
+        self.component_port = free_port()
+        self.component_plain_port = free_port()
+        self.client_port = free_port()
+        self.hostname = f"{name}.{DOMAIN}"
+        pair = certificates.issue(DOMAIN, self.hostname)
+        settings = {
+            "domain": DOMAIN,
+            "hostname": self.hostname,
+            "state_dir": "state",
+            "tls": {
+                "certificate": str(pair.certificate),
+                "key": str(pair.key),
+                "trust": str(certificates.trust),
+            },
+            "listen": {
+                "component": [f"tcp:{self.component_port}:interface=127.0.0.1"],
+                "component_plain": [f"tcp:{self.component_plain_port}:interface=127.0.0.1"],
+                "client": [f"tcp:{self.client_port}:interface=127.0.0.1"],
+            },
+            "callbridges": {key: {"secret": secret} for key, secret in secrets.items()},
+        }
+        super().__init__(processes, name, settings)
+
+    def start(self) -> Process:
+        """Start it, and wait until its listeners are ready."""
+        process = self.launch()
+        for listener in self.settings["listen"]:
+            process.wait_for(LISTENER_READY.format(listener=listener), START_SECONDS)
+        return process
+
+
+class Callbridge(Daemon):
+    """The Callbridge role."""
+
+    plugin = CALLBRIDGE_PLUGIN
+    file_name = "callbridge.toml"
+
+    def __init__(
+        self,
+        processes: Processes,
+        certificates: Certificates,
+        secret: str,
+        *,
+        name: str = "cb1",
+        server_address: str = "",
+        dns: Bind | None = None,
+    ) -> None:
+        """@param server_address: As in its file; empty means SRV, which C{dns} answers."""
+        pair = certificates.issue(f"{name}.{DOMAIN}")
+        settings: Settings = {
+            "unique_name": name,
+            "domain": DOMAIN,
+            "server_address": server_address,
+            "shared_secret": secret,
+            "state_dir": "state",
+            "tls": {
+                "trust": str(certificates.trust),
+                "certificate": str(pair.certificate),
+                "key": str(pair.key),
+            },
+        }
+        if dns is not None:
+            settings["dns"] = {"servers": [dns.address]}
+        super().__init__(processes, name, settings)
+
+    def add_user(self, jid: str, password: str) -> None:
+        """C{cms callbridge user add}; to be called before the start or while it runs."""
+        self.write()
+        command = [
+            *script("cms"),
+            *("callbridge", "user", "add", jid, "--password-stdin", "--config", str(self.file)),
+        ]
+        status, output = self._processes.run(
+            f"{self.name}-user-add", command, text=password, env=daemon_environment()
+        )
+        assert status == 0, output
+
+    def start(self) -> Process:
+        """Start it, and wait until its link is up."""
+        process = self.launch()
+        self.wait_active()
+        return process
+
+    def wait_active(self, times: int = 1, seconds: float = LINK_SECONDS) -> float:
+        """Wait until its link has come up C{times} times since its start; how long it took."""
+        return self.process.wait_for(LINK_ACTIVE, seconds, times=times)

@@ -32,8 +32,7 @@ def _libraries() -> str:
     )
     if not found:
         pytest.fail(
-            "ejabberd is not installed;"
-            " run: apt-get install --no-install-recommends ejabberd",
+            "ejabberd is not installed; run: apt-get install --no-install-recommends ejabberd",
             pytrace=False,
         )
     return str(Path(found[-1]).parent.parent)

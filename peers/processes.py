@@ -8,6 +8,7 @@ test fails.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -46,8 +47,7 @@ class Process:
     ) -> None:
         self.name = name
         self._log = log
-        with log.open("ab") as output:
-            self._start = log.stat().st_size
+        with log.open("xb") as output:
             self._child = subprocess.Popen(
                 command,
                 cwd=cwd,
@@ -56,16 +56,15 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing here has threads
             )
+        self._cleared = False
         self.pid = self._child.pid
 
     @property
     def output(self) -> str:
         """All it has written since it was started."""
-        with self._log.open("rb") as log:
-            log.seek(self._start)
-            return log.read().decode("utf-8", "replace")
+        return self._log.read_bytes().decode("utf-8", "replace")
 
     @property
     def running(self) -> bool:
@@ -117,7 +116,7 @@ class Process:
         """End it at once, with everything it started."""
         self._kill_group()
         self._child.wait(10)
-        self._close()
+        self.close_input()
 
     def stop(self, seconds: float = 10.0) -> int:
         """Ask it to end; after C{seconds} it is killed.  Gives the exit status."""
@@ -132,17 +131,17 @@ class Process:
         return self._child.returncode
 
     def _kill_group(self) -> None:
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        # Once only: later the number may belong to a stranger.
+        if not self._cleared:
+            self._cleared = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
-    def _close(self) -> None:
+    def close_input(self) -> None:
+        """Let it see the end of its standard input."""
         if self._child.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._child.stdin.close()
-            except BrokenPipeError:
-                pass
 
 
 class Processes:
@@ -161,7 +160,7 @@ class Processes:
         env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start a child; it works in C{cwd}, or in the directory of this test."""
-        log = self.directory / f"{name}.log"
+        log = self.directory / f"{len(self._all) + 1}-{name}.log"
         process = Process(name, command, log, cwd=cwd or self.directory, env=env)
         self._all.append(process)
         return process
@@ -181,7 +180,7 @@ class Processes:
         try:
             if text:
                 process.write_line(text)
-            process._close()
+            process.close_input()
             status = process.wait_for_exit(seconds)
         finally:
             process.kill()
@@ -202,4 +201,3 @@ class Processes:
         deadline = time.monotonic() + 20.0
         for process in reversed(self._all):
             process.stop(max(0.1, min(5.0, deadline - time.monotonic())))
-        self._all.clear()

@@ -53,11 +53,10 @@ def system(processes: Processes, certificates: Certificates) -> System:
     return System(processes, certificates)
 
 
-@pytest.mark.parametrize(
-    "mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "PLAIN"]
-)
+# No -PLUS: Python's ssl module, and so slixmpp, has no tls-exporter (RFC 9266).
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"])
 def test_slixmpp_logs_in(system: System, mechanism: str) -> None:
-    """Each mechanism that slixmpp knows logs it in, over STARTTLS."""
+    """Each mechanism that both know logs it in, over STARTTLS."""
     system.start()
     client = system.slixmpp(ALICE, mechanism=mechanism)
     online = client.connected()

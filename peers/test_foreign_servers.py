@@ -26,9 +26,7 @@ def make_server(kind: type[Server], processes: Processes, certificates: Certific
     return kind(processes, pair, DOMAIN, {COMPONENT: "s3cret"}, {"carol": "password"})
 
 
-def make_callbridge(
-    server: Server, processes: Processes, certificates: Certificates
-) -> Callbridge:
+def make_callbridge(server: Server, processes: Processes, certificates: Certificates) -> Callbridge:
     """A Callbridge for that server: TLS where the server has it."""
     address = f"localhost:{server.component_port}"
     callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)

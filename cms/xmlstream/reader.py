@@ -173,8 +173,9 @@ class TreeReader:
         if self._depth == 1:
             self._content = self._default[-1]
             self._events.append(StreamStart(uri, local, self._content, qualified))
-            self._mark = self._parser.CurrentByteIndex
             return
+        if not self._open:
+            self._mark = self._parser.CurrentByteIndex
         self._elements += 1
         if self._elements > self.limits.elements or self._depth - 1 > self.limits.depth:
             raise StreamError("policy-violation", text="stanza has too many elements")

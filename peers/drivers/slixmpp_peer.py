@@ -71,7 +71,7 @@ class Peer:
         mechanism = None
         if isinstance(self._stream, ClientXMPP):
             self._stream.send_presence()
-            mechanism = self._stream["feature_mechanisms"].mech.name
+            mechanism = getattr(self._stream.plugin["feature_mechanisms"].mech, "name", None)
         tell("online", jid=self._stream.boundjid.full, mechanism=mechanism)
 
     def _message(self, message: Message) -> None:
@@ -91,13 +91,13 @@ class Peer:
     async def do_ping(self, command: dict[str, Any]) -> None:
         """XEP-0199."""
         assert self._stream is not None
-        ping = self._stream["xep_0199"].send_ping(command["to"], timeout=10)
+        ping = self._stream.plugin["xep_0199"].send_ping(command["to"], timeout=10)
         await self._answer(command, ping)
 
     async def do_disco(self, command: dict[str, Any]) -> None:
         """XEP-0030, disco#info."""
         assert self._stream is not None
-        info = self._stream["xep_0030"].get_info(jid=command["to"], timeout=10, cached=False)
+        info = self._stream.plugin["xep_0030"].get_info(jid=command["to"], timeout=10, cached=False)
         await self._answer(command, info)
 
     async def _answer(self, command: dict[str, Any], request: Any) -> None:

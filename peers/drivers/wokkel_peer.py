@@ -52,7 +52,7 @@ class Ping(XMPPHandler):
         iq = IQ(self.xmlstream, "get")
         iq["from"] = self._address
         iq.addElement((NS_PING, "ping"))
-        iq.timeout = 10
+        iq.timeout = 10  # type: ignore[assignment]
         iq.send(to).addCallbacks(
             lambda answer: tell("result", to=to, type="result", sender=answer["from"]),
             lambda failure: tell(
@@ -87,7 +87,7 @@ class Commands(LineReceiver):
             settings["host"], settings["port"], settings["jid"], settings["password"]
         )
         self._ping = Ping(settings["jid"])
-        self._ping.setHandlerParent(component)
+        component.addHandler(self._ping)
         component.startService()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008

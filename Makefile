@@ -1,0 +1,33 @@
+# make demo         run the twelve steps for real, and show them
+# make demo KEEP=1  the same, and leave it running until Ctrl-C
+# make test         everything that must pass; installs what it needs
+# make lint         only the formatter, the linter and the type checker
+# make clean        remove whatever the others made
+#
+# All need Python 3.11 or later; PYTHON=/path/to/python chooses one.  What they
+# install goes into .venv and peers/npm/node_modules, but for Debian packages.
+
+.PHONY: help demo test lint clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+
+demo:
+	@.ci/environment run
+	@.venv/bin/cms demo $(if $(KEEP),--keep)
+
+test:
+	@.ci/debian python
+	@.ci/environment test
+	@.ci/debian peers
+	@.ci/npm
+	@.ci/check lint unit peers
+
+lint:
+	@.ci/environment test
+	@.ci/check lint
+
+clean:
+	rm -rf .venv .venv-cache build dist cms.egg-info peers/npm/node_modules _trial_temp*
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis twisted/plugins/dropin.cache
+	find cms twisted tests peers -name __pycache__ -type d -prune -exec rm -rf {} +

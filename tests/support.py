@@ -1,0 +1,82 @@
+"""What the tests share: streams over memory, and a reader of what was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from cms.xmlstream import limits, ns
+from cms.xmlstream.reader import StanzaRead, TreeReader
+from cms.xmlstream.stanza import Stanza
+
+HEADER = (
+    "<?xml version='1.0'?><stream:stream xmlns='{content}' xmlns:stream='" + ns.STREAMS + "'{rest}>"
+)
+
+
+def header(content: str = ns.COMPONENT, rest: str = "") -> bytes:
+    """A stream header."""
+    return HEADER.format(content=content, rest=rest).encode()
+
+
+class MemoryTransport(StringTransport):
+    """A transport that loses its connection when it is told to, as TCP does."""
+
+    def __init__(self, host: str = "192.0.2.7", port: int = 40000) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", host, port))
+        self.protocol: Any = None
+        self.tls: Any = None
+        self.lost = False
+
+    def connect(self, protocol: Any) -> None:
+        """Begin."""
+        self.protocol = protocol
+        protocol.makeConnection(self)
+
+    def startTLS(self, creator: object, normal: bool = True) -> None:
+        """Remember that TLS was asked for; C{handshake} completes it."""
+        self.tls = creator
+
+    def handshake(self) -> None:
+        """The TLS handshake succeeds."""
+        self.protocol.handshakeCompleted()
+
+    def loseConnection(self) -> None:
+        """Close after what was written."""
+        super().loseConnection()
+        self.lose()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        self.aborting = True
+        self.lose(ConnectionAborted())
+
+    def lose(self, reason: Exception | None = None) -> None:
+        """The connection goes away."""
+        if not self.lost:
+            self.lost = True
+            self.protocol.connectionLost(Failure(reason or ConnectionDone()))
+
+    def take(self) -> str:
+        """What was written since the last time."""
+        text = self.value().decode()
+        self.clear()
+        return text
+
+
+def stanzas(sent: str, content: str = ns.CLIENT) -> list[Stanza]:
+    """The stanzas in what our side sent, with or without its stream header."""
+    reader = TreeReader(limits.COMPONENT)
+    if "<stream:stream" not in sent:
+        reader.feed(header(content))
+    return [e.stanza for e in reader.feed(sent.encode()) if isinstance(e, StanzaRead)]
+
+
+def one_stanza(xml: str, content: str = ns.CLIENT) -> Stanza:
+    """A single stanza from text."""
+    (stanza,) = stanzas(xml, content)
+    return stanza

@@ -1,4 +1,4 @@
-"""What C{pip install} gives: the sdist, the wheel, the plugins and the script, from any directory."""
+"""C{pip install}: the sdist, the wheel, the plugins and the script, from any directory."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def run(*command: str | Path, cwd: Path | None = None, user: int | None = None) 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"

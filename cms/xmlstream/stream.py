@@ -61,6 +61,7 @@ class XMLStream(Protocol):
         self.closing = False
         self.ended: Deferred[None] = Deferred()
         self._reader = TreeReader(UNAUTHENTICATED)
+        self._last_of_read = False
         self._header_sent = False
         self._paused = False
         self._waiting_bytes = 0
@@ -106,9 +107,11 @@ class XMLStream(Protocol):
         self.bytes_received += len(data)
         reader = self._reader
         try:
-            for event in reader.feed(data):
+            events = reader.feed(data)
+            for number, event in enumerate(events, 1):
                 if reader is not self._reader:
                     return  # a restarted stream believes nothing read before
+                self._last_of_read = number == len(events)
                 self._dispatch(event)
         except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
@@ -179,8 +182,8 @@ class XMLStream(Protocol):
 
     @property
     def at_boundary(self) -> bool:
-        """See L{TreeReader.at_boundary}."""
-        return self._reader.at_boundary
+        """Whether nothing but white space came with the stanza being handled."""
+        return self._last_of_read and self._reader.at_boundary
 
     def write(self, data: bytes) -> None:
         """Send bytes; where the peer does not read, no more than C{send_limit}."""

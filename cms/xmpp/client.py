@@ -261,7 +261,11 @@ class ClientStream(XMLStream):
 
     def replace(self) -> None:
         """The same resource was bound by a newer stream (RFC 6120 7.7.2.2)."""
-        self._end_reason = "replaced"
+        if self._bound:
+            # at once: the newer session has the same address, and must not be
+            # taken for ended when this connection is gone at last
+            self._bound = False
+            self.policy.service.ended(self, "replaced")
         self.close(StreamError("conflict", text="this resource was bound by another connection"))
 
     def shut_down(self) -> None:

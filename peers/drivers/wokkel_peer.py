@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.xmlstream import IQ, toResponse
 from twisted.words.xish.domish import Element
-from wokkel.component import Component
+from wokkel.component import Component  # type: ignore[import-untyped]
 from wokkel.subprotocols import XMPPHandler
 
 NS_PING = "urn:xmpp:ping"

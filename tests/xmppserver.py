@@ -1,0 +1,155 @@
+"""An XMPP server in memory, for tests: policies wired as the service wires them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from cms import loginprotocol as lp
+from cms.throttle import Throttle
+from cms.tomlfile import Secret
+from cms.xmlstream import ns
+from cms.xmlstream.replies import result_reply
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.client import ClientPolicy, ClientStream
+from cms.xmpp.component import ComponentPolicy, ComponentStream
+from cms.xmpp.links import Links
+from cms.xmpp.local import LocalServices
+from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.registry import Registry
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Sessions
+from cms.xmpp.sessionservice import SessionService
+from tests.support import MemoryTransport, header, stanzas
+
+DOMAIN = "meet.example.com"
+SECRETS = {"cb1": "one", "cb2": "two", "echo": "three"}
+
+
+class Server:
+    """The parts of an XMPP server, without listeners."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.links = Links()
+        self.sessions = Sessions()
+        secrets = {name: [Secret(value)] for name, value in SECRETS.items()}
+        registry = Registry(DOMAIN, secrets)
+        self.router = Router(DOMAIN, self.links, self.sessions, registry)
+        local = LocalServices(self.router, self.links, self.sessions)
+        self.router.local = local
+        self.relay = LoginRelay(self.clock, DOMAIN, self.links)
+        service = SessionService(self.clock, self.sessions, self.links, local, self.relay)
+        self.components = ComponentPolicy(
+            self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock)
+        )
+        self.clients = ClientPolicy(
+            self.clock,
+            DOMAIN,
+            self.router,
+            self.sessions,
+            service,
+            self.relay,
+            Throttle(self.clock),
+        )
+
+    def component(self, host: str = "192.0.2.7") -> Peer:
+        """A connection to the component port."""
+        return Peer(ComponentStream(self.components, None), host, ns.COMPONENT)
+
+    def client(self, tls: object = None, **options: Any) -> Peer:
+        """A connection to a client port, plain unless C{tls} is given."""
+        return Peer(ClientStream(self.clients, tls, **options), "198.51.100.9", ns.CLIENT)  # type: ignore[arg-type]
+
+    def register(self, name: str = "cb1") -> Peer:
+        """A registered component."""
+        peer = self.component()
+        peer.register(f"{name}.{DOMAIN}", SECRETS[name])
+        return peer
+
+    def callbridge(self, name: str = "cb1", mechanisms: tuple[str, ...] = ("PLAIN",)) -> Peer:
+        """A registered Callbridge that decides these mechanisms."""
+        peer = self.register(name)
+        (question,) = peer.received()
+        peer.answer(question, lp.Mechanisms(mechanisms))
+        return peer
+
+    def bound(self, callbridge: Peer, user: str = "alice", resource: str = "r") -> Peer:
+        """A client that has logged in through a Callbridge."""
+        client = self.client()
+        client.open()
+        client.authenticate()
+        (start,) = callbridge.received()
+        message = lp.parse(start.element.firstChildElement())
+        assert isinstance(message, lp.Start), message
+        callbridge.answer(start, lp.Success(message.exchange, f"{user}@{DOMAIN}"))
+        client.open()
+        client.say(
+            f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'>"
+            f"<resource>{resource}</resource></bind></iq>"
+        )
+        *ended, begun = callbridge.received()
+        self.told = [lp.parse(stanza.element.firstChildElement()) for stanza in (*ended, begun)]
+        for stanza in (*ended, begun):
+            callbridge.say(result_reply(stanza).raw.decode())
+        client.transport.take()
+        return client
+
+
+class Peer:
+    """The other end of a connection to the server."""
+
+    def __init__(self, stream: Any, host: str, content: str) -> None:
+        self.stream = stream
+        self.content = content
+        self.transport = MemoryTransport(host)
+        self.transport.connect(stream)
+
+    def say(self, xml: str | bytes) -> None:
+        """Send bytes to the server."""
+        self.stream.dataReceived(xml.encode() if isinstance(xml, str) else xml)
+
+    def heard(self) -> str:
+        """What the server sent since the last time."""
+        return self.transport.take()
+
+    def received(self) -> list[Stanza]:
+        """The same as stanzas."""
+        return stanzas(self.heard(), self.content)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server has ended the connection."""
+        return self.transport.lost
+
+    def open(self, **attributes: str) -> str:
+        """Send a stream header; what the server answers."""
+        attributes = {"to": DOMAIN, "version": "1.0"} | attributes
+        rest = "".join(f" {key}='{value}'" for key, value in attributes.items() if value)
+        self.say(header(self.content, rest))
+        return self.heard()
+
+    def register(self, address: str, secret: str) -> str:
+        """XEP-0114: header and handshake; what the server answers to the latter."""
+        found = re.search("id='([^']*)'", self.open(to=address, version=""))
+        assert found is not None
+        digest = hashlib.sha1((found[1] + secret).encode()).hexdigest()
+        self.say(f"<handshake>{digest}</handshake>")
+        heard = self.heard()
+        assert heard.startswith("<handshake/>"), heard
+        self.transport.write(heard.removeprefix("<handshake/>").encode())
+        return heard
+
+    def answer(self, question: Stanza, message: lp.Message) -> None:
+        """Answer a request with a message of the log-in protocol."""
+        self.say(result_reply(question, message.to_element()).raw.decode())
+
+    def authenticate(self, mechanism: str = "PLAIN", payload: bytes = b"\0alice\0x") -> None:
+        """Send an C{auth} element."""
+        text = base64.b64encode(payload).decode()
+        self.say(f"<auth xmlns='{ns.SASL}' mechanism='{mechanism}'>{text}</auth>")

@@ -16,6 +16,7 @@ EXPORTER_LENGTH = 32
 
 _NOT_TLS = ("wrong version number", "packet length too long", "http request", "unknown protocol")
 _WANTS_CERTIFICATE = ("certificate required", "peer did not return a certificate")
+_FAILURE_ALERT = "alert handshake failure"
 _REFUSES_CERTIFICATE = (
     "alert bad certificate",
     "alert unsupported certificate",
@@ -90,6 +91,14 @@ def explain_handshake(
     if alert is not None:
         return alert
     problem = openssl_words(reason)
+    if verdict is not None and verdict.facts is not None and _FAILURE_ALERT in problem.lower():
+        # TLS 1.2 has no alert of its own for a missing certificate, but by now
+        # protocol, cipher and the server's certificate are agreed upon.
+        refused, required = (
+            errors.TLS_CLIENT_CERTIFICATE_REFUSED,
+            errors.TLS_CLIENT_CERTIFICATE_REQUIRED,
+        )
+        return (refused if presented else required).error(peer=peer, problem=problem)
     if any(said in problem.lower() for said in _NOT_TLS):
         return errors.TLS_NOT_SPOKEN.error(peer=peer, problem=problem)
     if reason.check(SSL.Error) and problem:

@@ -20,6 +20,7 @@ from cms.trust.facts import CertificateFacts
 # OpenSSL's verify results, x509_vfy.h
 _NOT_YET_VALID = 9
 _EXPIRED = 10
+_INVALID_EXTENSION = 41
 _REASONS = {
     7: "its signature is wrong",
     18: "it is self-signed",
@@ -82,6 +83,12 @@ class Verdict:
         if number == _NOT_YET_VALID:
             not_before = f"{facts.not_before:%Y-%m-%d %H:%M} UTC"
             return errors.CERTIFICATE_NOT_YET_VALID.error(not_before=not_before, **seen)
+        if number == _INVALID_EXTENSION:
+            return errors.IDENTITY_MALFORMED.error(
+                peer=self._peer,
+                problem="an extension is malformed",
+                wanted="names that can be read",
+            )
         problem = _reason(number)
         return errors.CERTIFICATE_UNTRUSTED.error(problem=problem, **seen)
 

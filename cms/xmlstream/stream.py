@@ -64,6 +64,7 @@ class XMLStream(Protocol):
         self._last_of_read = False
         self._header_sent = False
         self._paused = False
+        self._losing = False
         self._waiting_bytes = 0
         self._deadline: IDelayedCall | None = None
         self._calls: set[IDelayedCall] = set()
@@ -264,7 +265,8 @@ class XMLStream(Protocol):
         return {"id": new_stream_id(), "version": "1.0"}
 
     def _lose_connection(self) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self._losing:
+            self._losing = True
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID
 
 _T = TypeVar("_T")
+UNREADABLE = ("unreadable",)
 
 
 @frozen
@@ -39,11 +40,11 @@ class CertificateFacts:
         return cls(
             subject=_readable(lambda: certificate.subject.rfc4514_string(), "unreadable"),  # noqa: PLW0108 - subject raises
             issuer=_readable(lambda: certificate.issuer.rfc4514_string(), "unreadable"),  # noqa: PLW0108
-            names=_readable(lambda: _names(certificate), ("unreadable",)),
+            names=_readable(lambda: _names(certificate), UNREADABLE),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-            usages=_readable(lambda: _usages(certificate), ("unreadable",)),
+            usages=_readable(lambda: _usages(certificate), UNREADABLE),
         )
 
     def evidence(self) -> dict[str, str]:

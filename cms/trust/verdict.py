@@ -15,12 +15,11 @@ from OpenSSL import SSL, crypto
 
 from cms import errors
 from cms.signalflow import StepError
-from cms.trust.facts import CertificateFacts
+from cms.trust.facts import UNREADABLE, CertificateFacts
 
 # OpenSSL's verify results, x509_vfy.h
 _NOT_YET_VALID = 9
 _EXPIRED = 10
-_INVALID_EXTENSION = 41
 _REASONS = {
     7: "its signature is wrong",
     18: "it is self-signed",
@@ -83,7 +82,8 @@ class Verdict:
         if number == _NOT_YET_VALID:
             not_before = f"{facts.not_before:%Y-%m-%d %H:%M} UTC"
             return errors.CERTIFICATE_NOT_YET_VALID.error(not_before=not_before, **seen)
-        if number == _INVALID_EXTENSION:
+        if facts.names == UNREADABLE:
+            # OpenSSL finds no issuer for a certificate that it cannot read
             return errors.IDENTITY_MALFORMED.error(
                 peer=self._peer,
                 problem="an extension is malformed",

@@ -185,7 +185,7 @@ SRV_MISSPELT = _fault(
 # Steps 4 and 5, the DNS service itself.  The step is where it was noticed.
 
 
-def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault]:
+def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault, Fault]:
     return (
         _fault(
             f"dns-silent-{suffix}",
@@ -216,13 +216,30 @@ def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault]:
             " asked again over TCP: {problem}.",
             "Let TCP port 53 through to the DNS server.",
         ),
+        _fault(
+            f"dns-unreachable-{suffix}",
+            DiscoveryError,
+            step,
+            "The question for {name} could not be sent to the DNS server {server}: {problem}.",
+            "Mend this host's route to the DNS server, or correct dns.servers.",
+        ),
     )
 
 
-DNS_SILENT_SRV, DNS_FAILED_SRV, DNS_REFUSED_SRV, DNS_TRUNCATED_SRV = _dns_faults("srv", Step.SRV)
-DNS_SILENT_ADDRESS, DNS_FAILED_ADDRESS, DNS_REFUSED_ADDRESS, DNS_TRUNCATED_ADDRESS = _dns_faults(
-    "address", Step.ADDRESS
-)
+(
+    DNS_SILENT_SRV,
+    DNS_FAILED_SRV,
+    DNS_REFUSED_SRV,
+    DNS_TRUNCATED_SRV,
+    DNS_UNREACHABLE_SRV,
+) = _dns_faults("srv", Step.SRV)
+(
+    DNS_SILENT_ADDRESS,
+    DNS_FAILED_ADDRESS,
+    DNS_REFUSED_ADDRESS,
+    DNS_TRUNCATED_ADDRESS,
+    DNS_UNREACHABLE_ADDRESS,
+) = _dns_faults("address", Step.ADDRESS)
 
 # Step 5, address.
 

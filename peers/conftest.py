@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -20,11 +19,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let SIGTERM end the run as Ctrl-C does, with every fixture torn down."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -39,15 +33,16 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
-    """The children of this test; all are ended with it."""
+    """The children of this test; all are ended with it, also by Ctrl-C and SIGTERM."""
     kept = Processes(tmp_path)
     request.node.stash[_KEPT] = kept
-    atexit.register(kept.stop_all)
+    # For each test anew: the reactor, which pytest-twisted starts, takes SIGTERM too.
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield kept
     finally:
         kept.stop_all()
-        atexit.unregister(kept.stop_all)
+        signal.signal(signal.SIGTERM, previous)
 
 
 @pytest.fixture(scope="session")

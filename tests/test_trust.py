@@ -81,13 +81,9 @@ class TLSTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A folder for PEM files."""
-        self.folder = Path(tempfile.mkdtemp(dir=self.mktemp_folder()))
-
-    def mktemp_folder(self) -> str:
-        """The folder of this test."""
-        path = Path(self.mktemp())
-        path.mkdir(parents=True)
-        return str(path)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
 
     def put(self, name: str, content: bytes) -> Path:
         """A file."""

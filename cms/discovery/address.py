@@ -12,7 +12,8 @@ from cms.errors import SERVER_ADDRESS_INVALID
 
 COMPONENT_PORT = 5223
 
-_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_LABEL = re.compile(r"(?!-)[a-z0-9-]+(?<!-)")
+_V6 = re.compile(r"[0-9A-Fa-f:.]+(%[0-9A-Za-z._~-]+)?")  # with an RFC 4007 zone, or without
 
 
 @frozen
@@ -50,6 +51,8 @@ def parse_server_address(text: str) -> ServerAddress | None:
 
 
 def _split(text: str) -> tuple[str, str | None]:
+    if "/" in text:
+        raise ValueError(f'"{text}" is not a host name and port but a URL or a path')
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -71,10 +74,13 @@ def _port(text: str | None) -> int:
 
 def _address(host: str, port: int) -> ServerAddress:
     if host.startswith("["):
+        inner = host[1:-1]
         try:
-            return ServerAddress(str(IPv6Address(host[1:-1])), port, is_ip=True)
+            if _V6.fullmatch(inner):
+                return ServerAddress(str(IPv6Address(inner)), port, is_ip=True)
         except AddressValueError:
-            raise ValueError(f"{host} holds no IPv6 address") from None
+            pass
+        raise ValueError(f"{host} holds no IPv6 address")
     try:
         return ServerAddress(str(IPv4Address(host)), port, is_ip=True)
     except AddressValueError:
@@ -89,14 +95,33 @@ def ascii_domain(text: str) -> str:
     @raise ValueError: with a plain sentence, when it is no name.
     """
     try:
-        name = idna.encode(text.rstrip(".") if text != "." else "", uts46=True).decode().lower()
+        name = idna.encode(text, uts46=True).decode()
     except (idna.IDNAError, UnicodeError) as problem:
-        name = text.rstrip(".").lower()
-        if not name.isascii() or not name:
+        # Names such as r3---x.example break IDNA's rules, but not those of DNS.
+        if not text.isascii():
             raise ValueError(f'"{text}" is not a host name ({problem})') from None
-    labels = name.split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError(f'"{text}" is not a host name')
-    if labels[-1].isdigit():
+        name = text
+    name = name.lower().removesuffix(".")
+    complaint = _complaint(name)
+    if complaint:
+        raise ValueError(f'"{text}" is not a host name: {complaint}')
+    if name.rpartition(".")[2].isdigit():
         raise ValueError(f'"{text}" is neither an IPv4 address nor a host name')
     return name
+
+
+def _complaint(name: str) -> str | None:
+    """What makes an ASCII name no host name (RFC 1123 2.1), if anything does."""
+    labels = name.split(".")
+    checks = (
+        (re.search(r"\s", name), "it holds white space"),
+        ("" in labels, "a part between dots is empty"),
+        (len(name) > 253, "it is longer than 253 characters"),
+        (max(map(len, labels)) > 63, "a part between dots is longer than 63 characters"),
+        ("_" in name, "a host name holds no underscore"),
+        (
+            not all(_LABEL.fullmatch(label) for label in labels),
+            "only letters, digits and inner hyphens may stand between dots",
+        ),
+    )
+    return next((complaint for wrong, complaint in checks if wrong), None)

@@ -8,14 +8,15 @@ place after another, and records each step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.names import dns
+from twisted.python.failure import Failure
 
 from cms import errors
 from cms.discovery.address import ServerAddress, ascii_domain
@@ -123,10 +124,10 @@ class Finder:
         records = [rr for rr in answer.records if rr.type == dns.SRV]
         if not records:
             raise errors.SRV_NO_DATA.error(record=record, server=self._dns.servers)
-        targets = [_target(rr, answer) for rr in records]
-        if [t.host for t in targets] == [""]:
+        targets = [target for target in (_target(rr, answer) for rr in records) if target.host]
+        if not targets:
             raise errors.SRV_NOT_OFFERED.error(record=record)
-        ordered = order_targets([t for t in targets if t.host], self._random)
+        ordered = order_targets(targets, self._random)
         evidence = {"record": record, "found": "; ".join(t.source for t in ordered)}
         warnings = tuple(chain.from_iterable(_doubts(t) for t in ordered))
         return Found(targets=tuple(ordered), evidence=evidence, warnings=warnings)
@@ -158,14 +159,13 @@ class Finder:
             Deferred.fromCoroutine(self._family(target.host, type_)) for type_ in (dns.AAAA, dns.A)
         ]
         results: list[_Family] = []
-        try:
-            for family in families:
-                results.append(await family)  # noqa: PERF401 - both are under way already
-        finally:
-            for family in families:
-                family.cancel()
+        # Errors are consumed: when the look-up is cancelled, both families fail.
+        for _, result in await DeferredList(families, consumeErrors=True):
+            if isinstance(result, Failure):
+                result.raiseException()
+            results.append(result)
         v6, v4 = results
-        addresses = tuple(a for pair in zip_longest(v6.addresses, v4.addresses) for a in pair if a)
+        addresses = _in_turn([*v6.addresses, *v4.addresses])
         problems = [family.problem for family in results if family.problem is not None]
         if not addresses:
             raise self._why_none(target.host, results, problems)
@@ -183,35 +183,36 @@ class Finder:
     def _why_none(
         self, host: str, results: Sequence[_Family], problems: Sequence[StepError]
     ) -> StepError:
+        missing = any(family.missing for family in results)
+        if problems and not missing:  # NXDOMAIN is true of every type (RFC 8020 2)
+            return problems[0]
         alias = next((family.alias for family in results if family.alias), None)
         if alias is not None:
             return errors.HOST_ALIAS_BROKEN.error(host=host, alias=alias, server=self._dns.servers)
-        if problems:
-            return problems[0]
-        missing = all(family.missing for family in results)
-        fault = errors.HOST_NXDOMAIN if missing else errors.HOST_NO_DATA
+        told = [family for family in results if family.problem is None]
+        fault = (
+            errors.HOST_NXDOMAIN if all(family.missing for family in told) else errors.HOST_NO_DATA
+        )
         return fault.error(host=host, server=self._dns.servers)
 
     async def _family(self, host: str, type_: int) -> _Family:
         """One address family, aliases followed (RFC 1034 3.6.2)."""
-        name, alias = host, None
-        for _ in range(MOST_ALIASES):
+        name, alias, missing = host, None, False
+        asked: set[str] = set()
+        while name not in asked and len(asked) < MOST_ALIASES:
+            asked.add(name)
             try:
-                answer = await self._dns.ask(name, type_, Step.ADDRESS)
-            except NoSuchName:
-                return _Family((), alias, missing=True)
+                records = (await self._dns.ask(name, type_, Step.ADDRESS)).records
+            except NoSuchName as end:
+                records, missing = end.records, True
             except StepError as problem:
                 return _Family((), alias, problem=problem)
-            aliases = {_name(rr): _alias_of(rr) for rr in answer.records if _is_alias(rr)}
-            followed = 0
-            while name in aliases and followed < MOST_ALIASES:
-                name = alias = aliases[name]
-                followed += 1
-            found = tuple(
-                _address(rr) for rr in answer.records if rr.type == type_ and _name(rr) == name
-            )
-            if found or not followed:
-                return _Family(found, alias)
+            chain = _follow(name, records)
+            if chain:
+                name = alias = chain[-1]
+            found = tuple(_address(rr) for rr in records if rr.type == type_ and _name(rr) == name)
+            if found or missing or not chain:
+                return _Family(found, alias, missing=missing)
         return _Family((), alias)
 
 
@@ -231,14 +232,13 @@ def _target(record: dns.RRHeader, answer: Answer) -> Target:
         for rr in answer.additional
         if rr.type in (dns.A, dns.AAAA) and _name(rr) == host
     ]
-    supplied.sort(key=lambda a: not isinstance(ip_address(a), IPv6Address))
     source = f"SRV {payload.priority} {payload.weight} {payload.port} {host} (TTL {record.ttl} s)"
     return Target(
         host,
         payload.port,
         is_ip=False,
         source=source,
-        supplied=tuple(supplied),
+        supplied=_in_turn(supplied),
         priority=payload.priority,
         weight=payload.weight,
     )
@@ -259,6 +259,23 @@ def _doubts(target: Target) -> list[str]:
     return doubts
 
 
+def _in_turn(addresses: Sequence[str]) -> tuple[str, ...]:
+    """IPv6 and IPv4 alternate, IPv6 first (RFC 8305 4)."""
+    v6 = [address for address in addresses if ":" in address]
+    v4 = [address for address in addresses if ":" not in address]
+    return tuple(a for pair in zip_longest(v6, v4) for a in pair if a)
+
+
+def _follow(name: str, records: Sequence[dns.RRHeader]) -> list[str]:
+    """The aliases that lead on from a name, in order; a loop ends where it closes."""
+    aliases = {_name(rr): _alias_of(rr) for rr in records if _is_alias(rr)}
+    chain: list[str] = []
+    while name in aliases and aliases[name] not in chain:
+        name = aliases[name]
+        chain.append(name)
+    return chain
+
+
 def _is_alias(record: dns.RRHeader) -> bool:
     return bool(record.type == dns.CNAME)
 
@@ -273,7 +290,9 @@ def _name(record: dns.RRHeader) -> str:
 
 
 def _text(name: dns.Name) -> str:
-    return name.name.decode("ascii", "replace").rstrip(".").lower()
+    """A name as text; octets that could disturb a log as in RFC 1035 5.1."""
+    octets = name.name.rstrip(b".").lower()
+    return "".join(chr(o) if 0x20 < o < 0x7F else f"\\{o:03}" for o in octets)
 
 
 def _address(record: dns.RRHeader) -> str:

@@ -31,7 +31,9 @@ class Race:
 
     @param make_protocol: Called for each connection that comes about.  A
         connection that comes too late is closed.
+    @param addresses: At least one, in the order to try.
     @param timeout: Seconds that each address has.
+    @raise ValueError: there is no address.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class Race:
         timeout: float,
         stagger: float = STAGGER,
     ) -> None:
+        if not addresses:
+            raise ValueError("no address to connect to")
         self._reactor = reactor
         self._make_protocol = make_protocol
-        self._left = list(addresses)
+        self._left = list(dict.fromkeys(addresses))
         self._port = port
         self._timeout = timeout
         self._stagger = stagger

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError as TCPConnectError
-from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IReactorTime, IResolver
-from twisted.names import client, dns, error, hosts, resolve
+from twisted.names import dns, error, resolve
 
 from cms import errors
+from cms.discovery.servers import FAILURES, Hosts, Server, Servers, system_servers
 from cms.errors import Fault
-from cms.signalflow import Step
+from cms.signalflow import Step, StepError
 
 DNS_TIMEOUT = 5.0  # seconds for a question, whatever the number of servers and tries
 
+# Of that time, what a server has to answer the first, the second and the third
+# time; the rest is for a TCP query, and for a second server.
+_SHARES = (0.2, 0.3, 0.4)
+
+_SERVER = re.compile(r"(?:\[([^][]+)\]|([^][:]+))(?::([0-9]{1,5}))?")
+
 
 class NoSuchName(Exception):
-    """NXDOMAIN."""
+    """
+    NXDOMAIN.
+
+    @ivar records: The answer section all the same: the aliases that led to the
+        missing name (RFC 6604 3).
+    """
+
+    def __init__(self, records: Sequence[dns.RRHeader] = ()) -> None:
+        super().__init__()
+        self.records = records
 
 
 @frozen
@@ -44,6 +59,7 @@ class _DNSFaults:
     failed: Fault
     refused: Fault
     truncated: Fault
+    unreachable: Fault
 
 
 _FAULTS = {
@@ -52,12 +68,14 @@ _FAULTS = {
         errors.DNS_FAILED_SRV,
         errors.DNS_REFUSED_SRV,
         errors.DNS_TRUNCATED_SRV,
+        errors.DNS_UNREACHABLE_SRV,
     ),
     Step.ADDRESS: _DNSFaults(
         errors.DNS_SILENT_ADDRESS,
         errors.DNS_FAILED_ADDRESS,
         errors.DNS_REFUSED_ADDRESS,
         errors.DNS_TRUNCATED_ADDRESS,
+        errors.DNS_UNREACHABLE_ADDRESS,
     ),
 }
 
@@ -65,51 +83,7 @@ _RCODES = {
     error.DNSServerError: "SERVFAIL",
     error.DNSFormatError: "FORMERR",
     error.DNSNotImplementedError: "NOTIMP",
-    error.DNSUnknownError: "an unknown code",
 }
-
-
-class _Resolver(client.Resolver):
-    """
-    Remembers which answers were truncated: C{twisted.names} then asks again
-    over TCP, and a failure of that would look like any other.
-
-    @param resolv_conf: Read before each question, in place of the timer that
-        C{twisted.names} would keep.
-    """
-
-    def __init__(
-        self, servers: Sequence[tuple[str, int]], reactor: Any, resolv_conf: Path | None = None
-    ) -> None:
-        self.truncated: set[tuple[bytes, int]] = set()
-        self._resolv_conf = resolv_conf
-        super().__init__(servers=list(servers), reactor=reactor)
-
-    def queryUDP(self, queries: Any, timeout: Any = None) -> Any:
-        """Ask the servers in turn."""
-        if self._resolv_conf is not None:
-            self.servers = system_servers(self._resolv_conf)
-        for query in queries:
-            self.truncated.discard((query.name.name, query.type))
-        return super().queryUDP(queries, timeout)
-
-    def filterAnswers(self, message: dns.Message) -> Any:
-        """Note what will be asked again."""
-        if message.trunc:
-            self.truncated.update((q.name.name, q.type) for q in message.queries)
-        return super().filterAnswers(message)
-
-
-_FAILURES = (
-    error.DomainError,
-    error.AuthoritativeDomainError,
-    error.ResolverError,
-    error.DNSQueryTimeoutError,
-    DeferredTimeout,
-    TCPConnectError,
-    ConnectionClosed,
-    OSError,
-)
 
 
 class DNS:
@@ -145,32 +119,54 @@ class DNS:
         @raise NoSuchName: NXDOMAIN.
         @raise DiscoveryError: no usable answer; it belongs to C{step}.
         """
-        asked = self._resolver.query(dns.Query(name.encode(), type_, dns.IN), (1, 2, 2))
+        began = self._clock.seconds()
+        waits = tuple(self._timeout * share for share in _SHARES)
+        query = dns.Query(name.encode(), type_, dns.IN)
+        asked = self._resolver.query(query, waits)  # type: ignore[arg-type]
         asked.addTimeout(self._timeout, self._clock)
         try:
             answers, _, additional = await asked
-        except _FAILURES as problem:
+        except (error.DNSNameError, error.AuthoritativeDomainError) as problem:
+            raise NoSuchName(_answers(problem)) from None
+        except FAILURES as problem:
             truncated = (name.encode(), type_) in self._truncated
-            raise self._explain(problem, name, step, truncated) from None
+            seen = {"name": name, "server": self.servers}
+            seconds = f"{self._clock.seconds() - began:.1f}"
+            raise _explain(problem, _FAULTS[step], seconds, truncated, seen) from None
         return Answer(answers, additional)  # type: ignore[arg-type]
 
-    def _explain(self, problem: Exception, name: str, step: Step, truncated: bool) -> Exception:
-        faults = _FAULTS[step]
-        seen: dict[str, object] = {"name": name, "server": self.servers}
-        if truncated and not isinstance(problem, error.DomainError):
-            shown = str(problem) or type(problem).__name__
-            return faults.truncated.error(problem=shown.rstrip("."), **seen)
-        if isinstance(problem, error.DNSQueryRefusedError):
-            return faults.refused.error(**seen)
-        for kind, rcode in _RCODES.items():
-            if isinstance(problem, kind):
-                return faults.failed.error(rcode=rcode, **seen)
-        if isinstance(problem, error.DomainError | error.AuthoritativeDomainError):
-            return NoSuchName()
-        return faults.silent.error(seconds=self._timeout, **seen)
+
+def _answers(problem: Exception) -> Sequence[dns.RRHeader]:
+    message = problem.args[0] if problem.args else None
+    return message.answers if isinstance(message, dns.Message) else ()
 
 
-def make_dns(reactor: Any, servers: Sequence[tuple[str, int]]) -> DNS:
+def _explain(
+    problem: Exception, faults: _DNSFaults, seconds: str, truncated: bool, seen: dict[str, str]
+) -> StepError:
+    """The catalogue's entry for what became of a question."""
+    if isinstance(problem, error.DNSQueryRefusedError):
+        return faults.refused.error(**seen)
+    if isinstance(problem, error.DomainError):
+        return faults.failed.error(rcode=_rcode(problem), **seen)
+    shown = str(problem).rstrip(".") or type(problem).__name__
+    if isinstance(problem, DeferredTimeout):
+        if not truncated:
+            return faults.silent.error(seconds=seconds, **seen)
+        shown = "no answer in time"
+    fault = faults.truncated if truncated else faults.unreachable
+    return fault.error(problem=shown, **seen)
+
+
+def _rcode(problem: error.DomainError) -> str:
+    """As in the IANA registry of DNS RCODEs."""
+    message = problem.args[0] if problem.args else None
+    if type(problem) in _RCODES:
+        return _RCODES[type(problem)]
+    return f"RCODE {message.rCode}" if isinstance(message, dns.Message) else "an unknown code"
+
+
+def make_dns(reactor: Any, servers: Sequence[Server]) -> DNS:
     """
     The DNS that a Callbridge asks.
 
@@ -178,42 +174,29 @@ def make_dns(reactor: Any, servers: Sequence[tuple[str, int]]) -> DNS:
         (F{/etc/resolv.conf} and F{/etc/hosts}).
     """
     if servers:
-        own = _Resolver(servers, reactor)
+        own = Servers(lambda: servers, reactor)
         return DNS(own, ", ".join(map(_show, servers)), reactor, truncated=own.truncated)
     conf = Path("/etc/resolv.conf")
-    system = _Resolver(system_servers(conf), reactor, conf)
-    chain = resolve.ResolverChain([hosts.Resolver(b"/etc/hosts"), system])
+    system = Servers(lambda: system_servers(conf), reactor)
+    chain = resolve.ResolverChain([Hosts(b"/etc/hosts"), system])
     shown = "of the system, " + ", ".join(map(_show, system_servers(conf)))
     return DNS(chain, shown, reactor, truncated=system.truncated)
 
 
-def system_servers(resolv_conf: Path) -> list[tuple[str, int]]:
-    """The C{nameserver} lines of a F{resolv.conf}, the local host without any."""
-    try:
-        lines = resolv_conf.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    words = [line.split() for line in lines]
-    found = [(word[1], dns.PORT) for word in words if len(word) > 1 and word[0] == "nameserver"]
-    return found or [("127.0.0.1", dns.PORT)]
-
-
-def _show(server: tuple[str, int]) -> str:
+def _show(server: Server) -> str:
     host, port = server
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse_dns_server(text: str) -> tuple[str, int]:
+def parse_dns_server(text: str) -> Server:
     """
     Read C{ip}, C{ip:port}, C{[v6]} or C{[v6]:port}; the port is 53 by default.
 
     @raise ValueError: when it is none of these.
     """
-    host, colon, port = text.rpartition(":")
-    if text.startswith("[") and text.endswith("]"):
-        host, colon, port = text, "", ""
-    elif not colon or (text.count(":") > 1 and not text.startswith("[")):
-        host, port = text, ""
-    if port and not (port.isdecimal() and 0 < int(port) < 65536):
+    parts = _SERVER.fullmatch(text)
+    v6, v4, port = parts.groups() if parts else (None, text, None)
+    number = dns.PORT if port is None else int(port)
+    if not 0 < number < 65536:
         raise ValueError(f'"{port}" is not a port')
-    return str(ip_address(host.strip("[]"))), int(port or 53)
+    return str(IPv6Address(v6) if v6 else ip_address(v4)), number

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from datetime import datetime
 from typing import ClassVar, Final
 
 from attrs import field, frozen
@@ -19,7 +21,8 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 
 NS: Final = "urn:x-cms:login:1"  # the number is the version of the protocol
 MOST_PAYLOAD = 4_096  # bytes of one SASL step
-MOST_EXCHANGE = 64  # characters
+MOST_TEXT = 1_024  # characters of a failure's text
+MOST_MECHANISMS = 32
 
 # RFC 6120 6.5
 CONDITIONS = frozenset(
@@ -37,7 +40,14 @@ CONDITIONS = frozenset(
         "temporary-auth-failure",
     }
 )
-REASONS = frozenset({"closed", "lost", "replaced", "error", "shutdown"})
+REASONS = frozenset({"closed", "lost", "replaced", "error", "shutdown", "link"})
+
+_EXCHANGE = re.compile(r"[!-~]{1,64}")
+_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 3.1
+_BINDING_TYPE = re.compile(r"[A-Za-z0-9.-]{1,64}")  # RFC 5056 7.1
+_PEER = re.compile(r"[!-~]{1,255}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class MalformedLogin(ValueError):
@@ -188,7 +198,7 @@ class SessionBegin:
     Server to Callbridge: a client bound a resource.
 
     @ivar jid: The full address.
-    @ivar since: ISO 8601, UTC.
+    @ivar since: ISO 8601 with its time zone, such as C{2026-11-24T12:00:00Z}.
     @ivar resumed: The session is older than the link.
     """
 
@@ -239,7 +249,8 @@ def parse(element: Element | None) -> Message:
     """
     Read a message.
 
-    @raise MalformedLogin: with a plain sentence, for anything that is none.
+    @raise MalformedLogin: with a plain sentence that repeats nothing of the
+        element, for anything that is none.
     """
     if element is None or element.uri != NS or element.name not in _READERS:
         raise MalformedLogin("no element of this protocol version")
@@ -247,7 +258,9 @@ def parse(element: Element | None) -> Message:
 
 
 def _mechanisms(element: Element) -> Message:
-    names = tuple(str(child) for child in element.elements(NS, "mechanism"))
+    names = tuple(_text(child) for child in _children(element, "mechanism"))
+    if len(names) > MOST_MECHANISMS or not all(map(_MECHANISM.fullmatch, names)):
+        raise MalformedLogin("the mechanisms are not a short list of SASL names")
     return Mechanisms(names) if names else AskMechanisms()
 
 
@@ -256,13 +269,28 @@ def _start(element: Element) -> Message:
     data = element.getAttribute("channel-binding")
     if (type_ is None) != (data is None):
         raise MalformedLogin("channel binding has a type and data, or neither")
+    binding = None
+    if data is not None:
+        binding = (_attribute(element, "channel-binding-type", _BINDING_TYPE), _base64(data))
     return Start(
         exchange=_exchange(element),
-        mechanism=_attribute(element, "mechanism"),
+        mechanism=_attribute(element, "mechanism", _MECHANISM),
         payload=_payload(element),
-        peer=_attribute(element, "peer"),
-        channel_binding=None if type_ is None else (type_, _base64(data or "")),
+        peer=_attribute(element, "peer", _PEER),
+        channel_binding=binding,
     )
+
+
+def _response(element: Element) -> Message:
+    return Response(_exchange(element), _payload(element))
+
+
+def _challenge(element: Element) -> Message:
+    return Challenge(_exchange(element), _payload(element))
+
+
+def _abort(element: Element) -> Message:
+    return Abort(_exchange(element))
 
 
 def _success(element: Element) -> Message:
@@ -270,35 +298,46 @@ def _success(element: Element) -> Message:
 
 
 def _failure(element: Element) -> Message:
-    found = [child.name for child in element.elements(NS) if child.name in CONDITIONS]
-    if len(found) != 1:
-        raise MalformedLogin("a failure has one condition of RFC 6120 6.5")
-    text = next((str(child) for child in element.elements(NS, "text")), None)
-    return Failed(_exchange(element), found[0], text)
+    conditions = [child.name for child in _children(element, *CONDITIONS, "text")]
+    texts = [_text(child) for child in element.elements(NS, "text")]
+    if len(texts) > 1 or len(conditions) - len(texts) != 1:
+        raise MalformedLogin("a failure has one condition and at most one text")
+    if texts and len(texts[0]) > MOST_TEXT:
+        raise MalformedLogin("the text is too long")
+    (condition,) = (name for name in conditions if name != "text")
+    return Failed(_exchange(element), condition, (texts or [""])[0] or None)
 
 
 def _session_begin(element: Element) -> Message:
+    since = _attribute(element, "since", _TIME)
+    resumed = element.getAttribute("resumed", "false")
+    if resumed not in _BOOLEANS:
+        raise MalformedLogin("resumed is true or false")
+    try:
+        datetime.fromisoformat(since)
+    except ValueError:
+        raise MalformedLogin("since is no time") from None
     return SessionBegin(
         jid=_jid(element, full=True),
-        peer=_attribute(element, "peer"),
-        since=_attribute(element, "since"),
-        resumed=element.getAttribute("resumed") == "true",
+        peer=_attribute(element, "peer", _PEER),
+        since=since,
+        resumed=_BOOLEANS[resumed],
     )
 
 
 def _session_end(element: Element) -> Message:
-    reason = _attribute(element, "reason")
+    reason = element.getAttribute("reason")
     if reason not in REASONS:
         raise MalformedLogin("the reason is none of this protocol version")
     return SessionEnd(_jid(element, full=True), reason)
 
 
-_READERS = {
+_READERS: Final = {
     "mechanisms": _mechanisms,
     "start": _start,
-    "response": lambda element: Response(_exchange(element), _payload(element)),
-    "challenge": lambda element: Challenge(_exchange(element), _payload(element)),
-    "abort": lambda element: Abort(_exchange(element)),
+    "response": _response,
+    "challenge": _challenge,
+    "abort": _abort,
     "success": _success,
     "failure": _failure,
     "session-begin": _session_begin,
@@ -306,41 +345,63 @@ _READERS = {
 }
 
 
-def _attribute(element: Element, name: str) -> str:
+def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
     value = element.getAttribute(name)
-    if not value:
+    if value is None:
         raise MalformedLogin(f"{name} is missing")
+    if not form.fullmatch(value):
+        raise MalformedLogin(f"{name} does not have its form")
     return str(value)
 
 
 def _exchange(element: Element) -> str:
-    exchange = _attribute(element, "exchange")
-    if len(exchange) > MOST_EXCHANGE:
-        raise MalformedLogin("the exchange has too long a name")
-    return exchange
+    return _attribute(element, "exchange", _EXCHANGE)
+
+
+def _children(element: Element, *names: str) -> list[Element]:
+    """The child elements, which all have one of these names."""
+    children = [child for child in element.children if isinstance(child, Element)]
+    if any(child.uri != NS or child.name not in names for child in children):
+        raise MalformedLogin("it holds an element that does not belong there")
+    return children
+
+
+def _text(element: Element) -> str:
+    """All of the text: C{str(element)} would be the first piece of it."""
+    if any(isinstance(child, Element) for child in element.children):
+        raise MalformedLogin("there is an element where text belongs")
+    return "".join(map(str, element.children))
 
 
 def _payload(element: Element) -> bytes | None:
-    text = str(element)
+    text = _text(element)
     if not text:
         return None
     return b"" if text == "=" else _base64(text)
 
 
 def _base64(text: str) -> bytes:
+    """Strict: one spelling for each payload, no white space, no stray bits (RFC 4648 3.5)."""
+    if len(text) > (MOST_PAYLOAD + 2) // 3 * 4:
+        raise MalformedLogin("the payload is too long")
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise MalformedLogin("the payload is not base64") from None
+    if base64.b64encode(data).decode() != text:
+        raise MalformedLogin("the payload is not base64")
     if len(data) > MOST_PAYLOAD:
         raise MalformedLogin("the payload is too long")
     return data
 
 
 def _jid(element: Element, *, full: bool) -> str:
+    text = element.getAttribute("jid")
+    if not text:
+        raise MalformedLogin("jid is missing")
     try:
-        jid = parse_jid(_attribute(element, "jid"))
-    except MalformedJID:
+        jid = parse_jid(text)
+    except (MalformedJID, IndexError):  # IndexError: an empty label, in twisted.words' nameprep
         raise MalformedLogin("the jid does not prepare") from None
     if jid.user is None or (jid.resource is not None) != full:
         raise MalformedLogin(f"the jid is not a {'full' if full else 'bare'} user address")

@@ -395,5 +395,13 @@ class SystemTests(SynchronousTestCase):
 
     def test_dns_server_refused(self) -> None:
         """What is nearly a server address is none."""
-        for text in ("[[::1]]", "::1]", "192.0.2.1:", "192.0.2.1:\uff15\uff13", "[192.0.2.1]:53"):
+        for text in (
+            "[[::1]]",
+            "::1]",
+            "192.0.2.1:",
+            "192.0.2.1:0",
+            "192.0.2.1:65536",
+            "192.0.2.1:\uff15\uff13",
+            "[192.0.2.1]:53",
+        ):
             self.assertRaises(ValueError, parse_dns_server, text)

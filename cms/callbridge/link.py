@@ -37,7 +37,7 @@ from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepRecord
 from cms.xmlstream.stanza import Stanza
 
 AT_ONCE = 0.2  # seconds at the most, so that many Callbridges do not come in step
-PROVEN = 5.0  # seconds that a link must have lived to be tried again at once
+PROVEN = 5.0  # seconds that a link must have lived for its end to be no flapping
 
 
 class Places(Protocol):
@@ -113,6 +113,7 @@ class LinkCore:
 
     @ivar failures: Rounds that failed since the link was last stable.
     @ivar refusals: Rounds in a row in which ID or secret were refused.
+    @ivar flaps: Links in a row that ended as soon as they were up.
     """
 
     clock: IReactorTime
@@ -133,6 +134,7 @@ class LinkCore:
     timer: IDelayedCall | None = None
     failures: int = 0
     refusals: int = 0
+    flaps: int = 0
     since: float | None = None
     stopping: bool = False
     stopped: list[Deferred[None]] = field(factory=list)
@@ -321,11 +323,12 @@ class LinkCore:
         if isinstance(self.last_end, CredentialsRefused):
             policy = backoffPolicy(timing.refused_delay, timing.most_refused_delay, 2.0, draw)
             return float(policy(self.refusals - 1))
-        closed = self.last_end is not None and self.last_end.fault == errors.LINK_CLOSED.name
-        lived = 0.0 if self.since is None else self.now - self.since
-        if self.since is not None and (closed or lived >= PROVEN):
-            return draw() * AT_ONCE
         policy = backoffPolicy(timing.first_delay, timing.most_delay, 2.0, draw)
+        if self.since is not None:
+            # A link that had been up is sought again at once, elsewhere if need
+            # be; one that ends again and again as soon as it is up is not.
+            self.flaps = 0 if self.now - self.since >= PROVEN else self.flaps + 1
+            return draw() * AT_ONCE if self.flaps < 2 else float(policy(self.flaps - 2))
         self.failures += 1
         return float(policy(self.failures - 1))
 
@@ -360,7 +363,7 @@ class LinkCore:
             for waiter in waiting:
                 waiter.callback(None)
         else:
-            self.failures = self.refusals = 0
+            self.failures = self.refusals = self.flaps = 0
             self.events.begin()
 
     def report(self, attempt: Attempt, record: StepRecord) -> None:

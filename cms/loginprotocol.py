@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import ClassVar, Final
 
@@ -281,18 +282,6 @@ def _start(element: Element) -> Message:
     )
 
 
-def _response(element: Element) -> Message:
-    return Response(_exchange(element), _payload(element))
-
-
-def _challenge(element: Element) -> Message:
-    return Challenge(_exchange(element), _payload(element))
-
-
-def _abort(element: Element) -> Message:
-    return Abort(_exchange(element))
-
-
 def _success(element: Element) -> Message:
     return Success(_exchange(element), _jid(element, full=False), _payload(element))
 
@@ -332,12 +321,12 @@ def _session_end(element: Element) -> Message:
     return SessionEnd(_jid(element, full=True), reason)
 
 
-_READERS: Final = {
+_READERS: Final[dict[str, Callable[[Element], Message]]] = {
     "mechanisms": _mechanisms,
     "start": _start,
-    "response": _response,
-    "challenge": _challenge,
-    "abort": _abort,
+    "response": lambda element: Response(_exchange(element), _payload(element)),
+    "challenge": lambda element: Challenge(_exchange(element), _payload(element)),
+    "abort": lambda element: Abort(_exchange(element)),
     "success": _success,
     "failure": _failure,
     "session-begin": _session_begin,

@@ -1,0 +1,80 @@
+"""The rooms keep to docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import cms
+
+ROOT = Path(cms.__file__).parent
+# What each room may import, besides itself and what those may.
+MAY_IMPORT = {
+    "signalflow": set(),
+    "errors": {"signalflow"},
+    "xmlstream": {"signalflow", "errors"},
+    "throttle": set(),
+    "logs": set(),
+    "tomlfile": {"errors", "signalflow", "xmlstream"},
+    "loginprotocol": {"xmlstream"},
+    "trust": {"errors", "signalflow"},
+    "discovery": {"errors", "signalflow"},
+    "startup": {"signalflow", "logs"},
+    "callbridge": {
+        *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        *("trust", "discovery", "startup"),
+    },
+    "xmpp": {
+        *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        *("trust", "discovery", "startup"),
+    },
+    "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
+    "cli": {"signalflow", "callbridge", "check"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """The modules that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def room(file: Path) -> str:
+    """The room a file is in."""
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+class ArchitectureTests(SynchronousTestCase):
+    """Imports."""
+
+    def test_imports_point_downwards(self) -> None:
+        """No room imports one that it may not, and the roles not each other."""
+        for file in sorted(ROOT.rglob("*.py")):
+            if file.name == "__init__.py" and file.parent == ROOT:
+                continue
+            here = room(file)
+            rooms = {m.split(".")[1] for m in imports(file) if m.startswith("cms.")}
+            rooms = {r for r in rooms if (ROOT / r).exists() or (ROOT / f"{r}.py").exists()}
+            self.assertEqual(set(), rooms - {here} - MAY_IMPORT[here], file)
+
+    def test_reactor(self) -> None:
+        """Only the place where a process starts imports the reactor."""
+        importers = {
+            str(file.relative_to(ROOT))
+            for file in ROOT.rglob("*.py")
+            if "twisted.internet.reactor" in imports(file)
+        }
+        self.assertEqual({"startup.py"}, importers)
+
+    def test_module_sizes(self) -> None:
+        """No module has grown past what one job needs."""
+        for file in ROOT.rglob("*.py"):
+            self.assertLessEqual(len(file.read_text().splitlines()), 600, file)

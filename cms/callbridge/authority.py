@@ -7,36 +7,59 @@ the link: when it ends, they are forgotten.
 
 from __future__ import annotations
 
+import traceback
 from collections import OrderedDict
-from random import SystemRandom
+from functools import partial
+from random import Random, SystemRandom
 
-from attrs import define
-from twisted.internet.defer import Deferred
+from attrs import define, field
+from constantly import NamedConstant
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from cms import loginprotocol as lp
-from cms.callbridge.directory import Directory, DirectoryBusy
-from cms.callbridge.mechanisms import Identity, Mechanism, guest_name, make_mechanism
+from cms.callbridge.directory import Directory, DirectoryError
+from cms.callbridge.guessing import Guess, Guesses, TooManyGuesses
+from cms.callbridge.guests import Guests
+from cms.callbridge.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
 from cms.callbridge.scram import HASHES, SASLFailure
 from cms.signalflow import Step
-from cms.throttle import Throttle
 
 EXCHANGE_TIMEOUT = 60.0  # seconds that a client has for each response
+# Seconds that the directory has for each step: with the longest wait after a
+# wrong password this is still less than the XMPP server waits for an answer.
+DIRECTORY_TIMEOUT = 5.0
 MOST_EXCHANGES = 1_000
 MOST_SESSIONS = 100_000
 
 Answer = lp.Challenge | lp.Success | lp.Failed
+TEMPORARY = "temporary-auth-failure"
 
 
-@define
+@define(eq=False)
 class _Exchange:
+    """
+    @ivar guess: Set once the client has named an account.
+    @ivar pending: The decision that is being made.
+    @ivar ended: It was broken off from outside.
+    @ivar last: What is answered then; C{None}: nothing, nobody is there to
+        hear it.
+    """
+
     id: str
-    mechanism: Mechanism
-    name: str
+    mechanism_name: str
     peer: str
     expiry: IDelayedCall
+    mechanism: Mechanism = field(init=False)
+    claimed: str | None = None
+    guess: Guess | None = None
+    pending: Deferred[Answer] | None = None
+    ended: bool = False
+    last: lp.Failed | None = None
 
 
 class Authority:
@@ -45,6 +68,7 @@ class Authority:
 
     @param domain: The XMPP domain, prepared.
     @param allow_guests: Whether ANONYMOUS is offered.
+    @param random: For nonces and guest names; it must not be guessable.
     @ivar sessions: The full addresses that are logged in through this
         Callbridge now, with the begin of each.
     """
@@ -58,13 +82,15 @@ class Authority:
         domain: str,
         *,
         allow_guests: bool = False,
+        random: Random | None = None,
     ) -> None:
         self._clock = clock
         self._directory = directory
         self._domain = domain
         self._allow_guests = allow_guests
-        self._random = SystemRandom()
-        self._throttle = Throttle(clock)
+        self._random = random or SystemRandom()
+        self._guests = Guests(self._random)
+        self._guesses = Guesses(clock)
         self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
 
@@ -76,47 +102,51 @@ class Authority:
         guests = ("ANONYMOUS",) if self._allow_guests else ()
         return (*plus, *able, *guests)
 
+    # log-ins
+
     def start(self, message: lp.Start) -> Deferred[Answer]:
-        """Begin an exchange; fires with the answer and never fails."""
-        if message.mechanism not in self.mechanisms or message.exchange in self._exchanges:
-            return self._now(lp.Failed(message.exchange, "invalid-mechanism"))
-        try:
-            mechanism = make_mechanism(
-                message.mechanism,
-                self._directory,
-                self._domain,
-                message.channel_binding,
-                self._new_guest,
-            )
-        except SASLFailure as failure:
-            return self._now(lp.Failed(message.exchange, failure.condition))
-        expiry = self._clock.callLater(EXCHANGE_TIMEOUT, self._forget, message.exchange)
-        exchange = _Exchange(message.exchange, mechanism, message.mechanism, message.peer, expiry)
-        self._exchanges[message.exchange] = exchange
-        while len(self._exchanges) > MOST_EXCHANGES:
-            self._forget(next(iter(self._exchanges)))
+        """
+        Begin an exchange.
+
+        @return: Fires with the answer and never fails; it does not fire when
+            the link is lost first.
+        """
+        if message.exchange in self._exchanges:
+            self._break_off(self._exchanges[message.exchange], "malformed-request")
+            return succeed(lp.Failed(message.exchange, "malformed-request"))
+        if message.mechanism not in self.mechanisms:
+            return succeed(lp.Failed(message.exchange, "invalid-mechanism"))
+        exchange = self._open(message)
         if message.payload is None and message.mechanism != "ANONYMOUS":
             # RFC 6120 6.4.3: a client that speaks first is asked to do so
-            return self._now(lp.Challenge(message.exchange, b""))
-        return Deferred.fromCoroutine(self._step(exchange, message.payload or b""))
+            return succeed(lp.Challenge(exchange.id, b""))
+        return self._take(exchange, message.payload or b"")
 
     def respond(self, message: lp.Response) -> Deferred[Answer]:
-        """Continue an exchange; fires with the answer and never fails."""
+        """Continue an exchange; see L{start} for what is returned."""
         exchange = self._exchanges.get(message.exchange)
         if exchange is None:
             text = "the log-in took too long, or is not known"
-            return self._now(lp.Failed(message.exchange, "temporary-auth-failure", text))
-        exchange.expiry.reset(EXCHANGE_TIMEOUT)
-        return Deferred.fromCoroutine(self._step(exchange, message.payload or b""))
+            return succeed(lp.Failed(message.exchange, TEMPORARY, text))
+        if exchange.pending is not None:
+            self._break_off(exchange, "malformed-request")
+            return succeed(lp.Failed(message.exchange, "malformed-request"))
+        return self._take(exchange, message.payload or b"")
 
     def abort(self, message: lp.Abort) -> None:
         """Forget an exchange."""
-        self._forget(message.exchange)
+        exchange = self._exchanges.get(message.exchange)
+        if exchange is not None:
+            self._break_off(exchange, "aborted")
+
+    # sessions
 
     def session_began(self, message: lp.SessionBegin) -> None:
-        """A client of ours bound a resource."""
-        if len(self.sessions) < MOST_SESSIONS:
+        """A client of ours bound a resource, or did so before this link came up."""
+        if len(self.sessions) < MOST_SESSIONS or message.jid in self.sessions:
             self.sessions[message.jid] = message
+        if message.resumed:
+            self._guests.resumed(_local_part(message.jid))
         self.log.info(
             'session {how} for user "{jid}" from {peer}',
             how="resumed" if message.resumed else "created",
@@ -130,81 +160,164 @@ class Authority:
         self.log.info(
             'user "{jid}": session ended ({reason})', jid=message.jid, reason=message.reason
         )
+        name = _local_part(message.jid)
+        if self._guests.destroy(name):
+            self.log.info('destroying guest account with user ID "{name}"', name=name)
 
     def link_lost(self) -> None:
-        """The link ended: what was under way is void."""
-        for exchange in list(self._exchanges):
-            self._forget(exchange)
+        """The link ended: what was under way is void, and nobody waits for an answer."""
+        for exchange in list(self._exchanges.values()):
+            self._break_off(exchange, None)
         self.sessions.clear()
+        self._guests.clear()
 
-    async def _step(self, exchange: _Exchange, payload: bytes) -> Answer:
+    # one exchange
+
+    def _open(self, message: lp.Start) -> _Exchange:
+        expiry = self._clock.callLater(EXCHANGE_TIMEOUT, self._expire, message.exchange)
+        exchange = _Exchange(message.exchange, message.mechanism, message.peer, expiry)
+        around = Surroundings(
+            directory=self._directory,
+            domain=self._domain,
+            channel_binding=message.channel_binding,
+            random=self._random,
+            claim=partial(self._claim, exchange),
+            new_guest=self._new_guest,
+        )
+        exchange.mechanism = make_mechanism(message.mechanism, around)
+        self._exchanges[exchange.id] = exchange
+        while len(self._exchanges) > MOST_EXCHANGES:
+            oldest = next(iter(self._exchanges.values()))
+            self._break_off(oldest, TEMPORARY, "too many log-ins at once")
+        return exchange
+
+    def _claim(self, exchange: _Exchange, name: str) -> None:
+        """
+        The client has named an account.  Whoever guesses too much is turned
+        away here, before the password is looked at: a right one then gets the
+        same answer as a wrong one.
+        """
+        exchange.claimed = name
         try:
-            result = await exchange.mechanism.respond(payload)
-            wait = self._throttle.refused_for(self._culprit(exchange))
-            if wait > 0:
-                self._forget(exchange.id)
-                text = f"too many failed log-ins, refused for {round(wait)} s"
-                return lp.Failed(exchange.id, "temporary-auth-failure", text)
+            exchange.guess = self._guesses.begin(name, exchange.peer)
+        except TooManyGuesses as problem:
+            raise SASLFailure(TEMPORARY, f"too many failed log-ins, {problem}") from None
+
+    def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
+        """Decide about the client's response."""
+        exchange.expiry.reset(EXCHANGE_TIMEOUT)
+        answer: Deferred[Answer] = Deferred(lambda _: self._break_off(exchange, "aborted"))
+        exchange.pending = Deferred.fromCoroutine(self._decide(exchange, payload))
+        exchange.pending.addBoth(self._settle, exchange, answer)
+        return answer
+
+    def _settle(
+        self, result: Answer | Failure, exchange: _Exchange, answer: Deferred[Answer]
+    ) -> None:
+        exchange.pending = None
+        final: Answer | None
+        if not isinstance(result, Failure):
+            final = result
+        elif exchange.ended and result.check(CancelledError):
+            final = exchange.last
+        else:
+            self.log.failure("unexpected error in a log-in", result)
+            final = lp.Failed(exchange.id, TEMPORARY)
+        if not isinstance(final, lp.Challenge):
+            self._forget(exchange)
+        if final is not None:
+            answer.callback(final)
+
+    async def _decide(self, exchange: _Exchange, payload: bytes) -> Answer:
+        step = Deferred.fromCoroutine(exchange.mechanism.respond(payload))
+        try:
+            result = await step.addTimeout(DIRECTORY_TIMEOUT, self._clock)
         except SASLFailure as failure:
-            self._forget(exchange.id)
-            return await self._refused(exchange, failure.condition)
-        except DirectoryBusy:
-            self._forget(exchange.id)
-            return lp.Failed(exchange.id, "temporary-auth-failure", "too many log-ins at once")
-        except Exception:  # noqa: BLE001 - a directory may fail in any way; the user is told to retry
-            self._forget(exchange.id)
-            self.log.failure("the user directory failed")
-            return lp.Failed(exchange.id, "temporary-auth-failure", "the user directory failed")
+            return await self._refused(exchange, failure)
+        except DirectoryError as problem:
+            return self._cannot_tell(exchange, str(problem))
+        except DeferredTimeout:
+            return self._cannot_tell(exchange, "the user directory did not answer in time")
+        except Exception as problem:
+            if exchange.ended and isinstance(problem, CancelledError):
+                raise
+            # Its text is not shown: nobody vouches that no password is in it.
+            place = traceback.extract_tb(problem.__traceback__)[-1]
+            what = f"{type(problem).__name__} in {place.name}, {place.filename}:{place.lineno}"
+            return self._cannot_tell(exchange, f"the user directory failed: {what}")
         if isinstance(result, Identity):
             return self._succeeded(exchange, result)
         return lp.Challenge(exchange.id, result)
 
     def _succeeded(self, exchange: _Exchange, identity: Identity) -> Answer:
-        self._forget(exchange.id)
-        self._throttle.succeeded(self._culprit(exchange))
+        if exchange.guess is not None:
+            exchange.guess.succeeded()
         jid = f"{identity.name}@{self._domain}"
         self.log.info(
             "{step_text}: successful login request from {jid} ({mechanism}, {peer})",
             step=int(Step.LOGIN),
             step_text=str(Step.LOGIN),
             jid=jid,
-            mechanism=exchange.name,
+            mechanism=exchange.mechanism_name,
             peer=exchange.peer,
         )
         return lp.Success(exchange.id, jid, identity.payload)
 
-    async def _refused(self, exchange: _Exchange, condition: str) -> Answer:
-        claimed = exchange.mechanism.claimed
-        self.log.info(
-            "{step_text}: unsuccessful login request from {name} ({mechanism}, {peer}): {why}",
+    async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
+        self._log_unsuccessful(exchange, failure.text or failure.condition)
+        if failure.condition == "not-authorized" and exchange.guess is not None:
+            delay = exchange.guess.failed()
+            if delay:
+                await deferLater(self._clock, delay)
+        return lp.Failed(exchange.id, failure.condition, failure.text)
+
+    def _cannot_tell(self, exchange: _Exchange, why: str) -> Answer:
+        self._log_unsuccessful(exchange, why, LogLevel.warn)
+        return lp.Failed(exchange.id, TEMPORARY, "the user directory cannot answer now")
+
+    def _log_unsuccessful(
+        self, exchange: _Exchange, why: str, level: NamedConstant = LogLevel.info
+    ) -> None:
+        claimed = exchange.claimed
+        self.log.emit(
+            level,
+            "{step_text}: unsuccessful login request from {name} ({why}; {mechanism}, {peer})",
             step=int(Step.LOGIN),
             step_text=str(Step.LOGIN),
             name=f"{claimed}@{self._domain}" if claimed else "an unnamed user",
-            mechanism=exchange.name,
+            mechanism=exchange.mechanism_name,
             peer=exchange.peer,
-            why=condition,
+            why=why,
         )
-        if condition == "not-authorized" and claimed:
-            delay = self._throttle.failed(self._culprit(exchange))
-            if delay:
-                await deferLater(self._clock, delay)
-        return lp.Failed(exchange.id, condition)
-
-    def _culprit(self, exchange: _Exchange) -> str:
-        """Who is slowed: an account from an address, so that nobody can lock others out."""
-        return f"{exchange.mechanism.claimed} from {exchange.peer}"
 
     def _new_guest(self) -> str:
-        name = guest_name(self._random)
+        name = self._guests.create()
         self.log.info('created guest account with user ID "{name}"', name=name)
         return name
 
-    def _forget(self, exchange_id: str) -> None:
-        exchange = self._exchanges.pop(exchange_id, None)
-        if exchange is not None and exchange.expiry.active():
-            exchange.expiry.cancel()
+    def _expire(self, exchange_id: str) -> None:
+        exchange = self._exchanges.get(exchange_id)
+        if exchange is not None:
+            self._break_off(exchange, TEMPORARY, "the log-in took too long")
 
-    def _now(self, answer: Answer) -> Deferred[Answer]:
-        done: Deferred[Answer] = Deferred()
-        done.callback(answer)
-        return done
+    def _break_off(
+        self, exchange: _Exchange, condition: str | None, text: str | None = None
+    ) -> None:
+        """End an exchange from outside, whatever it is doing."""
+        exchange.ended = True
+        exchange.last = lp.Failed(exchange.id, condition, text) if condition else None
+        self._forget(exchange)
+        if exchange.pending is not None:
+            exchange.pending.cancel()
+
+    def _forget(self, exchange: _Exchange) -> None:
+        if self._exchanges.get(exchange.id) is exchange:
+            del self._exchanges[exchange.id]
+        if exchange.expiry.active():
+            exchange.expiry.cancel()
+        if exchange.guess is not None:
+            exchange.guess.abandoned()
+
+
+def _local_part(jid: str) -> str:
+    return jid.partition("@")[0]

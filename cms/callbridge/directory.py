@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import sqlite3
 from typing import Any, Protocol
 
 from twisted.enterprise.adbapi import ConnectionPool
-from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from cms.callbridge.saslprep import SASLPrepError
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTES, StoredKeys, derive
+from cms.callbridge.slowwork import SlowWork, TooMuchWork
 from cms.callbridge.store import UserStore, find_keys
 
+MOST_LOOKUPS = 1_000  # that wait for the store
+PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked against
 
-class DirectoryBusy(Exception):
-    """Too many passwords wait to be checked."""
+
+class DirectoryError(Exception):
+    """The directory cannot answer.  The text is logged: no secret is in it."""
+
+
+class DirectoryBusy(DirectoryError):
+    """Too many questions wait already."""
+
+
+class AccountDisabled(Exception):
+    """The password is right, and the account is disabled."""
 
 
 class Directory(Protocol):
     """
     A user directory.  Its answers can be waited for and cancelled.
 
-    @ivar mechanisms: The SASL mechanisms, without -PLUS, that it can decide:
-        one that only verifies passwords (as LDAP does) has C{("PLAIN",)}.
+    @ivar mechanisms: The SASL mechanisms, without -PLUS, that it can decide,
+        the strongest first: one that only verifies passwords (as LDAP does)
+        has C{("PLAIN",)}, and its C{keys} is never called.
     """
 
     mechanisms: tuple[str, ...]
@@ -34,8 +48,9 @@ class Directory(Protocol):
         The SCRAM keys of a user.
 
         @param name: The prepared local part.
-        @return: Fires with C{None} for an unknown user; fails when the
-            directory cannot answer.
+        @param mechanism: Without -PLUS.
+        @return: Fires with C{None} for an unknown user; fails with
+            L{DirectoryError}.
         """
         ...
 
@@ -43,6 +58,8 @@ class Directory(Protocol):
         """
         Whether this is the user's password; takes the same time for a user
         that does not exist.
+
+        @return: Fails with L{AccountDisabled} and L{DirectoryError}.
         """
         ...
 
@@ -59,7 +76,7 @@ class LocalDirectory:
     """
     The local store.
 
-    SCRAM needs one look-up.  PLAIN needs one PBKDF2, which runs in the
+    SCRAM needs one look-up.  PLAIN needs one PBKDF2 besides, which runs in the
     reactor's thread pool, C{at_once} at the same time; beyond C{most_waiting}
     the rest is refused rather than queued.
     """
@@ -69,10 +86,9 @@ class LocalDirectory:
     def __init__(
         self, store: UserStore, reactor: Any, *, at_once: int = 2, most_waiting: int = 200
     ) -> None:
-        self._reactor = reactor
         self._decoy_key = store.decoy_key()
-        self._semaphore = DeferredSemaphore(at_once)
-        self._most_waiting = most_waiting
+        self._work = SlowWork(reactor, at_once=at_once, most_waiting=most_waiting)
+        self._lookups = 0
         self._pool = ConnectionPool(
             "sqlite3",
             str(store.path),
@@ -86,36 +102,53 @@ class LocalDirectory:
         self._pool.start()
 
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
-        """See L{Directory.keys}."""
-        found: Deferred[StoredKeys | None] = self._pool.runInteraction(find_keys, name, mechanism)
-        return found
+        """See L{Directory.keys}; fails with L{DirectoryBusy} as well."""
+        return Deferred.fromCoroutine(self._keys(name, mechanism))
+
+    async def _keys(self, name: str, mechanism: str) -> StoredKeys | None:
+        if self._lookups >= MOST_LOOKUPS:
+            raise DirectoryBusy("too many look-ups wait for the user store")
+        answer: Deferred[StoredKeys | None] = Deferred()
+
+        def done(result: StoredKeys | Failure | None) -> None:
+            # A cancelled answer does not take the look-up out of the queue.
+            self._lookups -= 1
+            answer.callback(result)
+
+        self._lookups += 1
+        self._pool.runInteraction(find_keys, name, mechanism).addBoth(done)
+        try:
+            return await answer
+        except sqlite3.Error as problem:
+            raise DirectoryError(f"the user store failed: {problem}") from None
 
     def verify(self, name: str, password: str) -> Deferred[bool]:
         """See L{Directory.verify}; fails with L{DirectoryBusy} as well."""
         return Deferred.fromCoroutine(self._verify(name, password))
 
     async def _verify(self, name: str, password: str) -> bool:
-        if len(self._semaphore.waiting) >= self._most_waiting:
-            raise DirectoryBusy
-        mechanism = "SCRAM-SHA-256"
-        keys = await self.keys(name, mechanism)
-        against = keys or self.decoy(name, mechanism)
+        keys = await self.keys(name, PLAIN_KEYS)
+        against = keys or self.decoy(name, PLAIN_KEYS)
 
         def compute() -> bool:
             try:
-                derived = derive(password, HASHES[mechanism], against.salt, against.iterations)
+                derived = derive(password, HASHES[PLAIN_KEYS], against.salt, against.iterations)
             except SASLPrepError:
                 return False
             return hmac.compare_digest(derived.stored_key, against.stored_key)
 
-        def in_thread() -> Deferred[bool]:
-            return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), compute)
-
-        right: bool = await self._semaphore.run(in_thread)
-        return right and keys is not None
+        try:
+            right = await self._work.run(compute)
+        except TooMuchWork:
+            raise DirectoryBusy("too many passwords wait to be checked") from None
+        if keys is None or not right:
+            return False
+        if keys.disabled:
+            raise AccountDisabled
+        return True
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
-        """See L{Directory.decoy}."""
+        """See L{Directory.decoy}; the salt looks like any other of ours."""
         seed = hmac.digest(self._decoy_key, f"{mechanism} {name}".encode(), "sha512")
         size = hashlib.new(HASHES[mechanism]).digest_size
         return StoredKeys(seed[:SALT_BYTES], DEFAULT_ITERATIONS, seed[-size:], seed[-size:])

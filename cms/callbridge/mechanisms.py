@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import random
-import secrets
+import base64
 from collections.abc import Callable
+from random import Random
 from typing import Protocol
 
 from attrs import define, field, frozen
 
-from cms.callbridge.directory import Directory
+from cms.callbridge.directory import AccountDisabled, Directory
 from cms.callbridge.saslprep import SASLPrepError, saslprep
-from cms.callbridge.scram import HASHES, SASLFailure, ScramServer
+from cms.callbridge.scram import (
+    HASHES,
+    SASLFailure,
+    ScramChallenge,
+    read_client_first,
+    without_plus,
+)
 from cms.callbridge.store import StoreError, user_name
+
+NONCE_BYTES = 18  # fills base64 without padding
 
 
 @frozen
@@ -28,14 +36,29 @@ class Identity:
     payload: bytes | None = field(default=None, repr=False)
 
 
+@frozen
+class Surroundings:
+    """
+    What an exchange needs from outside.
+
+    @ivar domain: The XMPP domain, prepared.
+    @ivar channel_binding: Type and data, if the client's connection has them.
+    @ivar random: For nonces.
+    @ivar claim: Called with the prepared local part once the client has named
+        it, before anything is checked; it may raise L{SASLFailure}.
+    @ivar new_guest: Makes the local part of a guest.
+    """
+
+    directory: Directory
+    domain: str
+    channel_binding: tuple[str, bytes] | None = field(repr=False)
+    random: Random
+    claim: Callable[[str], None]
+    new_guest: Callable[[], str]
+
+
 class Mechanism(Protocol):
-    """
-    One exchange of one mechanism.
-
-    @ivar claimed: The user name that the client gave, once it did.
-    """
-
-    claimed: str | None
+    """One exchange of one mechanism."""
 
     async def respond(self, payload: bytes) -> bytes | Identity:
         """
@@ -43,6 +66,7 @@ class Mechanism(Protocol):
 
         @return: The next challenge, or who the client is.
         @raise SASLFailure: the exchange failed.
+        @raise Exception: whatever the directory failed with.
         """
         ...
 
@@ -70,35 +94,42 @@ def _check_authzid(authzid: str | None, name: str, domain: str) -> None:
 class Scram:
     """SCRAM-SHA-1 and SCRAM-SHA-256 with their -PLUS forms (RFC 5802, RFC 7677)."""
 
-    directory: Directory
-    domain: str
-    server: ScramServer
-    claimed: str | None = None
-    _known: bool = False
+    mechanism: str
+    around: Surroundings
+    _name: str = field(default="", init=False)
+    _known: bool = field(default=False, init=False)
+    _challenge: ScramChallenge | None = field(default=None, init=False)
 
     async def respond(self, payload: bytes) -> bytes | Identity:
         """The first message asks for the user's keys, the final one proves them."""
-        if self.claimed is not None:
-            proof = self.server.client_final(payload)
-            if not self._known:
-                raise SASLFailure("not-authorized")
-            return Identity(self.claimed, proof)
-        first = self.server.client_first(payload)
-        self.claimed = name = _own_name(first.name, self.domain)
-        _check_authzid(first.authzid, name, self.domain)
-        keys = await self.directory.keys(name, self.server.plain_mechanism)
+        if self._challenge is None:
+            return await self._ask(payload)
+        proof = self._challenge.check(payload)
+        if not self._known:
+            raise SASLFailure("not-authorized")
+        if self._challenge.keys.disabled:
+            raise SASLFailure("account-disabled")
+        return Identity(self._name, proof)
+
+    async def _ask(self, payload: bytes) -> bytes:
+        around, key_name = self.around, without_plus(self.mechanism)
+        first = read_client_first(payload, self.mechanism, around.channel_binding)
+        self._name = name = _own_name(first.name, around.domain)
+        around.claim(name)
+        _check_authzid(first.authzid, name, around.domain)
+        decoy = around.directory.decoy(name, key_name)  # always made: it takes time, too
+        keys = await around.directory.keys(name, key_name)
         self._known = keys is not None
-        decoy = self.directory.decoy(name, self.server.plain_mechanism)
-        return self.server.server_first(keys or decoy)
+        nonce = base64.b64encode(around.random.randbytes(NONCE_BYTES)).decode()
+        self._challenge = ScramChallenge(first, keys or decoy, HASHES[key_name], nonce)
+        return self._challenge.message.encode()
 
 
 @define
 class Plain:
     """PLAIN (RFC 4616), which the server relays only under TLS."""
 
-    directory: Directory
-    domain: str
-    claimed: str | None = None
+    around: Surroundings
 
     async def respond(self, payload: bytes) -> bytes | Identity:
         """C{authzid NUL authcid NUL password}."""
@@ -106,12 +137,19 @@ class Plain:
             authzid, authcid, password = payload.decode().split("\0")
         except ValueError:
             raise SASLFailure("malformed-request") from None
+        if not authcid or not password:
+            raise SASLFailure("malformed-request")
         try:
-            self.claimed = name = _own_name(saslprep(authcid), self.domain)
+            name = _own_name(saslprep(authcid), self.around.domain)
         except SASLPrepError:
             raise SASLFailure("not-authorized") from None
-        _check_authzid(authzid, name, self.domain)
-        if not await self.directory.verify(name, password):
+        self.around.claim(name)
+        _check_authzid(authzid, name, self.around.domain)
+        try:
+            right = await self.around.directory.verify(name, password)
+        except AccountDisabled:
+            raise SASLFailure("account-disabled") from None
+        if not right:
             raise SASLFailure("not-authorized")
         return Identity(name)
 
@@ -120,36 +158,23 @@ class Plain:
 class Anonymous:
     """ANONYMOUS (RFC 4505): a guest, whose trace information is not looked at."""
 
-    new_guest: Callable[[], str]
-    claimed: str | None = None
+    around: Surroundings
 
     async def respond(self, payload: bytes) -> bytes | Identity:
         """Any trace makes a guest."""
-        return Identity(self.new_guest())
+        return Identity(self.around.new_guest())
 
 
-def make_mechanism(
-    name: str,
-    directory: Directory,
-    domain: str,
-    channel_binding: tuple[str, bytes] | None,
-    new_guest: Callable[[], str],
-) -> Mechanism:
+def make_mechanism(name: str, around: Surroundings) -> Mechanism:
     """
     A fresh exchange of the named mechanism.
 
     @raise SASLFailure: (C{invalid-mechanism}) there is none of that name.
     """
     if name == "ANONYMOUS":
-        return Anonymous(new_guest)
+        return Anonymous(around)
     if name == "PLAIN":
-        return Plain(directory, domain)
-    if name.removesuffix("-PLUS") not in HASHES:
+        return Plain(around)
+    if without_plus(name) not in HASHES:
         raise SASLFailure("invalid-mechanism")
-    server = ScramServer(name, channel_binding, nonce=secrets.token_urlsafe(18))
-    return Scram(directory, domain, server)
-
-
-def guest_name(draw: random.Random) -> str:
-    """Such as C{guest2686566456}."""
-    return f"guest{draw.randrange(10**9, 10**10)}"
+    return Scram(name, around)

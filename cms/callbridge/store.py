@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def user_name(text: str, domain: str) -> str:
     """
     try:
         jid = parse_jid(text if "@" in text else f"{text}@{domain}")
-    except MalformedJID as problem:
+    except (MalformedJID, IndexError) as problem:
+        # IndexError: an empty label of the domain, in twisted.words' nameprep
         raise StoreError(f"{text} is not a user address: {problem}") from None
     if jid.user is None or jid.resource is not None or jid.host != domain:
         raise StoreError(f"{text} is not a user of {domain}")
@@ -70,16 +71,21 @@ def user_name(text: str, domain: str) -> str:
 
 class UserStore:
     """
-    The file F{users.sqlite3} in a state directory, made when it is missing.
+    The file F{users.sqlite3} in a state directory, made when it is missing:
+    only its owner can read it.
 
+    @param random_bytes: Where salts come from.
     @raise StoreError: it cannot be opened, or a newer version wrote it.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(
+        self, state_dir: Path, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
         self.path = state_dir / "users.sqlite3"
+        self._random_bytes = random_bytes
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            self._make_private()
             with self.open() as connection:
                 self._prepare(connection)
         except (OSError, sqlite3.Error) as problem:
@@ -96,14 +102,28 @@ class UserStore:
         finally:
             connection.close()
 
+    def _make_private(self) -> None:
+        """SQLite gives the files beside this one (F{-wal}, F{-shm}) the same mode."""
+        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise StoreError(f"{self.path} was written by a newer version of this program")
         if version == 0:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
-            connection.execute("INSERT INTO installation VALUES (?)", (secrets.token_bytes(32),))
+            connection.execute("BEGIN IMMEDIATE")  # two processes may start at once
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                decoy = (self._random_bytes(32),)
+                connection.execute("INSERT INTO installation VALUES (?)", decoy)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def set_password(
         self, name: str, password: str, *, iterations: int = DEFAULT_ITERATIONS
@@ -111,12 +131,14 @@ class UserStore:
         """
         Add a user, or change the password of one.
 
+        @param name: The prepared local part, see L{user_name}.
+        @param iterations: See L{DEFAULT_ITERATIONS}.
         @return: Whether the user is new.
         @raise StoreError: the password cannot be used.
         """
         try:
             keys = {
-                mechanism: derive(password, hash_name, secrets.token_bytes(SALT_BYTES), iterations)
+                mechanism: derive(password, hash_name, self._random_bytes(SALT_BYTES), iterations)
                 for mechanism, hash_name in HASHES.items()
             }
         except SASLPrepError as problem:
@@ -141,6 +163,18 @@ class UserStore:
         with self.open() as connection:
             return connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount == 1
 
+    def set_disabled(self, name: str, disabled: bool) -> bool:
+        """
+        Close an account to log-ins, or open it again.
+
+        @return: Whether there is such a user.
+        """
+        with self.open() as connection:
+            changed = connection.execute(
+                "UPDATE users SET disabled = ? WHERE name = ?", (disabled, name)
+            )
+            return changed.rowcount == 1
+
     def users(self) -> list[User]:
         """All users by name."""
         with self.open() as connection:
@@ -155,10 +189,13 @@ class UserStore:
 
 
 def find_keys(cursor: sqlite3.Cursor, name: str, mechanism: str) -> StoredKeys | None:
-    """A user's keys for a mechanism; C{None} for unknown and disabled users."""
+    """A user's keys for a mechanism."""
     row = cursor.execute(
-        "SELECT salt, iterations, stored_key, server_key FROM scram JOIN users USING (name)"
-        " WHERE name = ? AND mechanism = ? AND NOT disabled",
+        "SELECT salt, iterations, stored_key, server_key, disabled"
+        " FROM scram JOIN users USING (name) WHERE name = ? AND mechanism = ?",
         (name, mechanism),
     ).fetchone()
-    return None if row is None else StoredKeys(*row)
+    if row is None:
+        return None
+    salt, iterations, stored_key, server_key, disabled = row
+    return StoredKeys(salt, iterations, stored_key, server_key, bool(disabled))

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from random import Random, SystemRandom
 
 from attrs import define, field
-from constantly import NamedConstant
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms import loginprotocol as lp
@@ -264,7 +264,7 @@ class Authority:
         return lp.Success(exchange.id, jid, identity.payload)
 
     async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
-        self._log_unsuccessful(exchange, failure.text or failure.condition)
+        self._log_unsuccessful(exchange, failure.text or failure.condition, self.log.info)
         if failure.condition == "not-authorized" and exchange.guess is not None:
             delay = exchange.guess.failed()
             if delay:
@@ -272,15 +272,12 @@ class Authority:
         return lp.Failed(exchange.id, failure.condition, failure.text)
 
     def _cannot_tell(self, exchange: _Exchange, why: str) -> Answer:
-        self._log_unsuccessful(exchange, why, LogLevel.warn)
+        self._log_unsuccessful(exchange, why, self.log.warn)
         return lp.Failed(exchange.id, TEMPORARY, "the user directory cannot answer now")
 
-    def _log_unsuccessful(
-        self, exchange: _Exchange, why: str, level: NamedConstant = LogLevel.info
-    ) -> None:
+    def _log_unsuccessful(self, exchange: _Exchange, why: str, log: Callable[..., None]) -> None:
         claimed = exchange.claimed
-        self.log.emit(
-            level,
+        log(
             "{step_text}: unsuccessful login request from {name} ({why}; {mechanism}, {peer})",
             step=int(Step.LOGIN),
             step_text=str(Step.LOGIN),

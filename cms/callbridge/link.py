@@ -396,7 +396,7 @@ class LinkCore:
                 "attempt {attempt}: {step_text} passed in {seconds:.3f} s ({shown})", **fields
             )
         for warning in record.warnings if record.result == "passed" else ():
-            self.log.warn("attempt {attempt}: {step_text}: {warning}", warning=warning, **fields)
+            self.log.warn("attempt {attempt}: {step_text}: {doubt}", doubt=warning, **fields)
 
 
 class Link:

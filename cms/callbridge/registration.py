@@ -276,8 +276,10 @@ class ComponentRegistration(XMLStream):
         self._reported = True
         if self.step is Step.TLS:
             self.abort()
-        else:
-            self.close()
+            return
+        self.close()
+        if self.step is not Step.ACTIVE:
+            self._lose_connection()  # an answer to the closing tag is not to be had yet
 
     # liveness, XEP-0199
 

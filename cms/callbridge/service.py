@@ -61,7 +61,7 @@ class CallbridgeService(Service):
         super().startService()
         self.log.info("cms-callbridge {version} starts", version=cms.__version__)
         for warning in self.config.warnings:
-            self.log.warn("WARNING: {warning}", warning=warning)
+            self.log.warn("WARNING: {doubt}", doubt=warning)
         if self.config.api:
             self.log.warn("listen.api: this version has no HTTP administration; nothing listens")
         self.link.start()

@@ -122,7 +122,8 @@ class XMLStream(Protocol):
         if isinstance(event, StreamEnd):
             self.peer_closed()
         elif self.closing:
-            return
+            if isinstance(event, StreamBroken):
+                self._lose_connection()  # no closing tag will be read any more
         elif isinstance(event, StanzaRead):
             self.stanza_received(event.stanza)
         elif isinstance(event, StreamStart):

@@ -1,0 +1,688 @@
+"""Steps 2 to 11 on the Callbridge: the link's machine and its registration."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import errors
+from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.link import AT_ONCE, Link, LinkCore
+from cms.callbridge.registration import ComponentRegistration
+from cms.discovery.address import ServerAddress
+from cms.discovery.places import Found, Target
+from cms.signalflow import Step
+from cms.tomlfile import Secret
+from cms.trust.verdict import Verdict
+from cms.xmlstream import ns
+from cms.xmlstream.replies import result_reply
+from cms.xmlstream.stanza import Stanza
+from tests.support import MemoryTransport, header, stanzas
+
+DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
+
+
+class Verification:
+    """Stands for the judgement of a server's certificate."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict("the server")
+
+
+class World:
+    """DNS, network and servers of the test's own making."""
+
+    def __init__(self, **settings_: Any) -> None:
+        self.clock = Clock()
+        self.searches: list[Deferred[Found]] = []
+        self.lookups: list[tuple[Target, Deferred[Found]]] = []
+        self.races: list[tuple[Target, Deferred[Any]]] = []
+        self.transports: list[MemoryTransport] = []
+        self.streams: list[ComponentRegistration] = []
+        self.up: list[ComponentRegistration] = []
+        self.stanzas: list[Stanza] = []
+        self.downs = 0
+        self.cancelled = 0
+        self.core = LinkCore(
+            clock=self.clock,
+            places=self,
+            connector=self,
+            traffic=self,
+            timing=Timing(),
+            random=Random(1),
+            settings=self.settings(**settings_),
+        )
+        self.link = Link(self.core)
+
+    @staticmethod
+    def settings(**changes: Any) -> LinkSettings:
+        """Settings for SRV unless something else is said."""
+        usual = {"domain": DOMAIN, "component": COMPONENT, "server": None, "secret": Secret("s")}
+        return LinkSettings(**(usual | changes))
+
+    # Places
+
+    def _pending(self) -> Deferred[Any]:
+        def cancel(_: object) -> None:
+            self.cancelled += 1
+
+        return Deferred(cancel)
+
+    def targets(self, domain: str) -> Deferred[Found]:
+        """Step 4."""
+        self.searches.append(self._pending())
+        return self.searches[-1]
+
+    def addresses(self, target: Target) -> Deferred[Found]:
+        """Step 5."""
+        self.lookups.append((target, self._pending()))
+        return self.lookups[-1][1]
+
+    # Connector
+
+    def connect(
+        self, link: LinkCore, settings_: LinkSettings, target: Target, addresses: Any
+    ) -> Deferred[Any]:
+        """Step 6."""
+        self.races.append((target, self._pending()))
+        return self.races[-1][1]
+
+    # Traffic
+
+    def link_up(self, stream: ComponentRegistration) -> None:
+        """Step 11."""
+        self.up.append(stream)
+
+    def link_down(self) -> None:
+        """The end of step 11."""
+        self.downs += 1
+
+    def received(self, stanza: Stanza) -> None:
+        """A stanza."""
+        self.stanzas.append(stanza)
+
+    # what happens
+
+    def find(self, *hosts: str) -> None:
+        """The search brings these targets."""
+        places = tuple(Target(h, 5223, is_ip=False, source="SRV") for h in hosts)
+        self.searches[-1].callback(Found(targets=places, evidence={"record": "r"}))
+
+    def resolve(self) -> None:
+        """The look-up brings an address."""
+        self.lookups[-1][1].callback(Found(addresses=("192.0.2.1",), evidence={"address": "a"}))
+
+    def connected(self, *, secure: bool = True) -> MemoryTransport:
+        """TCP is connected, and the server's certificate is good."""
+        target, race = self.races[-1]
+        transport = MemoryTransport()
+        stream = ComponentRegistration(
+            self.clock,
+            self.core.settings,
+            self.core.timing,
+            None if self.core.settings.unprotected else Verification(),  # type: ignore[arg-type]
+            self.core,
+            peer=str(target),
+            presents=False,
+        )
+        transport.connect(stream)
+        self.transports.append(transport)
+        self.streams.append(stream)
+        race.callback((stream, "192.0.2.1"))
+        if secure and not self.core.settings.unprotected:
+            transport.handshake()
+        return transport
+
+    def say(self, text: str | bytes) -> None:
+        """The server sends bytes."""
+        self.streams[-1].dataReceived(text.encode() if isinstance(text, str) else text)
+
+    def register(self) -> None:
+        """The server accepts."""
+        self.say(header(ns.COMPONENT, f" from='{COMPONENT}' id='i1'") + b"<handshake/>")
+
+    def activate(self) -> None:
+        """From a search to an active link."""
+        self.find("x1.example.com")
+        self.resolve()
+        self.connected()
+        self.register()
+
+    def error(self, condition: str, text: str = "") -> None:
+        """The server sends a stream error and closes."""
+        inside = f"<text xmlns='{ns.STREAM_ERRORS}'>{text}</text>" if text else ""
+        self.say(
+            f"<stream:error><{condition} xmlns='{ns.STREAM_ERRORS}'/>{inside}</stream:error>"
+            "</stream:stream>"
+        )
+
+    @property
+    def fault(self) -> str | None:
+        """The failure that the newest attempt shows."""
+        last = self.link.history.last
+        return last.failure.fault if last is not None and last.failure is not None else None
+
+    def delay(self) -> float:
+        """Seconds until the next round."""
+        assert self.core.timer is not None
+        return self.core.timer.getTime() - self.clock.seconds()
+
+
+class WayUpTests(SynchronousTestCase):
+    """From nothing to an active link."""
+
+    def test_all_steps(self) -> None:
+        """Each step is on record, in order, with its evidence."""
+        world = World()
+        world.link.start()
+        world.activate()
+        attempt = world.link.history.last
+        assert attempt is not None
+        self.assertEqual(list(range(2, 12)), [int(r.step) for r in attempt.records])
+        self.assertEqual(["passed"] * 9 + ["running"], [r.result for r in attempt.records])
+        self.assertEqual([world.streams[0]], world.up)
+        status = world.link.status()
+        self.assertEqual(("active", 11), (status["state"], status["step"]))
+        self.assertEqual("x1.example.com:5223", status["peer"])
+
+    def test_configured_address(self) -> None:
+        """With an address there is no search."""
+        world = World(server=ServerAddress("x1.example.com", 5555, is_ip=False))
+        world.link.start()
+        self.assertEqual([], world.searches)
+        self.assertEqual(5555, world.lookups[0][0].port)
+        attempt = world.link.history.last
+        assert attempt is not None
+        self.assertNotIn(Step.SRV, [r.step for r in attempt.records])
+
+    def test_what_is_sent(self) -> None:
+        """Header and handshake as XEP-0114 has them, and nothing before TLS."""
+        world = World()
+        world.link.start()
+        world.find("x1.example.com")
+        world.resolve()
+        transport = world.connected(secure=False)
+        self.assertEqual("", transport.take())
+        transport.handshake()
+        sent = transport.take()
+        self.assertIn("xmlns='jabber:component:accept'", sent)
+        self.assertIn(f"to='{COMPONENT}'", sent)
+        world.say(header(ns.COMPONENT, " id='a&amp;b'"))
+        digest = hashlib.sha1(b"a&bs").hexdigest()
+        self.assertEqual(f"<handshake>{digest}</handshake>", transport.take())
+
+    def test_unprotected(self) -> None:
+        """Without TLS, only where it is said, and loudly."""
+        world = World(unprotected=True)
+        world.link.start()
+        world.activate()
+        self.assertIsNone(world.transports[0].tls)
+        attempt = world.link.history.last
+        assert attempt is not None
+        (record,) = [r for r in attempt.records if r.step is Step.TLS]
+        self.assertIn("unprotected", record.warnings[0])
+        self.assertTrue(world.link.status()["unprotected"])
+        self.assertEqual("active", world.link.status()["state"])
+
+    def test_stanzas(self) -> None:
+        """What arrives on the active link is handed on; answers go to who asked."""
+        world = World()
+        world.link.start()
+        world.activate()
+        world.say("<message from='a@b' to='c@d'/>")
+        self.assertEqual(["message"], [s.name for s in world.stanzas])
+        world.clock.pump([8, 8])
+        (ping,) = stanzas(world.transports[0].take())[-1:]
+        self.assertEqual((COMPONENT, DOMAIN), (ping.sender, ping.to))
+        world.say(result_reply(ping).raw)
+        self.assertEqual(1, len(world.stanzas))
+
+
+class FailureTests(SynchronousTestCase):
+    """Each way in which a step fails: the step, the next thing done, the delay."""
+
+    def setUp(self) -> None:
+        """A link with two targets, connecting to the first."""
+        self.world = World()
+        self.world.link.start()
+        self.world.find("x1.example.com", "x2.example.com")
+        self.world.resolve()
+
+    def test_search_fails(self) -> None:
+        """Without targets there is a rest, and then a new search."""
+        world = World()
+        world.link.start()
+        world.searches[0].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+        self.assertEqual("srv-nxdomain", world.fault)
+        self.assertEqual("waiting", world.link.status()["state"])
+        world.clock.advance(2.1)
+        self.assertEqual(2, len(world.searches))
+
+    def test_next_target(self) -> None:
+        """A target that fails in any way makes place for the next."""
+
+        def fails_to_resolve(world: World) -> None:
+            world.lookups[-1][1].errback(errors.HOST_NXDOMAIN.error(host="h", server="s"))
+
+        def is_refused(world: World) -> None:
+            world.resolve()
+            world.races[-1][1].errback(errors.CONNECT_REFUSED.error(address="a", port=1))
+
+        def fails_tls(world: World) -> None:
+            world.resolve()
+            world.connected(secure=False).lose(ConnectionLost())
+
+        def conflicts(world: World) -> None:
+            world.resolve()
+            world.connected()
+            world.say(header(ns.COMPONENT, " id='i'"))
+            world.error("conflict")
+
+        for fails, fault in (
+            (fails_to_resolve, "host-nxdomain"),
+            (is_refused, "connect-refused"),
+            (fails_tls, "tls-closed"),
+            (conflicts, "already-connected"),
+        ):
+            world = World()
+            world.link.start()
+            world.find("x1.example.com", "x2.example.com")
+            fails(world)
+            self.assertEqual(fault, world.fault)
+            self.assertEqual(
+                ["x1.example.com", "x2.example.com"], [t.host for t, _ in world.lookups]
+            )
+
+    def test_registration_table(self) -> None:
+        """What the server may say, and the fault it becomes."""
+        good = header(ns.COMPONENT, " id='i1'").decode()
+        error = (
+            "<stream:error><{} xmlns='" + ns.STREAM_ERRORS + "'/></stream:error></stream:stream>"
+        )
+        for said, fault, step in (
+            (good + error.format("host-unknown"), "unknown-id", 10),
+            (good + error.format("not-authorized"), "wrong-secret", 10),
+            (good + error.format("conflict"), "already-connected", 10),
+            (good + error.format("invalid-namespace"), "registration-rejected", 10),
+            (good + error.format("internal-server-error"), "registration-rejected", 10),
+            (good + error.format("system-shutdown"), "registration-rejected", 10),
+            (header(ns.CLIENT, " id='i'").decode(), "register-not-xmpp", 9),
+            ("HTTP/1.1 400 Bad Request\r\n\r\n", "register-not-xmpp", 9),
+            ("<html/>", "register-not-xmpp", 9),
+            (good + "<!DOCTYPE x>", "register-not-xmpp", 9),
+            ("</x>", "register-not-xmpp", 9),
+        ):
+            world = World()
+            world.link.start()
+            world.find("x1.example.com")
+            world.resolve()
+            world.connected()
+            world.say(said)
+            self.assertEqual(fault, world.fault, said)
+            last = world.link.history.last
+            assert last is not None
+            assert last.failure is not None
+            self.assertEqual(step, last.failure.step, said)
+            self.assertEqual("waiting", world.link.status()["state"])
+            self.assertTrue(world.transports[0].lost)
+
+    def test_error_without_a_useful_header(self) -> None:
+        """Some servers send an error after a header without an id."""
+        self.world.connected()
+        self.world.say(header(ns.COMPONENT))
+        self.world.error("host-unknown")
+        self.assertEqual("unknown-id", self.world.fault)
+
+    def test_slowed(self) -> None:
+        """A server that slows guesses is understood."""
+        self.world.connected()
+        self.world.say(header(ns.COMPONENT, " id='i'"))
+        self.world.error("policy-violation", "too many failures, refused for 42 s")
+        self.assertEqual("registration-slowed", self.world.fault)
+
+    def test_silence(self) -> None:
+        """A server that falls silent is given up at each stage, with its own fault."""
+        for said, secure, fault in (
+            (b"", False, "tls-silent"),
+            (b"", True, "register-silent"),
+            (header(ns.COMPONENT), True, "register-not-xmpp"),
+            (header(ns.COMPONENT, " id='i'"), True, "registered-silent"),
+        ):
+            world = World()
+            world.link.start()
+            world.find("x1.example.com")
+            world.resolve()
+            world.connected(secure=secure)
+            world.say(said)
+            world.clock.advance(world.core.timing.stage)
+            self.assertEqual(fault, world.fault)
+
+    def test_closed_early(self) -> None:
+        """A connection that ends before the registration is told apart by stage."""
+        for secure, fault in ((False, "tls-closed"), (True, "register-closed")):
+            world = World()
+            world.link.start()
+            world.find("x1.example.com")
+            world.resolve()
+            world.connected(secure=secure).lose(ConnectionLost())
+            self.assertEqual(fault, world.fault)
+
+    def test_refused_certificate(self) -> None:
+        """What the verification found is what is reported, at its own step."""
+        transport = self.world.connected(secure=False)
+        refusal = errors.IDENTITY_DOMAIN_MISSING.error(peer="p", names="n", missing=DOMAIN)
+        verification: Any = self.world.streams[0].verification
+        verification.verdict.error = refusal
+        transport.lose(ConnectionLost())
+        attempt = self.world.link.history.last
+        assert attempt is not None
+        self.assertIs(refusal, attempt.failure)
+        results = {int(r.step): r.result for r in attempt.records}
+        self.assertEqual(("passed", "failed"), (results[7], results[8]))
+
+    def test_credentials_end_the_round(self) -> None:
+        """A refusal of ID or secret tries no other target and waits long."""
+        delays = []
+        for _ in range(8):
+            self.world.connected()
+            self.world.say(header(ns.COMPONENT, " id='i'"))
+            self.world.error("not-authorized")
+            delays.append(self.world.delay())
+            self.world.clock.advance(delays[-1])
+            self.world.find("x1.example.com", "x2.example.com")
+            self.world.resolve()
+        for delay, expected in zip(delays, (15, 30, 60, 120, 240, 300, 300, 300), strict=True):
+            self.assertTrue(expected <= delay <= expected + 1, delays)
+
+    def test_back_off(self) -> None:
+        """Failed rounds are spaced ever wider, with jitter, up to a minute."""
+        world = World()
+        world.link.start()
+        delays = []
+        for _ in range(9):
+            world.searches[-1].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+            delays.append(world.delay())
+            world.clock.advance(delays[-1])
+        for delay, expected in zip(delays, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True):
+            self.assertTrue(expected <= delay <= expected + 1, delays)
+        self.assertGreater(len({round(delay % 1, 6) for delay in delays}), 5)
+
+    def test_bug(self) -> None:
+        """An error that nobody expected is logged, and the link goes on."""
+        world = World()
+        world.link.start()
+        world.searches[0].errback(KeyError("bug"))
+        self.assertEqual("internal", world.fault)
+        self.assertEqual("waiting", world.link.status()["state"])
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+
+
+class ActiveTests(SynchronousTestCase):
+    """Step 11."""
+
+    def setUp(self) -> None:
+        """An active link."""
+        self.world = World()
+        self.world.link.start()
+        self.world.activate()
+
+    def test_ends(self) -> None:
+        """However it ends, it is on record, and sought again at once."""
+        for end, fault in (
+            (lambda w: w.transports[-1].lose(ConnectionLost()), "link-lost"),
+            (lambda w: w.say("</stream:stream>"), "link-closed"),
+            (lambda w: w.error("system-shutdown"), "link-closed"),
+            (lambda w: w.error("conflict"), "link-error"),
+            (lambda w: w.say("<!-- -->"), "link-lost"),
+        ):
+            self.setUp()
+            end(self.world)
+            self.assertEqual(fault, self.world.fault)
+            self.assertEqual(1, self.world.downs)
+            self.assertLess(self.world.delay(), AT_ONCE)
+            self.world.clock.advance(AT_ONCE)
+            self.assertEqual(2, len(self.world.searches))
+
+    def test_flapping(self) -> None:
+        """A link that ends as soon as it is up is not sought at full speed."""
+        delays = []
+        for _ in range(4):
+            self.world.transports[-1].lose(ConnectionLost())
+            delays.append(self.world.delay())
+            self.world.clock.advance(delays[-1])
+            self.world.activate()
+        self.assertLess(delays[0], AT_ONCE)
+        for delay, expected in zip(delays[1:], (1, 2, 4), strict=True):
+            self.assertTrue(expected <= delay <= expected + 1, delays)
+
+    def test_silent_server(self) -> None:
+        """A server that says nothing any more is noticed in under 30 s."""
+        for _ in range(29):
+            self.world.clock.advance(1)
+        self.assertIn(
+            "link-silent", [a.failure.fault for a in self.world.link.history if a.failure]
+        )
+
+    def test_stability_forgives(self) -> None:
+        """After a minute of stability, delays begin anew."""
+        self.world.core.failures = 5
+        for _ in range(61):
+            self.world.clock.advance(1)
+            self.world.say(" ")
+        self.world.transports[-1].lose(ConnectionLost())
+        self.assertEqual(0, self.world.core.failures)
+
+
+class ControlTests(SynchronousTestCase):
+    """Stopping and configuring, in every state."""
+
+    STATES = (
+        "idle",
+        "finding",
+        "resolving",
+        "connecting",
+        "securing",
+        "registering",
+        "active",
+        "waiting",
+    )
+
+    def world_in(self, state: str) -> World:
+        """A world whose link is in a state."""
+        world = World()
+        if state == "idle":
+            return world
+        world.link.start()
+        if state == "waiting":
+            world.searches[0].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+        for name, advance in (
+            ("finding", lambda: world.find("x1.example.com", "x2.example.com")),
+            ("resolving", world.resolve),
+            ("connecting", lambda: world.connected(secure=False)),
+            ("securing", lambda: world.transports[0].handshake()),  # noqa: PLW0108 - not there yet
+            ("registering", world.register),
+        ):
+            if state in (name, "waiting"):
+                break
+            advance()
+        return world
+
+    def close_peer(self, world: World) -> None:
+        """The server answers our closing tag."""
+        if world.transports and not world.transports[-1].lost:
+            world.say("</stream:stream>")
+
+    def test_stop(self) -> None:
+        """Stop leaves no timer, no connection and no question behind."""
+        for state in self.STATES:
+            world = self.world_in(state)
+            stopped = world.link.stop()
+            self.close_peer(world)
+            self.successResultOf(stopped)
+            self.assertEqual([], world.clock.getDelayedCalls(), state)
+            self.assertTrue(all(t.lost for t in world.transports), state)
+            self.assertEqual("stopped", world.link.status()["state"])
+            self.assertEqual(state == "active", bool(world.downs))
+            world.link.start()
+            self.assertEqual("srv", world.link.status()["state"], state)
+
+    def test_stop_closes_the_stream(self) -> None:
+        """An active link is closed with its closing tag, and waits for the server's."""
+        world = self.world_in("active")
+        world.transports[0].clear()
+        stopped = world.link.stop()
+        self.assertEqual("</stream:stream>", world.transports[0].take())
+        self.assertNoResult(stopped)
+        world.say("</stream:stream>")
+        self.successResultOf(stopped)
+
+    def test_stop_does_not_hang(self) -> None:
+        """A server that does not answer does not hold us."""
+        world = self.world_in("active")
+        stopped = world.link.stop()
+        world.clock.advance(6)
+        self.successResultOf(stopped)
+
+    def test_configure(self) -> None:
+        """New settings end what is under way, and a new round uses them at once."""
+        for state in self.STATES[1:]:
+            world = self.world_in(state)
+            searches, attempts = len(world.searches), len(world.link.history)
+            world.link.configure(world.settings(component="cb9.meet.example.com"))
+            self.close_peer(world)
+            self.assertEqual(searches + 1, len(world.searches), state)
+            self.assertEqual(attempts + 1, len(world.link.history))
+            self.assertTrue(all(t.lost for t in world.transports))
+            world.activate()
+            self.assertIn("to='cb9.meet.example.com'", world.transports[-1].take())
+            self.assertEqual("active", world.link.status()["state"])
+
+    def test_configure_while_halting(self) -> None:
+        """Settings that follow one another quickly: the last ones count."""
+        world = self.world_in("active")
+        for name in ("cb7", "cb8"):
+            world.link.configure(world.settings(component=f"{name}.meet.example.com"))
+        self.close_peer(world)
+        world.activate()
+        self.assertIn("to='cb8.", world.transports[-1].take())
+        self.assertEqual(2, len(world.searches))
+
+    def test_stop_while_halting(self) -> None:
+        """A stop that follows a configuration wins."""
+        world = self.world_in("active")
+        world.link.configure(world.settings())
+        stopped = world.link.stop()
+        self.close_peer(world)
+        self.successResultOf(stopped)
+        self.assertEqual(1, len(world.searches))
+
+    def test_start_twice(self) -> None:
+        """A second start changes nothing, nor does a second stop."""
+        world = self.world_in("active")
+        world.link.start()
+        self.assertEqual(1, len(world.searches))
+        one, two = world.link.stop(), world.link.stop()
+        self.close_peer(world)
+        self.successResultOf(one)
+        self.successResultOf(two)
+
+    def test_history_is_bounded(self) -> None:
+        """Only the last attempts are kept."""
+        world = World()
+        world.link.start()
+        for _ in range(50):
+            world.searches[-1].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+            world.clock.advance(world.delay())
+        self.assertEqual(20, len(world.link.history))
+
+
+EVENTS = (
+    "find",
+    "nothing",
+    "resolve",
+    "connect",
+    "secure",
+    "register",
+    "error",
+    "lose",
+    "configure",
+    "time",
+    "long",
+    "stop",
+    "start",
+    "close",
+)
+
+
+class AnyOrderTests(SynchronousTestCase):
+    """Whatever happens, in whatever order."""
+
+    @given(st.lists(st.sampled_from(EVENTS), max_size=40))
+    @settings(max_examples=300, deadline=None)
+    def test_never_lost(self, events: tuple[str, ...]) -> None:
+        """
+        A started link always has something under way, and never two live
+        connections; a stopped one has nothing.
+        """
+        world = World()
+        world.link.start()
+        started = True
+        for event in events:
+            self.happen(world, event)
+            started = {"stop": False, "start": True}.get(event, started)
+            live = [t for t in world.transports if not t.lost and not t.protocol.closing]
+            self.assertLessEqual(len(live), 1)
+            attempt = world.link.history.last
+            assert attempt is not None
+            running = [r for a in world.link.history for r in a.records if r.result == "running"]
+            self.assertLessEqual(len(running), 1)
+            if started:
+                halting = any(not t.lost and t.protocol.closing for t in world.transports)
+                self.assertTrue(running or world.core.timer or halting, event)
+            else:
+                self.assertIsNone(world.core.timer)
+
+    def happen(self, world: World, event: str) -> None:
+        """One event, where it can happen at all."""
+        search = world.searches[-1]
+        lookup = world.lookups[-1][1] if world.lookups else None
+        race = world.races[-1][1] if world.races else None
+        transport = world.transports[-1] if world.transports else None
+        open_ = transport is not None and not transport.lost
+        if event == "find" and not search.called:
+            world.find("x1.example.com", "x2.example.com")
+        elif event == "nothing" and not search.called:
+            search.errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+        elif event == "resolve" and lookup is not None and not lookup.called:
+            world.resolve()
+        elif event == "connect" and race is not None and not race.called:
+            world.connected(secure=False)
+        elif event == "secure" and open_ and transport is not None:
+            if transport.protocol.step is Step.TLS:
+                transport.handshake()
+        elif event == "register" and open_:
+            world.say(header(ns.COMPONENT, " id='i'") + b"<handshake/>")
+        elif event == "error" and open_:
+            world.error("not-authorized")
+        elif event == "close" and open_:
+            world.say("</stream:stream>")
+        elif event == "lose" and transport is not None:
+            transport.lose(ConnectionLost())
+        elif event == "configure":
+            world.link.configure(world.settings())
+        elif event == "time":
+            world.clock.advance(1)
+        elif event == "long":
+            world.clock.advance(400)
+        elif event == "stop":
+            world.link.stop()
+        elif event == "start":
+            world.link.start()

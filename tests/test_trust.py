@@ -120,7 +120,7 @@ class TLSTestCase(SynchronousTestCase):
         """Let both sides talk until nothing moves any more."""
         clock = Clock()
         ends = []
-        for creator, is_client in ((client, True), (server, False)):
+        for creator, is_client in ((client, True), (server.for_peer("the peer"), False)):
             end = End()
             factory = TLSMemoryBIOFactory(creator, is_client, _Factory(end), clock=clock)
             protocol = factory.buildProtocol(None)  # type: ignore[arg-type]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
-from zope.interface import implementer
 
 from cms import loginprotocol as lp
 from cms.xmlstream import ns
@@ -18,13 +16,12 @@ CB1 = f"cb1.{DOMAIN}"
 BIND = f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>"
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class NoTLS:
     """Stands for TLS where the handshake is played by the test."""
 
-    def serverConnectionForTLS(self, protocol: object) -> object:
-        """Never called."""
-        raise NotImplementedError
+    def for_peer(self, peer: str) -> NoTLS:
+        """What is given to C{startTLS}."""
+        return self
 
 
 class HeaderTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -14,10 +15,9 @@ from cms.trust.verdict import Verdict
 PeerCertificates = Literal["required", "optional", "off"]
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class ServerTrust:
     """
-    Makes the TLS connections of a listener.
+    What the TLS connections of a listener share.
 
     @param peers: Whether a certificate is asked of the peer.  One that is
         presented must be good, also where it is optional.
@@ -53,14 +53,33 @@ class ServerTrust:
     def _choose(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
         return self._alpn if self._alpn in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
-    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        """From Twisted, for C{startTLS}."""
+    def for_peer(self, peer: str) -> PeerVerification:
+        """What makes, and then judges, the connection of one peer."""
+        return PeerVerification(self, Verdict(peer))
+
+    def connection(self, verdict: Verdict) -> SSL.Connection:
+        """A connection whose peer is judged by C{verdict}, if it is at all."""
         connection = SSL.Connection(self._context, None)
         if self._peers != "off":
             mode = SSL.VERIFY_PEER
             if self._peers == "required":
                 mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-            verdict = Verdict("the peer")
-            connection.set_app_data(verdict)
             connection.set_verify(mode, verdict.callback)
         return connection
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen
+class PeerVerification:
+    """
+    The TLS of one connection that a listener has accepted.
+
+    @ivar verdict: Its C{error} tells why the peer's certificate was refused.
+    """
+
+    _trust: ServerTrust
+    verdict: Verdict
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """From Twisted, for C{startTLS}."""
+        return self._trust.connection(self.verdict)

@@ -19,7 +19,7 @@ from typing import Protocol
 from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.protocols.jabber.jid import JID
@@ -28,6 +28,7 @@ from twisted.words.xish.domish import Element
 from cms import loginprotocol as lp
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, tls_exporter
+from cms.trust.server import ServerTrust
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
@@ -117,7 +118,7 @@ class ClientStream(XMLStream):
     def __init__(
         self,
         policy: ClientPolicy,
-        tls: IOpenSSLServerConnectionCreator | None,
+        tls: ServerTrust | None,
         *,
         direct: bool = False,
     ) -> None:
@@ -297,7 +298,7 @@ class ClientStream(XMLStream):
     def _start_tls(self) -> None:
         self._securing = True
         if self.transport is not None and self.tls is not None:
-            self.transport.startTLS(self.tls)
+            self.transport.startTLS(self.tls.for_peer(self.peer_text))
 
     # SASL, RFC 6120 6
 

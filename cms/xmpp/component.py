@@ -19,7 +19,7 @@ from typing import Protocol
 from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
@@ -27,6 +27,7 @@ from cms import errors
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -96,14 +97,12 @@ class ComponentStream(XMLStream):
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
-    @ivar tls: The creator of TLS connections; C{None} on a plain listener.
+    @ivar tls: C{None} on a plain listener.
     """
 
     content_namespace = ns.COMPONENT
 
-    def __init__(
-        self, policy: ComponentPolicy, tls: IOpenSSLServerConnectionCreator | None
-    ) -> None:
+    def __init__(self, policy: ComponentPolicy, tls: ServerTrust | None) -> None:
         super().__init__(policy.clock)
         self.policy = policy
         self.tls = tls
@@ -136,9 +135,9 @@ class ComponentStream(XMLStream):
         watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
         if self.transport is not None and self.tls is not None:
-            self.transport.startTLS(self.tls)
-            connection = connection_of(self.transport)
-            self._verdict = connection.get_app_data() if connection is not None else None
+            verification = self.tls.for_peer(self.peer_text)
+            self._verdict = verification.verdict
+            self.transport.startTLS(verification)
 
     def secured(self) -> None:
         """The TLS handshake is complete; the header follows."""

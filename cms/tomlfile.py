@@ -108,9 +108,11 @@ class Table:
         value = self._take(key, str, "a path in quotes", None)
         return None if value is None else self.file.parent / value
 
-    def domain(self, key: str) -> str:
+    def domain(self, key: str, default: str | None = None) -> str:
         """A domain, prepared as the domain part of an address (RFC 6122 2.2)."""
-        text = self.text(key)
+        text = self.text(key, default)
+        if not text.strip("."):
+            raise self.wrong(key, "it is empty", "Write a domain name.")
         try:
             jid = parse_jid(text.rstrip("."))
         except MalformedJID as problem:

@@ -8,14 +8,16 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import errors
+from cms.callbridge.backoff import AT_ONCE, Backoff
 from cms.callbridge.config import LinkSettings, Timing
-from cms.callbridge.link import AT_ONCE, Link, LinkCore
+from cms.callbridge.link import Link
+from cms.callbridge.linkcore import LinkCore
 from cms.callbridge.registration import ComponentRegistration
 from cms.discovery.address import ServerAddress
 from cms.discovery.places import Found, Target
@@ -56,8 +58,7 @@ class World:
             places=self,
             connector=self,
             traffic=self,
-            timing=Timing(),
-            random=Random(1),
+            backoff=Backoff(Timing(), Random(1)),
             settings=self.settings(**settings_),
         )
         self.link = Link(self.core)
@@ -89,7 +90,7 @@ class World:
     # Connector
 
     def connect(
-        self, link: LinkCore, settings_: LinkSettings, target: Target, addresses: Any
+        self, registrant: object, settings: LinkSettings, target: Target, addresses: Any
     ) -> Deferred[Any]:
         """Step 6."""
         self.races.append((target, self._pending()))
@@ -127,7 +128,7 @@ class World:
         stream = ComponentRegistration(
             self.clock,
             self.core.settings,
-            self.core.timing,
+            self.core.backoff.timing,
             None if self.core.settings.unprotected else Verification(),  # type: ignore[arg-type]
             self.core,
             peer=str(target),
@@ -266,6 +267,26 @@ class FailureTests(SynchronousTestCase):
         world.clock.advance(2.1)
         self.assertEqual(2, len(world.searches))
 
+    def test_targets_of_an_earlier_round(self) -> None:
+        """What a round left untried is nothing to try in the next one."""
+        world = self.world
+        world.connected()
+        world.register()
+        self.assertEqual("active", world.link.status()["state"])
+        world.transports[0].lose()
+        world.clock.advance(1)
+        world.searches[1].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+        self.assertEqual("waiting", world.link.status()["state"])
+
+    def test_hostile_words(self) -> None:
+        """What a server says cannot draw on a terminal."""
+        world = self.world
+        world.races[-1][1].errback(errors.CONNECT_REFUSED.error(address="a\x9b2J\r\n", port=1))
+        last = world.link.history.last
+        assert last is not None
+        assert last.failure is not None
+        self.assertIn("a 2J  ", last.failure.cause)
+
     def test_next_target(self) -> None:
         """A target that fails in any way makes place for the next."""
 
@@ -362,7 +383,7 @@ class FailureTests(SynchronousTestCase):
             world.resolve()
             world.connected(secure=secure)
             world.say(said)
-            world.clock.advance(world.core.timing.stage)
+            world.clock.advance(world.core.backoff.timing.stage)
             self.assertEqual(fault, world.fault)
 
     def test_closed_early(self) -> None:
@@ -473,12 +494,12 @@ class ActiveTests(SynchronousTestCase):
 
     def test_stability_forgives(self) -> None:
         """After a minute of stability, delays begin anew."""
-        self.world.core.failures = 5
+        self.world.core.backoff.failures = 5
         for _ in range(61):
             self.world.clock.advance(1)
             self.world.say(" ")
         self.world.transports[-1].lose(ConnectionLost())
-        self.assertEqual(0, self.world.core.failures)
+        self.assertEqual(0, self.world.core.backoff.failures)
 
 
 class ControlTests(SynchronousTestCase):
@@ -594,6 +615,74 @@ class ControlTests(SynchronousTestCase):
         self.successResultOf(one)
         self.successResultOf(two)
 
+    def test_start_while_stopping(self) -> None:
+        """A start that follows a stop waits for the old connection, in every state."""
+        for state in self.STATES:
+            world = self.world_in(state)
+            stopped = world.link.stop()
+            searches = len(world.searches)
+            halting = any(not t.lost for t in world.transports)
+            world.link.start()
+            self.assertEqual(searches + (not halting), len(world.searches), state)
+            self.close_peer(world)
+            self.successResultOf(stopped)
+            self.assertEqual(searches + 1, len(world.searches), state)
+            world.activate()
+            self.assertEqual("active", world.link.status()["state"], state)
+
+    def test_second_stop_waits_too(self) -> None:
+        """Whoever stops it a second time hears when it has really ended."""
+        world = self.world_in("active")
+        world.link.stop()
+        second = world.link.stop()
+        self.assertNoResult(second)
+        self.assertEqual("ending", world.link.status()["state"])
+        self.close_peer(world)
+        self.successResultOf(second)
+        self.successResultOf(world.link.stop())
+
+    def test_configure_while_stopped(self) -> None:
+        """Settings given to a stopped link start nothing, and count from the next start."""
+        world = self.world_in("idle")
+        world.link.configure(world.settings(component="cb9.meet.example.com"))
+        self.assertEqual([], world.searches)
+        world.link.start()
+        world.activate()
+        self.assertIn("to='cb9.", world.transports[-1].take())
+
+    def test_late_results(self) -> None:
+        """What was given up brings nothing any more: its cancellation is not a failure."""
+        for state in ("finding", "resolving", "connecting"):
+            world = self.world_in(state)
+            world.link.configure(world.settings())
+            self.assertEqual(1, world.cancelled, state)
+            first, second = list(world.link.history)
+            self.assertIsNone(first.failure)
+            self.assertIsNone(second.failure)
+
+    def test_cancelled_by_somebody_else(self) -> None:
+        """A question that somebody else cancels does not leave the link waiting for ever."""
+        world = self.world_in("finding")
+        world.searches[0].cancel()
+        self.assertEqual("internal", world.fault)
+        self.assertEqual("waiting", world.link.status()["state"])
+        self.assertEqual(1, len(self.flushLoggedErrors(CancelledError)))
+
+    def test_error_while_registering_begins(self) -> None:
+        """An unexpected error in TLS's begin ends that connection before the next is made."""
+        world = self.world_in("resolving")
+        world.resolve()
+
+        def refuse(*_: object) -> None:
+            raise KeyError("bug")
+
+        self.patch(MemoryTransport, "startTLS", refuse)
+        world.connected(secure=False)
+        self.assertTrue(world.transports[0].lost)
+        self.assertEqual("internal", world.fault)
+        self.assertEqual(2, len(world.lookups))  # the next target
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+
     def test_history_is_bounded(self) -> None:
         """Only the last attempts are kept."""
         world = World()
@@ -649,6 +738,16 @@ class AnyOrderTests(SynchronousTestCase):
                 self.assertTrue(running or world.core.timer or halting, event)
             else:
                 self.assertIsNone(world.core.timer)
+        self.ends_cleanly(world)
+
+    def ends_cleanly(self, world: World) -> None:
+        """A stop leaves nothing behind, and whoever waits for it hears."""
+        stopped = world.link.stop()
+        world.clock.advance(10)
+        self.successResultOf(stopped)
+        self.assertEqual([], world.clock.getDelayedCalls())
+        self.assertTrue(all(t.lost for t in world.transports))
+        self.assertEqual(len(world.up), world.downs)
 
     def happen(self, world: World, event: str) -> None:
         """One event, where it can happen at all."""

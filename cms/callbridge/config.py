@@ -10,7 +10,6 @@ from cms.discovery.address import ServerAddress, ascii_domain, parse_server_addr
 from cms.discovery.resolver import parse_dns_server
 from cms.signalflow import StepError
 from cms.tomlfile import Secret, Table
-from cms.xmlstream.jid import MalformedJID, parse_jid
 
 
 @frozen
@@ -97,7 +96,7 @@ def read_config(file: Path) -> CallbridgeConfig:
         dns_servers=_dns_servers(dns),
         api=tuple(listen.texts("api")),
         allow_guests=table.flag("allow_guests", default=False),
-        warnings=_warnings(link[1]),
+        warnings=link_warnings(link[1]),
     )
     for part in (tls, dns, listen, table):
         part.finish()
@@ -108,19 +107,15 @@ def _link_settings(table: Table, tls: Table) -> tuple[str, LinkSettings]:
     domain = table.domain("domain")
     table.parsed("domain", domain, ascii_domain, "Write a domain name.")
     name = _unique_name(table)
-    written = table.text("component_address", f"{name}.{domain}")
-    try:
-        component = parse_jid(written)
-    except MalformedJID as problem:
-        mend = "Write a domain, such as cb1.meet.example.com."
-        raise table.wrong("component_address", str(problem), mend) from None
+    component = table.domain("component_address", f"{name}.{domain}")
     try:
         server = parse_server_address(table.text("server_address", ""))
     except StepError as problem:
-        raise table.wrong("server_address", problem.cause, problem.cure) from None
+        cause = problem.cause.rstrip(".")
+        raise table.wrong("server_address", cause, problem.cure) from None
     settings = LinkSettings(
         domain=domain,
-        component=component.full(),
+        component=component,
         server=server,
         secret=table.secret("shared_secret"),
         unprotected=tls.flag("unprotected", default=False),
@@ -164,7 +159,8 @@ def _dns_servers(table: Table) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _warnings(link: LinkSettings) -> tuple[str, ...]:
+def link_warnings(link: LinkSettings) -> tuple[str, ...]:
+    """What must be said out loud about these settings."""
     if not link.unprotected:
         return ()
     warning = (

@@ -9,8 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 from cms.callbridge.config import LinkSettings, Timing
-from cms.callbridge.link import LinkCore
-from cms.callbridge.registration import ComponentRegistration
+from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.discovery.places import Target
 from cms.discovery.race import Race
 from cms.trust.client import ServerVerification
@@ -40,9 +39,13 @@ class TCPConnector:
         self._context = self._files.context()
 
     def connect(
-        self, link: LinkCore, settings: LinkSettings, target: Target, addresses: tuple[str, ...]
+        self,
+        registrant: Registrant,
+        settings: LinkSettings,
+        target: Target,
+        addresses: tuple[str, ...],
     ) -> Deferred[tuple[ComponentRegistration, str]]:
-        """See L{cms.callbridge.link.Connector}."""
+        """See L{cms.callbridge.linkcore.Connector}."""
 
         def make_stream() -> Protocol:
             verification = None
@@ -59,7 +62,7 @@ class TCPConnector:
                 settings,
                 self._timing,
                 verification,
-                link,
+                registrant,
                 peer=str(target),
                 presents=self._files.certificate is not None,
             )

@@ -98,8 +98,7 @@ class LocalDirectory:
             cp_noisy=False,
             check_same_thread=False,
             timeout=5,
-        )
-        self._pool.start()
+        )  # it starts its threads when the reactor runs: not before twistd has forked
 
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         """See L{Directory.keys}; fails with L{DirectoryBusy} as well."""

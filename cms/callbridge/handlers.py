@@ -10,10 +10,11 @@ requests are answered only by the peer that was asked.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
@@ -23,9 +24,9 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Authority
-from cms.callbridge.registration import ComponentRegistration
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply
+from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 
 
@@ -33,10 +34,19 @@ class NotConnected(Exception):
     """There is no active link to send over."""
 
 
+class Carrier(Protocol):
+    """What is needed of an active link's stream."""
+
+    requests: Requests
+
+    def send(self, stanza: Stanza) -> None:
+        """Send a stanza to the server."""
+
+
 class HandlerStream(EventDispatcher):
     """What a wokkel handler needs of an C{xmlstream}."""
 
-    def __init__(self, stream: ComponentRegistration) -> None:
+    def __init__(self, stream: Carrier) -> None:
         super().__init__()
         self._stream = stream
 
@@ -51,16 +61,18 @@ class LinkTraffic:
     to its sender (RFC 6120 8.3, 8.4).
     """
 
+    log = Logger()
+
     def __init__(self, handlers: Iterable[XMPPHandler]) -> None:
         self._handlers = list(handlers)
-        self._stream: ComponentRegistration | None = None
+        self._stream: Carrier | None = None
         self._dispatcher: HandlerStream | None = None
         for handler in self._handlers:
             handler.parent = self
 
     # from the link
 
-    def link_up(self, stream: ComponentRegistration) -> None:
+    def link_up(self, stream: Carrier) -> None:
         """The link is active."""
         self._stream = stream
         self._dispatcher = HandlerStream(stream)
@@ -73,7 +85,10 @@ class LinkTraffic:
         """The link has ended."""
         self._stream = self._dispatcher = None
         for handler in self._handlers:
-            handler.connectionLost(Failure(ConnectionDone()))
+            try:
+                handler.connectionLost(Failure(ConnectionDone()))
+            except Exception:  # noqa: BLE001 - the others must hear of it, and the link go on
+                self.log.failure("unexpected error in {handler}", handler=type(handler).__name__)
 
     def received(self, stanza: Stanza) -> None:
         """A stanza arrived."""
@@ -170,6 +185,10 @@ class LoginHandler(XMPPHandler, IQHandlerMixin):
 
     def __init__(self, authority: Authority, domain: str) -> None:
         super().__init__()
+        self.serve(authority, domain)
+
+    def serve(self, authority: Authority, domain: str) -> None:
+        """Ask C{authority} from now on; only while no link is up."""
         self._authority = authority
         self._domain = domain
 

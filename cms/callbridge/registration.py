@@ -40,13 +40,19 @@ _REFUSALS: dict[str, Fault] = {
     "not-authorized": errors.WRONG_SECRET,
     "conflict": errors.ALREADY_CONNECTED,
 }
+_ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
+NO_TLS = "tls.unprotected is set: this link has NO TLS, and nobody checks who the server is"
+MOST_WORDS = 200  # characters of a server's own words that are shown
 
 
 class Registrant(Protocol):
     """Whoever wants the stream: the link."""
 
-    def stage_passed(self, step: Step, evidence: dict[str, str]) -> None:
-        """A step is done."""
+    def stage_begun(self, step: Step) -> None:
+        """A step begins."""
+
+    def stage_passed(self, evidence: dict[str, str], *warnings: str) -> None:
+        """It is done."""
 
     def registration_failed(self, error: StepError) -> None:
         """The stream ended before it was registered."""
@@ -112,7 +118,7 @@ class ComponentRegistration(XMLStream):
         watch_socket(self.transport)
         self._enter(Step.TLS)
         if self.verification is None:
-            self.registrant.stage_passed(Step.TLS, {"protocol": "NONE: unprotected"})
+            self.registrant.stage_passed({"protocol": "NONE: unprotected"}, NO_TLS)
             self._open()
         elif self.transport is not None:
             self.transport.startTLS(self.verification)
@@ -121,13 +127,15 @@ class ComponentRegistration(XMLStream):
         """The server's certificate was judged and found good."""
         evidence = tls_evidence(connection_of(self.transport))
         names = {"names": evidence.pop("names", "")}
-        self.registrant.stage_passed(Step.TLS, evidence)
-        self.registrant.stage_passed(Step.IDENTITY, names)
+        self.registrant.stage_passed(evidence)
+        self.registrant.stage_begun(Step.IDENTITY)  # judged within the handshake
+        self.registrant.stage_passed(names)
         self._open()
 
     def _enter(self, step: Step) -> None:
         self.step = step
         self.set_deadline(self.timing.stage)
+        self.registrant.stage_begun(step)
 
     def _open(self) -> None:
         self._enter(Step.REGISTER)
@@ -147,7 +155,7 @@ class ComponentRegistration(XMLStream):
             self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
             return
         stream_id = start.get("id") or ""
-        self.registrant.stage_passed(Step.REGISTER, {"component": self.settings.component})
+        self.registrant.stage_passed({"component": self.settings.component})
         self._enter(Step.REGISTERED)
         proof = (stream_id + self.settings.secret.value).encode()
         digest = hashlib.sha1(proof).hexdigest()  # noqa: S324 - XEP-0114 section 3
@@ -160,26 +168,27 @@ class ComponentRegistration(XMLStream):
         elif self.step is Step.ACTIVE:
             if not self.requests.take(stanza):
                 self.registrant.received(stanza)
-        elif (stanza.uri, stanza.name) == (ns.CLIENT, "handshake"):
+        elif self.step is Step.REGISTERED and (stanza.uri, stanza.name) == _ACCEPTED:
             self._registered()
 
     def _registered(self) -> None:
         self.set_deadline(None)
         self.set_limits(limits.COMPONENT)
         self.step = Step.ACTIVE
-        self.registrant.stage_passed(Step.REGISTERED, {"peer": self.peer})
+        self.registrant.stage_passed({"peer": self.peer})
         self._keepalive.start()
         self.registrant.registered()
 
     # endings
 
     def _stream_error(self, error: StreamError) -> None:
-        condition = error.condition or "undefined-condition"
+        condition = _one_line(error.condition or "undefined-condition")
+        text = _one_line(error.text or "no text")
         seen: dict[str, object] = {
             "peer": self.peer,
             "component": self.settings.component,
             "condition": condition,
-            "text": error.text or "no text",
+            "text": text,
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":
@@ -189,9 +198,9 @@ class ComponentRegistration(XMLStream):
                 fault = errors.LINK_ERROR
         elif condition in _REFUSALS:
             fault = _REFUSALS[condition]
-        elif condition == "policy-violation" and "too many failures" in (error.text or ""):
+        elif condition == "policy-violation" and "too many failures" in text:
             fault = errors.REGISTRATION_SLOWED
-            seen["seconds"] = "".join(c for c in error.text or "" if c.isdigit()) or "some"
+            seen["seconds"] = "".join(c for c in text if c.isdigit()) or "some"
         elif self.step is Step.REGISTER:
             fault = errors.REGISTER_REJECTED
         else:
@@ -249,7 +258,9 @@ class ComponentRegistration(XMLStream):
             )
         if self.step is Step.ACTIVE:
             return errors.LINK_LOST.error(peer=self.peer, problem=problem)
-        return errors.REGISTER_CLOSED.error(peer=self.peer, problem=problem)
+        early = self.step is Step.REGISTER
+        closed = errors.REGISTER_CLOSED if early else errors.REGISTERED_CLOSED
+        return closed.error(peer=self.peer, problem=problem, component=self.settings.component)
 
     def _fail(self, outcome: StepError, error: StreamError | None = None) -> None:
         self._outcome = self._outcome or outcome
@@ -292,3 +303,8 @@ class ComponentRegistration(XMLStream):
         self._outcome = self._outcome or error
         self.close(StreamError("connection-timeout"))
         self.abort()
+
+
+def _one_line(text: str) -> str:
+    """A server's own words, fit for a line of a log."""
+    return " ".join(text.split())[:MOST_WORDS]

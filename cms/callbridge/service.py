@@ -6,17 +6,20 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 import cms
 from cms.callbridge.authority import Authority
-from cms.callbridge.config import CallbridgeConfig, LinkSettings, read_config
+from cms.callbridge.backoff import Backoff
+from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
 from cms.callbridge.connector import TCPConnector
 from cms.callbridge.directory import LocalDirectory
 from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
-from cms.callbridge.link import Link, LinkCore
+from cms.callbridge.link import Link
+from cms.callbridge.linkcore import LinkCore
 from cms.callbridge.store import StoreError, UserStore
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
@@ -38,11 +41,11 @@ class CallbridgeService(Service):
         self.config = config
         files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
         self._connector = TCPConnector(reactor, config.timing, files)
+        self._reactor = reactor
         self._directory = LocalDirectory(_store(config), reactor)
-        self.authority = Authority(
-            reactor, self._directory, config.link.domain, allow_guests=config.allow_guests
-        )
-        handlers = (CallbridgeHandler(), LoginHandler(self.authority, config.link.domain))
+        self.authority = self._make_authority(config.link.domain)
+        self._logins = LoginHandler(self.authority, config.link.domain)
+        handlers = (CallbridgeHandler(), self._logins)
         random = SystemRandom()
         self.link = Link(
             LinkCore(
@@ -50,18 +53,20 @@ class CallbridgeService(Service):
                 places=Finder(make_dns(reactor, config.dns_servers), random),
                 connector=self._connector,
                 traffic=LinkTraffic(handlers),
-                timing=config.timing,
-                random=random,
+                backoff=Backoff(config.timing, random),
                 settings=config.link,
             )
         )
+
+    def _make_authority(self, domain: str) -> Authority:
+        guests = self.config.allow_guests
+        return Authority(self._reactor, self._directory, domain, allow_guests=guests)
 
     def startService(self) -> None:
         """Begin to look for the XMPP server."""
         super().startService()
         self.log.info("cms-callbridge {version} starts", version=cms.__version__)
-        for warning in self.config.warnings:
-            self.log.warn("WARNING: {doubt}", doubt=warning)
+        self._warn(self.config.warnings)
         if self.config.api:
             self.log.warn("listen.api: this version has no HTTP administration; nothing listens")
         self.link.start()
@@ -72,8 +77,20 @@ class CallbridgeService(Service):
         return self.link.stop().addCallback(lambda _: self._directory.close())
 
     def configure(self, settings: LinkSettings) -> None:
-        """Use other link settings from now on."""
+        """
+        Use other link settings from now on.  The old link is down when this
+        returns; with another domain, log-ins are decided for that domain.
+        """
+        before, self.config = self.config.link, evolve(self.config, link=settings)
+        self._warn(link_warnings(settings))
         self.link.configure(settings)
+        if settings.domain != before.domain:
+            self.authority = self._make_authority(settings.domain)
+            self._logins.serve(self.authority, settings.domain)
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        for warning in warnings:
+            self.log.warn("WARNING: {doubt}", doubt=warning)
 
     def reload(self) -> None:
         """Read keys and certificates again; the next connection uses them."""

@@ -1,0 +1,346 @@
+"""
+What the link's machine works on: the deeds of each state, and their record.
+
+L{cms.callbridge.link} has the machine itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from cms import errors
+from cms.callbridge.backoff import Backoff
+from cms.callbridge.config import LinkSettings
+from cms.callbridge.registration import ComponentRegistration, Registrant
+from cms.callbridge.steplog import log_step
+from cms.discovery.places import Found, Target, configured_target
+from cms.errors import CredentialsRefused
+from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepRecord
+from cms.xmlstream.stanza import Stanza
+
+
+class Places(Protocol):
+    """Where targets and addresses come from: L{cms.discovery.places.Finder}."""
+
+    def targets(self, domain: str) -> Deferred[Found]:
+        """Step 4."""
+        ...
+
+    def addresses(self, target: Target) -> Deferred[Found]:
+        """Step 5."""
+        ...
+
+
+class Connector(Protocol):
+    """Step 6: a stream to one of a target's addresses."""
+
+    def connect(
+        self,
+        registrant: Registrant,
+        settings: LinkSettings,
+        target: Target,
+        addresses: tuple[str, ...],
+    ) -> Deferred[tuple[ComponentRegistration, str]]:
+        """Fires with the stream and the address; fails with C{ConnectError}."""
+        ...
+
+
+class Traffic(Protocol):
+    """Who speaks over an active link."""
+
+    def link_up(self, stream: ComponentRegistration) -> None:
+        """The link is active."""
+
+    def link_down(self) -> None:
+        """It has ended."""
+
+    def received(self, stanza: Stanza) -> None:
+        """The server sent a stanza."""
+
+
+class Events(Protocol):
+    """What moves the machine."""
+
+    # from the owner
+
+    def start(self) -> None:
+        """A link is wanted."""
+
+    def halt(self) -> None:
+        """End whatever is under way."""
+
+    # from what the core does
+
+    def begin(self) -> None:
+        """Begin a round."""
+
+    def found(self) -> None:
+        """Steps 3 and 4 are done: there is a target to try."""
+
+    def resolved(self, found: Found) -> None:
+        """Step 5 is done: it has addresses."""
+
+    def connected(self, stream: ComponentRegistration) -> None:
+        """Step 6 is done."""
+
+    def registered(self) -> None:
+        """Step 10 is done."""
+
+    def try_next(self) -> None:
+        """This target failed and there is another."""
+
+    def rest(self) -> None:
+        """Nothing is left to try in this round, or the link ended."""
+
+    def halted(self) -> None:
+        """Nothing is under way any more, and no round follows."""
+
+
+@define(eq=False)
+class LinkCore:
+    """
+    What the machine works on; use L{cms.callbridge.link.Link}.
+
+    @ivar wanted: Between start and stop.
+    @ivar halting: What was under way is ending.
+    @ivar since: When the link became active, in seconds since the epoch.
+    @ivar stopped: Who waits for the end.
+    """
+
+    clock: IReactorTime
+    places: Places
+    connector: Connector
+    traffic: Traffic
+    backoff: Backoff
+    settings: LinkSettings
+    history: AttemptHistory = field(factory=AttemptHistory)
+    log: Logger = field(factory=Logger)
+    events: Events = field(init=False)
+    attempt: Attempt = field(init=False)
+    wanted: bool = False
+    halting: bool = False
+    targets: list[Target] = field(factory=list)
+    target: Target | None = None
+    stream: ComponentRegistration | None = None
+    pending: Deferred[Any] | None = None
+    timer: IDelayedCall | None = None
+    since: float | None = None
+    stopped: list[Deferred[None]] = field(factory=list)
+    last_end: StepError | None = None
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.clock.seconds()
+
+    @property
+    def state(self) -> str:
+        """What it is doing, for people: the step's name, or one of four words."""
+        if self.halting:
+            return "ending"
+        if self.since is not None:
+            return "active"
+        if self.timer is not None:
+            return "waiting"
+        running = self.history.last.running if self.history.last is not None else None
+        return "stopped" if running is None else running.step.title
+
+    # steps 2 to 4
+
+    def find(self) -> None:
+        """Begin a round: which targets are there?"""
+        settings = self.settings
+        self.timer = self.last_end = None
+        self.targets = []  # what an earlier round had left is asked anew
+        self.attempt = self.history.begin(self.now, self._report)
+        shown = {"domain": settings.domain, "component": settings.component}
+        self.attempt.once(Step.CONFIGURATION, self.now, **shown)
+        if settings.server is not None:
+            target = configured_target(settings.server)
+            self.attempt.once(Step.PORT, self.now, server=str(target))
+            self._found(Found(targets=(target,)))
+            return
+        self.attempt.once(Step.PORT, self.now, server="blank, so SRV decides")
+        self.attempt.begin(Step.SRV, self.now)
+        self._await(self.places.targets(settings.ascii_domain), self._found)
+
+    def _found(self, found: Found) -> None:
+        self._pass(found)
+        self.targets = list(found.targets)
+        self.events.found()
+
+    # step 5
+
+    def resolve(self) -> None:
+        """Look up the next target's addresses."""
+        self.target = self.targets.pop(0)
+        self.attempt.begin(Step.ADDRESS, self.now, target=str(self.target))
+
+        def resolved(found: Found) -> None:
+            self._pass(found)
+            self.events.resolved(found)
+
+        self._await(self.places.addresses(self.target), resolved)
+
+    # step 6
+
+    def connect(self, found: Found) -> None:
+        """Race for a connection."""
+        target = self.target
+        assert target is not None  # noqa: S101 - resolved before
+        self.attempt.begin(Step.CONNECT, self.now, target=str(target))
+
+        def connected(result: tuple[ComponentRegistration, str]) -> None:
+            stream, address = result
+            self.attempt.passed(self.now, address=address, port=str(target.port))
+            self.events.connected(stream)
+
+        connecting = self.connector.connect(self, self.settings, target, found.addresses)
+        self._await(connecting, connected)
+
+    def _await(self, pending: Deferred[Any], then: Callable[[Any], None]) -> None:
+        """Wait for a step; L{halt} may cancel it, and then nothing follows."""
+        self.pending = pending
+
+        def passed(result: Any) -> None:
+            self.pending = None
+            then(result)
+
+        def failed(failure: Failure) -> None:
+            if self.pending is pending:
+                self.pending = None
+                self.fail(self._explain(failure))
+
+        pending.addCallbacks(passed, failed)
+        pending.addErrback(lambda failure: self.fail(self._explain(failure)))
+        pending.addErrback(lambda failure: self.log.failure("the link is stuck", failure))
+
+    def _explain(self, failure: Failure) -> StepError:
+        if isinstance(failure.value, StepError):
+            return failure.value
+        self.log.failure("unexpected error in {step}", failure, step=self.attempt.reached)
+        return errors.INTERNAL.error(problem=type(failure.value).__name__)
+
+    def _pass(self, found: Found) -> None:
+        running = self.attempt.running
+        if running is not None:
+            running.warnings.extend(found.warnings)
+            self.attempt.passed(self.now, **found.evidence)
+
+    # steps 7 to 10, reported by the stream
+
+    def register(self, stream: ComponentRegistration) -> None:
+        """TCP is connected: TLS and registration follow."""
+        self.stream = stream
+        stream.begin()
+
+    def stage_begun(self, step: Step) -> None:
+        """From the stream."""
+        self.attempt.begin(step, self.now)
+
+    def stage_passed(self, evidence: dict[str, str], *warnings: str) -> None:
+        """From the stream: the step that it began is done."""
+        self._pass(Found(evidence=evidence, warnings=warnings))
+
+    def registration_failed(self, error: StepError) -> None:
+        """From the stream: it ended before it was registered."""
+        self.stream = None
+        self.fail(error)
+
+    def registered(self) -> None:
+        """From the stream: step 10 is done."""
+        self.events.registered()
+
+    # step 11
+
+    def celebrate(self) -> None:
+        """The link is active."""
+        stream = self.stream
+        assert stream is not None  # noqa: S101 - it has just registered
+        self.since = self.now
+        self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer)
+        self.traffic.link_up(stream)
+
+    def received(self, stanza: Stanza) -> None:
+        """From the stream."""
+        self.traffic.received(stanza)
+
+    def link_ended(self, error: StepError) -> None:
+        """From the stream: it had been registered."""
+        self.stream = None
+        self.last_end = error
+        self.attempt.failed(self.now, error)
+        self.traffic.link_down()
+        self.events.rest()
+
+    # failure and rest
+
+    def fail(self, error: StepError) -> None:
+        """This target failed: the next one, unless no target could help."""
+        self.attempt.failed(self.now, error)
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.quit()
+        if self.targets and not isinstance(error, CredentialsRefused):
+            self.events.try_next()
+        else:
+            self.last_end = error
+            self.events.rest()
+
+    def rest(self) -> None:
+        """Wait before the next round, for as long as the failure deserves."""
+        if self.since is not None:
+            delay = self.backoff.after_link(self.now - self.since)
+        elif isinstance(self.last_end, CredentialsRefused):
+            delay = self.backoff.after_refusal()
+        else:
+            delay = self.backoff.after_failure()
+        self.since = None
+        self.log.info("next attempt in {delay:.1f} s", delay=delay)
+        self.timer = self.clock.callLater(delay, self.events.begin)
+
+    # the end
+
+    def halt(self) -> None:
+        """End what is under way, then begin anew or stay stopped."""
+        self.halting = True
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self.timer = None
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.cancel()
+        if self.since is not None:
+            self.since = None
+            self.attempt.passed(self.now, ended="by this side")
+            self.traffic.link_down()
+        elif self.history.last is not None:
+            self.history.last.abandoned(self.now)
+        self.targets = []
+        stream, self.stream = self.stream, None
+        if stream is None:
+            self._settle(None)
+        else:
+            stream.ended.addBoth(self._settle)
+            stream.quit()
+
+    def _settle(self, _: object) -> None:
+        self.halting = False
+        waiting, self.stopped = self.stopped, []
+        if self.wanted:
+            self.backoff.forget()
+            self.events.begin()
+        else:
+            self.events.halted()
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _report(self, attempt: Attempt, record: StepRecord) -> None:
+        log_step(self.log, attempt, record)

@@ -1,0 +1,56 @@
+"""The log lines of an attempt: one for each step that ended, and one when the link is up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import Logger
+
+from cms.signalflow import Attempt, Step, StepRecord
+
+
+def log_step(log: Logger, attempt: Attempt, record: StepRecord) -> None:
+    """
+    Log a record that began or ended, with its facts as fields of the event:
+    C{attempt}, C{step}, C{result}, C{seconds}, C{evidence}, and for a failure
+    C{fault}, C{cause} and C{cure}.
+    """
+    if record.result == "failed":
+        _log_failed(log, attempt, record)
+    elif record.result == "passed":
+        _log_passed(log, attempt, record)
+    elif record.result == "running" and record.step is Step.ACTIVE:
+        log.info(
+            "attempt {attempt}: {step_text}: the link is up ({shown})", **_fields(attempt, record)
+        )
+
+
+def _log_failed(log: Logger, attempt: Attempt, record: StepRecord) -> None:
+    failure = record.failure
+    assert failure is not None  # noqa: S101 - that is what "failed" means
+    log.warn(
+        "attempt {attempt}: {step_text} FAILED: {cause} Cure: {cure}",
+        cause=failure.cause,
+        cure=failure.cure,
+        fault=failure.fault,
+        **_fields(attempt, record),
+    )
+
+
+def _log_passed(log: Logger, attempt: Attempt, record: StepRecord) -> None:
+    fields = _fields(attempt, record)
+    log.info("attempt {attempt}: {step_text} passed in {seconds:.3f} s ({shown})", **fields)
+    for doubt in record.warnings:  # Twisted has its own meaning for a field named "warning"
+        log.warn("attempt {attempt}: {step_text}: {doubt}", doubt=doubt, **fields)
+
+
+def _fields(attempt: Attempt, record: StepRecord) -> dict[str, Any]:
+    return {
+        "attempt": attempt.number,
+        "step": int(record.step),
+        "step_text": str(record.step),
+        "result": record.result,
+        "seconds": record.seconds or 0.0,
+        "evidence": dict(record.evidence),
+        "shown": ", ".join(f"{key} {value}" for key, value in record.evidence.items()),
+    }

@@ -1,0 +1,247 @@
+"""What the Callbridge answers on its link: wokkel's handlers on our own stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
+from wokkel.generic import Request  # type: ignore[import-untyped]
+from wokkel.subprotocols import XMPPHandler
+
+import cms
+from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, NotConnected
+from cms.xmlstream import ns
+from cms.xmlstream.requests import RequestLost, Requests
+from cms.xmlstream.stanza import Stanza
+from tests.support import one_stanza
+
+COMPONENT, ALICE = "cb1.meet.example.com", "alice@meet.example.com/r"
+
+
+class Stream:
+    """An active link's stream that remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.sent: list[Stanza] = []
+        self.requests = Requests(self.clock, self.send)
+
+    def send(self, stanza: Stanza) -> None:
+        """To the server."""
+        self.sent.append(stanza)
+
+
+class Recorder(XMPPHandler):
+    """Remembers what happens to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happened: list[str] = []
+
+    def connectionMade(self) -> None:
+        """From the link."""
+        self.happened.append("made")
+
+    def connectionInitialized(self) -> None:
+        """From the link."""
+        self.happened.append("initialized")
+        self.xmlstream.addObserver("/message[@type='chat']", self.onChat)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """From the link."""
+        super().connectionLost(reason)
+        self.happened.append("lost")
+
+    def onChat(self, message: Any) -> None:
+        """A message that is for us."""
+        self.happened.append("chat")
+        message.handled = True
+
+
+class Faulty(XMPPHandler):
+    """Fails when the link ends."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """From the link."""
+        raise KeyError("bug")
+
+
+class TrafficTests(SynchronousTestCase):
+    """An active link with handlers on it."""
+
+    def setUp(self) -> None:
+        """The Callbridge's own handler and one that records."""
+        self.recorder = Recorder()
+        self.traffic = LinkTraffic([CallbridgeHandler(), self.recorder])
+        self.stream = Stream()
+        self.traffic.link_up(self.stream)
+
+    def say(self, xml: str) -> list[Stanza]:
+        """What is answered to a stanza."""
+        self.stream.sent.clear()
+        self.traffic.received(one_stanza(xml))
+        return list(self.stream.sent)
+
+    def ask(self, child: str, type_: str = "get") -> Stanza:
+        """The one answer to an IQ."""
+        (answer,) = self.say(
+            f"<iq type='{type_}' id='i1' from='{ALICE}' to='{COMPONENT}'>{child}</iq>"
+        )
+        self.assertEqual(("i1", ALICE, COMPONENT), (answer.id, answer.to, answer.sender))
+        return answer
+
+    def refused(self, answer: Stanza, condition: str) -> None:
+        """It is an error with this condition."""
+        self.assertEqual("error", answer.type)
+        self.assertIn(f"<{condition} xmlns='{ns.STANZAS}'/>", answer.raw.decode())
+
+
+class AnswerTests(TrafficTests):
+    """What strangers and servers may ask."""
+
+    def test_ping(self) -> None:
+        """A ping has an empty answer (XEP-0199)."""
+        answer = self.ask(f"<ping xmlns='{ns.PING}'/>")
+        self.assertEqual(("result", None), (answer.type, answer.payload))
+
+    def test_info(self) -> None:
+        """Service discovery tells what this is and what it can (XEP-0030)."""
+        query = self.ask(f"<query xmlns='{ns.DISCO_INFO}'/>").element.firstChildElement()
+        elements = list(query.elements())
+        (identity,) = [e for e in elements if e.name == "identity"]
+        self.assertEqual(("component", "generic"), (identity["category"], identity["type"]))
+        features = {e["var"] for e in elements if e.name == "feature"}
+        self.assertEqual({ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION}, features)
+
+    def test_every_feature_is_served(self) -> None:
+        """Nothing is promised that is then refused."""
+        for feature in (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.VERSION):
+            self.assertEqual("result", self.ask(f"<query xmlns='{feature}'/>").type, feature)
+
+    def test_items(self) -> None:
+        """There are no items."""
+        answer = self.ask(f"<query xmlns='{ns.DISCO_ITEMS}'/>")
+        self.assertEqual((ns.DISCO_ITEMS, "query"), answer.payload)
+        self.assertEqual([], list(answer.element.firstChildElement().elements()))
+
+    def test_version(self) -> None:
+        """The version is the package's (XEP-0092), and nothing is said of the system."""
+        raw = self.ask(f"<query xmlns='{ns.VERSION}'/>").raw.decode()
+        self.assertIn(f"<name>cms-callbridge</name><version>{cms.__version__}</version>", raw)
+        self.assertNotIn("<os", raw)
+
+    def test_anything_else(self) -> None:
+        """What nobody serves is refused, and not left unanswered."""
+        for child, type_ in (
+            ("<query xmlns='jabber:iq:last'/>", "get"),
+            ("<query xmlns='urn:x'/>", "set"),
+            (f"<ping xmlns='{ns.PING}'/>", "set"),
+            (f"<query xmlns='{ns.DISCO_INFO}'/>", "set"),
+        ):
+            self.refused(self.ask(child, type_), "service-unavailable")
+
+    def test_messages(self) -> None:
+        """A message that nobody takes goes back as an error, without what it said."""
+        (answer,) = self.say(f"<message from='{ALICE}' to='{COMPONENT}'><body>x</body></message>")
+        self.refused(answer, "service-unavailable")
+        self.assertNotIn("body", answer.raw.decode())
+
+    def test_no_error_for_an_error(self) -> None:
+        """Errors, answers and presence are never answered (RFC 6120 8.3.1)."""
+        for xml in (
+            "<message type='error' from='a@b' to='c'/>",
+            "<iq type='error' id='1' from='a@b' to='c'/>",
+            "<iq type='result' id='1' from='a@b' to='c'/>",
+            "<presence from='a@b' to='c'/>",
+            "<presence type='subscribe' from='a@b' to='c'/>",
+        ):
+            self.assertEqual([], self.say(xml), xml)
+
+    def test_taken(self) -> None:
+        """What a handler takes is not refused."""
+        self.assertEqual([], self.say("<message type='chat' from='a@b' to='c'/>"))
+        self.assertEqual("chat", self.recorder.happened[-1])
+
+
+class LifeTests(TrafficTests):
+    """Links come and go; handlers stay."""
+
+    def test_order(self) -> None:
+        """A handler hears of the link's begin and end, each time once."""
+        self.traffic.link_down()
+        self.traffic.link_up(self.stream)
+        expected = ["made", "initialized", "lost", "made", "initialized"]
+        self.assertEqual(expected, self.recorder.happened)
+
+    def test_new_link_answers_once(self) -> None:
+        """After a reconnection each request is answered once."""
+        for _ in range(3):
+            self.traffic.link_down()
+            self.traffic.link_up(self.stream)
+        self.ask(f"<ping xmlns='{ns.PING}'/>")
+
+    def test_nothing_is_queued(self) -> None:
+        """What is sent while no link is up fails, and is not sent later."""
+        self.traffic.link_down()
+        message = Element((ns.CLIENT, "message"))
+        self.assertRaises(NotConnected, self.recorder.send, message)
+        self.assertRaises(NotConnected, self.traffic.request, Request(stanzaType="get"))
+        self.traffic.link_up(self.stream)
+        self.assertEqual([], self.stream.sent)
+
+    def test_received_while_down(self) -> None:
+        """What arrives after the end is nobody's."""
+        self.traffic.link_down()
+        self.assertEqual([], self.say(f"<message from='{ALICE}' to='{COMPONENT}'/>"))
+
+    def test_faulty_handler(self) -> None:
+        """A handler that fails at the end of a link keeps nobody from hearing of it."""
+        recorder = Recorder()
+        traffic = LinkTraffic([Faulty(), recorder])
+        traffic.link_up(self.stream)
+        traffic.link_down()
+        self.assertEqual("lost", recorder.happened[-1])
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+
+
+class RequestTests(TrafficTests):
+    """What handlers ask of others, as wokkel's C{generic.Request}."""
+
+    def request(self) -> Deferred[Element]:
+        """A ping to the domain."""
+        request = Request(
+            stanzaType="get", recipient=JID("meet.example.com"), sender=JID(COMPONENT)
+        )
+        return self.recorder.request(request)  # type: ignore[no-any-return, attr-defined]
+
+    def answer(self, type_: str, sender: str) -> None:
+        """Somebody answers the newest request."""
+        asked = self.stream.sent[-1]
+        xml = f"<iq type='{type_}' id='{asked.id}' from='{sender}' to='{COMPONENT}'/>"
+        self.stream.requests.take(one_stanza(xml))
+
+    def test_answered(self) -> None:
+        """The answer of whoever was asked is what the handler gets."""
+        asked = self.request()
+        self.answer("result", "mallory@meet.example.com")
+        self.assertNoResult(asked)
+        self.answer("result", "meet.example.com")
+        self.assertEqual("result", self.successResultOf(asked)["type"])
+
+    def test_error(self) -> None:
+        """An error is a failure."""
+        asked = self.request()
+        self.answer("error", "meet.example.com")
+        self.failureResultOf(asked, StanzaError)
+
+    def test_link_lost(self) -> None:
+        """The end of the link ends what waits."""
+        asked = self.request()
+        self.stream.requests.lost()
+        self.failureResultOf(asked, RequestLost)

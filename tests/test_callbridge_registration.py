@@ -1,0 +1,233 @@
+"""Steps 7 to 10 on the Callbridge: what the server says, and what becomes of it."""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms.signalflow import Attempt, Step, StepError
+from cms.xmlstream import limits, ns
+from tests.support import MemoryTransport, header
+from tests.test_callbridge_link import COMPONENT, World
+
+ID = header(ns.COMPONENT, " id='i1'")
+
+
+def error(condition: str, text: str = "") -> bytes:
+    """A stream error."""
+    inside = f"<text xmlns='{ns.STREAM_ERRORS}'>{text}</text>" if text else ""
+    return (
+        f"<stream:error><{condition} xmlns='{ns.STREAM_ERRORS}'/>{inside}</stream:error>"
+        "</stream:stream>"
+    ).encode()
+
+
+class RegistrationTests(SynchronousTestCase):
+    """A link at step 9, with a server that says what the test lets it say."""
+
+    def setUp(self) -> None:
+        """TLS is done, our header is sent."""
+        self.world = World()
+        self.world.link.start()
+        self.world.find("x1.example.com")
+        self.world.resolve()
+        self.transport: MemoryTransport = self.world.connected()
+
+    @property
+    def attempt(self) -> Attempt:
+        """The newest."""
+        attempt = self.world.link.history.last
+        assert attempt is not None
+        return attempt
+
+    @property
+    def failure(self) -> StepError:
+        """Of the newest attempt."""
+        failure = self.attempt.failure
+        assert failure is not None
+        return failure
+
+
+class TranscriptTests(RegistrationTests):
+    """Wire transcripts: the server's bytes, the fault and its step."""
+
+    TABLE: tuple[tuple[bytes, str, int], ...] = (
+        (ID + error("not-authorized"), "wrong-secret", 10),
+        (ID + error("host-unknown"), "unknown-id", 10),
+        (ID + error("conflict"), "already-connected", 10),
+        (ID + error("policy-violation", "slow down"), "registration-rejected", 10),
+        (ID + error("internal-server-error"), "registration-rejected", 10),
+        (header(ns.COMPONENT) + error("host-unknown"), "unknown-id", 10),
+        (header(ns.COMPONENT) + error("host-gone"), "register-rejected", 9),
+        (header(ns.COMPONENT) + error("system-shutdown"), "register-rejected", 9),
+        (header(ns.CLIENT, " id='i1'"), "register-not-xmpp", 9),
+        (b"<stream xmlns='jabber:component:accept' id='i1'>", "register-not-xmpp", 9),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "register-not-xmpp", 9),
+        (b"<?xml version='1.0'?><!DOCTYPE x><x>", "register-not-xmpp", 9),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "register-not-xmpp", 9),
+        (ID + b"<handshake", "registered-silent", 10),
+        (ID + b"</stream:stream>", "registered-closed", 10),
+        (header(ns.COMPONENT) + b"</stream:stream>", "register-closed", 9),
+        (header(ns.COMPONENT) + b"<handshake/>", "register-not-xmpp", 9),
+    )
+
+    def wait(self) -> None:
+        """Until the server is given up, if that has not happened yet."""
+        if not self.transport.lost:
+            self.world.clock.advance(self.world.core.backoff.timing.stage)
+
+    def test_table(self) -> None:
+        """Each way of refusing ends as its own fault, at its step, and the link tries again."""
+        for said, fault, step in self.TABLE:
+            self.setUp()
+            self.world.say(said)
+            self.wait()
+            self.assertEqual((fault, step), (self.failure.fault, int(self.failure.step)), said)
+            self.assertTrue(self.transport.lost, said)
+            self.assertEqual([], self.world.up, said)
+            self.assertEqual("waiting", self.world.link.status()["state"], said)
+
+    def test_byte_by_byte(self) -> None:
+        """The same bytes in pieces mean the same."""
+        for said, fault, _ in self.TABLE:
+            self.setUp()
+            for number in range(len(said)):
+                if not self.transport.lost:
+                    self.world.say(said[number : number + 1])
+            self.wait()
+            self.assertEqual(fault, self.failure.fault, said)
+
+    def test_no_handshake_before_the_proof(self) -> None:
+        """A server that accepts before it gave a stream ID has checked no secret."""
+        self.world.say(header(ns.COMPONENT) + b"<handshake/>")
+        self.assertEqual([], self.world.up)
+
+    def test_too_much_before_registration(self) -> None:
+        """Before step 10 a server is read no further than a stranger is."""
+        self.world.say(ID)
+        self.world.say(b"<x>" + b"y" * limits.UNAUTHENTICATED.stanza_bytes)
+        self.assertTrue(self.transport.lost)
+        self.assertEqual("register-not-xmpp", self.failure.fault)
+
+    def test_more_afterwards(self) -> None:
+        """After it, a long stanza passes."""
+        self.world.register()
+        body = "y" * (limits.UNAUTHENTICATED.stanza_bytes * 2)
+        self.world.say(f"<message from='a@b' to='{COMPONENT}'><body>{body}</body></message>")
+        self.assertEqual(1, len(self.world.stanzas))
+        self.assertFalse(self.transport.lost)
+
+    def test_nothing_before_registration_is_believed(self) -> None:
+        """A stanza before the server accepted us reaches nobody."""
+        self.world.say(ID + f"<message from='a@b' to='{COMPONENT}'/>".encode())
+        self.assertEqual([], self.world.stanzas)
+        self.assertFalse(self.transport.lost)
+
+    def test_server_words(self) -> None:
+        """What a server says is shown on one line, and not without end."""
+        self.world.say(ID + error("internal-server-error", "first\nsecond " + "x" * 4_000))
+        self.assertIn("first second", self.failure.cause)
+        self.assertNotIn("\n", self.failure.cause)
+        self.assertLess(len(self.failure.cause), 500)
+
+    def test_secret_is_nowhere(self) -> None:
+        """Neither the record nor a text of the stream shows the secret or its proof."""
+        world = World()
+        world.core.settings = world.settings(secret=world.settings().secret.__class__("s3cret"))
+        world.link.start()
+        world.find("x1.example.com")
+        world.resolve()
+        transport = world.connected()
+        world.say(ID)
+        proof = transport.take().rpartition("<handshake>")[2].partition("<")[0]
+        self.assertEqual(40, len(proof))
+        world.say(error("not-authorized"))
+        attempt = world.link.history.last
+        assert attempt is not None
+        shown = f"{attempt.as_dict()} {attempt!r} {world.core!r} {world.link.status()}"
+        self.assertNotIn("s3cret", shown)
+        self.assertNotIn(proof, shown)
+
+
+class AlertTests(RegistrationTests):
+    """In TLS 1.3 the server refuses our certificate when our handshake is long complete."""
+
+    def alert(self, words: str) -> SSL.Error:
+        """As OpenSSL reports it."""
+        return SSL.Error([("SSL routines", "", words)])
+
+    def test_certificate_refused(self) -> None:
+        """Such an alert is a failure of step 7, whenever it arrives."""
+        for said in (b"", header(ns.COMPONENT), ID):
+            self.setUp()
+            self.world.say(said)
+            self.transport.lose(self.alert("tlsv13 alert certificate required"))
+            self.assertEqual("tls-client-certificate-required", self.failure.fault)
+            self.assertIs(Step.TLS, self.failure.step)
+
+    def test_own_certificate_refused(self) -> None:
+        """With a certificate of ours, it is that certificate that was refused."""
+        self.world.streams[0].presents = True
+        self.transport.lose(self.alert("tlsv1 alert unknown ca"))
+        self.assertEqual("tls-client-certificate-refused", self.failure.fault)
+
+    def test_other_alerts(self) -> None:
+        """Another alert is what it is, at the step where it arrived."""
+        self.transport.lose(self.alert("tlsv1 alert internal error"))
+        self.assertEqual("register-closed", self.failure.fault)
+        self.assertIn("internal error", self.failure.cause)
+
+    def test_active(self) -> None:
+        """On an active link it is the link that was lost."""
+        self.world.register()
+        self.transport.lose(self.alert("tlsv1 alert unknown ca"))
+        self.assertEqual("link-lost", self.failure.fault)
+
+
+class RecordTests(RegistrationTests):
+    """What the attempt shows of each step."""
+
+    def test_steps_are_begun_and_ended(self) -> None:
+        """The step that runs is the one that is being waited for."""
+        running = self.attempt.running
+        assert running is not None
+        self.assertIs(Step.REGISTER, running.step)
+        self.world.say(ID)
+        running = self.attempt.running
+        assert running is not None
+        self.assertIs(Step.REGISTERED, running.step)
+
+    def test_times(self) -> None:
+        """Each step's time is its own."""
+        self.world.clock.advance(2)
+        self.world.say(ID)
+        self.world.clock.advance(3)
+        self.world.say(b"<handshake/>")
+        seconds = {int(r.step): r.seconds for r in self.attempt.records}
+        self.assertEqual((0.0, 2.0, 3.0), (seconds[7], seconds[9], seconds[10]))
+
+    def test_deadline_is_for_each_stage(self) -> None:
+        """A server that is slow, but within the time at each stage, is accepted."""
+        timing = self.world.core.backoff.timing
+        self.world.clock.advance(timing.stage - 1)
+        self.world.say(ID)
+        self.world.clock.advance(timing.stage - 1)
+        self.world.say(b"<handshake/>")
+        self.world.clock.advance(2)
+        self.assertEqual("active", self.world.link.status()["state"])
+
+    def test_unprotected_steps(self) -> None:
+        """Without TLS there is no step 8, and step 9 follows step 7."""
+        world = World(unprotected=True)
+        world.link.start()
+        world.activate()
+        attempt = world.link.history.last
+        assert attempt is not None
+        self.assertEqual([7, 9, 10, 11], [int(r.step) for r in attempt.records if r.step > 6])
+
+    def test_one_report(self) -> None:
+        """However many things go wrong at the end, one failure is reported."""
+        self.world.say(ID + error("not-authorized"))
+        self.transport.lose(ConnectionLost())
+        self.assertEqual(1, sum(r.result == "failed" for r in self.attempt.records))

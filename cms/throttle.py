@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from ipaddress import ip_address, ip_network
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
@@ -11,6 +12,23 @@ FREE_FAILURES = 2  # a typing error costs nobody a wait
 MAX_DELAY = 8.0  # seconds
 REFUSED_AFTER = 10
 FORGET_AFTER = 60.0  # seconds without a failure
+
+
+LOCAL = "local"
+
+
+def network_of(host: str) -> str:
+    """
+    Whom an address stands for: itself, its /64 for IPv6 (one customer has so
+    many), or L{LOCAL} for this host.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return LOCAL if host == "local" else host
+    if address.is_loopback:
+        return LOCAL
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else host
 
 
 @define
@@ -38,6 +56,7 @@ class Throttle:
 
         @return: How long the answer should wait, in seconds.
         """
+        host = network_of(host)
         record = self._current(host) or _Record(0, 0.0)
         record.failures += 1
         record.last = self._clock.seconds()
@@ -50,10 +69,18 @@ class Throttle:
 
     def succeeded(self, host: str) -> None:
         """The address proved that it belongs here."""
-        self._records.pop(host, None)
+        self._records.pop(network_of(host), None)
 
     def refused_for(self, host: str) -> float:
-        """Seconds for which the address is not heard; 0.0 when it is."""
+        """
+        Seconds for which the address is not heard; 0.0 when it is.
+
+        This host itself is always heard: behind such an address may be a proxy,
+        and everybody who comes through it.
+        """
+        host = network_of(host)
+        if host == LOCAL:
+            return 0.0
         record = self._current(host)
         if record is None or record.failures < REFUSED_AFTER:
             return 0.0

@@ -38,8 +38,9 @@ class Server:
         self.clock.advance(1_700_000_000)
         self.links = Links()
         self.sessions = Sessions()
-        secrets = {name: [Secret(value)] for name, value in SECRETS.items()}
-        registry = Registry(DOMAIN, secrets)
+        registry = Registry(
+            {f"{name}.{DOMAIN}": [Secret(value)] for name, value in SECRETS.items()}
+        )
         self.router = Router(DOMAIN, self.links, self.sessions, registry)
         local = LocalServices(self.router, self.links, self.sessions)
         self.router.local = local

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from cms import errors
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
+from cms.trust.files import openssl_error
 from cms.trust.verdict import Verdict
 
 EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266 2
@@ -108,10 +109,8 @@ def explain_handshake(
 
 def openssl_words(reason: Failure) -> str:
     """OpenSSL's own words for what happened, else Twisted's."""
-    if reason.check(SSL.Error):
-        stack = getattr(reason.value, "args", None) or ((),)
-        if isinstance(stack[0], list | tuple):
-            return "; ".join(str(entry[-1]) for entry in stack[0] if entry)
+    if isinstance(reason.value, SSL.Error):
+        return openssl_error(reason.value)
     if reason.check(ConnectionClosed):
         return reason.getErrorMessage().rstrip(".")
     return str(reason.value)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from cms.errors import CONFIGURATION_VALUE
 from cms.signalflow import StepError
+
+
+def openssl_error(error: SSL.Error) -> str:
+    """OpenSSL's own words."""
+    stack = (error.args or ((),))[0]
+    if isinstance(stack, list | tuple):
+        return "; ".join(str(entry[-1]) for entry in stack if entry)
+    return str(error)
 
 
 class PEMFiles:
@@ -56,7 +65,7 @@ class PEMFiles:
         except TypeError:
             mend = "Give a key without a passphrase, readable by this user alone."
             raise self._wrong("tls.key", f"{self.key} asks for a passphrase", mend) from None
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             mend = "Give the private key of tls.certificate in PEM form."
             raise self._wrong("tls.key", f"{self.key} holds no PEM private key", mend) from None
         if chain[0].public_key() != key.public_key():
@@ -65,10 +74,15 @@ class PEMFiles:
             )
             problem = f"{self.key} does not fit the first certificate in {self.certificate}"
             raise self._wrong("tls.key", problem, mend)
-        context.use_certificate(chain[0])
-        for intermediate in chain[1:]:
-            context.add_extra_chain_cert(intermediate)
-        context.use_privatekey(key)  # type: ignore[arg-type]
+        try:
+            context.use_certificate(chain[0])
+            for intermediate in chain[1:]:
+                context.add_extra_chain_cert(intermediate)
+            context.use_privatekey(key)  # type: ignore[arg-type]
+        except SSL.Error as problem:
+            why = openssl_error(problem)
+            mend = "Issue it anew with a key that is strong enough (P-256, or RSA of 2,048 bits)."
+            raise self._wrong("tls.certificate", f"{self.certificate}: {why}", mend) from None
 
     def _load_trust(self, context: SSL.Context) -> None:
         if self.trust is None:

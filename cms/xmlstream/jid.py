@@ -24,13 +24,19 @@ def parse_jid(text: str) -> JID:
     @raise MalformedJID: when a part is empty, too long or does not prepare.
     """
     bare, slash, resource = text.partition("/")
-    local, at, _ = bare.partition("@")
+    local, at, domain = bare.rpartition("@") if bare.count("@") == 1 else ("", "", bare)
     if (slash and not resource) or (at and not local):
         raise MalformedJID("a part of the address is empty")
+    if max(len(local), len(domain), len(resource)) > MAX_PART:
+        # before the preparation, whose time grows with the square of the length
+        raise MalformedJID("a part of the address is too long")
+    domain = domain.removesuffix(".")  # RFC 7622 3.2
+    if not all(domain.split(".")):
+        raise MalformedJID("a label of the domain is empty")
     try:
-        jid = JID(text)
-    except (InvalidFormat, UnicodeError) as error:
-        raise MalformedJID(str(error)) from None
+        jid = JID(f"{local}{at}{domain}{slash}{resource}")
+    except (InvalidFormat, UnicodeError, IndexError) as error:
+        raise MalformedJID(str(error) or "it does not prepare") from None
     for part in (jid.user, jid.host, jid.resource):
         if part is not None and not 0 < len(part.encode()) <= MAX_PART:
             raise MalformedJID("a part of the address is empty or too long")

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
 
 from attrs import field, frozen
 from twisted.words.protocols.jabber.error import StreamError
@@ -84,26 +85,37 @@ _ENCODING = {
 }
 
 
+RENEW_AFTER = 262_144  # bytes
+MOST_NAMESPACE = 256  # characters of a namespace's name
+
+
 class TreeReader:
-    """Reads a stream with one expat parser, building a tree for each stanza."""
+    """
+    Reads a stream with expat, building a tree for each stanza.
+
+    A parser keeps every name that it has ever seen, so it is replaced from time
+    to time, between two stanzas, by one that knows the stream header's prefixes.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._events: list[Event] = []
         self._default: list[str] = [""]
         self._content = ""
+        self._root = ""
+        self._prefixes: dict[str, str] = {}
         self._open: list[Element] = []
         self._depth = 0
         self._elements = 0
         self._fed = 0
         self._mark = 0
-        self._ends_tag = False
         self._finished = False
         self._parser = self._make_parser()
 
     def _make_parser(self) -> expat.XMLParserType:
         parser = expat.ParserCreate("UTF-8", " ")
         parser.buffer_text = True
+        parser.namespace_prefixes = True  # so that the header's end tag can be told
         if hasattr(parser, "SetReparseDeferralEnabled"):  # expat 2.6: it would hold stanzas back
             parser.SetReparseDeferralEnabled(False)
         parser.StartElementHandler = self._start_element
@@ -125,7 +137,8 @@ class TreeReader:
         What follows C{<starttls/>} in the clear must not be believed after the
         handshake (RFC 6120 5.4.3.3).
         """
-        return self._depth == 1 and not self._open and self._ends_tag
+        pending = self._parser.CurrentByteIndex != self._fed
+        return self._depth == 1 and not self._open and not pending
 
     def feed(self, data: bytes) -> list[Event]:
         """
@@ -144,15 +157,30 @@ class TreeReader:
                     break
                 piece = data[offset : offset + size]
                 self._fed += len(piece)
-                self._ends_tag = piece.rstrip(b" \t\r\n").endswith(b">")
                 self._parser.Parse(piece, False)
                 self._check_size(self._fed)
+                if self._fed > RENEW_AFTER and self.at_boundary:
+                    self._renew()
         except StreamError as error:
             self._break(error)
         except expat.ExpatError as error:
             if not self._finished:
                 self._break(_translate(error))
         return events
+
+    def _renew(self) -> None:
+        """Go on with a fresh parser, within the same stream."""
+        declared = "".join(
+            f" xmlns{':' if prefix else ''}{prefix}={quoteattr(uri)}"
+            for prefix, uri in self._prefixes.items()
+        )
+        opening = f"<{self._root}{declared}>".encode()
+        events, depth = self._events, self._depth
+        self._depth, self._default, self._events = 0, [""], []
+        self._parser = self._make_parser()
+        self._parser.Parse(opening, False)
+        self._events, self._depth = events, depth
+        self._fed = self._mark = len(opening)
 
     def _break(self, error: StreamError) -> None:
         self._finished = True
@@ -168,9 +196,10 @@ class TreeReader:
         if self._finished:
             return
         self._depth += 1
-        uri, _, local = name.rpartition(" ")
+        uri, local, prefix = _split(name)
         qualified = _qualify(attributes)
         if self._depth == 1:
+            self._root = f"{prefix}:{local}" if prefix else local
             self._content = self._default[-1]
             self._events.append(StreamStart(uri, local, self._content, qualified))
             return
@@ -211,6 +240,10 @@ class TreeReader:
             self._mark = max(self._mark, self._parser.CurrentByteIndex)
 
     def _start_namespace(self, prefix: str | None, uri: str | None) -> None:
+        if len(uri or "") > MOST_NAMESPACE:
+            raise StreamError("policy-violation", text="namespace too long")
+        if self._depth == 0:
+            self._prefixes[prefix or ""] = uri or ""
         if prefix is None:
             self._default.append(uri or "")
 
@@ -230,11 +263,19 @@ class TreeReader:
         return ns.CLIENT if uri == self._content == ns.COMPONENT else uri
 
 
+def _split(name: str) -> tuple[str, str, str]:
+    """Expat's C{"uri local prefix"}, of which only the local name must be there."""
+    parts = name.split(" ")
+    if len(parts) == 1:
+        return "", name, ""
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+
+
 def _qualify(attributes: dict[str, str]) -> dict[str | tuple[str, str], str]:
-    """Expat's C{"uri name"} keys as the pairs that domish uses."""
+    """Expat's names as the pairs that domish uses."""
     qualified: dict[str | tuple[str, str], str] = {}
     for key, value in attributes.items():
-        uri, _, name = key.rpartition(" ")
+        uri, name, _ = _split(key)
         qualified[(uri, name) if uri else key] = value
     return qualified
 

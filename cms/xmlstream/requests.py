@@ -8,7 +8,7 @@ from itertools import count
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.words.protocols.jabber.error import exceptionFromStanza
+from twisted.words.protocols.jabber.error import StanzaError, exceptionFromStanza
 
 from cms.xmlstream.stanza import Stanza
 
@@ -37,6 +37,7 @@ class Requests:
         self._send = send
         self._most = most
         self._ids = count(1)
+        self._lost = False
         self._open: dict[tuple[str, str | None], Deferred[Stanza]] = {}
 
     def __len__(self) -> int:
@@ -52,6 +53,8 @@ class Requests:
             none comes, L{RequestLost} when the stream ends and
             L{TooManyRequests} when C{most} are open.
         """
+        if self._lost:
+            return _failed(RequestLost())
         if len(self._open) >= self._most:
             return _failed(TooManyRequests())
         identifier = f"c{next(self._ids)}"
@@ -76,15 +79,24 @@ class Requests:
         if answer is None:
             return False
         if stanza.type == "error":
-            answer.errback(Failure(exceptionFromStanza(stanza.element)))
+            answer.errback(Failure(_error(stanza)))
         else:
             answer.callback(stanza)
         return True
 
     def lost(self) -> None:
         """The stream has ended: nothing more will be answered."""
+        self._lost = True
         for answer in list(self._open.values()):
             answer.errback(Failure(RequestLost()))
+
+
+def _error(stanza: Stanza) -> StanzaError:
+    try:
+        error: StanzaError = exceptionFromStanza(stanza.element)
+    except KeyError:  # a legacy code that twisted.words does not know
+        return StanzaError("undefined-condition", type="cancel")
+    return error
 
 
 def _failed(error: Exception) -> Deferred[Stanza]:

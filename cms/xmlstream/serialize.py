@@ -14,22 +14,34 @@ from twisted.words.xish.domish import Element, SerializedXML
 
 from cms.xmlstream import ns
 
-_TEXT = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
-_ATTRIBUTE = _TEXT | {"'": "&apos;", "\n": "&#10;", "\t": "&#9;"}
-_TEXT_SPECIAL = re.compile("[&<>\r]")
-_ATTRIBUTE_SPECIAL = re.compile("[&<>'\r\n\t]")
+# Only what must be escaped is: a stanza must not grow on its way through.
+_ESCAPES = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "'": "&apos;",
+    "\r": "&#13;",
+    "\n": "&#10;",
+    "\t": "&#9;",
+}
+_TEXT_SPECIAL = re.compile("[&<\r]|(?<=]])>")
+_ATTRIBUTE_SPECIAL = re.compile("[&<\r\n\t]")
+_QUOTED_SPECIAL = re.compile("[&<'\r\n\t]")
 # XML 1.0 section 2.2: what no escape can carry.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def escape_text(value: str) -> str:
     """Character data; what XML cannot carry becomes U+FFFD."""
-    return _TEXT_SPECIAL.sub(lambda m: _TEXT[m[0]], _FORBIDDEN.sub("\ufffd", value))
+    return _TEXT_SPECIAL.sub(lambda m: _ESCAPES[m[0]], _FORBIDDEN.sub("\ufffd", value))
 
 
-def escape_attribute(value: str) -> str:
-    """The inside of an attribute in single quotes."""
-    return _ATTRIBUTE_SPECIAL.sub(lambda m: _ATTRIBUTE[m[0]], _FORBIDDEN.sub("\ufffd", value))
+def quote_attribute(value: str) -> str:
+    """An attribute's value with the quotes that suit it."""
+    value = _FORBIDDEN.sub("\ufffd", value)
+    if "'" in value and '"' not in value:
+        return f'"{_ATTRIBUTE_SPECIAL.sub(lambda m: _ESCAPES[m[0]], value)}"'
+    return f"'{_QUOTED_SPECIAL.sub(lambda m: _ESCAPES[m[0]], value)}'"
 
 
 def serialize(element: Element, default_namespace: str = ns.CLIENT) -> bytes:
@@ -53,12 +65,12 @@ def _write(parts: list[str], element: Element, default: str, prefixes: dict[str,
     name = f"stream:{element.name}" if uri == ns.STREAMS else element.name
     parts.append(f"<{name}")
     if uri not in (default, ns.STREAMS):
-        parts.append(f" xmlns='{escape_attribute(uri)}'")
+        parts.append(f" xmlns={quote_attribute(uri)}")
         default = uri
     for key, value in element.attributes.items():
         if isinstance(key, tuple):
             key, prefixes = _qualify(parts, key, prefixes)  # noqa: PLW2901
-        parts.append(f" {key}='{escape_attribute(value)}'")
+        parts.append(f" {key}={quote_attribute(value)}")
     if not element.children:
         parts.append("/>")
         return
@@ -78,5 +90,5 @@ def _qualify(
     uri, name = key
     if uri not in prefixes:
         prefixes = prefixes | {uri: f"n{len(prefixes)}"}
-        parts.append(f" xmlns:{prefixes[uri]}='{escape_attribute(uri)}'")
+        parts.append(f" xmlns:{prefixes[uri]}={quote_attribute(uri)}")
     return f"{prefixes[uri]}:{name}", prefixes

@@ -29,7 +29,7 @@ from zope.interface import implementer
 from cms.xmlstream import ns
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.reader import StanzaRead, StreamBroken, StreamEnd, StreamStart, TreeReader
-from cms.xmlstream.serialize import escape_attribute, serialize
+from cms.xmlstream.serialize import quote_attribute, serialize
 from cms.xmlstream.stanza import Stanza
 
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
@@ -65,6 +65,7 @@ class XMLStream(Protocol):
         self._header_sent = False
         self._paused = False
         self._losing = False
+        self._left = False
         self._waiting_bytes = 0
         self._deadline: IDelayedCall | None = None
         self._calls: set[IDelayedCall] = set()
@@ -79,6 +80,12 @@ class XMLStream(Protocol):
 
     def secured(self) -> None:
         """The TLS handshake is complete and the peer is verified."""
+
+    def stream_closing(self) -> None:
+        """
+        Nothing is sent any more, because our side closes or the connection is
+        gone; called once, so that nobody delivers to this stream any longer.
+        """
 
     def stream_lost(self, reason: Failure) -> None:
         """The connection is gone, however it ended; called once, last."""
@@ -147,8 +154,18 @@ class XMLStream(Protocol):
         for call in self._calls:
             if call.active():
                 call.cancel()
-        self.stream_lost(reason)
-        self.ended.callback(None)
+        try:
+            self._leave()
+            self.stream_lost(reason)
+        except Exception:  # noqa: BLE001 - whoever waits for the end must learn of it
+            self.log.failure("unexpected error at the end of {peer}", peer=self.peer_text)
+        finally:
+            self.ended.callback(None)
+
+    def _leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self.stream_closing()
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
@@ -168,14 +185,14 @@ class XMLStream(Protocol):
     def peer_text(self) -> str:
         """The peer's address for logs."""
         peer = self.transport.getPeer() if self.transport is not None else None
-        host = getattr(peer, "host", None)
+        host = getattr(peer, "host", None) and self.peer_host
         return f"{host} port {getattr(peer, 'port', '?')}" if host else "a local socket"
 
     @property
     def peer_host(self) -> str:
         """The peer's IP address, or C{"local"} for a UNIX socket."""
         peer = self.transport.getPeer() if self.transport is not None else None
-        return str(getattr(peer, "host", None) or "local")
+        return plain_host(str(getattr(peer, "host", None) or "local"))
 
     @property
     def can_send(self) -> bool:
@@ -220,7 +237,7 @@ class XMLStream(Protocol):
         """Open our side of the stream (RFC 6120 4.7)."""
         self._header_sent = True
         written = "".join(
-            f" {key}='{escape_attribute(value)}'"
+            f" {key}={quote_attribute(value)}"
             for key, value in attributes.items()
             if value is not None
         )
@@ -253,6 +270,7 @@ class XMLStream(Protocol):
         if error is not None:
             self.transport.write(serialize(error.getElement()))
         self.transport.write(b"</stream:stream>")
+        self._leave()
         self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:
             self._lose_connection()
@@ -275,6 +293,11 @@ class XMLStream(Protocol):
         """Drop the connection without waiting for anything."""
         if self.transport is not None:
             self.transport.abortConnection()
+
+
+def plain_host(host: str) -> str:
+    """An IPv4 address without the mapping that a socket for both families shows it in."""
+    return host.removeprefix("::ffff:") if "." in host else host
 
 
 def new_stream_id() -> str:

@@ -2,7 +2,7 @@
 Steps 1 and 12 on the XMPP server: one client's stream (RFC 6120 4 to 7).
 
     greeting -> offering TLS -> securing -> greeting (secure)
-        -> choosing -> deciding -> challenged -> deciding ...
+        -> choosing -> deciding -> challenged -> deciding ... (refusing -> choosing)
         -> greeting (logged in) -> binding -> bound
 
 C{deciding} waits for a Callbridge; every state can go to closed.  The table at
@@ -90,7 +90,10 @@ class _Inputs(Protocol):
         """The Callbridge wants another response."""
 
     def refused(self) -> None:
-        """The log-in failed; another may be tried."""
+        """The log-in failed; the client is told, perhaps not at once."""
+
+    def told(self) -> None:
+        """It was told, and may try again."""
 
     def logged_in(self) -> None:
         """The Callbridge said yes."""
@@ -163,6 +166,8 @@ class ClientStream(XMLStream):
 
     def secured(self) -> None:
         """The TLS handshake is complete."""
+        if self.closing:
+            return
         self._securing = False
         self._binding_data = tls_exporter(connection_of(self.transport))
         self._machine.secured()
@@ -230,19 +235,20 @@ class ClientStream(XMLStream):
         self._end_reason = "error"
         super().overflowed()
 
-    def stream_lost(self, reason: Failure) -> None:
-        """End the session and forget the exchange."""
+    def stream_closing(self) -> None:
+        """Nothing can be delivered any more: end the session, forget the exchange."""
         self._keepalive.stop()
         self.requests.lost()
-        if self.exchange is not None:
-            exchange, self.exchange = self.exchange, None
-            exchange.abort()
-        if self._securing and self.tls is not None:
-            fault = explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
+        self._drop_exchange()
         if self._bound:
             self._bound = False
             self.policy.service.ended(self, self._end_reason)
+
+    def stream_lost(self, reason: Failure) -> None:
+        """Say why, if it never came to a stream."""
+        if self._securing and self.tls is not None:
+            fault = explain_handshake(reason, peer=self.peer_text, presented=True)
+            self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
         self._machine.ended()
 
     # ends
@@ -262,11 +268,7 @@ class ClientStream(XMLStream):
 
     def replace(self) -> None:
         """The same resource was bound by a newer stream (RFC 6120 7.7.2.2)."""
-        if self._bound:
-            # at once: the newer session has the same address, and must not be
-            # taken for ended when this connection is gone at last
-            self._bound = False
-            self.policy.service.ended(self, "replaced")
+        self._end_reason = "replaced"
         self.close(StreamError("conflict", text="this resource was bound by another connection"))
 
     def shut_down(self) -> None:
@@ -290,7 +292,8 @@ class ClientStream(XMLStream):
             self._machine.starting_tls()
             self.reset(limits.UNAUTHENTICATED)
             self._start_tls()
-        elif stanza.uri == ns.SASL:
+        elif stanza.uri == ns.SASL and self._tries < MOST_TRIES:
+            self._tries += 1
             self.write(_bytes(sasl.failure("encryption-required")))
         else:
             self.fail(StreamError("policy-violation", text="STARTTLS comes first"))
@@ -316,18 +319,12 @@ class ClientStream(XMLStream):
             else:
                 self.fail(StreamError("not-authorized"))
             return
-        if (wait := self.policy.throttle.refused_for(self.peer_host)) > 0:
-            text = f"too many failed log-ins, refused for {round(wait)} s"
-            self.refuse(Refusal("temporary-auth-failure", text))
-            return
         mechanism = stanza.element.getAttribute("mechanism") or ""
         if mechanism not in self._offered:
             self.refuse(Refusal("invalid-mechanism"))
             return
-        try:
-            payload = sasl.decode(stanza.element)
-        except sasl.IncorrectEncoding:
-            self.refuse(Refusal("incorrect-encoding"))
+        readable, payload = self._payload(stanza)
+        if not readable:
             return
         binding = None if self._binding_data is None else ("tls-exporter", self._binding_data)
         exchange, answer = self.policy.relay.begin(mechanism, payload, self.peer_host, binding)
@@ -341,15 +338,28 @@ class ClientStream(XMLStream):
         if exchange is None or stanza.uri != ns.SASL or stanza.name != "response":
             self.interrupt_login(stanza)
             return
-        try:
-            payload = sasl.decode(stanza.element)
-        except sasl.IncorrectEncoding:
+        readable, payload = self._payload(stanza)
+        if not readable:
             self._drop_exchange()
-            self.refuse(Refusal("incorrect-encoding"))
             return
         self._machine.relayed()
         answer = exchange.respond(payload or b"")
         answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
+
+    def _payload(self, stanza: Stanza) -> tuple[bool, bytes | None]:
+        """What the client sent, if it can be read and is heard at all."""
+        wait = self.policy.throttle.refused_for(self.peer_host)
+        if wait > 0:
+            text = f"too many failed log-ins, refused for {round(wait)} s"
+            self.refuse(Refusal("temporary-auth-failure", text))
+            return False, None
+        try:
+            return True, sasl.decode(stanza.element)
+        except sasl.IncorrectEncoding:
+            self.refuse(Refusal("incorrect-encoding"))
+        except sasl.MalformedRequest:
+            self.refuse(Refusal("malformed-request"))
+        return False, None
 
     def interrupt_login(self, stanza: Stanza) -> None:
         """Something else than the response that was due."""
@@ -384,7 +394,8 @@ class ClientStream(XMLStream):
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
         self.authority = exchange.link.component
-        self.policy.throttle.succeeded(self.peer_host)
+        # The failures of this address stay counted: whoever has one account, or
+        # comes as a guest, could else guess at the others for ever.
         self.write(_bytes(sasl.element("success", answer.payload)))
         self.reset(limits.CLIENT)
         self._machine.logged_in()
@@ -403,6 +414,7 @@ class ClientStream(XMLStream):
 
     def _send_refusal(self, refusal: Refusal) -> None:
         self.write(_bytes(sasl.failure(refusal.condition, refusal.text)))
+        self._machine.told()
         if self._tries >= MOST_TRIES:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
 
@@ -514,6 +526,7 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     choosing = machine.state("choosing")
     deciding = machine.state("deciding")
     challenged = machine.state("challenged")
+    refusing = machine.state("refusing")
     greeting_again = machine.state("greeting, logged in")
     binding = machine.state("binding")
     bound = machine.state("bound")
@@ -527,10 +540,12 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     deciding.upon(_Inputs.challenge).to(challenged).returns(None)
     deciding.upon(_Inputs.logged_in).to(greeting_again).returns(None)
     for trying in (choosing, deciding, challenged):
-        trying.upon(_Inputs.refused).to(choosing).returns(None)
+        trying.upon(_Inputs.refused).to(refusing).returns(None)
+    refusing.upon(_Inputs.told).to(choosing).returns(None)
+    closed.upon(_Inputs.told).loop().returns(None)
     binding.upon(_Inputs.bind).to(bound).returns(None)
     every = (greeting, offering_tls, securing, greeting_secure, choosing, deciding, challenged)
-    for state in (*every, greeting_again, binding, bound, closed):
+    for state in (*every, refusing, greeting_again, binding, bound, closed):
         state.upon(_Inputs.ended).to(closed).returns(None)
     closed.upon(_Inputs.stanza).loop().returns(None)
 
@@ -557,6 +572,10 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     @deciding.upon(_Inputs.stanza).loop()
     def interrupt_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.interrupt_login(stanza)
+
+    @refusing.upon(_Inputs.stanza).loop()
+    def impatient(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.fail(StreamError("policy-violation", text="the answer was not awaited"))
 
     @greeting_again.upon(_Inputs.header).to(binding)
     def offer_binding(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:

@@ -141,6 +141,8 @@ class ComponentStream(XMLStream):
 
     def secured(self) -> None:
         """The TLS handshake is complete; the header follows."""
+        if self.closing:
+            return
         self._step = Step.REGISTER
         self.evidence = tls_evidence(connection_of(self.transport))
 
@@ -169,13 +171,17 @@ class ComponentStream(XMLStream):
         )
         self.refuse(fault, StreamError("connection-timeout"))
 
-    def stream_lost(self, reason: Failure) -> None:
-        """Forget the link."""
+    def stream_closing(self) -> None:
+        """Nothing can be delivered any more: forget the link."""
         self._keepalive.stop()
-        self.requests.lost()
         if self._registered:
             self._registered = False
             self.policy.links.down(self)
+        self.requests.lost()
+
+    def stream_lost(self, reason: Failure) -> None:
+        """Say that the link is gone, or why it did not come about."""
+        if self._step is Step.ACTIVE:
             self.log.info(
                 "component {component} from {peer} is gone ({why})",
                 component=self.component,
@@ -233,12 +239,9 @@ class ComponentStream(XMLStream):
 
     def judge_header(self, start: StreamStart) -> None:
         """Welcome a header that names one of our components, or say why not."""
-        wait = self.policy.throttle.refused_for(self.peer_host)
-        if wait > 0:
-            fault = errors.PEER_REFUSED.error(peer=self.peer_text, seconds=round(wait))
-            text = f"too many failures, refused for {round(wait)} s"
-            self.refuse(fault, StreamError("policy-violation", text=text))
-        elif (start.uri, start.name) != (ns.STREAMS, "stream"):
+        if self._is_refused():
+            return
+        if (start.uri, start.name) != (ns.STREAMS, "stream"):
             self._bad_header("it is no stream header", StreamError("invalid-namespace"))
         elif start.default_namespace != ns.COMPONENT:
             fault = errors.PEER_WRONG_NAMESPACE.error(
@@ -249,6 +252,14 @@ class ComponentStream(XMLStream):
             self._bad_header("it has no to attribute", StreamError("improper-addressing"))
         else:
             self._judge_address(start.get("to") or "")
+
+    def _is_refused(self) -> bool:
+        wait = self.policy.throttle.refused_for(self.peer_host)
+        if wait > 0:
+            fault = errors.PEER_REFUSED.error(peer=self.peer_text, seconds=round(wait))
+            text = f"too many failures, refused for {round(wait)} s"
+            self.refuse(fault, StreamError("policy-violation", text=text))
+        return wait > 0
 
     def _bad_header(self, problem: str, error: StreamError) -> None:
         fault = errors.PEER_BAD_HEADER.error(
@@ -278,6 +289,8 @@ class ComponentStream(XMLStream):
             fault = errors.PEER_UNREGISTERED.error(peer=self.peer_text, name=stanza.name[:80])
             self.refuse(fault, StreamError("not-authorized"))
             return
+        if self._is_refused():
+            return
         digest = str(stanza.element)
         if not self.policy.registry.proves(self.component, self.stream_id, digest):
             fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
@@ -303,8 +316,13 @@ class ComponentStream(XMLStream):
                 )
                 self.refuse(fault, StreamError("conflict", text="this component is connected"))
                 return
-            older.replace()
-            self._machine.proved()
+            if self.policy.links.get(self.component) is older:
+                older.replace()
+            if self.policy.links.get(self.component) is None:
+                self._machine.proved()
+            else:
+                self.close(StreamError("conflict", text="another connection was quicker"))
+                self._machine.refused()
 
         older.probe().addCallback(judge).addErrback(self._unexpected)
 
@@ -375,6 +393,7 @@ class ComponentStream(XMLStream):
         ping may be a stranger that ignores IQs; TCP watches over that one.
         """
         if not (self.answers_pings or self.mechanisms):
+            self._keepalive.start()
             return
         fault = errors.LINK_SILENT.error(peer=self.component, seconds=self.policy.ping_timeout)
         self._report(fault)
@@ -390,8 +409,6 @@ class ComponentStream(XMLStream):
 
     def replace(self) -> None:
         """A newer link takes over."""
-        self._registered = False
-        self.policy.links.down(self)
         self.close(StreamError("conflict", text="replaced by a newer connection"))
         self.abort()
 

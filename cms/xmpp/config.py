@@ -10,6 +10,8 @@ from attrs import frozen
 from cms.discovery.address import ascii_domain
 from cms.tomlfile import Secret, Table
 from cms.trust.server import PeerCertificates
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmpp.registry import component_address
 
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
 NOT_YET = ("web", "api")  # known to the configuration, not to this version
@@ -21,7 +23,7 @@ class XmppConfig:
     The whole file.
 
     @ivar listen: Endpoint strings for each kind of listener.
-    @ivar callbridges: The secret of each unique name.
+    @ivar callbridges: The secret of each component address.
     """
 
     file: Path
@@ -46,15 +48,13 @@ def read_config(file: Path) -> XmppConfig:
     table = Table.read(file)
     tls, listen = table.table("tls"), table.table("listen")
     listeners = {kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *NOT_YET)}
-    callbridges = {}
-    for name, entry in table.table("callbridges").tables().items():
-        callbridges[name] = entry.secret("secret")
-        entry.finish()
+    domain = table.domain("domain")
+    callbridges = _callbridges(table.table("callbridges"), domain)
     hostname = table.text("hostname")
     peers = tls.choice("callbridge_certificates", "optional", ("required", "optional", "off"))
     config = XmppConfig(
         file=file,
-        domain=table.domain("domain"),
+        domain=domain,
         hostname=table.parsed("hostname", hostname, ascii_domain, "Write this server's FQDN."),
         state_dir=table.path("state_dir") or file.parent / "state",
         certificate=tls.path("certificate"),
@@ -74,4 +74,25 @@ def read_config(file: Path) -> XmppConfig:
         if config.listen[kind] and (config.certificate is None or config.key is None):
             problem = f"it is missing, and listen.{kind} speaks TLS"
             raise table.wrong("tls.certificate", problem, "Give tls.certificate and tls.key.")
+    if config.listen["component"] and peers == "required" and config.trust is None:
+        problem = "it is missing, and callbridge_certificates is required"
+        raise table.wrong("tls.trust", problem, "Name the CAs that sign Callbridge certificates.")
     return config
+
+
+def _callbridges(table: Table, domain: str) -> dict[str, Secret]:
+    """The secret of each component address."""
+    found: dict[str, Secret] = {}
+    for name, entry in table.tables().items():
+        mend = "Write a name without a domain part, such as cb1, or the address of a component."
+        try:
+            address = parse_jid(component_address(name, domain))
+        except MalformedJID as problem:
+            raise table.wrong(name, str(problem), mend) from None
+        if address.full() != address.host or address.host == domain:
+            raise table.wrong(name, f"{address.full()} is no component address", mend)
+        if address.host in found:
+            raise table.wrong(name, f"{address.host} is there already", "Remove one of the two.")
+        found[address.host] = entry.secret("secret")
+        entry.finish()
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from twisted.python.failure import Failure
 
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
 from cms.signalflow import StepError
-from cms.xmlstream.stream import XMLStream
+from cms.throttle import LOCAL, network_of
+from cms.xmlstream.stream import XMLStream, plain_host
 
 BACKLOG = 1_024
 
@@ -30,8 +32,8 @@ class StreamFactory(Factory):
 
     @ivar make: Makes a stream.
     @ivar most: Connections at a time.
-    @ivar most_per_host: Of those, from one address; what reaches us through
-        a proxy on this host is not counted this way.
+    @ivar most_per_host: Of those, from one address (a /64 of IPv6); what
+        reaches us through a proxy on this host is not counted this way.
     """
 
     make: Callable[[], XMLStream]
@@ -44,21 +46,22 @@ class StreamFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """A stream for a connection, C{None} (which closes it) beyond the bounds."""
-        host = str(getattr(addr, "host", "local"))
-        local = host == "local" or ip_address(host.partition("%")[0]).is_loopback
-        if len(self.streams) >= self.most or (not local and self.hosts[host] >= self.most_per_host):
+        host = plain_host(str(getattr(addr, "host", "local")))
+        network = network_of(host)
+        crowded = network != LOCAL and self.hosts[network] >= self.most_per_host
+        if len(self.streams) >= self.most or crowded:
             self.log.warn("connection from {host} refused: too many are open", host=host)
             return None
         stream = self.make()
         stream.factory = self
         self.streams.add(stream)
-        self.hosts[host] += 1
+        self.hosts[network] += 1
 
         def forget(_: None) -> None:
             self.streams.discard(stream)
-            self.hosts[host] -= 1
-            if not self.hosts[host]:
-                del self.hosts[host]
+            self.hosts[network] -= 1
+            if not self.hosts[network]:
+                del self.hosts[network]
 
         stream.ended.addCallback(forget)
         return stream
@@ -76,7 +79,9 @@ def check_plain(key: str, description: str, file: object) -> None:
         return
     try:
         address = (interface[1] if interface else "").replace("\\:", ":")
-        if kind in ("tcp", "tcp6") and ip_address(address).is_loopback:
+        # Twisted would take the last of two interfaces.
+        once = rest.count("interface=") == 1
+        if once and kind in ("tcp", "tcp6") and ip_address(address).is_loopback:
             return
     except ValueError:
         pass
@@ -92,11 +97,12 @@ def expand(description: str) -> list[str]:
     """
     The endpoint strings behind one of the configuration.
 
-    C{tcp:PORT} without an interface means all addresses of this host; Twisted
-    takes it for IPv4 only, and a socket on C{::} takes both.
+    C{tcp:PORT} without an interface means all addresses of this host.  Twisted
+    takes it for IPv4 only; a socket on C{::} takes both families, unless the
+    kernel has no IPv6 or keeps the two apart, when the second string serves.
     """
     if re.fullmatch(r"tcp:\d+", description):
-        return [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:"]
+        return [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:", description]
     return [description]
 
 
@@ -122,22 +128,22 @@ class Listeners:
         @raise ConfigurationError: the endpoint cannot be read, or bound.
         """
         key = f"listen.{kind}"
+        opened: list[IListeningPort] = []
+        failures: list[Failure] = []
         for text in expand(description):
-            failures: list[Failure] = []
             try:
                 endpoint = serverFromString(self._reactor, text)
-            except (ValueError, TypeError, KeyError) as problem:
+            except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
                 raise self._bad(key, description, problem) from None
-            opened: list[IListeningPort] = []
             endpoint.listen(factory).addCallbacks(opened.append, failures.append)
-            if failures:
-                why = failures[0].getErrorMessage().rstrip(".")
-                raise LISTEN_FAILED.error(
-                    file=self._file, key=key, endpoint=description, problem=why
-                )
-            self._ports.extend(opened)
-            for port in opened:
-                self.log.info("{kind} listener ready on {at}", kind=kind, at=_show(port.getHost()))
+            if failures and not _lacks_ipv6(failures[0]):
+                break
+        if not opened:
+            why = failures[0].getErrorMessage().rstrip(".")
+            raise LISTEN_FAILED.error(file=self._file, key=key, endpoint=description, problem=why)
+        self._ports.extend(opened)
+        for port in opened:
+            self.log.info("{kind} listener ready on {at}", kind=kind, at=_show(port.getHost()))
         self.factories.append(factory)
 
     def _bad(self, key: str, description: str, problem: object) -> StepError:
@@ -153,6 +159,11 @@ class Listeners:
         ports, self._ports = self._ports, []
         closing = [Deferred.fromCoroutine(_stop(port)) for port in ports]
         return gatherResults(closing, consumeErrors=True)  # type: ignore[return-value]
+
+
+def _lacks_ipv6(failure: Failure) -> bool:
+    error = getattr(failure.value, "socketError", None)
+    return getattr(error, "errno", None) in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 async def _stop(port: IListeningPort) -> None:

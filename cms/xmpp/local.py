@@ -9,7 +9,7 @@ from twisted.words.xish.domish import Element
 
 import cms
 from cms.xmlstream import ns
-from cms.xmlstream.jid import parse_jid
+from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.links import Links
@@ -120,7 +120,11 @@ class LocalServices:
             self._router.route(_addressed(stanza, address))
 
     def _directed(self, session: Session, stanza: Stanza) -> None:
-        to = stanza.to or ""
+        try:
+            to = parse_jid(stanza.to or "").full()
+        except MalformedJID:
+            self._router.bounce(stanza, "jid-malformed")
+            return
         if stanza.type == "unavailable":
             session.directed.discard(to)
         elif stanza.type is None and len(session.directed) < MOST_DIRECTED:

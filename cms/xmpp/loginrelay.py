@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
@@ -30,6 +30,8 @@ from cms.xmpp.links import Link, Links
 # What is offered while no Callbridge is there to say what it decides: without
 # it a client would find no mechanism and never be told about step 1.
 USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
+ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
+MOST_SELDOM = 300.0
 REPLAY_BATCH = 200  # sessions told of at once after a link came up
 
 
@@ -83,7 +85,9 @@ class LoginRelay:
         self._domain = domain
         self._links = links
         self._timeout = timeout
+        self._later: dict[Link, IDelayedCall] = {}
         links.on_up.append(self._ask_mechanisms)
+        links.on_down.append(self._ask_no_more)
         self.on_authority: list[Callable[[Link], object]] = []
 
     def mechanisms(self, *, channel_binding: bool) -> list[str]:
@@ -183,8 +187,11 @@ class LoginRelay:
                     await told
                 waiting = []
 
-    def _ask_mechanisms(self, link: Link) -> None:
-        """A component that names mechanisms is a Callbridge; others are not asked again."""
+    def _ask_mechanisms(self, link: Link, again: float = ASK_AGAIN) -> None:
+        """
+        A component that names mechanisms is a Callbridge, one that answers an
+        error is not; one that says nothing is asked again, ever more rarely.
+        """
 
         def named(stanza: Stanza) -> None:
             answer = lp.parse(stanza.element.firstChildElement())
@@ -200,13 +207,23 @@ class LoginRelay:
 
         def not_one(failure: Failure) -> None:
             failure.trap(StanzaError, DeferredTimeout, RequestLost, lp.MalformedLogin)
-            self.log.info("{component} decides no log-ins", component=link.component)
+            if failure.check(DeferredTimeout):
+                self._later[link] = self._clock.callLater(
+                    again, self._ask_mechanisms, link, min(again * 2, MOST_SELDOM)
+                )
+            elif not failure.check(RequestLost):
+                self.log.info("{component} decides no log-ins", component=link.component)
 
         question = self._request(link, lp.AskMechanisms(), "get")
         answer = link.requests.ask(question, self._timeout)
         answer.addCallback(named).addErrback(not_one).addErrback(
             lambda failure: self.log.failure("unexpected error at a new link", failure)
         )
+
+    def _ask_no_more(self, link: Link) -> None:
+        call = self._later.pop(link, None)
+        if call is not None and call.active():
+            call.cancel()
 
     def _request(self, link: Link, message: lp.Message, type_: str = "set") -> Stanza:
         return request(type_, self._domain, link.component, message.to_element())

@@ -26,11 +26,8 @@ class Registry:
         than one while a secret is being rotated.
     """
 
-    def __init__(self, domain: str, callbridges: Mapping[str, Iterable[Secret]]) -> None:
-        self.domain = domain
-        self.secrets = {
-            component_address(name, domain): tuple(secrets) for name, secrets in callbridges.items()
-        }
+    def __init__(self, secrets: Mapping[str, Iterable[Secret]]) -> None:
+        self.secrets = {address: tuple(accepted) for address, accepted in secrets.items()}
 
     def __contains__(self, component: object) -> bool:
         return component in self.secrets

@@ -14,11 +14,14 @@ from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 
+from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.links import Links
 from cms.xmpp.sessions import Session, Sessions
+
+MOST_BYTES = limits.CLIENT.stanza_bytes  # what every receiver of ours accepts
 
 
 class Local(Protocol):
@@ -54,6 +57,12 @@ class Router:
     def route(self, stanza: Stanza) -> None:
         """Deliver a stanza by its C{to}; without one it is for the server."""
         to = stanza.to
+        if stanza.name == "iq" and not (stanza.is_request or stanza.is_answer):
+            self.bounce(stanza, "bad-request")
+            return
+        if len(stanza.raw) > MOST_BYTES:
+            self.bounce(stanza, "policy-violation", "modify", "the stanza is too long")
+            return
         try:
             address = parse_jid(self.domain if to is None else to)
         except MalformedJID:

@@ -7,11 +7,18 @@ import binascii
 
 from twisted.words.xish.domish import Element
 
+from cms.loginprotocol import MOST_PAYLOAD
 from cms.xmlstream import ns
+
+MOST_TEXT = (MOST_PAYLOAD + 2) // 3 * 4
 
 
 class IncorrectEncoding(ValueError):
     """The text is not base64 (RFC 6120 6.5.5)."""
+
+
+class MalformedRequest(ValueError):
+    """No step of any mechanism looks like this (RFC 6120 6.5.7)."""
 
 
 def decode(element: Element) -> bytes | None:
@@ -20,8 +27,13 @@ def decode(element: Element) -> bytes | None:
 
     @return: C{None} when there is none, C{b""} for C{=} (RFC 6120 6.4.2).
     @raise IncorrectEncoding: for anything else than strict base64.
+    @raise MalformedRequest: it is too long, or holds elements.
     """
-    text = str(element)
+    if any(isinstance(child, Element) for child in element.children):
+        raise MalformedRequest
+    text = "".join(element.children)
+    if len(text) > MOST_TEXT:
+        raise MalformedRequest
     if not text:
         return None
     if text == "=":

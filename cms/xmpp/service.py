@@ -50,7 +50,7 @@ class XmppService(Service):
         _make_state_dir(config)
         self.links = Links()
         self.sessions = Sessions()
-        registry = Registry(config.domain, {n: [s] for n, s in config.callbridges.items()})
+        registry = Registry({address: [s] for address, s in config.callbridges.items()})
         self.registry = registry
         router = Router(config.domain, self.links, self.sessions, registry)
         local = LocalServices(router, self.links, self.sessions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,6 @@ class SessionService:
     def ended(self, session: ClientStream, reason: str) -> None:
         """A session is over, whatever way it ended."""
         self._sessions.remove(session)
-        self._local.ended(session)
         del self._began[session], self._authority[session]
         self.log.info(
             "{jid} is gone from {peer} ({reason})",
@@ -81,6 +81,7 @@ class SessionService:
             reason=reason,
         )
         self._tell(session.authority, lp.SessionEnd(jid=session.jid.full(), reason=reason))
+        self._local.ended(session)
 
     def presence(self, session: ClientStream, stanza: Stanza) -> None:
         """A client sent presence."""
@@ -114,11 +115,14 @@ class SessionService:
             self._relay.tell(link, message)
 
     def _replay(self, link: Link) -> None:
-        resumed = [
-            lp.SessionBegin(jid=begin.jid, peer=begin.peer, since=begin.since, resumed=True)
-            for session, begin in self._began.items()
-            if self._authority[session] == link.component
-        ]
-        Deferred.fromCoroutine(self._relay.replay(link, resumed)).addErrback(
+        owned = [s for s, component in self._authority.items() if component == link.component]
+
+        def resumed() -> Iterator[lp.SessionBegin]:
+            for session in owned:
+                if session in self._began:  # it may have ended while others were told of
+                    begin = self._began[session]
+                    yield lp.SessionBegin(begin.jid, begin.peer, begin.since, resumed=True)
+
+        Deferred.fromCoroutine(self._relay.replay(link, resumed())).addErrback(
             lambda failure: self.log.failure("sessions were not repeated", failure)
         )

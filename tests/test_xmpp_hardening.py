@@ -1,0 +1,397 @@
+"""What a hostile review found, and must not come back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import loginprotocol as lp
+from cms.errors import ConfigurationError
+from cms.throttle import REFUSED_AFTER, Throttle, network_of
+from cms.xmlstream import limits, ns
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
+from cms.xmlstream.replies import result_reply
+from cms.xmlstream.requests import RequestLost, Requests
+from cms.xmpp.listeners import StreamFactory, check_plain, expand
+from tests.support import header, one_stanza
+from tests.xmppserver import DOMAIN, Server
+
+CB1 = f"cb1.{DOMAIN}"
+
+
+class GrowthTests(SynchronousTestCase):
+    """No stanza grows on its way through, and no stream without end."""
+
+    def test_text_does_not_grow(self) -> None:
+        """What need not be escaped is not."""
+        for body in (">" * 1000, "'" * 1000, '"' * 1000, "\t\n" * 500):
+            stanza = one_stanza(f"<message><body>{body}</body></message>")
+            self.assertLess(len(stanza.raw), 1100)
+        apostrophes = "'" * 1000
+        quoted = one_stanza(f'<message id="{apostrophes}"/>')
+        self.assertLess(len(quoted.raw), 1100)
+        self.assertEqual("]]>", str(one_stanza("<a>]]&gt;</a>").element))
+        self.assertIn(b"]]&gt;", one_stanza("<a>]]&gt;</a>").raw)
+
+    def test_long_namespace(self) -> None:
+        """A prefix cannot multiply a long name: such a name is refused."""
+        reader = TreeReader(limits.CLIENT)
+        reader.feed(header(ns.CLIENT))
+        (event,) = reader.feed(f"<message xmlns:x='{'a' * 300}'><x:a/></message>".encode())
+        assert isinstance(event, StreamBroken)
+        self.assertEqual("policy-violation", event.error.condition)
+
+    def test_too_long_to_forward(self) -> None:
+        """A stanza that grew beyond what its receiver takes goes back, and no link is cut."""
+        server = Server()
+        callbridge = server.callbridge()
+        client = server.bound(callbridge)
+        prefix = f"xmlns:x='{'u' * 250}'"
+        inner = f"<message to='{CB1}' id='1' {prefix}>{'<x:a/>' * 2000}</message>"
+        self.assertLess(len(inner), limits.CLIENT.stanza_bytes)
+        client.say(inner)
+        self.assertIn("policy-violation", client.heard())
+        self.assertEqual("", callbridge.heard())
+
+    def test_parser_is_renewed(self) -> None:
+        """A long stream goes on through several parsers, with the header's prefixes."""
+        reader = TreeReader(limits.CLIENT)
+        opening = (
+            "<?xml version='1.0'?><s:stream xmlns='jabber:client' xmlns:p='urn:p&amp;q'"
+            f" xmlns:s='{ns.STREAMS}'>"
+        )
+        reader.feed(opening.encode())
+        first = reader._parser
+        stanza = b"<message><body>" + b"x" * 50_000 + b"</body><p:a/></message>"
+        for _ in range(3 * RENEW_AFTER // len(stanza)):
+            for half in (stanza[:777], stanza[777:]):
+                events = reader.feed(half)
+            (event,) = events
+            assert isinstance(event, StanzaRead)
+            last = event.stanza.element.children[-1]
+            self.assertEqual("urn:p&q", last.uri)
+            self.assertTrue(event.stanza.is_stanza)
+        self.assertIsNot(first, reader._parser)
+        self.assertIsInstance(reader.feed(b"</s:stream>")[0], StreamEnd)
+
+    def test_not_renewed_within_a_token(self) -> None:
+        """What looks like the end of a tag, but is not, waits for its end."""
+        reader = TreeReader(limits.CLIENT)
+        reader.feed(header(ns.CLIENT))
+        for _ in range(6):
+            reader.feed(b"<message><body>" + b"x" * 50_000 + b"</body></message>")
+        reader.feed(b"<message to='a>")
+        (event,) = reader.feed(b"b'/>")
+        assert isinstance(event, StanzaRead)
+        self.assertEqual("a>b", event.stanza.to)
+
+
+class AddressTests(SynchronousTestCase):
+    """L{parse_jid}."""
+
+    def test_malformed(self) -> None:
+        """Every bad address is refused, and none of them takes long."""
+        for text in (
+            "",
+            "@",
+            "a@",
+            "@b",
+            "b/",
+            "a..b",
+            "x@a..b",
+            ".b",
+            "x@.b",
+            "a@b@c",
+            "a b",
+            "a@b c",
+            "\ud800",
+            "a" + "\u0301\u0323" * 40_000,
+            "x@" + "a" * 1100,
+            "x@b/" + "r" * 1100,
+            "\u00ad" * 250_000 + "x",
+        ):
+            self.assertRaises(MalformedJID, parse_jid, text)
+
+    def test_good(self) -> None:
+        """Addresses as RFC 6122 prepares them."""
+        for text, full in (
+            ("Alice@Meet.Example.COM/R", "alice@meet.example.com/R"),
+            ("meet.example.com.", "meet.example.com"),
+            ("a@b/r@s/t", "a@b/r@s/t"),
+            ("b/@", "b/@"),
+        ):
+            self.assertEqual(full, parse_jid(text).full())
+
+    def test_bad_directed_presence(self) -> None:
+        """Presence to an address that is none is answered, and the session ends well."""
+        server = Server()
+        client = server.bound(server.callbridge())
+        client.say("<presence to='x@a..b'/>")
+        self.assertIn("jid-malformed", client.heard())
+        client.transport.lose()
+        self.assertTrue(client.stream.ended.called)
+        self.assertEqual(0, len(server.sessions))
+
+    def test_bad_header(self) -> None:
+        """A header with such an address is answered as RFC 6120 has it."""
+        client = Server().client()
+        self.assertIn("host-unknown", client.open(to="a..b"))
+
+
+class EndTests(SynchronousTestCase):
+    """Whoever is leaving gets nothing more, and whoever wrote to it is told."""
+
+    def setUp(self) -> None:
+        """Two clients."""
+        self.server = Server()
+        self.callbridge = self.server.callbridge()
+        self.alice = self.server.bound(self.callbridge, "alice")
+        self.bob = self.server.bound(self.callbridge, "bob")
+
+    def test_closing_session(self) -> None:
+        """An IQ to a session that is closing is answered with an error."""
+        self.alice.stream.close()
+        self.bob.say(f"<iq type='get' id='q' to='alice@{DOMAIN}/r'><x xmlns='urn:x'/></iq>")
+        self.assertIn("service-unavailable", self.bob.heard())
+
+    def test_closing_link(self) -> None:
+        """A Callbridge that is closing is not chosen any more."""
+        self.callbridge.stream.close()
+        self.bob.say(f"<iq type='get' id='q' to='{CB1}'><x xmlns='urn:x'/></iq>")
+        self.assertIn("not connected", self.bob.heard())
+        client = self.server.client()
+        client.open()
+        client.authenticate()
+        self.assertIn("step 1", client.heard())
+
+    def test_exchange_after_its_link(self) -> None:
+        """A response whose Callbridge is gone is answered at once."""
+        other = self.server.callbridge("cb2", ("SCRAM-SHA-256",))
+        client = self.server.client()
+        client.open()
+        client.authenticate("SCRAM-SHA-256")
+        (stanza,) = other.received()
+        start = lp.parse(stanza.element.firstChildElement())
+        assert isinstance(start, lp.Start)
+        other.answer(stanza, lp.Challenge(start.exchange, b"x"))
+        client.heard()
+        other.transport.lose()
+        client.say(f"<response xmlns='{ns.SASL}'>eA==</response>")
+        heard = client.heard()
+        self.assertIn("temporary-auth-failure", heard)
+        self.assertIn("was lost", heard)
+
+    def test_requests_after_the_end(self) -> None:
+        """A lost stream is asked nothing more."""
+        requests = Requests(Clock(), lambda stanza: self.fail("sent"))
+        requests.lost()
+        self.failureResultOf(requests.ask(one_stanza("<iq to='x'/>"), 5), RequestLost)
+
+    def test_replay_leaves_out_what_ended(self) -> None:
+        """A session that ends while others are told of is not told of."""
+        for number in range(205):
+            self.server.bound(self.callbridge, f"user{number}")
+            self.server.sessions.most_per_user = 500
+        self.callbridge.transport.lose()
+        again = self.server.callbridge()
+        told = again.received()
+        self.assertEqual(200, len(told))
+        late = [s for s in self.server.sessions if s.jid.user == "user204"]
+        late[0].close()  # type: ignore[attr-defined]
+        for stanza in told:
+            again.say(result_reply(stanza).raw)
+        text = again.heard()
+        self.assertNotIn(
+            "session-begin", "".join(re.findall(r"<[^>]*user204[^>]*resumed[^>]*>", text))
+        )
+
+
+class GuessingTests(SynchronousTestCase):
+    """The limits on guesses."""
+
+    def test_networks(self) -> None:
+        """A /64 counts as one, this host as itself."""
+        self.assertEqual("192.0.2.1", network_of("192.0.2.1"))
+        self.assertEqual(network_of("2001:db8::1"), network_of("2001:db8::ffff:2"))
+        self.assertNotEqual(network_of("2001:db8::1"), network_of("2001:db8:0:1::1"))
+        for local in ("127.0.0.1", "127.9.9.9", "::1", "local"):
+            self.assertEqual("local", network_of(local))
+
+    def test_proxy_on_this_host(self) -> None:
+        """Failures behind a proxy on this host slow down, but refuse nobody."""
+        throttle = Throttle(Clock())
+        delays = [throttle.failed("127.0.0.1") for _ in range(REFUSED_AFTER + 5)]
+        self.assertEqual(8.0, delays[-1])
+        self.assertEqual(0.0, throttle.refused_for("127.0.0.1"))
+
+    def test_a_success_excuses_nobody(self) -> None:
+        """Whoever logs in between guesses is refused all the same."""
+        server = Server()
+        callbridge = server.callbridge("cb1", ("PLAIN", "ANONYMOUS"))
+        for _ in range(REFUSED_AFTER):
+            client = server.client()
+            client.open()
+            client.authenticate()
+            (stanza,) = callbridge.received()
+            start = lp.parse(stanza.element.firstChildElement())
+            assert isinstance(start, lp.Start)
+            callbridge.answer(stanza, lp.Failed(start.exchange, "not-authorized"))
+            guest = server.client()
+            guest.open()
+            guest.authenticate("ANONYMOUS")
+            for stanza in callbridge.received():
+                begun = lp.parse(stanza.element.firstChildElement())
+                if isinstance(begun, lp.Start):
+                    callbridge.answer(stanza, lp.Success(begun.exchange, f"g@{DOMAIN}"))
+        client = server.client()
+        client.open()
+        client.authenticate()
+        self.assertIn("too many failed log-ins", client.heard())
+
+    def test_no_tries_while_one_is_answered(self) -> None:
+        """While a refusal waits to be sent, another try ends the stream."""
+        server = Server()
+        callbridge = server.callbridge()
+        for _ in range(3):
+            server.clients.throttle.failed("198.51.100.9")
+        client = server.client()
+        client.open()
+        client.authenticate()
+        (stanza,) = callbridge.received()
+        start = lp.parse(stanza.element.firstChildElement())
+        assert isinstance(start, lp.Start)
+        callbridge.answer(stanza, lp.Failed(start.exchange, "not-authorized"))
+        client.authenticate()
+        self.assertIn("policy-violation", client.heard())
+        self.assertEqual("", callbridge.heard())
+
+    def test_tries_in_the_clear_are_counted(self) -> None:
+        """Log-ins in the clear are refused, and not for ever."""
+        client = Server().client(tls=object())
+        client.open()
+        for _ in range(6):
+            client.authenticate()
+        self.assertTrue(client.lost)
+
+    def test_malformed_payloads(self) -> None:
+        """Elements in the payload, or too much of it, are not relayed."""
+        for payload in ("AAAA<x/>BBBB", "A" * 5500):
+            server = Server()
+            callbridge = server.callbridge()
+            client = server.client()
+            client.open()
+            client.say(f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>{payload}</auth>")
+            self.assertIn("<malformed-request/>", client.heard())
+            self.assertEqual("", callbridge.heard())
+
+
+class LinkTests(SynchronousTestCase):
+    """Components."""
+
+    def test_two_newcomers(self) -> None:
+        """Of two that wait for the same dead link one is registered, the other refused."""
+        server = Server()
+        older = server.register()
+        older.received()
+        newer = []
+        for _ in range(2):
+            peer = server.component()
+            found = re.search("id='([^']*)'", peer.open(to=CB1, version=""))
+            assert found is not None
+            digest = hashlib.sha1((found[1] + "one").encode()).hexdigest()
+            peer.say(f"<handshake>{digest}</handshake>")
+            newer.append(peer)
+        server.clock.advance(server.components.probe_timeout)
+        heard = [peer.heard() for peer in newer]
+        self.assertEqual(1, sum("<handshake/>" in text for text in heard))
+        self.assertEqual(1, sum("<conflict" in text for text in heard))
+
+    def test_slow_callbridge_is_asked_again(self) -> None:
+        """A Callbridge that was too busy to name its mechanisms is asked again."""
+        server = Server()
+        peer = server.register()
+        peer.received()
+        server.clock.advance(15)
+        server.clock.advance(15)
+        question = peer.received()[-1]
+        peer.answer(question, lp.Mechanisms(("PLAIN",)))
+        self.assertEqual(1, len(server.links.authorities))
+
+    def test_asked_no_more(self) -> None:
+        """After the link has ended nothing is pending."""
+        server = Server()
+        peer = server.register()
+        server.clock.advance(15)
+        peer.transport.lose()
+        self.assertEqual([], server.clock.getDelayedCalls())
+
+    def test_silent_stranger_that_learns(self) -> None:
+        """A component that begins to answer pings is watched from then on."""
+        server = Server()
+        peer = server.register()
+        answered = False
+        for _ in range(80):
+            server.clock.advance(1)
+            pings = [s for s in peer.received() if s.payload == (ns.PING, "ping")]
+            if pings and not answered and server.clock.seconds() > 1_700_000_030:
+                peer.say(result_reply(pings[-1]).raw)
+                answered = True
+        self.assertTrue(answered)
+        self.assertTrue(peer.lost)
+
+    def test_iq_without_a_type(self) -> None:
+        """An IQ that is neither request nor answer is a bad request."""
+        server = Server()
+        peer = server.register()
+        peer.received()
+        for type_ in ("", " type='foo'"):
+            peer.say(f"<iq id='1' from='{CB1}' to='cb2.{DOMAIN}'{type_}/>")
+            self.assertIn("bad-request", peer.heard())
+
+
+class ListenerTests(SynchronousTestCase):
+    """Listeners."""
+
+    def test_plain_only_on_this_host(self) -> None:
+        """A listener without TLS that could be reached is refused."""
+        for good in (
+            "unix:/run/x",
+            "tcp:5347:interface=127.0.0.1",
+            "tcp6:5347:interface=\\:\\:1",
+            "tcp:interface=127.0.0.1:port=1",
+        ):
+            check_plain("listen.x", good, "f")
+        for bad in (
+            "tcp:5347",
+            "tcp:5347:interface=0.0.0.0",
+            "tcp:5347:interface=192.0.2.1",
+            "tcp6:5347:interface=\\:\\:",
+            "tcp:0:interface=127.0.0.1:interface=0.0.0.0",
+            "tcp:5347:interface=localhost",
+            "systemd:domain=INET:index=0",
+            "",
+        ):
+            self.assertRaises(ConfigurationError, check_plain, "listen.x", bad, "f")
+
+    def test_all_addresses(self) -> None:
+        """A bare port means both families."""
+        self.assertEqual(["tcp6:5223:interface=\\:\\:", "tcp:5223"], expand("tcp:5223"))
+        self.assertEqual(["tcp:1:interface=192.0.2.1"], expand("tcp:1:interface=192.0.2.1"))
+
+    def test_bounds(self) -> None:
+        """Connections are bounded, in all and from one address, and given back."""
+        server = Server()
+        factory = StreamFactory(lambda: server.client().stream, 3, most_per_host=2)
+        remote = IPv4Address("TCP", "192.0.2.1", 1)
+        first, second = factory.buildProtocol(remote), factory.buildProtocol(remote)
+        self.assertIsNone(factory.buildProtocol(remote))
+        self.assertIsNotNone(factory.buildProtocol(IPv6Address("TCP", "::1", 1)))
+        self.assertIsNone(factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
+        for stream in (first, second):
+            stream.transport.lose()  # type: ignore[union-attr]
+        self.assertIsNotNone(factory.buildProtocol(IPv6Address("TCP", "::ffff:192.0.2.1", 1)))

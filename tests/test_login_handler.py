@@ -1,0 +1,135 @@
+"""The log-in protocol as it arrives on a Callbridge's link."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.xish.domish import Element
+
+from cms import loginprotocol as lp
+from cms.callbridge.authority import Authority
+from cms.callbridge.handlers import LinkTraffic, LoginHandler
+from cms.xmlstream.stanza import Stanza
+from tests.support import one_stanza
+from tests.test_login_authority import DOMAIN, PEER, MemoryDirectory
+
+CB1 = f"cb1.{DOMAIN}"
+
+
+class Link:
+    """Stands for the registered stream; keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Element] = []
+
+    def send(self, stanza: Stanza) -> None:
+        self.sent.append(stanza.element)
+
+
+class LoginHandlerTests(SynchronousTestCase):
+    """IQs in, IQs out."""
+
+    def setUp(self) -> None:
+        self.directory = MemoryDirectory({"alice": "pencil"})
+        self.authority = Authority(Clock(), self.directory, DOMAIN, random=Random(7))
+        self.traffic = LinkTraffic([LoginHandler(self.authority, DOMAIN)])
+        self.link = Link()
+        self.up(self.link)
+
+    def up(self, link: Any) -> None:
+        """The link becomes active."""
+        self.traffic.link_up(link)
+
+    def ask(self, payload: str | lp.Message, type_: str = "set", sender: str = DOMAIN) -> Any:
+        """Send an IQ; the answer, or C{None} while there is none."""
+        iq = one_stanza(f"<iq type='{type_}' id='7' from='{sender}' to='{CB1}'/>").element
+        inner = payload.to_element() if not isinstance(payload, str) else one_stanza(
+            f"<iq type='set' id='1'>{payload}</iq>"
+        ).element.firstChildElement()  # fmt: skip
+        iq.addChild(inner)
+        before = len(self.link.sent)
+        self.traffic.received(Stanza(iq))
+        answers = self.link.sent[before:]
+        self.assertLessEqual(len(answers), 1)
+        return answers[0] if answers else None
+
+    def result(self, payload: lp.Message, type_: str = "set") -> lp.Message | None:
+        """The message in the answer, which is addressed back."""
+        answer = self.ask(payload, type_)
+        self.assertEqual((answer["type"], answer["id"], answer["to"]), ("result", "7", DOMAIN))
+        child = answer.firstChildElement()
+        return None if child is None else lp.parse(child)
+
+    def error(self, *args: Any, **kw: Any) -> str:
+        """The condition of the error that comes back."""
+        answer = self.ask(*args, **kw)
+        self.assertEqual(answer["type"], "error")
+        return str(answer.error.firstChildElement().name)
+
+    def test_mechanisms(self) -> None:
+        """The question after registration is answered with the mechanisms."""
+        answer = self.result(lp.AskMechanisms(), "get")
+        self.assertEqual(answer, lp.Mechanisms(self.authority.mechanisms))
+
+    def test_exchange(self) -> None:
+        """Each step has its answer: challenge, success, failure."""
+        self.assertEqual(self.result(lp.Start("e", "PLAIN", None, PEER)), lp.Challenge("e", b""))
+        answer = self.result(lp.Response("e", b"\0alice\0pencil"))
+        self.assertEqual(answer, lp.Success("e", f"alice@{DOMAIN}"))
+        answer = self.result(lp.Start("e", "PLAIN", b"\0alice\0x", PEER))
+        self.assertEqual(answer, lp.Failed("e", "not-authorized"))
+
+    def test_notes(self) -> None:
+        """What needs no decision is answered with an empty result."""
+        begin = lp.SessionBegin(f"alice@{DOMAIN}/x", PEER, "2026-11-24T12:00:00Z")
+        self.assertIsNone(self.result(begin))
+        self.assertEqual(list(self.authority.sessions), [begin.jid])
+        self.assertIsNone(self.result(lp.SessionEnd(begin.jid, "lost")))
+        self.assertEqual(list(self.authority.sessions), [])
+        self.assertIsNone(self.result(lp.Abort("e")))
+
+    def test_only_the_server(self) -> None:
+        """Nobody but the XMPP domain is heard, whatever else fits."""
+        begin = lp.SessionBegin(f"alice@{DOMAIN}/x", PEER, "2026-11-24T12:00:00Z")
+        for sender in (f"alice@{DOMAIN}/x", f"cb2.{DOMAIN}", f"{DOMAIN}/x", "example.com"):
+            for payload in (begin, lp.Start("e", "PLAIN", b"\0alice\0pencil", PEER)):
+                self.assertEqual(self.error(payload, sender=sender), "forbidden")
+            self.assertEqual(self.error(lp.AskMechanisms(), "get", sender=sender), "forbidden")
+        self.assertEqual((self.authority.sessions, self.directory.asked), ({}, []))
+
+    def test_malformed(self) -> None:
+        """What cannot be read is a bad request; nothing of it is repeated."""
+        for xml in (
+            f"<start xmlns='{lp.NS}' exchange='e' mechanism='PLAIN' peer='::1'>sec ret</start>",
+            f"<response xmlns='{lp.NS}'>QQ==</response>",
+            f"<session-end xmlns='{lp.NS}' jid='a@b..c/d' reason='lost'/>",
+        ):
+            answer = self.ask(xml)
+            self.assertEqual(answer.error.firstChildElement().name, "bad-request")
+            self.assertNotIn("sec", str(answer.error.text))
+
+    def test_not_ours(self) -> None:
+        """Other versions, and answers sent as requests, are not served."""
+        other = lp.NS.replace(":1", ":2")
+        for xml in (
+            f"<abort xmlns='{other}' exchange='e'/>",
+            f"<challenge xmlns='{lp.NS}' exchange='e'/>",
+            f"<success xmlns='{lp.NS}' exchange='e' jid='alice@{DOMAIN}'/>",
+        ):
+            self.assertEqual(self.error(xml), "service-unavailable")
+
+    def test_link_lost(self) -> None:
+        """What was under way ends with the link: no late answer goes over the next one."""
+        held: Deferred[Any] = Deferred()
+        self.directory.before = lambda: held
+        self.assertIsNone(self.ask(lp.Start("e", "PLAIN", b"\0alice\0pencil", PEER)))
+        self.traffic.link_down()
+        self.link = Link()
+        self.up(self.link)
+        self.assertEqual(self.link.sent, [])
+        answer = self.result(lp.Response("e", b"x"))
+        self.assertIsInstance(answer, lp.Failed)

@@ -1,0 +1,205 @@
+"""The messages of the log-in protocol: what is written is read, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.xish.domish import Element
+
+from cms import loginprotocol as lp
+from cms.xmlstream.serialize import serialize
+from tests.support import one_stanza
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "login-protocol.md"
+
+exchanges = st.from_regex(r"[!-~]{1,64}", fullmatch=True)
+payloads = st.none() | st.binary(max_size=lp.MOST_PAYLOAD)
+mechanisms = st.from_regex(r"[A-Z0-9_-]{1,20}", fullmatch=True)
+bindings = st.tuples(st.from_regex(r"[A-Za-z0-9.-]{1,64}", fullmatch=True), st.binary(max_size=64))
+peers = st.ip_addresses().map(str)
+locals_ = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True)
+bares = locals_.map(lambda name: f"{name}@meet.example.com")
+fulls = st.tuples(bares, st.from_regex(r"[a-zA-Z0-9]{1,20}", fullmatch=True)).map("/".join)
+times = st.sampled_from(["2026-11-24T12:00:00+00:00", "2026-11-24T12:00:00.123456Z"])
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=99)
+messages: st.SearchStrategy[lp.Message] = st.one_of(
+    st.just(lp.AskMechanisms()),
+    st.builds(lp.Mechanisms, st.lists(mechanisms, min_size=1, max_size=32).map(tuple)),
+    st.builds(lp.Start, exchanges, mechanisms, payloads, peers, st.none() | bindings),
+    st.builds(lp.Response, exchanges, payloads),
+    st.builds(lp.Challenge, exchanges, payloads),
+    st.builds(lp.Abort, exchanges),
+    st.builds(lp.Success, exchanges, bares, payloads),
+    st.builds(lp.Failed, exchanges, st.sampled_from(sorted(lp.CONDITIONS)), st.none() | texts),
+    st.builds(lp.SessionBegin, fulls, peers, times, st.booleans()),
+    st.builds(lp.SessionEnd, fulls, st.sampled_from(sorted(lp.REASONS))),
+)
+
+
+def read(xml: str) -> lp.Message:
+    """Parse a message from text, as it comes over a link."""
+    with_namespace = re.sub(r"^<([a-z-]+)", rf"<\1 xmlns='{lp.NS}'", xml)
+    stanza = one_stanza(f"<iq type='set' id='1'>{with_namespace}</iq>")
+    return lp.parse(stanza.element.firstChildElement())
+
+
+class RoundTripTests(SynchronousTestCase):
+    """What one side writes, the other reads."""
+
+    @given(messages)
+    def test_over_the_wire(self, message: lp.Message) -> None:
+        """Each message survives being written as XML and read again."""
+        iq = Element(("jabber:client", "iq"))
+        iq["type"], iq["id"] = "set", "1"
+        iq.addChild(message.to_element())
+        element = one_stanza(serialize(iq).decode()).element.firstChildElement()
+        self.assertEqual(lp.parse(element), message)
+
+    def test_empty_and_absent(self) -> None:
+        """A payload of no bytes and no payload at all are two things (RFC 6120 6.4.2)."""
+        self.assertEqual(str(lp.Response("e", b"").to_element()), "=")
+        self.assertEqual(str(lp.Response("e", None).to_element()), "")
+        self.assertEqual(read("<response exchange='e'>=</response>"), lp.Response("e", b""))
+        self.assertEqual(read("<response exchange='e'/>"), lp.Response("e", None))
+
+    def test_reprs(self) -> None:
+        """No payload and no channel binding shows in a repr."""
+        for message in (
+            lp.Start("e", "PLAIN", b"sekrit", "192.0.2.7", ("tls-exporter", b"sekrit")),
+            lp.Response("e", b"sekrit"),
+            lp.Challenge("e", b"sekrit"),
+            lp.Success("e", "alice@meet.example.com", b"sekrit"),
+        ):
+            self.assertNotIn("sekrit", repr(message))
+
+    def test_jid_is_prepared(self) -> None:
+        """Addresses come out prepared, so that they can be compared."""
+        message = read("<success exchange='e' jid='Alice@MEET.example.com'/>")
+        self.assertEqual(message, lp.Success("e", "alice@meet.example.com"))
+
+
+class MalformedTests(SynchronousTestCase):
+    """Whatever is no message is refused with a sentence."""
+
+    def refused(self, xml: str) -> str:
+        """Parse what must fail."""
+        return str(self.assertRaises(lp.MalformedLogin, read, xml))
+
+    def test_base64(self) -> None:
+        """Base64 is strict: no white space, no other alphabet, no stray bits, no half groups."""
+        for text in ("QQ", "Q", "QQ=", "QR==", "QQ==QQ==", " QQ==", "Q Q==", "Q_-=", "====", "ä"):
+            said = self.refused(f"<response exchange='e'>{text}</response>")
+            self.assertEqual(said, "the payload is not base64")
+
+    def test_long_payload(self) -> None:
+        """4096 bytes pass; one more does not, and is not decoded first."""
+        self.assertEqual(
+            read(f"<response exchange='e'>{'AAAA' * 1365}AA==</response>"),
+            lp.Response("e", bytes(4096)),
+        )
+        for text in ("AAAA" * 1365 + "AAA=", "!" * 5465):
+            said = self.refused(f"<response exchange='e'>{text}</response>")
+            self.assertEqual(said, "the payload is too long")
+
+    def test_refusals(self) -> None:
+        """Each field that is missing or has not its form is named, never repeated."""
+        since = "since='2026-11-24T12:00:00Z'"
+        for xml, word in (
+            ("<unknown/>", "no element"),
+            ("<response>QQ==</response>", "exchange"),
+            ("<response exchange=''>QQ==</response>", "exchange"),
+            (f"<response exchange='{'e' * 65}'>QQ==</response>", "exchange"),
+            ("<response exchange='a b'>QQ==</response>", "exchange"),
+            ("<response exchange='e'>QQ<b/>==</response>", "element"),
+            ("<start exchange='e' peer='::1'/>", "mechanism"),
+            ("<start exchange='e' peer='::1' mechanism='plain'/>", "mechanism"),
+            ("<start exchange='e' mechanism='PLAIN'/>", "peer"),
+            ("<start exchange='e' mechanism='X' peer='::1' channel-binding='QQ=='/>", "binding"),
+            ("<start exchange='e' mechanism='X' peer='::1' channel-binding-type='a'/>", "binding"),
+            ("<success exchange='e'/>", "jid"),
+            ("<success exchange='e' jid='meet.example.com'/>", "bare"),
+            ("<success exchange='e' jid='a@meet.example.com/r'/>", "bare"),
+            ("<success exchange='e' jid='a@b..c'/>", "prepare"),
+            ("<success exchange='e' jid='a b@meet.example.com'/>", "prepare"),
+            ("<failure exchange='e'/>", "condition"),
+            ("<failure exchange='e'><bad-luck/></failure>", "belong"),
+            ("<failure exchange='e'><not-authorized/><aborted/></failure>", "condition"),
+            ("<failure exchange='e'><text>x</text></failure>", "condition"),
+            (
+                f"<failure exchange='e'><aborted/><text>{'x' * 1025}</text></failure>",
+                "too long",
+            ),
+            ("<failure exchange='e'><aborted/><text>a</text><text>b</text></failure>", "one text"),
+            ("<mechanisms><mechanism>a b</mechanism></mechanisms>", "names"),
+            ("<mechanisms><x/></mechanisms>", "belong"),
+            (f"<session-begin jid='a@b' peer='::1' {since}/>", "full"),
+            (f"<session-begin jid='a@b/c' {since}/>", "peer"),
+            ("<session-begin jid='a@b/c' peer='::1'/>", "since"),
+            ("<session-begin jid='a@b/c' peer='::1' since='now'/>", "since"),
+            ("<session-begin jid='a@b/c' peer='::1' since='2026-13-24T12:00:00Z'/>", "since"),
+            (f"<session-begin jid='a@b/c' peer='::1' {since} resumed='yes'/>", "resumed"),
+            ("<session-end jid='a@b/c'/>", "reason"),
+            ("<session-end jid='a@b/c' reason='tired'/>", "reason"),
+        ):
+            self.assertIn(word, self.refused(xml), xml)
+
+    def test_other_versions(self) -> None:
+        """Another namespace is another protocol, and so is no element at all."""
+        other = Element(("urn:x-cms:login:2", "abort"))
+        other["exchange"] = "e"
+        self.assertRaises(lp.MalformedLogin, lp.parse, other)
+        self.assertRaises(lp.MalformedLogin, lp.parse, None)
+
+    @given(st.data())
+    def test_fuzz(self, data: Any) -> None:
+        """Any element is read or refused, and nothing else happens."""
+        names = st.sampled_from(
+            ["mechanisms", "start", "response", "success", "failure", "session-begin"]
+        )
+        values = st.text() | st.sampled_from(["e", "PLAIN", "::1", "a@b", "a@b/c", "true", "QQ=="])
+        keys = st.sampled_from(
+            ["exchange", "mechanism", "peer", "jid", "since", "resumed", "channel-binding",
+             "channel-binding-type"]
+        )  # fmt: skip
+        element = Element((lp.NS, data.draw(names)))
+        for key, value in data.draw(st.dictionaries(keys, values)).items():
+            element[key] = value
+        for child in data.draw(st.lists(st.text() | names, max_size=4)):
+            if data.draw(st.booleans()):
+                element.addElement(child or "x")
+            else:
+                element.addContent(child)
+        try:
+            message = lp.parse(element)
+        except lp.MalformedLogin:
+            return
+        self.assertEqual(lp.parse(message.to_element()), message)
+
+
+class DocumentTests(SynchronousTestCase):
+    """docs/login-protocol.md cannot drift from the code."""
+
+    def examples(self) -> list[Element]:
+        """The messages in the document's examples, which leave some of the IQs out."""
+        blocks = re.findall(r"```xml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        iqs = [b if b.startswith("<iq") else f"<iq type='set' id='1'>{b}</iq>" for b in blocks]
+        found = [one_stanza(iq.strip()).element.firstChildElement() for iq in iqs]
+        return [element for element in found if element is not None]
+
+    def test_examples(self) -> None:
+        """Each example is read by our own parser, and every kind of message has one."""
+        kinds = {type(lp.parse(element)) for element in self.examples() if element.uri == lp.NS}
+        self.assertEqual(kinds, set(get_args(lp.Message)))
+
+    def test_words(self) -> None:
+        """Document and schema name each condition, each reason and the namespace."""
+        schema = DOCUMENT.with_suffix(".xsd").read_text()
+        for text in (DOCUMENT.read_text(), schema):
+            self.assertIn(lp.NS, text)
+            for word in lp.CONDITIONS | lp.REASONS:
+                self.assertIn(word, text)

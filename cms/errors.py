@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from cms.signalflow import Step, StepError
+from cms.signalflow import Step, StepError, printable
 
 
 class ConfigurationError(StepError):
@@ -87,7 +87,7 @@ class Fault:
             the cure mention.
         @raise KeyError: when one of those is missing.
         """
-        seen = {key: str(value) for key, value in evidence.items()}
+        seen = {key: printable(str(value)) for key, value in evidence.items()}
         return self.kind(
             self.name,
             self.step,
@@ -417,7 +417,7 @@ REGISTER_CLOSED = _fault(
     "register-closed",
     RegistrationError,
     Step.REGISTER,
-    "{peer} closed the connection before the registration was complete ({problem}).",
+    "{peer} closed the connection before it opened its stream ({problem}).",
     "Look at the XMPP server's log for this time.",
 )
 REGISTER_REJECTED = _fault(
@@ -436,6 +436,15 @@ REGISTERED_SILENT = _fault(
     Step.REGISTERED,
     "{peer} did not answer the registration within {seconds} s.",
     "See whether the server hangs; its log tells whether it saw {component}.",
+)
+REGISTERED_CLOSED = _fault(
+    "registered-closed",
+    RegistrationError,
+    Step.REGISTERED,
+    "{peer} closed the connection instead of answering the registration of {component}"
+    " ({problem}).",
+    "Look at the XMPP server's log for this time; it may have refused the secret without saying"
+    " so.",
 )
 UNKNOWN_ID = _fault(
     "unknown-id",

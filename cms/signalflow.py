@@ -42,6 +42,11 @@ class Step(enum.IntEnum):
         return f"step {self.value} {self.title}"
 
 
+def printable(text: str) -> str:
+    """Peers' own words are among the evidence; they must not draw on a log or a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
 class StepError(Exception):
     """
     A step of the signal flow failed.
@@ -186,7 +191,7 @@ class Attempt:
         record.result = result
         record.seconds = max(0.0, now - record.began)
         record.failure = failure
-        record.evidence.update(evidence)
+        record.evidence.update((key, printable(value)) for key, value in evidence.items())
         self.observer(self, record)
 
     @property

@@ -45,8 +45,11 @@ class DaemonOptions(usage.Options):
             raise usage.UsageError("--config FILE is missing")
         if self["log-format"] not in ("text", "json"):
             raise usage.UsageError("--log-format is text or json")
-        parent: Any = getattr(self, "parent", None)
-        if self["log-format"] == "json" and parent is not None:
+        parent: Any = getattr(self, "parent", None) or {}
+        if parent.get("uid") is not None or parent.get("gid") is not None:
+            # The state directory is made before twistd would change its user.
+            raise usage.UsageError("start it as the user it is to run as, without --uid and --gid")
+        if self["log-format"] == "json":
             parent["logger"] = "cms.logs.json_to_stdout"
 
     @property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import TestCase
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -74,6 +77,13 @@ def stanzas(sent: str, content: str = ns.CLIENT) -> list[Stanza]:
     if "<stream:stream" not in sent:
         reader.feed(header(content))
     return [e.stanza for e in reader.feed(sent.encode()) if isinstance(e, StanzaRead)]
+
+
+def new_folder(test: TestCase) -> Path:
+    """A folder that is gone after the test, wherever it runs."""
+    folder = TemporaryDirectory()
+    test.addCleanup(folder.cleanup)
+    return Path(folder.name)
 
 
 def one_stanza(xml: str, content: str = ns.CLIENT) -> Stanza:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import evolve
@@ -18,7 +16,7 @@ from cms.errors import ConfigurationError
 from cms.loginprotocol import NS as LOGIN
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
-from tests.support import MemoryTransport, header, stanzas
+from tests.support import MemoryTransport, header, new_folder, stanzas
 
 DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
 CONFIG = f"""\
@@ -35,9 +33,7 @@ class ServiceTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A folder for its files, and an ear for its log."""
-        folder = TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        self.folder = new_folder(self)
         self.reactor: Any = MemoryReactorClock()
         self.events: list[LogEvent] = []
         globalLogPublisher.addObserver(self.events.append)

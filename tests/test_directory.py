@@ -6,7 +6,6 @@ import queue
 import sqlite3
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,6 +17,7 @@ from cms.callbridge.directory import AccountDisabled, DirectoryBusy, DirectoryEr
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, derive
 from cms.callbridge.slowwork import SlowWork, TooMuchWork
 from cms.callbridge.store import StoreError, User, UserStore, find_keys, user_name
+from tests.support import new_folder
 
 DOMAIN = "meet.example.com"
 
@@ -75,7 +75,7 @@ class StoreTests(SynchronousTestCase):
     """The file."""
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
+        self.folder = new_folder(self)
         self.store = UserStore(self.folder)
 
     def keys(self, name: str, mechanism: str) -> Any:
@@ -112,7 +112,7 @@ class StoreTests(SynchronousTestCase):
             drawn.append(size)
             return bytes([len(drawn)]) * size
 
-        store = UserStore(Path(self.mktemp()), random_bytes=draw)
+        store = UserStore(new_folder(self), random_bytes=draw)
         store.set_password("alice", "x", iterations=1)
         self.assertEqual(drawn, [32, 16, 16])
 
@@ -155,7 +155,7 @@ class StoreTests(SynchronousTestCase):
         again = UserStore(self.folder)
         self.assertEqual(len(again.users()), 1)
         self.assertEqual(again.decoy_key(), self.store.decoy_key())
-        self.assertNotEqual(UserStore(Path(self.mktemp())).decoy_key(), self.store.decoy_key())
+        self.assertNotEqual(UserStore(new_folder(self)).decoy_key(), self.store.decoy_key())
 
     def test_newer_version(self) -> None:
         """A file of a newer version is left alone."""
@@ -190,7 +190,7 @@ class LocalDirectoryTests(SynchronousTestCase):
     """The directory, with real threads."""
 
     def setUp(self) -> None:
-        self.store = UserStore(Path(self.mktemp()))
+        self.store = UserStore(new_folder(self))
         self.store.set_password("alice", "right", iterations=1)
         self.reactor = ThreadedReactor(self)
         self.directory = LocalDirectory(self.store, self.reactor)
@@ -245,7 +245,7 @@ class LocalDirectoryTests(SynchronousTestCase):
         self.assertEqual((len(one.salt), one.iterations), (16, DEFAULT_ITERATIONS))
         self.assertEqual(len(one.stored_key), 32)
         self.assertEqual(len(self.directory.decoy("eve", "SCRAM-SHA-1").stored_key), 20)
-        other = LocalDirectory(UserStore(Path(self.mktemp())), self.reactor)
+        other = LocalDirectory(UserStore(new_folder(self)), self.reactor)
         self.addCleanup(other.close)
         salts = {
             one.salt,

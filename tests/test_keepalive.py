@@ -20,6 +20,7 @@ class Peer:
     def __init__(self, interval: float = 8.0, timeout: float = 10.0) -> None:
         self.clock = Clock()
         self.bytes_received = 0
+        self.held = False
         self.pings: list[Deferred[Stanza]] = []
         self.pinged_at: list[float] = []
         self.died_at: list[float] = []

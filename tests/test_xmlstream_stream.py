@@ -118,19 +118,33 @@ class StreamTests(SynchronousTestCase):
         self.assertTrue(self.stream.ended.called)
 
     def test_slow_reader(self) -> None:
-        """A peer that does not read costs no more than the limit."""
+        """A peer that does not read is full at the limit, and costs no more than twice that."""
         self.start()
         stanza = one_stanza(f"<message><body>{'x' * 300}</body></message>")
         self.stream.pauseProducing()
-        for _ in range(3):
+        for _ in range(4):
             self.stream.send(stanza)
+        self.assertTrue(self.stream.is_full)
         self.stream.resumeProducing()
+        self.assertFalse(self.stream.is_full)
         self.stream.pauseProducing()
-        for _ in range(2):
+        for _ in range(6):
             self.stream.send(stanza)
         self.assertFalse(self.transport.lost)
-        for _ in range(3):
-            self.stream.send(stanza)
+        self.stream.send(stanza)
+        self.assertTrue(self.transport.lost)
+
+    def test_stalled_reader(self) -> None:
+        """One that takes nothing for 30 s is dropped; one that takes some is not."""
+        self.start()
+        self.stream.pauseProducing()
+        self.clock.advance(29)
+        self.stream.resumeProducing()
+        self.stream.pauseProducing()
+        self.clock.pump([1, 28])
+        self.assertFalse(self.transport.lost)
+        self.clock.advance(1)
+        self.assertIn("too slow to read", self.transport.take())
         self.assertTrue(self.transport.lost)
 
     def test_fault_of_our_own(self) -> None:
@@ -163,6 +177,7 @@ class KeepaliveTests(SynchronousTestCase):
         """A silent peer, looked at every 8 s with 10 s to answer."""
         self.clock = Clock()
         self.bytes_received = 0
+        self.held = False
         self.pings: list[float] = []
         self.died: list[float] = []
         self.keepalive = Keepalive(

@@ -17,9 +17,16 @@ USER_TIMEOUT = 20_000  # milliseconds that sent data may stay unacknowledged (RF
 
 
 class Listening(Protocol):
-    """Something that counts what it hears."""
+    """
+    Something that counts what it hears.
+
+    @ivar held: It is not listening now, so silence means nothing.
+    """
 
     bytes_received: int
+
+    @property
+    def held(self) -> bool: ...
 
 
 class Keepalive:
@@ -73,7 +80,7 @@ class Keepalive:
         self._call = self._clock.callLater(self._interval, self._look)
 
     def _look(self) -> None:
-        if self._stream.bytes_received != self._heard:
+        if self._stream.held or self._stream.bytes_received != self._heard:
             self._wait()
             return
         self._call = self._clock.callLater(self._timeout, self._judge)
@@ -84,7 +91,7 @@ class Keepalive:
         self.log.debug("ping: {why}", why=failure.getErrorMessage())
 
     def _judge(self) -> None:
-        if self._stream.bytes_received != self._heard:
+        if self._stream.held or self._stream.bytes_received != self._heard:
             self._wait()
         else:
             self._call = None

@@ -23,7 +23,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import Limits
-from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stanza import Slice, Stanza
 
 
 @frozen
@@ -53,6 +53,13 @@ class StanzaRead:
 
 
 @frozen
+class SlicesRead:
+    """Complete stanzas, in order, as L{cms.xmlstream.splice} cuts them."""
+
+    slices: list[Slice]
+
+
+@frozen
 class StreamEnd:
     """The peer closed its stream properly (RFC 6120 4.4)."""
 
@@ -68,11 +75,27 @@ class StreamBroken:
     error: StreamError
 
 
-Event = StreamStart | StanzaRead | StreamEnd | StreamBroken
+Event = StreamStart | StanzaRead | SlicesRead | StreamEnd | StreamBroken
 
 
 class Reader(Protocol):
-    """What turns a stream's bytes into events."""
+    """
+    What turns a stream's bytes into events.
+
+    @ivar limits: May be changed at any time.
+    """
+
+    limits: Limits
+
+    @property
+    def at_boundary(self) -> bool:
+        """
+        Whether nothing but white space followed the last stanza.
+
+        What follows C{<starttls/>} in the clear must not be believed after the
+        handshake (RFC 6120 5.4.3.3).
+        """
+        ...
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes, return what they complete, in order."""
@@ -89,15 +112,32 @@ RENEW_AFTER = 262_144  # bytes
 MOST_NAMESPACE = 256  # characters of a namespace's name
 
 
+@frozen
+class Context:
+    """
+    What a stream header means for the stanzas that follow it.
+
+    @ivar root: Its tag's name, with the prefix.
+    @ivar content: The default namespace.
+    @ivar prefixes: What it bound, the default namespace under C{""}.
+    """
+
+    root: str
+    content: str
+    prefixes: Mapping[str, str]
+
+
 class TreeReader:
     """
     Reads a stream with expat, building a tree for each stanza.
 
     A parser keeps every name that it has ever seen, so it is replaced from time
     to time, between two stanzas, by one that knows the stream header's prefixes.
+
+    @param context: Of a stream whose header was read already.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, context: Context | None = None) -> None:
         self.limits = limits
         self._events: list[Event] = []
         self._default: list[str] = [""]
@@ -111,6 +151,15 @@ class TreeReader:
         self._mark = 0
         self._finished = False
         self._parser = self._make_parser()
+        if context is not None:
+            self._root, self._content = context.root, context.content
+            self._prefixes = dict(context.prefixes)
+            self._renew()
+
+    @property
+    def context(self) -> Context:
+        """What the stream header said; only once it was read."""
+        return Context(self._root, self._content, dict(self._prefixes))
 
     def _make_parser(self) -> expat.XMLParserType:
         parser = expat.ParserCreate("UTF-8", " ")
@@ -131,12 +180,7 @@ class TreeReader:
 
     @property
     def at_boundary(self) -> bool:
-        """
-        Whether nothing but white space followed the last stanza.
-
-        What follows C{<starttls/>} in the clear must not be believed after the
-        handshake (RFC 6120 5.4.3.3).
-        """
+        """See L{Reader}."""
         pending = self._parser.CurrentByteIndex != self._fed
         return self._depth == 1 and not self._open and not pending
 
@@ -175,11 +219,11 @@ class TreeReader:
             for prefix, uri in self._prefixes.items()
         )
         opening = f"<{self._root}{declared}>".encode()
-        events, depth = self._events, self._depth
+        events = self._events
         self._depth, self._default, self._events = 0, [""], []
         self._parser = self._make_parser()
         self._parser.Parse(opening, False)
-        self._events, self._depth = events, depth
+        self._events = events
         self._fed = self._mark = len(opening)
 
     def _break(self, error: StreamError) -> None:

@@ -9,6 +9,13 @@ from cms.xmlstream.serialize import serialize
 
 KINDS = frozenset({"message", "presence", "iq"})
 
+Slice = tuple[bytes, bytes | None, bytes | None, bytes]
+"""
+A stanza as L{cms.xmlstream.splice} cuts it: its name, its C{to}, its C{from} and
+its bytes.  C{from} is C{None} where there is none; C{to} also where more than the
+address decides where it goes.
+"""
+
 
 class Stanza:
     """
@@ -19,14 +26,20 @@ class Stanza:
     for.
     """
 
-    __slots__ = ("_raw", "element")
+    __slots__ = ("_element", "_raw")
 
-    def __init__(self, element: Element) -> None:
-        self.element = element
-        self._raw: bytes | None = None
+    def __init__(self, element: Element | None, raw: bytes | None = None) -> None:
+        self._element = element
+        self._raw = raw
 
     def __repr__(self) -> str:
         return f"<Stanza {self.name} type={self.type!r}>"  # never what it carries
+
+    @property
+    def element(self) -> Element:
+        """The tree.  Its root's attributes may be changed until C{raw} is asked for."""
+        assert self._element is not None  # noqa: S101 - it was made with one
+        return self._element
 
     @property
     def name(self) -> str:

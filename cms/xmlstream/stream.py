@@ -28,14 +28,24 @@ from zope.interface import implementer
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
-from cms.xmlstream.reader import StanzaRead, StreamBroken, StreamEnd, StreamStart, TreeReader
+from cms.xmlstream.reader import (
+    Reader,
+    SlicesRead,
+    StanzaRead,
+    StreamBroken,
+    StreamEnd,
+    StreamStart,
+    TreeReader,
+)
 from cms.xmlstream.serialize import quote_attribute, serialize
-from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.splice import SplicedStanza, SpliceReader
+from cms.xmlstream.stanza import Slice, Stanza
 
+STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 
 
-class IStreamTransport(ITLSTransport, IConsumer):
+class IStreamTransport(ITLSTransport, IConsumer, IPushProducer):
     """What a stream needs of its transport: TCP, or UNIX where TLS is not used."""
 
 
@@ -45,7 +55,9 @@ class XMLStream(Protocol):
     An XML stream (RFC 6120 4), before anything is known of its purpose.
 
     @cvar content_namespace: What we declare as the default namespace.
-    @ivar send_limit: How many bytes may wait for a peer that does not read.
+    @ivar send_limit: How many bytes may wait for a peer that does not read before
+        others are told that no more can be queued.  What this side says itself
+        may be as much again.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
     @ivar closing: We have closed our side.
     """
@@ -54,16 +66,21 @@ class XMLStream(Protocol):
     content_namespace: ClassVar[str] = ns.CLIENT
     transport: IStreamTransport | None
 
-    def __init__(self, clock: IReactorTime, *, send_limit: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, clock: IReactorTime, *, send_limit: int = 1024 * 1024) -> None:
         self.clock = clock
         self.send_limit = send_limit
         self.bytes_received = 0
         self.closing = False
         self.ended: Deferred[None] = Deferred()
-        self._reader = TreeReader(UNAUTHENTICATED)
+        self._reader: Reader = TreeReader(UNAUTHENTICATED)
+        self._splice = False
         self._last_of_read = False
         self._header_sent = False
         self._paused = False
+        self._paused_at = 0.0
+        self._watching_stall = False
+        self._sources: set[XMLStream] = set()
+        self._held_by: set[XMLStream] = set()
         self._losing = False
         self._left = False
         self._waiting_bytes = 0
@@ -77,6 +94,12 @@ class XMLStream(Protocol):
 
     def stanza_received(self, stanza: Stanza) -> None:
         """The peer sent a top-level element."""
+
+    def slices_received(self, slices: list[Slice]) -> None:
+        """The peer sent stanzas that were not looked into (L{cms.xmlstream.splice})."""
+        for piece in slices:
+            if not self.closing:
+                self.stanza_received(SplicedStanza(piece))
 
     def secured(self) -> None:
         """The TLS handshake is complete and the peer is verified."""
@@ -121,6 +144,8 @@ class XMLStream(Protocol):
                     return  # a restarted stream believes nothing read before
                 self._last_of_read = number == len(events)
                 self._dispatch(event)
+            if self._splice and isinstance(self._reader, TreeReader):
+                self._reader = SpliceReader(self._reader)
         except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
             self.close(StreamError("internal-server-error"))
@@ -131,6 +156,8 @@ class XMLStream(Protocol):
         elif self.closing:
             if isinstance(event, StreamBroken):
                 self._lose_connection()  # no closing tag will be read any more
+        elif isinstance(event, SlicesRead):
+            self.slices_received(event.slices)
         elif isinstance(event, StanzaRead):
             self.stanza_received(event.stanza)
         elif isinstance(event, StreamStart):
@@ -165,19 +192,76 @@ class XMLStream(Protocol):
     def _leave(self) -> None:
         if not self._left:
             self._left = True
+            self._release()
+            for receiver in list(self._held_by):
+                receiver._sources.discard(self)
+                self._held_by.discard(receiver)
+            self._read_again()
             self.stream_closing()
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
         self._paused = True
+        self._paused_at = self.clock.seconds()
+        if not self._watching_stall:
+            self._watch_stall(STALL_TIMEOUT)
+
+    def _watch_stall(self, seconds: float) -> None:
+        self._watching_stall = True
+        self.later(seconds, self._judge_stall)
+
+    def _judge_stall(self) -> None:
+        self._watching_stall = False
+        if self._paused and not self.closing:
+            left = self._paused_at + STALL_TIMEOUT - self.clock.seconds()
+            if left > 0:
+                self._watch_stall(left)
+            else:
+                self.overflowed()
 
     def resumeProducing(self) -> None:
         """The transport's buffer has drained."""
         self._paused = False
         self._waiting_bytes = 0
+        self._release()
 
     def stopProducing(self) -> None:
         """The transport will write no more; C{connectionLost} follows."""
+
+    # Back-pressure: whoever writes to a slow peer is read no further until it drains
+
+    @property
+    def is_slow(self) -> bool:
+        """The peer does not read as fast as it is written to."""
+        return self._paused
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing more should be queued for the peer."""
+        return self._waiting_bytes >= self.send_limit
+
+    @property
+    def held(self) -> bool:
+        """We do not read from the peer, because others do not keep up with it."""
+        return bool(self._held_by)
+
+    def hold(self, source: XMLStream) -> None:
+        """Read nothing more from C{source} until this peer has caught up."""
+        if self._paused and not self.closing and not source.closing:
+            self._sources.add(source)
+            source._held_by.add(self)
+            if source.transport is not None:
+                source.transport.pauseProducing()
+
+    def _release(self) -> None:
+        sources, self._sources = self._sources, set()
+        for source in sources:
+            source._held_by.discard(self)
+            source._read_again()
+
+    def _read_again(self) -> None:
+        if not self._held_by and self.transport is not None:
+            self.transport.resumeProducing()
 
     # Actions
 
@@ -205,12 +289,12 @@ class XMLStream(Protocol):
         return self._last_of_read and self._reader.at_boundary
 
     def write(self, data: bytes) -> None:
-        """Send bytes; where the peer does not read, no more than C{send_limit}."""
+        """Send bytes; where the peer does not read, no more than twice C{send_limit}."""
         if self.transport is None:
             return
         if self._paused:
             self._waiting_bytes += len(data)
-            if self._waiting_bytes > self.send_limit and not self.closing:
+            if self._waiting_bytes > 2 * self.send_limit and not self.closing:
                 self.overflowed()
                 return
         self.transport.write(data)
@@ -233,6 +317,11 @@ class XMLStream(Protocol):
         if self.can_send:
             self.write(stanza.raw)
 
+    def send_raw(self, raws: list[bytes]) -> None:
+        """Send the bytes of stanzas, together."""
+        if self.can_send:
+            self.write(b"".join(raws))
+
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
         """Open our side of the stream (RFC 6120 4.7)."""
         self._header_sent = True
@@ -250,6 +339,11 @@ class XMLStream(Protocol):
         """Expect a new stream header: after STARTTLS and after SASL."""
         self._reader = TreeReader(limits)
         self._header_sent = False
+
+    def splice(self, limits: Limits) -> None:
+        """The peer is authenticated: read the fast way from the next read on."""
+        self.set_limits(limits)
+        self._splice = True
 
     def set_limits(self, limits: Limits) -> None:
         """Allow the stream as much as C{limits}, from now on."""

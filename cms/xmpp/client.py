@@ -35,9 +35,10 @@ from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import Requests
-from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
+from cms.xmpp.forward import Forwarder
 from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -242,6 +243,7 @@ class ClientStream(XMLStream):
         self._drop_exchange()
         if self._bound:
             self._bound = False
+            self.policy.router.forget(self)
             self.policy.service.ended(self, self._end_reason)
 
     def stream_lost(self, reason: Failure) -> None:
@@ -448,6 +450,16 @@ class ClientStream(XMLStream):
         self.jid = full
         self.set_deadline(None)
         self._bound = True
+        own = full.full()
+        self._forwarder = Forwarder(
+            self.policy.router,
+            self,
+            own,
+            owns=lambda sender: sender == own,
+            general=self._route,
+            looked_into=frozenset({b"presence"}),
+        )
+        self.splice(limits.CLIENT)
         self._machine.bind()
         bound = Element((ns.BIND, "bind"))
         bound.addElement("jid", content=full.full())
@@ -478,6 +490,10 @@ class ClientStream(XMLStream):
 
     # the session, RFC 6120 8
 
+    def slices_received(self, slices: list[Slice]) -> None:
+        """See L{XMLStream.slices_received}."""
+        self._forwarder.forward(slices)
+
     def _route(self, stanza: Stanza) -> None:
         if not stanza.is_stanza:
             self.fail(StreamError("unsupported-stanza-type"))
@@ -492,6 +508,7 @@ class ClientStream(XMLStream):
             self.policy.service.presence(self, stanza)
         else:
             self.policy.router.route(stanza)
+        self.policy.router.hold_back(self)
 
     def _own_answer(self, stanza: Stanza) -> None:
         """An answer to a ping of ours comes from the address that it was sent to."""

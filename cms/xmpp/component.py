@@ -35,8 +35,9 @@ from cms.xmlstream.keepalive import Keepalive, watch_socket
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
-from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmpp.forward import Forwarder
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
@@ -176,6 +177,7 @@ class ComponentStream(XMLStream):
         self._keepalive.stop()
         if self._registered:
             self._registered = False
+            self.policy.router.forget(self)
             self.policy.links.down(self)
         self.requests.lost()
 
@@ -334,11 +336,14 @@ class ComponentStream(XMLStream):
         """Step 10 is done: the link is active."""
         self.set_deadline(None)
         self.policy.throttle.succeeded(self.peer_host)
-        self.set_limits(limits.COMPONENT)
+        self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
         self.since = self.clock.seconds()
         self._step = Step.ACTIVE
         self._registered = True
+        self._forwarder = Forwarder(
+            self.policy.router, self, self.component, owns=self._owns, general=self._route
+        )
         self._keepalive.start()
         self.log.info(
             "{step_text}: component {component} registered from {peer} ({shown})",
@@ -353,6 +358,10 @@ class ComponentStream(XMLStream):
 
     # step 11
 
+    def slices_received(self, slices: list[Slice]) -> None:
+        """See L{XMLStream.slices_received}."""
+        self._forwarder.forward(slices)
+
     def _route(self, stanza: Stanza) -> None:
         if self.requests.take(stanza):
             return
@@ -365,6 +374,7 @@ class ComponentStream(XMLStream):
             return
         if stanza.is_stanza:
             self.policy.router.route(stanza)
+            self.policy.router.hold_back(self)
         else:
             self.close(StreamError("unsupported-stanza-type"))
 

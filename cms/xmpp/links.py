@@ -8,10 +8,10 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from cms.xmlstream.requests import Requests
-from cms.xmlstream.stanza import Stanza
+from cms.xmpp.receiver import Receiver
 
 
-class Link(Protocol):
+class Link(Receiver, Protocol):
     """One registered component, wherever its stream ends."""
 
     component: str
@@ -21,10 +21,6 @@ class Link(Protocol):
     @property
     def peer_text(self) -> str:
         """Where it connected from."""
-        ...
-
-    def send(self, stanza: Stanza) -> None:
-        """Deliver a stanza to it."""
         ...
 
     def probe(self) -> Deferred[bool]:

@@ -18,9 +18,12 @@ from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream
 from cms.xmpp.links import Links
+from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions
 
+MOST_ADDRESSES = 64  # ways to write one receiver's address that are remembered
 MOST_BYTES = limits.CLIENT.stanza_bytes  # what every receiver of ours accepts
 
 
@@ -53,6 +56,52 @@ class Router:
         self.sessions = sessions
         self.known = known
         self.local: Local | None = None
+        self._found: dict[bytes, Receiver] = {}
+        self._addresses: dict[Receiver, list[bytes]] = {}
+        self._slow: set[Receiver] = set()
+
+    def find(self, to: bytes) -> Receiver | None:
+        """
+        Who gets a stanza whose address alone decides: a component, or the
+        session with this full address.  C{None} leaves it to L{route}.
+
+        @param to: As it is written in the stanza.
+        """
+        receiver = self._found.get(to)
+        if receiver is None:
+            try:
+                address = parse_jid(to.decode())
+            except MalformedJID:
+                return None
+            if address.host != self.domain:
+                receiver = self.links.get(address.host)
+            elif address.resource is not None:
+                receiver = self.sessions.find(address)
+            if receiver is not None:
+                known = self._addresses.setdefault(receiver, [])
+                if len(known) < MOST_ADDRESSES:
+                    known.append(to)
+                    self._found[to] = receiver
+        return receiver
+
+    def forget(self, receiver: Receiver) -> None:
+        """It has ended."""
+        for address in self._addresses.pop(receiver, ()):
+            del self._found[address]
+        self._slow.discard(receiver)
+
+    def hold_back(self, source: XMLStream) -> None:
+        """Let C{source} wait for those that its stanzas have made slow."""
+        while self._slow:
+            self._slow.pop().hold(source)
+
+    def _deliver(self, receiver: Receiver, stanza: Stanza) -> None:
+        if receiver.is_full:
+            self.bounce(stanza, "resource-constraint", "wait", "too much waits for the recipient")
+            return
+        receiver.send(stanza)
+        if receiver.is_slow:
+            self._slow.add(receiver)
 
     def route(self, stanza: Stanza) -> None:
         """Deliver a stanza by its C{to}; without one it is for the server."""
@@ -73,7 +122,7 @@ class Router:
             return
         link = self.links.get(address.host)
         if link is not None:
-            link.send(stanza)
+            self._deliver(link, stanza)
         elif address.host in self.known:
             self.bounce(stanza, "service-unavailable", "wait", "this component is not connected")
         else:
@@ -99,7 +148,7 @@ class Router:
         elif to.resource is not None and stanza.type in (None, "unavailable", "error"):
             session = self.sessions.find(to)
             if session is not None:
-                session.send(stanza)
+                self._deliver(session, stanza)
         elif self.local is not None:
             self.local.presence(stanza, to)
 
@@ -113,7 +162,7 @@ class Router:
         if to.resource is not None:
             session = self.sessions.find(to)
             if session is not None:
-                session.send(stanza)
+                self._deliver(session, stanza)
             else:
                 self.bounce(stanza, "service-unavailable")
         elif stanza.is_request and self.local is not None:
@@ -123,7 +172,7 @@ class Router:
         """RFC 6121 8.5.2.1.1 and 8.5.3.2.1."""
         session = self.sessions.find(to) if to.resource is not None else None
         if session is not None:
-            session.send(stanza)
+            self._deliver(session, stanza)
             return
         kind = stanza.type or "normal"
         receivers: list[Session] = []
@@ -132,6 +181,6 @@ class Router:
         ):
             receivers = self.sessions.preferred(to.userhost())
         for receiver in receivers:
-            receiver.send(stanza)
+            self._deliver(receiver, stanza)
         if not receivers and kind != "headline":
             self.bounce(stanza, "service-unavailable")

@@ -8,9 +8,10 @@ from typing import Protocol
 from twisted.words.protocols.jabber.jid import JID
 
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp.receiver import Receiver
 
 
-class Session(Protocol):
+class Session(Receiver, Protocol):
     """
     One bound resource.
 
@@ -24,10 +25,6 @@ class Session(Protocol):
     presence: Stanza | None
     priority: int
     directed: set[str]
-
-    def send(self, stanza: Stanza) -> None:
-        """Deliver a stanza to the client."""
-        ...
 
     def replace(self) -> None:
         """End it, because the resource is bound anew (RFC 6120 7.7.2.2)."""

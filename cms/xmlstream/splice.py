@@ -1,0 +1,308 @@
+"""
+Bytes to stanzas without trees: the validated splice.
+
+A read is cut into slices by the start tag and the first end tag of each stanza,
+and expat proves in one run, without a callback for any element, that the whole
+is well-formed.  The bytes of a stanza are then forwarded as they came.
+
+Why a proof of the whole proves each slice: without comments, processing
+instructions and CDATA sections no tag can hide, and C{<} cannot occur in a
+value.  A slice that begins with C{<message}, ends with the first C{</message>}
+and holds C{<message} only once is therefore one element: its end tag must close
+the only element of that name that is open.
+
+Whatever does not fit goes the slow way, through L{TreeReader}, which decides
+alone what is an error and which: a stanza inside a stanza, CDATA, a prefix of
+the stream header, anything long or deep.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.parsers import expat
+
+from twisted.words.xish.domish import Element
+
+from cms.xmlstream import ns
+from cms.xmlstream.limits import COMPONENT, Limits
+from cms.xmlstream.reader import (
+    MOST_NAMESPACE,
+    Context,
+    Event,
+    SlicesRead,
+    StanzaRead,
+    TreeReader,
+)
+from cms.xmlstream.serialize import quote_attribute
+from cms.xmlstream.stanza import Slice, Stanza
+
+SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not start over
+_SHALLOW = 448  # bytes that cannot nest more than 64 elements
+_ELEMENT = 4  # bytes of the shortest element
+_SPACE = b" \t\r\n"
+
+
+_KINDS = {
+    name: (b"<" + name, b"</" + name + b">", len(name) + 3)
+    for name in (b"message", b"iq", b"presence")
+}
+
+
+def _start_tag(quote: str, content: str) -> re.Pattern[bytes]:
+    """
+    The start tag of a stanza, attribute by attribute, with one kind of quote.
+
+    Its groups: name, from, to, type, the content namespace if it is declared
+    once more, and the slash of an element without content.
+    """
+    address = f"{quote}([^{quote}&<>\\s]+){quote}"
+    pattern = (
+        f"<(message|iq|presence)(?: from={address}| to={address}| type={address}"
+        f"|( xmlns={quote}{re.escape(content)}{quote})"
+        f"| (?!from=|to=|type=|xmlns)[a-zA-Z_][a-zA-Z0-9_:.-]*={quote}[^{quote}<>]*{quote})*"
+        " ?(/?)>"
+    )
+    return re.compile(pattern.encode())
+
+
+_START_TAGS = {
+    content: (_start_tag("'", content), _start_tag('"', content))
+    for content in (ns.CLIENT, ns.COMPONENT)
+}
+_IQ_TYPES = frozenset({b"get", b"set", b"result", b"error"})
+_LONG_NAMESPACE = re.compile(
+    rb"""xmlns[^'"<>]*(?:'[^'<]{N}|"[^"<]{N})""".replace(b"N", str(MOST_NAMESPACE + 1).encode())
+)
+_LETTER = re.compile(rb"xmlns[^<>]*&#")  # it could spell what is looked for in plain
+_END_TAG = re.compile(rb"</(?:message|iq|presence)\s*>")
+_BEGINS = tuple(start + after for start, _, _ in _KINDS.values() for after in (b" ", b">", b"/"))
+
+
+_OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
+_ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")""")
+_NOT_PLAIN = re.compile(rb"[&\t\r\n]|xmlns")
+_PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")\s*/?>""")
+
+
+class SplicedStanza(Stanza):
+    """A stanza of bytes that were proved to be one; the tree only where it is needed."""
+
+    __slots__ = ("_attributes", "_name")
+
+    def __init__(self, piece: Slice) -> None:
+        super().__init__(None, piece[3])
+        self._name = piece[0].decode()
+        self._attributes: Mapping[Any, str] | None = None
+
+    @property
+    def element(self) -> Element:
+        """See L{Stanza.element}."""
+        if self._element is None:
+            (event,) = TreeReader(COMPONENT, _OURS).feed(self.raw)
+            assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
+            self._element = event.stanza.element
+            self._attributes = self._element.attributes
+        return self._element
+
+    @property
+    def name(self) -> str:
+        """See L{Stanza.name}."""
+        return self._name
+
+    @property
+    def uri(self) -> str:
+        """C{jabber:client}."""
+        return ns.CLIENT
+
+    @property
+    def payload(self) -> tuple[str, str] | None:
+        """See L{Stanza.payload}."""
+        if self._element is None:
+            raw = self.raw
+            found = _PAYLOAD.match(raw, raw.index(b">") + 1)
+            if found is not None:
+                return (found[2] or found[3] or b"").decode(), found[1].decode()
+        return super().payload
+
+    def stamp(self, sender: str) -> None:
+        """See L{Stanza.stamp}; only the start tag is written anew."""
+        if self._element is None and self.sender is None:
+            tag, rest = self.raw[: len(self._name) + 1], self.raw[len(self._name) + 1 :]
+            self._raw = tag + b" from=" + quote_attribute(sender).encode() + rest
+            self._attributes = {**(self._attributes or {}), "from": sender}
+        else:
+            super().stamp(sender)
+
+    def _attribute(self, name: str) -> str | None:
+        if self._attributes is None:
+            self._attributes = self._read_start_tag()
+        return self._attributes.get(name)
+
+    def _read_start_tag(self) -> Mapping[Any, str]:
+        raw = self.raw
+        tag = raw[: raw.index(b">") + 1]
+        if _NOT_PLAIN.search(tag):
+            return self.element.attributes
+        return {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}
+
+
+class _NotProvedError(Exception):
+    """The slow way must look at it."""
+
+
+class SpliceReader:
+    """
+    Reads the stanzas of a stream that has been opened and authenticated.
+
+    @param tree: What has read the stream so far, perhaps amid a stanza; it is
+        left at the next boundary.
+    """
+
+    def __init__(self, tree: TreeReader) -> None:
+        self._limits = tree.limits
+        self._context: Context = tree.context
+        self._slow: TreeReader | None = tree
+        self._pending = b""
+        self._start, self._other_start = _START_TAGS[self._context.content]
+        self._declarations = 0
+        streams = self._context.prefixes.get("stream") == ns.STREAMS
+        self._root = f"<r xmlns:stream='{ns.STREAMS}'>".encode() if streams else b"<r>"
+
+    @property
+    def limits(self) -> Limits:
+        """What a stanza may hold."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        if self._slow is not None:
+            self._slow.limits = limits
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether nothing but white space followed the last stanza."""
+        return self._slow.at_boundary if self._slow is not None else not self._pending
+
+    def feed(self, data: bytes) -> list[Event]:
+        """See L{Reader<cms.xmlstream.reader.Reader>}."""
+        events: list[Event] = []
+        while data:
+            data = self._read_slowly(data, events) if self._slow else self._read(data, events)
+        return events
+
+    # the slow way
+
+    def _read_slowly(self, data: bytes, events: list[Event]) -> bytes:
+        """Go on with the tree until it is at a boundary; what is left."""
+        tree = self._slow
+        assert tree is not None  # noqa: S101 - asked before
+        position = 0
+        while position < len(data):
+            end = _END_TAG.search(data, position)
+            upto = end.end() if end else len(data)
+            events += tree.feed(data[position:upto])
+            position = upto
+            if tree.at_boundary:
+                self._slow = None
+                break
+        return data[position:]
+
+    def _go_slow(self, data: bytes) -> bytes:
+        self._pending = b""
+        self._slow = TreeReader(self._limits, self._context)
+        return data
+
+    # the fast way
+
+    def _read(self, data: bytes, events: list[Event]) -> bytes:
+        """Cut what can be cut and keep the rest; what must go the slow way is returned."""
+        if self._pending:
+            data = self._pending + data
+        slices, end = self._cut(data)
+        if slices:
+            if not self._proves(data if end == len(data) else data[:end]):
+                return self._go_slow(data)
+            events.append(SlicesRead(slices))
+        rest = data[end:].lstrip(_SPACE)
+        if not rest or self._may_wait(rest):
+            self._pending = rest
+            return b""
+        return self._go_slow(rest)
+
+    def _cut(self, data: bytes) -> tuple[list[Slice], int]:
+        """The slices at the beginning of C{data}, unproved, and where they end."""
+        slices: list[Slice] = []
+        add, kinds, find, count = slices.append, _KINDS, data.find, data.count
+        most = min(SPLICED_BYTES, self._limits.stanza_bytes, _ELEMENT * self._limits.elements)
+        depth = self._limits.depth
+        start_tag = self._start
+        position, stop = 0, len(data)
+        self._declarations = 0
+        while position < stop:
+            match = start_tag.match(data, position)
+            if match is None:
+                if data[position] in _SPACE:
+                    position += 1
+                    continue
+                if not self._other_start.match(data, position):
+                    break
+                start_tag = self._other_start
+                self._start, self._other_start = start_tag, self._start
+                continue
+            name, sender, to, type_, declared, slash = match.groups()
+            start, end_tag, length = kinds[name]
+            opened = match.end()
+            if slash:
+                end = opened
+            else:
+                end = find(end_tag, opened) + length
+                if end < opened or count(start, opened, end):
+                    break
+            size = end - position
+            if size > _SHALLOW and (size > most or count(b"</", opened, end) >= depth):
+                break
+            if (name == b"iq" and type_ not in _IQ_TYPES) or (name == b"presence" and type_):
+                to = None
+            raw = data[position:end]
+            if declared:
+                self._declarations += 1
+                raw = data[position : match.start(5)] + data[match.end(5) : end]
+            add((name, to, sender, raw))
+            position = end
+        return slices, position
+
+    def _may_wait(self, rest: bytes) -> bool:
+        """Whether this may be the beginning of one more slice."""
+        if len(rest) > SPLICED_BYTES or rest.rstrip(_SPACE).endswith(b">"):
+            return False  # it may be complete, in a form that is not looked for here
+        if b">" not in rest:
+            begins = rest.startswith(_BEGINS) or any(b.startswith(rest) for b in _BEGINS)
+            return begins and b"<" not in rest[1:]
+        match = self._start.match(rest) or self._other_start.match(rest)
+        return match is not None and rest.find(_KINDS[match[1]][1]) < 0
+
+    def _proves(self, region: bytes) -> bool:
+        """Whether the slices of C{region} are what they seem to be."""
+        if (
+            # Beside those that say what the header said, the declaration of a
+            # content namespace would mean something else on another stream.
+            region.count(b"jabber:c") != self._declarations
+            or (b"&" in region and b"&#" in region and _LETTER.search(region))
+            or _LONG_NAMESPACE.search(region)
+        ):
+            return False
+        parser = expat.ParserCreate("UTF-8", " ")
+        parser.CommentHandler = parser.ProcessingInstructionHandler = _refuse
+        parser.StartCdataSectionHandler = parser.StartDoctypeDeclHandler = _refuse
+        try:
+            parser.Parse(self._root + region + b"</r>", True)
+        except (expat.ExpatError, _NotProvedError):
+            return False
+        return True
+
+
+def _refuse(*_: object) -> None:
+    raise _NotProvedError

@@ -176,13 +176,14 @@ class TreeReader:
         parser.StartDoctypeDeclHandler = self._restricted
         parser.CommentHandler = self._restricted
         parser.ProcessingInstructionHandler = self._restricted
+        parser.StartCdataSectionHandler = self._between
         return parser
 
     @property
     def at_boundary(self) -> bool:
         """See L{Reader}."""
         pending = self._parser.CurrentByteIndex != self._fed
-        return self._depth == 1 and not self._open and not pending
+        return self._depth == 1 and not self._open and not pending and not self._finished
 
     def feed(self, data: bytes) -> list[Event]:
         """
@@ -249,6 +250,7 @@ class TreeReader:
             return
         if not self._open:
             self._mark = self._parser.CurrentByteIndex
+            self._parser.StartCdataSectionHandler = None
         self._elements += 1
         if self._elements > self.limits.elements or self._depth - 1 > self.limits.depth:
             raise StreamError("policy-violation", text="stanza has too many elements")
@@ -273,6 +275,7 @@ class TreeReader:
             self._check_size(position)
             self._mark = position
             self._elements = 0
+            self._parser.StartCdataSectionHandler = self._between
             self._events.append(StanzaRead(Stanza(element)))
 
     def _characters(self, data: str) -> None:
@@ -280,8 +283,11 @@ class TreeReader:
             self._open[-1].children.append(data)
         elif self._depth == 1 and not self._finished:
             if data.strip(" \t\r\n"):
-                raise StreamError("bad-format", text="text between stanzas")
+                self._between()
             self._mark = max(self._mark, self._parser.CurrentByteIndex)
+
+    def _between(self) -> None:
+        raise StreamError("bad-format", text="text between stanzas")
 
     def _start_namespace(self, prefix: str | None, uri: str | None) -> None:
         if len(uri or "") > MOST_NAMESPACE:

@@ -7,9 +7,11 @@ is well-formed.  The bytes of a stanza are then forwarded as they came.
 
 Why a proof of the whole proves each slice: without comments, processing
 instructions and CDATA sections no tag can hide, and C{<} cannot occur in a
-value.  A slice that begins with C{<message}, ends with the first C{</message>}
-and holds C{<message} only once is therefore one element: its end tag must close
-the only element of that name that is open.
+value.  A slice begins with C{<message} and ends with the first C{</message} after
+it, so the element that it begins can be closed by its last tag only, and nothing
+that was open before can be closed at all.  A slice that is no complete element
+therefore leaves something open, which no other slice can close, and the whole
+cannot be well-formed.
 
 Whatever does not fit goes the slow way, through L{TreeReader}, which decides
 alone what is an error and which: a stanza inside a stanza, CDATA, a prefix of
@@ -42,12 +44,10 @@ SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not s
 _SHALLOW = 448  # bytes that cannot nest more than 64 elements
 _ELEMENT = 4  # bytes of the shortest element
 _SPACE = b" \t\r\n"
+_GREATER = ord(">")
 
 
-_KINDS = {
-    name: (b"<" + name, b"</" + name + b">", len(name) + 3)
-    for name in (b"message", b"iq", b"presence")
-}
+_KINDS = {name: (b"</" + name, len(name) + 3) for name in (b"message", b"iq", b"presence")}
 
 
 def _start_tag(quote: str, content: str) -> re.Pattern[bytes]:
@@ -77,7 +77,7 @@ _LONG_NAMESPACE = re.compile(
 )
 _LETTER = re.compile(rb"xmlns[^<>]*&#")  # it could spell what is looked for in plain
 _END_TAG = re.compile(rb"</(?:message|iq|presence)\s*>")
-_BEGINS = tuple(start + after for start, _, _ in _KINDS.values() for after in (b" ", b">", b"/"))
+_BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">", b"/"))
 
 
 _OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
@@ -222,9 +222,13 @@ class SpliceReader:
         if self._pending:
             data = self._pending + data
         slices, end = self._cut(data)
-        if slices:
-            if not self._proves(data if end == len(data) else data[:end]):
+        if slices and not self._proves(data if end == len(data) else data[:end]):
+            # It may be only the last: a stanza within a stanza ends the cutting.
+            last = slices.pop()
+            end = data.rindex(b"<" + last[0], 0, end)
+            if not slices or not self._proves(data[:end]):
                 return self._go_slow(data)
+        if slices:
             events.append(SlicesRead(slices))
         rest = data[end:].lstrip(_SPACE)
         if not rest or self._may_wait(rest):
@@ -253,16 +257,19 @@ class SpliceReader:
                 self._start, self._other_start = start_tag, self._start
                 continue
             name, sender, to, type_, declared, slash = match.groups()
-            start, end_tag, length = kinds[name]
+            end_tag, length = kinds[name]
             opened = match.end()
             if slash:
                 end = opened
             else:
                 end = find(end_tag, opened) + length
-                if end < opened or count(start, opened, end):
+                if end < opened or end > stop or data[end - 1] != _GREATER:
                     break
             size = end - position
-            if size > _SHALLOW and (size > most or count(b"</", opened, end) >= depth):
+            if size > _SHALLOW and (
+                size > most
+                or (count(b"/", opened, end) >= depth and count(b"</", opened, end) >= depth)
+            ):
                 break
             if (name == b"iq" and type_ not in _IQ_TYPES) or (name == b"presence" and type_):
                 to = None
@@ -282,7 +289,7 @@ class SpliceReader:
             begins = rest.startswith(_BEGINS) or any(b.startswith(rest) for b in _BEGINS)
             return begins and b"<" not in rest[1:]
         match = self._start.match(rest) or self._other_start.match(rest)
-        return match is not None and rest.find(_KINDS[match[1]][1]) < 0
+        return match is not None and rest.find(_KINDS[match[1]][0]) < 0
 
     def _proves(self, region: bytes) -> bool:
         """Whether the slices of C{region} are what they seem to be."""

@@ -1,0 +1,352 @@
+"""The splice and the tree: two readers that must never disagree about a stream."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from attrs import frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms.xmlstream import limits, ns
+from cms.xmlstream.limits import Limits
+from cms.xmlstream.reader import Event, SlicesRead, StanzaRead, StreamBroken, StreamEnd, TreeReader
+from cms.xmlstream.serialize import serialize
+from cms.xmlstream.splice import SPLICED_BYTES, SplicedStanza, SpliceReader
+from cms.xmlstream.stanza import Slice, Stanza
+from tests.support import header
+
+# Whatever the splice still waits for, so much more makes it ask the tree.
+PATIENCE = b" " * (SPLICED_BYTES + 1)
+SMALL = Limits(stanza_bytes=600, elements=130, depth=64)
+LARGE = Limits(stanza_bytes=1_000_000, elements=100_000, depth=64)
+
+PLAIN = header(ns.CLIENT)
+HEADERS = (
+    PLAIN,
+    header(ns.COMPONENT),
+    header(ns.CLIENT, " xmlns:p='urn:p' xmlns:c='jabber:client' xml:lang='de'"),
+    f"<s:stream xmlns='{ns.CLIENT}' xmlns:s='{ns.STREAMS}'>".encode(),
+    f"<stream xmlns='{ns.COMPONENT}' xmlns:stream='urn:other'>".encode(),
+)
+
+
+@frozen
+class Outcome:
+    """What a reader made of a stream; C{end} is empty while it could go on."""
+
+    stanzas: list[Stanza]
+    slices: list[Slice | None]
+    end: str
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """All that anybody could see of it."""
+        return (*map(meaning, self.stanzas), self.end)
+
+
+def outcome(events: Sequence[Event]) -> Outcome:
+    """The events put together; an end that is not the last of them is shown as such."""
+    stanzas: list[Stanza] = []
+    slices: list[Slice | None] = []
+    end = ""
+    for event in events:
+        if end:
+            end += " and more"
+        if isinstance(event, SlicesRead):
+            slices += event.slices
+            stanzas += map(SplicedStanza, event.slices)
+        elif isinstance(event, StanzaRead):
+            slices.append(None)
+            stanzas.append(event.stanza)
+        elif isinstance(event, StreamBroken):
+            end += event.error.condition
+        elif isinstance(event, StreamEnd):
+            end += "closed"
+    return Outcome(stanzas, slices, end)
+
+
+def received(raw: bytes, content: str) -> list[bytes]:
+    """What forwarded bytes mean to the next reader, whose stream binds only C{stream}."""
+    reader = TreeReader(LARGE)
+    reader.feed(header(content))
+    result = outcome(reader.feed(raw + b"<after/>"))
+    return [serialize(stanza.element) for stanza in result.stanzas] + [result.end.encode()]
+
+
+def meaning(stanza: Stanza) -> tuple[object, ...]:
+    """What is routed by, then what the receivers see, and only then the tree."""
+    return (
+        (stanza.name, stanza.type, stanza.id, stanza.to, stanza.sender, stanza.payload),
+        received(stanza.raw, ns.CLIENT),
+        received(stanza.raw, ns.COMPONENT),
+        serialize(stanza.element),
+        (stanza.uri, stanza.is_stanza, stanza.to, stanza.sender, stanza.payload),
+    )
+
+
+def cut(body: bytes, places: Sequence[int] | int) -> list[bytes]:
+    """The body in pieces: at these places, or always so long."""
+    if isinstance(places, int):
+        places = range(places, len(body), places)
+    edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
+    return [body[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+def by_tree(head: bytes, pieces: Sequence[bytes], given_limits: Limits = limits.CLIENT) -> Outcome:
+    """The reference."""
+    reader = TreeReader(given_limits)
+    reader.feed(head)
+    return outcome([event for piece in pieces for event in reader.feed(piece)])
+
+
+def by_splice(
+    head: bytes,
+    pieces: Sequence[bytes],
+    given_limits: Limits = limits.CLIENT,
+    handover: int = 0,
+) -> Outcome:
+    """The fast way, which begins after so many pieces, at first with the tree's help."""
+    tree = TreeReader(given_limits)
+    tree.feed(head + b" ")
+    events = [event for piece in pieces[:handover] for event in tree.feed(piece)]
+    reader = SpliceReader(tree)
+    reader.feed(b"" if handover else b" ")
+    return outcome(events + [event for piece in pieces[handover:] for event in reader.feed(piece)])
+
+
+def misread(slices: Sequence[Slice | None], stanzas: Sequence[Stanza]) -> list[str]:
+    """Addresses in slices that are not those of the stanza."""
+    wrong = []
+    for piece, true in zip(slices, stanzas, strict=False):
+        if piece is None:
+            continue
+        name, to, sender, _ = piece
+        routed = {"message": True, "iq": true.is_request or true.is_answer}
+        if to is not None and not (
+            name.decode() == true.name
+            and to.decode() == true.to
+            and routed.get(true.name, true.type is None)
+        ):
+            wrong.append(f"to {to!r} of {true.raw!r}")
+        if sender is not None and sender.decode() != (true.sender or ""):
+            wrong.append(f"from {sender!r} of {true.raw!r}")
+        if sender == b"" and true.sender is not None:
+            wrong.append(f"from {true.sender!r} not seen")
+    return wrong
+
+
+def difference(
+    head: bytes, body: bytes, places: Sequence[int] | int = (), handover: int = 0
+) -> tuple[object, ...] | None:
+    """
+    What the two readers disagree about.
+
+    Of two errors in a row the tree itself finds sometimes the one and sometimes
+    the other, as the stream is cut.
+    """
+    pieces = [*cut(body, places), PATIENCE]
+    tree = by_tree(head, [body, PATIENCE])
+    splice = by_splice(head, pieces, handover=handover)
+    wrong = misread(splice.slices, tree.stanzas)
+    same = (
+        splice.shown == tree.shown or splice.shown == by_tree(head, [*cut(body, 1), PATIENCE]).shown
+    )
+    return None if same and not wrong else (tree.shown, splice.shown, wrong)
+
+
+def closing(head: bytes) -> bytes:
+    """The end of the stream that began so."""
+    return b"</" + head[head.rindex(b"<") + 1 :].split(b" ")[0] + b">"
+
+
+NAMES = ("message", "message", "iq", "presence", "messages", "message-x", "iqx", "c:message")
+TOP = (
+    *("<presence/>", "<iq type='get'/>", "<message to='a@b'><body>x</body></message>", " \r\n\t"),
+    *("<stream:error/>", "<handshake/>", "<auth xmlns='urn:x'>x</auth>", "x", "&#32;", "</iq>"),
+    *("<!-- x -->", "<?a b?>", "<!DOCTYPE a>", "<![CDATA[ ]]>", "<![CDATA[<iq/>]]>", "&undefined;"),
+    *("<?xml version='1.0'?>", "\0", "]]>", "<", ">", "'", "\ufeff", "</r><r>", "</stream:stream>"),
+)
+ATTRIBUTES = (
+    *(" to='a@b'", " from='c@d/e'", " id='1'", " type='get'", " type='chat'", " xml:lang='de'"),
+    *(' to="a@b"', ' from="c@d/e"', ' id="1"', ' type="result"', "", "", " to=''", ' from=""'),
+    *(" to = 'x'", "\nto='x'", "\tfrom\n=\r\n'x'", "  id='2'", " to='a&amp;b'", " from='&#120;'"),
+    *(" a=\" to='x'\"", " a=' from=\"x\" '", " a='b to=c'", " a='to='", " a=' from='", " a='>'"),
+    *(' a=">"', " a='/>'", " a='</message>'", " a='x>' b='>'", " a='=' b=' to='", " xto='x'"),
+    *(" p:to='x'", " stream:to='x'", " x:from='f' xmlns:x='urn:x'", " xmlns='jabber:client'"),
+    *(' xmlns="jabber:client"', " xmlns='jabber:component:accept'", " xmlns=''", " xmlns='urn:x'"),
+    *(
+        " xmlns='&#106;abber:client'",
+        " xmlns:q='jabber:client'",
+        " to='\u00e4@b'",
+        " to='a\u00a0b'",
+    ),
+    *(
+        " xmlns:stream='urn:s'",
+        " a='&undefined;'",
+        "to='x'",
+        " to=x",
+        " to",
+        " /",
+        " a='\n'",
+        " a=''",
+    ),
+    *(" xmlns:from='urn:x'", " from-x='y'", " type='&#103;et'", " xmlns:n='" + "n" * 257 + "'"),
+)
+CONTENT = (
+    *("x", "<body>x</body>", "<a xmlns='urn:a'/>", '<b xmlns="urn:b"><c/></b>', " \r\n ", "", ""),
+    *("<q:a xmlns:q='urn:q' q:b='c'/>", "&lt;&#169;&gt;", "\u00e4\U0001f600", "jabber:client"),
+    *("<a xmlns=''/>", "<a xmlns='jabber:client'/>", "<a xmlns='jabber:component:accept'/>"),
+    *(
+        "<q:a xmlns:q='jabber:client'/>",
+        "<a xmlns='&#106;abber:client'/>",
+        "<a b='jabber:client'/>",
+    ),
+    *("<a xmlns='jabber&#x3a;component:accept'/>", "<a xmlns\n=\n'jabber:clien&#116;'/>"),
+    *("<stream:a stream:b='c'/>", "<p:a/>", "<c:a/>", "<a p:b='c'/>", "<s:a/>", "<stream/>"),
+    *(
+        "<forwarded xmlns='urn:f'><message to='x'>y</message></forwarded>",
+        "<message/>",
+        "<iq></iq>",
+    ),
+    *(
+        "<messages/>",
+        "<message-x></message-x>",
+        "<iqx/>",
+        "</message>",
+        "</iq>",
+        "</message >",
+        "<a>",
+    ),
+    *(
+        "<![CDATA[</message>]]>",
+        "<![CDATA[<message>]]>",
+        "<!-- </message> -->",
+        "<?a </iq>?>",
+        "]]>",
+    ),
+    *(
+        "<!---->",
+        "&undefined;",
+        "&#0;",
+        "\0",
+        "\ufffe",
+        "</r><r>",
+        "<a b='1' b='2'/>",
+        "<a b='>'/>",
+    ),
+    *("<a b='</iq>'/>", "<a xmlns='" + "n" * 256 + "'/>", "<a xmlns='" + "n" * 257 + "'/>"),
+    *("<q:a xmlns:q=\"urn:'" + "\u00e4" * 256 + '"/>', "<a xmlns=' '/>", "<a xmlns:xml='urn:x'/>"),
+    *("<a>" * 63 + "</a>" * 63, "<a>" * 64 + "</a>" * 64, "<a>" * 62 + "<b/>" + "</a>" * 62),
+    *("<a>" * 63 + "<b/>" + "</a>" * 63, "<a/>" * 300, "<a xmlns='urn:>" + "n" * 250 + "'/>"),
+    *(
+        "<x:a xmlns:x=''/>",
+        "<a xmlns='jabber:client '/>",
+        "<x xmlns:stream='urn:s'><stream:y/></x>",
+    ),
+)
+GOOD_ATTRIBUTES, GOOD_CONTENT = ATTRIBUTES[:14], CONTENT[:12]
+ENDS = ("</{}>",) * 6 + ("</{} >", "</{}\n>", "</{}\t></{}>", "", "</x>")
+
+
+def element(name: str, attributes: list[str], tail: str, content: list[str], end: str) -> str:
+    """A stanza, if it is one."""
+    opening = f"<{name}{''.join(attributes)}{tail}"
+    return f"{opening}/>" if end == "/" else f"{opening}>{''.join(content)}{end.format(name, name)}"
+
+
+def some(
+    good: Sequence[str], all_of_them: Sequence[str], most: int
+) -> st.SearchStrategy[list[str]]:
+    """A few, of which about half of the time all are harmless."""
+    kinds = st.one_of(st.sampled_from(good), st.sampled_from(all_of_them))
+    return st.one_of(
+        st.lists(st.sampled_from(good), max_size=most, unique_by=lambda a: a[:3]),
+        st.lists(kinds, max_size=most),
+    )
+
+
+ELEMENTS = st.builds(
+    element,
+    st.one_of(st.sampled_from(NAMES[:4]), st.sampled_from(NAMES)),
+    some(GOOD_ATTRIBUTES, ATTRIBUTES, 3),
+    st.sampled_from(["", "", "", " ", "\n", " \t"]),
+    some(GOOD_CONTENT, CONTENT, 3),
+    st.one_of(st.just(ENDS[0]), st.sampled_from([*ENDS, "/", "/"])),
+)
+PARTS = st.one_of(ELEMENTS, ELEMENTS, ELEMENTS, st.sampled_from(TOP[:4]), st.sampled_from(TOP))
+BODIES = st.lists(PARTS, min_size=1, max_size=6).map(lambda parts: "".join(parts).encode())
+CUTS = st.one_of(st.lists(st.integers(0, 3000), max_size=6), st.integers(1, 7), st.just(()))
+GOOD = b"".join(
+    (
+        b"<message to='a@b' from='c@d/e' id='1' type='chat'><body>x &amp; y</body></message> \n",
+        b'<iq to="a@b" from="c@d" type="get" id="2"><query xmlns="jabber:iq:version"/></iq>',
+        b"<presence from='c@d/e' xmlns='jabber:client'/><presence type='unavailable'/>",
+        b"<iq type='result' id='3'/>",
+        b"<message a='>'><x xmlns='u:r'><q:y xmlns:q='u:q'/></x></message>",
+        b"<message><![CDATA[</message>]]></message >",
+        "<message to='\u00e4@b'>\u00e4<m><iq/></m><stream:x/></message></stream:stream>".encode(),
+    )
+)
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, len(GOOD)),
+        st.integers(0, 3),
+        st.one_of(
+            st.sampled_from([bytes([c]) for c in b"<>/='\" &;:!?]\n\0tx\xff\xc3"]),
+            st.binary(max_size=2),
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def mutated(changes: list[tuple[int, int, bytes]]) -> bytes:
+    """A good stream after a few accidents: some bytes replaced, put in, lost or doubled."""
+    body = GOOD
+    for place, length, new in changes:
+        replaced = body[place : place + length * 4] * 2 if new == b"tx" else new
+        body = body[:place] + replaced + body[place + length :]
+    return body
+
+
+class EquivalenceTests(SynchronousTestCase):
+    """The same stanzas, the same addresses and the same errors, however it is written and cut."""
+
+    def same(
+        self, head: bytes, body: bytes, places: Sequence[int] | int, handover: int = 0
+    ) -> None:
+        """The readers agree about this stream."""
+        self.assertIsNone(difference(head, body, places, handover), (head, body, places))
+
+    @settings(max_examples=1200, deadline=None)
+    @given(st.sampled_from(HEADERS), BODIES, CUTS, st.integers(0, 2))
+    def test_woven(self, head: bytes, body: bytes, places: list[int] | int, handover: int) -> None:
+        """Streams woven from what is good and what was ever an attack."""
+        self.same(head, body + closing(head), places, handover)
+
+    @settings(max_examples=1000, deadline=None)
+    @given(CHANGES, CUTS)
+    def test_mutated(self, changes: list[tuple[int, int, bytes]], places: list[int] | int) -> None:
+        """A good stream with a few bytes changed."""
+        self.same(PLAIN, mutated(changes), places)
+
+    def test_each_alone(self) -> None:
+        """Each fragment by itself, on each kind of stream, in one piece and byte by byte."""
+        bodies = [
+            *TOP,
+            *(f"<message{a}>x</message>" for a in ATTRIBUTES),
+            *(f"<iq id='1'{a}/>" for a in ATTRIBUTES),
+            *(f"<message>{c}</message>" for c in CONTENT),
+            *(f"<iq>{c}</iq >" for c in CONTENT),
+        ]
+        different = [
+            (head, body, places, found)
+            for body in bodies
+            for head, places in itertools.product(HEADERS, ((), 1))
+            if (found := difference(head, f"{body}<presence/>".encode() + closing(head), places))
+        ]
+        self.assertEqual([], different)

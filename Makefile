@@ -1,13 +1,14 @@
 # make demo         run the twelve steps for real, and show them
 # make demo KEEP=1  the same, and leave it running until Ctrl-C
 # make test         everything that must pass; installs what it needs
+# make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
 # make lint         only the formatter, the linter and the type checker
 # make clean        remove whatever the others made
 #
 # All need Python 3.11 or later; PYTHON=/path/to/python chooses one.  What they
 # install goes into .venv and peers/npm/node_modules, but for Debian packages.
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test bench lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -23,6 +24,12 @@ test:
 	@.ci/npm
 	@.ci/check lint unit peers
 
+bench:
+	@.ci/debian python
+	@.ci/environment bench
+	@.ci/debian bench
+	@.venv/bin/python -m bench $(ARGS)
+
 lint:
 	@.ci/environment test
 	@.ci/check lint
@@ -30,4 +37,4 @@ lint:
 clean:
 	rm -rf .venv .venv-cache build dist cms.egg-info peers/npm/node_modules _trial_temp*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis twisted/plugins/dropin.cache
-	find cms twisted tests peers -name __pycache__ -type d -prune -exec rm -rf {} +
+	find cms twisted tests peers bench -name __pycache__ -type d -prune -exec rm -rf {} +

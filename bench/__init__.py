@@ -1,0 +1,1 @@
+"""`make bench`: the XMPP server beside Prosody and ejabberd, on loopback."""

@@ -13,7 +13,9 @@ ROOT = Path(cms.__file__).parent
 # What each room may import, besides itself and what those may.
 MAY_IMPORT = {
     "signalflow": set(),
-    "errors": {"signalflow"},
+    "remedies": set(),
+    "errors": {"signalflow", "remedies"},
+    "doubts": {"signalflow", "errors"},
     "xmlstream": {"signalflow", "errors"},
     "throttle": set(),
     "logs": set(),

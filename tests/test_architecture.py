@@ -21,18 +21,21 @@ MAY_IMPORT = {
     "logs": set(),
     "tomlfile": {"errors", "signalflow", "xmlstream"},
     "loginprotocol": {"xmlstream"},
-    "trust": {"errors", "signalflow"},
-    "discovery": {"errors", "signalflow"},
+    "trust": {"errors", "doubts", "signalflow"},
+    "discovery": {"errors", "doubts", "signalflow"},
     "startup": {"signalflow", "logs"},
     "callbridge": {
-        *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        *("signalflow", "errors", "doubts", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
         *("trust", "discovery", "startup"),
     },
     "xmpp": {
-        *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        *("signalflow", "errors", "doubts", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
         *("trust", "discovery", "startup"),
     },
-    "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
+    "check": {
+        *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
+        *("discovery", "callbridge"),
+    },
     "cli": {"signalflow", "callbridge", "check"},
 }
 

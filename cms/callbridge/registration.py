@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError, exceptionFromStreamError
 
-from cms import errors
+from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
 from cms.errors import Fault
 from cms.signalflow import Step, StepError
@@ -41,7 +41,6 @@ _REFUSALS: dict[str, Fault] = {
     "conflict": errors.ALREADY_CONNECTED,
 }
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
-NO_TLS = "tls.unprotected is set: this link has NO TLS, and nobody checks who the server is"
 MOST_WORDS = 200  # characters of a server's own words that are shown
 
 
@@ -51,7 +50,7 @@ class Registrant(Protocol):
     def stage_begun(self, step: Step) -> None:
         """A step begins."""
 
-    def stage_passed(self, evidence: dict[str, str], *warnings: str) -> None:
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
         """It is done."""
 
     def registration_failed(self, error: StepError) -> None:
@@ -118,7 +117,8 @@ class ComponentRegistration(XMLStream):
         watch_socket(self.transport)
         self._enter(Step.TLS)
         if self.verification is None:
-            self.registrant.stage_passed({"protocol": "NONE: unprotected"}, NO_TLS)
+            no_tls = doubts.UNPROTECTED.error()
+            self.registrant.stage_passed({"protocol": "NONE: unprotected"}, no_tls)
             self._open()
         elif self.transport is not None:
             self.transport.startTLS(self.verification)

@@ -26,6 +26,8 @@ class PEMFiles:
     The C{[tls]} files of one configuration.
 
     @ivar file: The configuration file, for messages.
+    @ivar trusted: The subjects of the CAs in C{tls.trust}, once a context was
+        made; empty where the system's are trusted.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class PEMFiles:
         self.trust = trust
         self.certificate = certificate
         self.key = key
+        self.trusted: tuple[x509.Name, ...] = ()
 
     def context(self) -> SSL.Context:
         """
@@ -90,8 +93,10 @@ class PEMFiles:
             return
         store = context.get_cert_store()
         assert store is not None  # noqa: S101 - a fresh context has one
-        for certificate in self.chain("tls.trust", self.trust):
+        trusted = self.chain("tls.trust", self.trust)
+        for certificate in trusted:
             store.add_cert(crypto.X509.from_cryptography(certificate))
+        self.trusted = tuple(certificate.subject for certificate in trusted)
 
     def chain(self, key: str, path: Path) -> list[x509.Certificate]:
         """

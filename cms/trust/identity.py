@@ -54,6 +54,9 @@ def _missing(
 ) -> StepError:
     """Which of the two names the certificate lacks."""
     lacking = [error.mismatched_id for error in mismatch.errors]
+    if any(f"DNS:{name}." in names.lower().split(", ") for name in (domain, host)):
+        wanted = ", ".join(dict.fromkeys(f"DNS:{name}" for name in (domain, host)))
+        return errors.IDENTITY_TRAILING_DOT.error(peer=peer, names=names, wanted=wanted)
     no_domain = any(isinstance(i, DNS_ID) and i.hostname.decode() == domain for i in lacking)
     no_host = any(
         not (isinstance(i, DNS_ID) and i.hostname.decode() == domain) for i in lacking

@@ -164,6 +164,14 @@ INTERNAL = _fault(
     "Report it with the log around this moment; the link is tried again by itself.",
 )
 
+CHECK_UNFINISHED = _fault(
+    "check-unfinished",
+    StepError,
+    Step.CONFIGURATION,
+    "The check did not end within its {seconds} s; it was waiting for {waiting}.",
+    "Look at what it waited for; --timeout gives each stage more time.",
+)
+
 # Step 3, port.
 
 SERVER_ADDRESS_INVALID = _fault(

@@ -73,6 +73,7 @@ class ComponentRegistration(XMLStream):
     @param verification: Judges the server's certificate; C{None} where the
         operator asked for a link without TLS.
     @param presents: Whether we have a certificate to show.
+    @param registers: Whether to go on after step 8; if not, it quits there.
     """
 
     content_namespace = ns.COMPONENT
@@ -87,6 +88,7 @@ class ComponentRegistration(XMLStream):
         *,
         peer: str,
         presents: bool,
+        registers: bool = True,
     ) -> None:
         super().__init__(clock)
         self.settings = settings
@@ -95,6 +97,7 @@ class ComponentRegistration(XMLStream):
         self.registrant = registrant
         self.peer = peer
         self.presents = presents
+        self.registers = registers
         self.requests = Requests(clock, self.send)
         self.step = Step.TLS
         self._outcome: StepError | None = None
@@ -138,6 +141,9 @@ class ComponentRegistration(XMLStream):
         self.registrant.stage_begun(step)
 
     def _open(self) -> None:
+        if not self.registers:
+            self.quit()
+            return
         self._enter(Step.REGISTER)
         self.send_header({"to": self.settings.component})
 

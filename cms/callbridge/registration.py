@@ -18,6 +18,7 @@ from twisted.words.protocols.jabber.error import StreamError, exceptionFromStrea
 from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
 from cms.errors import Fault
+from cms.remedies import ADVICE, OTHERWISE
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import (
@@ -195,6 +196,7 @@ class ComponentRegistration(XMLStream):
             "component": self.settings.component,
             "condition": condition,
             "text": text,
+            "advice": ADVICE.get(condition, OTHERWISE),
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":

@@ -774,7 +774,8 @@ LOGIN_DENIED = _fault(
     "login-denied",
     LoginError,
     Step.LOGIN,
-    "{peer} refused the log-in of {user} ({condition}): a Callbridge was asked and said no.",
+    "{peer} refused the log-in of {user} ({condition}): nothing is wrong with the link;"
+    " who decides log-ins there, the Callbridge, said no.",
     "Check the user name and the password; cms callbridge user list shows who exists.",
 )
 LOGIN_TEMPORARY = _fault(

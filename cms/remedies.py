@@ -76,7 +76,7 @@ _NEW_CERTIFICATE = (
     ' -addext "extendedKeyUsage=serverAuth,clientAuth"'
 )
 _LOOK_AT_TLS = "openssl s_client -connect {peer} -showcerts </dev/null"
-_SERVER_LOG = "journalctl -u cms-xmpp --since -10min"
+_SERVER_LOG = "journalctl -u cms-xmpp --since -10min     # the XMPP server's log"
 _CLOCK = "timedatectl set-ntp true && timedatectl status"
 
 # Step 2 and the start.

@@ -111,8 +111,10 @@ def _link_settings(table: Table, tls: Table) -> tuple[str, LinkSettings]:
     try:
         server = parse_server_address(table.text("server_address", ""))
     except StepError as problem:
-        cause = problem.cause.rstrip(".")
-        raise table.wrong("server_address", cause, problem.cure) from None
+        cause = f"{table.file}: server_address: {problem.cause}"
+        raise type(problem)(
+            problem.fault, problem.step, cause, problem.cure, problem.evidence, mend=problem.mend
+        ) from None
     settings = LinkSettings(
         domain=domain,
         component=component,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
 import click
@@ -12,86 +12,138 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from cms.callbridge.config import read_config
-from cms.check import text
 from cms.check.findings import Finding, Report
+from cms.check.renderers import JSONDocument, PlainLines, Renderer
+from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
-from cms.check.walk import bound_of, check_link
-from cms.discovery.resolver import make_dns, parse_dns_server
-from cms.signalflow import Step, StepError
+from cms.discovery.resolver import parse_dns_server
+from cms.signalflow import StepError
 from cms.tomlfile import Secret
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+Command = Callable[..., Any]
+
+
+def _options(command: Command) -> Command:
+    seconds = click.FloatRange(0.1, 60)
+    for option in reversed(
+        (
+            click.option("--config", "config_file", type=FILE, help="A callbridge.toml."),
+            click.option("--domain", help="Instead of --config: the XMPP domain."),
+            click.option("--server-address", help="host, host:port or [v6]:port; else SRV."),
+            click.option("--unique-name", help="The Callbridge's ID, to register with."),
+            click.option("--secret-file", type=FILE, help="Holds its secret."),
+            click.option("--trust", type=FILE, help="Trusted CAs (PEM); else the system's."),
+            click.option("--certificate", type=FILE, help="Presented when the server asks."),
+            click.option("--key", type=FILE, help="The key of --certificate."),
+            click.option("--dns", multiple=True, help="A DNS server, IP:PORT; repeatable."),
+            click.option("--timeout", type=seconds, help=f"Seconds for each stage; else {STAGE}."),
+            click.option(
+                "--register/--no-register",
+                default=None,
+                help="Register, even where that could disturb a live link; or never.",
+            ),
+            click.option("--login", metavar="USER@DOMAIN", help="Log in as a client (step 12)."),
+            click.option("--password-stdin", is_flag=True, help="The password for --login."),
+            click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.option("--config", "config_file", type=FILE, help="A callbridge.toml.")
-@click.option("--domain", help="Instead: the XMPP domain.")
-@click.option("--server-address", default="", help="host, host:port or [v6]:port; else SRV.")
-@click.option("--unique-name", help="The Callbridge's ID, to register with.")
-@click.option("--secret-file", type=FILE, help="Holds its secret.")
-@click.option("--trust", type=FILE, help="CAs that are trusted, in PEM; else the system's.")
-@click.option("--certificate", type=FILE, help="Presented when the server asks for one.")
-@click.option("--key", type=FILE, help="The key of --certificate.")
-@click.option("--dns", "dns_servers", multiple=True, help="A DNS server, IP:PORT; repeatable.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0.1, 60),
-    default=STAGE,
-    show_default=True,
-    help="Seconds for each stage.",
-)
-def check(config_file: Path | None, timeout: float, **options: Any) -> None:
+@_options
+def check(as_json: bool, login: str | None, password_stdin: bool, **options: Any) -> None:
     """
     Walk the signal flow against a live system, and say which step fails and why.
 
     Exit status: 0 all good, 1 a step fails, 2 usage.
     """
-    subject = _subject(config_file, timeout, options)
-    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, subject)))
-
-
-def _subject(config_file: Path | None, timeout: float, options: dict[str, Any]) -> Subject:
-    if (config_file is None) == (options["domain"] is None):
-        raise click.UsageError("give either --config or --domain")
-    if config_file is not None:
-        try:
-            return from_config(read_config(config_file.absolute()), timeout)
-        except StepError as error:
-            _give_up(error, str(config_file))
+    renderer: Renderer = JSONDocument(_line) if as_json else PlainLines(_line)
     try:
-        secret_file = options.pop("secret_file")
-        servers = tuple(parse_dns_server(each) for each in options.pop("dns_servers"))
+        who = _login(login, password_stdin)
+        register = options.pop("register")
+        subject = _subject(who, **options)
+    except StepError as error:
+        raise SystemExit(_only(error, str(options.get("config_file") or ""), renderer)) from None
+    session = Session(subject, renderer, register=register, login=who, walks=_walks(options))
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _line(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
+
+
+def _walks(options: dict[str, Any]) -> bool:
+    return bool(options["config_file"] or options["domain"])
+
+
+def _only(error: StepError, source: str, renderer: Renderer) -> int:
+    """A report with nothing but one failure, from before anything could be walked."""
+    report = Report("callbridge", {"source": source}, 0.0, 0.0)
+    finding = Finding(error.step, "failed", source, evidence=error.evidence, problem=error)
+    report.findings.append(finding)
+    renderer.begin(report)
+    renderer.found(finding)
+    renderer.end(report)
+    return report.status
+
+
+def _login(login: str | None, password_stdin: bool) -> Login | None:
+    if login is None:
+        return None
+    if not password_stdin:
+        raise click.UsageError("--login needs --password-stdin")
+    user, at, domain = login.rpartition("@")
+    if not at or not user or not domain:
+        raise click.UsageError("--login is an address such as alice@meet.example.com")
+    return Login(user, domain, sys.stdin.readline().rstrip("\r\n"))
+
+
+def _subject(
+    who: Login | None,
+    *,
+    config_file: Path | None,
+    domain: str | None,
+    server_address: str | None,
+    unique_name: str | None,
+    secret_file: Path | None,
+    trust: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+) -> Subject:
+    """
+    @raise ConfigurationError: the configuration file, or the server address, is wrong.
+    """
+    try:
+        servers = tuple(parse_dns_server(each) for each in dns)
+        if config_file is not None:
+            if domain is not None:
+                raise click.UsageError("give either --config or --domain")
+            return from_config(read_config(config_file.absolute()), timeout, servers)
+        if domain is None and who is None:
+            raise click.UsageError("give --config, --domain or --login")
         secret = Secret(secret_file.read_text("utf-8").strip()) if secret_file else None
         return from_options(
-            options.pop("domain"), secret=secret, dns_servers=servers, stage=timeout, **options
+            domain or (who.domain if who else ""),
+            server_address=server_address or "",
+            unique_name=unique_name,
+            secret=secret,
+            trust=trust,
+            certificate=certificate,
+            key=key,
+            dns_servers=servers,
+            stage=timeout or STAGE,
         )
-    except StepError as error:
-        raise click.UsageError(error.cause) from None
     except (ValueError, OSError) as problem:
         raise click.UsageError(str(problem)) from None
 
 
-def _give_up(error: StepError, source: str) -> Any:
-    finding = Finding(error.step, "failed", source, problem=error, evidence=error.evidence)
-    for line in text.lines(finding):
-        click.echo(line)
-    raise SystemExit(1)
-
-
-async def _run(reactor: Any, subject: Subject) -> None:
-    report = Report("callbridge", subject.shown(), reactor.seconds(), bound_of(subject))
-    dns = make_dns(reactor, subject.dns_servers, timeout=subject.timing.stage)
-
-    def tell(finding: Finding) -> None:
-        for line in text.lines(finding):
-            click.echo(line)
-        sys.stdout.flush()
-
-    def waiting(step: Step, about: str, seconds: float) -> None:
-        pass
-
-    click.echo(text.heading(report))
-    await check_link(reactor, subject, dns, report, waiting, random=SystemRandom(), tell=tell)
-    click.echo(text.summary(report))
+async def _run(session: Session, reactor: Any) -> None:
+    report = await session.run(reactor)
     if report.status:
         raise SystemExit(report.status)

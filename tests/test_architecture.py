@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "loginprotocol": {"xmlstream"},
     "trust": {"errors", "doubts", "signalflow"},
     "discovery": {"errors", "doubts", "signalflow"},
+    "audit": {"errors", "doubts", "signalflow", "tomlfile", "trust", "discovery"},
     "startup": {"signalflow", "logs"},
     "callbridge": {
         *(
@@ -48,11 +49,11 @@ MAY_IMPORT = {
             "tomlfile",
             "loginprotocol",
         ),
-        *("trust", "discovery", "startup"),
+        *("trust", "discovery", "audit", "startup"),
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
-        *("discovery", "callbridge"),
+        *("discovery", "audit", "callbridge", "xmpp"),
     },
     "cli": {"signalflow", "callbridge", "check"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from twisted.internet.task import react
 from cms.callbridge.config import read_config
 from cms.check.findings import Finding, Report
 from cms.check.renderers import JSONDocument, PlainLines, Renderer
+from cms.check.serverside import ServerSession
 from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.discovery.resolver import parse_dns_server
+from cms.discovery.servers import Server
 from cms.signalflow import StepError
 from cms.tomlfile import Secret
+from cms.xmpp.config import read_config as read_xmpp_config
+from cms.xmpp.selfcheck import own_server
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 Command = Callable[..., Any]
@@ -29,6 +34,7 @@ def _options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--config", "config_file", type=FILE, help="A callbridge.toml."),
+            click.option("--server", is_flag=True, help="--config is an xmpp.toml: check that."),
             click.option("--domain", help="Instead of --config: the XMPP domain."),
             click.option("--server-address", help="host, host:port or [v6]:port; else SRV."),
             click.option("--unique-name", help="The Callbridge's ID, to register with."),
@@ -54,13 +60,18 @@ def _options(command: Command) -> Command:
 
 @click.command()
 @_options
-def check(as_json: bool, login: str | None, password_stdin: bool, **options: Any) -> None:
+def check(
+    as_json: bool, login: str | None, password_stdin: bool, server: bool, **options: Any
+) -> None:
     """
     Walk the signal flow against a live system, and say which step fails and why.
 
     Exit status: 0 all good, 1 a step fails, 2 usage.
     """
     renderer: Renderer = JSONDocument(_line) if as_json else PlainLines(_line)
+    if server:
+        _check_server(renderer, **options)
+        return
     try:
         who = _login(login, password_stdin)
         register = options.pop("register")
@@ -69,6 +80,35 @@ def check(as_json: bool, login: str | None, password_stdin: bool, **options: Any
         raise SystemExit(_only(error, str(options.get("config_file") or ""), renderer)) from None
     session = Session(subject, renderer, register=register, login=who, walks=_walks(options))
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _check_server(
+    renderer: Renderer,
+    *,
+    config_file: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+    **others: Any,
+) -> None:
+    if config_file is None:
+        raise click.UsageError("--server needs --config with an xmpp.toml")
+    if any(others.values()):
+        raise click.UsageError("--server goes with --config, --dns, --timeout and how to show it")
+    try:
+        config = read_xmpp_config(config_file.absolute())
+    except StepError as error:
+        raise SystemExit(_only(error, str(config_file), renderer, "server")) from None
+    secrets = {address: [secret] for address, secret in config.callbridges.items()}
+    own = own_server(config, secrets)
+    session = ServerSession(own, renderer, _dns_servers(dns), timeout or STAGE)
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _dns_servers(texts: tuple[str, ...]) -> tuple[Server, ...]:
+    try:
+        return tuple(parse_dns_server(each) for each in texts)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
 
 
 def _line(text: str) -> None:
@@ -80,9 +120,9 @@ def _walks(options: dict[str, Any]) -> bool:
     return bool(options["config_file"] or options["domain"])
 
 
-def _only(error: StepError, source: str, renderer: Renderer) -> int:
+def _only(error: StepError, source: str, renderer: Renderer, kind: str = "callbridge") -> int:
     """A report with nothing but one failure, from before anything could be walked."""
-    report = Report("callbridge", {"source": source}, 0.0, 0.0)
+    report = Report(kind, {"source": source}, time.time(), 0.0)
     finding = Finding(error.step, "failed", source, evidence=error.evidence, problem=error)
     report.findings.append(finding)
     renderer.begin(report)
@@ -120,7 +160,7 @@ def _subject(
     @raise ConfigurationError: the configuration file, or the server address, is wrong.
     """
     try:
-        servers = tuple(parse_dns_server(each) for each in dns)
+        servers = _dns_servers(dns)
         if config_file is not None:
             if domain is not None:
                 raise click.UsageError("give either --config or --domain")
@@ -143,7 +183,7 @@ def _subject(
         raise click.UsageError(str(problem)) from None
 
 
-async def _run(session: Session, reactor: Any) -> None:
+async def _run(session: Session | ServerSession, reactor: Any) -> None:
     report = await session.run(reactor)
     if report.status:
         raise SystemExit(report.status)

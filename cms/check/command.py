@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -13,19 +16,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from cms.callbridge.config import read_config
+from cms.check.explain import entry, listing
 from cms.check.findings import Finding, Report
-from cms.check.renderers import JSONDocument, PlainLines, Renderer
+from cms.check.page import HTMLPage
+from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
 from cms.check.serverside import ServerSession
 from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
+from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
 from cms.discovery.resolver import parse_dns_server
 from cms.discovery.servers import Server
+from cms.errors import CATALOGUE
 from cms.signalflow import StepError
 from cms.tomlfile import Secret
 from cms.xmpp.config import read_config as read_xmpp_config
 from cms.xmpp.selfcheck import own_server
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 Command = Callable[..., Any]
 
 
@@ -52,6 +60,7 @@ def _options(command: Command) -> Command:
             click.option("--login", metavar="USER@DOMAIN", help="Log in as a client (step 12)."),
             click.option("--password-stdin", is_flag=True, help="The password for --login."),
             click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
+            click.option("--html", type=NEW_FILE, help="Write one HTML page as well."),
         )
     ):
         command = option(command)
@@ -61,14 +70,19 @@ def _options(command: Command) -> Command:
 @click.command()
 @_options
 def check(
-    as_json: bool, login: str | None, password_stdin: bool, server: bool, **options: Any
+    as_json: bool,
+    html: Path | None,
+    login: str | None,
+    password_stdin: bool,
+    server: bool,
+    **options: Any,
 ) -> None:
     """
     Walk the signal flow against a live system, and say which step fails and why.
 
     Exit status: 0 all good, 1 a step fails, 2 usage.
     """
-    renderer: Renderer = JSONDocument(_line) if as_json else PlainLines(_line)
+    renderer = _renderer(as_json, html)
     if server:
         _check_server(renderer, **options)
         return
@@ -109,6 +123,25 @@ def _dns_servers(texts: tuple[str, ...]) -> tuple[Server, ...]:
         return tuple(parse_dns_server(each) for each in texts)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from None
+
+
+def _renderer(as_json: bool, html: Path | None) -> Renderer:
+    shown: Renderer = PlainLines(_line)
+    if as_json:
+        shown = JSONDocument(_line)
+    elif sys.stdout.isatty():
+        signs = Signs() if "utf" in sys.stdout.encoding.lower() else PLAIN_SIGNS
+        colour = "NO_COLOR" not in os.environ
+        width = shutil.get_terminal_size().columns
+        shown = LiveTree(_text, width, colour, signs)
+    if html is None:
+        return shown
+    return Several(shown, HTMLPage(html, lambda problem: click.echo(problem, err=True)))
+
+
+def _text(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _line(text: str) -> None:
@@ -187,3 +220,18 @@ async def _run(session: Session | ServerSession, reactor: Any) -> None:
     report = await session.run(reactor)
     if report.status:
         raise SystemExit(report.status)
+
+
+@click.command()
+@click.argument("fault", required=False)
+def explain(fault: str | None) -> None:
+    """Explain FAULT: what one sees, what it means, and what cures it; without it, list all."""
+    if fault is None:
+        click.echo(listing())
+        return
+    found = CATALOGUE.get(fault)
+    if found is None:
+        near = difflib.get_close_matches(fault, CATALOGUE, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; cms explain lists all"
+        raise click.UsageError(f"there is no fault {fault}{hint}")
+    click.echo(entry(found))

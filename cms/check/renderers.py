@@ -29,6 +29,33 @@ class Renderer(Protocol):
         """It is over."""
 
 
+class Several:
+    """One after the other."""
+
+    def __init__(self, *renderers: Renderer) -> None:
+        self._renderers = renderers
+
+    def begin(self, report: Report) -> None:
+        """It begins."""
+        for renderer in self._renderers:
+            renderer.begin(report)
+
+    def waiting(self, step: Step, about: str, seconds: float) -> None:
+        """A wait begins."""
+        for renderer in self._renderers:
+            renderer.waiting(step, about, seconds)
+
+    def found(self, finding: Finding) -> None:
+        """Something was found."""
+        for renderer in self._renderers:
+            renderer.found(finding)
+
+    def end(self, report: Report) -> None:
+        """It is over."""
+        for renderer in self._renderers:
+            renderer.end(report)
+
+
 class PlainLines:
     """
     A line for each finding, as it happens.

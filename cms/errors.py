@@ -825,7 +825,7 @@ LOGIN_UNTRUSTED = _fault(
     LoginError,
     Step.LOGIN,
     "A client does not believe the server: {problem}",
-    "{advice}",
+    "{mend}",
 )
 LOGIN_TIMEOUT = _fault(
     "login-timeout",

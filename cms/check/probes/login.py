@@ -168,7 +168,7 @@ class LoginProbe:
             await stream.session
         except StepError as refused:
             error = errors.LOGIN_UNTRUSTED.error(
-                problem=refused.cause, advice=refused.cure, fault=refused.fault
+                problem=refused.cause, mend=refused.cure, fault=refused.fault
             )
             error.mend = refused.mend
             raise error from None

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 import cms
 from cms.errors import CONFIGURATION_VALUE
+from cms.listening import check_plain
 from cms.signalflow import StepError
 from cms.startup import give_up
 from cms.throttle import Throttle
@@ -22,7 +23,7 @@ from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
 from cms.xmpp.links import Links
-from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
+from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.registry import Registry

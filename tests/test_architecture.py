@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "signalflow": set(),
     "errors": {"signalflow"},
     "xmlstream": {"signalflow", "errors"},
+    "database": set(),
     "throttle": set(),
     "logs": set(),
     "tomlfile": {"errors", "signalflow", "xmlstream"},
@@ -24,10 +25,12 @@ MAY_IMPORT = {
     "startup": {"signalflow", "logs"},
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        "database",
         *("trust", "discovery", "startup"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        "database",
         *("trust", "discovery", "startup"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},

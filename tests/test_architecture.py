@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "signalflow": set(),
     "errors": {"signalflow"},
     "xmlstream": {"signalflow", "errors"},
+    "database": set(),
     "throttle": set(),
     "slowwork": set(),
     "durable": set(),
@@ -31,11 +32,11 @@ MAY_IMPORT = {
     },
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("slowwork", "durable", "trust", "discovery", "startup", "admin"),
+        *("database", "slowwork", "durable", "trust", "discovery", "startup", "admin"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("slowwork", "listening", "trust", "discovery", "startup", "admin"),
+        *("database", "slowwork", "listening", "trust", "discovery", "startup", "admin"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
     "cli": {"signalflow", "callbridge", "check"},

@@ -26,6 +26,7 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from cms import errors
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
+from cms.tomlfile import Secret
 from cms.trust.connection import connection_of, openssl_words, tls_evidence
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
@@ -98,6 +99,7 @@ class ComponentStream(XMLStream):
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
+    @ivar secret: The secret that it proved, once it did.
     @ivar tls: C{None} on a plain listener.
     """
 
@@ -109,6 +111,7 @@ class ComponentStream(XMLStream):
         self.tls = tls
         self.component = ""
         self.mechanisms: tuple[str, ...] = ()
+        self.secret: Secret | None = None
         self.stream_id = new_stream_id()
         self.evidence: dict[str, str] = {}
         self.since = 0.0
@@ -294,7 +297,8 @@ class ComponentStream(XMLStream):
         if self._is_refused():
             return
         digest = str(stanza.element)
-        if not self.policy.registry.proves(self.component, self.stream_id, digest):
+        self.secret = self.policy.registry.proved(self.component, self.stream_id, digest)
+        if self.secret is None:
             fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
             self.guessed(fault, StreamError("not-authorized"))
         elif self.policy.links.get(self.component) is not None:
@@ -320,6 +324,9 @@ class ComponentStream(XMLStream):
                 return
             if self.policy.links.get(self.component) is older:
                 older.replace()
+            self.judge_secret()  # it may have been deleted while the older link was asked
+            if self.closing:
+                return
             if self.policy.links.get(self.component) is None:
                 self._machine.proved()
             else:
@@ -421,6 +428,18 @@ class ComponentStream(XMLStream):
         """A newer link takes over."""
         self.close(StreamError("conflict", text="replaced by a newer connection"))
         self.abort()
+
+    def judge_secret(self) -> None:
+        """The registry has changed: end a link whose secret is not accepted any more."""
+        registry = self.policy.registry
+        if registry.accepts(self.component, self.secret):
+            return
+        if self.component in registry:
+            fault = errors.LINK_SECRET_EXPIRED.error(component=self.component)
+            self.refuse(fault, StreamError("not-authorized", text="the secret has expired"))
+        else:
+            fault = errors.LINK_DELETED.error(component=self.component)
+            self.refuse(fault, StreamError("host-gone", text="this component was deleted"))
 
 
 def _make_machine() -> Callable[[ComponentStream], _Inputs]:

@@ -31,6 +31,10 @@ class Link(Receiver, Protocol):
         """End it in favour of a newer link."""
         ...
 
+    def judge_secret(self) -> None:
+        """End it if the secret that it registered with is not accepted any more."""
+        ...
+
 
 class Links:
     """

@@ -24,6 +24,7 @@ from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
@@ -40,6 +41,7 @@ class XmppService(Service):
     @ivar callbridges: Who may register.
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar flow: The recent registrations and log-ins.
     """
 
     log = Logger()
@@ -61,12 +63,21 @@ class XmppService(Service):
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
-        service = SessionService(reactor, self.sessions, self.links, local, relay)
+        self.flow = ServerFlow(reactor)
+        self.session_service = SessionService(
+            reactor, self.sessions, self.links, local, relay, flow=self.flow
+        )
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Throttle(reactor)
+            reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow
         )
         self._client = ClientPolicy(
-            reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)
+            reactor,
+            config.domain,
+            router,
+            self.sessions,
+            self.session_service,
+            relay,
+            Throttle(reactor),
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)

@@ -56,7 +56,7 @@ def entry(fault: Fault) -> str:
         lines += [f"  {symptom}" for symptom in fault.remedy.symptoms]
     lines += ["What it means:", f"  {filled(fault.cause)}"]
     lines += ["What cures it:", f"  {filled(fault.cure)}"]
-    if "{advice}" in fault.cure and fault.name != "login-untrusted":
+    if "{advice}" in fault.cure:
         lines += [f"  {condition}: {advice}" for condition, advice in _advice()]
     if fault.remedy.mend:
         lines.append("To copy:")

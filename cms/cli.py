@@ -15,6 +15,7 @@ from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.store import StoreError, UserStore, user_name
 from cms.check.command import check, explain
 from cms.check.demo import run_demo
+from cms.check.flowcommand import flow
 from cms.signalflow import StepError
 
 CONFIG = click.option(
@@ -57,6 +58,7 @@ def demo(keep: bool) -> None:
 
 main.add_command(check)
 main.add_command(explain)
+main.add_command(flow)
 
 
 def _say(text: str) -> None:

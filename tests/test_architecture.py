@@ -45,7 +45,7 @@ MAY_IMPORT = {
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
-        *("discovery", "audit", "callbridge", "xmpp", "admin"),
+        *("database", "discovery", "audit", "callbridge", "xmpp", "admin"),
     },
     "cli": {"signalflow", "callbridge", "check"},
 }

@@ -15,7 +15,8 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from cms.callbridge.config import read_config
+from cms.callbridge.config import CallbridgeConfig, read_config
+from cms.callbridge.settings import StoredSettings
 from cms.check.explain import entry, listing
 from cms.check.findings import Finding, Report
 from cms.check.page import HTMLPage
@@ -24,13 +25,14 @@ from cms.check.serverside import ServerSession
 from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
+from cms.database import StoreError
 from cms.discovery.resolver import parse_dns_server
 from cms.discovery.servers import Server
 from cms.errors import CATALOGUE
 from cms.signalflow import StepError
 from cms.tomlfile import Secret
 from cms.xmpp.config import read_config as read_xmpp_config
-from cms.xmpp.selfcheck import own_server
+from cms.xmpp.selfcheck import held_secrets, own_server
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
@@ -112,8 +114,10 @@ def _check_server(
         config = read_xmpp_config(config_file.absolute())
     except StepError as error:
         raise SystemExit(_only(error, str(config_file), renderer, "server")) from None
-    secrets = {address: [secret] for address, secret in config.callbridges.items()}
-    own = own_server(config, secrets)
+    try:
+        own = own_server(config, held_secrets(config))
+    except StoreError as problem:
+        raise click.UsageError(str(problem)) from None
     session = ServerSession(own, renderer, _dns_servers(dns), timeout or STAGE)
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
@@ -140,13 +144,15 @@ def _renderer(as_json: bool, html: Path | None) -> Renderer:
 
 
 def _text(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on; the exit status is still of interest
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
 
 
 def _line(text: str) -> None:
-    click.echo(text)
-    sys.stdout.flush()
+    _text(f"{text}\n")
 
 
 def _walks(options: dict[str, Any]) -> bool:
@@ -197,7 +203,7 @@ def _subject(
         if config_file is not None:
             if domain is not None:
                 raise click.UsageError("give either --config or --domain")
-            return from_config(read_config(config_file.absolute()), timeout, servers)
+            return from_config(_effective(config_file.absolute()), timeout, servers)
         if domain is None and who is None:
             raise click.UsageError("give --config, --domain or --login")
         secret = Secret(secret_file.read_text("utf-8").strip()) if secret_file else None
@@ -214,6 +220,12 @@ def _subject(
         )
     except (ValueError, OSError) as problem:
         raise click.UsageError(str(problem)) from None
+
+
+def _effective(file: Path) -> CallbridgeConfig:
+    """The file, with what the administration of the daemon has changed."""
+    stored = StoredSettings(read_config(file))
+    return stored.applied(stored.read())
 
 
 async def _run(session: Session | ServerSession, reactor: Any) -> None:

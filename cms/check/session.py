@@ -8,6 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from cms.check.findings import Finding, Lane, Report
+from cms.check.probes.daemon import Running, look_at_daemon
 from cms.check.probes.login import Login, LoginProbe
 from cms.check.renderers import Renderer
 from cms.check.subject import Subject
@@ -53,6 +54,7 @@ class Session:
         dns = make_dns(reactor, subject.dns_servers, timeout=subject.timing.stage)
         if self.walks:
             lane = _opened(emit)
+            running = await look_at_daemon(reactor, subject.state_dir)
             walk = Walk(
                 reactor,
                 subject,
@@ -60,7 +62,8 @@ class Session:
                 lane,
                 renderer.waiting,
                 random=self.random,
-                register=self.register,
+                register=True if self._alone(running) else self.register,
+                running=running,
             )
             await walk.run()
         lane = _opened(emit)
@@ -80,6 +83,10 @@ class Session:
         report.seconds = reactor.seconds() - report.began
         renderer.end(report)
         return report
+
+    def _alone(self, running: Running) -> bool:
+        """Whether no link can be disturbed, because no Callbridge runs that has one."""
+        return self.register is None and running.state == "stopped"
 
 
 def _opened(emit: Any) -> Lane:

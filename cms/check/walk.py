@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from cms import errors
 from cms.check.findings import Finding, Lane, Waiting
+from cms.check.probes.daemon import Running
 from cms.check.probes.link import LinkProbe, Tools
 from cms.check.probes.own import judge_own_certificate
 from cms.check.probes.records import Beside, judge_beside, judge_found, look_beside
@@ -46,6 +47,7 @@ class Walk:
     @param waiting: Told of each wait that begins, and how long it may take.
     @param register: Whether to go on to steps 9 to 11: always, never, or where
         it disturbs nobody.
+    @param running: What the Callbridge's daemon says, if there is one.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Walk:
         *,
         random: Random,
         register: bool | None = None,
+        running: Running | None = None,
     ) -> None:
         self._reactor = reactor
         self._subject = subject
@@ -67,6 +70,7 @@ class Walk:
         self._tell_waiting = waiting
         self._finder = Finder(dns, random)
         self._register = register
+        self._running = running or Running()
         self._not_registering = "--no-register was given" if register is False else ""
         self._lanes = [lane]
 
@@ -109,7 +113,12 @@ class Walk:
         if context is None:
             return
         tools = Tools(
-            self._reactor, self._subject, context, self._waiting, at_any_price=bool(self._register)
+            self._reactor,
+            self._subject,
+            context,
+            self._waiting,
+            at_any_price=bool(self._register),
+            is_up=self._running.active,
         )
         server = self._subject.link.server
         domain = self._subject.link.ascii_domain
@@ -258,6 +267,9 @@ class Walk:
         seen = {finding.step for finding in findings}
         failed = [finding for finding in findings if finding.result == "failed"]
         last = self._lanes[-1]
+        if self._running.told is not None:
+            last.add(self._running.told)
+            seen.add(Step.ACTIVE)
         for step in BEFORE_LOGIN:
             if step not in seen:
                 last.skipped(step, "", self._why_skipped(step, failed))

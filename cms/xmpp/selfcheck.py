@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
@@ -15,6 +16,8 @@ from cms.audit.whole import audit
 from cms.discovery.resolver import DNS
 from cms.tomlfile import Secret
 from cms.trust.files import PEMFiles
+from cms.xmpp.callbridges import Callbridges
+from cms.xmpp.callbridgestore import FILE_NAME
 from cms.xmpp.config import XmppConfig
 
 
@@ -33,6 +36,18 @@ def own_server(config: XmppConfig, secrets: Mapping[str, Sequence[Secret]]) -> O
         listen=config.listen,
         secrets=secrets,
     )
+
+
+def held_secrets(config: XmppConfig) -> dict[str, list[Secret]]:
+    """
+    The secrets of the file, and of the store where there is one.
+
+    @raise StoreError: the store cannot be used.
+    """
+    if not (config.state_dir / FILE_NAME).exists():
+        return {address: [secret] for address, secret in config.callbridges.items()}
+    known = Callbridges(config, time.time).known()
+    return {each.address: [held.secret for held in each.secrets] for each in known}
 
 
 class SelfCheck:

@@ -50,6 +50,7 @@ class LiveTree:
     colour: bool = True
     signs: Signs = Signs()
     _waiting: str = ""
+    _step: Step = Step.CONFIGURATION
 
     def begin(self, report: Report) -> None:
         """The root."""
@@ -57,6 +58,7 @@ class LiveTree:
 
     def waiting(self, step: Step, about: str, seconds: float) -> None:
         """Show what is waited for, on a line that will go away."""
+        self._step = step
         words = f"{self.signs.waiting} {step}: {about} (at most {seconds:g} s)"
         self._waiting = words[: self.width - 1]
         self.write(_CLEAR + self._paint(self._waiting, _DIM))
@@ -73,7 +75,7 @@ class LiveTree:
             start = f"{self.signs.branch}{sign} {name} " if number == 0 else self._under(26)
             self._line(start + line + (self._paint(took, _DIM) if number == 0 else ""))
         self._leaves(finding)
-        if waiting:
+        if waiting and finding.step < self._step:
             self._waiting = waiting
             self.write(self._paint(waiting, _DIM))
 

@@ -112,6 +112,9 @@ class Verdict:
                 problem="an extension is malformed",
                 wanted="names that can be read",
             )
+        fault = self._chain_fault(number, depth)
+        if fault is errors.CERTIFICATE_UNTRUSTED and self.chain:
+            facts = CertificateFacts.of(self.chain[0])  # whose chain it is
         seen = {
             **facts.evidence(),
             "peer": self._peer,
@@ -121,7 +124,7 @@ class Verdict:
             "usages": ", ".join(facts.usages) or "none",
             "problem": _REASONS.get(number, f"OpenSSL verify result {number}"),
         }
-        return self._chain_fault(number, depth).error(**seen)
+        return fault.error(**seen)
 
     def _chain_fault(self, number: int, depth: int) -> Fault:
         if number == _EXPIRED and depth:

@@ -15,14 +15,15 @@ import ssl
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from cms.callbridge.store import UserStore
 from peers import stubs
 from peers.bind import Bind
 from peers.certs import Certificates, Pair
+from peers.checking import STAGE_SECONDS
 from peers.component import ComponentServer
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer, toml_text
@@ -38,40 +39,6 @@ COMPONENT = f"cb1.{DOMAIN}"
 SECRET = "s3cret-0f-cb1"
 BROKEN = "broken.example.com"  # a zone that BIND cannot load: SERVFAIL
 ALICE, PASSWORD = f"alice@{DOMAIN}", "correct-horse"
-STAGE_SECONDS = 1  # for each stage of a check, in these tests
-
-_T = TypeVar("_T")
-
-
-@frozen
-class Finding:
-    """One thing that C{cms check} says is wrong, or works by luck."""
-
-    fault: str
-    step: int
-    cause: str
-    cure: str
-
-
-@frozen
-class Checked:
-    """What a run of C{cms check} said."""
-
-    status: int
-    report: dict[str, Any]
-    failures: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
-    seconds: float
-
-    @property
-    def failed(self) -> set[str]:
-        """The names of what failed."""
-        return {finding.fault for finding in self.failures}
-
-    @property
-    def warned(self) -> set[str]:
-        """The names of what works by luck."""
-        return {finding.fault for finding in self.warnings}
 
 
 def records(
@@ -270,7 +237,7 @@ class Stage(contextlib.ExitStack):
         self,
         address: str = "",
         *,
-        domain: str = DOMAIN,
+        domain: str | None = DOMAIN,
         dns: str | None = None,
         registers: bool = True,
         **more: object,
@@ -308,6 +275,12 @@ class Stage(contextlib.ExitStack):
         """A check by SRV."""
         self.zone(*records(port, **zone))
         return self.asks()
+
+    def logs_in(self, port: int, user: str = ALICE) -> list[str]:
+        """A log-in at the client port that DNS names."""
+        self.zone(*records(5223, client=[f"SRV {n}0 10 {port} xmpp{n}" for n in (1, 2)]))
+        options = self.asks(domain=None, registers=False)
+        return ["--login", user, "--password-stdin", *options]
 
     def file(self, name: str, content: bytes) -> Path:
         """A file for this case."""

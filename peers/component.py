@@ -51,6 +51,8 @@ class ComponentServer:
     @ivar before: Said in place of the header; silence follows.
     @ivar answer: Said in place of the answer to the handshake, whatever that was.
     @ivar hangs_up: Close the connection after C{before} or C{answer}.
+    @ivar after: Said right after a registration that succeeded.
+    @ivar answers: Whether anything that is asked on the link is answered.
     @ivar clock: What it answers to XEP-0202, in seconds from now; C{None} is
         no answer but service-unavailable.
     """
@@ -59,6 +61,8 @@ class ComponentServer:
     before: bytes | None = None
     answer: bytes | None = None
     hangs_up: bool = False
+    after: bytes = b""
+    answers: bool = True
     clock: float | None = 0.0
 
     def __call__(self, connection: socket.socket) -> None:
@@ -73,8 +77,10 @@ class ComponentServer:
         if answer != b"<handshake/>":
             self._say_and_stop(connection, answer)
             return
-        connection.sendall(answer)
-        if not self.hangs_up:
+        connection.sendall(answer + self.after)
+        if not self.answers:
+            read(connection, b"", lambda data: None)
+        elif not self.hangs_up:
             self._answer(connection, heard.partition(b"</handshake>")[2])
 
     def _say_and_stop(self, connection: socket.socket, words: bytes) -> None:

@@ -119,3 +119,29 @@ def tls(
             inside(wrapped)
 
     return trouble
+
+
+@contextlib.contextmanager
+def tls_proxy(pair: Pair, plain_port: int) -> Iterator[int]:
+    """A TLS proxy before a port of loopback that has none."""
+
+    def forward(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    data = source.recv(65536)
+                    if not data:
+                        break
+                    sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def inside(secure: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", plain_port), timeout=0.2) as plain:
+            back = threading.Thread(target=forward, args=(plain, secure), daemon=True)
+            back.start()
+            forward(secure, plain)
+            back.join(5)
+
+    with server(tls(pair, inside)) as port:
+        yield port

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from attrs import field, frozen
 
+from peers.checking import STAGE_SECONDS
 from peers.checkstage import Stage
 
 Arrange = Callable[[Stage], list[str]]
@@ -24,6 +26,8 @@ class Case:
     @ivar warns: Whether it is a warning, and the check as a whole passes.
     @ivar also: Further findings, all of them true; any other is a false accusation.
     @ivar text: Standard input of C{cms check}.
+    @ivar command: What runs C{cms check}, if something does.
+    @ivar seconds: For each of its stages.
     """
 
     name: str
@@ -35,6 +39,8 @@ class Case:
     warns: bool = False
     also: frozenset[str] = frozenset()
     text: str = ""
+    command: tuple[str, ...] = ()
+    seconds: float = STAGE_SECONDS
 
 
 class Cases(list[Case]):
@@ -49,22 +55,21 @@ class Cases(list[Case]):
         arrange: Arrange,
         *,
         name: str = "",
-        warns: bool = False,
         also: Iterable[str] = (),
-        text: str = "",
+        **more: Any,
     ) -> None:
         """Add one; it is named as its fault unless that has several cases."""
-        case = Case(name or fault, fault, step, cause, cure, arrange, warns, frozenset(also), text)
+        case = Case(name or fault, fault, step, cause, cure, arrange, also=frozenset(also), **more)
         assert case.name not in {other.name for other in self}, case.name
         self.append(case)
 
     def case(
-        self, fault: str, step: int, cause: str, cure: str, **more: object
+        self, fault: str, step: int, cause: str, cure: str, **more: Any
     ) -> Callable[[Arrange], Arrange]:
         """The same, around the function that sets the stage."""
 
         def add(arrange: Arrange) -> Arrange:
-            self.add(fault, step, cause, cure, arrange, **more)  # type: ignore[arg-type]
+            self.add(fault, step, cause, cure, arrange, **more)
             return arrange
 
         return add

@@ -154,6 +154,13 @@ works(
     component=["SRV 10 10 {port} localhost.", "SRV 20 10 {port} xmpp2"],
 )
 works(
+    "srv-target-no-name",
+    "xmpp_2.meet.example.com is not a host name",
+    "Name a host",
+    component=["SRV 10 10 {port} xmpp1", "SRV 20 10 {port} xmpp_2"],
+    hosts=["xmpp1 A 127.0.0.1", "xmpp2 A 127.0.0.1", "xmpp_2 A 127.0.0.1"],
+)
+works(
     "srv-misspelt-beside",
     "misspelt _xmppcomponent._tcp",
     "Remove the misspelt record",

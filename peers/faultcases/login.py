@@ -7,7 +7,7 @@ from typing import Any
 
 from peers import stubs
 from peers.certs import Pair
-from peers.checkstage import ALICE, PASSWORD, Stage, records
+from peers.checkstage import PASSWORD, Stage, records
 from peers.clientstub import ClientServer
 from peers.contract import DOMAIN
 from peers.faultcases.case import Cases
@@ -17,18 +17,12 @@ from peers.pki import Authority
 CASES = Cases()
 
 
-def logs_in(stage: Stage, port: int, user: str = ALICE) -> list[str]:
-    """A log-in at the client port that DNS names."""
-    stage.zone(*records(5223, client=[f"SRV {n}0 10 {port} xmpp{n}" for n in (1, 2)]))
-    return ["--login", user, "--password-stdin", *stage.asks(domain=None, registers=False)]
-
-
 def stub(pair: Callable[[Stage], Pair] | None = None, **settings: Any) -> Callable[..., list[str]]:
     """A client port that goes wrong."""
 
     def arrange(stage: Stage) -> list[str]:
         shown = pair(stage) if pair is not None else stage.house.good
-        return logs_in(stage, stage.serve(ClientServer(shown, DOMAIN, **settings)))
+        return stage.logs_in(stage.serve(ClientServer(shown, DOMAIN, **settings)))
 
     return arrange
 
@@ -36,26 +30,26 @@ def stub(pair: Callable[[Stage], Pair] | None = None, **settings: Any) -> Callab
 @CASES.case("login-denied", 12, "said no", "password", name="wrong-password", text="not hers")
 def wrong_password(stage: Stage) -> list[str]:
     """The Callbridge was asked."""
-    return logs_in(stage, stage.house.linked[0].client_port)
+    return stage.logs_in(stage.house.linked[0].client_port)
 
 
 @CASES.case("login-denied", 12, "said no", "user list", name="unknown-user", text=PASSWORD)
 def unknown_user(stage: Stage) -> list[str]:
     """The Callbridge was asked about somebody it does not know."""
-    return logs_in(stage, stage.house.linked[0].client_port, f"nobody@{DOMAIN}")
+    return stage.logs_in(stage.house.linked[0].client_port, f"nobody@{DOMAIN}")
 
 
 @CASES.case("login-disabled", 12, "not allowed to log in", "Enable the account", text=PASSWORD)
 def disabled_user(stage: Stage) -> list[str]:
     """The password is right, the account disabled."""
     server, _ = stage.house.linked
-    return logs_in(stage, server.client_port, stage.house.disabled_user)
+    return stage.logs_in(server.client_port, stage.house.disabled_user)
 
 
 @CASES.case("no-callbridge", 1, "No Callbridge is connected", "Start a Callbridge", text=PASSWORD)
 def link_down(stage: Stage) -> list[str]:
     """The link is down, which is not the user's fault."""
-    return logs_in(stage, stage.house.server.client_port)
+    return stage.logs_in(stage.house.server.client_port)
 
 
 CASES.add(
@@ -90,7 +84,7 @@ CASES.add(
 )
 def other_domain(stage: Stage) -> list[str]:
     """Prosody, which serves another domain."""
-    arguments = logs_in(stage, stage.house.prosody.client_port, "alice@office.example.com")
+    arguments = stage.logs_in(stage.house.prosody.client_port, "alice@office.example.com")
     port = stage.house.prosody.client_port
     names = [f"SRV {n}0 10 {port} xmpp{n}.{DOMAIN}." for n in (1, 2)]
     stage.house.dns.change("office.example.com", records(5223, client=names))
@@ -100,7 +94,7 @@ def other_domain(stage: Stage) -> list[str]:
 @CASES.case("login-unreachable", 12, "cannot be reached", "client listener", text=PASSWORD)
 def nobody_listens(stage: Stage) -> list[str]:
     """The client listener is down."""
-    return logs_in(stage, free_port())
+    return stage.logs_in(free_port())
 
 
 CASES.add(
@@ -108,7 +102,7 @@ CASES.add(
     12,
     "cannot be reached",
     "client listener",
-    lambda stage: logs_in(stage, stage.enter_context(stubs.filtered_port())),
+    lambda stage: stage.logs_in(stage.enter_context(stubs.filtered_port())),
     name="client-port-filtered",
     text=PASSWORD,
 )

@@ -192,6 +192,23 @@ def _wrong(stage: Stage) -> object:
 # Step 11
 
 
+CASES.add("link-silent", 11, "did not answer a ping", "network", says(answers=False))
+CASES.add("link-closed", 11, "closed the link", "tried again", says(after=b"</stream:stream>"))
+CASES.add(
+    "link-closed",
+    11,
+    "closed the link (system-shutdown)",
+    "tried again",
+    says(after=stream_error("system-shutdown")),
+    name="link-shut-down",
+)
+CASES.add(
+    "link-error",
+    11,
+    'ended the link with "resource-constraint"',
+    "tried again",
+    says(after=stream_error("resource-constraint")),
+)
 CASES.add(
     "link-lost",
     11,
@@ -207,10 +224,3 @@ CASES.add(
     says(clock=3600.0),
     warns=True,
 )
-
-
-@CASES.case("already-connected", 10, "already has a live link", "its own unique_name", warns=True)
-def already_connected(stage: Stage) -> list[str]:
-    """A Callbridge of that name is up: the secret is right, and nothing is disturbed."""
-    server, _ = stage.house.linked
-    return stage.against(server.component_port)

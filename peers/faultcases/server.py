@@ -12,6 +12,7 @@ from peers.daemons import XmppServer
 from peers.faultcases.case import Cases
 from peers.network import free_port
 from peers.pki import CLIENT, SERVER, Authority, Validity
+from peers.tools import require
 
 CASES = Cases()
 NAMES = (DOMAIN, HOST)
@@ -273,3 +274,10 @@ def no_callbridge_known(stage: Stage) -> list[str]:
     server = stage.changed_server()
     server.settings["callbridges"] = {}
     return looks_at(stage, server)
+
+
+@CASES.case("clock-wrong", 2, "which cannot be", "NTP", command=("faketime", "1999-12-31 23:59:00"))
+def clock_wrong(stage: Stage) -> list[str]:
+    """A host whose clock has lost its battery."""
+    require("faketime", "faketime")
+    return looks_at(stage, stage.house.linked[0])

@@ -71,6 +71,35 @@ def tls_old(stage: Stage) -> list[str]:
     return stage.against(stage.serve(trouble))
 
 
+@CASES.case("tls-failed", 7, "handshake", "a cipher")
+def no_shared_cipher(stage: Stage) -> list[str]:
+    """A server whose only cipher does not fit its key."""
+
+    def adjust(context: ssl.SSLContext) -> None:
+        _tls_1_2(context)
+        context.set_ciphers("AES128-SHA")  # RSA key exchange, with an EC key
+
+    return stage.against(stage.component(adjust=adjust))
+
+
+@CASES.case("tls-name-unknown", 7, "no certificate for the name", "connect by a name it knows")
+def name_unknown(stage: Stage) -> list[str]:
+    """A server for many names, and this is none of them (RFC 6066 3)."""
+
+    def adjust(context: ssl.SSLContext) -> None:
+        context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+    return stage.against(stage.component(adjust=adjust))
+
+
+@CASES.case("unprotected", 7, "NO TLS", "component port with TLS", warns=True)
+def unprotected(stage: Stage) -> list[str]:
+    """A link without TLS, on purpose."""
+    stage.zone(*records(5223))
+    address = f"localhost:{stage.house.prosody.component_port}"
+    return stage.configured(address, tls={"unprotected": True})
+
+
 @CASES.case("tls-1.2-only", 7, "TLS 1.2 at the most", "Enable TLS 1.3", warns=True)
 def tls_1_2_only(stage: Stage) -> list[str]:
     """A server that is getting on in years."""
@@ -305,12 +334,12 @@ def idn_missing(stage: Stage) -> list[str]:
     return idn(stage, stage.house.root.issue(["localhost"]).write(stage.directory))
 
 
-def idn(stage: Stage, pair: Pair) -> list[str]:
+def idn(stage: Stage, pair: Pair, written: str = IDN) -> list[str]:
     """A check of an internationalised domain."""
     secrets = {f"cb1.{IDN}": SECRET}
     port = stage.serve(stubs.tls(pair, ComponentServer(secrets)))
     stage.house.dns.change(IDN_ASCII, records(port))
-    return stage.asks(f"localhost:{port}", domain=IDN)
+    return stage.asks(f"localhost:{port}", domain=written)
 
 
 # Right, whatever they look like: L{peers.test_check_healthy} checks that nobody is accused.

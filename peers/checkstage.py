@@ -37,6 +37,7 @@ from peers.prosody import Prosody
 HOST, OTHER_HOST = f"xmpp1.{DOMAIN}", f"xmpp2.{DOMAIN}"
 COMPONENT = f"cb1.{DOMAIN}"
 SECRET = "s3cret-0f-cb1"
+OFFICE = "office.example.com"  # another domain, that the certificates cover as well
 BROKEN = "broken.example.com"  # a zone that BIND cannot load: SERVFAIL
 ALICE, PASSWORD = f"alice@{DOMAIN}", "correct-horse"
 
@@ -80,7 +81,7 @@ class House:
         with self.trust.open("ab") as bundle:
             bundle.write(pem(self.root.certificate))
         self.secret = self._file("cb1.secret", SECRET.encode())
-        self.good = certificates.issue(DOMAIN, HOST, OTHER_HOST, "localhost")
+        self.good = certificates.issue(DOMAIN, HOST, OTHER_HOST, "localhost", OFFICE)
 
     @cached_property
     def strict(self) -> XmppServer:

@@ -20,6 +20,8 @@ STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams"
 STREAM_ID = "x1"
 
 _IQ = re.compile(rb"<iq\b([^>]*)>(.*?)</iq>", re.DOTALL)
+_END = b"</stream:stream>"
+_IQ_OR_END = re.compile(_IQ.pattern + b"|" + _END, re.DOTALL)
 _SPACE = re.compile(rb"xmlns=['\"]([^'\"]+)['\"]")
 _MOST = 65536
 
@@ -99,10 +101,11 @@ class ComponentServer:
         return b"<handshake/>" if right else stream_error("not-authorized")
 
     def _answer(self, connection: socket.socket, heard: bytes) -> None:
-        """Ping, and the time; for anything else there is an error."""
+        """Ping, and the time; for anything else there is an error; and a goodbye for a goodbye."""
         while True:
-            heard = read(connection, heard, _IQ.search)
+            heard = read(connection, heard, _IQ_OR_END.search)
             if not (found := _IQ.search(heard)):
+                connection.sendall(_END)
                 return
             heard = heard[found.end() :]
             attributes = dict(re.findall(rb"([\w:]+)=['\"]([^'\"]*)['\"]", found[1]))

@@ -27,7 +27,7 @@ CASES.add(
     3,
     "cannot be read",
     "[v6]:port",
-    lambda stage: stage.asks("2001:db8::1:5223"),
+    lambda stage: stage.configured("2001:db8::1:5223"),
 )
 
 
@@ -41,9 +41,9 @@ def secret_missing(stage: Stage) -> list[str]:
 CASES.add(
     "configuration-file",
     2,
-    "cannot be read",
+    "TOML",
     "readable TOML file",
-    lambda stage: ["--config", str(stage.directory / "nowhere.toml")],
+    lambda stage: ["--config", str(stage.file("callbridge.toml", b"domain = [\n"))],
 )
 
 
@@ -118,7 +118,7 @@ def dns_unreachable_srv(stage: Stage) -> list[str]:
 @CASES.case("srv-target-address", 4, "is an IP address", "Name the host")
 def srv_target_address(stage: Stage) -> list[str]:
     """An address where a name belongs."""
-    return stage.found(5223, component=["SRV 0 0 5223 127.0.0.1."])
+    return stage.found(5223, component=[f"SRV {n}0 10 5223 127.0.0.{n}." for n in (1, 2)])
 
 
 # Step 4, what works by luck
@@ -154,13 +154,6 @@ works(
     component=["SRV 10 10 {port} localhost.", "SRV 20 10 {port} xmpp2"],
 )
 works(
-    "srv-target-no-name",
-    "xmpp_2.meet.example.com is not a host name",
-    "Name a host",
-    component=["SRV 10 10 {port} xmpp1", "SRV 20 10 {port} xmpp_2"],
-    hosts=["xmpp1 A 127.0.0.1", "xmpp2 A 127.0.0.1", "xmpp_2 A 127.0.0.1"],
-)
-works(
     "srv-misspelt-beside",
     "misspelt _xmppcomponent._tcp",
     "Remove the misspelt record",
@@ -184,6 +177,16 @@ works(
         "_xmpp-server._tcp SRV 0 0 5269 imp.example.com.",
     ],
 )
+
+
+@CASES.case("srv-target-no-name", 4, "xmpp_1.meet.example.com is not", "Name a host", warns=True)
+def srv_target_no_name(stage: Stage) -> list[str]:
+    """Names with an underscore, as some systems give to hosts."""
+    pair = stage.house.root.issue([DOMAIN, *(f"xmpp_{n}.{DOMAIN}" for n in (1, 2))])
+    port = stage.component(pair.write(stage.directory))
+    component = [f"SRV {n}0 10 {port} xmpp_{n}" for n in (1, 2)]
+    hosts = [f"xmpp{mark}{n} A 127.0.0.1" for n in (1, 2) for mark in ("", "_")]
+    return stage.found(port, component=component, hosts=hosts)
 
 
 @CASES.case("srv-client-port", 4, "port 5222, which is for clients", "Correct the port", warns=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from peers import stubs
 from peers.certs import Pair
-from peers.checkstage import PASSWORD, Stage, records
+from peers.checkstage import OFFICE, PASSWORD, Stage, records
 from peers.clientstub import ClientServer
 from peers.contract import DOMAIN
 from peers.faultcases.case import Cases
@@ -84,10 +84,10 @@ CASES.add(
 )
 def other_domain(stage: Stage) -> list[str]:
     """Prosody, which serves another domain."""
-    arguments = stage.logs_in(stage.house.prosody.client_port, "alice@office.example.com")
+    arguments = stage.logs_in(stage.house.prosody.client_port, f"alice@{OFFICE}")
     port = stage.house.prosody.client_port
     names = [f"SRV {n}0 10 {port} xmpp{n}.{DOMAIN}." for n in (1, 2)]
-    stage.house.dns.change("office.example.com", records(5223, client=names))
+    stage.house.dns.change(OFFICE, records(5223, client=names))
     return arguments
 
 

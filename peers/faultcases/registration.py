@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peers.checkstage import COMPONENT, Stage, records
+from peers.checkstage import COMPONENT, OFFICE, Stage, records
 from peers.component import header, stream_error
 from peers.contract import DOMAIN
 from peers.faultcases.case import Cases
@@ -87,7 +87,7 @@ for _condition in CONDITIONS:
         9,
         f'rejected the stream with "{_condition}"',
         "log",
-        says(before=header() + stream_error(_condition, "words of the server")),
+        says(before=header(ident=None) + stream_error(_condition, "words")),
         name=f"register-rejected-{_condition}",
     )
     CASES.add(
@@ -129,6 +129,16 @@ def unknown_id(stage: Stage) -> list[str]:
 def host_unknown(stage: Stage) -> list[str]:
     """The same, of a server that answers before it opens its stream."""
     return stage.against(stage.component(before=header() + stream_error("host-unknown")))
+
+
+@CASES.case(
+    "unknown-id", 10, f"cb1.{OFFICE}", "unique_name and domain", name="domain-mismatch-ejabberd"
+)
+def domain_mismatch(stage: Stage) -> list[str]:
+    """One domain here, another one there; the certificate covers both."""
+    stage.house.dns.change(OFFICE, records(5223))
+    address = f"xmpp1.{DOMAIN}:{stage.house.ejabberd.component_port}"
+    return stage.asks(address, domain=OFFICE)
 
 
 @CASES.case("wrong-secret", 10, f'refused the secret of "{COMPONENT}"', "shared_secret")

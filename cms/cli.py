@@ -13,6 +13,7 @@ from twisted.internet.task import react
 import cms
 from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.store import StoreError, UserStore, user_name
+from cms.check.command import check
 from cms.check.demo import run_demo
 from cms.signalflow import StepError
 
@@ -52,6 +53,9 @@ def demo(keep: bool) -> None:
         return Deferred.fromCoroutine(run())
 
     react(start)
+
+
+main.add_command(check)
 
 
 def _say(text: str) -> None:

@@ -70,6 +70,10 @@ class Doubt(StepError):
     blames = "luck"
 
 
+# Given with the evidence, but words of ours and not seen anywhere.
+_WORDS = ("advice", "mend")
+
+
 class _Seen(dict[str, str]):
     """Evidence; what is not known shows as something to fill in."""
 
@@ -107,7 +111,7 @@ class Fault:
             self.step,
             self.cause.format_map(seen),
             self.cure.format_map(seen),
-            seen,
+            {key: value for key, value in seen.items() if key not in _WORDS},
             mend=self.remedy.mend.format_map(_Seen(seen)),
         )
 
@@ -162,6 +166,14 @@ INTERNAL = _fault(
     Step.CONFIGURATION,
     "An unexpected error of this program: {problem}.",
     "Report it with the log around this moment; the link is tried again by itself.",
+)
+
+CHECK_UNFINISHED = _fault(
+    "check-unfinished",
+    StepError,
+    Step.CONFIGURATION,
+    "The check did not end within its {seconds} s; it was waiting for {waiting}.",
+    "Look at what it waited for; --timeout gives each stage more time.",
 )
 
 # Step 3, port.
@@ -547,7 +559,7 @@ REGISTER_REJECTED = _fault(
     RegistrationError,
     Step.REGISTER,
     '{peer} rejected the stream with "{condition}" ({text}).',
-    "If the server is still starting, this passes by itself; otherwise look at its log.",
+    "{advice}",
 )
 
 # Step 10, registered.
@@ -595,7 +607,7 @@ REGISTRATION_REJECTED = _fault(
     RegistrationError,
     Step.REGISTERED,
     '{peer} answered the registration with "{condition}" ({text}).',
-    "If the server is still starting, this passes by itself; otherwise look at its log.",
+    "{advice}",
 )
 REGISTRATION_SLOWED = _fault(
     "registration-slowed",

@@ -25,11 +25,29 @@ MAY_IMPORT = {
     "discovery": {"errors", "doubts", "signalflow"},
     "startup": {"signalflow", "logs"},
     "callbridge": {
-        *("signalflow", "errors", "doubts", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        *(
+            "signalflow",
+            "errors",
+            "doubts",
+            "remedies",
+            "xmlstream",
+            "throttle",
+            "tomlfile",
+            "loginprotocol",
+        ),
         *("trust", "discovery", "startup"),
     },
     "xmpp": {
-        *("signalflow", "errors", "doubts", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
+        *(
+            "signalflow",
+            "errors",
+            "doubts",
+            "remedies",
+            "xmlstream",
+            "throttle",
+            "tomlfile",
+            "loginprotocol",
+        ),
         *("trust", "discovery", "startup"),
     },
     "check": {

@@ -18,6 +18,7 @@ from twisted.words.protocols.jabber.error import StreamError, exceptionFromStrea
 from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
 from cms.errors import Fault
+from cms.remedies import ADVICE, OTHERWISE
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import (
@@ -73,6 +74,7 @@ class ComponentRegistration(XMLStream):
     @param verification: Judges the server's certificate; C{None} where the
         operator asked for a link without TLS.
     @param presents: Whether we have a certificate to show.
+    @param registers: Whether to go on after step 8; if not, it quits there.
     """
 
     content_namespace = ns.COMPONENT
@@ -87,6 +89,7 @@ class ComponentRegistration(XMLStream):
         *,
         peer: str,
         presents: bool,
+        registers: bool = True,
     ) -> None:
         super().__init__(clock)
         self.settings = settings
@@ -95,6 +98,7 @@ class ComponentRegistration(XMLStream):
         self.registrant = registrant
         self.peer = peer
         self.presents = presents
+        self.registers = registers
         self.requests = Requests(clock, self.send)
         self.step = Step.TLS
         self._outcome: StepError | None = None
@@ -138,6 +142,9 @@ class ComponentRegistration(XMLStream):
         self.registrant.stage_begun(step)
 
     def _open(self) -> None:
+        if not self.registers:
+            self.quit()
+            return
         self._enter(Step.REGISTER)
         self.send_header({"to": self.settings.component})
 
@@ -189,6 +196,7 @@ class ComponentRegistration(XMLStream):
             "component": self.settings.component,
             "condition": condition,
             "text": text,
+            "advice": ADVICE.get(condition, OTHERWISE),
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":

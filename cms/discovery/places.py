@@ -121,10 +121,10 @@ class Finder:
             answer = await self._dns.ask(record, dns.SRV, Step.SRV)
         except NoSuchName:
             raise await self._why_missing(record, domain) from None
-        records = [rr for rr in answer.records if rr.type == dns.SRV]
-        if not records:
+        named = srv_targets(answer)
+        if not named:
             raise errors.SRV_NO_DATA.error(record=record, server=self._dns.servers)
-        targets = [target for target in (_target(rr, answer) for rr in records) if target.host]
+        targets = [target for target in named if target.host]
         if not targets:
             raise errors.SRV_NOT_OFFERED.error(record=record)
         ordered = order_targets(targets, self._random)
@@ -225,6 +225,11 @@ class _Family:
     missing: bool = False
     problem: StepError | None = None
     shown: tuple[str, ...] = ()
+
+
+def srv_targets(answer: Answer) -> list[Target]:
+    """The targets in an answer, as they came; an empty host is the "." of RFC 2782."""
+    return [_target(rr, answer) for rr in answer.records if rr.type == dns.SRV]
 
 
 def _target(record: dns.RRHeader, answer: Answer) -> Target:

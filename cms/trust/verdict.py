@@ -54,6 +54,7 @@ class Verdict:
     @ivar error: Why it was refused.
     @ivar facts: Of the leaf, as soon as it was seen.
     @ivar chain: What the peer sent, leaf first, also when it was refused.
+    @ivar agreed: Protocol and cipher, likewise.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Verdict:
         self.error: StepError | None = None
         self.facts: CertificateFacts | None = None
         self.chain: tuple[x509.Certificate, ...] = ()
+        self.agreed: dict[str, str] = {}
 
     def callback(
         self, connection: SSL.Connection, cert: crypto.X509, number: int, depth: int, ok: int
@@ -77,6 +79,10 @@ class Verdict:
             if not self.chain:
                 sent = connection.get_peer_cert_chain(as_cryptography=True)
                 self.chain = tuple(sent or ())
+                self.agreed = {
+                    "protocol": connection.get_protocol_version_name(),
+                    "cipher": connection.get_cipher_name() or "none",
+                }
             return self._judge(cert.to_cryptography(), number, depth, bool(ok))
         except StepError as error:
             self.error = self.error or error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+import cms.doubts  # noqa: F401 - its entries are part of the catalogue
 from cms.errors import CATALOGUE
 from peers.checking import Checked, run_check
 from peers.checkstage import PASSWORD, SECRET, Stage

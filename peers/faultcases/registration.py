@@ -131,11 +131,17 @@ def host_unknown(stage: Stage) -> list[str]:
     return stage.against(stage.component(before=header() + stream_error("host-unknown")))
 
 
-@CASES.case(
-    "unknown-id", 10, f"cb1.{OFFICE}", "unique_name and domain", name="domain-mismatch-ejabberd"
-)
+@CASES.case("unknown-id", 10, f"cb1.{OFFICE}", "unique_name and domain", name="domain-mismatch")
 def domain_mismatch(stage: Stage) -> list[str]:
     """One domain here, another one there; the certificate covers both."""
+    stage.house.dns.change(OFFICE, records(5223))
+    address = f"xmpp1.{DOMAIN}:{stage.house.server.component_port}"
+    return stage.asks(address, domain=OFFICE)
+
+
+@CASES.case("wrong-secret", 10, f"cb1.{OFFICE}", "an ID that", name="domain-mismatch-ejabberd")
+def domain_mismatch_ejabberd(stage: Stage) -> list[str]:
+    """The same, where an unknown ID is answered like a wrong secret."""
     stage.house.dns.change(OFFICE, records(5223))
     address = f"xmpp1.{DOMAIN}:{stage.house.ejabberd.component_port}"
     return stage.asks(address, domain=OFFICE)

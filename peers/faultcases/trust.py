@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -55,8 +56,13 @@ def tls_reset(stage: Stage) -> list[str]:
 
 @CASES.case("tls-closed", 7, "closed the connection during the TLS", "log")
 def tls_closed(stage: Stage) -> list[str]:
-    """The server hangs up at once."""
-    return stage.against(stage.serve(lambda connection: None))
+    """The server hangs up, politely, when it has read the ClientHello."""
+
+    def hang_up(connection: socket.socket) -> None:
+        connection.settimeout(5)
+        connection.recv(65536)
+
+    return stage.against(stage.serve(hang_up))
 
 
 @CASES.case("tls-too-old", 7, "no version of TLS that is still safe", "Allow TLS 1.2 and TLS 1.3")

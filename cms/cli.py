@@ -13,7 +13,7 @@ from twisted.internet.task import react
 import cms
 from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.store import StoreError, UserStore, user_name
-from cms.check.command import check
+from cms.check.command import check, explain
 from cms.check.demo import run_demo
 from cms.signalflow import StepError
 
@@ -56,6 +56,7 @@ def demo(keep: bool) -> None:
 
 
 main.add_command(check)
+main.add_command(explain)
 
 
 def _say(text: str) -> None:

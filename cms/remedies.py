@@ -76,7 +76,7 @@ _NEW_CERTIFICATE = (
     ' -addext "extendedKeyUsage=serverAuth,clientAuth"'
 )
 _LOOK_AT_TLS = "openssl s_client -connect {peer} -showcerts </dev/null"
-_SERVER_LOG = "journalctl -u cms-xmpp --since -10min"
+_SERVER_LOG = "journalctl -u cms-xmpp --since -10min     # the XMPP server's log"
 _CLOCK = "timedatectl set-ntp true && timedatectl status"
 
 # Step 2 and the start.
@@ -705,6 +705,19 @@ _remedy(
     mend=_CLOCK,
 )
 
+_remedy(
+    "link-deleted",
+    "host-gone: the link was ended",
+    "the Callbridge was deleted on the XMPP server",
+    mend="cms xmpp callbridge add {component}",
+)
+_remedy(
+    "link-secret-expired",
+    "not-authorized on a link that was up",
+    "the secret was rotated, and this Callbridge still has the old one",
+    mend="cms xmpp callbridge list     # on the XMPP server: the secret for this name",
+)
+
 # Steps 1 and 12.
 
 _remedy(
@@ -733,6 +746,7 @@ _remedy(
     "cms callbridge user add {user} --config callbridge.toml",
 )
 _remedy("login-temporary", "temporary-auth-failure", "the log-in works only sometimes")
+_remedy("login-unusable", "aborted", "incorrect-encoding", "malformed-request")
 _remedy("login-disabled", "account-disabled", "credentials-expired")
 _remedy("login-no-mechanism", "invalid-mechanism", "no common SASL mechanism")
 _remedy(

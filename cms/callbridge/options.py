@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import MultiService, Service
 
+from cms.callbridge.administration import make_administration
 from cms.callbridge.service import make_daemon
 from cms.startup import DaemonOptions, ReloadOnHangup, build
 
@@ -22,7 +23,14 @@ def _make(file: Path, reactor: Any) -> Service:
     daemon = make_daemon(file, reactor)
     services = MultiService()
     daemon.setServiceParent(services)
-    ReloadOnHangup(reactor, daemon.reload).setServiceParent(services)
+    administration = make_administration(daemon, reactor)
+    administration.setServiceParent(services)
+
+    def reload() -> None:
+        daemon.reload()
+        administration.reload()
+
+    ReloadOnHangup(reactor, reload).setServiceParent(services)
     return services
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
 import click
@@ -12,86 +16,222 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from cms.callbridge.config import read_config
-from cms.check import text
+from cms.check.explain import entry, listing
 from cms.check.findings import Finding, Report
+from cms.check.page import HTMLPage
+from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
+from cms.check.serverside import ServerSession
+from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
-from cms.check.walk import bound_of, check_link
-from cms.discovery.resolver import make_dns, parse_dns_server
-from cms.signalflow import Step, StepError
+from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
+from cms.discovery.resolver import parse_dns_server
+from cms.discovery.servers import Server
+from cms.errors import CATALOGUE
+from cms.signalflow import StepError
 from cms.tomlfile import Secret
+from cms.xmpp.config import read_config as read_xmpp_config
+from cms.xmpp.selfcheck import own_server
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
+Command = Callable[..., Any]
+
+
+def _options(command: Command) -> Command:
+    seconds = click.FloatRange(0.1, 60)
+    for option in reversed(
+        (
+            click.option("--config", "config_file", type=FILE, help="A callbridge.toml."),
+            click.option("--server", is_flag=True, help="--config is an xmpp.toml: check that."),
+            click.option("--domain", help="Instead of --config: the XMPP domain."),
+            click.option("--server-address", help="host, host:port or [v6]:port; else SRV."),
+            click.option("--unique-name", help="The Callbridge's ID, to register with."),
+            click.option("--secret-file", type=FILE, help="Holds its secret."),
+            click.option("--trust", type=FILE, help="Trusted CAs (PEM); else the system's."),
+            click.option("--certificate", type=FILE, help="Presented when the server asks."),
+            click.option("--key", type=FILE, help="The key of --certificate."),
+            click.option("--dns", multiple=True, help="A DNS server, IP:PORT; repeatable."),
+            click.option("--timeout", type=seconds, help=f"Seconds for each stage; else {STAGE}."),
+            click.option(
+                "--register/--no-register",
+                default=None,
+                help="Register, even where that could disturb a live link; or never.",
+            ),
+            click.option("--login", metavar="USER@DOMAIN", help="Log in as a client (step 12)."),
+            click.option("--password-stdin", is_flag=True, help="The password for --login."),
+            click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
+            click.option("--html", type=NEW_FILE, help="Write one HTML page as well."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.option("--config", "config_file", type=FILE, help="A callbridge.toml.")
-@click.option("--domain", help="Instead: the XMPP domain.")
-@click.option("--server-address", default="", help="host, host:port or [v6]:port; else SRV.")
-@click.option("--unique-name", help="The Callbridge's ID, to register with.")
-@click.option("--secret-file", type=FILE, help="Holds its secret.")
-@click.option("--trust", type=FILE, help="CAs that are trusted, in PEM; else the system's.")
-@click.option("--certificate", type=FILE, help="Presented when the server asks for one.")
-@click.option("--key", type=FILE, help="The key of --certificate.")
-@click.option("--dns", "dns_servers", multiple=True, help="A DNS server, IP:PORT; repeatable.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0.1, 60),
-    default=STAGE,
-    show_default=True,
-    help="Seconds for each stage.",
-)
-def check(config_file: Path | None, timeout: float, **options: Any) -> None:
+@_options
+def check(
+    as_json: bool,
+    html: Path | None,
+    login: str | None,
+    password_stdin: bool,
+    server: bool,
+    **options: Any,
+) -> None:
     """
     Walk the signal flow against a live system, and say which step fails and why.
 
     Exit status: 0 all good, 1 a step fails, 2 usage.
     """
-    subject = _subject(config_file, timeout, options)
-    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, subject)))
-
-
-def _subject(config_file: Path | None, timeout: float, options: dict[str, Any]) -> Subject:
-    if (config_file is None) == (options["domain"] is None):
-        raise click.UsageError("give either --config or --domain")
-    if config_file is not None:
-        try:
-            return from_config(read_config(config_file.absolute()), timeout)
-        except StepError as error:
-            _give_up(error, str(config_file))
+    renderer = _renderer(as_json, html)
+    if server:
+        _check_server(renderer, **options)
+        return
     try:
-        secret_file = options.pop("secret_file")
-        servers = tuple(parse_dns_server(each) for each in options.pop("dns_servers"))
+        who = _login(login, password_stdin)
+        register = options.pop("register")
+        subject = _subject(who, **options)
+    except StepError as error:
+        raise SystemExit(_only(error, str(options.get("config_file") or ""), renderer)) from None
+    session = Session(subject, renderer, register=register, login=who, walks=_walks(options))
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _check_server(
+    renderer: Renderer,
+    *,
+    config_file: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+    **others: Any,
+) -> None:
+    if config_file is None:
+        raise click.UsageError("--server needs --config with an xmpp.toml")
+    if any(others.values()):
+        raise click.UsageError("--server goes with --config, --dns, --timeout and how to show it")
+    try:
+        config = read_xmpp_config(config_file.absolute())
+    except StepError as error:
+        raise SystemExit(_only(error, str(config_file), renderer, "server")) from None
+    secrets = {address: [secret] for address, secret in config.callbridges.items()}
+    own = own_server(config, secrets)
+    session = ServerSession(own, renderer, _dns_servers(dns), timeout or STAGE)
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _dns_servers(texts: tuple[str, ...]) -> tuple[Server, ...]:
+    try:
+        return tuple(parse_dns_server(each) for each in texts)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
+
+
+def _renderer(as_json: bool, html: Path | None) -> Renderer:
+    shown: Renderer = PlainLines(_line)
+    if as_json:
+        shown = JSONDocument(_line)
+    elif sys.stdout.isatty():
+        signs = Signs() if "utf" in sys.stdout.encoding.lower() else PLAIN_SIGNS
+        colour = "NO_COLOR" not in os.environ
+        width = shutil.get_terminal_size().columns
+        shown = LiveTree(_text, width, colour, signs)
+    if html is None:
+        return shown
+    return Several(shown, HTMLPage(html, lambda problem: click.echo(problem, err=True)))
+
+
+def _text(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _line(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
+
+
+def _walks(options: dict[str, Any]) -> bool:
+    return bool(options["config_file"] or options["domain"])
+
+
+def _only(error: StepError, source: str, renderer: Renderer, kind: str = "callbridge") -> int:
+    """A report with nothing but one failure, from before anything could be walked."""
+    report = Report(kind, {"source": source}, time.time(), 0.0)
+    finding = Finding(error.step, "failed", source, evidence=error.evidence, problem=error)
+    report.findings.append(finding)
+    renderer.begin(report)
+    renderer.found(finding)
+    renderer.end(report)
+    return report.status
+
+
+def _login(login: str | None, password_stdin: bool) -> Login | None:
+    if login is None:
+        return None
+    if not password_stdin:
+        raise click.UsageError("--login needs --password-stdin")
+    user, at, domain = login.rpartition("@")
+    if not at or not user or not domain:
+        raise click.UsageError("--login is an address such as alice@meet.example.com")
+    return Login(user, domain, sys.stdin.readline().rstrip("\r\n"))
+
+
+def _subject(
+    who: Login | None,
+    *,
+    config_file: Path | None,
+    domain: str | None,
+    server_address: str | None,
+    unique_name: str | None,
+    secret_file: Path | None,
+    trust: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+) -> Subject:
+    """
+    @raise ConfigurationError: the configuration file, or the server address, is wrong.
+    """
+    try:
+        servers = _dns_servers(dns)
+        if config_file is not None:
+            if domain is not None:
+                raise click.UsageError("give either --config or --domain")
+            return from_config(read_config(config_file.absolute()), timeout, servers)
+        if domain is None and who is None:
+            raise click.UsageError("give --config, --domain or --login")
         secret = Secret(secret_file.read_text("utf-8").strip()) if secret_file else None
         return from_options(
-            options.pop("domain"), secret=secret, dns_servers=servers, stage=timeout, **options
+            domain or (who.domain if who else ""),
+            server_address=server_address or "",
+            unique_name=unique_name,
+            secret=secret,
+            trust=trust,
+            certificate=certificate,
+            key=key,
+            dns_servers=servers,
+            stage=timeout or STAGE,
         )
-    except StepError as error:
-        raise click.UsageError(error.cause) from None
     except (ValueError, OSError) as problem:
         raise click.UsageError(str(problem)) from None
 
 
-def _give_up(error: StepError, source: str) -> Any:
-    finding = Finding(error.step, "failed", source, problem=error, evidence=error.evidence)
-    for line in text.lines(finding):
-        click.echo(line)
-    raise SystemExit(1)
-
-
-async def _run(reactor: Any, subject: Subject) -> None:
-    report = Report("callbridge", subject.shown(), reactor.seconds(), bound_of(subject))
-    dns = make_dns(reactor, subject.dns_servers, timeout=subject.timing.stage)
-
-    def tell(finding: Finding) -> None:
-        for line in text.lines(finding):
-            click.echo(line)
-        sys.stdout.flush()
-
-    def waiting(step: Step, about: str, seconds: float) -> None:
-        pass
-
-    click.echo(text.heading(report))
-    await check_link(reactor, subject, dns, report, waiting, random=SystemRandom(), tell=tell)
-    click.echo(text.summary(report))
+async def _run(session: Session | ServerSession, reactor: Any) -> None:
+    report = await session.run(reactor)
     if report.status:
         raise SystemExit(report.status)
+
+
+@click.command()
+@click.argument("fault", required=False)
+def explain(fault: str | None) -> None:
+    """Explain FAULT: what one sees, what it means, and what cures it; without it, list all."""
+    if fault is None:
+        click.echo(listing())
+        return
+    found = CATALOGUE.get(fault)
+    if found is None:
+        near = difflib.get_close_matches(fault, CATALOGUE, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; cms explain lists all"
+        raise click.UsageError(f"there is no fault {fault}{hint}")
+    click.echo(entry(found))

@@ -46,13 +46,20 @@ class Subject:
         }
 
 
-def from_config(config: CallbridgeConfig, stage: float = STAGE) -> Subject:
-    """The link that a Callbridge is configured for."""
+def from_config(
+    config: CallbridgeConfig, stage: float | None = None, dns_servers: tuple[Server, ...] = ()
+) -> Subject:
+    """
+    The link that a Callbridge is configured for.
+
+    @param stage: Seconds for each stage, in place of the usual ones.
+    @param dns_servers: In place of those of the configuration.
+    """
     return Subject(
         link=config.link,
         files=PEMFiles(str(config.file), config.trust, config.certificate, config.key),
-        timing=_timing(min(stage, config.timing.stage)),
-        dns_servers=config.dns_servers,
+        timing=_timing(stage or min(STAGE, config.timing.stage)),
+        dns_servers=dns_servers or config.dns_servers,
         registers=True,
         state_dir=config.state_dir,
         source=str(config.file),

@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
 from cms import errors
-from cms.check.findings import Finding, Lane, Report, Waiting
+from cms.check.findings import Finding, Lane, Waiting
 from cms.check.probes.link import LinkProbe, Tools
 from cms.check.probes.own import judge_own_certificate
 from cms.check.probes.records import Beside, judge_beside, judge_found, look_beside
@@ -44,7 +44,8 @@ class Walk:
     @param dns: What names are asked of.
     @param lane: Where findings go, in order.
     @param waiting: Told of each wait that begins, and how long it may take.
-    @param registers: Whether to go on to steps 9 to 11; why not, otherwise.
+    @param register: Whether to go on to steps 9 to 11: always, never, or where
+        it disturbs nobody.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Walk:
         waiting: Waiting,
         *,
         random: Random,
-        not_registering: str = "",
+        register: bool | None = None,
     ) -> None:
         self._reactor = reactor
         self._subject = subject
@@ -65,7 +66,8 @@ class Walk:
         self._last_wait = "nothing"
         self._tell_waiting = waiting
         self._finder = Finder(dns, random)
-        self._not_registering = not_registering
+        self._register = register
+        self._not_registering = "--no-register was given" if register is False else ""
         self._lanes = [lane]
 
     async def run(self) -> None:
@@ -106,7 +108,9 @@ class Walk:
         context = self._configuration()
         if context is None:
             return
-        tools = Tools(self._reactor, self._subject, context, self._waiting)
+        tools = Tools(
+            self._reactor, self._subject, context, self._waiting, at_any_price=bool(self._register)
+        )
         server = self._subject.link.server
         domain = self._subject.link.ascii_domain
         beside = Deferred.fromCoroutine(look_beside(self._dns, domain))
@@ -269,29 +273,3 @@ class Walk:
         if step is Step.ACTIVE and not isinstance(failed, RegistrationError):
             return "the link that is up already belongs to the Callbridge"
         return "not reached"
-
-
-async def check_link(
-    reactor: Any,
-    subject: Subject,
-    dns: DNS,
-    report: Report,
-    waiting: Waiting,
-    *,
-    random: Random,
-    tell: Any,
-    not_registering: str = "",
-) -> None:
-    """Walk, and put everything into the report as it is told."""
-
-    def emit(finding: Finding) -> None:
-        report.findings.append(finding)
-        tell(finding)
-
-    lane = Lane(emit)
-    lane.start()
-    walk = Walk(
-        reactor, subject, dns, lane, waiting, random=random, not_registering=not_registering
-    )
-    await walk.run()
-    report.seconds = reactor.seconds() - report.began

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -19,6 +21,15 @@ def openssl_error(error: SSL.Error) -> str:
     if isinstance(stack, list | tuple):
         return "; ".join(str(entry[-1]) for entry in stack if entry)
     return str(error)
+
+
+def system_authorities() -> list[x509.Certificate]:
+    """The CAs that this system trusts, those that can be read."""
+    found = []
+    for der in ssl.create_default_context().get_ca_certs(binary_form=True):
+        with suppress(ValueError):
+            found.append(x509.load_der_x509_certificate(der))
+    return found
 
 
 class PEMFiles:

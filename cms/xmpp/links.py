@@ -12,11 +12,19 @@ from cms.xmpp.receiver import Receiver
 
 
 class Link(Receiver, Protocol):
-    """One registered component, wherever its stream ends."""
+    """
+    One registered component, wherever its stream ends.
+
+    @ivar evidence: What TLS and the certificate showed.
+    @ivar since: When it registered, in seconds since the epoch.
+    """
 
     component: str
     mechanisms: tuple[str, ...]
     requests: Requests
+    evidence: dict[str, str]
+    since: float
+    bytes_received: int
 
     @property
     def peer_text(self) -> str:
@@ -29,6 +37,10 @@ class Link(Receiver, Protocol):
 
     def replace(self) -> None:
         """End it in favour of a newer link."""
+        ...
+
+    def judge_secret(self) -> None:
+        """End it if the secret that it registered with is not accepted any more."""
         ...
 
 

@@ -11,21 +11,24 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 import cms
+from cms.database import StoreError
 from cms.errors import CONFIGURATION_VALUE
+from cms.listening import check_plain
 from cms.signalflow import StepError
 from cms.startup import give_up
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream.stream import XMLStream
+from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.links import Links
-from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
+from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
-from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -35,8 +38,10 @@ class XmppService(Service):
     """
     An XMPP server: its listeners, its links and its sessions.
 
+    @ivar callbridges: Who may register.
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar flow: The recent registrations and log-ins.
     """
 
     log = Logger()
@@ -50,18 +55,29 @@ class XmppService(Service):
         _make_state_dir(config)
         self.links = Links()
         self.sessions = Sessions()
-        registry = Registry({address: [s] for address, s in config.callbridges.items()})
-        self.registry = registry
+        self.callbridges = _callbridges(config, reactor.seconds)
+        self.callbridges.on_change.append(self._judge_links)
+        self._watch = CallbridgeWatch(self.callbridges, reactor)
+        registry = self.callbridges.registry
         router = Router(config.domain, self.links, self.sessions, registry)
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
-        service = SessionService(reactor, self.sessions, self.links, local, relay)
+        self.flow = ServerFlow(reactor)
+        self.session_service = SessionService(
+            reactor, self.sessions, self.links, local, relay, flow=self.flow
+        )
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Throttle(reactor)
+            reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow
         )
         self._client = ClientPolicy(
-            reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)
+            reactor,
+            config.domain,
+            router,
+            self.sessions,
+            self.session_service,
+            relay,
+            Throttle(reactor),
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
@@ -87,6 +103,10 @@ class XmppService(Service):
             "client_plain": lambda: ClientStream(self._client, None),
         }
 
+    def _judge_links(self) -> None:
+        for link in self.links:
+            link.judge_secret()
+
     def privilegedStartService(self) -> None:
         """Open the listeners before the process gives up its rights."""
         super().privilegedStartService()
@@ -110,12 +130,22 @@ class XmppService(Service):
         for kind in NOT_YET:
             if self.config.listen[kind]:
                 self.log.warn("listen.{kind}: not in this version; nothing listens", kind=kind)
-        if not self.config.callbridges:
-            self.log.warn("[callbridges] is empty: no Callbridge can register, nobody can log in")
+        self._watch.startService()
+        for name in self.callbridges.doubled():
+            self.log.warn(
+                "{name} was added, and is in [callbridges] too, which counts; delete it there",
+                name=name,
+            )
+        if not self.callbridges.registry.secrets:
+            self.log.warn(
+                "there is no Callbridge, so nobody can log in; add one with"
+                " cms xmpp callbridge add, or to [callbridges]"
+            )
 
     def stopService(self) -> Deferred[Any]:
         """Close every stream properly, then let go."""
         super().stopService()
+        self._watch.stopService()
         closing: list[Deferred[Any]] = [self._listeners.close()]
         for factory in self._listeners.factories:
             for stream in list(factory.streams):
@@ -142,6 +172,18 @@ def _make_state_dir(config: XmppConfig) -> None:
             file=config.file,
             key="state_dir",
             problem=f"{config.state_dir}: {problem.strerror}",
+            mend="Name a folder that this user can write.",
+        ) from None
+
+
+def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
+    try:
+        return Callbridges(config, now)
+    except StoreError as problem:
+        raise CONFIGURATION_VALUE.error(
+            file=config.file,
+            key="state_dir",
+            problem=problem,
             mend="Name a folder that this user can write.",
         ) from None
 

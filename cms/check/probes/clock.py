@@ -21,10 +21,13 @@ async def ask_time(requests: Requests, sender: str, domain: str, timeout: float)
     """
     The server's time (XEP-0202).
 
+    @param sender: Empty on a client's stream, where the server knows it.
     @param timeout: In seconds.
     @return: C{None} when it does not tell, or not in time.
     """
     iq = request("get", sender, domain, Element((ns.TIME, "time")))
+    if not sender:
+        del iq.element["from"]
     try:
         answer = await requests.ask(iq, timeout)
     except (StanzaError, DeferredTimeout, RequestLost):

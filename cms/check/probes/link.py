@@ -27,10 +27,21 @@ from cms.trust.audit import chain_doubts, chain_evidence, name_doubts
 from cms.trust.client import ServerVerification
 from cms.trust.facts import CertificateFacts
 from cms.trust.identity import check_identity
+from cms.xmlstream import ns
+from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.stanza import Stanza
 
 PATIENCE = 2.0  # seconds for an answer that is of use, but not needed
+
+
+def _shares_links(start: StreamStart) -> bool:
+    """
+    Whether the server accepts a second link for one address and shares its
+    stanzas among the two, as ejabberd does, which alone numbers its streams.
+    """
+    stream_id = start.get("id") or ""
+    return start.default_namespace == ns.COMPONENT and len(stream_id) > 9 and stream_id.isdigit()
 
 
 def _result_or_error(result: Any) -> Any:
@@ -41,7 +52,18 @@ class _Registration(ComponentRegistration):
     """A stream that waits for its turn before it registers."""
 
     turn: DeferredLock
+    at_any_price: bool
     _has_turn = False
+    spared = False  # it did not register, for the sake of a link that may be up
+
+    def stream_started(self, start: StreamStart) -> None:
+        """Register, unless the server would give us a part of a live link's stanzas."""
+        if _shares_links(start) and not self.at_any_price:
+            self.spared = True
+            self.registrant.stage_passed({"component": self.settings.component})
+            self.quit()
+        else:
+            super().stream_started(start)
 
     def _open(self) -> None:
         if not self.registers:
@@ -71,6 +93,7 @@ class Tools:
     What the probes of one check share.
 
     @ivar waiting: Told of each wait that begins, with its bound in seconds.
+    @ivar at_any_price: Register even where that could disturb a live link.
     @ivar turn: Registrations are made one after the other.
     """
 
@@ -78,6 +101,7 @@ class Tools:
     subject: Subject
     context: SSL.Context
     waiting: Waiting
+    at_any_price: bool = False
     turn: DeferredLock = field(factory=DeferredLock)
 
 
@@ -98,9 +122,10 @@ class LinkProbe:
         self._waiting = tools.waiting
         self._registers = registers
         self._turn = tools.turn
+        self._at_any_price = tools.at_any_price
         self._step = Step.CONNECT
         self._began = 0.0
-        self._stream: ComponentRegistration | None = None
+        self._stream: _Registration | None = None
         self._outcome: Deferred[StepError | None] = Deferred()
         self._address = ""
 
@@ -135,7 +160,7 @@ class LinkProbe:
         except StepError as error:
             return self._fail(error)
         self._pass({"address": self._address, "port": str(self.target.port)})
-        assert isinstance(stream, ComponentRegistration)  # noqa: S101 - from _make
+        assert isinstance(stream, _Registration)  # noqa: S101 - from _make
         self._stream = stream
         stream.begin()
         failure = await self._outcome
@@ -193,6 +218,7 @@ class LinkProbe:
             registers=self._registers,
         )
         stream.turn = self._turn
+        stream.at_any_price = self._at_any_price
         return stream
 
     # telling
@@ -292,8 +318,16 @@ class LinkProbe:
             self._doubt_tls(evidence)
         elif self._step is Step.IDENTITY and self._chain:
             self._doubt_names()
+        if self._stream is not None and self._stream.spared:
+            note = (
+                "this server would share a live link's stanzas with the check;"
+                " --register does it all the same"
+            )
+            for step in (Step.REGISTERED, Step.ACTIVE):
+                self.lane.skipped(step, self.peer, note)
         last = Step.TLS if self.subject.link.unprotected else Step.IDENTITY
-        if self._step is last and not self._registers:
+        spared = self._stream is not None and self._stream.spared
+        if spared or (self._step is last and not self._registers):
             self._end(None)
 
     def registration_failed(self, error: StepError) -> None:
@@ -319,8 +353,11 @@ class LinkProbe:
         told = await asking
         if self._outcome.called:
             return
-        silent = isinstance(answer, DeferredTimeout)
-        evidence = {"ping": "no answer" if silent else f"{pinged * 1000:.1f} ms"}
+        if isinstance(answer, DeferredTimeout):
+            self._end(errors.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
+            stream.quit()
+            return
+        evidence = {"ping": f"{pinged * 1000:.1f} ms"}
         if told is not None:
             evidence["server_time"] = told.isoformat()
         self._pass(evidence, "registered, and let go again")

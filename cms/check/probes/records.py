@@ -16,7 +16,7 @@ CLIENT_SERVICE = "_xmpp-client._tcp"
 COMPONENT_PORT = 5223
 # Records of Cisco's presence and collaboration servers, which have XMPP records
 # of their own on a company's main domain.
-OTHERS = ("_cisco-uds._tcp", "_cuplogin._tcp", "_cisco-phone-tftp._tcp")
+OTHERS = ("_cisco-uds._tcp", "_cuplogin._tcp", "_collab-edge._tls")
 
 
 @frozen

@@ -593,7 +593,8 @@ WRONG_SECRET = _fault(
     CredentialsRefused,
     Step.REGISTERED,
     '{peer} refused the secret of "{component}" (not-authorized).',
-    "Copy the secret that the XMPP server holds for this Callbridge into shared_secret.",
+    "Copy the secret that the XMPP server holds for this Callbridge into shared_secret;"
+    " ejabberd says the same of an ID that it does not know.",
 )
 ALREADY_CONNECTED = _fault(
     "already-connected",

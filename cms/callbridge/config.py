@@ -8,7 +8,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
-from cms.discovery.resolver import parse_dns_server
+from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.signalflow import StepError
 from cms.tomlfile import Secret, Table
 
@@ -170,9 +170,8 @@ def _timing(table: Table) -> Timing:
 
 
 def _dns_servers(table: Table) -> tuple[tuple[str, int], ...]:
-    mend = "Write addresses such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53."
     return tuple(
-        table.parsed("servers", text, parse_dns_server, mend) for text in table.texts("servers")
+        table.parsed("servers", text, parse_dns_server, DNS_CURE) for text in table.texts("servers")
     )
 
 

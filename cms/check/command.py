@@ -118,7 +118,8 @@ def _check_server(
         own = own_server(config, held_secrets(config))
     except StoreError as problem:
         raise click.UsageError(str(problem)) from None
-    session = ServerSession(own, renderer, _dns_servers(dns), timeout or STAGE)
+    servers = _dns_servers(dns) or config.dns_servers
+    session = ServerSession(own, renderer, servers, timeout or STAGE)
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
 

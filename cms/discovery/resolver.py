@@ -18,6 +18,7 @@ from cms.discovery.servers import FAILURES, Hosts, Server, Servers, system_serve
 from cms.errors import Fault
 from cms.signalflow import Step, StepError
 
+DNS_CURE = "Write addresses such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53."
 DNS_TIMEOUT = 5.0  # seconds for a question, whatever the number of servers and tries
 
 # Of that time, what a server has to answer the first, the second and the third

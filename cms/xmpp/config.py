@@ -8,6 +8,8 @@ from typing import cast
 from attrs import frozen
 
 from cms.discovery.address import ascii_domain
+from cms.discovery.resolver import DNS_CURE, parse_dns_server
+from cms.discovery.servers import Server
 from cms.tomlfile import Secret, Table
 from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
@@ -24,6 +26,7 @@ class XmppConfig:
 
     @ivar listen: Endpoint strings for each kind of listener.
     @ivar callbridges: The secret of each component address.
+    @ivar dns_servers: Asked for the server's own records; the system's if empty.
     """
 
     file: Path
@@ -37,6 +40,7 @@ class XmppConfig:
     listen: dict[str, tuple[str, ...]]
     callbridges: dict[str, Secret]
     most_connections: int
+    dns_servers: tuple[Server, ...] = ()
 
 
 def read_config(file: Path) -> XmppConfig:
@@ -46,7 +50,7 @@ def read_config(file: Path) -> XmppConfig:
     @raise ConfigurationError: naming the file, the key and the cure.
     """
     table = Table.read(file)
-    tls, listen = table.table("tls"), table.table("listen")
+    tls, listen, dns = table.table("tls"), table.table("listen"), table.table("dns")
     listeners = {
         kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)
     }
@@ -66,8 +70,11 @@ def read_config(file: Path) -> XmppConfig:
         listen=listeners,
         callbridges=callbridges,
         most_connections=int(table.number("most_connections", 20_000, least=1, most=1_000_000)),
+        dns_servers=tuple(
+            dns.parsed("servers", text, parse_dns_server, DNS_CURE) for text in dns.texts("servers")
+        ),
     )
-    for part in (tls, listen, table):
+    for part in (tls, listen, dns, table):
         part.finish()
     if not any(config.listen[kind] for kind in LISTENERS):
         mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -54,12 +54,14 @@ class SelfCheck:
     """
     Runs the checks of L{cms.audit} and logs every failure and warning.
 
-    @param server: Asked anew each time.
+    @param server: Called each time: secrets may have changed.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, server: OwnServer, resolver: DNS, random: Random) -> None:
+    def __init__(
+        self, reactor: Any, server: Callable[[], OwnServer], resolver: DNS, random: Random
+    ) -> None:
         self._reactor = reactor
         self._server = server
         self._resolver = resolver
@@ -85,7 +87,8 @@ class SelfCheck:
 
     async def _run(self) -> None:
         wrong = 0
-        results = audit(self._server, self._reactor, self._resolver, self._random, running=True)
+        # Its listeners were opened just before, and who connects to them is logged.
+        results = audit(self._server(), self._reactor, self._resolver, self._random, reach=False)
         async for result in results:
             if result.problem is not None:
                 wrong += result.result == "failed"
@@ -100,7 +103,7 @@ class SelfCheck:
             "own set-up: {step_text} {result}: {cause} Cure: {cure}",
             step=int(problem.step),
             step_text=str(problem.step),
-            result="FAILED" if result.result == "failed" else "warning",
+            result=result.result,
             fault=problem.fault,
             cause=problem.cause,
             cure=problem.cure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 from twisted.application.service import Service
@@ -11,7 +12,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 import cms
+from cms.audit.subject import OwnServer
 from cms.database import StoreError
+from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
 from cms.listening import check_plain
 from cms.signalflow import StepError
@@ -30,6 +33,7 @@ from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.router import Router
+from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
 
@@ -81,6 +85,11 @@ class XmppService(Service):
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
+        resolver = make_dns(reactor, config.dns_servers)
+        self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
+
+    def _own(self) -> OwnServer:
+        return own_server(self.config, self.callbridges.registry.secrets)
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
@@ -136,16 +145,13 @@ class XmppService(Service):
                 "{name} was added, and is in [callbridges] too, which counts; delete it there",
                 name=name,
             )
-        if not self.callbridges.registry.secrets:
-            self.log.warn(
-                "there is no Callbridge, so nobody can log in; add one with"
-                " cms xmpp callbridge add, or to [callbridges]"
-            )
+        self._self_check.start()
 
     def stopService(self) -> Deferred[Any]:
         """Close every stream properly, then let go."""
         super().stopService()
         self._watch.stopService()
+        self._self_check.stop()
         closing: list[Deferred[Any]] = [self._listeners.close()]
         for factory in self._listeners.factories:
             for stream in list(factory.streams):
@@ -162,6 +168,7 @@ class XmppService(Service):
             self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
         else:
             self.log.info("keys and certificates were read again")
+            self._self_check.start()
 
 
 def _make_state_dir(config: XmppConfig) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python import usage
 
 import cms
+from cms import reactor as prompt
 from cms.signalflow import StepError
 
 
@@ -27,7 +28,13 @@ def give_up(error: StepError) -> NoReturn:
 
 
 class DaemonOptions(usage.Options):
-    """The options of both daemons."""
+    """
+    The options of both daemons.
+
+    @cvar spin: Seconds to look for more work before sleeping; see L{cms.reactor}.
+    """
+
+    spin = 0.0
 
     optParameters = [
         ["config", "c", None, "The configuration file, in TOML."],
@@ -60,10 +67,12 @@ class DaemonOptions(usage.Options):
 
 def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Service:
     """
-    A daemon's service from its options, with the real reactor.
+    A daemon's service from its options, with the real reactor: ours, unless
+    C{twistd --reactor} has chosen one.
 
     @raise SystemExit: the configuration is wrong.
     """
+    prompt.install(options.spin)
     from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
 
     try:

@@ -21,14 +21,15 @@ MAY_IMPORT = {
     "loginprotocol": {"xmlstream"},
     "trust": {"errors", "signalflow"},
     "discovery": {"errors", "signalflow"},
-    "startup": {"signalflow", "logs"},
+    "reactor": set(),
+    "startup": {"signalflow", "logs", "reactor"},
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("trust", "discovery", "startup"),
+        *("trust", "discovery", "startup", "reactor"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("trust", "discovery", "startup"),
+        *("trust", "discovery", "startup", "reactor"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
     "cli": {"signalflow", "callbridge", "check"},

@@ -42,11 +42,14 @@ from cms.xmlstream.splice import SplicedStanza, SpliceReader
 from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
+READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 
 
 class IStreamTransport(ITLSTransport, IConsumer, IPushProducer):
     """What a stream needs of its transport: TCP, or UNIX where TLS is not used."""
+
+    bufferSize: int
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -77,6 +80,7 @@ class XMLStream(Protocol):
         self._last_of_read = False
         self._header_sent = False
         self._paused = False
+        self._was_paused = False
         self._paused_at = 0.0
         self._watching_stall = False
         self._sources: set[XMLStream] = set()
@@ -232,8 +236,11 @@ class XMLStream(Protocol):
 
     @property
     def is_slow(self) -> bool:
-        """The peer does not read as fast as it is written to."""
-        return self._paused
+        """
+        The peer does not read as fast as it is written to: what was written
+        earlier waits still.  (What was written just now leaves with this turn.)
+        """
+        return self._paused and self._was_paused
 
     @property
     def is_full(self) -> bool:
@@ -292,6 +299,7 @@ class XMLStream(Protocol):
         """Send bytes; where the peer does not read, no more than twice C{send_limit}."""
         if self.transport is None:
             return
+        self._was_paused = self._paused
         if self._paused:
             self._waiting_bytes += len(data)
             if self._waiting_bytes > 2 * self.send_limit and not self.closing:
@@ -344,6 +352,8 @@ class XMLStream(Protocol):
         """The peer is authenticated: read the fast way from the next read on."""
         self.set_limits(limits)
         self._splice = True
+        if self.transport is not None:
+            self.transport.bufferSize = READ_BYTES  # Twisted's own is 64 kB
 
     def set_limits(self, limits: Limits) -> None:
         """Allow the stream as much as C{limits}, from now on."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import MultiService, Service
 
+from cms.reactor import SPIN_SECONDS
 from cms.startup import DaemonOptions, ReloadOnHangup, build
 from cms.xmpp.service import make_daemon
 
@@ -16,6 +17,7 @@ class Options(DaemonOptions):
 
     synopsis = "[options] --config xmpp.toml"
     longdesc = "Accepts Callbridges and clients; every log-in is decided by a Callbridge."
+    spin = SPIN_SECONDS
 
 
 def _make(file: Path, reactor: Any) -> Service:

@@ -46,6 +46,7 @@ class HeaderTests(SynchronousTestCase):
             heard = client.heard()
             self.assertIn(f"<{condition} ", heard)
             self.assertIn("id='", heard)
+            self.assertIn(f" from='{DOMAIN}'", heard)
             self.assertTrue(client.lost)
 
     def test_answer(self) -> None:

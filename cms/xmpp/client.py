@@ -218,6 +218,10 @@ class ClientStream(XMLStream):
         else:
             self._machine.stanza(stanza)
 
+    def error_header(self) -> dict[str, str | None]:
+        """Who speaks, in every header (RFC 6120 4.7.1)."""
+        return {**super().error_header(), "from": self.policy.domain}
+
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML."""
         self.fail(error)

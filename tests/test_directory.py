@@ -104,6 +104,12 @@ class StoreTests(SynchronousTestCase):
         for file in self.folder.iterdir():
             self.assertNotIn(b"correct", file.read_bytes())
 
+    def test_rounds(self) -> None:
+        """As many as docs/configuration.md says, and no fewer than RFC 7677 allows."""
+        self.store.set_password("alice", "correct horse")
+        self.assertEqual({self.keys("alice", m).iterations for m in HASHES}, {10_000})
+        self.assertGreaterEqual(DEFAULT_ITERATIONS, 4096)
+
     def test_random_source(self) -> None:
         """Salts come from the given source, one for each hash."""
         drawn: list[int] = []

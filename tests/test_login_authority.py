@@ -153,6 +153,13 @@ class MechanismTests(AuthorityTestCase):
             self.assertEqual(answer, lp.Failed("e1", "not-authorized"))
         self.nothing_left()
 
+    def test_decoy_is_nobody(self) -> None:
+        """Whoever proves the keys that are shown for an unknown user is refused as well."""
+        keys = derive("pencil", "sha256", b"d" * 16, 16)
+        self.patch(MemoryDirectory, "decoy", lambda *_: keys)
+        answer = self.scram(ScramClient("SCRAM-SHA-256", "eve", "pencil"))
+        self.assertEqual(answer, lp.Failed("e1", "not-authorized"))
+
     def test_nonces(self) -> None:
         """Each challenge has a nonce of its own, from the given source."""
         first = ScramClient("SCRAM-SHA-256", "alice", "x", nonce="abc").first()

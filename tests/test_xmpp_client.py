@@ -191,6 +191,15 @@ class LoginTests(SynchronousTestCase):
             self.assertEqual("", self.callbridge.heard())
             self.assertFalse(self.client.lost)
 
+    def test_not_offered(self) -> None:
+        """A mechanism that a Callbridge knows but this connection cannot have is not relayed."""
+        other = self.server.callbridge("cb2", ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"))
+        client = self.server.client()
+        self.assertNotIn("PLUS", client.open())
+        client.authenticate("SCRAM-SHA-256-PLUS", b"p=tls-exporter,,n=alice,r=abc")
+        self.assertIn("<invalid-mechanism/>", client.heard())
+        self.assertEqual("", other.heard())
+
     def test_stanza_before_login(self) -> None:
         """A stanza before the log-in closes the stream with not-authorized."""
         self.client.say("<message to='x@y'/>")
@@ -413,6 +422,12 @@ class SessionTests(SynchronousTestCase):
             peer.heard()
         self.bob.say(message)
         self.assertIn("<body>x", self.phone.heard())
+        self.phone.say("<presence><priority>-2</priority></presence>")
+        for peer in (self.alice, self.phone):
+            peer.heard()
+        self.bob.say(message)  # nobody wants it: RFC 6121 8.5.2.1.1
+        self.assertIn("service-unavailable", self.bob.heard())
+        self.assertEqual(("", ""), (self.alice.heard(), self.phone.heard()))
 
     def test_message_to_a_resource_that_left(self) -> None:
         """Chat goes to the others, a headline nowhere, a groupchat back."""

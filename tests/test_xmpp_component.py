@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -76,6 +77,19 @@ class RegistrationTests(SynchronousTestCase):
         digest = hashlib.sha1((peer.stream.stream_id + "one").encode()).hexdigest().upper()
         peer.say(f"<handshake>{digest}</handshake>")
         self.assertIn("<handshake/>", peer.heard())
+
+    def test_constant_time(self) -> None:
+        """The proof is compared by C{hmac.compare_digest}, and with every secret."""
+        compared: list[tuple[bytes, bytes]] = []
+
+        def compare(one: bytes, other: bytes) -> bool:
+            compared.append((one, other))
+            return one == other
+
+        self.patch(hmac, "compare_digest", compare)
+        self.server.components.registry.secrets[CB1] = (Secret("one"), Secret("other"))
+        self.server.component().register(CB1, "one")
+        self.assertEqual(2, len(compared))
 
     def test_silence(self) -> None:
         """A peer that does not register in time is closed."""

@@ -278,17 +278,18 @@ class ServerCertificateTests(TLSTestCase):
         self.assertEqual(HOST.encode(), server.connection.get_servername())
 
     def test_tls_1_1_is_refused(self) -> None:
-        """Nothing below TLS 1.2."""
-        verification = self.verification()
-        server = self.server()
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_max_proto_version(SSL.TLS1_1_VERSION)
-        verification._context = context
-        # OpenSSL's own security level must not be what refuses it.
-        for each in (context, server._context):
-            each.set_cipher_list(b"ALL:@SECLEVEL=0")
-        client, _ = self.shake(verification, server)
-        self.assertFalse(client.shook)
+        """Nothing below TLS 1.2, on either side."""
+        for old_side in ("client", "server"):
+            for version in (SSL.TLS1_1_VERSION, SSL.TLS1_2_VERSION):
+                verification, server = self.verification(), self.server()
+                # OpenSSL's own security level must not be what refuses it.
+                for each in (verification._context, server._context):
+                    each.set_cipher_list(b"ALL:@SECLEVEL=0")
+                old = verification._context if old_side == "client" else server._context
+                old.set_min_proto_version(SSL.TLS1_VERSION)
+                old.set_max_proto_version(version)
+                client, _ = self.shake(verification, server)
+                self.assertEqual(version == SSL.TLS1_2_VERSION, client.shook, old_side)
 
 
 class PeerCertificateTests(TLSTestCase):

@@ -114,6 +114,7 @@ class AddressTests(SynchronousTestCase):
             "x@" + "a" * 1100,
             "x@b/" + "r" * 1100,
             "\u00ad" * 250_000 + "x",
+            "xn--" + "a" * 1100,
         ):
             self.assertRaises(MalformedJID, parse_jid, text)
 
@@ -124,6 +125,10 @@ class AddressTests(SynchronousTestCase):
             ("meet.example.com.", "meet.example.com"),
             ("a@b/r@s/t", "a@b/r@s/t"),
             ("b/@", "b/@"),
+            ("a@xn--bcher-kva.example", "a@bücher.example"),
+            ("XN--BCHER-KVA.Example/xn--r", "bücher.example/xn--r"),
+            ("xn--zca.example", "xn--zca.example"),  # a sharp s, which nameprep folds
+            ("xn--a.example", "xn--a.example"),
         ):
             self.assertEqual(full, parse_jid(text).full())
 

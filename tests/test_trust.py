@@ -23,7 +23,12 @@ from zope.interface import implementer
 from cms.errors import ConfigurationError
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
-from cms.trust.connection import explain_handshake, tls_evidence, tls_exporter
+from cms.trust.connection import (
+    explain_handshake,
+    openssl_words,
+    tls_evidence,
+    tls_exporter,
+)
 from cms.trust.files import PEMFiles
 from cms.trust.issue import CertificateAuthority, Issued
 from cms.trust.server import PeerCertificates, ServerTrust
@@ -351,6 +356,34 @@ class PeerCertificateTests(TLSTestCase):
             "identity-domain-missing",
             verification.verdict.error and verification.verdict.error.fault,
         )
+
+
+class ALPNTests(TLSTestCase):
+    """RFC 7301 and XEP-0368."""
+
+    def shaken(self, *offered: bytes) -> tuple[End, End]:
+        """A handshake of a client that offers these protocols."""
+        verification = self.verification()
+        if offered:
+            verification._context.set_alpn_protos(list(offered))
+        return self.shake(verification, self.server(alpn=b"xmpp-client"))
+
+    def test_chosen(self) -> None:
+        """XMPP is chosen wherever it is offered; without an offer there is no choice."""
+        for offered in ((b"xmpp-client",), (b"http/1.1", b"xmpp-client")):
+            client, _ = self.shaken(*offered)
+            self.assertEqual(b"xmpp-client", client.connection.get_alpn_proto_negotiated())
+        client, _ = self.shaken()
+        self.assertTrue(client.shook)
+
+    def test_other_protocols(self) -> None:
+        """Whoever offers other protocols only is refused with the alert that says so."""
+        client, server = self.shaken(b"http/1.1")
+        self.assertFalse(client.shook or server.shook)
+        assert client.reason is not None
+        self.assertIn("no application protocol", openssl_words(client.reason))
+        assert server.reason is not None
+        self.assertEqual("no protocol of ours was offered", openssl_words(server.reason))
 
 
 class ChannelBindingTests(TLSTestCase):

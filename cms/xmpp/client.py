@@ -254,7 +254,7 @@ class ClientStream(XMLStream):
         """Say why, if it never came to a stream."""
         if self._securing and self.tls is not None:
             fault = explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
+            self.log.info("client: {cause}", cause=fault.cause)  # the cures are for Callbridges
         self._machine.ended()
 
     # ends

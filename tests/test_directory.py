@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import queue
 import sqlite3
 import stat
@@ -219,6 +220,19 @@ class LocalDirectoryTests(SynchronousTestCase):
         self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
         for name, password in (("alice", "wrong"), ("eve", "right"), ("alice", "\x07")):
             self.assertIs(self.answer(self.directory.verify(name, password)), False)
+
+    def test_constant_time(self) -> None:
+        """Keys are compared by C{hmac.compare_digest}."""
+        compared: list[bytes] = []
+
+        def compare(one: bytes, other: bytes) -> bool:
+            compared.append(other)
+            return one == other
+
+        self.patch(hmac, "compare_digest", compare)
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+        self.assertIs(self.answer(self.directory.verify("eve", "right")), False)
+        self.assertEqual(2, len(compared))
 
     def test_disabled(self) -> None:
         """That an account is disabled is told only to who knows its password."""

@@ -6,6 +6,7 @@ import hashlib
 import re
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,8 +16,9 @@ from cms.throttle import REFUSED_AFTER, Throttle, network_of
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
-from cms.xmlstream.replies import result_reply
-from cms.xmlstream.requests import RequestLost, Requests
+from cms.xmlstream.replies import ping_payload, request, result_reply
+from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
+from cms.xmlstream.stanza import Stanza
 from cms.xmpp.listeners import StreamFactory, check_plain, expand
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Server
@@ -190,6 +192,22 @@ class EndTests(SynchronousTestCase):
         heard = client.heard()
         self.assertIn("temporary-auth-failure", heard)
         self.assertIn("was lost", heard)
+
+    def test_requests_are_bounded(self) -> None:
+        """A stream that owes many answers is asked nothing more until one has come."""
+        clock, sent = Clock(), list[Stanza]()
+        requests = Requests(clock, sent.append, most=2)
+
+        def ask() -> Deferred[Stanza]:
+            ping = request("get", DOMAIN, CB1, ping_payload())
+            return requests.ask(ping, 10)
+
+        one, _ = ask(), ask()
+        self.failureResultOf(ask(), TooManyRequests)
+        self.assertEqual(2, len(sent))
+        self.assertTrue(requests.take(result_reply(sent[0])))
+        self.successResultOf(one)
+        self.assertNoResult(ask())
 
     def test_requests_after_the_end(self) -> None:
         """A lost stream is asked nothing more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
@@ -136,9 +138,23 @@ class LoginTests(SynchronousTestCase):
 
     def test_mechanisms(self) -> None:
         """What is offered is what the Callbridges decide; -PLUS needs TLS 1.3."""
-        self.assertIn("<mechanism>SCRAM-SHA-256</mechanism>", self.features)
-        self.assertNotIn("SCRAM-SHA-1<", self.features)
-        self.assertNotIn("PLUS", self.features)
+        self.assertEqual(["SCRAM-SHA-256", "PLAIN"], self.offered(self.features))
+        self.server.callbridge("cb2", ("SCRAM-SHA-256-PLUS", "PLAIN", "ANONYMOUS"))
+        offered = self.offered(self.server.client().open())
+        self.assertEqual(["SCRAM-SHA-256", "PLAIN", "ANONYMOUS"], offered)
+
+    def offered(self, features: str) -> list[str]:
+        """The mechanisms, in their order."""
+        return re.findall("<mechanism>([^<]*)</mechanism>", features)
+
+    def test_guests_are_the_callbridges_business(self) -> None:
+        """ANONYMOUS is never offered of the server's own accord, nor relayed then."""
+        for server in (Server(), self.server):
+            client = server.client()
+            self.assertNotIn("ANONYMOUS", self.offered(client.open()))
+            client.authenticate("ANONYMOUS", b"trace")
+            self.assertIn("<invalid-mechanism/>", client.heard())
+        self.assertEqual("", self.callbridge.heard())
 
     def test_no_callbridge(self) -> None:
         """Without a link a log-in is refused at once, and the text names step 1."""

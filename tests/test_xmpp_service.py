@@ -9,6 +9,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
+from cms.errors import ConfigurationError
 from cms.xmlstream import ns
 from cms.xmpp.service import XmppService, make_daemon
 from tests.support import new_folder
@@ -51,6 +52,50 @@ class Daemon(Server):
     def client(self, tls: object = None, **options: Any) -> Peer:
         """A connection to the client port."""
         return self._connect(5222, ns.CLIENT)
+
+
+class ConfigurationTests(SynchronousTestCase):
+    """What stops the start."""
+
+    def refused(self, change: tuple[str, str], *words: str) -> None:
+        """With this change the start ends with a complaint that holds these words."""
+        file = new_folder(self) / "xmpp.toml"
+        self.assertIn(change[0], CONFIGURATION)
+        file.write_text(CONFIGURATION.replace(*change))
+        error: Any = self.assertRaises(ConfigurationError, make_daemon, file, MemoryReactorClock())
+        for word in (str(file), *words):
+            self.assertIn(word, error.cause)
+        self.assertNotIn(f'"{SECRETS["cb1"]}"', f"{error.cause} {error.cure}")
+
+    def test_complaints(self) -> None:
+        """Each names its key."""
+        tls = "[tls]\ncertificate = 'a.crt'\nkey = 'a.key'\n"
+        secure = tls + '[listen]\ncomponent = ["tcp:5223"]'
+        required = secure.replace("key =", "callbridge_certificates = 'required'\nkey =")
+        for new, *words in (
+            ("[listen]\nclient = ['tcp:5222']", "tls.certificate", "listen.client"),
+            ("[listen]\nclient_direct = ['tcp:5222']", "tls.certificate"),
+            (secure, "tls.certificate", "a.crt"),
+            (required, "tls.trust", "required"),
+            (required.replace("required", "perhaps"), "tls.callbridge_certificates", "perhaps"),
+            ("most_connections = 0\n[listen]", "most_connections"),
+        ):
+            self.refused(("[listen]", new), *words)
+
+    def test_callbridges(self) -> None:
+        """A name that is no component address, or is there twice, is refused."""
+        entry = f'cb1 = {{ secret = "{SECRETS["cb1"]}" }}'
+        for name in ("a@b", "'a b'", f"'{DOMAIN}'", f"'x.{DOMAIN}/r'"):
+            quoted = name if "'" in name else f"'{name}'"
+            self.refused((entry, entry.replace("cb1", quoted, 1)), "callbridges.")
+        self.refused((entry, f"{entry}\n{entry.replace('cb1', 'CB1', 1)}"), "there already")
+        self.refused((entry, "cb1 = {}"), "callbridges.cb1.secret")
+
+    def test_listeners(self) -> None:
+        """A server that would listen nowhere, or in the open without TLS, does not start."""
+        self.refused((":interface=127.0.0.1", ""), "listen.component_plain")
+        nowhere = CONFIGURATION[CONFIGURATION.index("[listen]") : CONFIGURATION.index("[callb")]
+        self.refused((nowhere, ""), "listen")
 
 
 class StopTests(SynchronousTestCase):

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
 from cms.throttle import REFUSED_AFTER, Throttle, network_of
+from cms.tomlfile import Secret
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
@@ -333,6 +334,25 @@ class LinkTests(SynchronousTestCase):
         heard = [peer.heard() for peer in newer]
         self.assertEqual(1, sum("<handshake/>" in text for text in heard))
         self.assertEqual(1, sum("<conflict" in text for text in heard))
+
+    def test_foreign_component_decides_nothing(self) -> None:
+        """A component outside the domain cannot make itself the judge of log-ins."""
+        server = Server()
+        foreign = f"x{DOMAIN}"
+        server.components.registry.secrets[foreign] = (Secret("four"),)
+        peer = server.component()
+        peer.register(foreign, "four")
+        self.assertEqual("", peer.heard())
+        names = lp.Mechanisms(("PLAIN",)).to_element().toXml()
+        for number in range(3):
+            peer.say(
+                f"<iq type='result' id='c{number}' from='{foreign}' to='{DOMAIN}'>{names}</iq>"
+            )
+        client = server.client()
+        client.open()
+        client.authenticate()
+        self.assertIn("step 1 link-before-login", client.heard())
+        self.assertEqual("", peer.heard())
 
     def test_slow_callbridge_is_asked_again(self) -> None:
         """A Callbridge that was too busy to name its mechanisms is asked again."""

@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -335,17 +336,20 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         self.stopping = True
         self.waiting.clear()
         for daemon in reversed(self.daemons):
-            process: Any = daemon.transport
-            try:
-                process.signalProcess("TERM")
-            except ProcessExitedAlready:
-                continue
-            killer = self.reactor.callLater(5, process.signalProcess, "KILL")
+            # A signal that comes between fork and exec is lost, hence the second one.
+            plan = ((0.0, "TERM"), (1.0, "TERM"), (6.0, "KILL"))
+            calls = [self.reactor.callLater(s, _signal, daemon.transport, n) for s, n in plan]
             await daemon.ended
-            if killer.active():
-                killer.cancel()
+            for call in calls:
+                if call.active():
+                    call.cancel()
         for port in self.listening:
             await _stopped(port)
+
+
+def _signal(process: Any, name: str) -> None:
+    with suppress(ProcessExitedAlready):
+        process.signalProcess(name)
 
 
 async def _all(*waiting: Deferred[Any]) -> list[Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from attrs import asdict
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.callbridge.config import Timing
 from cms.callbridge.config import read_config as read_callbridge
 from cms.tomlfile import Table
 from cms.xmpp.config import read_config as read_xmpp
@@ -36,6 +38,18 @@ class ConfigurationPageTests(SynchronousTestCase):
         self.assertEqual([callbridge.link.component], list(xmpp.callbridges))
         self.assertEqual(xmpp.callbridges[callbridge.link.component], callbridge.link.secret)
         self.assertIsNone(callbridge.link.server)
+
+    def test_timing(self) -> None:
+        """The defaults of C{[link]} are those of the table, and every wait has its end."""
+        rows = re.findall(r"^\| (`link\.[^|]*) \| ([^|]*) \|", PAGE, re.MULTILINE)
+        told = {
+            key: float(value)
+            for keys, values in rows
+            for key, value in zip(
+                re.findall(r"`link\.(\w+)`", keys), values.split(","), strict=True
+            )
+        }
+        self.assertEqual(told, asdict(Timing()))
 
     def test_every_key(self) -> None:
         """Each key that is read has its row."""

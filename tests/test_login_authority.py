@@ -168,6 +168,8 @@ class MechanismTests(AuthorityTestCase):
             for n in range(9)
         }
         self.assertEqual(len(challenges), 9)
+        # The client's part, "r=abc", and 18 bytes in base64.
+        self.assertEqual({len(c.split(b",")[0]) for c in challenges}, {len(b"r=abc") + 24})
         self.authority = self.make(allow_guests=False)
         again = self.successResultOf(self.start(first, "SCRAM-SHA-256", "x"))
         self.assertIn(again.payload, challenges)

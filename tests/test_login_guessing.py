@@ -77,6 +77,13 @@ class GuessesTests(SynchronousTestCase):
         self.assertEqual(heard, PAIR.refused_after)
         self.assertEqual(self.refused("alice", "192.0.2.7"), 60)
 
+    def test_failures_elsewhere_meanwhile(self) -> None:
+        """So are those of an account that others guessed at after they were begun."""
+        begun = self.guesses.begin("alice", "203.0.113.1")
+        for n in range(ACCOUNT.refused_after):
+            self.guess("alice", f"192.0.2.{n}")
+        self.assertEqual(self.assertRaises(TooManyGuesses, begun.weigh).seconds, 60)
+
     def test_claims_are_no_guesses(self) -> None:
         """Whoever only claims a name keeps nobody out."""
         for _ in range(1_000):

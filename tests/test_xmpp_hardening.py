@@ -20,6 +20,7 @@ from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEn
 from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import new_stream_id
 from cms.xmpp.listeners import StreamFactory, check_plain, expand
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Server
@@ -395,6 +396,31 @@ class LinkTests(SynchronousTestCase):
         for type_ in ("", " type='foo'"):
             peer.say(f"<iq id='1' from='{CB1}' to='cb2.{DOMAIN}'{type_}/>")
             self.assertIn("bad-request", peer.heard())
+
+
+class SecretNameTests(SynchronousTestCase):
+    """What must not be guessed has at least 128 bits."""
+
+    def test_stream_ids(self) -> None:
+        """RFC 6120 4.7.3: an ID that can be foretold makes a proof that can be prepared."""
+        ids = {new_stream_id() for _ in range(100)}
+        self.assertEqual(100, len(ids))
+        self.assertTrue(all(re.fullmatch("[0-9a-f]{32,}", each) for each in ids))
+
+    def test_exchanges(self) -> None:
+        """Each exchange has a fresh name."""
+        server = Server()
+        callbridge = server.callbridge()
+        names = set()
+        for _ in range(20):
+            client = server.client()
+            client.open()
+            client.authenticate()
+            start = lp.parse(callbridge.received()[-1].element.firstChildElement())
+            assert isinstance(start, lp.Start)
+            names.add(start.exchange)
+        self.assertEqual(20, len(names))
+        self.assertTrue(all(len(name) >= 32 for name in names))
 
 
 class ListenerTests(SynchronousTestCase):

@@ -163,6 +163,16 @@ class AnswerTests(TrafficTests):
         ):
             self.assertEqual([], self.say(xml), xml)
 
+    def test_no_stanza(self) -> None:
+        """What is no stanza is passed over: the server that sent it would not take an answer."""
+        for xml in (
+            "<handshake/>",
+            "<foo xmlns='urn:x' id='1'/>",
+            f"<features xmlns='{ns.STREAMS}'/>",
+            "<message xmlns='urn:x' from='a@b' to='c'/>",
+        ):
+            self.assertEqual([], self.say(xml), xml)
+
     def test_taken(self) -> None:
         """What a handler takes is not refused."""
         self.assertEqual([], self.say("<message type='chat' from='a@b' to='c'/>"))

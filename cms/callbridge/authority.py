@@ -182,6 +182,7 @@ class Authority:
             channel_binding=message.channel_binding,
             random=self._random,
             claim=partial(self._claim, exchange),
+            weigh=partial(self._weigh, exchange),
             new_guest=self._new_guest,
         )
         exchange.mechanism = make_mechanism(message.mechanism, around)
@@ -201,7 +202,15 @@ class Authority:
         try:
             exchange.guess = self._guesses.begin(name, exchange.peer)
         except TooManyGuesses as problem:
-            raise SASLFailure(TEMPORARY, f"too many failed log-ins, {problem}") from None
+            raise SASLFailure(TEMPORARY, str(problem)) from None
+
+    def _weigh(self, exchange: _Exchange) -> None:
+        """The same once more when it comes to it: there may be many exchanges by then."""
+        if exchange.guess is not None:
+            try:
+                exchange.guess.weigh()
+            except TooManyGuesses as problem:
+                raise SASLFailure(TEMPORARY, str(problem)) from None
 
     def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
         """Decide about the client's response."""

@@ -97,9 +97,14 @@ class LinkTraffic:
             return
         taken = self._dispatcher.dispatch(stanza.element)
         if not taken and not getattr(stanza.element, "handled", False):
-            reply = error_reply(stanza, StanzaError("service-unavailable"))
-            if reply is not None and stanza.name != "presence":
-                stream.send(reply)
+            self._refuse(stanza, stream)
+
+    def _refuse(self, stanza: Stanza, stream: Carrier) -> None:
+        if not stanza.is_stanza or stanza.name == "presence":
+            return
+        reply = error_reply(stanza, StanzaError("service-unavailable"))
+        if reply is not None:
+            stream.send(reply)
 
     # for handlers
 

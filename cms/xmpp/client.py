@@ -218,6 +218,10 @@ class ClientStream(XMLStream):
         else:
             self._machine.stanza(stanza)
 
+    def error_header(self) -> dict[str, str | None]:
+        """Who speaks, in every header (RFC 6120 4.7.1)."""
+        return {**super().error_header(), "from": self.policy.domain}
+
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML."""
         self.fail(error)
@@ -250,7 +254,7 @@ class ClientStream(XMLStream):
         """Say why, if it never came to a stream."""
         if self._securing and self.tls is not None:
             fault = explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
+            self.log.info("client: {cause}", cause=fault.cause)  # the cures are for Callbridges
         self._machine.ended()
 
     # ends

@@ -191,7 +191,12 @@ class LoginRelay:
         """
         A component that names mechanisms is a Callbridge, one that answers an
         error is not; one that says nothing is asked again, ever more rarely.
+
+        One outside the domain is not asked: it is somebody else's program, and
+        its secret must not be worth the log-ins of everybody.
         """
+        if not link.component.endswith(f".{self._domain}"):
+            return
 
         def named(stanza: Stanza) -> None:
             answer = lp.parse(stanza.element.firstChildElement())

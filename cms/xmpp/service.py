@@ -117,10 +117,11 @@ class XmppService(Service):
         """Close every stream properly, then let go."""
         super().stopService()
         closing: list[Deferred[Any]] = [self._listeners.close()]
-        for factory in self._listeners.factories:
-            for stream in list(factory.streams):
-                closing.append(stream.ended)
-                stream.shut_down()
+        streams = [s for factory in self._listeners.factories for s in factory.streams]
+        # The links last: over them the Callbridges are told that the sessions end.
+        for stream in sorted(streams, key=lambda s: isinstance(s, ComponentStream)):
+            closing.append(stream.ended)
+            stream.shut_down()
         return DeferredList(closing)
 
     def reload(self) -> None:

@@ -20,6 +20,7 @@ from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -38,7 +39,8 @@ class Server:
         self.clock.advance(1_700_000_000)
         self.links = Links()
         self.sessions = Sessions()
-        registry = Registry(
+        self.events = Events()
+        self.registry = registry = Registry(
             {f"{name}.{DOMAIN}": [Secret(value)] for name, value in SECRETS.items()}
         )
         self.router = Router(DOMAIN, self.links, self.sessions, registry)
@@ -47,7 +49,8 @@ class Server:
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
         service = SessionService(self.clock, self.sessions, self.links, local, self.relay)
         self.components = ComponentPolicy(
-            self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock)
+            *(self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock)),
+            events=self.events,
         )
         self.clients = ClientPolicy(
             self.clock,
@@ -57,6 +60,7 @@ class Server:
             service,
             self.relay,
             Throttle(self.clock),
+            self.events,
         )
 
     def component(self, host: str = "192.0.2.7") -> Peer:

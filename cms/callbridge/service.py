@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 import cms
+from cms.admin.metrics import Exposition
 from cms.callbridge.authority import Authority
 from cms.callbridge.backoff import Backoff
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
@@ -20,11 +21,12 @@ from cms.callbridge.directory import LocalDirectory
 from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
 from cms.callbridge.link import Link
 from cms.callbridge.linkcore import LinkCore
+from cms.callbridge.metrics import CallbridgeCollector, Events
 from cms.callbridge.store import StoreError, UserStore
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
-from cms.signalflow import StepError
+from cms.signalflow import AttemptHistory, StepError
 from cms.trust.files import PEMFiles
 
 
@@ -33,6 +35,7 @@ class CallbridgeService(Service):
     A Callbridge with its link and its log-in authority.
 
     @ivar link: See L{Link}; L{configure} hands it new settings.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
     log = Logger()
@@ -43,6 +46,7 @@ class CallbridgeService(Service):
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
         self._directory = LocalDirectory(_store(config), reactor)
+        self._events = Events()
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
         handlers = (CallbridgeHandler(), self._logins)
@@ -55,12 +59,22 @@ class CallbridgeService(Service):
                 traffic=LinkTraffic(handlers),
                 backoff=Backoff(config.timing, random),
                 settings=config.link,
+                history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),
             )
         )
+        self.link.on_step.append(self._events.step)
+        self.link.on_rest.append(self._events.rest)
+        figures = CallbridgeCollector(
+            self.link, lambda: self.authority, lambda: self._connector.expires
+        )
+        self.metrics = Exposition("callbridge", self._events, figures)
 
     def _make_authority(self, domain: str) -> Authority:
-        guests = self.config.allow_guests
-        return Authority(self._reactor, self._directory, domain, allow_guests=guests)
+        return Authority(
+            *(self._reactor, self._directory, domain),
+            allow_guests=self.config.allow_guests,
+            decided=self._events.login,
+        )
 
     def startService(self) -> None:
         """Begin to look for the XMPP server."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -24,9 +24,10 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
+from cms.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
-from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.trust.connection import connection_of, openssl_words, peer_expiry, tls_evidence
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
@@ -39,6 +40,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.links import Links
+from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 
@@ -60,6 +62,7 @@ class ComponentPolicy:
     links: Links
     router: Router
     throttle: Throttle
+    events: Events = field(factory=Events)
     register_timeout: float = 20.0
     probe_timeout: float = 5.0
     ping_interval: float = 8.0
@@ -95,6 +98,7 @@ class ComponentStream(XMLStream):
     """
     A component's stream, from its first byte to its last.
 
+    @ivar link_id: Names this connection in the logs of both sides.
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
@@ -110,13 +114,16 @@ class ComponentStream(XMLStream):
         self.component = ""
         self.mechanisms: tuple[str, ...] = ()
         self.stream_id = new_stream_id()
+        self.link_id = link_id(self.stream_id)
         self.evidence: dict[str, str] = {}
+        self.certificate_expires: float | None = None
         self.since = 0.0
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send)
         self._machine = _machine(self)
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
+        self._step_began = 0.0
         self._reported = False
         self._verdict: Verdict | None = None
         self._keepalive = Keepalive(
@@ -133,6 +140,7 @@ class ComponentStream(XMLStream):
     def connectionMade(self) -> None:
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
+        self._step_began = self.clock.seconds()
         watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
         if self.transport is not None and self.tls is not None:
@@ -144,8 +152,16 @@ class ComponentStream(XMLStream):
         """The TLS handshake is complete; the header follows."""
         if self.closing:
             return
-        self._step = Step.REGISTER
-        self.evidence = tls_evidence(connection_of(self.transport))
+        self._enter(Step.REGISTER)
+        connection = connection_of(self.transport)
+        self.evidence = tls_evidence(connection)
+        self.certificate_expires = peer_expiry(connection)
+
+    def _enter(self, step: Step) -> None:
+        """The step that was being tried has passed."""
+        now = self.clock.seconds()
+        self.policy.events.passed(self._step, now - self._step_began)
+        self._step, self._step_began = step, now
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -190,6 +206,7 @@ class ComponentStream(XMLStream):
                 peer=self.peer_text,
                 why=reason.getErrorMessage(),
                 step=int(Step.ACTIVE),
+                link_id=self.link_id,
             )
         elif not self._reported and self._step is Step.TLS:
             self._report(self._explain_tls(reason))
@@ -226,6 +243,9 @@ class ComponentStream(XMLStream):
 
     def _report(self, fault: StepError) -> None:
         self._reported = True
+        self.policy.events.refused("registration", fault.fault)
+        if self._step is not Step.ACTIVE:
+            self.policy.events.not_registered(fault.step)
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),
@@ -235,6 +255,7 @@ class ComponentStream(XMLStream):
             cure=fault.cure,
             peer=self.peer_text,
             component=self.component,
+            link_id=self.link_id,
         )
 
     # steps 9 and 10
@@ -281,7 +302,7 @@ class ComponentStream(XMLStream):
             self.guessed(fault, StreamError("host-unknown"))
             return
         self.component = component
-        self._step = Step.REGISTERED
+        self._enter(Step.REGISTERED)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
 
@@ -339,7 +360,8 @@ class ComponentStream(XMLStream):
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
         self.since = self.clock.seconds()
-        self._step = Step.ACTIVE
+        self._enter(Step.ACTIVE)
+        self.policy.events.registered()
         self._registered = True
         self._forwarder = Forwarder(
             self.policy.router, self, self.component, owns=self._owns, general=self._route
@@ -353,6 +375,7 @@ class ComponentStream(XMLStream):
             peer=self.peer_text,
             shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
             evidence=self.evidence,
+            link_id=self.link_id,
         )
         self.policy.links.up(self)
 

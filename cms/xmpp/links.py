@@ -12,11 +12,23 @@ from cms.xmpp.receiver import Receiver
 
 
 class Link(Receiver, Protocol):
-    """One registered component, wherever its stream ends."""
+    """
+    One registered component, wherever its stream ends.
+
+    @ivar since: When it registered, in seconds since the epoch.
+    @ivar certificate_expires: When the certificate that it showed does.
+    """
 
     component: str
     mechanisms: tuple[str, ...]
     requests: Requests
+    since: float
+    certificate_expires: float | None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for it to read."""
+        ...
 
     @property
     def peer_text(self) -> str:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 import cms
+from cms.admin.metrics import Exposition
 from cms.errors import CONFIGURATION_VALUE
 from cms.signalflow import StepError
 from cms.startup import give_up
@@ -25,6 +26,7 @@ from cms.xmpp.links import Links
 from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events, ServerCollector
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -37,6 +39,7 @@ class XmppService(Service):
 
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
     log = Logger()
@@ -57,14 +60,35 @@ class XmppService(Service):
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
         service = SessionService(reactor, self.sessions, self.links, local, relay)
+        events = self._make_events()
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Throttle(reactor)
+            *(reactor, config.domain, registry, self.links, router, Throttle(reactor)),
+            events=events,
         )
         self._client = ClientPolicy(
-            reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)
+            *(reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)),
+            events=events,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
+        self.metrics = Exposition("xmpp", events, self._make_collector(router))
+
+    def _make_events(self) -> Events:
+        events = Events()
+        events.know(self.registry.secrets)
+        self.links.on_down.append(events.link_ended)
+        return events
+
+    def _make_collector(self, router: Router) -> ServerCollector:
+        return ServerCollector(
+            *(self.registry, self.links, self.sessions, router),
+            factories=lambda: self._listeners.factories,
+            expires=self._expires,
+        )
+
+    def _expires(self) -> float | None:
+        known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
+        return min(known, default=None)
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
@@ -98,6 +122,7 @@ class XmppService(Service):
                     makers[kind],
                     self.config.most_connections,
                     most_per_host=max(1, self.config.most_connections // 10),
+                    kind=kind,
                 )
                 for description in self.config.listen[kind]:
                     self._listeners.open(kind, description, factory)

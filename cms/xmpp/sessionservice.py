@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ class SessionService:
             jid=session.jid.full(),
             peer=session.peer_text,
             authority=session.authority,
+            **session.ids,
         )
         self._tell(session.authority, begin)
 
@@ -79,6 +80,7 @@ class SessionService:
             jid=session.jid.full(),
             peer=session.peer_text,
             reason=reason,
+            **session.ids,
         )
         self._tell(session.authority, lp.SessionEnd(jid=session.jid.full(), reason=reason))
         self._local.ended(session)
@@ -87,8 +89,12 @@ class SessionService:
         """A client sent presence."""
         self._local.client_presence(session, stanza)
 
-    def refused(self, peer: str, refusal: Refusal) -> None:
-        """A log-in failed; log whose fault it was."""
+    def refused(self, peer: str, refusal: Refusal, ids: Mapping[str, str]) -> None:
+        """
+        A log-in failed; log whose fault it was.
+
+        @param ids: What ties the line to others.
+        """
         fault = refusal.fault
         if fault is not None:
             self.log.warn(
@@ -99,6 +105,7 @@ class SessionService:
                 fault=fault.fault,
                 cause=fault.cause,
                 cure=fault.cure,
+                **ids,
             )
         else:
             self.log.info(
@@ -107,6 +114,7 @@ class SessionService:
                 condition=refusal.condition,
                 text=f": {refusal.text}" if refusal.text else "",
                 step=int(Step.LOGIN),
+                **ids,
             )
 
     def _tell(self, component: str, message: lp.Message) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import Service
 
 from cms.callbridge.service import make_daemon
-from cms.startup import DaemonOptions, ReloadOnHangup, build
+from cms.startup import DaemonOptions, build, supervise
 
 
 class Options(DaemonOptions):
@@ -19,11 +19,7 @@ class Options(DaemonOptions):
 
 
 def _make(file: Path, reactor: Any) -> Service:
-    daemon = make_daemon(file, reactor)
-    services = MultiService()
-    daemon.setServiceParent(services)
-    ReloadOnHangup(reactor, daemon.reload).setServiceParent(services)
-    return services
+    return supervise(make_daemon(file, reactor), reactor)
 
 
 def makeService(options: DaemonOptions) -> Service:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -35,6 +36,7 @@ class CallbridgeService(Service):
     A Callbridge with its link and its log-in authority.
 
     @ivar link: See L{Link}; L{configure} hands it new settings.
+    @ivar on_change: Called when the link does something else.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
@@ -64,6 +66,9 @@ class CallbridgeService(Service):
         )
         self.link.on_step.append(self._events.step)
         self.link.on_rest.append(self._events.rest)
+        self.on_change: list[Callable[..., object]] = []
+        self.link.on_step.append(self._changed)
+        self.link.on_rest.append(self._changed)
         figures = CallbridgeCollector(
             self.link, lambda: self.authority, lambda: self._connector.expires
         )
@@ -105,6 +110,14 @@ class CallbridgeService(Service):
     def _warn(self, warnings: tuple[str, ...]) -> None:
         for warning in warnings:
             self.log.warn("WARNING: {doubt}", doubt=warning)
+
+    def _changed(self, *_: object) -> None:
+        for told in self.on_change:
+            told()
+
+    def describe(self) -> str:
+        """The link's state and step."""
+        return self.link.describe()
 
     def reload(self) -> None:
         """Read keys and certificates again; the next connection uses them."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -11,7 +13,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
@@ -78,13 +80,14 @@ class StreamFactory(Factory):
 
 def check_plain(key: str, description: str, file: object) -> None:
     """
-    A listener without TLS may only be reached from this host.
+    A listener without TLS may only be reached from this host.  A socket that
+    systemd hands over is judged when it is there, by L{Listeners.open}.
 
     @raise ConfigurationError: it could be reached from elsewhere.
     """
     kind, _, rest = description.partition(":")
     interface = re.search(r"(?<!\\)(?::|^)interface=((?:\\.|[^:\\])*)", rest)
-    if kind == "unix":
+    if kind in ("unix", "systemd"):
         return
     try:
         address = (interface[1] if interface else "").replace("\\:", ":")
@@ -94,12 +97,24 @@ def check_plain(key: str, description: str, file: object) -> None:
             return
     except ValueError:
         pass
-    raise CONFIGURATION_VALUE.error(
+    raise _reachable(key, description, file)
+
+
+def _reachable(key: str, description: str, file: object) -> StepError:
+    return CONFIGURATION_VALUE.error(
         file=file,
         key=key,
         problem=f"{description} has no TLS and could be reached from another host",
         mend="Add :interface=127.0.0.1, or use a unix: socket, or a listener with TLS.",
     )
+
+
+def _inherited(endpoint: AdoptedStreamServerEndpoint) -> tuple[bool, bool]:
+    """Of a socket of systemd's: is it of the family named, and is it local, as the kernel says?"""
+    with socket.socket(fileno=os.dup(endpoint.fileno)) as copy:
+        unix = copy.family == socket.AF_UNIX
+        local = unix or ip_address(copy.getsockname()[0].partition("%")[0]).is_loopback
+        return copy.family == endpoint.addressFamily, local
 
 
 def expand(description: str) -> list[str]:
@@ -144,6 +159,8 @@ class Listeners:
                 endpoint = serverFromString(self._reactor, text)
             except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
                 raise self._bad(key, description, problem) from None
+            if isinstance(endpoint, AdoptedStreamServerEndpoint):
+                self._judge_inherited(kind, description, endpoint)
             endpoint.listen(factory).addCallbacks(opened.append, failures.append)
             if failures and not _lacks_ipv6(failures[0]):
                 break
@@ -155,7 +172,23 @@ class Listeners:
             self.log.info("{kind} listener ready on {at}", kind=kind, at=_show(port.getHost()))
         self.factories.append(factory)
 
+    def _judge_inherited(
+        self, kind: str, description: str, endpoint: AdoptedStreamServerEndpoint
+    ) -> None:
+        fits, local = _inherited(endpoint)
+        if not fits:
+            raise self._bad(f"listen.{kind}", description, "the socket is of another domain")
+        if kind.endswith("_plain") and not local:
+            raise _reachable(f"listen.{kind}", description, self._file)
+
     def _bad(self, key: str, description: str, problem: object) -> StepError:
+        if isinstance(problem, LookupError) and description.startswith("systemd:"):
+            return CONFIGURATION_VALUE.error(
+                file=self._file,
+                key=key,
+                problem=f"{description}: systemd has handed over no such socket",
+                mend="Start it by a socket unit whose FileDescriptorName= is the name here.",
+            )
         return CONFIGURATION_VALUE.error(
             file=self._file,
             key=key,

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 import cms
 from cms.admin.metrics import Exposition
 from cms.errors import CONFIGURATION_VALUE
-from cms.signalflow import StepError
+from cms.signalflow import Step, StepError
 from cms.startup import give_up
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
@@ -22,7 +22,7 @@ from cms.xmlstream.stream import XMLStream
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
-from cms.xmpp.links import Links
+from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
@@ -39,6 +39,7 @@ class XmppService(Service):
 
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar on_change: Called when a link comes or goes.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
@@ -71,6 +72,9 @@ class XmppService(Service):
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
+        self.on_change: list[Callable[..., object]] = []
+        for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
+            changes.append(self._changed)
         self.metrics = Exposition("xmpp", events, self._make_collector(router))
 
     def _make_events(self) -> Events:
@@ -147,6 +151,19 @@ class XmppService(Service):
                 closing.append(stream.ended)
                 stream.shut_down()
         return DeferredList(closing)
+
+    def _changed(self, link: Link) -> None:
+        for told in self.on_change:
+            told()
+
+    def describe(self) -> str:
+        """Which steps of the signal flow are done: the links that are up."""
+        known = len(self.registry.secrets)
+        up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
+        names = ", ".join(sorted(link.component for link in self.links.authorities))
+        if names:
+            return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
+        return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"
 
     def reload(self) -> None:
         """Read keys and certificates again; new connections use them."""

@@ -320,7 +320,12 @@ class LinkCore:
         else:
             delay = self.backoff.after_failure()
         self.since = None
-        self.log.info("next attempt in {delay:.1f} s", delay=delay)
+        self.log.info(
+            "next attempt in {delay:.1f} s",
+            delay=delay,
+            attempt=self.attempt.number,
+            attempt_id=self.attempt.id,
+        )
         self.timer = self.clock.callLater(delay, self.events.begin)
         for each in self.on_rest:
             each(failure)

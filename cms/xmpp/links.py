@@ -15,6 +15,7 @@ class Link(Receiver, Protocol):
     """
     One registered component, wherever its stream ends.
 
+    @ivar link_id: Names it in the logs of both sides.
     @ivar since: When it registered, in seconds since the epoch.
     @ivar certificate_expires: When the certificate that it showed does.
     """
@@ -22,6 +23,7 @@ class Link(Receiver, Protocol):
     component: str
     mechanisms: tuple[str, ...]
     requests: Requests
+    link_id: str
     since: float
     certificate_expires: float | None
 

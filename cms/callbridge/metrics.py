@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from cms.admin.metrics import counter, durations, expiries, gauge, gauges, mechanism_label, traffic
 from cms.callbridge.authority import Authority
 from cms.callbridge.link import Link
+from cms.errors import CATALOGUE
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 _TRIED = tuple(step for step in Step if Step.CONFIGURATION <= step <= Step.REGISTERED)
@@ -42,6 +43,10 @@ class Events(Collector):
         for step in (*_TRIED, Step.LOGIN):
             self._seconds.labels(step.title)
         self._attempts.labels("active", Step.ACTIVE.title)
+        # A series that begins at 0 lets a rate see the first failure too.
+        for fault in CATALOGUE.values():
+            if Step.PORT <= fault.step <= Step.ACTIVE and not fault.name.startswith("peer-"):
+                self._failures.labels(fault.step.title, fault.name)
 
     def collect(self) -> Iterator[Metric]:
         """See C{Collector}."""

@@ -23,10 +23,12 @@ from cms.admin.metrics import (
     mechanism_label,
     traffic,
 )
+from cms.errors import CATALOGUE
 from cms.signalflow import Step
 from cms.xmlstream.traffic import Traffic
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
+from cms.xmpp.loginrelay import USUAL
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -63,6 +65,16 @@ class Events(Collector):
         for step in _TIMED:
             self._steps.labels(step.title)
         self._registrations.labels("active", Step.ACTIVE.title)
+        # A series that begins at 0 lets a rate see the first refusal too.
+        for fault in CATALOGUE.values():
+            if fault.name.startswith("peer-"):
+                self._refusals.labels("registration", fault.name)
+            elif fault.step in (Step.LINK_BEFORE_LOGIN, Step.LOGIN):
+                self._refusals.labels("login", fault.name)
+        self._refusals.labels("login", "not-authorized")
+        for mechanism in USUAL:
+            for result in ("success", "not-authorized", "temporary-auth-failure"):
+                self._logins.labels(mechanism, result)
 
     def collect(self) -> Iterator[Metric]:
         """See C{Collector}."""

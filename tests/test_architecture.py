@@ -25,18 +25,19 @@ MAY_IMPORT = {
     "loginprotocol": {"xmlstream"},
     "trust": {"errors", "signalflow"},
     "discovery": {"errors", "signalflow"},
-    "startup": {"signalflow", "logs"},
+    "startup": {"signalflow", "logs", "systemd"},
+    "systemd": set(),
     "admin": {
         *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
-        *("trust", "startup"),
+        *("xmlstream", "trust", "startup"),
     },
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "durable", "trust", "discovery", "startup", "admin"),
+        *("database", "slowwork", "durable", "trust", "discovery", "startup", "logs", "admin"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "listening", "trust", "discovery", "startup", "admin"),
+        *("database", "slowwork", "listening", "trust", "discovery", "startup", "logs", "admin"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
     "cli": {"signalflow", "callbridge", "check"},

@@ -374,7 +374,6 @@ class ListenerTests(SynchronousTestCase):
             "tcp6:5347:interface=\\:\\:",
             "tcp:0:interface=127.0.0.1:interface=0.0.0.0",
             "tcp:5347:interface=localhost",
-            "systemd:domain=INET:index=0",
             "",
         ):
             self.assertRaises(ConfigurationError, check_plain, "listen.x", bad, "f")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -17,7 +17,22 @@ from cms.admin.operations import Call, Operation
 from cms.admin.replies import Document, Listing, Raw, Reply
 
 API = "/api/v1"
-Metrics = Callable[[], tuple[bytes, str]]
+
+
+class Metrics(Protocol):
+    """
+    The figures of a daemon: L{cms.admin.metrics.Exposition}.
+
+    @ivar content_type: Of what L{render} gives.
+    """
+
+    content_type: str
+
+    def render(self) -> bytes:
+        """All figures as they are now."""
+        ...
+
+
 KIND = Parameter("kind", "link or login; both when it is left out.", most=10)
 SHOWN_ATTEMPTS = 10  # unless asked otherwise
 
@@ -26,8 +41,7 @@ class SharedOperations:
     """
     Version, status, signal flow, health and metrics.
 
-    @param metrics: Gives the figures in Prometheus' text form, and its content
-        type; C{None} leaves C{/metrics} out.
+    @param metrics: What C{/metrics} answers; C{None} leaves it out.
     """
 
     def __init__(
@@ -131,8 +145,7 @@ class SharedOperations:
         """GET metrics."""
         if self._metrics is None:
             raise Refused("notFound", "there are no metrics", status=404)
-        body, content_type = self._metrics()
-        return Raw(body, content_type)
+        return Raw(self._metrics.render(), self._metrics.content_type)
 
 
 def attempt_facts(recorded: Recorded) -> Facts:

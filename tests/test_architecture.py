@@ -34,7 +34,11 @@ MAY_IMPORT = {
         *("trust", "discovery", "startup"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
-    "cli": {"signalflow", "callbridge", "check"},
+    "commands": {
+        *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
+        *("callbridge", "xmpp", "check", "xmlstream"),
+    },
+    "cli": {"commands"},
 }
 
 

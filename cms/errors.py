@@ -640,6 +640,13 @@ LOGIN_BAD_ANSWER = _fault(
     "The Callbridge {component} gave no usable answer ({problem}).",
     "Run the same version of both halves; the log of that Callbridge says more.",
 )
+LOGIN_UNUSABLE = _fault(
+    "login-unusable",
+    LoginError,
+    Step.LOGIN,
+    "The client's log-in could not be used ({condition}).",
+    "Look at the client: it has to choose one of the mechanisms offered, and to end what it began.",
+)
 LOGIN_REFUSED = _fault(
     "login-refused",
     LoginError,

@@ -6,14 +6,15 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, cast
 
-from twisted.application.service import Service
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python import usage
 
 import cms
 from cms.signalflow import StepError
+from cms.systemd import ServiceManager
 
 
 def give_up(error: StepError) -> NoReturn:
@@ -56,6 +57,51 @@ class DaemonOptions(usage.Options):
     def config_file(self) -> Path:
         """The file that --config names."""
         return Path(self["config"]).absolute()
+
+
+class Daemon(Protocol):
+    """
+    What is needed of a role's service beside being one.
+
+    @ivar on_change: Called when L{describe} may have something new to say.
+    """
+
+    on_change: list[Callable[..., object]]
+
+    def describe(self) -> str:
+        """What it is doing, on one line."""
+        ...
+
+    def reload(self) -> None:
+        """Read keys and certificates again."""
+
+
+class Administration(Protocol):
+    """What is needed of a daemon's administration beside being a service."""
+
+    def reload(self) -> None:
+        """Read keys, certificates and accounts again."""
+
+
+def supervise(
+    daemon: Daemon, reactor: Any, administration: Administration | None = None
+) -> MultiService:
+    """The daemon, its administration, and what stands between it and its service manager."""
+    services, manager = MultiService(), ServiceManager(reactor, daemon.describe)
+    daemon.on_change.append(manager.refresh)
+
+    def reload() -> None:
+        manager.reloading(reload_all)
+
+    def reload_all() -> None:
+        daemon.reload()
+        if administration is not None:
+            administration.reload()
+
+    for service in (daemon, administration, ReloadOnHangup(reactor, reload), manager):
+        if service is not None:
+            cast("IService", service).setServiceParent(services)
+    return services
 
 
 def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Service:

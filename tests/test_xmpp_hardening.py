@@ -11,13 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
+from cms.listening import check_plain, expand
 from cms.throttle import REFUSED_AFTER, Throttle, network_of
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.requests import RequestLost, Requests
-from cms.xmpp.listeners import StreamFactory, check_plain, expand
+from cms.xmpp.listeners import StreamFactory
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Server
 
@@ -373,7 +374,6 @@ class ListenerTests(SynchronousTestCase):
             "tcp6:5347:interface=\\:\\:",
             "tcp:0:interface=127.0.0.1:interface=0.0.0.0",
             "tcp:5347:interface=localhost",
-            "systemd:domain=INET:index=0",
             "",
         ):
             self.assertRaises(ConfigurationError, check_plain, "listen.x", bad, "f")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -24,10 +24,11 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
+from cms.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
-from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.trust.connection import connection_of, openssl_words, peer_expiry, tls_evidence
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
@@ -38,8 +39,10 @@ from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.links import Links
+from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 
@@ -61,6 +64,8 @@ class ComponentPolicy:
     links: Links
     router: Router
     throttle: Throttle
+    flow: ServerFlow
+    events: Events = field(factory=Events)
     register_timeout: float = 20.0
     probe_timeout: float = 5.0
     ping_interval: float = 8.0
@@ -96,6 +101,7 @@ class ComponentStream(XMLStream):
     """
     A component's stream, from its first byte to its last.
 
+    @ivar link_id: Names this connection in the logs of both sides.
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
@@ -113,15 +119,19 @@ class ComponentStream(XMLStream):
         self.mechanisms: tuple[str, ...] = ()
         self.secret: Secret | None = None
         self.stream_id = new_stream_id()
+        self.link_id = link_id(self.stream_id)
         self.evidence: dict[str, str] = {}
+        self.certificate_expires: float | None = None
         self.since = 0.0
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send)
         self._machine = _machine(self)
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
+        self._step_began = 0.0
         self._reported = False
         self._verdict: Verdict | None = None
+        self._attempt = policy.flow.connected()
         self._keepalive = Keepalive(
             policy.clock,
             self,
@@ -136,8 +146,10 @@ class ComponentStream(XMLStream):
     def connectionMade(self) -> None:
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
+        self._step_began = self.clock.seconds()
         watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
+        self._attempt.begin(self._step, self.policy.flow.now, peer=self.peer_text)
         if self.transport is not None and self.tls is not None:
             verification = self.tls.for_peer(self.peer_text)
             self._verdict = verification.verdict
@@ -147,8 +159,18 @@ class ComponentStream(XMLStream):
         """The TLS handshake is complete; the header follows."""
         if self.closing:
             return
-        self._step = Step.REGISTER
-        self.evidence = tls_evidence(connection_of(self.transport))
+        connection = connection_of(self.transport)
+        self.evidence = tls_evidence(connection)
+        self.certificate_expires = peer_expiry(connection)
+        self._attempt.passed(self.policy.flow.now, **self.evidence)
+        self._enter(Step.REGISTER, peer=self.peer_text)
+
+    def _enter(self, step: Step, **evidence: str) -> None:
+        """The step that was being tried has passed."""
+        now = self.clock.seconds()
+        self.policy.events.passed(self._step, now - self._step_began)
+        self._step, self._step_began = step, now
+        self._attempt.begin(step, now, **evidence)
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -193,10 +215,20 @@ class ComponentStream(XMLStream):
                 peer=self.peer_text,
                 why=reason.getErrorMessage(),
                 step=int(Step.ACTIVE),
+                link_id=self.link_id,
             )
         elif not self._reported and self._step is Step.TLS:
             self._report(self._explain_tls(reason))
+        self._end_attempt(reason)
         self._machine.lost()
+
+    def _end_attempt(self, reason: Failure) -> None:
+        """Nobody failed: the stream was closed, by either side."""
+        now = self.policy.flow.now
+        if self._step is Step.ACTIVE and self._attempt.running is not None:
+            self._attempt.passed(now, ended=reason.getErrorMessage())
+        else:
+            self._attempt.abandoned(now)
 
     def _explain_tls(self, reason: Failure) -> StepError:
         if self._verdict is not None and self._verdict.error is not None:
@@ -229,6 +261,10 @@ class ComponentStream(XMLStream):
 
     def _report(self, fault: StepError) -> None:
         self._reported = True
+        self._attempt.failed(self.policy.flow.now, fault)
+        self.policy.events.refused("registration", fault.fault)
+        if self._step is not Step.ACTIVE:
+            self.policy.events.not_registered(fault.step)
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),
@@ -238,6 +274,7 @@ class ComponentStream(XMLStream):
             cure=fault.cure,
             peer=self.peer_text,
             component=self.component,
+            link_id=self.link_id,
         )
 
     # steps 9 and 10
@@ -284,7 +321,8 @@ class ComponentStream(XMLStream):
             self.guessed(fault, StreamError("host-unknown"))
             return
         self.component = component
-        self._step = Step.REGISTERED
+        self.policy.flow.named(self._attempt)
+        self._enter(Step.REGISTERED, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
 
@@ -346,7 +384,8 @@ class ComponentStream(XMLStream):
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
         self.since = self.clock.seconds()
-        self._step = Step.ACTIVE
+        self._enter(Step.ACTIVE, peer=self.peer_text, component=self.component)
+        self.policy.events.registered()
         self._registered = True
         self._forwarder = Forwarder(
             self.policy.router, self, self.component, owns=self._owns, general=self._route
@@ -360,6 +399,7 @@ class ComponentStream(XMLStream):
             peer=self.peer_text,
             shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
             evidence=self.evidence,
+            link_id=self.link_id,
         )
         self.policy.links.up(self)
 

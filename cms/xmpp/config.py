@@ -13,7 +13,8 @@ from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
 
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
-NOT_YET = ("web", "api")  # known to the configuration, not to this version
+ADMINISTRATION = ("api", "api_plain")
+NOT_YET = ("web",)  # known to the configuration, not to this version
 
 
 @frozen
@@ -46,7 +47,9 @@ def read_config(file: Path) -> XmppConfig:
     """
     table = Table.read(file)
     tls, listen = table.table("tls"), table.table("listen")
-    listeners = {kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *NOT_YET)}
+    listeners = {
+        kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)
+    }
     domain = table.domain("domain")
     callbridges = _callbridges(table.table("callbridges"), domain)
     hostname = table.text("hostname")

@@ -11,9 +11,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 import cms
+from cms.admin.metrics import Exposition
 from cms.database import StoreError
 from cms.errors import CONFIGURATION_VALUE
-from cms.signalflow import StepError
+from cms.listening import check_plain
+from cms.signalflow import Step, StepError
 from cms.startup import give_up
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
@@ -23,10 +25,12 @@ from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
-from cms.xmpp.links import Links
-from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
+from cms.xmpp.flow import ServerFlow
+from cms.xmpp.links import Link, Links
+from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events, ServerCollector
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -39,6 +43,9 @@ class XmppService(Service):
     @ivar callbridges: Who may register.
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar flow: The recent registrations and log-ins.
+    @ivar on_change: Called when a link comes or goes.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
     log = Logger()
@@ -60,15 +67,43 @@ class XmppService(Service):
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
-        service = SessionService(reactor, self.sessions, self.links, local, relay)
+        self.flow = ServerFlow(reactor)
+        self.session_service = SessionService(
+            reactor, self.sessions, self.links, local, relay, flow=self.flow
+        )
+        events = self._make_events()
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Throttle(reactor)
+            *(reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow),
+            events=events,
         )
         self._client = ClientPolicy(
-            reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)
+            *(reactor, config.domain, router, self.sessions, self.session_service, relay),
+            Throttle(reactor),
+            events=events,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
+        self.on_change: list[Callable[..., object]] = []
+        for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
+            changes.append(self._changed)
+        self.metrics = Exposition("xmpp", events, self._make_collector(router))
+
+    def _make_events(self) -> Events:
+        events = Events()
+        events.know(self.callbridges.registry.secrets)
+        self.links.on_down.append(events.link_ended)
+        return events
+
+    def _make_collector(self, router: Router) -> ServerCollector:
+        return ServerCollector(
+            *(self.callbridges.registry, self.links, self.sessions, router),
+            factories=lambda: self._listeners.factories,
+            expires=self._expires,
+        )
+
+    def _expires(self) -> float | None:
+        known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
+        return min(known, default=None)
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
@@ -106,6 +141,7 @@ class XmppService(Service):
                     makers[kind],
                     self.config.most_connections,
                     most_per_host=max(1, self.config.most_connections // 10),
+                    kind=kind,
                 )
                 for description in self.config.listen[kind]:
                     self._listeners.open(kind, description, factory)
@@ -140,6 +176,19 @@ class XmppService(Service):
                 closing.append(stream.ended)
                 stream.shut_down()
         return DeferredList(closing)
+
+    def _changed(self, link: Link) -> None:
+        for told in self.on_change:
+            told()
+
+    def describe(self) -> str:
+        """Which steps of the signal flow are done: the links that are up."""
+        known = len(self.callbridges.registry.secrets)
+        up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
+        names = ", ".join(sorted(link.component for link in self.links.authorities))
+        if names:
+            return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
+        return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"
 
     def reload(self) -> None:
         """Read keys and certificates again; new connections use them."""

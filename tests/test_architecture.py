@@ -40,7 +40,11 @@ MAY_IMPORT = {
         *("database", "slowwork", "listening", "trust", "discovery", "startup", "logs", "admin"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
-    "cli": {"signalflow", "callbridge", "check"},
+    "commands": {
+        *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
+        *("callbridge", "xmpp", "check", "xmlstream"),
+    },
+    "cli": {"commands"},
 }
 
 

@@ -95,7 +95,7 @@ class Callbridges:
         try:
             return component_address(text, self._domain)
         except ValueError as problem:
-            raise StoreError(f"{problem}. {NAME_CURE}") from None
+            raise StoreError(f"{problem}. Cure: {NAME_CURE}") from None
 
     def known(self) -> list[KnownCallbridge]:
         """All, by name."""
@@ -163,7 +163,9 @@ class Callbridges:
     def _changeable(self, text: str) -> str:
         name = self.name(text)
         if self._is_fixed(name):
-            raise FixedCallbridge(f"{name} is in [callbridges] of {self._file}: change it there")
+            raise FixedCallbridge(
+                f"{name} is in [callbridges] of {self._file}. Cure: change it there"
+            )
         return name
 
     def refresh(self) -> None:

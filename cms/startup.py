@@ -72,19 +72,23 @@ class Daemon(Protocol):
         """What it is doing, on one line."""
         ...
 
-    def reload(self) -> None:
-        """Read keys and certificates again."""
 
+def supervise(
+    daemon: Daemon, reactor: Any, *others: Service, reload: Callable[[], None]
+) -> MultiService:
+    """
+    The daemon, and what stands between it and its service manager.
 
-def supervise(daemon: Daemon, reactor: Any) -> MultiService:
-    """The daemon, and what stands between it and its service manager."""
+    @param others: Services that start after the daemon, before it is ready.
+    @param reload: Reads keys and certificates again.
+    """
     services, manager = MultiService(), ServiceManager(reactor, daemon.describe)
     daemon.on_change.append(manager.refresh)
 
-    def reload() -> None:
-        manager.reloading(daemon.reload)
+    def reload_and_tell() -> None:
+        manager.reloading(reload)
 
-    for service in (daemon, ReloadOnHangup(reactor, reload), manager):
+    for service in (daemon, *others, ReloadOnHangup(reactor, reload_and_tell), manager):
         cast("IService", service).setServiceParent(services)
     return services
 

@@ -11,13 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
+from cms.listening import check_plain, expand
 from cms.throttle import REFUSED_AFTER, Throttle, network_of
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.requests import RequestLost, Requests
-from cms.xmpp.listeners import StreamFactory, check_plain, expand
+from cms.xmpp.listeners import StreamFactory
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Server
 

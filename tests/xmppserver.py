@@ -17,6 +17,7 @@ from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
@@ -47,10 +48,12 @@ class Server:
         local = LocalServices(self.router, self.links, self.sessions)
         self.router.local = local
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
-        service = SessionService(self.clock, self.sessions, self.links, local, self.relay)
+        self.flow = ServerFlow(self.clock, self.events.step)
+        service = SessionService(
+            self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
+        )
         self.components = ComponentPolicy(
-            *(self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock)),
-            events=self.events,
+            self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock), self.flow
         )
         self.clients = ClientPolicy(
             self.clock,

@@ -1,1 +1,1 @@
-"""Administration: a face on both roles, which it knows only through small interfaces."""
+"""The HTTP administration: a face on both daemons, which it knows only by its interfaces."""

@@ -66,6 +66,10 @@ class Exposition:
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
+    def scrape(self) -> tuple[bytes, str]:
+        """All figures as they are now, and their content type."""
+        return self.render(), self.content_type
+
     def render(self) -> bytes:
         """All figures as they are now."""
         return generate_latest(self._registry)

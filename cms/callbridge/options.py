@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import Service
 
+from cms.callbridge.administration import make_administration
 from cms.callbridge.service import make_daemon
 from cms.startup import DaemonOptions, build, supervise
 
@@ -19,7 +20,14 @@ class Options(DaemonOptions):
 
 
 def _make(file: Path, reactor: Any) -> Service:
-    return supervise(make_daemon(file, reactor), reactor)
+    daemon = make_daemon(file, reactor)
+    administration = make_administration(daemon, reactor, daemon.metrics.scrape)
+
+    def reload() -> None:
+        daemon.reload()
+        administration.reload()
+
+    return supervise(daemon, reactor, administration, reload=reload)
 
 
 def makeService(options: DaemonOptions) -> Service:

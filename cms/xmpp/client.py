@@ -286,6 +286,12 @@ class ClientStream(XMLStream):
         self._end_reason = "replaced"
         self.close(StreamError("conflict", text="this resource was bound by another connection"))
 
+    def end(self) -> None:
+        """An administrator ends the session."""
+        self._end_reason = "closed"
+        self.close(StreamError("policy-violation", text="ended by an administrator"))
+        self._machine.ended()
+
     def shut_down(self) -> None:
         """The server stops."""
         self._end_reason = "shutdown"
@@ -403,7 +409,7 @@ class ClientStream(XMLStream):
         self.exchange = None
         self.policy.events.passed(Step.LOGIN, self.clock.seconds() - self._login_began)
         if isinstance(answer, Refusal):
-            self.refuse(answer)
+            self.refuse(answer, None if exchange is None else exchange.link.component)
         else:
             self._succeed(answer, exchange)
 
@@ -420,9 +426,13 @@ class ClientStream(XMLStream):
         self.reset(limits.CLIENT)
         self._machine.logged_in()
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Tell the client that this log-in failed; it may try again, not for ever."""
-        self.policy.service.refused(self.peer_text, refusal, self.ids)
+    def refuse(self, refusal: Refusal, callbridge: str | None = None) -> None:
+        """
+        Tell the client that this log-in failed; it may try again, not for ever.
+
+        @param callbridge: Which decided so; C{None} when it was not asked.
+        """
+        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
         reason = refusal.fault.fault if refusal.fault is not None else refusal.condition
         self.policy.events.refused("login", reason)
         self.policy.events.login(self._mechanism, refusal.condition)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define, field
+from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -27,6 +27,7 @@ from cms import errors
 from cms.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
+from cms.tomlfile import Secret
 from cms.trust.connection import connection_of, openssl_words, peer_expiry, tls_evidence
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
@@ -38,9 +39,9 @@ from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.links import Links
-from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 
@@ -62,7 +63,7 @@ class ComponentPolicy:
     links: Links
     router: Router
     throttle: Throttle
-    events: Events = field(factory=Events)
+    flow: ServerFlow
     register_timeout: float = 20.0
     probe_timeout: float = 5.0
     ping_interval: float = 8.0
@@ -102,6 +103,7 @@ class ComponentStream(XMLStream):
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
+    @ivar secret: The secret that it proved, once it did.
     @ivar tls: C{None} on a plain listener.
     """
 
@@ -113,6 +115,7 @@ class ComponentStream(XMLStream):
         self.tls = tls
         self.component = ""
         self.mechanisms: tuple[str, ...] = ()
+        self.secret: Secret | None = None
         self.stream_id = new_stream_id()
         self.link_id = link_id(self.stream_id)
         self.evidence: dict[str, str] = {}
@@ -123,9 +126,9 @@ class ComponentStream(XMLStream):
         self._machine = _machine(self)
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
-        self._step_began = 0.0
         self._reported = False
         self._verdict: Verdict | None = None
+        self._attempt = policy.flow.connected()
         self._keepalive = Keepalive(
             policy.clock,
             self,
@@ -140,9 +143,9 @@ class ComponentStream(XMLStream):
     def connectionMade(self) -> None:
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
-        self._step_began = self.clock.seconds()
         watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
+        self._attempt.begin(self._step, self.policy.flow.now, peer=self.peer_text)
         if self.transport is not None and self.tls is not None:
             verification = self.tls.for_peer(self.peer_text)
             self._verdict = verification.verdict
@@ -152,16 +155,12 @@ class ComponentStream(XMLStream):
         """The TLS handshake is complete; the header follows."""
         if self.closing:
             return
-        self._enter(Step.REGISTER)
+        self._step = Step.REGISTER
         connection = connection_of(self.transport)
         self.evidence = tls_evidence(connection)
         self.certificate_expires = peer_expiry(connection)
-
-    def _enter(self, step: Step) -> None:
-        """The step that was being tried has passed."""
-        now = self.clock.seconds()
-        self.policy.events.passed(self._step, now - self._step_began)
-        self._step, self._step_began = step, now
+        self._attempt.passed(self.policy.flow.now, **self.evidence)
+        self._attempt.begin(Step.REGISTER, self.policy.flow.now, peer=self.peer_text)
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -210,7 +209,16 @@ class ComponentStream(XMLStream):
             )
         elif not self._reported and self._step is Step.TLS:
             self._report(self._explain_tls(reason))
+        self._end_attempt(reason)
         self._machine.lost()
+
+    def _end_attempt(self, reason: Failure) -> None:
+        """Nobody failed: the stream was closed, by either side."""
+        now = self.policy.flow.now
+        if self._step is Step.ACTIVE and self._attempt.running is not None:
+            self._attempt.passed(now, ended=reason.getErrorMessage())
+        else:
+            self._attempt.abandoned(now)
 
     def _explain_tls(self, reason: Failure) -> StepError:
         if self._verdict is not None and self._verdict.error is not None:
@@ -243,9 +251,7 @@ class ComponentStream(XMLStream):
 
     def _report(self, fault: StepError) -> None:
         self._reported = True
-        self.policy.events.refused("registration", fault.fault)
-        if self._step is not Step.ACTIVE:
-            self.policy.events.not_registered(fault.step)
+        self._attempt.failed(self.policy.flow.now, fault)
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),
@@ -302,7 +308,10 @@ class ComponentStream(XMLStream):
             self.guessed(fault, StreamError("host-unknown"))
             return
         self.component = component
-        self._enter(Step.REGISTERED)
+        self._step = Step.REGISTERED
+        self.policy.flow.named(self._attempt)
+        self._attempt.passed(self.policy.flow.now, component=component, link=self.link_id)
+        self._attempt.begin(Step.REGISTERED, self.policy.flow.now, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
 
@@ -315,7 +324,8 @@ class ComponentStream(XMLStream):
         if self._is_refused():
             return
         digest = str(stanza.element)
-        if not self.policy.registry.proves(self.component, self.stream_id, digest):
+        self.secret = self.policy.registry.proved(self.component, self.stream_id, digest)
+        if self.secret is None:
             fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
             self.guessed(fault, StreamError("not-authorized"))
         elif self.policy.links.get(self.component) is not None:
@@ -341,6 +351,9 @@ class ComponentStream(XMLStream):
                 return
             if self.policy.links.get(self.component) is older:
                 older.replace()
+            self.judge_secret()  # it may have been deleted while the older link was asked
+            if self.closing:
+                return
             if self.policy.links.get(self.component) is None:
                 self._machine.proved()
             else:
@@ -360,8 +373,8 @@ class ComponentStream(XMLStream):
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
         self.since = self.clock.seconds()
-        self._enter(Step.ACTIVE)
-        self.policy.events.registered()
+        self._step = Step.ACTIVE
+        self._attempt.begin(Step.ACTIVE, self.since, peer=self.peer_text, component=self.component)
         self._registered = True
         self._forwarder = Forwarder(
             self.policy.router, self, self.component, owns=self._owns, general=self._route
@@ -444,6 +457,18 @@ class ComponentStream(XMLStream):
         """A newer link takes over."""
         self.close(StreamError("conflict", text="replaced by a newer connection"))
         self.abort()
+
+    def judge_secret(self) -> None:
+        """The registry has changed: end a link whose secret is not accepted any more."""
+        registry = self.policy.registry
+        if registry.accepts(self.component, self.secret):
+            return
+        if self.component in registry:
+            fault = errors.LINK_SECRET_EXPIRED.error(component=self.component)
+            self.refuse(fault, StreamError("not-authorized", text="the secret has expired"))
+        else:
+            fault = errors.LINK_DELETED.error(component=self.component)
+            self.refuse(fault, StreamError("host-gone", text="this component was deleted"))
 
 
 def _make_machine() -> Callable[[ComponentStream], _Inputs]:

@@ -15,6 +15,7 @@ class Link(Receiver, Protocol):
     """
     One registered component, wherever its stream ends.
 
+    @ivar evidence: What TLS and the certificate showed.
     @ivar link_id: Names it in the logs of both sides.
     @ivar since: When it registered, in seconds since the epoch.
     @ivar certificate_expires: When the certificate that it showed does.
@@ -23,9 +24,11 @@ class Link(Receiver, Protocol):
     component: str
     mechanisms: tuple[str, ...]
     requests: Requests
+    evidence: dict[str, str]
     link_id: str
     since: float
     certificate_expires: float | None
+    bytes_received: int
 
     @property
     def waiting_bytes(self) -> int:
@@ -43,6 +46,10 @@ class Link(Receiver, Protocol):
 
     def replace(self) -> None:
         """End it in favour of a newer link."""
+        ...
+
+    def judge_secret(self) -> None:
+        """End it if the secret that it registered with is not accepted any more."""
         ...
 
 

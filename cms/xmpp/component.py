@@ -380,13 +380,14 @@ class ComponentStream(XMLStream):
             self.policy.router, self, self.component, owns=self._owns, general=self._route
         )
         self._keepalive.start()
+        shown = {"link": self.link_id, **(self.evidence or {"protocol": "no TLS"})}
         self.log.info(
             "{step_text}: component {component} registered from {peer} ({shown})",
             step=int(Step.ACTIVE),
             step_text=str(Step.ACTIVE),
             component=self.component,
             peer=self.peer_text,
-            shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
+            shown=", ".join(f"{k} {v}" for k, v in shown.items()),
             evidence=self.evidence,
             link_id=self.link_id,
         )

@@ -372,7 +372,7 @@ def test_samples(samples: Path, processes: Processes) -> None:
     callbridge.wait_for(LINK_ACTIVE, LINK_SECONDS)
     port = int(json.loads((samples / "ports.json").read_text())["5222"])
     assert slixmpp_client(processes, ALICE, PASSWORD, port, samples / "ca.pem").connected()
-    for process in (server, callbridge):
+    for process in (callbridge, server):
         assert not re.search(r"WARNING|#(warn|error|critical)", process.output), process.output
         assert process.stop() in (0, -signal.SIGTERM)
 

@@ -211,9 +211,10 @@ class ServerCollector(Collector):
             carried[kind] = factory.carried.with_live(streams)
             turned_away.add_metric([kind], factory.refused)
             gauged["connections"][kind] = len(streams)
-            gauged["slow_streams"][kind] = sum(stream.is_slow for stream in streams)
+            slow = [stream for stream in streams if stream.is_slow]
+            gauged["slow_streams"][kind] = len(slow)
+            gauged["queue_bytes"][kind] = sum(stream.waiting_bytes for stream in slow)
             gauged["held_streams"][kind] = sum(stream.held for stream in streams)
-            gauged["queue_bytes"][kind] = sum(stream.waiting_bytes for stream in streams)
         for name, text in _STREAM_GAUGES.items():
             yield gauges(f"cms_xmpp_{name}", text, "listener", gauged[name])
         yield turned_away

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from peers.contract import DOMAIN, LINK_ACTIVE, LINK_SECONDS, ROOT, START_SECOND
 from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
 from peers.network import free_port, wait_until
 from peers.processes import Process, Processes
+from peers.prometheus import Prometheus
 from peers.scrape import Figures
 from peers.tools import require, script
 
@@ -157,6 +159,46 @@ def test_figures(system: System, processes: Processes) -> None:
     later = Figures(system.callbridge)
     assert later("cms_callbridge_failures_total", reason="link-closed") == 1
     assert later("cms_callbridge_bytes_total") >= callbridge("cms_callbridge_bytes_total")
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """Title and query of each thing that the dashboard shows."""
+    dashboard = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"].replace("$__rate_interval", "10s").replace("$instance", ".*")
+            yield panel["title"], query
+
+
+def test_prometheus(system: System, processes: Processes, certificates: Certificates) -> None:
+    """
+    A Prometheus configured by the documentation scrapes both; the dashboard has
+    something to show, and what is wrong raises the right alerts.
+    """
+    ports = free_port(), free_port()
+    for daemon, port in zip((system.server, system.callbridge), ports, strict=True):
+        daemon.settings.setdefault("listen", {})["api"] = [f"tcp:{port}:interface=127.0.0.1"]
+    system.dns.start()
+    system.server.launch()
+    system.callbridge.start()
+    jobs = {
+        "cms-xmpp": (system.server, ports[0], system.server.hostname),
+        "cms-callbridge": (system.callbridge, ports[1], COMPONENT),
+    }
+    prometheus = Prometheus(processes, certificates, jobs)
+    prometheus.start()
+    wait_until(lambda: len(prometheus.query("up == 1")) == len(jobs), 20.0, "two scrapes")
+    assert system.client().connected()
+    for role in ("xmpp", "callbridge"):
+        logged_in = f'increase(cms_{role}_logins_total{{result="success"}}[10s]) > 0'
+        wait_until(lambda query=logged_in: bool(prometheus.query(query)), 15.0, logged_in)
+    empty = {title for title, query in panels() if not prometheus.query(query)}
+    assert empty <= {"Stanzas answered with an error"}
+    assert all(group["rules"] for group in prometheus.get("rules")["groups"])
+    assert prometheus.firing() == set()
+    system.callbridge.process.stop()
+    expected = {"CmsDown", "CmsNobodyCanLogIn", "CmsComponentMissing"}
+    wait_until(lambda: prometheus.firing() == expected, 20.0, f"{expected}")
 
 
 @pytest.mark.parametrize("command", ["check", "test"])

@@ -232,6 +232,8 @@ def test_logs(system: System) -> None:
 
     (registered,) = ids(server, "link_id", "registered from")
     assert {registered} == set(ids(callbridge, "link_id", "attempt 1"))
+    (successful,) = ids(callbridge, "link_id", ": successful login request")
+    assert successful == registered
     assert len({line["attempt_id"] for line in callbridge if "attempt_id" in line}) == 1
     (refused,) = ids(server, "login_id", "refused")
     assert [refused] == ids(callbridge, "login_id", "unsuccessful login request")

@@ -29,20 +29,20 @@ MAY_IMPORT = {
     "systemd": set(),
     "admin": {
         *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
-        *("xmlstream", "trust", "startup"),
+        *("trust", "startup", "xmlstream"),
     },
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "durable", "trust", "discovery", "startup", "logs", "admin"),
+        *("database", "slowwork", "durable", "trust", "discovery", "startup", "admin", "logs"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "listening", "trust", "discovery", "startup", "logs", "admin"),
+        *("database", "slowwork", "listening", "trust", "discovery", "startup", "admin", "logs"),
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
     "commands": {
         *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
-        *("callbridge", "xmpp", "check", "xmlstream"),
+        *("callbridge", "xmpp", "check", "xmlstream", "listening"),
     },
     "cli": {"commands"},
 }

@@ -11,9 +11,9 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 
 from cms.commands.findings import Finding
+from cms.listening import check_plain, expand
 from cms.signalflow import StepError
 from cms.xmpp.config import LISTENERS, XmppConfig
-from cms.xmpp.listeners import check_plain, expand
 
 TIMEOUT = 2.0  # seconds for a connection to a listener of this host
 

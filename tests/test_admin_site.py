@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.admin.callbridgeapi import operations_of_callbridge
-from cms.admin.pace import BURST, SHARE, Pace, PacedConnection, PacedFactory
+from cms.admin.pace import BURST, IDLE_SHARE, SHARE, Pace, PacedConnection, PacedFactory
 from cms.admin.site import DEADLINE, IDLE, MOST_BODY, LimitedSite
 from tests.adminclient import FakeCallbridge, front
 
@@ -161,10 +161,15 @@ class PaceTests(SynchronousTestCase):
         """A listener whose work takes time."""
         Work.spent = 0.0
         self.clock = Clock()
-        self.pace = Pace(self.clock, lambda: Work.spent)
+        self.busy = True
+        self.pace = Pace(self.clock, lambda: Work.spent, self.worked)
         self.port = Port()
         self.pace.ports.append(self.port)
         self.factory = PacedFactory(Factory.forProtocol(Work), self.pace, most=3)
+
+    def worked(self) -> float:
+        """How long the thread has."""
+        return self.clock.seconds() if self.busy else 0.0
 
     def connect(self) -> tuple[PacedConnection, StringTransport]:
         """A connection."""
@@ -180,19 +185,34 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(("producing", True), (transport.producerState, self.port.reading))
         self.assertEqual([], self.clock.getDelayedCalls())
 
-    def test_flood(self) -> None:
-        """Over a long time no more than the share is spent, and nothing is lost."""
+    def pass_time(self, seconds: float) -> None:
+        """In small steps."""
+        for _ in range(round(seconds / 0.005)):
+            self.clock.advance(0.005)
+
+    def flood(self) -> float:
+        """Ask for 10 s as often as one can; how many seconds were spent on it."""
         one, transport = self.connect()
         sent = 0
-        for _ in range(1_000):
-            self.clock.advance(0.01)
+        for _ in range(2_000):
+            self.clock.advance(0.005)
             if transport.producerState == "producing":
                 one.dataReceived(b"x" * 20)
                 sent += 20
-        self.assertAlmostEqual(10 * SHARE + BURST, Work.spent, delta=0.03)
-        self.clock.advance(10)
+        spent = Work.spent
+        self.pass_time(10)
         self.assertEqual(sent, round(Work.spent * 1000))
         self.assertEqual("producing", transport.producerState)
+        return spent
+
+    def test_flood(self) -> None:
+        """Over a long time no more than the share is spent, and nothing is lost."""
+        self.assertAlmostEqual(10 * SHARE + BURST, self.flood(), delta=0.03)
+
+    def test_idle(self) -> None:
+        """Where there is nothing else to do, the share is a larger one."""
+        self.busy = False
+        self.assertAlmostEqual(10 * IDLE_SHARE + BURST, self.flood(), delta=0.1)
 
     def test_others_wait_too(self) -> None:
         """No other connection is read, no new one accepted, until there is time again."""
@@ -202,9 +222,10 @@ class PaceTests(SynchronousTestCase):
         self.assertFalse(self.port.reading)
         two.dataReceived(b"y")
         self.assertEqual(("paused", 0.2), (transport.producerState, Work.spent))
-        self.clock.advance((0.2 - BURST) / SHARE)
+        self.pass_time((0.2 - BURST) / SHARE - 0.1)
+        self.assertEqual(0.2, Work.spent)
+        self.pass_time(0.2)
         self.assertAlmostEqual(0.201, Work.spent)
-        self.clock.advance(0.1)
         self.assertEqual(("producing", True), (transport.producerState, self.port.reading))
 
     def test_lost_while_it_waits(self) -> None:
@@ -213,7 +234,7 @@ class PaceTests(SynchronousTestCase):
         one.dataReceived(b"x" * 200)
         one.dataReceived(b"y")
         one.connectionLost(Failure(ConnectionDone()))
-        self.clock.advance(10)
+        self.pass_time(10)
         self.assertEqual(0.2, Work.spent)
         self.assertEqual(set(), self.pace.paused)
 

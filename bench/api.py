@@ -172,18 +172,22 @@ def _measure(directory: Path, options: argparse.Namespace) -> None:
         api = Api(port, certificates.trust, password)
         rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
         times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        busy: dict[str, list[float]] = {kind: [] for kind in KINDS}
         words = ["pair", "--seconds", str(options.seconds), "--warmup", "1"]
+        words += ["--pids", str(server.process.pid), "--core", str(SERVER_CORE)]
         words += ["--window", str(options.window), "--port", str(server.component_plain_port)]
         for _ in range(options.rounds):
             for kind, make in KINDS.items():
                 with make(api) as clients:
                     values = generator.run(generators, words, options.seconds + 1)
                 rates[kind].append(values["rate"])
+                busy[kind].append(values["cpu"] / values["seconds"])
                 times[kind] += clients.times
                 time.sleep(1.5)  # the account of time fills again
         quiet = median(rates["nobody"])
         for kind, measured in rates.items():
             _show(kind, measured, times[kind], quiet)
+            print(f"{'':40} the server's core is {median(busy[kind]):.0%} busy", flush=True)
     finally:
         processes.stop_all()
         generators.stop_all()

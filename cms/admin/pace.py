@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-SHARE = 0.05  # of the thread's time, however much else there is to do
+SHARE = 0.04  # of the thread's time, however much else there is to do
 IDLE_SHARE = 0.5  # of the time in which there is nothing else to do
 BURST = 0.1  # seconds that may be spent at once
 LOOK_EVERY = 0.01  # seconds

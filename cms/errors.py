@@ -526,7 +526,7 @@ PEER_UNKNOWN_ID = _fault(
     CredentialsRefused,
     Step.REGISTERED,
     '{peer} asked for "{component}", which is no Callbridge of this server (host-unknown).',
-    "Add it to [callbridges], or correct unique_name and domain on that Callbridge.",
+    "Add it with cms xmpp callbridge add, or correct unique_name and domain on that Callbridge.",
 )
 PEER_WRONG_SECRET = _fault(
     "peer-wrong-secret",
@@ -566,7 +566,21 @@ PEER_LIED = _fault(
     '"{component}" sent a stanza from "{sender}", which is not its own address (invalid-from).',
     "A component speaks only for its own domain; correct the program behind it.",
 )
-
+LINK_DELETED = _fault(
+    "link-deleted",
+    LinkError,
+    Step.ACTIVE,
+    'The link of "{component}" was ended: it was deleted from the Callbridges (host-gone).',
+    "Stop that Callbridge, or add it again with cms xmpp callbridge add.",
+)
+LINK_SECRET_EXPIRED = _fault(
+    "link-secret-expired",
+    LinkError,
+    Step.ACTIVE,
+    'The link of "{component}" was ended: the secret that it registered with was rotated and is'
+    " not accepted any more (not-authorized).",
+    "Give that Callbridge the secret that cms xmpp callbridge rotate printed.",
+)
 LINK_SILENT = _fault(
     "link-silent",
     LinkError,
@@ -625,6 +639,13 @@ LOGIN_BAD_ANSWER = _fault(
     Step.LOGIN,
     "The Callbridge {component} gave no usable answer ({problem}).",
     "Run the same version of both halves; the log of that Callbridge says more.",
+)
+LOGIN_UNUSABLE = _fault(
+    "login-unusable",
+    LoginError,
+    Step.LOGIN,
+    "The client's log-in could not be used ({condition}).",
+    "Look at the client: it has to choose one of the mechanisms offered, and to end what it began.",
 )
 LOGIN_REFUSED = _fault(
     "login-refused",

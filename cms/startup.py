@@ -6,15 +6,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, cast
 
-from twisted.application.service import Service
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python import usage
 
 import cms
 from cms import reactor as prompt
 from cms.signalflow import StepError
+from cms.systemd import ServiceManager
 
 
 def give_up(error: StepError) -> NoReturn:
@@ -63,6 +64,40 @@ class DaemonOptions(usage.Options):
     def config_file(self) -> Path:
         """The file that --config names."""
         return Path(self["config"]).absolute()
+
+
+class Daemon(Protocol):
+    """
+    What is needed of a role's service beside being one.
+
+    @ivar on_change: Called when L{describe} may have something new to say.
+    """
+
+    on_change: list[Callable[..., object]]
+
+    def describe(self) -> str:
+        """What it is doing, on one line."""
+        ...
+
+
+def supervise(
+    daemon: Daemon, reactor: Any, *others: Service, reload: Callable[[], None]
+) -> MultiService:
+    """
+    The daemon, and what stands between it and its service manager.
+
+    @param others: Services that start after the daemon, before it is ready.
+    @param reload: Reads keys and certificates again.
+    """
+    services, manager = MultiService(), ServiceManager(reactor, daemon.describe)
+    daemon.on_change.append(manager.refresh)
+
+    def reload_and_tell() -> None:
+        manager.reloading(reload)
+
+    for service in (daemon, *others, ReloadOnHangup(reactor, reload_and_tell), manager):
+        cast("IService", service).setServiceParent(services)
+    return services
 
 
 def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Service:

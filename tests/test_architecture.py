@@ -15,24 +15,38 @@ MAY_IMPORT = {
     "signalflow": set(),
     "errors": {"signalflow"},
     "xmlstream": {"signalflow", "errors"},
+    "database": set(),
     "throttle": set(),
+    "slowwork": set(),
+    "durable": set(),
+    "listening": {"errors", "signalflow"},
     "logs": set(),
     "tomlfile": {"errors", "signalflow", "xmlstream"},
     "loginprotocol": {"xmlstream"},
     "trust": {"errors", "signalflow"},
     "discovery": {"errors", "signalflow"},
     "reactor": set(),
-    "startup": {"signalflow", "logs", "reactor"},
+    "startup": {"signalflow", "logs", "systemd", "reactor"},
+    "systemd": set(),
+    "admin": {
+        *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
+        *("trust", "startup", "xmlstream"),
+    },
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("trust", "discovery", "startup", "reactor"),
+        *("database", "slowwork", "durable", "trust", "discovery", "startup", "admin", "logs"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("trust", "discovery", "startup", "reactor"),
+        *("database", "slowwork", "listening", "trust", "discovery", "startup", "admin", "logs"),
+        "reactor",
     },
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
-    "cli": {"signalflow", "callbridge", "check"},
+    "commands": {
+        *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
+        *("callbridge", "xmpp", "check", "xmlstream", "listening"),
+    },
+    "cli": {"commands"},
 }
 
 

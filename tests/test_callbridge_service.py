@@ -138,12 +138,6 @@ class LifeTests(ServiceTests):
             transport.lose()
             self.reactor.advance(1)
 
-    def test_api_is_not_there(self) -> None:
-        """A listener that this version cannot open is accepted, and said."""
-        self.daemon('[listen]\napi = ["tcp:445"]\n' + UNPROTECTED).startService()
-        self.assertEqual(1, len(self.logged(r"listen\.api")))
-        self.assertEqual([], self.reactor.tcpServers)
-
 
 class ConfigureTests(ServiceTests):
     """New settings while it runs."""

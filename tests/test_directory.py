@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.callbridge import directory
 from cms.callbridge.directory import AccountDisabled, DirectoryBusy, DirectoryError, LocalDirectory
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, derive
-from cms.callbridge.slowwork import SlowWork, TooMuchWork
 from cms.callbridge.store import StoreError, User, UserStore, find_keys, user_name
+from cms.slowwork import SlowWork, TooMuchWork
 from tests.support import new_folder
 
 DOMAIN = "meet.example.com"

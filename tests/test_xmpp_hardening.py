@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
+from cms.listening import check_plain, expand
 from cms.throttle import REFUSED_AFTER, Throttle, network_of
 from cms.tomlfile import Secret
 from cms.xmlstream import limits, ns
@@ -21,7 +22,7 @@ from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
-from cms.xmpp.listeners import StreamFactory, check_plain, expand
+from cms.xmpp.listeners import StreamFactory
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Server
 
@@ -442,7 +443,6 @@ class ListenerTests(SynchronousTestCase):
             "tcp6:5347:interface=\\:\\:",
             "tcp:0:interface=127.0.0.1:interface=0.0.0.0",
             "tcp:5347:interface=localhost",
-            "systemd:domain=INET:index=0",
             "",
         ):
             self.assertRaises(ConfigurationError, check_plain, "listen.x", bad, "f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -59,7 +60,13 @@ class LinkSettings:
 
 @frozen
 class CallbridgeConfig:
-    """The whole file."""
+    """
+    The whole file.
+
+    @ivar source: C{api} when the administration has changed the link's settings.
+    @ivar api: Endpoint strings for the administration, with TLS; C{api_plain}
+        without.
+    """
 
     file: Path
     unique_name: str
@@ -71,8 +78,10 @@ class CallbridgeConfig:
     key: Path | None
     dns_servers: tuple[tuple[str, int], ...] = ()
     api: tuple[str, ...] = ()
+    api_plain: tuple[str, ...] = ()
     allow_guests: bool = False
     warnings: tuple[str, ...] = field(default=())
+    source: Literal["file", "api"] = "file"
 
 
 def read_config(file: Path) -> CallbridgeConfig:
@@ -83,7 +92,7 @@ def read_config(file: Path) -> CallbridgeConfig:
     """
     table = Table.read(file)
     tls, dns, listen = table.table("tls"), table.table("dns"), table.table("listen")
-    link = _link_settings(table, tls)
+    link = read_settings(table, unprotected=tls.flag("unprotected", default=False))
     config = CallbridgeConfig(
         file=file,
         unique_name=link[0],
@@ -95,6 +104,7 @@ def read_config(file: Path) -> CallbridgeConfig:
         key=tls.path("key"),
         dns_servers=_dns_servers(dns),
         api=tuple(listen.texts("api")),
+        api_plain=tuple(listen.texts("api_plain")),
         allow_guests=table.flag("allow_guests", default=False),
         warnings=link_warnings(link[1]),
     )
@@ -103,7 +113,12 @@ def read_config(file: Path) -> CallbridgeConfig:
     return config
 
 
-def _link_settings(table: Table, tls: Table) -> tuple[str, LinkSettings]:
+def read_settings(table: Table, *, unprotected: bool) -> tuple[str, LinkSettings]:
+    """
+    Step 2: the unique name, and what the link needs to know.
+
+    @raise ConfigurationError: a value is wrong; its evidence names the key.
+    """
     domain = table.domain("domain")
     table.parsed("domain", domain, ascii_domain, "Write a domain name.")
     name = _unique_name(table)
@@ -118,7 +133,7 @@ def _link_settings(table: Table, tls: Table) -> tuple[str, LinkSettings]:
         component=component,
         server=server,
         secret=table.secret("shared_secret"),
-        unprotected=tls.flag("unprotected", default=False),
+        unprotected=unprotected,
     )
     return name, settings
 

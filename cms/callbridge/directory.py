@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from cms.callbridge.saslprep import SASLPrepError
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTES, StoredKeys, derive
-from cms.callbridge.slowwork import SlowWork, TooMuchWork
 from cms.callbridge.store import UserStore, find_keys
+from cms.slowwork import SlowWork, TooMuchWork
 
 MOST_LOOKUPS = 1_000  # that wait for the store
 PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked against

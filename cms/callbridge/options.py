@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import Service
 
+from cms.callbridge.administration import make_administration
 from cms.callbridge.service import make_daemon
-from cms.startup import DaemonOptions, ReloadOnHangup, build
+from cms.startup import DaemonOptions, build, supervise
 
 
 class Options(DaemonOptions):
@@ -20,10 +21,13 @@ class Options(DaemonOptions):
 
 def _make(file: Path, reactor: Any) -> Service:
     daemon = make_daemon(file, reactor)
-    services = MultiService()
-    daemon.setServiceParent(services)
-    ReloadOnHangup(reactor, daemon.reload).setServiceParent(services)
-    return services
+    administration = make_administration(daemon, reactor)
+
+    def reload() -> None:
+        daemon.reload()
+        administration.reload()
+
+    return supervise(daemon, reactor, administration, reload=reload)
 
 
 def makeService(options: DaemonOptions) -> Service:

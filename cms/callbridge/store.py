@@ -1,24 +1,25 @@
 """
 The local user store: SQLite in the state directory.
 
-It holds SCRAM keys and never a password.  The functions are synchronous; the
-command line calls them as they are, the daemon through a pool of threads.
+It holds SCRAM keys and never a password.  A running daemon uses it through a pool
+of threads.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
 
 from cms.callbridge.saslprep import SASLPrepError
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTES, StoredKeys, derive
+from cms.database import Database, StoreError
 from cms.xmlstream.jid import MalformedJID, parse_jid
+
+__all__ = ["SCHEMA_VERSION", "StoreError", "User", "UserStore", "find_keys", "user_name"]
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -38,10 +39,6 @@ CREATE TABLE scram (
 ) STRICT;
 CREATE TABLE installation (decoy BLOB NOT NULL) STRICT;
 """
-
-
-class StoreError(Exception):
-    """The store cannot do what was asked; the text says why, in plain words."""
 
 
 @frozen
@@ -83,47 +80,12 @@ class UserStore:
     ) -> None:
         self.path = state_dir / "users.sqlite3"
         self._random_bytes = random_bytes
-        try:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._make_private()
-            with self.open() as connection:
-                self._prepare(connection)
-        except (OSError, sqlite3.Error) as problem:
-            raise StoreError(f"{self.path} cannot be used: {problem}") from None
+        database = Database(self.path, _SCHEMA, SCHEMA_VERSION, self._fill)
+        self.open = database.open
 
-    @contextmanager
-    def open(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction."""
-        connection = sqlite3.connect(self.path, timeout=5)
-        try:
-            connection.execute("PRAGMA foreign_keys = ON")
-            with connection:
-                yield connection
-        finally:
-            connection.close()
-
-    def _make_private(self) -> None:
-        """SQLite gives the files beside this one (F{-wal}, F{-shm}) the same mode."""
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was written by a newer version of this program")
-        if version == 0:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")  # two processes may start at once
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
-                decoy = (self._random_bytes(32),)
-                connection.execute("INSERT INTO installation VALUES (?)", decoy)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    def _fill(self, connection: sqlite3.Connection) -> None:
+        decoy = (self._random_bytes(32),)
+        connection.execute("INSERT INTO installation VALUES (?)", decoy)
 
     def set_password(
         self, name: str, password: str, *, iterations: int = DEFAULT_ITERATIONS

@@ -41,6 +41,11 @@ class ServerTrust:
         """
         self._context = self._make_context()
 
+    @property
+    def expires(self) -> float | None:
+        """When our own certificate does, in seconds since the epoch."""
+        return self._files.expires
+
     def _make_context(self) -> SSL.Context:
         context = self._files.context()
         # No resumption: a resumed session would skip the look at the peer's

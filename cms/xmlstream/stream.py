@@ -62,6 +62,7 @@ class XMLStream(Protocol):
         others are told that no more can be queued.  What this side says itself
         may be as much again.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
+    @ivar bytes_sent: What was written for it; TLS is not counted in either.
     @ivar closing: We have closed our side.
     """
 
@@ -72,7 +73,8 @@ class XMLStream(Protocol):
     def __init__(self, clock: IReactorTime, *, send_limit: int = 1024 * 1024) -> None:
         self.clock = clock
         self.send_limit = send_limit
-        self.bytes_received = 0
+        self.bytes_received = self.bytes_sent = 0
+        self.stanzas_received = self.stanzas_sent = 0
         self.closing = False
         self.ended: Deferred[None] = Deferred()
         self._reader: Reader = TreeReader(UNAUTHENTICATED)
@@ -161,8 +163,10 @@ class XMLStream(Protocol):
             if isinstance(event, StreamBroken):
                 self._lose_connection()  # no closing tag will be read any more
         elif isinstance(event, SlicesRead):
+            self.stanzas_received += len(event.slices)
             self.slices_received(event.slices)
         elif isinstance(event, StanzaRead):
+            self.stanzas_received += 1
             self.stanza_received(event.stanza)
         elif isinstance(event, StreamStart):
             self.stream_started(event)
@@ -248,6 +252,11 @@ class XMLStream(Protocol):
         return self._waiting_bytes >= self.send_limit
 
     @property
+    def waiting_bytes(self) -> int:
+        """How much was written for the peer since it stopped reading."""
+        return self._waiting_bytes
+
+    @property
     def held(self) -> bool:
         """We do not read from the peer, because others do not keep up with it."""
         return bool(self._held_by)
@@ -305,6 +314,7 @@ class XMLStream(Protocol):
             if self._waiting_bytes > 2 * self.send_limit and not self.closing:
                 self.overflowed()
                 return
+        self.bytes_sent += len(data)
         self.transport.write(data)
 
     def set_deadline(self, seconds: float | None) -> None:
@@ -323,11 +333,13 @@ class XMLStream(Protocol):
     def send(self, stanza: Stanza) -> None:
         """Send a stanza; after our side is closed, nothing."""
         if self.can_send:
+            self.stanzas_sent += 1
             self.write(stanza.raw)
 
     def send_raw(self, raws: list[bytes]) -> None:
         """Send the bytes of stanzas, together."""
         if self.can_send:
+            self.stanzas_sent += len(raws)
             self.write(b"".join(raws))
 
     def send_header(self, attributes: Mapping[str, str | None]) -> None:

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -26,6 +26,8 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
+from cms.logs import login_id
+from cms.signalflow import Step
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, tls_exporter
 from cms.trust.server import ServerTrust
@@ -40,6 +42,7 @@ from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
+from cms.xmpp.metrics import Events
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -64,6 +67,7 @@ class ClientPolicy:
     service: SessionService
     relay: LoginRelay
     throttle: Throttle
+    events: Events = field(factory=Events)
     login_timeout: float = 60.0
     ping_interval: float = 60.0
     ping_timeout: float = 30.0
@@ -110,6 +114,8 @@ class ClientStream(XMLStream):
     """
     A client's stream; once bound, its session.
 
+    @ivar ids: What ties its lines in the log together: the connection, and the
+        log-in that was tried last.
     @ivar account: The bare address, once logged in.
     @ivar jid: The full address, once bound.
     @ivar direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
@@ -137,6 +143,9 @@ class ClientStream(XMLStream):
         self.authority = ""
         self.requests = Requests(policy.clock, self.send, most=10)
         self.exchange: Exchange | None = None
+        self.ids = {"connection_id": secrets.token_hex(6)}
+        self._mechanism = ""
+        self._login_began = 0.0
         self._tries = 0
         self._bound = False
         self._end_reason = "lost"
@@ -244,7 +253,9 @@ class ClientStream(XMLStream):
         """Nothing can be delivered any more: end the session, forget the exchange."""
         self._keepalive.stop()
         self.requests.lost()
-        self._drop_exchange()
+        if self.exchange is not None:
+            self.policy.events.login(self._mechanism, "abandoned")
+            self._drop_exchange()
         if self._bound:
             self._bound = False
             self.policy.router.forget(self)
@@ -254,7 +265,7 @@ class ClientStream(XMLStream):
         """Say why, if it never came to a stream."""
         if self._securing and self.tls is not None:
             fault = explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause}", cause=fault.cause)  # the cures are for Callbridges
+            self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
         self._machine.ended()
 
     # ends
@@ -268,7 +279,9 @@ class ClientStream(XMLStream):
             condition=error.condition,
             text=f" ({error.text})" if error.text else "",
             address=self.peer_text,
+            **self.ids,
         )
+        self.policy.events.refused("stream", error.condition)
         self.close(error)
         self._machine.ended()
 
@@ -276,6 +289,12 @@ class ClientStream(XMLStream):
         """The same resource was bound by a newer stream (RFC 6120 7.7.2.2)."""
         self._end_reason = "replaced"
         self.close(StreamError("conflict", text="this resource was bound by another connection"))
+
+    def end(self) -> None:
+        """An administrator ends the session."""
+        self._end_reason = "closed"
+        self.close(StreamError("policy-violation", text="ended by an administrator"))
+        self._machine.ended()
 
     def shut_down(self) -> None:
         """The server stops."""
@@ -325,7 +344,8 @@ class ClientStream(XMLStream):
             else:
                 self.fail(StreamError("not-authorized"))
             return
-        mechanism = stanza.element.getAttribute("mechanism") or ""
+        self._mechanism = mechanism = stanza.element.getAttribute("mechanism") or ""
+        self._login_began = self.clock.seconds()
         if mechanism not in self._offered:
             self.refuse(Refusal("invalid-mechanism"))
             return
@@ -335,6 +355,8 @@ class ClientStream(XMLStream):
         binding = None if self._binding_data is None else ("tls-exporter", self._binding_data)
         exchange, answer = self.policy.relay.begin(mechanism, payload, self.peer_host, binding)
         self.exchange = exchange
+        if exchange is not None:
+            self.ids["login_id"] = login_id(exchange.id)
         self._machine.relayed()
         answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
 
@@ -369,10 +391,10 @@ class ClientStream(XMLStream):
 
     def interrupt_login(self, stanza: Stanza) -> None:
         """Something else than the response that was due."""
-        self._drop_exchange()
         if stanza.uri != ns.SASL:
             self.fail(StreamError("not-authorized"))
         else:
+            self._drop_exchange()
             aborted = stanza.name == "abort"
             self.refuse(Refusal("aborted" if aborted else "malformed-request"))
 
@@ -389,8 +411,9 @@ class ClientStream(XMLStream):
             self._machine.challenge()
             return
         self.exchange = None
+        self.policy.events.passed(Step.LOGIN, self.clock.seconds() - self._login_began)
         if isinstance(answer, Refusal):
-            self.refuse(answer)
+            self.refuse(answer, None if exchange is None else exchange.link.component)
         else:
             self._succeed(answer, exchange)
 
@@ -399,6 +422,7 @@ class ClientStream(XMLStream):
         if self.account.host != self.policy.domain or exchange is None:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
+        self.policy.events.login(self._mechanism, "success")
         self.authority = exchange.link.component
         # The failures of this address stay counted: whoever has one account, or
         # comes as a guest, could else guess at the others for ever.
@@ -406,9 +430,16 @@ class ClientStream(XMLStream):
         self.reset(limits.CLIENT)
         self._machine.logged_in()
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Tell the client that this log-in failed; it may try again, not for ever."""
-        self.policy.service.refused(self.peer_text, refusal)
+    def refuse(self, refusal: Refusal, callbridge: str | None = None) -> None:
+        """
+        Tell the client that this log-in failed; it may try again, not for ever.
+
+        @param callbridge: Which decided so; C{None} when it was not asked.
+        """
+        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
+        reason = refusal.fault.fault if refusal.fault is not None else refusal.condition
+        self.policy.events.refused("login", reason)
+        self.policy.events.login(self._mechanism, refusal.condition)
         self._machine.refused()
         self._tries += 1
         guess = refusal.condition == "not-authorized"

@@ -24,9 +24,11 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
+from cms.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
-from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.tomlfile import Secret
+from cms.trust.connection import connection_of, openssl_words, peer_expiry, tls_evidence
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
@@ -37,6 +39,7 @@ from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
@@ -60,6 +63,7 @@ class ComponentPolicy:
     links: Links
     router: Router
     throttle: Throttle
+    flow: ServerFlow
     register_timeout: float = 20.0
     probe_timeout: float = 5.0
     ping_interval: float = 8.0
@@ -95,9 +99,11 @@ class ComponentStream(XMLStream):
     """
     A component's stream, from its first byte to its last.
 
+    @ivar link_id: Names this connection in the logs of both sides.
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
+    @ivar secret: The secret that it proved, once it did.
     @ivar tls: C{None} on a plain listener.
     """
 
@@ -109,8 +115,11 @@ class ComponentStream(XMLStream):
         self.tls = tls
         self.component = ""
         self.mechanisms: tuple[str, ...] = ()
+        self.secret: Secret | None = None
         self.stream_id = new_stream_id()
+        self.link_id = link_id(self.stream_id)
         self.evidence: dict[str, str] = {}
+        self.certificate_expires: float | None = None
         self.since = 0.0
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send)
@@ -119,6 +128,7 @@ class ComponentStream(XMLStream):
         self._step = Step.TLS if tls is not None else Step.REGISTER
         self._reported = False
         self._verdict: Verdict | None = None
+        self._attempt = policy.flow.connected()
         self._keepalive = Keepalive(
             policy.clock,
             self,
@@ -135,6 +145,7 @@ class ComponentStream(XMLStream):
         super().connectionMade()
         watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
+        self._attempt.begin(self._step, self.policy.flow.now, peer=self.peer_text)
         if self.transport is not None and self.tls is not None:
             verification = self.tls.for_peer(self.peer_text)
             self._verdict = verification.verdict
@@ -145,7 +156,11 @@ class ComponentStream(XMLStream):
         if self.closing:
             return
         self._step = Step.REGISTER
-        self.evidence = tls_evidence(connection_of(self.transport))
+        connection = connection_of(self.transport)
+        self.evidence = tls_evidence(connection)
+        self.certificate_expires = peer_expiry(connection)
+        self._attempt.passed(self.policy.flow.now, **self.evidence)
+        self._attempt.begin(Step.REGISTER, self.policy.flow.now, peer=self.peer_text)
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -190,10 +205,20 @@ class ComponentStream(XMLStream):
                 peer=self.peer_text,
                 why=reason.getErrorMessage(),
                 step=int(Step.ACTIVE),
+                link_id=self.link_id,
             )
         elif not self._reported and self._step is Step.TLS:
             self._report(self._explain_tls(reason))
+        self._end_attempt(reason)
         self._machine.lost()
+
+    def _end_attempt(self, reason: Failure) -> None:
+        """Nobody failed: the stream was closed, by either side."""
+        now = self.policy.flow.now
+        if self._step is Step.ACTIVE and self._attempt.running is not None:
+            self._attempt.passed(now, ended=reason.getErrorMessage())
+        else:
+            self._attempt.abandoned(now)
 
     def _explain_tls(self, reason: Failure) -> StepError:
         if self._verdict is not None and self._verdict.error is not None:
@@ -226,6 +251,7 @@ class ComponentStream(XMLStream):
 
     def _report(self, fault: StepError) -> None:
         self._reported = True
+        self._attempt.failed(self.policy.flow.now, fault)
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),
@@ -235,6 +261,7 @@ class ComponentStream(XMLStream):
             cure=fault.cure,
             peer=self.peer_text,
             component=self.component,
+            link_id=self.link_id,
         )
 
     # steps 9 and 10
@@ -282,6 +309,9 @@ class ComponentStream(XMLStream):
             return
         self.component = component
         self._step = Step.REGISTERED
+        self.policy.flow.named(self._attempt)
+        self._attempt.passed(self.policy.flow.now, component=component, link=self.link_id)
+        self._attempt.begin(Step.REGISTERED, self.policy.flow.now, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
 
@@ -294,7 +324,8 @@ class ComponentStream(XMLStream):
         if self._is_refused():
             return
         digest = str(stanza.element)
-        if not self.policy.registry.proves(self.component, self.stream_id, digest):
+        self.secret = self.policy.registry.proved(self.component, self.stream_id, digest)
+        if self.secret is None:
             fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
             self.guessed(fault, StreamError("not-authorized"))
         elif self.policy.links.get(self.component) is not None:
@@ -320,6 +351,9 @@ class ComponentStream(XMLStream):
                 return
             if self.policy.links.get(self.component) is older:
                 older.replace()
+            self.judge_secret()  # it may have been deleted while the older link was asked
+            if self.closing:
+                return
             if self.policy.links.get(self.component) is None:
                 self._machine.proved()
             else:
@@ -340,19 +374,22 @@ class ComponentStream(XMLStream):
         self.write(b"<handshake/>")
         self.since = self.clock.seconds()
         self._step = Step.ACTIVE
+        self._attempt.begin(Step.ACTIVE, self.since, peer=self.peer_text, component=self.component)
         self._registered = True
         self._forwarder = Forwarder(
             self.policy.router, self, self.component, owns=self._owns, general=self._route
         )
         self._keepalive.start()
+        shown = {"link": self.link_id, **(self.evidence or {"protocol": "no TLS"})}
         self.log.info(
             "{step_text}: component {component} registered from {peer} ({shown})",
             step=int(Step.ACTIVE),
             step_text=str(Step.ACTIVE),
             component=self.component,
             peer=self.peer_text,
-            shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
+            shown=", ".join(f"{k} {v}" for k, v in shown.items()),
             evidence=self.evidence,
+            link_id=self.link_id,
         )
         self.policy.links.up(self)
 
@@ -421,6 +458,18 @@ class ComponentStream(XMLStream):
         """A newer link takes over."""
         self.close(StreamError("conflict", text="replaced by a newer connection"))
         self.abort()
+
+    def judge_secret(self) -> None:
+        """The registry has changed: end a link whose secret is not accepted any more."""
+        registry = self.policy.registry
+        if registry.accepts(self.component, self.secret):
+            return
+        if self.component in registry:
+            fault = errors.LINK_SECRET_EXPIRED.error(component=self.component)
+            self.refuse(fault, StreamError("not-authorized", text="the secret has expired"))
+        else:
+            fault = errors.LINK_DELETED.error(component=self.component)
+            self.refuse(fault, StreamError("host-gone", text="this component was deleted"))
 
 
 def _make_machine() -> Callable[[ComponentStream], _Inputs]:

@@ -10,11 +10,11 @@ from attrs import frozen
 from cms.discovery.address import ascii_domain
 from cms.tomlfile import Secret, Table
 from cms.trust.server import PeerCertificates
-from cms.xmlstream.jid import MalformedJID, parse_jid
-from cms.xmpp.registry import component_address
+from cms.xmpp.registry import NAME_CURE, component_address
 
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
-NOT_YET = ("web", "api")  # known to the configuration, not to this version
+ADMINISTRATION = ("api", "api_plain")
+NOT_YET = ("web",)  # known to the configuration, not to this version
 
 
 @frozen
@@ -47,7 +47,9 @@ def read_config(file: Path) -> XmppConfig:
     """
     table = Table.read(file)
     tls, listen = table.table("tls"), table.table("listen")
-    listeners = {kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *NOT_YET)}
+    listeners = {
+        kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)
+    }
     domain = table.domain("domain")
     callbridges = _callbridges(table.table("callbridges"), domain)
     hostname = table.text("hostname")
@@ -84,15 +86,12 @@ def _callbridges(table: Table, domain: str) -> dict[str, Secret]:
     """The secret of each component address."""
     found: dict[str, Secret] = {}
     for name, entry in table.tables().items():
-        mend = "Write a name without a domain part, such as cb1, or the address of a component."
         try:
-            address = parse_jid(component_address(name, domain))
-        except MalformedJID as problem:
-            raise table.wrong(name, str(problem), mend) from None
-        if address.full() != address.host or address.host == domain:
-            raise table.wrong(name, f"{address.full()} is no component address", mend)
-        if address.host in found:
-            raise table.wrong(name, f"{address.host} is there already", "Remove one of the two.")
-        found[address.host] = entry.secret("secret")
+            address = component_address(name, domain)
+        except ValueError as problem:
+            raise table.wrong(name, str(problem), NAME_CURE) from None
+        if address in found:
+            raise table.wrong(name, f"{address} is there already", "Remove one of the two.")
+        found[address] = entry.secret("secret")
         entry.finish()
     return found

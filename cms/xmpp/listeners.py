@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import re
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
-from cms.signalflow import StepError
+from cms.listening import close_ports, open_listener, show_address
 from cms.throttle import LOCAL, network_of
 from cms.xmlstream.stream import XMLStream, plain_host
+from cms.xmlstream.traffic import Traffic
 
 BACKLOG = 1_024
 
@@ -31,6 +26,9 @@ class StreamFactory(Factory):
     Makes the streams of one listener, within bounds.
 
     @ivar make: Makes a stream.
+    @ivar kind: Its key in the configuration.
+    @ivar refused: How many connections were closed at once.
+    @ivar carried: What its streams that have ended have carried.
     @ivar most: Connections at a time.
     @ivar most_per_host: Of those, from one address (a /64 of IPv6); what
         reaches us through a proxy on this host is not counted this way.
@@ -39,6 +37,9 @@ class StreamFactory(Factory):
     make: Callable[[], XMLStream]
     most: int
     most_per_host: int
+    kind: str = ""
+    refused: int = 0
+    carried: Traffic = field(factory=Traffic)
     streams: set[XMLStream] = field(factory=set)
     hosts: Counter[str] = field(factory=Counter)
     log: Logger = field(factory=Logger)
@@ -50,6 +51,7 @@ class StreamFactory(Factory):
         network = network_of(host)
         crowded = network != LOCAL and self.hosts[network] >= self.most_per_host
         if len(self.streams) >= self.most or crowded:
+            self.refused += 1
             self.log.warn("connection from {host} refused: too many are open", host=host)
             return None
         stream = self.make()
@@ -59,51 +61,13 @@ class StreamFactory(Factory):
 
         def forget(_: None) -> None:
             self.streams.discard(stream)
+            self.carried.add(stream)
             self.hosts[network] -= 1
             if not self.hosts[network]:
                 del self.hosts[network]
 
         stream.ended.addCallback(forget)
         return stream
-
-
-def check_plain(key: str, description: str, file: object) -> None:
-    """
-    A listener without TLS may only be reached from this host.
-
-    @raise ConfigurationError: it could be reached from elsewhere.
-    """
-    kind, _, rest = description.partition(":")
-    interface = re.search(r"(?<!\\)(?::|^)interface=((?:\\.|[^:\\])*)", rest)
-    if kind == "unix":
-        return
-    try:
-        address = (interface[1] if interface else "").replace("\\:", ":")
-        # Twisted would take the last of two interfaces.
-        once = rest.count("interface=") == 1
-        if once and kind in ("tcp", "tcp6") and ip_address(address).is_loopback:
-            return
-    except ValueError:
-        pass
-    raise CONFIGURATION_VALUE.error(
-        file=file,
-        key=key,
-        problem=f"{description} has no TLS and could be reached from another host",
-        mend="Add :interface=127.0.0.1, or use a unix: socket, or a listener with TLS.",
-    )
-
-
-def expand(description: str) -> list[str]:
-    """
-    The endpoint strings behind one of the configuration.
-
-    C{tcp:PORT} without an interface means all addresses of this host.  Twisted
-    takes it for IPv4 only; a socket on C{::} takes both families, unless the
-    kernel has no IPv6 or keeps the two apart, when the second string serves.
-    """
-    if re.fullmatch(r"tcp:\d+", description):
-        return [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:", description]
-    return [description]
 
 
 class Listeners:
@@ -127,53 +91,15 @@ class Listeners:
 
         @raise ConfigurationError: the endpoint cannot be read, or bound.
         """
-        key = f"listen.{kind}"
-        opened: list[IListeningPort] = []
-        failures: list[Failure] = []
-        for text in expand(description):
-            try:
-                endpoint = serverFromString(self._reactor, text)
-            except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
-                raise self._bad(key, description, problem) from None
-            endpoint.listen(factory).addCallbacks(opened.append, failures.append)
-            if failures and not _lacks_ipv6(failures[0]):
-                break
-        if not opened:
-            why = failures[0].getErrorMessage().rstrip(".")
-            raise LISTEN_FAILED.error(file=self._file, key=key, endpoint=description, problem=why)
+        opened = open_listener(self._reactor, self._file, f"listen.{kind}", description, factory)
         self._ports.extend(opened)
         for port in opened:
-            self.log.info("{kind} listener ready on {at}", kind=kind, at=_show(port.getHost()))
+            self.log.info(
+                "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
+            )
         self.factories.append(factory)
 
-    def _bad(self, key: str, description: str, problem: object) -> StepError:
-        return CONFIGURATION_VALUE.error(
-            file=self._file,
-            key=key,
-            problem=f'"{description}" is no endpoint ({problem})',
-            mend='Write a Twisted endpoint string, such as "tcp:5223".',
-        )
-
-    def close(self) -> Deferred[object]:
+    def close(self) -> Deferred[Any]:
         """Accept no more connections."""
         ports, self._ports = self._ports, []
-        closing = [Deferred.fromCoroutine(_stop(port)) for port in ports]
-        return gatherResults(closing, consumeErrors=True)  # type: ignore[return-value]
-
-
-def _lacks_ipv6(failure: Failure) -> bool:
-    error = getattr(failure.value, "socketError", None)
-    return getattr(error, "errno", None) in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-
-
-async def _stop(port: IListeningPort) -> None:
-    stopping = port.stopListening()
-    if stopping is not None:
-        await stopping
-
-
-def _show(address: IAddress) -> str:
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"{host} port {getattr(address, 'port', '?')}"
+        return close_ports(ports)

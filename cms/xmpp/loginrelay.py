@@ -172,6 +172,7 @@ class LoginRelay:
                     component=link.component,
                     what=type(message).__name__,
                     why=failure.getErrorMessage(),
+                    link_id=link.link_id,
                 )
 
         answer = link.requests.ask(self._request(link, message), self._timeout)
@@ -208,6 +209,7 @@ class LoginRelay:
                     "{component} decides log-ins: {mechanisms}",
                     component=link.component,
                     mechanisms=", ".join(answer.names),
+                    link_id=link.link_id,
                 )
 
         def not_one(failure: Failure) -> None:
@@ -217,7 +219,9 @@ class LoginRelay:
                     again, self._ask_mechanisms, link, min(again * 2, MOST_SELDOM)
                 )
             elif not failure.check(RequestLost):
-                self.log.info("{component} decides no log-ins", component=link.component)
+                self.log.info(
+                    "{component} decides no log-ins", component=link.component, link_id=link.link_id
+                )
 
         question = self._request(link, lp.AskMechanisms(), "get")
         answer = link.requests.ask(question, self._timeout)

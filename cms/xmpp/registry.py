@@ -1,4 +1,4 @@
-"""Which Callbridges may register, and the secret of each."""
+"""Which Callbridges may register, and the secrets of each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import hmac
 from collections.abc import Iterable, Mapping
 
 from cms.tomlfile import Secret
+from cms.xmlstream.jid import MalformedJID, parse_jid
+
+NAME_CURE = "Write a name without a domain part, such as cb1, or the address of a component."
 
 
 def proves(secret: Secret, stream_id: str, digest: str) -> bool:
@@ -32,15 +35,36 @@ class Registry:
     def __contains__(self, component: object) -> bool:
         return component in self.secrets
 
-    def proves(self, component: str, stream_id: str, digest: str) -> bool:
-        """Whether the digest is right for any secret of this component."""
+    def proved(self, component: str, stream_id: str, digest: str) -> Secret | None:
+        """The secret of this component that the digest is right for."""
         accepted = self.secrets.get(component, ())
-        return sum(proves(secret, stream_id, digest) for secret in accepted) > 0
+        # Each is tried, so that the time does not tell which one it was.
+        right = [secret for secret in accepted if proves(secret, stream_id, digest)]
+        return right[0] if right else None
+
+    def accepts(self, component: str, secret: Secret | None) -> bool:
+        """Whether a component may still be here with a secret that it proved."""
+        return secret in self.secrets.get(component, ())
 
 
 def component_address(name: str, domain: str) -> str:
     """
     The address of the Callbridge with this unique name.  A name with a dot is
     an address already (a component that is no Callbridge).
+
+    @param domain: The XMPP domain, prepared.
+    @raise ValueError: it makes no component address; the text says why.
     """
-    return name if "." in name else f"{name}.{domain}"
+    try:
+        address = parse_jid(name if "." in name else f"{name}.{domain}")
+    except MalformedJID as problem:
+        raise ValueError(f'"{name}": {problem}') from None
+    if address.full() != address.host or address.host == domain:
+        raise ValueError(f'"{name}" is no component address')
+    return str(address.host)
+
+
+def component_name(address: str, domain: str) -> str:
+    """The shortest name that L{component_address} makes this address of."""
+    name = address.removesuffix(f".{domain}")
+    return address if "." in name else name

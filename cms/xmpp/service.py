@@ -11,21 +11,26 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 import cms
+from cms.admin.metrics import Exposition
+from cms.database import StoreError
 from cms.errors import CONFIGURATION_VALUE
-from cms.signalflow import StepError
+from cms.listening import check_plain
+from cms.signalflow import Step, StepError
 from cms.startup import give_up
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream.stream import XMLStream
+from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
-from cms.xmpp.links import Links
-from cms.xmpp.listeners import Listeners, StreamFactory, check_plain
+from cms.xmpp.flow import ServerFlow
+from cms.xmpp.links import Link, Links
+from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
-from cms.xmpp.registry import Registry
+from cms.xmpp.metrics import Events, ServerCollector
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -35,8 +40,12 @@ class XmppService(Service):
     """
     An XMPP server: its listeners, its links and its sessions.
 
+    @ivar callbridges: Who may register.
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar flow: The recent registrations and log-ins.
+    @ivar on_change: Called when a link comes or goes.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
     log = Logger()
@@ -50,21 +59,57 @@ class XmppService(Service):
         _make_state_dir(config)
         self.links = Links()
         self.sessions = Sessions()
-        registry = Registry({address: [s] for address, s in config.callbridges.items()})
-        self.registry = registry
+        self.callbridges = _callbridges(config, reactor.seconds)
+        self.callbridges.on_change.append(self._judge_links)
+        self._watch = CallbridgeWatch(self.callbridges, reactor)
+        registry = self.callbridges.registry
         router = Router(config.domain, self.links, self.sessions, registry)
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
-        service = SessionService(reactor, self.sessions, self.links, local, relay)
+        events = self._make_events()
+        self.flow = ServerFlow(reactor, events.step)
+        self.session_service = SessionService(
+            reactor, self.sessions, self.links, local, relay, flow=self.flow
+        )
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Throttle(reactor)
+            reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow
         )
         self._client = ClientPolicy(
-            reactor, config.domain, router, self.sessions, service, relay, Throttle(reactor)
+            reactor,
+            config.domain,
+            router,
+            self.sessions,
+            self.session_service,
+            relay,
+            Throttle(reactor),
+            events,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
+        self.on_change: list[Callable[..., object]] = []
+        for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
+            changes.append(self._changed)
+        self.callbridges.on_change.append(self._changed)
+        self.metrics = Exposition("xmpp", events, self._make_collector(router))
+
+    def _make_events(self) -> Events:
+        events, registry = Events(), self.callbridges.registry
+        events.know(registry.secrets)
+        self.callbridges.on_change.append(lambda: events.know(registry.secrets))
+        self.links.on_down.append(events.link_ended)
+        return events
+
+    def _make_collector(self, router: Router) -> ServerCollector:
+        return ServerCollector(
+            *(self.callbridges.registry, self.links, self.sessions, router),
+            factories=lambda: self._listeners.factories,
+            expires=self._expires,
+        )
+
+    def _expires(self) -> float | None:
+        known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
+        return min(known, default=None)
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
@@ -87,6 +132,10 @@ class XmppService(Service):
             "client_plain": lambda: ClientStream(self._client, None),
         }
 
+    def _judge_links(self) -> None:
+        for link in self.links:
+            link.judge_secret()
+
     def privilegedStartService(self) -> None:
         """Open the listeners before the process gives up its rights."""
         super().privilegedStartService()
@@ -98,6 +147,7 @@ class XmppService(Service):
                     makers[kind],
                     self.config.most_connections,
                     most_per_host=max(1, self.config.most_connections // 10),
+                    kind=kind,
                 )
                 for description in self.config.listen[kind]:
                     self._listeners.open(kind, description, factory)
@@ -110,12 +160,22 @@ class XmppService(Service):
         for kind in NOT_YET:
             if self.config.listen[kind]:
                 self.log.warn("listen.{kind}: not in this version; nothing listens", kind=kind)
-        if not self.config.callbridges:
-            self.log.warn("[callbridges] is empty: no Callbridge can register, nobody can log in")
+        self._watch.startService()
+        for name in self.callbridges.doubled():
+            self.log.warn(
+                "{name} was added, and is in [callbridges] too, which counts; delete it there",
+                name=name,
+            )
+        if not self.callbridges.registry.secrets:
+            self.log.warn(
+                "there is no Callbridge, so nobody can log in; add one with"
+                " cms xmpp callbridge add, or to [callbridges]"
+            )
 
     def stopService(self) -> Deferred[Any]:
         """Close every stream properly, then let go."""
         super().stopService()
+        self._watch.stopService()
         closing: list[Deferred[Any]] = [self._listeners.close()]
         streams = [s for factory in self._listeners.factories for s in factory.streams]
         # The links last: over them the Callbridges are told that the sessions end.
@@ -123,6 +183,19 @@ class XmppService(Service):
             closing.append(stream.ended)
             stream.shut_down()
         return DeferredList(closing)
+
+    def _changed(self, _: Link | None = None) -> None:
+        for told in self.on_change:
+            told()
+
+    def describe(self) -> str:
+        """Which steps of the signal flow are done: the links that are up."""
+        known = len(self.callbridges.registry.secrets)
+        up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
+        names = ", ".join(sorted(link.component for link in self.links.authorities))
+        if names:
+            return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
+        return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"
 
     def reload(self) -> None:
         """Read keys and certificates again; new connections use them."""
@@ -143,6 +216,18 @@ def _make_state_dir(config: XmppConfig) -> None:
             file=config.file,
             key="state_dir",
             problem=f"{config.state_dir}: {problem.strerror}",
+            mend="Name a folder that this user can write.",
+        ) from None
+
+
+def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
+    try:
+        return Callbridges(config, now)
+    except StoreError as problem:
+        raise CONFIGURATION_VALUE.error(
+            file=config.file,
+            key="state_dir",
+            problem=problem,
             mend="Name a folder that this user can write.",
         ) from None
 

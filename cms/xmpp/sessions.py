@@ -26,6 +26,15 @@ class Session(Receiver, Protocol):
     priority: int
     directed: set[str]
 
+    @property
+    def peer_text(self) -> str:
+        """Where it connected from."""
+        ...
+
+    def end(self) -> None:
+        """End it, because an administrator wants so."""
+        ...
+
     def replace(self) -> None:
         """End it, because the resource is bound anew (RFC 6120 7.7.2.2)."""
         ...

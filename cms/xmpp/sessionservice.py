@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -13,6 +14,7 @@ from twisted.logger import Logger
 from cms import loginprotocol as lp
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp.flow import ServerFlow
 from cms.xmpp.links import Link, Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay, Refusal
@@ -38,12 +40,15 @@ class SessionService:
         links: Links,
         local: LocalServices,
         relay: LoginRelay,
+        *,
+        flow: ServerFlow,
     ) -> None:
         self._clock = clock
         self._sessions = sessions
         self._links = links
         self._local = local
         self._relay = relay
+        self._flow = flow
         self._began: dict[Session, lp.SessionBegin] = {}
         self._authority: dict[Session, str] = {}
         relay.on_authority.append(self._replay)
@@ -67,8 +72,18 @@ class SessionService:
             jid=session.jid.full(),
             peer=session.peer_text,
             authority=session.authority,
+            **session.ids,
         )
+        self._flow.logged_in(session.jid.full(), session.peer_text, session.authority)
         self._tell(session.authority, begin)
+
+    def facts(self, session: Session) -> tuple[str, str]:
+        """
+        Since when a session lives (RFC 3339), and which Callbridge let it in.
+
+        @raise KeyError: it has ended.
+        """
+        return self._began[session].since, self._authority[session]
 
     def ended(self, session: ClientStream, reason: str) -> None:
         """A session is over, whatever way it ended."""
@@ -79,6 +94,7 @@ class SessionService:
             jid=session.jid.full(),
             peer=session.peer_text,
             reason=reason,
+            **session.ids,
         )
         self._tell(session.authority, lp.SessionEnd(jid=session.jid.full(), reason=reason))
         self._local.ended(session)
@@ -87,9 +103,21 @@ class SessionService:
         """A client sent presence."""
         self._local.client_presence(session, stanza)
 
-    def refused(self, peer: str, refusal: Refusal) -> None:
-        """A log-in failed; log whose fault it was."""
+    def refused(
+        self,
+        peer: str,
+        refusal: Refusal,
+        callbridge: str | None = None,
+        ids: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """
+        A log-in failed; log whose fault it was.
+
+        @param ids: What ties the line to others.
+        @param callbridge: Which refused it; C{None} when none was asked.
+        """
         fault = refusal.fault
+        self._flow.login_failed(peer, refusal.condition, callbridge, fault)
         if fault is not None:
             self.log.warn(
                 "log-in from {peer} failed: {step_text}: {cause} Cure: {cure}",
@@ -99,6 +127,7 @@ class SessionService:
                 fault=fault.fault,
                 cause=fault.cause,
                 cure=fault.cure,
+                **ids,
             )
         else:
             self.log.info(
@@ -107,6 +136,7 @@ class SessionService:
                 condition=refusal.condition,
                 text=f": {refusal.text}" if refusal.text else "",
                 step=int(Step.LOGIN),
+                **ids,
             )
 
     def _tell(self, component: str, message: lp.Message) -> None:

@@ -7,12 +7,29 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
+log = Logger()
 
 
 class TooMuchWork(Exception):
     """So many computations wait that one more is refused."""
+
+
+def shielded(work: Deferred[T]) -> Deferred[T]:
+    """Fires as C{work} does; cancelled, it leaves the work alone."""
+    answer: Deferred[T] = Deferred(lambda _: None)
+
+    def done(result: Any) -> None:
+        if not answer.called:
+            answer.callback(result)
+        elif isinstance(result, Failure):
+            log.failure("what nobody waits for any more failed", result)
+
+    work.addBoth(done)
+    return answer
 
 
 class SlowWork:

@@ -1,0 +1,205 @@
+"""The operations of a Callbridge."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from cms.admin import schemas
+from cms.admin.forms import SELECTION, Parameter, selection
+from cms.admin.interfaces import Callbridge, Refused
+from cms.admin.operations import Call, Operation
+from cms.admin.replies import Document, Done, Listing, Reply
+from cms.admin.shared import API, Metrics, SharedOperations, with_document
+
+XMPP = f"{API}/system/configuration/xmpp"
+USERS = f"{API}/users"
+SETTINGS = (
+    Parameter("uniqueName", "The Callbridge's name, without a domain part.", least=1, most=63),
+    Parameter("domain", "The XMPP domain.", least=1, most=253),
+    Parameter("sharedSecret", "The secret that the XMPP server holds.", secret=True, least=1),
+    Parameter("serverAddressOverride", "host, host:port or [v6]:port; empty means SRV.", most=300),
+)
+ADDRESS = Parameter("userJid", "alice or alice@domain.", required=True, least=1)
+PASSWORD = Parameter("password", "Kept as SCRAM keys.", required=True, secret=True, least=1)
+NEW_PASSWORD = Parameter("password", "Another one.", secret=True, least=1)
+DISABLED = Parameter("disabled", "Whether log-ins are refused.", "boolean")
+
+CONFIGURATION = schemas.record(
+    {
+        "uniqueName": schemas.TEXT,
+        "domain": schemas.TEXT,
+        "serverAddressOverride": schemas.TEXT,
+        "componentAddress": schemas.TEXT,
+        "source": {"enum": ["file", "api"]},
+    },
+    *("uniqueName", "domain", "serverAddressOverride", "source"),
+)
+STATUS = schemas.record(
+    {
+        "softwareVersion": schemas.TEXT,
+        "uptimeSeconds": schemas.WHOLE,
+        "role": {"const": "callbridge"},
+        "configuration": CONFIGURATION,
+        "link": schemas.record(
+            {
+                "state": schemas.TEXT,
+                "step": schemas.WHOLE,
+                "stepName": schemas.TEXT,
+                "component": schemas.TEXT,
+                "peer": schemas.TEXT,
+                "since": schemas.TIME,
+                "unprotected": schemas.TRUTH,
+                "lastFailure": schemas.FAULT,
+            },
+            *("state", "step", "component"),
+        ),
+    },
+    *("softwareVersion", "uptimeSeconds", "role", "configuration", "link"),
+)
+USER = schemas.record(
+    {
+        "id": schemas.TEXT,
+        "userJid": schemas.TEXT,
+        "created": schemas.TIME,
+        "disabled": schemas.TRUTH,
+    },
+    *("id", "userJid", "created", "disabled"),
+)
+
+
+class CallbridgeOperations:
+    """The operations, on whatever plays the role."""
+
+    def __init__(self, role: Callbridge) -> None:
+        self._role = role
+
+    def operations(self) -> list[Operation]:
+        """Those that only a Callbridge has."""
+        gone = ("userDoesNotExist",)
+        return [
+            Operation(
+                "GET",
+                XMPP,
+                "getXmpp",
+                "The XMPP server settings, without the secret.",
+                self.show,
+                answers=schemas.named("xmpp", CONFIGURATION),
+            ),
+            Operation(
+                "PUT",
+                XMPP,
+                "setXmpp",
+                "Change settings; those left out stay as they are.",
+                self.change,
+                form=SETTINGS,
+                reasons=("notStored",),
+            ),
+            Operation(
+                "DELETE",
+                XMPP,
+                "resetXmpp",
+                "Forget what was set here: the configuration file decides again.",
+                self.reset,
+                reasons=("notStored",),
+            ),
+            Operation(
+                "GET",
+                USERS,
+                "listUsers",
+                "The users of the local store, by name.",
+                self.list_users,
+                query=SELECTION,
+                answers=schemas.listing("users", "user", USER),
+            ),
+            Operation(
+                "POST",
+                USERS,
+                "addUser",
+                "Add a user.",
+                self.add_user,
+                form=(ADDRESS, PASSWORD),
+                reasons=("userAlreadyExists",),
+            ),
+            Operation(
+                "GET",
+                f"{USERS}/{{id}}",
+                "getUser",
+                "One user, by id or address.",
+                self.show_user,
+                answers=schemas.named("user", USER),
+                reasons=gone,
+            ),
+            Operation(
+                "PUT",
+                f"{USERS}/{{id}}",
+                "changeUser",
+                "Set another password; close the account, or open it again.",
+                self.change_user,
+                form=(NEW_PASSWORD, DISABLED),
+                reasons=gone,
+            ),
+            Operation(
+                "DELETE",
+                f"{USERS}/{{id}}",
+                "deleteUser",
+                "End an account.",
+                self.delete_user,
+                reasons=gone,
+            ),
+        ]
+
+    def show(self, call: Call) -> Reply:
+        """GET system/configuration/xmpp."""
+        return Document("xmpp", self._role.configuration())
+
+    async def change(self, call: Call) -> Reply:
+        """PUT system/configuration/xmpp."""
+        if not call.form:
+            cure = "Give uniqueName, domain, sharedSecret or serverAddressOverride."
+            raise Refused("nothingToChange", "no parameter is given", cure)
+        await self._role.configure(call.form)
+        return Done()
+
+    async def reset(self, call: Call) -> Reply:
+        """DELETE system/configuration/xmpp."""
+        await self._role.unconfigure()
+        return Done()
+
+    async def list_users(self, call: Call) -> Reply:
+        """GET users."""
+        page = await self._role.users(selection(dict(call.query)))
+        return Listing("users", "user", page.items, page.total)
+
+    async def add_user(self, call: Call) -> Reply:
+        """POST users."""
+        id_ = await self._role.add_user(call.form["userJid"], call.form["password"])
+        return Done(f"{USERS}/{id_}")
+
+    async def show_user(self, call: Call) -> Reply:
+        """GET users/id."""
+        id_, facts = await self._role.user(call.ids["id"])
+        return Document("user", facts, id_)
+
+    async def change_user(self, call: Call) -> Reply:
+        """PUT users/id."""
+        disabled = call.form.get("disabled")
+        await self._role.change_user(
+            call.ids["id"],
+            call.form.get("password"),
+            None if disabled is None else disabled == "true",
+        )
+        return Done()
+
+    async def delete_user(self, call: Call) -> Reply:
+        """DELETE users/id."""
+        await self._role.delete_user(call.ids["id"])
+        return Done()
+
+
+def operations_of_callbridge(
+    role: Callbridge, clock: IReactorTime, metrics: Metrics | None = None
+) -> list[Operation]:
+    """Everything that a Callbridge's API has."""
+    shared = SharedOperations(role, clock, status_schema=STATUS, metrics=metrics)
+    own = CallbridgeOperations(role)
+    return with_document("cms-callbridge", [*shared.operations(), *own.operations()])

@@ -1,0 +1,155 @@
+"""The parameters of a request: a form in its body, or a query in its address."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+
+from cms.admin.interfaces import Refused, Selection, wrong
+
+FORM = "application/x-www-form-urlencoded"
+MOST_FIELDS = 32
+MOST_LIMIT = 200
+
+
+@frozen
+class Parameter:
+    """
+    One parameter of an operation.
+
+    @ivar kind: C{string}, C{integer} or C{boolean}.
+    @ivar least: Of an integer; for a string the least number of characters.
+    @ivar most: Likewise.
+    @ivar choices: Of a string, where not every one will do.
+    @ivar secret: Never shown again, and in no log.
+    """
+
+    name: str
+    about: str
+    kind: str = "string"
+    required: bool = False
+    secret: bool = False
+    least: int = 0
+    most: int = 1_023
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: str) -> str:
+        """
+        The value, if it can be one.
+
+        @raise Refused: it cannot.
+        """
+        if self.choices and value not in self.choices:
+            cause = f"{self.name} is none of {', '.join(self.choices)}"
+            raise wrong(self.name, cause, "Give one of them, or leave it out.")
+        if self.kind == "boolean":
+            if value.lower() not in ("true", "false"):
+                raise wrong(self.name, f"{self.name} is neither true nor false", "Say which.")
+            return value.lower()
+        if self.kind == "integer":
+            self._check_integer(value)
+        elif not self.least <= len(value) <= self.most:
+            cause = f"{self.name} has {len(value)} characters"
+            raise wrong(self.name, cause, f"Give {self.least} to {self.most}.")
+        elif not value.isprintable():
+            cause = f"{self.name} holds characters that cannot be printed"
+            raise wrong(self.name, cause, "Write it in letters, digits and signs.")
+        return value
+
+    def _check_integer(self, value: str) -> None:
+        digits = value.isascii() and value.isdigit() and len(value) <= 12
+        if not digits or not self.least <= int(value) <= self.most:
+            cause = f"{self.name} is no whole number from {self.least} to {self.most}"
+            raise wrong(self.name, cause, "Give one.")
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema has it."""
+        if self.kind == "boolean":
+            return {"type": "boolean"}
+        if self.kind == "integer":
+            return {"type": "integer", "minimum": self.least, "maximum": self.most}
+        if self.choices:
+            return {"type": "string", "enum": list(self.choices)}
+        schema: dict[str, Any] = {"type": "string", "maxLength": self.most}
+        if self.least:
+            schema["minLength"] = self.least
+        if self.secret:
+            schema.update(format="password", writeOnly=True)
+        return schema
+
+
+SELECTION = (
+    Parameter("limit", "How many to list at the most.", "integer", least=1, most=MOST_LIMIT),
+    Parameter("offset", "How many to pass over.", "integer", most=1_000_000_000),
+    Parameter("filter", "Only those that hold this text.", most=300),
+)
+
+
+def read_form(
+    content_type: str | None, body: bytes, known: tuple[Parameter, ...]
+) -> dict[str, str]:
+    """
+    The parameters in the body of a request.
+
+    @raise Refused: it is no form, or a parameter is unknown, repeated, missing
+        or out of bounds.
+    """
+    kind = (content_type or FORM).partition(";")[0].strip().lower()
+    if body.strip() and kind != FORM:
+        cause = f"the body is {kind[:100] or 'of no type'}"
+        raise Refused("formExpected", cause, f"Send {FORM}.", status=415)
+    return read_pairs(body, known)
+
+
+def read_pairs(encoded: bytes, known: tuple[Parameter, ...]) -> dict[str, str]:
+    """
+    Parameters in their urlencoded form.
+
+    Names are read without regard to case.  What clients leave unencoded (spaces,
+    an C{@}) is taken as it is.
+
+    @raise Refused: as L{read_form}.
+    """
+    names = {parameter.name.lower(): parameter for parameter in known}
+    found: dict[str, str] = {}
+    for name, value in _pairs(encoded):
+        parameter = names.get(name.lower())
+        if parameter is None:
+            shown = name[:60] if name.isprintable() else "?"
+            cure = f"Known here: {', '.join(p.name for p in known) or 'none'}."
+            raise Refused("unknownParameter", f'there is no parameter "{shown}"', cure)
+        if parameter.name in found:
+            cause = f"{parameter.name} is given twice"
+            raise Refused(
+                f"{parameter.name}Repeated", cause, "Give it once.", parameter=parameter.name
+            )
+        found[parameter.name] = parameter.check(value)
+    for parameter in known:
+        if parameter.required and parameter.name not in found:
+            cause = f"{parameter.name} is missing"
+            raise Refused(f"{parameter.name}Missing", cause, "Give it.", parameter=parameter.name)
+    return found
+
+
+def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            encoded.decode("utf-8").strip("\r\n"),
+            keep_blank_values=True,
+            max_num_fields=MOST_FIELDS,
+            errors="strict",
+        )
+    except ValueError:
+        cause = f"the parameters are not UTF-8, or more than {MOST_FIELDS}"
+        raise Refused("malformedForm", cause, f"Send {FORM} in UTF-8.") from None
+
+
+def selection(query: dict[str, str], usual: int = 50) -> Selection:
+    """What part of a list a query asks for."""
+    return Selection(
+        offset=int(query.get("offset", "0")),
+        limit=int(query.get("limit", str(usual))),
+        filter=query.get("filter", ""),
+    )

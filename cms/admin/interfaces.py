@@ -1,0 +1,229 @@
+"""
+What the administration knows of a daemon.
+
+The roles implement these; nothing else of them is seen here.  Whatever is asked
+of them is refused with L{Refused}.  Facts are plain data (strings, numbers,
+booleans, C{None}, mappings and lists of these) with names in the manner of the
+API, such as C{serverAddressOverride}; no secret is ever among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from cms.signalflow import Attempt, Step, StepError
+
+Facts = Mapping[str, Any]
+
+
+class Refused(Exception):
+    """
+    A request is refused.
+
+    @ivar reason: One word for machines, such as C{domainInvalid}: the name of an
+        XML element.
+    @ivar status: The HTTP status.
+    @ivar cause: What is wrong, in one sentence; never a secret.
+    @ivar cure: What mends it.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        cause: str,
+        cure: str = "",
+        *,
+        status: int = 400,
+        parameter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{reason}: {cause}")
+        self.reason = reason
+        self.status = status
+        self.cause = cause
+        self.cure = cure
+        self.parameter = parameter
+        self.headers = dict(headers or {})
+
+
+def wrong(parameter: str, cause: str, cure: str) -> Refused:
+    """The refusal of a parameter's value, which its reason names."""
+    return Refused(f"{parameter}Invalid", cause, cure, parameter=parameter)
+
+
+@frozen
+class Health:
+    """
+    Whether the daemon does its job.
+
+    @ivar step: Where it is: L{Step.ACTIVE} when it does.
+    @ivar fault: What is in the way, where that is known.
+    """
+
+    good: bool
+    step: Step
+    fault: StepError | None = None
+
+
+@frozen
+class Page:
+    """
+    A part of a list.
+
+    @ivar items: Each with its id.
+    @ivar total: How many there are, with the filter applied.
+    """
+
+    items: Sequence[tuple[str, Facts]]
+    total: int
+
+
+@frozen
+class Selection:
+    """Which part of a list is asked for."""
+
+    offset: int = 0
+    limit: int = 50
+    filter: str = ""
+
+    def of(self, items: Iterable[tuple[str, Facts]], *names: str) -> Page:
+        """The part of a short list; the filter is looked for in the facts with these names."""
+        wanted = self.filter.casefold()
+        found = [
+            item
+            for item in items
+            if not wanted or any(wanted in str(item[1].get(n, "")).casefold() for n in names)
+        ]
+        return Page(found[self.offset : self.offset + self.limit], len(found))
+
+
+@frozen
+class Recorded:
+    """
+    An attempt of the signal flow.
+
+    @ivar kind: C{link} or C{login}.
+    """
+
+    kind: str
+    attempt: Attempt
+
+
+class Daemon(Protocol):
+    """What both daemons show."""
+
+    @property
+    def role(self) -> str:
+        """C{callbridge} or C{xmpp}."""
+        ...
+
+    def health(self) -> Health:
+        """Whether it does its job now."""
+        ...
+
+    def status(self) -> Facts:
+        """What it is doing, beside version and uptime."""
+        ...
+
+    def attempts(self) -> Sequence[Recorded]:
+        """The recent attempts, the newest first."""
+        ...
+
+
+class Callbridge(Daemon, Protocol):
+    """The Callbridge role."""
+
+    def configuration(self) -> Facts:
+        """C{uniqueName}, C{domain}, C{serverAddressOverride}, C{source}."""
+        ...
+
+    async def configure(self, changes: Mapping[str, str]) -> None:
+        """
+        Check, store and apply other settings; returns when they are on the disk
+        and the old link is ending.
+
+        @param changes: Of C{uniqueName}, C{domain}, C{sharedSecret} and
+            C{serverAddressOverride} those that change.
+        """
+        ...
+
+    async def unconfigure(self) -> None:
+        """Forget what was set here: the file decides again."""
+        ...
+
+    async def users(self, selection: Selection) -> Page:
+        """The users of the local store."""
+        ...
+
+    async def user(self, id_: str) -> tuple[str, Facts]:
+        """One user, by id or by address."""
+        ...
+
+    async def add_user(self, address: str, password: str) -> str:
+        """
+        @param address: With the domain or without.
+        @return: The id.
+        """
+        ...
+
+    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> None:
+        """Set what is not C{None}."""
+        ...
+
+    async def delete_user(self, id_: str) -> None:
+        """End the account; sessions that are logged in stay."""
+        ...
+
+
+class XmppServer(Daemon, Protocol):
+    """The XMPP server role."""
+
+    def callbridges(self) -> Iterable[tuple[str, Facts]]:
+        """Every component that is known or connected, with its link."""
+        ...
+
+    def callbridge(self, id_: str) -> tuple[str, Facts]:
+        """One, by id, name or address."""
+        ...
+
+    async def add_callbridge(self, name: str, secret: str | None) -> tuple[str, str | None]:
+        """
+        @param secret: One that exists already; C{None} generates one.
+        @return: The id, and the secret if it was generated.
+        """
+        ...
+
+    async def delete_callbridge(self, id_: str) -> None:
+        """Forget it, and end its link."""
+        ...
+
+    async def rotate_secret(self, id_: str, secret: str | None, overlap: float) -> str | None:
+        """
+        Give it another secret; the old one is accepted for C{overlap} seconds more.
+
+        @return: The new secret if it was generated.
+        """
+        ...
+
+    async def clients(self, selection: Selection) -> Page:
+        """The sessions of clients."""
+        ...
+
+    def client(self, id_: str) -> tuple[str, Facts]:
+        """One session."""
+        ...
+
+    def end_client(self, id_: str) -> None:
+        """End a session."""
+        ...
+
+
+def moment(seconds: float | None) -> str | None:
+    """A time (seconds since the epoch) as the API has it: RFC 3339, UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,0 +1,127 @@
+"""HTTP Basic (RFC 7617): who a request comes from, at the price of one scrypt an hour."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from cms.admin.accounts import Accounts
+from cms.admin.interfaces import Refused
+from cms.slowwork import SlowWork, TooMuchWork
+from cms.throttle import Throttle
+
+REALM = "acano"  # which the clients of the field may look for
+REMEMBER = 3600.0  # seconds for which verified credentials are not hashed again
+MOST_REMEMBERED = 100
+MOST_CREDENTIALS = 1_024  # characters
+
+
+class BasicGate:
+    """
+    Admits the accounts of a state directory.
+
+    Verified credentials are remembered by a keyed digest, so that only the
+    first request of a client costs a hash.  Failures of one address are slowed,
+    then refused.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        accounts: Callable[[], Accounts],
+        work: SlowWork,
+        throttle: Throttle,
+    ) -> None:
+        self._clock = clock
+        self._accounts = accounts
+        self._work = work
+        self._throttle = throttle
+        self._key = secrets.token_bytes(32)
+        self._remembered: OrderedDict[bytes, float] = OrderedDict()
+
+    async def admit(self, authorization: str | None, host: str) -> str:
+        """See L{cms.admin.front.Gate.admit}."""
+        wait = self._throttle.refused_for(host)
+        if wait > 0:
+            cause = "too many log-ins from this address have failed"
+            raise Refused(
+                "tooManyFailures",
+                cause,
+                f"Wait {wait:.0f} s.",
+                status=429,
+                headers={"retry-after": str(max(1, round(wait)))},
+            )
+        name, password = read_credentials(authorization)
+        digest = hmac.digest(self._key, f"{name}:{password}".encode(), "sha256")
+        if not self._knows(digest) and not await self._verify(name, password, digest):
+            delay = self._throttle.failed(host)
+            if delay:
+                await deferLater(self._clock, delay)
+            raise unauthorized("name or password is wrong")
+        self._throttle.succeeded(host)
+        return name
+
+    def _knows(self, digest: bytes) -> bool:
+        return self._remembered.get(digest, 0.0) > self._clock.seconds()
+
+    async def _verify(self, name: str, password: str, digest: bytes) -> bool:
+        accounts = self._accounts()
+
+        def compute() -> bool:
+            # Of many requests that a client begins with, one is enough.
+            return self._knows(digest) or accounts.fits(name, password)
+
+        try:
+            work: Deferred[bool] = self._work.run(compute)
+            right = await work
+        except TooMuchWork:
+            raise Refused(
+                "busy",
+                "too many log-ins wait to be checked",
+                "Try again.",
+                status=503,
+                headers={"retry-after": "1"},
+            ) from None
+        if right:
+            self._remembered[digest] = self._clock.seconds() + REMEMBER
+            self._remembered.move_to_end(digest)
+            if len(self._remembered) > MOST_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return right
+
+
+def read_credentials(authorization: str | None) -> tuple[str, str]:
+    """
+    Name and password of an C{Authorization} header.
+
+    @raise Refused: there are none, or they cannot be read.
+    """
+    if authorization is None:
+        raise unauthorized("this object needs a log-in")
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except ValueError:
+        decoded = ""
+    name, colon, password = decoded.partition(":")
+    if scheme.lower() != "basic" or len(encoded) > MOST_CREDENTIALS or not colon:
+        raise unauthorized("the Authorization header cannot be read")
+    return name, password
+
+
+def unauthorized(cause: str) -> Refused:
+    """The challenge."""
+    return Refused(
+        "unauthorized",
+        cause,
+        "Log in with HTTP Basic; admin.password in the state directory has the first password.",
+        status=401,
+        headers={"www-authenticate": f'Basic realm="{REALM}"'},
+    )

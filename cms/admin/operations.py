@@ -1,0 +1,58 @@
+"""
+An operation of the API: its address, its parameters, and what runs it.
+
+From the same list of operations come the routes and the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from cms.admin.forms import Parameter
+from cms.admin.replies import Reply
+
+
+@frozen
+class Call:
+    """
+    One request for an operation, its parameters checked.
+
+    @ivar ids: From the path.
+    @ivar wants_json: The client accepts JSON rather than XML.
+    """
+
+    ids: Mapping[str, str] = field(factory=dict)
+    query: Mapping[str, str] = field(factory=dict)
+    form: Mapping[str, str] = field(factory=dict)
+    wants_json: bool = False
+
+
+@frozen
+class Operation:
+    """
+    What one method of one path does.
+
+    @ivar path: With its parameters in braces, such as C{/api/v1/users/{id}}.
+    @ivar name: Its C{operationId}.
+    @ivar answers: The schema of the JSON answer; C{None} for an empty body.
+    @ivar raw: The content type of an answer that is neither XML nor JSON.
+    @ivar reasons: Why it may be refused, beside what its parameters say.
+    @ivar open: It needs no log-in.
+    @ivar statuses: Further statuses, and what each means.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    run: Callable[[Call], Reply | Awaitable[Reply]]
+    query: tuple[Parameter, ...] = ()
+    form: tuple[Parameter, ...] = ()
+    answers: Mapping[str, Any] | None = None
+    raw: str | None = None
+    reasons: tuple[str, ...] = ()
+    open: bool = False
+    statuses: Mapping[int, str] = field(factory=dict)

@@ -1,0 +1,258 @@
+"""The administration of one daemon: its operations, its accounts and its listeners."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from klein import Klein
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from cms.admin.accounts import Accounts
+from cms.admin.front import Counter, Front, Gate, OpenGate
+from cms.admin.login import BasicGate
+from cms.admin.operations import Operation
+from cms.admin.pace import Pace, PacedFactory
+from cms.admin.routes import Paths, make_app
+from cms.admin.site import LimitedSite
+from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
+from cms.listening import check_plain, close_ports, open_listener, show_address
+from cms.signalflow import StepError
+from cms.slowwork import SlowWork
+from cms.startup import give_up
+from cms.throttle import Throttle
+from cms.trust.files import PEMFiles
+from cms.trust.server import ServerTrust
+
+SOCKET, LOCK = "admin.sock", "admin.lock"
+LONGEST_PATH = 100  # bytes; the kernel takes 107
+
+
+@frozen
+class AdminSettings:
+    """
+    What the configuration says of the administration.
+
+    @ivar file: The configuration file, for messages.
+    @ivar api: Endpoint strings, with TLS.
+    @ivar api_plain: Endpoint strings that only this host can reach.
+    """
+
+    file: Path
+    state_dir: Path
+    certificate: Path | None
+    key: Path | None
+    api: tuple[str, ...] = ()
+    api_plain: tuple[str, ...] = field(default=())
+
+    def check(self) -> None:
+        """
+        @raise ConfigurationError: a listener cannot be as it is written.
+        """
+        for description in self.api_plain:
+            check_plain("listen.api_plain", description, self.file)
+        if self.api and (self.certificate is None or self.key is None):
+            raise CONFIGURATION_VALUE.error(
+                file=self.file,
+                key="tls.certificate" if self.certificate is None else "tls.key",
+                problem="it is missing, and listen.api speaks TLS",
+                mend="Give tls.certificate and tls.key, or leave listen.api out.",
+            )
+
+
+class AdminService(Service):
+    """
+    Serves the operations of a daemon: over HTTPS to its administrators, and on a
+    UNIX socket in the state directory to the owner of that directory.
+
+    @ivar app: The routes; more may be added to it before the start.
+    @param prepare: Called with C{app} before the start, for further routes.
+    @raise ConfigurationError: the settings are wrong.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: AdminSettings,
+        operations: Sequence[Operation],
+        prepare: Callable[[Klein], None] = lambda app: None,
+    ) -> None:
+        settings.check()
+        self._reactor = reactor
+        self._settings = settings
+        self.app = make_app(operations)
+        prepare(self.app)
+        self._paths = Paths(operations)
+        self._counter = Counter()
+        self._pace = Pace(reactor, time.perf_counter, time.thread_time)
+        self._owner_pace = Pace(reactor, time.perf_counter, time.thread_time)
+        self._ports: list[IListeningPort] = []
+        self._lock: int | None = None
+        self._folder: int | None = None
+        self._accounts: Accounts | None = None
+        self._trust: ServerTrust | None = None
+        if settings.api:
+            files = PEMFiles(str(settings.file), None, settings.certificate, settings.key)
+            self._trust = ServerTrust(files, alpn=b"http/1.1")
+
+    def privilegedStartService(self) -> None:
+        """Open the listeners, or end the process with one clear line."""
+        super().privilegedStartService()
+        try:
+            self.open()
+        except StepError as error:
+            give_up(error)
+
+    def open(self) -> None:
+        """
+        Take the state directory, then open the listeners.
+
+        @raise ConfigurationError: another daemon has the directory, the accounts
+            cannot be used, or a listener cannot be opened.
+        """
+        self._take_state_dir()
+        self._open_socket()
+        if self._settings.api or self._settings.api_plain:
+            self._accounts = Accounts.open(self._settings.state_dir)
+            gate = BasicGate(
+                self._reactor,
+                self._get_accounts,
+                SlowWork(self._reactor, at_once=1, most_waiting=50),
+                Throttle(self._reactor),
+            )
+            secured: IProtocolFactory = self._site(gate)
+            if self._trust is not None:
+                creator = self._trust.for_peer("api")  # it takes what the last reload read
+                secured = TLSMemoryBIOFactory(creator, False, secured, self._reactor)
+            self._open("api", self._settings.api, secured)
+            self._open("api_plain", self._settings.api_plain, self._site(gate))
+
+    def _get_accounts(self) -> Accounts:
+        assert self._accounts is not None  # noqa: S101 - opened before the listeners
+        return self._accounts
+
+    def _site(self, gate: Gate) -> LimitedSite:
+        front = Front(self.app, self._paths, gate, self._counter, self._reactor)
+        return LimitedSite(front, self._reactor)
+
+    def _open(self, kind: str, descriptions: Sequence[str], factory: IProtocolFactory) -> None:
+        for description in descriptions:
+            paced = PacedFactory(factory, self._pace)
+            opened = open_listener(
+                self._reactor, self._settings.file, f"listen.{kind}", description, paced
+            )
+            self._keep(kind, opened)
+
+    def _keep(self, kind: str, opened: Sequence[IListeningPort]) -> None:
+        self._ports.extend(opened)
+        self._pace.ports.extend(opened)
+        for port in opened:
+            self.log.info(
+                "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
+            )
+
+    # the UNIX socket
+
+    def _take_state_dir(self) -> None:
+        """The lock ends with the process, however that ends."""
+        state_dir = self._settings.state_dir
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(state_dir / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._let_go()
+            mend = "Stop the other one, or give each a state_dir of its own."
+            raise self._wrong(f"another daemon uses {state_dir}", mend) from None
+        except OSError as problem:
+            self._let_go()
+            mend = "Name a folder that this user can write."
+            raise self._wrong(f"{state_dir}: {problem.strerror}", mend) from None
+
+    def _wrong(self, problem: str, mend: str) -> StepError:
+        return CONFIGURATION_VALUE.error(
+            file=self._settings.file, key="state_dir", problem=problem, mend=mend
+        )
+
+    def _open_socket(self) -> None:
+        path = self._settings.state_dir / SOCKET
+        path.unlink(missing_ok=True)  # whoever made it is dead: the lock is ours
+        # A pace of its own: a flood on the other listeners does not keep the owner out.
+        factory = PacedFactory(self._site(OpenGate()), self._owner_pace)
+        self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        before = os.umask(0o177)
+        try:
+            port = self._reactor.listenUNIX(_short(path, self._folder), factory, mode=0o600)
+        except CannotListenError as problem:
+            raise LISTEN_FAILED.error(
+                file=self._settings.file,
+                key="state_dir",
+                endpoint=path,
+                problem=str(problem).rstrip("."),
+            ) from None
+        finally:
+            os.umask(before)
+        self._ports.append(port)
+        self.log.info("administration on {path}", path=str(path))
+
+    def _let_go(self) -> None:
+        for descriptor in (self._lock, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lock = self._folder = None
+
+    # its life
+
+    def reload(self) -> None:
+        """
+        Read key, certificate and accounts again; what is wrong stays as it was.
+        """
+        try:
+            if self._trust is not None:
+                self._trust.reload()
+            if self._accounts is not None:
+                self._accounts = Accounts.open(self._settings.state_dir)
+        except StepError as error:
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+
+    def stopService(self) -> Deferred[Any]:
+        """Accept no more requests."""
+        super().stopService()
+        self._pace.stop()
+        self._owner_pace.stop()
+        ports, self._ports = self._ports, []
+
+        def closed(result: Any) -> Any:
+            self._let_go()
+            return result
+
+        return close_ports(ports).addBoth(closed)
+
+
+def _short(path: Path, folder: int) -> str:
+    """The path, or one to the same file that is short enough for the kernel."""
+    text = str(path)
+    return text if len(os.fsencode(text)) <= LONGEST_PATH else f"/proc/self/fd/{folder}/{path.name}"
+
+
+@contextmanager
+def socket_path(state_dir: Path) -> Iterator[str]:
+    """A path under which a client reaches the socket of a state directory."""
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _short(state_dir / SOCKET, folder)
+    finally:
+        os.close(folder)

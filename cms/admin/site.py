@@ -1,0 +1,121 @@
+"""The HTTP server under the API: Twisted's, within bounds."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from cms.admin.replies import failure_xml
+
+MOST_BODY = 64 * 1024  # bytes of a request's body
+MOST_HEADERS = 8 * 1024  # bytes of its head
+IDLE = 30.0  # seconds that a connection may stay without a word
+DEADLINE = 30.0  # seconds for one whole request to arrive, the TLS handshake included
+
+
+class LimitedRequest(Request):
+    """A request whose body is short."""
+
+    _refused = False
+    content: BytesIO
+
+    def __init__(self, channel: HTTPChannel, *arguments: Any, **named: Any) -> None:
+        super().__init__(channel, *arguments, **named)
+        self._parsePOSTFormSubmission = False  # the operations read their own forms
+
+    def gotLength(self, length: int | None) -> None:
+        """From the channel: the head is complete."""
+        self.content = BytesIO()
+        if length is not None and length > MOST_BODY:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """From the channel: a part of the body."""
+        if self._refused:
+            return
+        if self.content.tell() + len(data) > MOST_BODY:
+            self._refuse()
+        else:
+            self.content.write(data)
+
+    def _refuse(self) -> None:
+        """Answer before the body is complete, and hear no more of it."""
+        self._refused = True
+        body = failure_xml("bodyTooLong")
+        channel: Any = self.channel
+        channel.transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\n"
+            b"content-type: text/xml; charset=utf-8\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
+        channel.loseConnection()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """From the channel: the body is complete."""
+        if not self._refused:
+            super().requestReceived(command, path, version)
+
+
+class LimitedChannel(HTTPChannel):
+    """A connection whose requests arrive in time, whole or not at all."""
+
+    totalHeadersSize = MOST_HEADERS
+    maxHeaders = 100
+    abortTimeout = 5
+    _deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """The first request is due."""
+        super().connectionMade()
+        self._expect()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Part of a request."""
+        if not self._handlingRequest:
+            self._expect()
+        super().dataReceived(data)
+
+    def _expect(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.callLater(DEADLINE, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.forceAbortClient()
+
+    def allContentReceived(self) -> None:
+        """A request is whole."""
+        self._expect_no_more()
+        super().allContentReceived()
+
+    def _expect_no_more(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """The end."""
+        self._expect_no_more()
+        super().connectionLost(reason)
+
+
+class LimitedSite(Site):
+    """A site of such connections; it writes no access log, the front does."""
+
+    protocol = LimitedChannel  # type: ignore[assignment]
+    requestFactory = LimitedRequest
+    noisy = False
+
+    def __init__(self, root: IResource, reactor: Any) -> None:
+        super().__init__(root, timeout=IDLE, reactor=reactor)
+        self.displayTracebacks = False
+
+    def log(self, request: object) -> None:
+        """Nothing: see L{cms.admin.front.Front}."""

@@ -1,0 +1,207 @@
+"""The Callbridge as its administration sees it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock
+
+from cms.admin.callbridgeapi import operations_of_callbridge
+from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
+from cms.admin.service import AdminService, AdminSettings
+from cms.callbridge.config import read_config
+from cms.callbridge.service import CallbridgeService
+from cms.callbridge.settings import PARAMETERS, StoredSettings
+from cms.callbridge.store import StoreError, User, UserStore, user_name
+from cms.signalflow import Step, StepError
+from cms.slowwork import SlowWork, TooMuchWork, shielded
+
+_T = TypeVar("_T")
+
+
+class CallbridgeAdministration:
+    """
+    Implements L{cms.admin.interfaces.Callbridge}.
+
+    @param stored: Where changed settings are kept.
+    """
+
+    role = "callbridge"
+
+    def __init__(self, daemon: CallbridgeService, stored: StoredSettings, reactor: Any) -> None:
+        self._daemon = daemon
+        self._stored = stored
+        self._work = SlowWork(reactor, at_once=1, most_waiting=50)
+        self._turn = DeferredLock()
+
+    # the link
+
+    def health(self) -> Health:
+        """See L{cms.admin.interfaces.Daemon.health}."""
+        last = self._daemon.link.history.last
+        if self._daemon.link.status()["state"] == "active":
+            return Health(True, Step.ACTIVE)
+        if last is None:
+            return Health(False, Step.CONFIGURATION)
+        failure = last.failure
+        return Health(False, failure.step if failure is not None else last.reached, failure)
+
+    def status(self) -> Facts:
+        """See L{cms.admin.interfaces.Daemon.status}."""
+        link = self._daemon.link.status()
+        step = link["step"]
+        link["stepName"] = Step(step).title if step else None
+        link["since"] = moment(link["since"])
+        return {"configuration": self.configuration(), "link": link}
+
+    def attempts(self) -> Sequence[Recorded]:
+        """See L{cms.admin.interfaces.Daemon.attempts}."""
+        return [Recorded("link", attempt) for attempt in reversed(list(self._daemon.link.history))]
+
+    # the settings
+
+    def configuration(self) -> Facts:
+        """See L{cms.admin.interfaces.Callbridge.configuration}."""
+        config = self._daemon.config
+        return {
+            "uniqueName": config.unique_name,
+            "domain": config.link.domain,
+            "serverAddressOverride": str(config.link.server or ""),
+            "componentAddress": config.link.component,
+            "source": config.source,
+        }
+
+    async def configure(self, changes: Mapping[str, str]) -> None:
+        """See L{cms.admin.interfaces.Callbridge.configure}."""
+        # What has begun is done to its end, also when nobody waits for the answer.
+        await shielded(self._turn.run(self._change, changes))
+
+    async def unconfigure(self) -> None:
+        """See L{cms.admin.interfaces.Callbridge.unconfigure}."""
+        await shielded(self._turn.run(self._change, None))
+
+    def _change(self, changes: Mapping[str, str] | None) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._store_and_use(changes))
+
+    async def _store_and_use(self, changes: Mapping[str, str] | None) -> None:
+        try:
+            settings = {**self._stored.read(), **changes} if changes is not None else {}
+            config = self._stored.applied(settings)
+        except StepError as error:
+            raise _explain(error) from None
+        try:
+            if settings:
+                await self._run(lambda: self._stored.write(settings))
+            else:
+                await self._run(self._stored.clear)
+        except OSError as problem:
+            cause = f"the settings could not be stored: {problem.strerror}"
+            cure = "Look at the disk of the state directory."
+            raise Refused("notStored", cause, cure, status=500) from None
+        self._daemon.use(config)
+
+    # the users
+
+    async def users(self, selection: Selection) -> Page:
+        """See L{cms.admin.interfaces.Callbridge.users}."""
+        listed = await self._run(self._store.users)
+        return selection.of(map(self._user_facts, listed), "userJid")
+
+    async def user(self, id_: str) -> tuple[str, Facts]:
+        """See L{cms.admin.interfaces.Callbridge.user}."""
+        return self._user_facts(await self._find(id_))
+
+    async def add_user(self, address: str, password: str) -> str:
+        """See L{cms.admin.interfaces.Callbridge.add_user}."""
+        try:
+            name = user_name(address, self._domain)
+        except StoreError as problem:
+            raise wrong("userJid", str(problem), f"Give a name, or name@{self._domain}.") from None
+        if any(user.name == name for user in await self._run(self._store.users)):
+            cure = "Change or delete that one."
+            raise Refused("userAlreadyExists", f"there is a user {name} already", cure)
+        await self._set_password(name, password)
+        return self._id(name)
+
+    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> None:
+        """See L{cms.admin.interfaces.Callbridge.change_user}."""
+        name = (await self._find(id_)).name
+        if password is not None:
+            await self._set_password(name, password)
+        if disabled is not None:
+            await self._run(lambda: self._store.set_disabled(name, disabled))
+
+    async def _set_password(self, name: str, password: str) -> None:
+        try:
+            await self._run(lambda: self._store.set_password(name, password))
+        except StoreError as problem:
+            cure = "Choose one of letters, digits and signs."
+            raise wrong("password", str(problem), cure) from None
+
+    async def delete_user(self, id_: str) -> None:
+        """See L{cms.admin.interfaces.Callbridge.delete_user}."""
+        name = (await self._find(id_)).name
+        await self._run(lambda: self._store.delete(name))
+
+    async def _find(self, id_: str) -> User:
+        local = id_.removesuffix(f"@{self._domain}")
+        for user in await self._run(self._store.users):
+            if id_ == self._id(user.name) or local == user.name:
+                return user
+        raise Refused("userDoesNotExist", "there is no such user", "GET users lists them.")
+
+    def _user_facts(self, user: User) -> tuple[str, Facts]:
+        facts = {
+            "userJid": f"{user.name}@{self._domain}",
+            "created": user.created,
+            "disabled": user.disabled,
+        }
+        return self._id(user.name), facts
+
+    def _id(self, name: str) -> str:
+        """A UUID: clients of the field take the last 36 characters of a C{Location}."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"xmpp:{name}@{self._domain}"))
+
+    @property
+    def _domain(self) -> str:
+        return self._daemon.config.link.domain
+
+    @property
+    def _store(self) -> UserStore:
+        return self._daemon.store
+
+    async def _run(self, function: Callable[[], _T]) -> _T:
+        try:
+            return await self._work.run(function)
+        except TooMuchWork:
+            raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
+
+
+def _explain(error: StepError) -> Refused:
+    key = error.evidence.get("key", "")
+    parameter = PARAMETERS.get(key)
+    cause = error.evidence.get("problem", error.cause)
+    if parameter is None:
+        return Refused("configurationInvalid", cause, error.cure)
+    return wrong(parameter, f"{parameter}: {cause}", error.cure)
+
+
+def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService:
+    """
+    The administration of a Callbridge.
+
+    @raise ConfigurationError: its listeners cannot be as they are written.
+    """
+    config = daemon.config
+    role = CallbridgeAdministration(daemon, StoredSettings(read_config(config.file)), reactor)
+    settings = AdminSettings(
+        file=config.file,
+        state_dir=config.state_dir,
+        certificate=config.certificate,
+        key=config.key,
+        api=config.api,
+        api_plain=config.api_plain,
+    )
+    return AdminService(reactor, settings, operations_of_callbridge(role, reactor, daemon.metrics))

@@ -1,0 +1,264 @@
+"""The XMPP server as its administration sees it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from cms import errors
+from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
+from cms.admin.service import AdminService, AdminSettings
+from cms.admin.xmppapi import operations_of_xmpp_server
+from cms.database import StoreError
+from cms.signalflow import Step
+from cms.slowwork import SlowWork, TooMuchWork, shielded
+from cms.tomlfile import Secret
+from cms.xmpp.callbridges import Callbridges, KnownCallbridge
+from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
+from cms.xmpp.service import XmppService
+from cms.xmpp.sessions import Session
+
+_T = TypeVar("_T")
+AT_ONCE = 500  # sessions that are looked at in one turn of the reactor
+
+
+class XmppAdministration:
+    """Implements L{cms.admin.interfaces.XmppServer}."""
+
+    role = "xmpp"
+
+    def __init__(self, daemon: XmppService, reactor: Any) -> None:
+        self._daemon = daemon
+        self._reactor = reactor
+        self._work = SlowWork(reactor, at_once=1, most_waiting=50)
+        self._ids: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
+        self._by_id: WeakValueDictionary[str, Session] = WeakValueDictionary()
+
+    # status
+
+    def health(self) -> Health:
+        """See L{cms.admin.interfaces.Daemon.health}: listening, and with a Callbridge."""
+        if self._daemon.running and self._daemon.links.authorities:
+            return Health(True, Step.ACTIVE)
+        return Health(False, Step.LINK_BEFORE_LOGIN, errors.NO_CALLBRIDGE.error())
+
+    def status(self) -> Facts:
+        """See L{cms.admin.interfaces.Daemon.status}."""
+        health, failed = self.health(), None
+        for recorded in self.attempts():
+            if recorded.attempt.failure is not None:
+                failed = recorded.attempt.failure
+                break
+        links = [{"id": id_, **facts} for id_, facts in islice(self.callbridges(), 100)]
+        return {
+            "domain": self._daemon.config.domain,
+            "hostname": self._daemon.config.hostname,
+            "step": int(health.step),
+            "stepName": health.step.title,
+            "callBridgesKnown": len(self._callbridges.registry.secrets),
+            "callBridgesActive": len(self._daemon.links),
+            "clients": len(self._daemon.sessions),
+            "links": links,
+            "lastFailure": failed.as_dict() if failed is not None else None,
+        }
+
+    def attempts(self) -> Sequence[Recorded]:
+        """See L{cms.admin.interfaces.Daemon.attempts}."""
+        flow = self._daemon.flow
+        recorded = [Recorded("link", attempt) for attempt in flow.registrations()]
+        recorded += [Recorded("login", attempt) for attempt in flow.logins()]
+        return sorted(recorded, key=lambda r: r.attempt.number, reverse=True)
+
+    # Callbridges
+
+    @property
+    def _callbridges(self) -> Callbridges:
+        return self._daemon.callbridges
+
+    def callbridges(self) -> Iterator[tuple[str, Facts]]:
+        """See L{cms.admin.interfaces.XmppServer.callbridges}."""
+        for known in self._callbridges.known():
+            yield _id(known.address), self._callbridge_facts(known)
+
+    def _callbridge_facts(self, known: KnownCallbridge) -> Facts:
+        link = self._daemon.links.get(known.address)
+        facts: dict[str, Any] = {
+            "name": known.name,
+            "component": known.address,
+            "source": known.source,
+            "created": moment(known.created),
+            "secrets": len(self._callbridges.registry.secrets.get(known.address, ())),
+            "state": "not connected" if link is None else "active",
+        }
+        if link is not None:
+            facts.update(
+                address=link.peer_text,
+                since=moment(link.since),
+                mechanisms=list(link.mechanisms),
+                certificate=dict(link.evidence),
+                certificateExpires=moment(link.certificate_expires),
+                linkId=link.link_id,
+                bytesReceived=link.bytes_received,
+                bytesSent=link.bytes_sent,
+                stanzasReceived=link.stanzas_received,
+                stanzasSent=link.stanzas_sent,
+            )
+        return facts
+
+    def callbridge(self, id_: str) -> tuple[str, Facts]:
+        """See L{cms.admin.interfaces.XmppServer.callbridge}."""
+        known = self._find(id_)
+        return _id(known.address), self._callbridge_facts(known)
+
+    def _find(self, id_: str) -> KnownCallbridge:
+        for known in self._callbridges.known():
+            if id_.lower() in (_id(known.address), known.name, known.address):
+                return known
+        cure = "GET callBridges lists them."
+        raise Refused("callBridgeDoesNotExist", "there is no such Callbridge", cure)
+
+    def _changeable(self, id_: str) -> KnownCallbridge:
+        known = self._find(id_)
+        if known.source == "file":
+            cause = f"{known.name} is in [callbridges] of {self._daemon.config.file.name}"
+            raise Refused("callBridgeIsInFile", cause, "Change it there, and restart.")
+        return known
+
+    async def add_callbridge(self, name: str, secret: str | None) -> tuple[str, str | None]:
+        """See L{cms.admin.interfaces.XmppServer.add_callbridge}."""
+        try:
+            usual = self._callbridges.name(name)
+        except StoreError as problem:
+            raise wrong("name", str(problem), "Write a name such as cb1.") from None
+        given = _secret(secret)
+        if any(known.name == usual for known in self._callbridges.known()):
+            raise _exists(usual)
+        await self._change(lambda: self._callbridges.store.add(usual, given))
+        return self.callbridge(usual)[0], given.value if secret is None else None
+
+    async def delete_callbridge(self, id_: str) -> None:
+        """See L{cms.admin.interfaces.XmppServer.delete_callbridge}."""
+        name = self._changeable(id_).name
+        await self._change(lambda: self._callbridges.store.delete(name))
+
+    async def rotate_secret(self, id_: str, secret: str | None, overlap: float) -> str | None:
+        """See L{cms.admin.interfaces.XmppServer.rotate_secret}."""
+        name, given = self._changeable(id_).name, _secret(secret)
+        await self._change(lambda: self._callbridges.store.rotate(name, given, overlap))
+        return given.value if secret is None else None
+
+    async def _change(self, write: Callable[[], None]) -> None:
+        """Write in a thread, then use what is written; also when nobody waits any more."""
+        await shielded(Deferred.fromCoroutine(self._write_and_use(write)))
+
+    async def _write_and_use(self, write: Callable[[], None]) -> None:
+        try:
+            await self._work.run(write)
+            self._callbridges.refresh()
+        except CallbridgeExists as problem:
+            raise _exists(str(problem)) from None
+        except StoreError as problem:
+            cure = "Look at the disk of the state directory."
+            raise Refused("notStored", str(problem), cure, status=500) from None
+        except TooMuchWork:
+            raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
+
+    # clients
+
+    async def clients(self, selection: Selection) -> Page:
+        """See L{cms.admin.interfaces.XmppServer.clients}."""
+        wanted = selection.filter.casefold()
+        sessions = list(self._daemon.sessions)
+        if wanted:
+            sessions = await self._holding(sessions, wanted)
+        shown = sessions[selection.offset : selection.offset + selection.limit]
+        items = [item for item in map(self._client_facts, shown) if item is not None]
+        return Page(items, len(sessions))
+
+    async def _holding(self, sessions: list[Session], wanted: str) -> list[Session]:
+        found: list[Session] = []
+        for start in range(0, len(sessions), AT_ONCE):
+            part = sessions[start : start + AT_ONCE]
+            found += [session for session in part if wanted in session.jid.full().casefold()]
+            await deferLater(self._reactor, 0)  # others have their turn
+        return found
+
+    def _client_facts(self, session: Session) -> tuple[str, Facts] | None:
+        try:
+            since, authority = self._daemon.session_service.facts(session)
+        except KeyError:
+            return None  # it ended while the others were looked at
+        facts = {
+            "jid": session.jid.full(),
+            "address": session.peer_text,
+            "since": since,
+            "callBridge": authority,
+            "available": session.presence is not None,
+        }
+        return self._session_id(session), facts
+
+    def _session_id(self, session: Session) -> str:
+        id_ = self._ids.get(session)
+        if id_ is None:
+            id_ = self._ids[session] = str(uuid.uuid4())
+            self._by_id[id_] = session
+        return id_
+
+    def _session(self, id_: str) -> tuple[Session, tuple[str, Facts]]:
+        session = self._by_id.get(id_)
+        item = self._client_facts(session) if session is not None else None
+        if session is None or item is None:
+            raise Refused(
+                "clientDoesNotExist", "there is no such session", "GET clients lists them."
+            )
+        return session, item
+
+    def client(self, id_: str) -> tuple[str, Facts]:
+        """See L{cms.admin.interfaces.XmppServer.client}."""
+        return self._session(id_)[1]
+
+    def end_client(self, id_: str) -> None:
+        """See L{cms.admin.interfaces.XmppServer.end_client}."""
+        self._session(id_)[0].end()
+
+
+def _id(address: str) -> str:
+    """A UUID: clients of the field take the last 36 characters of a C{Location}."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"xmpp:{address}"))
+
+
+def _secret(given: str | None) -> Secret:
+    try:
+        return new_secret() if given is None else check_secret(given)
+    except StoreError as problem:
+        raise wrong("secret", str(problem), "Give another one, or none to have one made.") from None
+
+
+def _exists(name: str) -> Refused:
+    cause = f"there is a Callbridge {name} already"
+    return Refused("callBridgeAlreadyExists", cause, "PUT changes its secret.")
+
+
+def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
+    """
+    The administration of an XMPP server.
+
+    @raise ConfigurationError: its listeners cannot be as they are written.
+    """
+    config = daemon.config
+    settings = AdminSettings(
+        file=config.file,
+        state_dir=config.state_dir,
+        certificate=config.certificate,
+        key=config.key,
+        api=config.listen["api"],
+        api_plain=config.listen["api_plain"],
+    )
+    role = XmppAdministration(daemon, reactor)
+    return AdminService(reactor, settings, operations_of_xmpp_server(role, reactor, daemon.metrics))

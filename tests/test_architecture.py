@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
     "commands": {
         *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
-        *("callbridge", "xmpp", "check", "xmlstream"),
+        *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable"),
     },
     "cli": {"commands"},
 }

@@ -89,8 +89,8 @@ class Running:
 
     def rotate(self, name: str, secret: Secret, overlap: float) -> None:
         """Replace its secret."""
-        self.daemon.post(
-            f"callBridges/{segment(name)}/rotate", secret=secret.value, overlap=round(overlap)
+        self.daemon.put(
+            f"callBridges/{segment(name)}", secret=secret.value, overlapSeconds=round(overlap)
         )
 
     def list(self) -> list[dict[str, Any]]:
@@ -270,24 +270,32 @@ def _facts(callbridge: KnownCallbridge) -> dict[str, Any]:
     """In the manner of the API."""
     return {
         "name": callbridge.name,
-        "address": callbridge.address,
+        "component": callbridge.address,
         "source": callbridge.source,
         "created": when(callbridge.created),
-        "oldSecretExpires": [when(s.expires) for s in callbridge.secrets if s.expires is not None],
+        "secrets": len(callbridge.secrets),
     }
 
 
 def _add_secrets(found: list[dict[str, Any]], known: Callbridges) -> None:
-    secrets = {c.address: [s.secret.value for s in c.secrets] for c in known.known()}
+    values = {c.address: [s.secret.value for s in c.secrets] for c in known.known()}
     for facts in found:
-        facts["secrets"] = secrets.get(facts["address"], [])
+        facts["secretValues"] = values.get(facts["component"], [])
 
 
 def _rows(facts: dict[str, Any], where: Where) -> list[tuple[str, object]]:
-    """A Callbridge as the original shows it, and more."""
-    rows: list[tuple[str, object]] = [
-        ("Callbridge", facts["name"]),
-        ("Domain", where.config.domain),
-        ("Secret", facts.get("secrets") or "hidden; --show-secrets shows it"),
-    ]
+    """A Callbridge as the original shows it, and what its link does."""
+    shown = facts.get("secretValues", ["hidden; --show-secrets shows it"])
+    rows = [("Callbridge", facts["name"]), ("Domain", where.config.domain)]
+    rows += [("Secret", value) for value in shown]
+    if facts["source"] == "file":
+        rows.append(("Added", f"in {where.config.file}"))
+    elif facts.get("created"):
+        rows.append(("Added", facts["created"]))
+    if facts.get("secrets", 1) > 1:
+        rows.append(("Rotation", f"{facts['secrets']} secrets are accepted"))
+    if facts.get("state"):
+        rows.append(("Link", facts["state"]))
+    if facts.get("address"):
+        rows += [("Peer", facts["address"]), ("Since", facts.get("since", "?"))]
     return rows

@@ -38,24 +38,16 @@ def check_plain(key: str, description: str, file: object) -> None:
             return
     except ValueError:
         pass
-    raise _reachable(key, description, file)
+    raise _reachable(file, key, description)
 
 
-def _reachable(key: str, description: str, file: object) -> StepError:
+def _reachable(file: object, key: str, description: str) -> StepError:
     return CONFIGURATION_VALUE.error(
         file=file,
         key=key,
         problem=f"{description} has no TLS and could be reached from another host",
         mend="Add :interface=127.0.0.1, or use a unix: socket, or a listener with TLS.",
     )
-
-
-def _inherited(endpoint: AdoptedStreamServerEndpoint) -> tuple[bool, bool]:
-    """Of a socket of systemd's: is it of the family named, and is it local, as the kernel says?"""
-    with socket.socket(fileno=os.dup(endpoint.fileno)) as copy:
-        unix = copy.family == socket.AF_UNIX
-        local = unix or ip_address(copy.getsockname()[0].partition("%")[0]).is_loopback
-        return copy.family == endpoint.addressFamily, local
 
 
 def expand(description: str) -> list[str]:
@@ -90,11 +82,7 @@ def open_listener(
         except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
             raise _bad(file, key, description, problem) from None
         if isinstance(endpoint, AdoptedStreamServerEndpoint):
-            fits, local = _inherited(endpoint)
-            if not fits:
-                raise _bad(file, key, description, "the socket is of another domain")
-            if key.endswith("_plain") and not local:
-                raise _reachable(key, description, file)
+            _judge_inherited(file, key, description, endpoint)
         endpoint.listen(factory).addCallbacks(opened.append, failures.append)
         if failures and not _lacks_ipv6(failures[0]):
             break
@@ -102,6 +90,19 @@ def open_listener(
         why = failures[0].getErrorMessage().rstrip(".")
         raise LISTEN_FAILED.error(file=file, key=key, endpoint=description, problem=why)
     return opened
+
+
+def _judge_inherited(
+    file: object, key: str, description: str, endpoint: AdoptedStreamServerEndpoint
+) -> None:
+    """Of a socket of systemd's: is it what the file says, and local where it must be?"""
+    with socket.socket(fileno=os.dup(endpoint.fileno)) as copy:  # as the kernel says
+        family = copy.family
+        host = "" if family == socket.AF_UNIX else copy.getsockname()[0].partition("%")[0]
+    if family != endpoint.addressFamily:
+        raise _bad(file, key, description, "the socket is of another domain")
+    if key.endswith("_plain") and host and not ip_address(host).is_loopback:
+        raise _reachable(file, key, description)
 
 
 def _bad(file: object, key: str, description: str, problem: object) -> StepError:

@@ -72,35 +72,24 @@ class Daemon(Protocol):
         """What it is doing, on one line."""
         ...
 
-    def reload(self) -> None:
-        """Read keys and certificates again."""
-
-
-class Administration(Protocol):
-    """What is needed of a daemon's administration beside being a service."""
-
-    def reload(self) -> None:
-        """Read keys, certificates and accounts again."""
-
 
 def supervise(
-    daemon: Daemon, reactor: Any, administration: Administration | None = None
+    daemon: Daemon, reactor: Any, *others: Service, reload: Callable[[], None]
 ) -> MultiService:
-    """The daemon, its administration, and what stands between it and its service manager."""
+    """
+    The daemon, and what stands between it and its service manager.
+
+    @param others: Services that start after the daemon, before it is ready.
+    @param reload: Reads keys and certificates again.
+    """
     services, manager = MultiService(), ServiceManager(reactor, daemon.describe)
     daemon.on_change.append(manager.refresh)
 
-    def reload() -> None:
-        manager.reloading(reload_all)
+    def reload_and_tell() -> None:
+        manager.reloading(reload)
 
-    def reload_all() -> None:
-        daemon.reload()
-        if administration is not None:
-            administration.reload()
-
-    for service in (daemon, administration, ReloadOnHangup(reactor, reload), manager):
-        if service is not None:
-            cast("IService", service).setServiceParent(services)
+    for service in (daemon, *others, ReloadOnHangup(reactor, reload_and_tell), manager):
+        cast("IService", service).setServiceParent(services)
     return services
 
 

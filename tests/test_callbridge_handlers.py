@@ -31,6 +31,7 @@ class Stream:
         self.clock = Clock()
         self.sent: list[Stanza] = []
         self.requests = Requests(self.clock, self.send)
+        self.link_id = "l1"
 
     def send(self, stanza: Stanza) -> None:
         """To the server."""

@@ -48,14 +48,12 @@ class Server:
         local = LocalServices(self.router, self.links, self.sessions)
         self.router.local = local
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
-        self.flow = ServerFlow(self.clock)
+        self.flow = ServerFlow(self.clock, self.events.step)
         service = SessionService(
             self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
         )
         self.components = ComponentPolicy(
-            *(self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock)),
-            flow=self.flow,
-            events=self.events,
+            self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock), self.flow
         )
         self.clients = ClientPolicy(
             self.clock,

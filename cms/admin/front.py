@@ -61,6 +61,7 @@ class Front(Resource):
     """
     The root of a listener.
 
+    @ivar app: Its routes.
     @param counter: Shared by the listeners of a daemon.
     """
 
@@ -71,6 +72,7 @@ class Front(Resource):
         self, app: Klein, paths: Paths, gate: Gate, counter: Counter, clock: IReactorTime
     ) -> None:
         super().__init__()
+        self.app = app
         self._routes: Any = app.resource()
         self._paths = paths
         self._gate = gate

@@ -97,8 +97,8 @@ class AdminService(Service):
         prepare(self.app)
         self._paths = Paths(operations)
         self._counter = Counter()
-        self._pace = Pace(reactor, time.perf_counter)
-        self._owner_pace = Pace(reactor, time.perf_counter)
+        self._pace = Pace(reactor, time.perf_counter, time.thread_time)
+        self._owner_pace = Pace(reactor, time.perf_counter, time.thread_time)
         self._ports: list[IListeningPort] = []
         self._lock: int | None = None
         self._folder: int | None = None

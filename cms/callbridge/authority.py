@@ -73,6 +73,7 @@ class Authority:
     @param random: For nonces and guest names; it must not be guessable.
     @param decided: Told of each exchange that has ended: mechanism, C{success},
         C{lost} or the SASL condition, and seconds.
+    @ivar link_id: Names the link in the log.
     @ivar sessions: The full addresses that are logged in through this
         Callbridge now, with the begin of each.
     """
@@ -99,6 +100,7 @@ class Authority:
         self._guesses = Guesses(clock)
         self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
+        self.link_id = ""
 
     @property
     def exchanges(self) -> int:
@@ -164,13 +166,17 @@ class Authority:
             how="resumed" if message.resumed else "created",
             jid=message.jid,
             peer=message.peer,
+            link_id=self.link_id,
         )
 
     def session_ended(self, message: lp.SessionEnd) -> None:
         """A session is over."""
         self.sessions.pop(message.jid, None)
         self.log.info(
-            'user "{jid}": session ended ({reason})', jid=message.jid, reason=message.reason
+            'user "{jid}": session ended ({reason})',
+            jid=message.jid,
+            reason=message.reason,
+            link_id=self.link_id,
         )
         name = _local_part(message.jid)
         if self._guests.destroy(name):
@@ -275,6 +281,7 @@ class Authority:
             mechanism=exchange.mechanism_name,
             peer=exchange.peer,
             login_id=login_id(exchange.id),
+            link_id=self.link_id,
         )
         return lp.Success(exchange.id, jid, identity.payload)
 
@@ -301,6 +308,7 @@ class Authority:
             peer=exchange.peer,
             why=why,
             login_id=login_id(exchange.id),
+            link_id=self.link_id,
         )
 
     def _new_guest(self) -> str:

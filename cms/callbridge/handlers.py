@@ -38,6 +38,7 @@ class Carrier(Protocol):
     """What is needed of an active link's stream."""
 
     requests: Requests
+    link_id: str
 
     def send(self, stanza: Stanza) -> None:
         """Send a stanza to the server."""
@@ -49,6 +50,7 @@ class HandlerStream(EventDispatcher):
     def __init__(self, stream: Carrier) -> None:
         super().__init__()
         self._stream = stream
+        self.link_id = stream.link_id
 
     def send(self, element: Element) -> None:
         """Send an element over the link."""
@@ -194,6 +196,7 @@ class LoginHandler(XMPPHandler, IQHandlerMixin):
 
     def connectionInitialized(self) -> None:
         """Listen on the new link."""
+        self._authority.link_id = self.xmlstream.link_id
         _observe(self, self.iqHandlers)
 
     def connectionLost(self, reason: Failure) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from cms.admin.metrics import counter, durations, expiries, gauge, gauges, mechanism_label, traffic
 from cms.callbridge.authority import Authority
 from cms.callbridge.link import Link
+from cms.callbridge.scram import HASHES
 from cms.errors import CATALOGUE
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
@@ -47,6 +48,9 @@ class Events(Collector):
         for fault in CATALOGUE.values():
             if Step.PORT <= fault.step <= Step.ACTIVE and not fault.name.startswith("peer-"):
                 self._failures.labels(fault.step.title, fault.name)
+        for mechanism in (*HASHES, *(f"{name}-PLUS" for name in HASHES), "PLAIN"):
+            for result in ("success", "not-authorized", "temporary-auth-failure"):
+                self._logins.labels(mechanism, result)
 
     def collect(self) -> Iterator[Metric]:
         """See C{Collector}."""

@@ -76,6 +76,7 @@ class ComponentRegistration(XMLStream):
     @param verification: Judges the server's certificate; C{None} where the
         operator asked for a link without TLS.
     @param presents: Whether we have a certificate to show.
+    @ivar link_id: Names it in the logs of both sides, once the server has answered.
     @ivar certificate_expires: When the server's does, in seconds since the epoch.
     """
 
@@ -99,6 +100,7 @@ class ComponentRegistration(XMLStream):
         self.registrant = registrant
         self.peer = peer
         self.presents = presents
+        self.link_id = ""
         self.certificate_expires: float | None = None
         self.requests = Requests(clock, self.send)
         self.step = Step.TLS
@@ -161,7 +163,8 @@ class ComponentRegistration(XMLStream):
             self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
             return
         stream_id = start.get("id") or ""
-        evidence = {"component": self.settings.component, "link": link_id(stream_id)}
+        self.link_id = link_id(stream_id)
+        evidence = {"component": self.settings.component, "link": self.link_id}
         self.registrant.stage_passed(evidence)
         self._enter(Step.REGISTERED)
         proof = (stream_id + self.settings.secret.value).encode()

@@ -37,9 +37,9 @@ class CallbridgeService(Service):
     A Callbridge with its link and its log-in authority.
 
     @ivar link: See L{Link}; L{configure} hands it new settings.
-    @ivar store: The local users.
     @ivar on_change: Called when the link does something else.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
+    @ivar store: The local users.
     """
 
     log = Logger()
@@ -49,9 +49,9 @@ class CallbridgeService(Service):
         files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
+        self._events = Events()
         self.store = _store(config)
         self._directory = LocalDirectory(self.store, reactor)
-        self._events = Events()
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
         handlers = (CallbridgeHandler(), self._logins)

@@ -40,8 +40,11 @@ class Traffic:
 
     def with_live(self, streams: Iterable[Counted]) -> Traffic:
         """These sums and what streams that live have carried until now."""
-        total = Traffic()
-        total.add(self)
-        for stream in streams:
-            total.add(stream)
-        return total
+        received, sent = self.bytes_received, self.bytes_sent
+        heard, said = self.stanzas_received, self.stanzas_sent
+        for stream in streams:  # there may be many, and the reactor waits
+            received += stream.bytes_received
+            sent += stream.bytes_sent
+            heard += stream.stanzas_received
+            said += stream.stanzas_sent
+        return Traffic(received, sent, heard, said)

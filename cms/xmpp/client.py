@@ -432,7 +432,7 @@ class ClientStream(XMLStream):
 
         @param callbridge: Which decided so; C{None} when it was not asked.
         """
-        self.policy.service.refused(self.peer_text, refusal, self.ids, callbridge)
+        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
         reason = refusal.fault.fault if refusal.fault is not None else refusal.condition
         self.policy.events.refused("login", reason)
         self.policy.events.login(self._mechanism, refusal.condition)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define, field
+from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -42,7 +42,6 @@ from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp.flow import ServerFlow
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.links import Links
-from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 
@@ -65,7 +64,6 @@ class ComponentPolicy:
     router: Router
     throttle: Throttle
     flow: ServerFlow
-    events: Events = field(factory=Events)
     register_timeout: float = 20.0
     probe_timeout: float = 5.0
     ping_interval: float = 8.0
@@ -128,7 +126,6 @@ class ComponentStream(XMLStream):
         self._machine = _machine(self)
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
-        self._step_began = 0.0
         self._reported = False
         self._verdict: Verdict | None = None
         self._attempt = policy.flow.connected()
@@ -146,7 +143,6 @@ class ComponentStream(XMLStream):
     def connectionMade(self) -> None:
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
-        self._step_began = self.clock.seconds()
         watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
         self._attempt.begin(self._step, self.policy.flow.now, peer=self.peer_text)
@@ -159,18 +155,12 @@ class ComponentStream(XMLStream):
         """The TLS handshake is complete; the header follows."""
         if self.closing:
             return
+        self._step = Step.REGISTER
         connection = connection_of(self.transport)
         self.evidence = tls_evidence(connection)
         self.certificate_expires = peer_expiry(connection)
         self._attempt.passed(self.policy.flow.now, **self.evidence)
-        self._enter(Step.REGISTER, peer=self.peer_text)
-
-    def _enter(self, step: Step, **evidence: str) -> None:
-        """The step that was being tried has passed."""
-        now = self.clock.seconds()
-        self.policy.events.passed(self._step, now - self._step_began)
-        self._step, self._step_began = step, now
-        self._attempt.begin(step, now, **evidence)
+        self._attempt.begin(Step.REGISTER, self.policy.flow.now, peer=self.peer_text)
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -262,9 +252,6 @@ class ComponentStream(XMLStream):
     def _report(self, fault: StepError) -> None:
         self._reported = True
         self._attempt.failed(self.policy.flow.now, fault)
-        self.policy.events.refused("registration", fault.fault)
-        if self._step is not Step.ACTIVE:
-            self.policy.events.not_registered(fault.step)
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),
@@ -321,8 +308,10 @@ class ComponentStream(XMLStream):
             self.guessed(fault, StreamError("host-unknown"))
             return
         self.component = component
+        self._step = Step.REGISTERED
         self.policy.flow.named(self._attempt)
-        self._enter(Step.REGISTERED, component=component)
+        self._attempt.passed(self.policy.flow.now, component=component, link=self.link_id)
+        self._attempt.begin(Step.REGISTERED, self.policy.flow.now, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
 
@@ -384,20 +373,21 @@ class ComponentStream(XMLStream):
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
         self.since = self.clock.seconds()
-        self._enter(Step.ACTIVE, peer=self.peer_text, component=self.component)
-        self.policy.events.registered()
+        self._step = Step.ACTIVE
+        self._attempt.begin(Step.ACTIVE, self.since, peer=self.peer_text, component=self.component)
         self._registered = True
         self._forwarder = Forwarder(
             self.policy.router, self, self.component, owns=self._owns, general=self._route
         )
         self._keepalive.start()
+        shown = {"link": self.link_id, **(self.evidence or {"protocol": "no TLS"})}
         self.log.info(
             "{step_text}: component {component} registered from {peer} ({shown})",
             step=int(Step.ACTIVE),
             step_text=str(Step.ACTIVE),
             component=self.component,
             peer=self.peer_text,
-            shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
+            shown=", ".join(f"{k} {v}" for k, v in shown.items()),
             evidence=self.evidence,
             link_id=self.link_id,
         )

@@ -24,7 +24,7 @@ from cms.admin.metrics import (
     traffic,
 )
 from cms.errors import CATALOGUE
-from cms.signalflow import Step
+from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.traffic import Traffic
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
@@ -86,17 +86,22 @@ class Events(Collector):
         for component in components:
             self._ended.labels(component)
 
-    def registered(self) -> None:
-        """A component's link is active."""
-        self._registrations.labels("active", Step.ACTIVE.title).inc()
-
-    def not_registered(self, step: Step) -> None:
-        """A component's stream failed at this step."""
-        self._registrations.labels("failed", step.title).inc()
+    def step(self, attempt: Attempt, record: StepRecord) -> None:
+        """A step of a registration began or ended."""
+        title, fault = record.step.title, record.failure
+        if record.result == "running":
+            if record.step is Step.ACTIVE:
+                self._registrations.labels("active", title).inc()
+        elif fault is not None:
+            self._refusals.labels("registration", fault.fault).inc()
+            if record.step is not Step.ACTIVE:
+                self._registrations.labels("failed", title).inc()
+        elif record.result == "passed" and record.step is not Step.ACTIVE:
+            self.passed(record.step, record.seconds or 0.0)
 
     def refused(self, stage: str, reason: str) -> None:
         """
-        @param stage: C{registration}, C{login} or C{stream}.
+        @param stage: C{login} or C{stream}.
         @param reason: A fault's name or a condition of a standard; never a
             peer's own words.
         """
@@ -206,9 +211,10 @@ class ServerCollector(Collector):
             carried[kind] = factory.carried.with_live(streams)
             turned_away.add_metric([kind], factory.refused)
             gauged["connections"][kind] = len(streams)
-            gauged["slow_streams"][kind] = sum(stream.is_slow for stream in streams)
+            slow = [stream for stream in streams if stream.is_slow]
+            gauged["slow_streams"][kind] = len(slow)
+            gauged["queue_bytes"][kind] = sum(stream.waiting_bytes for stream in slow)
             gauged["held_streams"][kind] = sum(stream.held for stream in streams)
-            gauged["queue_bytes"][kind] = sum(stream.waiting_bytes for stream in streams)
         for name, text in _STREAM_GAUGES.items():
             yield gauges(f"cms_xmpp_{name}", text, "listener", gauged[name])
         yield turned_away

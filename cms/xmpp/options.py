@@ -21,7 +21,13 @@ class Options(DaemonOptions):
 
 def _make(file: Path, reactor: Any) -> Service:
     daemon = make_daemon(file, reactor)
-    return supervise(daemon, reactor, make_administration(daemon, reactor))
+    administration = make_administration(daemon, reactor)
+
+    def reload() -> None:
+        daemon.reload()
+        administration.reload()
+
+    return supervise(daemon, reactor, administration, reload=reload)
 
 
 def makeService(options: DaemonOptions) -> Service:

@@ -67,30 +67,36 @@ class XmppService(Service):
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
-        self.flow = ServerFlow(reactor)
+        events = self._make_events()
+        self.flow = ServerFlow(reactor, events.step)
         self.session_service = SessionService(
             reactor, self.sessions, self.links, local, relay, flow=self.flow
         )
-        events = self._make_events()
         self._component = ComponentPolicy(
-            *(reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow),
-            events=events,
+            reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow
         )
         self._client = ClientPolicy(
-            *(reactor, config.domain, router, self.sessions, self.session_service, relay),
+            reactor,
+            config.domain,
+            router,
+            self.sessions,
+            self.session_service,
+            relay,
             Throttle(reactor),
-            events=events,
+            events,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
         self.on_change: list[Callable[..., object]] = []
         for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
             changes.append(self._changed)
+        self.callbridges.on_change.append(self._changed)
         self.metrics = Exposition("xmpp", events, self._make_collector(router))
 
     def _make_events(self) -> Events:
-        events = Events()
-        events.know(self.callbridges.registry.secrets)
+        events, registry = Events(), self.callbridges.registry
+        events.know(registry.secrets)
+        self.callbridges.on_change.append(lambda: events.know(registry.secrets))
         self.links.on_down.append(events.link_ended)
         return events
 
@@ -177,7 +183,7 @@ class XmppService(Service):
                 stream.shut_down()
         return DeferredList(closing)
 
-    def _changed(self, link: Link) -> None:
+    def _changed(self, _: Link | None = None) -> None:
         for told in self.on_change:
             told()
 

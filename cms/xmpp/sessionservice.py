@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -106,8 +107,8 @@ class SessionService:
         self,
         peer: str,
         refusal: Refusal,
-        ids: Mapping[str, str],
         callbridge: str | None = None,
+        ids: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """
         A log-in failed; log whose fault it was.

@@ -260,6 +260,9 @@ def test_units(tmp_path: Path, processes: Processes) -> None:
         command = [analyze, "security", "--offline=true", "--threshold=20", f"./{unit}"]
         status, output = processes.run("security", command, cwd=tmp_path)
         assert status == 0, output
+    sysusers = [require("systemd-sysusers", "systemd"), "--dry-run"]
+    status, output = processes.run("sysusers", [*sysusers, str(ROOT / "systemd" / "cms.sysusers")])
+    assert status == 0, output
 
 
 def test_notify(system: System, tmp_path: Path) -> None:

@@ -260,6 +260,9 @@ def test_units(tmp_path: Path, processes: Processes) -> None:
         command = [analyze, "security", "--offline=true", "--threshold=20", f"./{unit}"]
         status, output = processes.run("security", command, cwd=tmp_path)
         assert status == 0, output
+    sysusers = [require("systemd-sysusers", "systemd"), "--dry-run"]
+    status, output = processes.run("sysusers", [*sysusers, str(ROOT / "systemd" / "cms.sysusers")])
+    assert status == 0, output
 
 
 def test_notify(system: System, tmp_path: Path) -> None:
@@ -371,9 +374,8 @@ def block(name: str) -> str:
     return found[1]
 
 
-@pytest.fixture
-def samples(processes: Processes) -> Path:
-    """The sample configurations with what the documentation says to make for them."""
+def make_samples(processes: Processes, commands: str) -> Path:
+    """The sample configurations, with what the documentation says to make for them."""
     require("openssl", "openssl")
     directory = processes.make_directory("samples")
     ports: dict[str, str] = {}
@@ -386,28 +388,38 @@ def samples(processes: Processes) -> Path:
         )
         (directory / file.name).write_text(text)
     (directory / "ports.json").write_text(json.dumps(ports))
-    shell = ["sh", "-e", "-c", block("own-ca")]
-    status, output = processes.run("own-ca", shell, cwd=directory)
+    shell = ["sh", "-e", "-c", commands]
+    status, output = processes.run("make", shell, cwd=directory, env=script_environment())
     assert status == 0, output
     return directory
 
 
-def run_block(processes: Processes, name: str, directory: Path, text: str = "") -> Process:
-    """Start what a block of the documentation says."""
+def script_environment() -> dict[str, str]:
+    """One in which C{cms} and C{twistd} are found by name."""
     path = os.pathsep.join([str(Path(script("twistd")[0]).parent), os.environ["PATH"]])
-    environment = {**daemon_environment(), "PATH": path}
+    return {**daemon_environment(), "PATH": path}
+
+
+def run_block(processes: Processes, name: str, directory: Path) -> Process:
+    """Start what a block of the documentation says."""
     command = ["sh", "-c", f"exec {block(name).strip()}"]
-    process = processes.start(name, command, cwd=directory, env=environment)
-    if text:
-        process.write_line(text)
-    return process
+    return processes.start(name, command, cwd=directory, env=script_environment())
 
 
-def test_samples(samples: Path, processes: Processes) -> None:
-    """Both daemons start from the samples as they stand, and a user logs in."""
-    command = [*script("cms"), *block("user").split()[1:], "--password-stdin"]
+@pytest.mark.parametrize("certificates_by", ["trial", "own-ca"])
+def test_samples(certificates_by: str, processes: Processes) -> None:
+    """
+    Both daemons start from the samples as they stand, and a user logs in, with
+    certificates made either way.
+    """
+    commands = block(certificates_by)
+    if certificates_by == "own-ca":
+        commands = commands.replace("DNS:xmpp1.", "DNS:localhost,DNS:xmpp1.")
+        commands += "openssl rand -hex 24 > cb1.secret\n"
+    samples = make_samples(processes, commands)
+    command = ["sh", "-c", f"{block('user').strip()} --password-stdin"]
     status, output = processes.run(
-        "user", command, text=PASSWORD, cwd=samples, env=daemon_environment()
+        "user", command, text=PASSWORD, cwd=samples, env=script_environment()
     )
     assert status == 0, output
     server = run_block(processes, "xmpp", samples)

@@ -30,11 +30,11 @@ MAY_IMPORT = {
     "systemd": set(),
     "admin": {
         *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
-        *("trust", "startup", "xmlstream"),
+        *("xmlstream", "trust", "startup"),
     },
     "callbridge": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "durable", "trust", "discovery", "startup", "admin", "logs"),
+        *("database", "slowwork", "durable", "trust", "discovery", "startup", "logs", "admin"),
     },
     "xmpp": {
         *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
     "commands": {
         *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
-        *("callbridge", "xmpp", "check", "xmlstream", "listening"),
+        *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable"),
     },
     "cli": {"commands"},
 }

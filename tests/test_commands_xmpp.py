@@ -31,7 +31,7 @@ class StoppedTests(CommandLineTests):
     def secrets(self, name: str = "cb1") -> list[str]:
         """What is accepted for a name."""
         listed = self.facts("xmpp", "callbridge", "list", "--show-secrets")
-        (secrets,) = [facts["secrets"] for facts in listed if facts["name"] == name]
+        (secrets,) = [facts["secretValues"] for facts in listed if facts["name"] == name]
         return list(secrets)
 
     def test_add(self) -> None:

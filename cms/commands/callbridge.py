@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from cms.callbridge.config import CallbridgeConfig, read_config
+from cms.callbridge.config import CallbridgeConfig
+from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, note, print_json, print_rows
 from cms.commands.daemon import Daemon, where_text
 from cms.commands.files import CALLBRIDGE, config_option, find_config
+from cms.commands.findings import as_facts
+from cms.commands.state import Row, State
 from cms.commands.users import user
 
 CONFIG = config_option(CALLBRIDGE)
@@ -28,25 +30,23 @@ def callbridge(context: click.Context, as_json: bool, config_file: Path | None) 
     """
     if context.invoked_subcommand is not None:
         return
-    config = read_config(find_config(config_file, CALLBRIDGE))
+    config = current_config(find_config(config_file, CALLBRIDGE))
     daemon = Daemon.find(config.state_dir)
-    status: dict[str, Any] = daemon.get("system/status")["status"] if daemon else {}
+    state = State.of(daemon)
     if as_json:
-        print_json({"running": daemon is not None, "status": status})
+        print_json({**as_facts(_rows(config)), **state.facts()})
     else:
-        print_rows(_rows(config, daemon, status))
+        print_rows([*state.rows(), *_rows(config)])
     note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
 
 
 callbridge.add_command(user)
 
 
-def _rows(
-    config: CallbridgeConfig, daemon: Daemon | None, status: dict[str, Any]
-) -> list[tuple[str, object]]:
+def _rows(config: CallbridgeConfig) -> list[Row]:
+    source = "set by API or page" if config.source == "api" else "of the file"
     return [
-        ("Running", daemon is not None),
-        *status.items(),
+        ("Settings", source),
         ("Configuration", config.file),
         ("State directory", config.state_dir),
         ("Unique name", config.unique_name),

@@ -108,6 +108,17 @@ class Daemon:
         """What is at C{/api/v1/<path>}."""
         return self._ask("GET", path, query)
 
+    def health(self) -> dict[str, Any]:
+        """
+        Whether it does its job: C{healthy}, C{step}, C{name}, and C{cause} and
+        C{cure} where that is known.
+        """
+        status, content = self._send("GET", "/healthz")
+        answer = _json(content)
+        if not isinstance(answer, dict) or "healthy" not in answer:
+            raise NoAnswer(self.path, f"HTTP status {status}")
+        return answer
+
     def all(self, path: str, listing: str, item: str) -> list[dict[str, Any]]:
         """A whole list, however many pages it has."""
         found: list[dict[str, Any]] = []
@@ -137,6 +148,17 @@ class Daemon:
         form: Mapping[str, object] | None = None,
     ) -> Any:
         address = f"/api/v1/{path}" + (f"?{urlencode(query)}" if query else "")
+        status, content = self._send(method, address, form)
+        answer = _json(content)
+        if status != HTTPStatus.OK:
+            self._refused(status, answer)
+        if answer is None:
+            raise NoAnswer(self.path, "it is not JSON")
+        return answer
+
+    def _send(
+        self, method: str, address: str, form: Mapping[str, object] | None = None
+    ) -> tuple[int, bytes]:
         headers = {"Accept": "application/json"}
         body = None
         if form is not None:
@@ -146,23 +168,11 @@ class Daemon:
         try:
             connection.request(method, address, body, headers)
             response = connection.getresponse()
-            content = response.read(MOST_BYTES)
+            return response.status, response.read(MOST_BYTES)
         except (OSError, http.client.HTTPException) as problem:
             raise NoAnswer(self.path, problem or type(problem).__name__) from None
         finally:
             connection.close()
-        return self._read(response.status, content)
-
-    def _read(self, status: int, content: bytes) -> Any:
-        try:
-            answer = json.loads(content) if content.strip() else {}
-        except ValueError:
-            answer = None
-        if status != HTTPStatus.OK:
-            self._refused(status, answer)
-        if answer is None:
-            raise NoAnswer(self.path, "it is not JSON")
-        return answer
 
     def _refused(self, status: int, answer: object) -> NoReturn:
         details = answer.get("failureDetails") if isinstance(answer, dict) else None
@@ -174,6 +184,14 @@ class Daemon:
         raise RefusedByDaemon(
             reason, printable(text.rstrip(".") + (f". Cure: {cure}" if cure else ""))
         )
+
+
+def _json(content: bytes) -> Any:
+    """What was sent; C{None} when it is not JSON."""
+    try:
+        return json.loads(content) if content.strip() else {}
+    except ValueError:
+        return None
 
 
 def segment(text: str) -> str:

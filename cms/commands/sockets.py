@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 from cms.commands.findings import Finding
 from cms.listening import check_plain, expand
 from cms.signalflow import StepError
-from cms.xmpp.config import LISTENERS, XmppConfig
+from cms.xmpp.config import ADMINISTRATION, LISTENERS, XmppConfig
 
 TIMEOUT = 2.0  # seconds for a connection to a listener of this host
 
@@ -73,13 +73,15 @@ def findings(config: XmppConfig, running: bool) -> list[Finding]:
     """Each listener of the configuration."""
     return [
         _judge(f"listen.{kind}", description, config, running)
-        for kind in LISTENERS
+        for kind in (*LISTENERS, *ADMINISTRATION)
         for description in config.listen[kind]
     ]
 
 
 def _judge(key: str, description: str, config: XmppConfig, running: bool) -> Finding:
     name = f"{key} {description}"
+    if description.startswith("systemd:"):
+        return Finding("ok", f"{name} is handed over by systemd; systemctl list-sockets shows it.")
     try:
         if key.endswith("_plain"):
             check_plain(key, description, config.file)

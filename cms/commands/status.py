@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cms.callbridge import config as callbridge_config
-from cms.commands.common import JSON, note, print_json, print_rows
+from cms.commands.common import JSON, note, print_blocks, print_json
 from cms.commands.daemon import Daemon, where_text
 from cms.commands.files import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
+from cms.commands.findings import as_facts
+from cms.commands.state import Row, State
 from cms.xmpp import config as xmpp_config
 
 
@@ -31,24 +32,20 @@ def status(config_files: tuple[Path, ...], as_json: bool) -> None:
 
     Exit status 1 when one of them does not: it is stopped, or has no link.
     """
-    found = [_status(file) for file in find_all(config_files)]
+    found = [_ask(file) for file in find_all(config_files)]
     if as_json:
-        print_json(found)
-    for facts in found:
-        if not as_json:
-            print_rows(facts.items())
-    if not all(facts["healthy"] for facts in found):
+        print_json([{**as_facts(rows), **state.facts()} for rows, state in found])
+    else:
+        print_blocks([*rows, *state.rows()] for rows, state in found)
+    if not all(state.healthy for _, state in found):
         raise SystemExit(1)
 
 
-def _status(file: Path) -> dict[str, Any]:
+def _ask(file: Path) -> tuple[list[Row], State]:
     role, state_dir = _read(file)
     daemon = Daemon.find(state_dir)
     note(f"asked {where_text(role, daemon, state_dir)}")
-    facts: dict[str, Any] = {"role": role, "configuration": file, "running": daemon is not None}
-    if daemon is None:
-        return {**facts, "healthy": False}
-    return {**facts, **daemon.get("system/status")["status"]}
+    return [("Role", role), ("Configuration", file)], State.of(daemon)
 
 
 def _read(file: Path) -> tuple[str, Path]:

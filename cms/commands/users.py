@@ -8,7 +8,8 @@ from typing import Any
 import click
 from attrs import define
 
-from cms.callbridge.config import CallbridgeConfig, read_config
+from cms.callbridge.config import CallbridgeConfig
+from cms.callbridge.settings import current_config
 from cms.callbridge.store import UserStore, user_name
 from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret
 from cms.commands.daemon import Daemon, segment, where_text
@@ -35,7 +36,7 @@ class Users:
     @classmethod
     def open(cls, config_file: Path | None) -> Users:
         """The configuration, and the daemon if it runs."""
-        config = read_config(find_config(config_file, CALLBRIDGE))
+        config = current_config(find_config(config_file, CALLBRIDGE))
         daemon = Daemon.find(config.state_dir)
         return cls(config, config.link.domain, daemon)
 
@@ -58,7 +59,7 @@ class Users:
 
     def exists(self, address: str) -> bool:
         """Whether there is such a user."""
-        return any(facts["address"] == address for facts in self.list())
+        return any(facts["userJid"] == address for facts in self.list())
 
     def add(self, address: str, password: str) -> None:
         """Add one, or set the password of one."""
@@ -67,7 +68,7 @@ class Users:
         elif self.exists(address):
             self.daemon.put(f"users/{segment(address)}", password=password)
         else:
-            self.daemon.post("users", address=address, password=password)
+            self.daemon.post("users", userJid=address, password=password)
 
     def delete(self, address: str) -> bool:
         """Whether there was such a user."""
@@ -84,7 +85,7 @@ class Users:
             return self.daemon.all("users", "users", "user")
         return [
             {
-                "address": f"{user.name}@{self.domain}",
+                "userJid": f"{user.name}@{self.domain}",
                 "created": user.created,
                 "disabled": user.disabled,
             }
@@ -114,7 +115,7 @@ def add(address: str, password_stdin: bool, as_json: bool, config_file: Path | N
     new = not users.exists(address)
     users.add(address, read_secret("Password", from_stdin=password_stdin))
     if as_json:
-        print_json({"address": address, "new": new})
+        print_json({"userJid": address, "new": new})
     else:
         click.echo(f"{address} {'added' if new else 'has a new password'}")
     users.said("added" if new else "changed")
@@ -133,7 +134,7 @@ def passwd(address: str, password_stdin: bool, as_json: bool, config_file: Path 
         raise _unknown(address)
     users.add(address, read_secret("New password", from_stdin=password_stdin))
     if as_json:
-        print_json({"address": address, "new": False})
+        print_json({"userJid": address, "new": False})
     else:
         click.echo(f"{address} has a new password")
     users.said("changed")
@@ -151,7 +152,7 @@ def list_(as_json: bool, config_file: Path | None) -> None:
     else:
         for facts in found:
             state = "  disabled" if facts.get("disabled") else ""
-            click.echo(f"{facts['address']}  since {facts.get('created')}{state}")
+            click.echo(f"{facts['userJid']}  since {facts.get('created')}{state}")
     users.said("listed")
 
 
@@ -166,7 +167,7 @@ def delete(address: str, as_json: bool, config_file: Path | None) -> None:
     if not users.delete(address):
         raise _unknown(address)
     if as_json:
-        print_json({"address": address, "deleted": True})
+        print_json({"userJid": address, "deleted": True})
     else:
         click.echo(f"{address} deleted")
     users.said("deleted")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -11,10 +10,11 @@ from cms.commands import certificates, sockets
 from cms.commands.common import JSON, note, print_json, print_rows
 from cms.commands.daemon import Daemon, where_text
 from cms.commands.files import XMPP, config_option, find_config
-from cms.commands.findings import Finding, report
+from cms.commands.findings import Finding, as_facts, report
+from cms.commands.state import Row, State
 from cms.commands.xmppcallbridges import callbridge
 from cms.discovery.address import ascii_domain
-from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.config import ADMINISTRATION, LISTENERS, NOT_YET, XmppConfig, read_config
 
 CONFIG = config_option(XMPP)
 
@@ -33,11 +33,11 @@ def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> Non
     if context.invoked_subcommand is not None:
         return
     config, daemon = _open(config_file)
-    status: dict[str, Any] = daemon.get("system/status")["status"] if daemon else {}
+    state = State.of(daemon)
     if as_json:
-        print_json({"running": daemon is not None, **_configuration(config), "status": status})
+        print_json({**as_facts(_rows(config)), **state.facts()})
     else:
-        print_rows(_rows(config, daemon, status))
+        print_rows([*state.rows(), *_rows(config)])
     note(f"asked {where_text('XMPP server', daemon, config.state_dir)}")
 
 
@@ -49,26 +49,8 @@ def _open(config_file: Path | None) -> tuple[XmppConfig, Daemon | None]:
     return config, Daemon.find(config.state_dir)
 
 
-def _configuration(config: XmppConfig) -> dict[str, Any]:
-    return {
-        "configurationFile": config.file,
-        "stateDirectory": config.state_dir,
-        "domain": config.domain,
-        "hostname": config.hostname,
-        "listen": {kind: list(config.listen[kind]) for kind in (*LISTENERS, *NOT_YET)},
-        "keyFile": config.key,
-        "certificateFile": config.certificate,
-        "trustBundle": config.trust,
-        "callbridgeCertificates": config.callbridge_certificates,
-    }
-
-
-def _rows(
-    config: XmppConfig, daemon: Daemon | None, status: dict[str, Any]
-) -> list[tuple[str, object]]:
+def _rows(config: XmppConfig) -> list[Row]:
     return [
-        ("Running", daemon is not None),
-        *status.items(),
         ("Configuration", config.file),
         ("State directory", config.state_dir),
         ("Domain", config.domain),
@@ -81,9 +63,9 @@ def _rows(
     ]
 
 
-def listener_rows(config: XmppConfig) -> list[tuple[str, object]]:
+def listener_rows(config: XmppConfig) -> list[Row]:
     """The listeners that are opened."""
-    kinds = (*LISTENERS, *NOT_YET)
+    kinds = (*LISTENERS, *ADMINISTRATION, *NOT_YET)
     return [(f"Listen {kind}", list(config.listen[kind])) for kind in kinds if config.listen[kind]]
 
 
@@ -93,7 +75,7 @@ def listener_rows(config: XmppConfig) -> list[tuple[str, object]]:
 def domain(as_json: bool, config_file: Path | None) -> None:
     """Show the domain and the server's name, and check them against the certificate."""
     config, _ = _open(config_file)
-    rows: list[tuple[str, object]] = [
+    rows: list[Row] = [
         ("Domain", config.domain),
         ("Hostname", config.hostname),
         ("Callbridge SRV", _records(config, "component", "_xmpp-component")),

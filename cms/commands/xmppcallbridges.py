@@ -12,6 +12,7 @@ from attrs import define
 from cms.commands.common import (
     JSON,
     Complaint,
+    Wrong,
     check_owner,
     note,
     print_blocks,
@@ -22,6 +23,8 @@ from cms.commands.common import (
 )
 from cms.commands.daemon import Daemon, segment, where_text
 from cms.commands.files import XMPP, config_option, find_config
+from cms.commands.findings import as_facts
+from cms.durable import replace_file
 from cms.tomlfile import Secret
 from cms.xmpp.callbridges import USUAL_OVERLAP, Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import MOST_OVERLAP, check_secret, new_secret
@@ -31,6 +34,12 @@ from cms.xmpp.registry import NAME_CURE, component_address, component_name
 CONFIG = config_option(XMPP)
 SECRET_STDIN = click.option(
     "--secret-stdin", is_flag=True, help="Read the secret from standard input."
+)
+SECRET_FILE = click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the secret to FILE, for its owner alone, instead of printing it.",
 )
 
 
@@ -89,8 +98,8 @@ class Running:
 
     def rotate(self, name: str, secret: Secret, overlap: float) -> None:
         """Replace its secret."""
-        self.daemon.post(
-            f"callBridges/{segment(name)}/rotate", secret=secret.value, overlap=round(overlap)
+        self.daemon.put(
+            f"callBridges/{segment(name)}", secret=secret.value, overlapSeconds=round(overlap)
         )
 
     def list(self) -> list[dict[str, Any]]:
@@ -150,9 +159,10 @@ def callbridge() -> None:
 
 @callbridge.command("add")
 @click.argument("name")
+@SECRET_FILE
 @JSON
 @CONFIG
-def add(name: str, as_json: bool, config_file: Path | None) -> None:
+def add(name: str, secret_file: Path | None, as_json: bool, config_file: Path | None) -> None:
     """
     Add the Callbridge NAME, and print the secret made for it.
 
@@ -161,9 +171,11 @@ def add(name: str, as_json: bool, config_file: Path | None) -> None:
     """
     where, secret = Where.open(config_file), new_secret()
     name = where.name(name)
+    if secret_file is not None and secret_file.exists():
+        raise Wrong(f"{secret_file} exists. Cure: name another file, or remove it.")
     where.administration.add(name, secret)
-    _print(where, name, secret, as_json)
     where.said("added")
+    _print(where, name, secret, as_json, secret_file)
 
 
 @callbridge.command("add-secret")
@@ -230,10 +242,17 @@ def delete(name: str, as_json: bool, config_file: Path | None) -> None:
     help="How long the old secret is accepted beside the new one.",
 )
 @SECRET_STDIN
+@SECRET_FILE
 @JSON
 @CONFIG
 def rotate(
-    name: str, overlap: int, secret_stdin: bool, as_json: bool, config_file: Path | None
+    *,
+    name: str,
+    overlap: int,
+    secret_stdin: bool,
+    secret_file: Path | None,
+    as_json: bool,
+    config_file: Path | None,
 ) -> None:
     """
     Make a new secret for the Callbridge NAME, and print it.
@@ -244,24 +263,35 @@ def rotate(
     """
     where = Where.open(config_file)
     name = where.name(name)
-    if secret_stdin:
-        given = check_secret(read_secret("", from_stdin=True))
-        where.administration.rotate(name, given, overlap)
-        _print(where, name, None, as_json)
-    else:
-        made = new_secret()
-        where.administration.rotate(name, made, overlap)
-        _print(where, name, made, as_json)
+    made = None if secret_stdin else new_secret()
+    secret = made or check_secret(read_secret("", from_stdin=True))
+    where.administration.rotate(name, secret, overlap)
     where.said(f"rotated, with the old secret accepted for {overlap} s,")
+    _print(where, name, made, as_json, secret_file)
 
 
-def _print(where: Where, name: str, secret: Secret | None, as_json: bool) -> None:
-    """A Callbridge, and the secret that was made for it."""
-    rows = [("Callbridge", name), ("Domain", where.config.domain)]
+def _print(
+    where: Where, name: str, secret: Secret | None, as_json: bool, file: Path | None = None
+) -> None:
+    """
+    A Callbridge, and the secret that was made for it.
+
+    @param file: Where the secret goes; when it cannot be written it is printed,
+        because nobody could ask for it again.
+    """
+    rows: list[tuple[str, object]] = [("Callbridge", name), ("Domain", where.config.domain)]
     if secret is not None:
-        rows.append(("Secret", secret.value))
+        try:
+            if file is not None:
+                replace_file(file, f"{secret.value}\n".encode())
+                rows.append(("Secret file", file))
+        except OSError as problem:
+            note(f"{file} cannot be written ({problem.strerror}), so the secret follows")
+            file = None
+        if file is None:
+            rows.append(("Secret", secret.value))
     if as_json:
-        print_json({key.lower(): value for key, value in rows})
+        print_json(as_facts(rows))
     else:
         print_rows(rows)
 
@@ -270,24 +300,32 @@ def _facts(callbridge: KnownCallbridge) -> dict[str, Any]:
     """In the manner of the API."""
     return {
         "name": callbridge.name,
-        "address": callbridge.address,
+        "component": callbridge.address,
         "source": callbridge.source,
         "created": when(callbridge.created),
-        "oldSecretExpires": [when(s.expires) for s in callbridge.secrets if s.expires is not None],
+        "secrets": len(callbridge.secrets),
     }
 
 
 def _add_secrets(found: list[dict[str, Any]], known: Callbridges) -> None:
-    secrets = {c.address: [s.secret.value for s in c.secrets] for c in known.known()}
+    values = {c.address: [s.secret.value for s in c.secrets] for c in known.known()}
     for facts in found:
-        facts["secrets"] = secrets.get(facts["address"], [])
+        facts["secretValues"] = values.get(facts["component"], [])
 
 
 def _rows(facts: dict[str, Any], where: Where) -> list[tuple[str, object]]:
-    """A Callbridge as the original shows it, and more."""
-    rows: list[tuple[str, object]] = [
-        ("Callbridge", facts["name"]),
-        ("Domain", where.config.domain),
-        ("Secret", facts.get("secrets") or "hidden; --show-secrets shows it"),
-    ]
+    """A Callbridge as the original shows it, and what its link does."""
+    shown = facts.get("secretValues", ["hidden; --show-secrets shows it"])
+    rows = [("Callbridge", facts["name"]), ("Domain", where.config.domain)]
+    rows += [("Secret", value) for value in shown]
+    if facts["source"] == "file":
+        rows.append(("Added", f"in {where.config.file}"))
+    elif facts.get("created"):
+        rows.append(("Added", facts["created"]))
+    if facts.get("secrets", 1) > 1:
+        rows.append(("Rotation", f"{facts['secrets']} secrets are accepted"))
+    if facts.get("state"):
+        rows.append(("Link", facts["state"]))
+    if facts.get("address"):
+        rows += [("Peer", facts["address"]), ("Since", facts.get("since", "?"))]
     return rows

@@ -103,9 +103,12 @@ def test_prosody_without_tls(stage: Stage, processes: Processes) -> None:
 
 
 def test_ejabberd(stage: Stage, processes: Processes) -> None:
-    """ejabberd, whose component port has TLS."""
-    checked = run_check(processes, stage.against(stage.house.ejabberd.component_port))
-    assert_healthy(checked)
+    """ejabberd, whose component port has TLS; it would share a live link's stanzas."""
+    arguments = stage.against(stage.house.ejabberd.component_port)
+    checked = run_check(processes, arguments)
+    assert_healthy(checked, steps={6, 7, 8, 9})
+    assert 10 not in checked.passed
+    assert_healthy(run_check(processes, [*arguments, "--register"]))
 
 
 def test_linked_callbridge(stage: Stage, processes: Processes) -> None:

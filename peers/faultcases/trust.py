@@ -198,7 +198,7 @@ def expired(stage: Stage) -> Pair:
 @certificate("certificate-not-yet-valid", 7, "valid only from", "clocks")
 def future(stage: Stage) -> Pair:
     """Right tomorrow."""
-    return stage.house.root.issue(NAMES, validity=Validity(1, 10)).write(stage.directory)
+    return stage.house.root.issue(NAMES, validity=Validity(1, 100)).write(stage.directory)
 
 
 @certificate("certificate-expires-soon", 7, "expires in", "Renew", warns=True)
@@ -342,7 +342,7 @@ def idn_missing(stage: Stage) -> list[str]:
 
 def idn(stage: Stage, pair: Pair, written: str = IDN) -> list[str]:
     """A check of an internationalised domain."""
-    secrets = {f"cb1.{IDN}": SECRET}
+    secrets = {f"cb1.{domain}": SECRET for domain in (IDN, IDN_ASCII)}
     port = stage.serve(stubs.tls(pair, ComponentServer(secrets)))
     stage.house.dns.change(IDN_ASCII, records(port))
     return stage.asks(f"localhost:{port}", domain=written)

@@ -169,6 +169,15 @@ def strict_server(stage: Stage) -> list[str]:
     return stage.against(stage.house.strict.component_port)
 
 
+@CASES.case("certificate-usage-client", 7, "may not be used by a client", "Client Authentication")
+def for_servers_only(stage: Stage) -> list[str]:
+    """A Callbridge's certificate of the wrong template: its extended key usage lacks clientAuth."""
+    pair = stage.house.root.issue([COMPONENT], usages=[SERVER]).write(stage.directory)
+    port = stage.component()
+    stage.zone(*records(port))
+    return stage.configured(f"{HOST}:{port}", pair)
+
+
 # Steps 7 and 8: the server's certificate
 
 

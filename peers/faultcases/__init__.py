@@ -21,7 +21,7 @@ _RELAY = "the XMPP server says it in its log, and a client sees login-temporary 
 EXCEPTIONS: dict[str, str] = {
     "internal": "a bug of ours",
     "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
-    "own-listener-local": "it takes an address of this host that is not loopback",
+    "own-listener-local": "it takes an address beyond loopback: tests/test_audit_reach.py",
     "listen-failed": _START,
     "already-connected": "to a check no fault but a proof: test_already_connected",
     **dict.fromkeys(

@@ -2,13 +2,14 @@
 # make demo KEEP=1  the same, and leave it running until Ctrl-C
 # make test         everything that must pass; installs what it needs
 # make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
+# make docs         write docs/troubleshooting.md anew from the catalogue of faults
 # make lint         only the formatter, the linter and the type checker
 # make clean        remove whatever the others made
 #
 # All need Python 3.11 or later; PYTHON=/path/to/python chooses one.  What they
 # install goes into .venv and peers/npm/node_modules, but for Debian packages.
 
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test bench docs lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -29,6 +30,10 @@ bench:
 	@.ci/environment bench
 	@.ci/debian bench
 	@.venv/bin/python -m bench $(ARGS)
+
+docs:
+	@.ci/environment run
+	@PYTHONPATH=. .venv/bin/python -m cms.check.explain docs/troubleshooting.md
 
 lint:
 	@.ci/environment test

@@ -8,6 +8,8 @@ from __future__ import annotations
 import click
 
 import cms
+from cms.check.command import check, explain
+from cms.check.flowcommand import flow
 from cms.commands.callbridge import callbridge
 from cms.commands.common import Root
 from cms.commands.completion import completion
@@ -20,8 +22,11 @@ from cms.commands.xmpp import xmpp
 
 COMMANDS: tuple[click.Command, ...] = (
     callbridge,
+    check,
     completion,
     demo,
+    explain,
+    flow,
     login,
     man,
     pki,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from cms.remedies import REMEDIES, Remedy
 from cms.signalflow import Step, StepError, printable
 
 
@@ -63,6 +64,23 @@ class LoginError(StepError):
     blames = "login"
 
 
+class Doubt(StepError):
+    """It works, but by luck: a warning (L{cms.doubts})."""
+
+    blames = "luck"
+
+
+# Given with the evidence, but words of ours and not seen anywhere.
+_WORDS = ("advice", "mend")
+
+
+class _Seen(dict[str, str]):
+    """Evidence; what is not known shows as something to fill in."""
+
+    def __missing__(self, key: str) -> str:
+        return f"<{key}>"
+
+
 @frozen
 class Fault:
     """
@@ -93,8 +111,19 @@ class Fault:
             self.step,
             self.cause.format_map(seen),
             self.cure.format_map(seen),
-            seen,
+            {key: value for key, value in seen.items() if key not in _WORDS},
+            mend=self.remedy.mend.format_map(_Seen(seen)),
         )
+
+    @property
+    def remedy(self) -> Remedy:
+        """What people see when it happens, and what mends it, ready to be copied."""
+        return REMEDIES.get(self.name, Remedy())
+
+    @property
+    def is_doubt(self) -> bool:
+        """Whether it is a warning and not a failure."""
+        return issubclass(self.kind, Doubt)
 
 
 CATALOGUE: dict[str, Fault] = {}
@@ -139,6 +168,14 @@ INTERNAL = _fault(
     "Report it with the log around this moment; the link is tried again by itself.",
 )
 
+CHECK_UNFINISHED = _fault(
+    "check-unfinished",
+    StepError,
+    Step.CONFIGURATION,
+    "The check did not end within its {seconds} s; it was waiting for {waiting}.",
+    "Look at what it waited for; --timeout gives each stage more time.",
+)
+
 # Step 3, port.
 
 SERVER_ADDRESS_INVALID = _fault(
@@ -180,6 +217,13 @@ SRV_MISSPELT = _fault(
     Step.SRV,
     "{record} does not exist, but the misspelt {misspelt} does.",
     "Rename the record: the label is _xmpp-component, with a hyphen.",
+)
+SRV_TARGET_ADDRESS = _fault(
+    "srv-target-address",
+    DiscoveryError,
+    Step.SRV,
+    "The SRV target {host} is an IP address; a target is a host name, and no host has this name.",
+    "Name the host in the SRV record, and give that host an A or AAAA record.",
 )
 
 # Steps 4 and 5, the DNS service itself.  The step is where it was noticed.
@@ -314,6 +358,43 @@ TLS_CLOSED = _fault(
     "{peer} closed the connection during the TLS handshake ({problem}).",
     "Look at the XMPP server's log; a middlebox that inspects TLS does the same.",
 )
+TLS_RESET = _fault(
+    "tls-reset",
+    TrustError,
+    Step.TLS,
+    "{peer} reset the connection during the TLS handshake ({problem}).",
+    "A middlebox or firewall that inspects TLS does this: let port {port} through it untouched."
+    " Otherwise look at the XMPP server's log.",
+)
+TLS_TOO_OLD = _fault(
+    "tls-too-old",
+    TrustError,
+    Step.TLS,
+    "{peer} speaks no version of TLS that is still safe ({problem}).",
+    "Allow TLS 1.2 and TLS 1.3 on the XMPP server (RFC 8996 forbids the older ones).",
+)
+TLS_NAME_UNKNOWN = _fault(
+    "tls-name-unknown",
+    TrustError,
+    Step.TLS,
+    "{peer} has no certificate for the name that it was asked for ({problem}).",
+    "Give the XMPP server a certificate for this name, or connect by a name it knows.",
+)
+TLS_CLIENT_PORT = _fault(
+    "tls-client-port",
+    TrustError,
+    Step.TLS,
+    "{peer} is the port for clients: it speaks XMPP with STARTTLS, not TLS from the first byte.",
+    "Use the component port, 5223, in the SRV record or in server_address.",
+)
+TLS_PLAIN_COMPONENT = _fault(
+    "tls-plain-component",
+    TrustError,
+    Step.TLS,
+    "{peer} is a component port, but one without TLS.",
+    "Enable TLS on it, or put a TLS proxy before it; on one and the same host tls.unprotected"
+    " does without.",
+)
 TLS_FAILED = _fault(
     "tls-failed",
     TrustError,
@@ -342,6 +423,52 @@ CERTIFICATE_UNTRUSTED = _fault(
     'The certificate of {peer} ("{subject}", issued by "{issuer}") is not signed by a CA that'
     " this side trusts ({problem}).",
     "Add the issuing CA to tls.trust, or give the peer's certificate its intermediates.",
+)
+CERTIFICATE_SELF_SIGNED = _fault(
+    "certificate-self-signed",
+    TrustError,
+    Step.TLS,
+    'The certificate of {peer} ("{subject}") is signed by itself, and this side does not trust it.',
+    "Let a CA that is trusted issue it; for a trial add the certificate itself to tls.trust.",
+)
+CERTIFICATE_INTERMEDIATE_MISSING = _fault(
+    "certificate-intermediate-missing",
+    TrustError,
+    Step.TLS,
+    'The certificate of {peer} ("{subject}") came without the intermediate certificate of its'
+    ' issuer "{issuer}".',
+    "Append the intermediate certificates to the server's certificate file, after the leaf.",
+)
+CERTIFICATE_INTERMEDIATE_EXPIRED = _fault(
+    "certificate-intermediate-expired",
+    TrustError,
+    Step.TLS,
+    'The certificate of {peer} is good, but the intermediate "{subject}" above it expired at'
+    " {not_after}.",
+    "Replace the intermediate in the server's certificate file by the CA's current one.",
+)
+CERTIFICATE_USAGE_SERVER = _fault(
+    "certificate-usage-server",
+    TrustError,
+    Step.TLS,
+    'The certificate "{subject}" of {peer} may not be used by a server: its extended key usage'
+    " is {usages}.",
+    "Issue it from a template with both Server Authentication and Client Authentication.",
+)
+CERTIFICATE_USAGE_CLIENT = _fault(
+    "certificate-usage-client",
+    TrustError,
+    Step.TLS,
+    'The certificate "{subject}" of {peer} may not be used by a client: its extended key usage'
+    " is {usages}.",
+    "Issue it from a template with both Server Authentication and Client Authentication.",
+)
+CERTIFICATE_WEAK = _fault(
+    "certificate-weak",
+    TrustError,
+    Step.TLS,
+    'The certificate "{subject}" of {peer} is too weak to be believed ({problem}).',
+    "Issue it anew with a P-256 key or RSA of 2,048 bits or more, signed with SHA-256.",
 )
 CERTIFICATE_EXPIRED = _fault(
     "certificate-expired",
@@ -396,6 +523,13 @@ IDENTITY_BOTH_MISSING = _fault(
     " {missing}.",
     "Issue a certificate whose subjectAltName holds both, or check that this is the right server.",
 )
+IDENTITY_TRAILING_DOT = _fault(
+    "identity-trailing-dot",
+    TrustError,
+    Step.IDENTITY,
+    "The certificate of {peer} names {names}; a name that ends with a dot matches nothing.",
+    "Issue a certificate whose subjectAltName holds, without trailing dots: {wanted}.",
+)
 
 # Step 9, register.
 
@@ -425,7 +559,7 @@ REGISTER_REJECTED = _fault(
     RegistrationError,
     Step.REGISTER,
     '{peer} rejected the stream with "{condition}" ({text}).',
-    "If the server is still starting, this passes by itself; otherwise look at its log.",
+    "{advice}",
 )
 
 # Step 10, registered.
@@ -459,7 +593,8 @@ WRONG_SECRET = _fault(
     CredentialsRefused,
     Step.REGISTERED,
     '{peer} refused the secret of "{component}" (not-authorized).',
-    "Copy the secret that the XMPP server holds for this Callbridge into shared_secret.",
+    "Copy the secret that the XMPP server holds for this Callbridge into shared_secret;"
+    " ejabberd says the same of an ID that it does not know.",
 )
 ALREADY_CONNECTED = _fault(
     "already-connected",
@@ -473,7 +608,7 @@ REGISTRATION_REJECTED = _fault(
     RegistrationError,
     Step.REGISTERED,
     '{peer} answered the registration with "{condition}" ({text}).',
-    "If the server is still starting, this passes by itself; otherwise look at its log.",
+    "{advice}",
 )
 REGISTRATION_SLOWED = _fault(
     "registration-slowed",
@@ -653,4 +788,118 @@ LOGIN_REFUSED = _fault(
     Step.LOGIN,
     "The Callbridge {component} refused the log-in ({condition}).",
     "Check the user name and password; cms callbridge user list shows who exists.",
+)
+
+# Step 12 as the client sees it.
+
+LOGIN_DENIED = _fault(
+    "login-denied",
+    LoginError,
+    Step.LOGIN,
+    "{peer} refused the log-in of {user} ({condition}): nothing is wrong with the link;"
+    " who decides log-ins there, the Callbridge, said no.",
+    "Check the user name and the password; cms callbridge user list shows who exists.",
+)
+LOGIN_TEMPORARY = _fault(
+    "login-temporary",
+    LoginError,
+    Step.LOGIN,
+    "{peer} could not decide the log-in of {user} ({condition}: {text}).",
+    "Try again; if it stays, the log of the XMPP server names the Callbridge that did not answer.",
+)
+LOGIN_DISABLED = _fault(
+    "login-disabled",
+    LoginError,
+    Step.LOGIN,
+    "{peer} knows {user}, but the account is not allowed to log in ({condition}).",
+    "Enable the account, or renew its password, in the Callbridge's user directory.",
+)
+LOGIN_NO_MECHANISM = _fault(
+    "login-no-mechanism",
+    LoginError,
+    Step.LOGIN,
+    "{peer} offers no log-in mechanism that this client has: {offered}.",
+    "Enable SCRAM-SHA-256 or SCRAM-SHA-1 on the server.",
+)
+LOGIN_NO_STARTTLS = _fault(
+    "login-no-starttls",
+    LoginError,
+    Step.LOGIN,
+    "{peer} does not offer STARTTLS, and a password is not sent without TLS.",
+    "Give the client listener a certificate, and require STARTTLS on it.",
+)
+LOGIN_WRONG_DOMAIN = _fault(
+    "login-wrong-domain",
+    LoginError,
+    Step.LOGIN,
+    "{peer} does not serve the domain {domain} ({condition}).",
+    "Use one domain everywhere: in the XMPP server, the Callbridge, DNS and the user's address.",
+)
+LOGIN_UNREACHABLE = _fault(
+    "login-unreachable",
+    LoginError,
+    Step.LOGIN,
+    "The client port of the XMPP server cannot be reached: {problem}",
+    "Start the client listener, or let TCP port {port} through.",
+)
+LOGIN_UNTRUSTED = _fault(
+    "login-untrusted",
+    LoginError,
+    Step.LOGIN,
+    "A client does not believe the server: {problem}",
+    "{mend}",
+)
+LOGIN_TIMEOUT = _fault(
+    "login-timeout",
+    LoginError,
+    Step.LOGIN,
+    "{peer} did not complete the log-in within {seconds} s; it was waiting for {waiting}.",
+    "See whether the XMPP server hangs, and whether its Callbridge answers.",
+)
+LOGIN_BROKEN = _fault(
+    "login-broken",
+    LoginError,
+    Step.LOGIN,
+    "The log-in at {peer} broke off ({problem}).",
+    "The log of the XMPP server for this time says why.",
+)
+
+# What cms check --server finds out about the server's own set-up.
+
+OWN_CHAIN_INCOMPLETE = _fault(
+    "own-chain-incomplete",
+    TrustError,
+    Step.TLS,
+    'The chain in {peer} ends with "{subject}", whose issuer "{issuer}" is neither in it nor'
+    " trusted here.",
+    "Append the intermediate certificates to the file, each after the one that it issued.",
+)
+OWN_SRV_ELSEWHERE = _fault(
+    "own-srv-elsewhere",
+    DiscoveryError,
+    Step.SRV,
+    "{record} leads to {targets}, but not to this server, {host}.",
+    "Add a record for this server, or correct hostname.",
+)
+OWN_SRV_PORT = _fault(
+    "own-srv-port",
+    DiscoveryError,
+    Step.SRV,
+    "{record} names port {port} for {host}, but this server listens on {listening}.",
+    "Correct the port in the record, or in listen.{kind}.",
+)
+OWN_LISTENER_DEAD = _fault(
+    "own-listener-dead",
+    ConnectError,
+    Step.CONNECT,
+    "The listener {endpoint} (listen.{kind}) of the running server cannot be reached at"
+    " {address}: {problem}.",
+    "Look whether the server runs, and at the firewall of this host.",
+)
+CLOCK_WRONG = _fault(
+    "clock-wrong",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "This host's clock says {now}, which cannot be: {problem}.",
+    "Set the clock, and keep it set with NTP.",
 )

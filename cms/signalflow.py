@@ -56,6 +56,8 @@ class StepError(Exception):
     @ivar cause: What is wrong, in one sentence.
     @ivar cure: What mends it, in one sentence.
     @ivar evidence: What was seen; never a secret, password or stanza body.
+    @ivar mend: The command, record or setting that mends it, ready to be
+        copied; empty where there is none.
     """
 
     blames: ClassVar[str] = "unknown"
@@ -67,6 +69,8 @@ class StepError(Exception):
         cause: str,
         cure: str,
         evidence: Mapping[str, str],
+        *,
+        mend: str = "",
     ) -> None:
         super().__init__(f"{step}: {cause} Cure: {cure}")
         self.fault = fault
@@ -74,6 +78,7 @@ class StepError(Exception):
         self.cause = cause
         self.cure = cure
         self.evidence = dict(evidence)
+        self.mend = mend
 
     def as_dict(self) -> dict[str, Any]:
         """The same facts as plain data, for status pages and JSON."""
@@ -83,6 +88,7 @@ class StepError(Exception):
             "name": self.step.title,
             "cause": self.cause,
             "cure": self.cure,
+            "mend": self.mend,
             "evidence": dict(self.evidence),
         }
 

@@ -21,6 +21,7 @@ options {{
     dnssec-validation no;
     empty-zones-enable no;
     notify no;
+    check-names primary ignore;
     allow-query {{ any; }};
 }};
 controls {{ }};

@@ -33,7 +33,6 @@ class Certificates:
     def __init__(self, directory: Path, name: str = "Test CA") -> None:
         self._directory = directory
         self._authority = CertificateAuthority(name)
-        self._count = 0
         self.trust = directory / "ca.pem"
         self.trust.write_bytes(self._authority.certificate)
 
@@ -72,14 +71,19 @@ class Certificates:
         issued = self._authority.issue(
             common_name, names, not_before=not_before, not_after=not_after
         )
-        self._count += 1
-        base = f"{self._count}-{common_name}"
-        pair = Pair(*(self._directory / f"{base}.{suffix}" for suffix in ("crt", "key", "pem")))
-        pair.certificate.write_bytes(issued.certificate)
-        for path, content in (
-            (pair.key, issued.key),
-            (pair.both, issued.certificate + issued.key),
-        ):
-            path.touch(mode=0o600)
-            path.write_bytes(content)
-        return pair
+        return write_pair(self._directory, common_name, issued.certificate, issued.key)
+
+
+def write_pair(directory: Path, name: str, chain: bytes, key: bytes) -> Pair:
+    """
+    New files for a certificate and its key.
+
+    @param chain: PEM, the leaf first.
+    """
+    base = f"{len(list(directory.iterdir()))}-{name}"
+    pair = Pair(*(directory / f"{base}.{suffix}" for suffix in ("crt", "key", "pem")))
+    pair.certificate.write_bytes(chain)
+    for path, content in ((pair.key, key), (pair.both, chain + key)):
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    return pair

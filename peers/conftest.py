@@ -10,6 +10,7 @@ from types import FrameType
 import pytest
 
 from peers.certs import Certificates
+from peers.checkstage import House, Stage
 from peers.processes import Processes
 
 _KEPT = pytest.StashKey[Processes]()
@@ -49,3 +50,20 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proces
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A CA, and whatever certificates a test wants from it."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[House]:
+    """The peers that all cases share."""
+    processes = Processes(tmp_path_factory.mktemp("house"))
+    try:
+        yield House(processes, certificates)
+    finally:
+        processes.stop_all()
+
+
+@pytest.fixture
+def stage(house: House) -> Iterator[Stage]:
+    """For one case."""
+    with Stage(house) as made:
+        yield made

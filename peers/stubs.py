@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from peers.certs import Pair
 from peers.network import free_port
@@ -16,15 +17,17 @@ Trouble = Callable[[socket.socket], None]
 
 
 @contextlib.contextmanager
-def server(trouble: Trouble) -> Iterator[int]:
+def server(trouble: Trouble, host: str = "127.0.0.1", port: int | None = None) -> Iterator[int]:
     """
     Serve a kind of trouble on a loopback port.
 
     @param trouble: Called with each connection, which is closed afterwards.
+    @param port: A free one unless it is given.
     """
-    port = free_port()
+    port = port or free_port()
     over = threading.Event()
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
         listener.settimeout(0.1)
 
         def serve() -> None:
@@ -89,13 +92,21 @@ def resets(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def tls(pair: Pair, inside: Trouble, trust: str | None = None) -> Trouble:
+def tls(
+    pair: Pair,
+    inside: Trouble,
+    trust: Path | None = None,
+    adjust: Callable[[ssl.SSLContext], None] | None = None,
+) -> Trouble:
     """
     The same inside TLS.
 
     @param trust: Demand a certificate that this CA has signed.
+    @param adjust: Changes the TLS context, before the certificate is loaded.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if adjust is not None:
+        adjust(context)
     context.load_cert_chain(pair.certificate, pair.key)
     if trust is not None:
         context.load_verify_locations(trust)
@@ -108,3 +119,29 @@ def tls(pair: Pair, inside: Trouble, trust: str | None = None) -> Trouble:
             inside(wrapped)
 
     return trouble
+
+
+@contextlib.contextmanager
+def tls_proxy(pair: Pair, plain_port: int) -> Iterator[int]:
+    """A TLS proxy before a port of loopback that has none."""
+
+    def forward(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    data = source.recv(65536)
+                    if not data:
+                        break
+                    sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def inside(secure: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", plain_port), timeout=0.2) as plain:
+            back = threading.Thread(target=forward, args=(plain, secure), daemon=True)
+            back.start()
+            forward(secure, plain)
+            back.join(5)
+
+    with server(tls(pair, inside)) as port:
+        yield port

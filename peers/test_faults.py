@@ -16,22 +16,21 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from twisted.names.dns import SRV
 
 from peers import stubs
 from peers.bind import Bind
 from peers.certs import Certificates, Pair
+from peers.component import header, stream_error
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
+from peers.dnsproxy import dns_path, truncates
 from peers.network import free_port
 from peers.processes import Processes
 
 HOST = f"xmpp1.{DOMAIN}"
 RECORD = f"_xmpp-component._tcp.{DOMAIN}"
-STREAM = (
-    b"<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream="
-    b"'http://etherx.jabber.org/streams' id='x1' from='cb1.meet.example.com'>"
-)
-COMPONENT = STREAM % b"jabber:component:accept"
+COMPONENT = header()
 
 
 @frozen
@@ -144,16 +143,11 @@ def test_dns_is_dead(bench: Bench) -> None:
 
 def test_dns_truncated(bench: Bench) -> None:
     """An answer too long for UDP, where TCP is not served."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stub:
-        port = free_port()
-        stub.bind(("127.0.0.1", port))
+    dns = Bind(bench.processes, {DOMAIN: ["_xmpp-component._tcp SRV 0 0 5223 xmpp1"]})
+    dns.start()
+    with dns_path(dns.port, truncates(SRV)) as path:
         daemon = bench.callbridge()
-        daemon.settings["dns"] = {"servers": [f"127.0.0.1:{port}"]}
-        daemon.launch()
-        stub.settimeout(20)
-        question, peer = stub.recvfrom(4096)
-        flags = bytes([question[2] | 0x82, question[3]])  # an answer, truncated
-        stub.sendto(question[:2] + flags + question[4:], peer)
+        daemon.settings["dns"] = {"servers": [path]}
         report = bench.report(daemon)
     assert report.step == 4
     assert "truncated" in report.cause
@@ -299,13 +293,12 @@ def test_client_certificate(bench: Bench, presented: bool) -> None:
     ("said", "step", "cause", "cure"),
     [
         (b"", 9, "sent no stream header", "component port"),
-        (STREAM % b"jabber:client", 9, 'stream is for "jabber:client"', "5223"),
+        (header("jabber:client"), 9, 'stream is for "jabber:client"', "5223"),
         (b"220 mail.example.com ESMTP\r\n", 9, "not an XMPP component stream", "5223"),
         (COMPONENT + b"<!-- -->", 9, "not an XMPP component stream", "5223"),
         (COMPONENT, 10, "did not answer the registration", "cb1.meet.example.com"),
         (
-            COMPONENT + b"<stream:error><internal-server-error xmlns="
-            b"'urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+            COMPONENT + stream_error("internal-server-error"),
             10,
             "internal-server-error",
             "still starting",
@@ -367,6 +360,7 @@ def test_duplicate_id(bench: Bench, server: XmppServer) -> None:
         "s3cret",
         server_address=f"localhost:{server.component_port}",
     )
+    second.settings["state_dir"] = "second"
     report = bench.report(second)
     assert report.step == 10
     assert "already has a live link" in report.cause
@@ -447,4 +441,5 @@ def test_new_certificate(bench: Bench, server: XmppServer) -> None:
     server.process.wait_for("keys and certificates were read again", 5.0)
     assert " FAILED: " not in daemon.process.output
     second = bench.callbridge(f"localhost:{server.component_port}")
+    second.settings["state_dir"] = "second"
     assert bench.report(second).step == 8

@@ -13,7 +13,9 @@ ROOT = Path(cms.__file__).parent
 # What each room may import, besides itself and what those may.
 MAY_IMPORT = {
     "signalflow": set(),
-    "errors": {"signalflow"},
+    "remedies": set(),
+    "errors": {"signalflow", "remedies"},
+    "doubts": {"signalflow", "errors"},
     "xmlstream": {"signalflow", "errors"},
     "database": set(),
     "throttle": set(),
@@ -23,8 +25,9 @@ MAY_IMPORT = {
     "logs": set(),
     "tomlfile": {"errors", "signalflow", "xmlstream"},
     "loginprotocol": {"xmlstream"},
-    "trust": {"errors", "signalflow"},
-    "discovery": {"errors", "signalflow"},
+    "trust": {"errors", "doubts", "signalflow"},
+    "discovery": {"errors", "doubts", "signalflow"},
+    "audit": {"errors", "doubts", "signalflow", "tomlfile", "trust", "discovery"},
     "reactor": set(),
     "startup": {"signalflow", "logs", "systemd", "reactor"},
     "systemd": set(),
@@ -33,20 +36,24 @@ MAY_IMPORT = {
         *("xmlstream", "trust", "startup"),
     },
     "callbridge": {
-        *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "durable", "trust", "discovery", "startup", "logs", "admin"),
+        *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
+        *("loginprotocol", "database", "slowwork", "durable", "trust", "discovery", "startup"),
+        *("logs", "admin"),
     },
     "xmpp": {
-        *("signalflow", "errors", "xmlstream", "throttle", "tomlfile", "loginprotocol"),
-        *("database", "slowwork", "listening", "trust", "discovery", "startup", "admin", "logs"),
-        "reactor",
+        *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
+        *("loginprotocol", "database", "slowwork", "listening", "trust", "discovery", "audit"),
+        *("startup", "admin", "logs", "reactor"),
     },
-    "check": {"signalflow", "errors", "xmlstream", "trust", "callbridge"},
+    "check": {
+        *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
+        *("database", "discovery", "audit", "callbridge", "xmpp", "admin"),
+    },
     "commands": {
         *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
         *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable"),
     },
-    "cli": {"commands"},
+    "cli": {"commands", "check"},
 }
 
 

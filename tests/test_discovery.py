@@ -240,7 +240,7 @@ class SRVTests(FinderTestCase):
     def test_client_port(self) -> None:
         """A record that points at the client port is doubted."""
         found = self.targets({SRV: [srv(1, 1, 5222, "x1.example.com")]})
-        self.assertIn("5222", found.warnings[0])
+        self.assertIn("5222", found.warnings[0].cause)
 
     def test_truncated(self) -> None:
         """An answer that was truncated and could not be had over TCP says so."""
@@ -289,7 +289,7 @@ class HostTests(FinderTestCase):
         zone = {"x1.example.com": {dns.A: [a("192.0.2.1")], dns.AAAA: error.DNSServerError()}}
         found = self.addresses(zone)
         self.assertEqual(("192.0.2.1",), found.addresses)
-        self.assertIn("SERVFAIL", found.warnings[0])
+        self.assertIn("SERVFAIL", found.warnings[0].cause)
 
     def test_faults(self) -> None:
         """Each way in which there is no address is its own fault."""
@@ -311,7 +311,7 @@ class HostTests(FinderTestCase):
         zone = {"x1.example.com": [cname("real.example.com")], "real.example.com": [a("192.0.2.9")]}
         found = self.addresses(zone)
         self.assertEqual(("192.0.2.9",), found.addresses)
-        self.assertIn("RFC 2782", found.warnings[0])
+        self.assertIn("RFC 2782", found.warnings[0].cause)
         configured = configured_target(ServerAddress("x1.example.com", 5223, is_ip=False))
         again = self.successResultOf(self.finder(zone).addresses(configured))
         self.assertEqual(((), "real.example.com"), (again.warnings, again.evidence["alias"]))

@@ -137,7 +137,7 @@ class UntidySRVTests(UntidyTestCase):
         found = self.successResultOf(
             self.finder({SRV: [srv(1, 1, 5223, "192.0.2.1")]}).targets(DOMAIN)
         )
-        self.assertIn("192.0.2.1", found.warnings[0])
+        self.assertIn("192.0.2.1", found.warnings[0].cause)
 
     def test_control_characters(self) -> None:
         """Octets of a record that could disturb a log or a terminal are escaped."""

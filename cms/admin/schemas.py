@@ -37,6 +37,7 @@ FAULT = record(
         "name": TEXT,
         "cause": TEXT,
         "cure": TEXT,
+        "mend": TEXT,
         "evidence": {"type": "object"},
     },
     *("fault", "step", "name", "cause", "cure"),

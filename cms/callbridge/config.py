@@ -126,8 +126,11 @@ def read_settings(table: Table, *, unprotected: bool) -> tuple[str, LinkSettings
     try:
         server = parse_server_address(table.text("server_address", ""))
     except StepError as problem:
-        cause = problem.cause.rstrip(".")
-        raise table.wrong("server_address", cause, problem.cure) from None
+        cause = f"{table.file}: server_address: {problem.cause}"
+        seen = {**problem.evidence, "key": "server_address"}
+        raise type(problem)(
+            problem.fault, problem.step, cause, problem.cure, seen, mend=problem.mend
+        ) from None
     settings = LinkSettings(
         domain=domain,
         component=component,

@@ -61,6 +61,7 @@ class TCPConnector:
                     host=target.host,
                     host_is_ip=target.is_ip,
                     peer=str(target),
+                    trusted=self._files.trusted,
                 )
             return ComponentRegistration(
                 self._reactor,

@@ -241,7 +241,7 @@ class LinkCore:
     def _pass(self, found: Found) -> None:
         running = self.attempt.running
         if running is not None:
-            running.warnings.extend(found.warnings)
+            running.warnings.extend(doubt.cause for doubt in found.warnings)
             self.attempt.passed(self.now, **found.evidence)
 
     # steps 7 to 10, reported by the stream
@@ -261,7 +261,7 @@ class LinkCore:
         """From the stream."""
         self.attempt.begin(step, self.now)
 
-    def stage_passed(self, evidence: dict[str, str], *warnings: str) -> None:
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
         """From the stream: the step that it began is done."""
         self._pass(Found(evidence=evidence, warnings=warnings))
 

@@ -15,10 +15,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError, exceptionFromStreamError
 
-from cms import errors
+from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
 from cms.errors import Fault
 from cms.logs import link_id
+from cms.remedies import ADVICE, OTHERWISE
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import (
@@ -43,7 +44,6 @@ _REFUSALS: dict[str, Fault] = {
     "conflict": errors.ALREADY_CONNECTED,
 }
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
-NO_TLS = "tls.unprotected is set: this link has NO TLS, and nobody checks who the server is"
 MOST_WORDS = 200  # characters of a server's own words that are shown
 
 
@@ -53,7 +53,7 @@ class Registrant(Protocol):
     def stage_begun(self, step: Step) -> None:
         """A step begins."""
 
-    def stage_passed(self, evidence: dict[str, str], *warnings: str) -> None:
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
         """It is done."""
 
     def registration_failed(self, error: StepError) -> None:
@@ -78,6 +78,7 @@ class ComponentRegistration(XMLStream):
     @param presents: Whether we have a certificate to show.
     @ivar link_id: Names it in the logs of both sides, once the server has answered.
     @ivar certificate_expires: When the server's does, in seconds since the epoch.
+    @param registers: Whether to go on after step 8; if not, it quits there.
     """
 
     content_namespace = ns.COMPONENT
@@ -92,6 +93,7 @@ class ComponentRegistration(XMLStream):
         *,
         peer: str,
         presents: bool,
+        registers: bool = True,
     ) -> None:
         super().__init__(clock)
         self.settings = settings
@@ -102,6 +104,7 @@ class ComponentRegistration(XMLStream):
         self.presents = presents
         self.link_id = ""
         self.certificate_expires: float | None = None
+        self.registers = registers
         self.requests = Requests(clock, self.send)
         self.step = Step.TLS
         self._outcome: StepError | None = None
@@ -124,7 +127,8 @@ class ComponentRegistration(XMLStream):
         watch_socket(self.transport)
         self._enter(Step.TLS)
         if self.verification is None:
-            self.registrant.stage_passed({"protocol": "NONE: unprotected"}, NO_TLS)
+            no_tls = doubts.UNPROTECTED.error()
+            self.registrant.stage_passed({"protocol": "NONE: unprotected"}, no_tls)
             self._open()
         elif self.transport is not None:
             self.transport.startTLS(self.verification)
@@ -146,6 +150,9 @@ class ComponentRegistration(XMLStream):
         self.registrant.stage_begun(step)
 
     def _open(self) -> None:
+        if not self.registers:
+            self.quit()
+            return
         self._enter(Step.REGISTER)
         self.send_header({"to": self.settings.component})
 
@@ -199,6 +206,7 @@ class ComponentRegistration(XMLStream):
             "component": self.settings.component,
             "condition": condition,
             "text": text,
+            "advice": ADVICE.get(condition, OTHERWISE),
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":

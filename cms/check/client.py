@@ -1,7 +1,7 @@
 """
 Step 12 from outside: a client that logs in and says what happened.
 
-It speaks STARTTLS and SCRAM, binds a resource, can ping, and nothing more.
+It speaks STARTTLS, SCRAM and PLAIN, binds a resource, can ask, and nothing more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 
-MECHANISMS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
+SCRAM = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
+MECHANISMS = (*SCRAM, "PLAIN")
 
 
 class LoginFailed(Exception):
@@ -63,36 +64,57 @@ class LoginStream(XMLStream):
         L{LoginFailed} or C{TrustError}.
     @ivar jid: The full address.
     @ivar mechanism: The one that was used.
+    @ivar waiting: What it waits for, in words.
+    @param timeout: Seconds for each thing that it waits for.
+    @param decision: Seconds for each answer to the log-in itself, which others
+        than the server have to give.
     """
 
-    def __init__(self, clock: Any, account: Account, context: SSL.Context, timeout: float) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        account: Account,
+        context: SSL.Context,
+        timeout: float,
+        *,
+        decision: float | None = None,
+        peer: str = "the server",
+    ) -> None:
         super().__init__(clock)
         self.account = account
         self.session: Deferred[LoginStream] = Deferred()
         self.requests = Requests(clock, self.send)
         self.jid = ""
         self.mechanism = ""
+        self.waiting = ""
         self._timeout = timeout
+        self._decision = decision or timeout
+        self._peer = peer
         self._settled = False
         self._secure = False
         self._logged_in = False
         self._scram: ScramClient | None = None
         self._verification = ServerVerification(
-            context, domain=account.domain, host=account.domain, host_is_ip=False, peer="the server"
+            context, domain=account.domain, host=account.domain, host_is_ip=False, peer=peer
         )
 
     def connectionMade(self) -> None:
         """Open the stream."""
         super().connectionMade()
-        self.set_deadline(self._timeout)
         self._open()
 
+    def _await(self, what: str, seconds: float | None = None) -> None:
+        self.waiting = what
+        self.set_deadline(seconds or self._timeout)
+
     def _open(self) -> None:
+        self._await("its stream header")
         self.send_header({"to": self.account.domain, "version": "1.0"})
 
     def stream_started(self, start: StreamStart) -> None:
         """Features follow."""
         self.set_limits(limits.CLIENT)
+        self._await("its stream features")
 
     def secured(self) -> None:
         """TLS is up: begin again."""
@@ -109,6 +131,7 @@ class LoginStream(XMLStream):
             self._fail(LoginFailed(error.condition or "stream error", error.text or ""))
         elif (stanza.uri, stanza.name) == (ns.STARTTLS, "proceed") and self.transport is not None:
             self.reset(limits.CLIENT)
+            self._await("the TLS handshake")
             self.transport.startTLS(self._verification)
         elif stanza.uri == ns.SASL:
             self._sasl(element)
@@ -117,30 +140,45 @@ class LoginStream(XMLStream):
 
     def _features(self, features: Element) -> None:
         if not self._secure:
-            self.write(Stanza(Element((ns.STARTTLS, "starttls"))).raw)
+            self._start_tls(features)
         elif not self._logged_in:
             self._begin(features)
         else:
             bind = Element((ns.BIND, "bind"))
             iq = request("set", "", "", bind)
             del iq.element["from"], iq.element["to"]
+            self._await("the binding of a resource")
             bound = self.requests.ask(iq, self._timeout)
             bound.addCallback(self._bound).addErrback(
                 lambda failure: self._fail(LoginFailed("bind", failure.getErrorMessage()))
             )
 
+    def _start_tls(self, features: Element) -> None:
+        if next(features.elements(ns.STARTTLS, "starttls"), None) is None:
+            self._fail(LoginFailed("no-starttls", "it does not offer STARTTLS"))
+            return
+        self._await("leave to begin TLS")
+        self.write(Stanza(Element((ns.STARTTLS, "starttls"))).raw)
+
     def _begin(self, features: Element) -> None:
         offered = {str(e) for m in features.elements(ns.SASL, "mechanisms") for e in m.elements()}
-        binding = tls_exporter(connection_of(self.transport))
+        binding = tls_exporter(connection_of(self.transport)) if _binds(features) else None
         usable = [
             m
             for m in self.account.mechanisms
             if m in offered and (binding is not None or not m.endswith("-PLUS"))
         ]
         if not usable:
-            self._fail(LoginFailed("no-mechanism", f"offered: {', '.join(sorted(offered))}"))
+            self._fail(LoginFailed("no-mechanism", ", ".join(sorted(offered)) or "none"))
             return
         self.mechanism = usable[0]
+        self._await("the answer to the log-in", self._decision)
+        if self.mechanism == "PLAIN":
+            account = self.account
+            auth = _sasl("auth", f"\0{account.name}\0{account.password}".encode())
+            auth["mechanism"] = self.mechanism
+            self.write(Stanza(auth).raw)
+            return
         bound = binding if self.mechanism.endswith("-PLUS") else None
         self._scram = ScramClient(self.mechanism, self.account.name, self.account.password, bound)
         auth = _sasl("auth", self._scram.first())
@@ -149,13 +187,13 @@ class LoginStream(XMLStream):
 
     def _sasl(self, element: Element) -> None:
         scram = self._scram
-        if scram is None:
-            return
         try:
-            if element.name == "challenge":
+            if element.name == "challenge" and scram is not None:
+                self._await("the answer to the log-in", self._decision)
                 self.write(Stanza(_sasl("response", scram.final(_decode(element)))).raw)
             elif element.name == "success":
-                scram.verify(_decode(element))
+                if scram is not None:
+                    scram.verify(_decode(element))
                 self._logged_in = True
                 self.reset(limits.CLIENT)
                 self._open()
@@ -178,7 +216,7 @@ class LoginStream(XMLStream):
 
     def deadline_passed(self) -> None:
         """The server fell silent."""
-        self._fail(LoginFailed("timeout", f"no answer within {self._timeout} s"))
+        self._fail(LoginFailed("timeout", f"it was waiting for {self.waiting}"))
 
     def stream_lost(self, reason: Failure) -> None:
         """Say why, if nobody has."""
@@ -186,13 +224,9 @@ class LoginStream(XMLStream):
         if not self._settled:
             self._settled = True
             error: Exception = LoginFailed("connection-lost", reason.getErrorMessage())
-            if not self._secure and self._verification.verdict.error is not None:
-                error = explain_handshake(
-                    reason,
-                    peer="the server",
-                    presented=False,
-                    verdict=self._verification.verdict,
-                )
+            verdict = self._verification.verdict
+            if not self._secure and verdict.error is not None:
+                error = explain_handshake(reason, peer=self._peer, presented=False, verdict=verdict)
             self.session.errback(Failure(error))
 
     def _fail(self, error: LoginFailed) -> None:
@@ -201,6 +235,15 @@ class LoginStream(XMLStream):
             self.session.errback(Failure(error))
         self.close()
         self._lose_connection()
+
+
+def _binds(features: Element) -> bool:
+    """
+    Whether the server says that it knows C{tls-exporter} (XEP-0440): some
+    offer -PLUS over TLS 1.3 and know nothing but C{tls-unique} (ejabberd 23.01).
+    """
+    offers = features.elements(ns.SASL_CHANNEL_BINDING, "sasl-channel-binding")
+    return any(e.getAttribute("type") == "tls-exporter" for o in offers for e in o.elements())
 
 
 def _sasl(name: str, payload: bytes) -> Element:

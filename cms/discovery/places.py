@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.names import dns
 from twisted.python.failure import Failure
 
-from cms import errors
+from cms import doubts, errors
 from cms.discovery.address import ServerAddress, ascii_domain
 from cms.discovery.resolver import DNS, Answer, NoSuchName
 from cms.signalflow import Step, StepError
@@ -58,7 +58,7 @@ class Found:
     targets: tuple[Target, ...] = ()
     addresses: tuple[str, ...] = ()
     evidence: dict[str, str] = field(factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[StepError, ...] = ()
 
 
 def configured_target(address: ServerAddress) -> Target:
@@ -121,10 +121,10 @@ class Finder:
             answer = await self._dns.ask(record, dns.SRV, Step.SRV)
         except NoSuchName:
             raise await self._why_missing(record, domain) from None
-        records = [rr for rr in answer.records if rr.type == dns.SRV]
-        if not records:
+        named = srv_targets(answer)
+        if not named:
             raise errors.SRV_NO_DATA.error(record=record, server=self._dns.servers)
-        targets = [target for target in (_target(rr, answer) for rr in records) if target.host]
+        targets = [target for target in named if target.host]
         if not targets:
             raise errors.SRV_NOT_OFFERED.error(record=record)
         ordered = order_targets(targets, self._random)
@@ -168,16 +168,17 @@ class Finder:
         addresses = _in_turn([*v6.addresses, *v4.addresses])
         problems = [family.problem for family in results if family.problem is not None]
         if not addresses:
+            if _is_address(target.host):
+                raise errors.SRV_TARGET_ADDRESS.error(host=target.host, found=target.source)
             raise self._why_none(target.host, results, problems)
-        warnings = [f"one address family could not be asked: {p.cause}" for p in problems]
+        warnings = [doubts.ADDRESS_FAMILY_UNKNOWN.error(problem=p.cause) for p in problems]
         alias = v6.alias or v4.alias
-        evidence = {"host": target.host, "addresses": ", ".join(addresses)}
+        records = "; ".join([*v6.shown, *v4.shown])
+        evidence = {"host": target.host, "addresses": ", ".join(addresses), "records": records}
         if alias:
             evidence["alias"] = alias
             if target.source != "configured":
-                warnings.append(
-                    f"the SRV target {target.host} is an alias for {alias}, which RFC 2782 forbids"
-                )
+                warnings.append(doubts.SRV_TARGET_ALIAS.error(host=target.host, alias=alias))
         return Found(addresses=addresses, evidence=evidence, warnings=tuple(warnings))
 
     def _why_none(
@@ -210,9 +211,10 @@ class Finder:
             chain = _follow(name, records)
             if chain:
                 name = alias = chain[-1]
-            found = tuple(_address(rr) for rr in records if rr.type == type_ and _name(rr) == name)
-            if found or missing or not chain:
-                return _Family(found, alias, missing=missing)
+            own = [rr for rr in records if rr.type == type_ and _name(rr) == name]
+            if own or missing or not chain:
+                found = tuple(map(_address, own))
+                return _Family(found, alias, missing=missing, shown=tuple(map(_shown, own)))
         return _Family((), alias)
 
 
@@ -222,6 +224,12 @@ class _Family:
     alias: str | None = None
     missing: bool = False
     problem: StepError | None = None
+    shown: tuple[str, ...] = ()
+
+
+def srv_targets(answer: Answer) -> list[Target]:
+    """The targets in an answer, as they came; an empty host is the "." of RFC 2782."""
+    return [_target(rr, answer) for rr in answer.records if rr.type == dns.SRV]
 
 
 def _target(record: dns.RRHeader, answer: Answer) -> Target:
@@ -244,19 +252,24 @@ def _target(record: dns.RRHeader, answer: Answer) -> Target:
     )
 
 
-def _doubts(target: Target) -> list[str]:
+def _doubts(target: Target) -> list[StepError]:
     """What works with this record only by luck."""
-    doubts = []
+    found = []
     if target.port == CLIENT_PORT:
-        doubts.append(
-            f"the SRV record for {target.host} names port 5222, which is for clients;"
-            " components use 5223"
-        )
+        found.append(doubts.SRV_CLIENT_PORT.error(host=target.host, found=target.source))
     try:
         ascii_domain(target.host)
     except ValueError:
-        doubts.append(f"the SRV target {target.host} is not a host name")
-    return doubts
+        found.append(doubts.SRV_TARGET_NO_NAME.error(host=target.host, found=target.source))
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _in_turn(addresses: Sequence[str]) -> tuple[str, ...]:
@@ -293,6 +306,11 @@ def _text(name: dns.Name) -> str:
     """A name as text; octets that could disturb a log as in RFC 1035 5.1."""
     octets = name.name.rstrip(b".").lower()
     return "".join(chr(o) if 0x20 < o < 0x7F else f"\\{o:03}" for o in octets)
+
+
+def _shown(record: dns.RRHeader) -> str:
+    kind = "A" if record.type == dns.A else "AAAA"
+    return f"{kind} {_address(record)} (TTL {record.ttl} s)"
 
 
 def _address(record: dns.RRHeader) -> str:

@@ -166,21 +166,23 @@ def _rcode(problem: error.DomainError) -> str:
     return f"RCODE {message.rCode}" if isinstance(message, dns.Message) else "an unknown code"
 
 
-def make_dns(reactor: Any, servers: Sequence[Server]) -> DNS:
+def make_dns(reactor: Any, servers: Sequence[Server], *, timeout: float = DNS_TIMEOUT) -> DNS:
     """
     The DNS that a Callbridge asks.
 
     @param servers: IP addresses and ports; none means the system's
         (F{/etc/resolv.conf} and F{/etc/hosts}).
+    @param timeout: Seconds for each question.
     """
     if servers:
         own = Servers(lambda: servers, reactor)
-        return DNS(own, ", ".join(map(_show, servers)), reactor, truncated=own.truncated)
+        shown = ", ".join(map(_show, servers))
+        return DNS(own, shown, reactor, timeout=timeout, truncated=own.truncated)
     conf = Path("/etc/resolv.conf")
     system = Servers(lambda: system_servers(conf), reactor)
     chain = resolve.ResolverChain([Hosts(b"/etc/hosts"), system])
     shown = "of the system, " + ", ".join(map(_show, system_servers(conf)))
-    return DNS(chain, shown, reactor, truncated=system.truncated)
+    return DNS(chain, shown, reactor, timeout=timeout, truncated=system.truncated)
 
 
 def _show(server: Server) -> str:

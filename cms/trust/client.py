@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
@@ -25,11 +26,19 @@ class ServerVerification:
     @param context: From L{PEMFiles.context<cms.trust.files.PEMFiles.context>}.
     @param domain: The XMPP domain, in A-labels.
     @param host: The FQDN that was connected to, or the IP address.
+    @param trusted: See L{Verdict}.
     @ivar verdict: Its C{error} tells why the certificate was refused.
     """
 
     def __init__(
-        self, context: SSL.Context, *, domain: str, host: str, host_is_ip: bool, peer: str
+        self,
+        context: SSL.Context,
+        *,
+        domain: str,
+        host: str,
+        host_is_ip: bool,
+        peer: str,
+        trusted: Sequence[x509.Name] = (),
     ) -> None:
         self._context = context
         self._host = host
@@ -38,7 +47,7 @@ class ServerVerification:
         def check_leaf(certificate: x509.Certificate) -> None:
             check_identity(certificate, domain=domain, host=host, host_is_ip=host_is_ip, peer=peer)
 
-        self.verdict = Verdict(peer, check_leaf)
+        self.verdict = Verdict(peer, check_leaf, trusted)
 
     @property
     def facts(self) -> CertificateFacts | None:

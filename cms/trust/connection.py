@@ -17,6 +17,8 @@ EXPORTER_LENGTH = 32
 
 _NOT_TLS = ("wrong version number", "packet length too long", "http request", "unknown protocol")
 _WANTS_CERTIFICATE = ("certificate required", "peer did not return a certificate")
+_TOO_OLD = ("alert protocol version", "unsupported protocol", "version too low")
+_NO_SUCH_NAME = "unrecognized name"
 _FAILURE_ALERT = "alert handshake failure"
 _REFUSES_CERTIFICATE = (
     "alert bad certificate",
@@ -108,8 +110,13 @@ def explain_handshake(
             errors.TLS_CLIENT_CERTIFICATE_REQUIRED,
         )
         return (refused if presented else required).error(peer=peer, problem=problem)
-    if any(said in problem.lower() for said in _NOT_TLS):
-        return errors.TLS_NOT_SPOKEN.error(peer=peer, problem=problem)
+    for words, fault in (
+        (_NOT_TLS, errors.TLS_NOT_SPOKEN),
+        (_TOO_OLD, errors.TLS_TOO_OLD),
+        ((_NO_SUCH_NAME,), errors.TLS_NAME_UNKNOWN),
+    ):
+        if any(said in problem.lower() for said in words):
+            return fault.error(peer=peer, problem=problem)
     if reason.check(SSL.Error) and problem:
         return errors.TLS_FAILED.error(peer=peer, problem=problem)
     return errors.TLS_CLOSED.error(peer=peer, problem=problem or "connection closed")

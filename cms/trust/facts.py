@@ -57,6 +57,11 @@ class CertificateFacts:
         }
 
 
+def when(moment: datetime) -> str:
+    """A moment as reports show it."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
 def _readable(read: Callable[[], _T], otherwise: _T) -> _T:
     try:
         return read()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -21,6 +23,15 @@ def openssl_error(error: SSL.Error) -> str:
     return str(error)
 
 
+def system_authorities() -> list[x509.Certificate]:
+    """The CAs that this system trusts, those that can be read."""
+    found = []
+    for der in ssl.create_default_context().get_ca_certs(binary_form=True):
+        with suppress(ValueError):
+            found.append(x509.load_der_x509_certificate(der))
+    return found
+
+
 class PEMFiles:
     """
     The C{[tls]} files of one configuration.
@@ -28,6 +39,8 @@ class PEMFiles:
     @ivar file: The configuration file, for messages.
     @ivar expires: When the first certificate of our own chain does, in seconds
         since the epoch; C{None} before it is loaded, or without one.
+    @ivar trusted: The subjects of the CAs in C{tls.trust}, once a context was
+        made; empty where the system's are trusted.
     """
 
     def __init__(
@@ -38,6 +51,7 @@ class PEMFiles:
         self.certificate = certificate
         self.key = key
         self.expires: float | None = None
+        self.trusted: tuple[x509.Name, ...] = ()
 
     def context(self) -> SSL.Context:
         """
@@ -94,8 +108,10 @@ class PEMFiles:
             return
         store = context.get_cert_store()
         assert store is not None  # noqa: S101 - a fresh context has one
-        for certificate in self.chain("tls.trust", self.trust):
+        trusted = self.chain("tls.trust", self.trust)
+        for certificate in trusted:
             store.add_cert(crypto.X509.from_cryptography(certificate))
+        self.trusted = tuple(certificate.subject for certificate in trusted)
 
     def chain(self, key: str, path: Path) -> list[x509.Certificate]:
         """

@@ -31,6 +31,12 @@ def check_identity(
     facts = CertificateFacts.of(certificate)
     wanted = f"DNS:{domain}, {'IP' if host_is_ip else 'DNS'}:{host}"
     names = ", ".join(facts.names) or "nothing"
+    seen = {
+        "peer": peer,
+        "wanted": wanted,
+        "domain": domain,
+        "san": ",".join(dict.fromkeys(wanted.split(", "))),
+    }
     try:
         wanted_ids: list[ServiceID] = [DNS_ID(domain)]
         if host_is_ip:
@@ -39,21 +45,23 @@ def check_identity(
             wanted_ids.append(DNS_ID(host))
         patterns = extract_patterns(certificate)
         if not patterns:
-            raise errors.IDENTITY_NO_SAN.error(peer=peer, subject=facts.subject, wanted=wanted)
+            raise errors.IDENTITY_NO_SAN.error(subject=facts.subject, **seen)
         verify_service_identity(patterns, wanted_ids, optional_ids=[])
     except VerificationError as mismatch:
-        raise _missing(mismatch, domain, host, names, peer) from None
+        raise _missing(mismatch, domain, host, names, seen) from None
     except (CertificateError, ValueError, TypeError, x509.DuplicateExtension) as problem:
-        raise errors.IDENTITY_MALFORMED.error(
-            peer=peer, problem=str(problem) or type(problem).__name__, wanted=wanted
-        ) from None
+        shown = str(problem) or type(problem).__name__
+        raise errors.IDENTITY_MALFORMED.error(problem=shown, **seen) from None
 
 
 def _missing(
-    mismatch: VerificationError, domain: str, host: str, names: str, peer: str
+    mismatch: VerificationError, domain: str, host: str, names: str, seen: dict[str, str]
 ) -> StepError:
     """Which of the two names the certificate lacks."""
     lacking = [error.mismatched_id for error in mismatch.errors]
+    dotted = {f"dns:{name}." for name in (domain, host)}
+    if dotted & set(names.lower().split(", ")):
+        return errors.IDENTITY_TRAILING_DOT.error(names=names, **seen)
     no_domain = any(isinstance(i, DNS_ID) and i.hostname.decode() == domain for i in lacking)
     no_host = any(
         not (isinstance(i, DNS_ID) and i.hostname.decode() == domain) for i in lacking
@@ -64,4 +72,4 @@ def _missing(
         fault, missing = errors.IDENTITY_DOMAIN_MISSING, domain
     else:
         fault, missing = errors.IDENTITY_HOST_MISSING, host
-    return fault.error(peer=peer, names=names, missing=missing, certificate=names)
+    return fault.error(names=names, missing=missing, certificate=names, **seen)

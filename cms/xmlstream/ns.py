@@ -15,6 +15,7 @@ STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"  # RFC 6120 4.9
 PING: Final = "urn:xmpp:ping"  # XEP-0199
 DISCO_INFO: Final = "http://jabber.org/protocol/disco#info"  # XEP-0030
 DISCO_ITEMS: Final = "http://jabber.org/protocol/disco#items"  # XEP-0030
+TIME: Final = "urn:xmpp:time"  # XEP-0202
 VERSION: Final = "jabber:iq:version"  # XEP-0092
 ROSTER: Final = "jabber:iq:roster"  # RFC 6121 2
 XML: Final = "http://www.w3.org/XML/1998/namespace"

@@ -1,8 +1,9 @@
-"""What the XMPP server answers itself: disco, ping, version, roster, presence."""
+"""What the XMPP server answers itself: disco, ping, time, version, roster, presence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
@@ -16,7 +17,7 @@ from cms.xmpp.links import Links
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
 
-FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
+FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION)
 SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
 MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
 
@@ -35,6 +36,7 @@ class LocalServices:
         self._sessions = sessions
         self._server: dict[tuple[str, str, str], Callable[[Stanza], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
+            ("get", ns.TIME, "time"): lambda _: _time(),
             ("get", ns.VERSION, "query"): lambda _: _version(),
             ("get", ns.DISCO_INFO, "query"): lambda _: _info("server", "im", "cms", FEATURES),
             ("get", ns.DISCO_ITEMS, "query"): lambda _: self._items(),
@@ -161,6 +163,15 @@ def _priority(stanza: Stanza) -> int:
         except ValueError:
             return 0
     return 0
+
+
+def _time() -> Element:
+    """XEP-0202; the offset is that of UTC, since where a server stands tells nobody anything."""
+    time = Element((ns.TIME, "time"))
+    time.addElement("tzo", content="+00:00")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    time.addElement("utc", content=now.replace("+00:00", "Z"))
+    return time
 
 
 def _version() -> Element:

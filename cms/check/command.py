@@ -1,0 +1,255 @@
+"""C{cms check}: the command."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from cms.callbridge.config import CallbridgeConfig, read_config
+from cms.callbridge.settings import StoredSettings
+from cms.check.explain import as_dict, entry, listing
+from cms.check.findings import Finding, Report
+from cms.check.page import HTMLPage
+from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
+from cms.check.serverside import ServerSession
+from cms.check.session import Login, Session
+from cms.check.subject import STAGE, Subject, from_config, from_options
+from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
+from cms.database import StoreError
+from cms.discovery.resolver import parse_dns_server
+from cms.discovery.servers import Server
+from cms.errors import CATALOGUE
+from cms.signalflow import StepError
+from cms.tomlfile import Secret
+from cms.xmpp.config import read_config as read_xmpp_config
+from cms.xmpp.selfcheck import held_secrets, own_server
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
+Command = Callable[..., Any]
+
+
+def _options(command: Command) -> Command:
+    seconds = click.FloatRange(0.1, 60)
+    for option in reversed(
+        (
+            click.option("--config", "config_file", type=FILE, help="A callbridge.toml."),
+            click.option("--server", is_flag=True, help="--config is an xmpp.toml: check that."),
+            click.option("--domain", help="Instead of --config: the XMPP domain."),
+            click.option("--server-address", help="host, host:port or [v6]:port; else SRV."),
+            click.option("--unique-name", help="The Callbridge's ID, to register with."),
+            click.option("--secret-file", type=FILE, help="Holds its secret."),
+            click.option("--trust", type=FILE, help="Trusted CAs (PEM); else the system's."),
+            click.option("--certificate", type=FILE, help="Presented when the server asks."),
+            click.option("--key", type=FILE, help="The key of --certificate."),
+            click.option("--dns", multiple=True, help="A DNS server, IP:PORT; repeatable."),
+            click.option("--timeout", type=seconds, help=f"Seconds for each stage; else {STAGE}."),
+            click.option(
+                "--register/--no-register",
+                default=None,
+                help="Register, even where that could disturb a live link; or never.",
+            ),
+            click.option("--login", metavar="USER@DOMAIN", help="Log in as a client (step 12)."),
+            click.option("--password-stdin", is_flag=True, help="The password for --login."),
+            click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
+            click.option("--html", type=NEW_FILE, help="Write one HTML page as well."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_options
+def check(
+    as_json: bool,
+    html: Path | None,
+    login: str | None,
+    password_stdin: bool,
+    server: bool,
+    **options: Any,
+) -> None:
+    """
+    Walk the signal flow against a live system, and say which step fails and why.
+
+    Exit status: 0 all good, 1 a step fails, 2 usage.
+    """
+    renderer = _renderer(as_json, html)
+    if server:
+        _check_server(renderer, **options)
+        return
+    try:
+        who = _login(login, password_stdin)
+        register = options.pop("register")
+        subject = _subject(who, **options)
+    except StepError as error:
+        raise SystemExit(_only(error, str(options.get("config_file") or ""), renderer)) from None
+    session = Session(subject, renderer, register=register, login=who, walks=_walks(options))
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _check_server(
+    renderer: Renderer,
+    *,
+    config_file: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+    **others: Any,
+) -> None:
+    if config_file is None:
+        raise click.UsageError("--server needs --config with an xmpp.toml")
+    if any(others.values()):
+        raise click.UsageError("--server goes with --config, --dns, --timeout and how to show it")
+    try:
+        config = read_xmpp_config(config_file.absolute())
+    except StepError as error:
+        raise SystemExit(_only(error, str(config_file), renderer, "server")) from None
+    try:
+        own = own_server(config, held_secrets(config))
+    except StoreError as problem:
+        raise click.UsageError(str(problem)) from None
+    session = ServerSession(own, renderer, _dns_servers(dns), timeout or STAGE)
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _dns_servers(texts: tuple[str, ...]) -> tuple[Server, ...]:
+    try:
+        return tuple(parse_dns_server(each) for each in texts)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
+
+
+def _renderer(as_json: bool, html: Path | None) -> Renderer:
+    shown: Renderer = PlainLines(_line)
+    if as_json:
+        shown = JSONDocument(_line)
+    elif sys.stdout.isatty():
+        signs = Signs() if "utf" in sys.stdout.encoding.lower() else PLAIN_SIGNS
+        colour = "NO_COLOR" not in os.environ
+        width = shutil.get_terminal_size().columns
+        shown = LiveTree(_text, width, colour, signs)
+    if html is None:
+        return shown
+    return Several(shown, HTMLPage(html, lambda problem: click.echo(problem, err=True)))
+
+
+def _text(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on; the exit status is still of interest
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+
+
+def _line(text: str) -> None:
+    _text(f"{text}\n")
+
+
+def _walks(options: dict[str, Any]) -> bool:
+    return bool(options["config_file"] or options["domain"])
+
+
+def _only(error: StepError, source: str, renderer: Renderer, kind: str = "callbridge") -> int:
+    """A report with nothing but one failure, from before anything could be walked."""
+    report = Report(kind, {"source": source}, time.time(), 0.0)
+    finding = Finding(error.step, "failed", source, evidence=error.evidence, problem=error)
+    report.findings.append(finding)
+    renderer.begin(report)
+    renderer.found(finding)
+    renderer.end(report)
+    return report.status
+
+
+def _login(login: str | None, password_stdin: bool) -> Login | None:
+    if login is None:
+        return None
+    if not password_stdin:
+        raise click.UsageError("--login needs --password-stdin")
+    user, at, domain = login.rpartition("@")
+    if not at or not user or not domain:
+        raise click.UsageError("--login is an address such as alice@meet.example.com")
+    return Login(user, domain, sys.stdin.readline().rstrip("\r\n"))
+
+
+def _subject(
+    who: Login | None,
+    *,
+    config_file: Path | None,
+    domain: str | None,
+    server_address: str | None,
+    unique_name: str | None,
+    secret_file: Path | None,
+    trust: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+) -> Subject:
+    """
+    @raise ConfigurationError: the configuration file, or the server address, is wrong.
+    """
+    try:
+        servers = _dns_servers(dns)
+        if config_file is not None:
+            if domain is not None:
+                raise click.UsageError("give either --config or --domain")
+            return from_config(_effective(config_file.absolute()), timeout, servers)
+        if domain is None and who is None:
+            raise click.UsageError("give --config, --domain or --login")
+        secret = Secret(secret_file.read_text("utf-8").strip()) if secret_file else None
+        return from_options(
+            domain or (who.domain if who else ""),
+            server_address=server_address or "",
+            unique_name=unique_name,
+            secret=secret,
+            trust=trust,
+            certificate=certificate,
+            key=key,
+            dns_servers=servers,
+            stage=timeout or STAGE,
+        )
+    except (ValueError, OSError) as problem:
+        raise click.UsageError(str(problem)) from None
+
+
+def _effective(file: Path) -> CallbridgeConfig:
+    """The file, with what the administration of the daemon has changed."""
+    stored = StoredSettings(read_config(file))
+    return stored.applied(stored.read())
+
+
+async def _run(session: Session | ServerSession, reactor: Any) -> None:
+    report = await session.run(reactor)
+    if report.status:
+        raise SystemExit(report.status)
+
+
+@click.command()
+@click.argument("fault", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def explain(fault: str | None, as_json: bool) -> None:
+    """Explain FAULT: what one sees, what it means, and what cures it; without it, list all."""
+    if fault is None:
+        click.echo(_json([as_dict(f) for f in CATALOGUE.values()]) if as_json else listing())
+        return
+    found = CATALOGUE.get(fault)
+    if found is None:
+        near = difflib.get_close_matches(fault, CATALOGUE, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; cms explain lists all"
+        raise click.UsageError(f"there is no fault {fault}{hint}")
+    click.echo(_json(as_dict(found)) if as_json else entry(found))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,113 @@
+"""C{cms flow}: the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater, react
+
+from cms.check.daemon import FLOW, NotRunning, Unreachable, ask_daemon
+from cms.check.flow import Attempt, Diagram, ended, heading, mermaid
+
+POLL = 0.5  # seconds between two looks with --follow
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.option("--config", "config_file", type=FILE, required=True, help="Of the running daemon.")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C, and show what happens.")
+@click.option("--mermaid", "as_mermaid", is_flag=True, help="Print a diagram for a document.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.option(
+    "--last", type=click.IntRange(1, 100), default=5, show_default=True, help="How many attempts."
+)
+def flow(config_file: Path, follow: bool, as_mermaid: bool, as_json: bool, last: int) -> None:
+    """Show the recent attempts of a running daemon as a sequence diagram."""
+    if follow + as_mermaid + as_json > 1:
+        raise click.UsageError("choose one of --follow, --mermaid and --json")
+    whole = mermaid if as_mermaid else _json if as_json else None
+    view = _View(_state_dir(config_file), last)
+    react(lambda reactor: Deferred.fromCoroutine(view.run(reactor, follow, whole)))
+
+
+def _json(attempts: list[Attempt]) -> str:
+    return json.dumps(attempts, indent=2, ensure_ascii=False)
+
+
+def _state_dir(file: Path) -> Path:
+    """C{state_dir}, which both daemons name alike."""
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise click.UsageError(f"{file} cannot be read: {problem}") from None
+    return file.absolute().parent / str(values.get("state_dir", "state"))
+
+
+class _View:
+    def __init__(self, state_dir: Path, last: int) -> None:
+        self._state_dir = state_dir
+        self._last = last
+        self._shown: dict[str, int] = {}
+        self._current = ""
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size((120, 24)).columns
+        self._diagram = Diagram(width, colour=terminal and "NO_COLOR" not in os.environ)
+
+    async def run(
+        self, reactor: Any, follow: bool, whole: Callable[[list[Attempt]], str] | None
+    ) -> None:
+        """
+        @param whole: Makes one document of all attempts, in place of the diagram.
+        """
+        try:
+            attempts = await self._ask(reactor)
+            if whole is not None:
+                click.echo(whole(attempts))
+                return
+            self._show(attempts)
+            if not attempts:
+                click.echo("no attempt yet")
+            while follow:
+                await deferLater(reactor, POLL)
+                self._show(await self._ask(reactor))
+        except NotRunning:
+            click.echo(f"no daemon runs with the state directory {self._state_dir}", err=True)
+            raise SystemExit(1) from None
+        except Unreachable as problem:
+            click.echo(str(problem), err=True)
+            raise SystemExit(1) from None
+
+    async def _ask(self, reactor: Any) -> list[Attempt]:
+        """The last attempts, the oldest first."""
+        answer = await ask_daemon(reactor, self._state_dir, f"{FLOW}?limit={self._last}")
+        listed = answer.get("signalFlow", {}).get("attempt", [])
+        return list(reversed(listed))
+
+    def _show(self, attempts: list[Attempt]) -> None:
+        """What was not shown yet."""
+        for attempt in attempts:
+            name, kind = str(attempt["id"]), str(attempt.get("kind", "link"))
+            records = ended(attempt)
+            new = records[self._shown.get(name, 0) :]
+            if not new:
+                continue
+            if name != self._current:
+                self._current = name
+                click.echo(f"\n{heading(attempt)}")
+                for line in self._diagram.head(kind):
+                    click.echo(line)
+            for record in new:
+                for line in self._diagram.draw(record, kind):
+                    click.echo(line)
+            self._shown[name] = len(records)
+        known = {str(attempt["id"]) for attempt in attempts}
+        self._shown = {name: count for name, count in self._shown.items() if name in known}

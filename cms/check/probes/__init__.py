@@ -1,0 +1,1 @@
+"""One probe for each part of the signal flow; each tells a lane what it found."""

@@ -1,0 +1,61 @@
+"""Whether clocks agree: XEP-0202 where there is a link, certificates' dates where not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.xish.domish import Element
+
+from cms import doubts
+from cms.signalflow import StepError
+from cms.xmlstream import ns
+from cms.xmlstream.replies import request
+from cms.xmlstream.requests import RequestLost, Requests
+
+MOST_APART = 60.0  # seconds; certificates and tokens are rarely judged more finely
+
+
+async def ask_time(requests: Requests, sender: str, domain: str, timeout: float) -> datetime | None:
+    """
+    The server's time (XEP-0202).
+
+    @param sender: Empty on a client's stream, where the server knows it.
+    @param timeout: In seconds.
+    @return: C{None} when it does not tell, or not in time.
+    """
+    iq = request("get", sender, domain, Element((ns.TIME, "time")))
+    if not sender:
+        del iq.element["from"]
+    try:
+        answer = await requests.ask(iq, timeout)
+    except (StanzaError, DeferredTimeout, RequestLost):
+        return None
+    return read_time(answer.element)
+
+
+def read_time(iq: Element) -> datetime | None:
+    """The C{utc} in an answer, C{None} when there is none that can be read (XEP-0082)."""
+    for time in iq.elements(ns.TIME, "time"):
+        for utc in time.elements(ns.TIME, "utc"):
+            try:
+                moment = datetime.fromisoformat(str(utc).strip())
+            except ValueError:
+                return None
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None
+
+
+def judge_clock(told: datetime, now: float, peer: str) -> StepError | None:
+    """
+    A doubt when two clocks are apart.
+
+    @param now: Seconds since the epoch, by this host's clock.
+    """
+    apart = told.timestamp() - now
+    if abs(apart) <= MOST_APART:
+        return None
+    shown = f"{abs(apart):.0f}"
+    ahead = "peer" if apart > 0 else "this host"
+    return doubts.CLOCK_APART.error(peer=peer, seconds=shown, told=told.isoformat(), ahead=ahead)

@@ -1,0 +1,56 @@
+"""What the Callbridge that runs with this configuration says of its link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import frozen
+
+from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
+from cms.check.findings import Finding
+from cms.signalflow import Step, printable
+
+ABOUT = "the running Callbridge"
+
+
+@frozen
+class Running:
+    """
+    @ivar state: C{running}, C{stopped}, or C{unknown}.
+    @ivar active: Whether its link is up.
+    @ivar told: What there is to tell.
+    """
+
+    state: Literal["running", "stopped", "unknown"] = "unknown"
+    active: bool = False
+    told: Finding | None = None
+
+
+async def look_at_daemon(reactor: Any, state_dir: Path | None) -> Running:
+    """Ask the daemon of a state directory, if one is known."""
+    if state_dir is None:
+        return Running()
+    try:
+        answer = await ask_daemon(reactor, state_dir, STATUS)
+    except NotRunning:
+        return Running("stopped")
+    except Unreachable as problem:
+        return Running(told=Finding(Step.ACTIVE, "skipped", ABOUT, note=f"not known: {problem}"))
+    return judge_link(answer.get("status", {}).get("link", {}))
+
+
+def judge_link(link: Mapping[str, Any]) -> Running:
+    """What its link's state means."""
+    shown = {
+        key: printable(str(link[key]))
+        for key in ("state", "peer", "since", "component")
+        if link.get(key)
+    }
+    if link.get("state") == "active":
+        return Running("running", True, Finding(Step.ACTIVE, "passed", ABOUT, evidence=shown))
+    failure = link.get("lastFailure") or {}
+    note = f"its link is not up; its last failure: {printable(str(failure.get('cause', 'none')))}"
+    told = Finding(Step.ACTIVE, "skipped", ABOUT, evidence=shown, note=note)
+    return Running("running", False, told)

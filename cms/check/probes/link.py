@@ -1,0 +1,393 @@
+"""Steps 6 to 11 at one target, with the Callbridge's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import field, frozen
+from cryptography import x509
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from cms import doubts, errors
+from cms.callbridge.registration import ComponentRegistration
+from cms.check.findings import Lane, Waiting
+from cms.check.probes.clock import ask_time, judge_clock
+from cms.check.probes.port import what_listens
+from cms.check.subject import Subject
+from cms.discovery.places import Target
+from cms.discovery.race import Race
+from cms.signalflow import Step, StepError
+from cms.trust.audit import chain_doubts, chain_evidence, name_doubts
+from cms.trust.client import ServerVerification
+from cms.trust.facts import CertificateFacts
+from cms.trust.identity import check_identity
+from cms.xmlstream import ns
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import RequestLost
+from cms.xmlstream.stanza import Stanza
+
+PATIENCE = 2.0  # seconds for an answer that is of use, but not needed
+
+
+def _shares_links(start: StreamStart) -> bool:
+    """
+    Whether the server accepts a second link for one address and shares its
+    stanzas among the two, as ejabberd does, which alone numbers its streams.
+    """
+    stream_id = start.get("id") or ""
+    return start.default_namespace == ns.COMPONENT and len(stream_id) > 9 and stream_id.isdigit()
+
+
+def _result_or_error(result: Any) -> Any:
+    return result.value if isinstance(result, Failure) else result
+
+
+class _Registration(ComponentRegistration):
+    """A stream that waits for its turn before it registers."""
+
+    turn: DeferredLock
+    at_any_price: bool
+    _has_turn = False
+    spared = False  # it did not register, for the sake of a link that may be up
+
+    def stream_started(self, start: StreamStart) -> None:
+        """Register, unless the server would give us a part of a live link's stanzas."""
+        if _shares_links(start) and not self.at_any_price:
+            self.spared = True
+            self.registrant.stage_passed({"component": self.settings.component})
+            self.quit()
+        else:
+            super().stream_started(start)
+
+    def _open(self) -> None:
+        if not self.registers:
+            super()._open()
+            return
+        self.set_deadline(None)
+        self.turn.acquire().addCallback(self._go)
+
+    def _go(self, _: object) -> None:
+        if self.closing:
+            self.turn.release()
+            return
+        self._has_turn = True
+        super()._open()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The next one may."""
+        super().connectionLost(reason)
+        if self._has_turn:
+            self._has_turn = False
+            self.turn.release()
+
+
+@frozen
+class Tools:
+    """
+    What the probes of one check share.
+
+    @ivar waiting: Told of each wait that begins, with its bound in seconds.
+    @ivar at_any_price: Register even where that could disturb a live link.
+    @ivar is_up: The Callbridge says itself that its link is up.
+    @ivar turn: Registrations are made one after the other.
+    """
+
+    reactor: Any
+    subject: Subject
+    context: SSL.Context
+    waiting: Waiting
+    at_any_price: bool = False
+    is_up: bool = False
+    turn: DeferredLock = field(factory=DeferredLock)
+
+
+class LinkProbe:
+    """
+    One target's part of the walk; it is the L{Registrant} of its stream.
+
+    @param registers: Whether to go on to steps 9 to 11.
+    """
+
+    def __init__(self, tools: Tools, target: Target, lane: Lane, *, registers: bool) -> None:
+        self.reactor = tools.reactor
+        self.subject = tools.subject
+        self.target = target
+        self.lane = lane
+        self.peer = str(target)
+        self._context = tools.context
+        self._waiting = tools.waiting
+        self._registers = registers
+        self._turn = tools.turn
+        self._at_any_price = tools.at_any_price
+        self._is_up = tools.is_up
+        self._step = Step.CONNECT
+        self._began = 0.0
+        self._stream: _Registration | None = None
+        self._outcome: Deferred[StepError | None] = Deferred()
+        self._address = ""
+
+    async def run(self, addresses: Sequence[str]) -> StepError | None:
+        """
+        Walk.
+
+        @return: What failed, if anything did; it has been told already.
+        """
+        others = [
+            Deferred.fromCoroutine(self._connects(address))
+            for address in addresses
+            if len(addresses) > 1
+        ]
+        try:
+            failure = await self._walk(addresses)
+        finally:
+            results = [await other for other in others]
+        if not self._address or self.target.host.endswith("localhost"):
+            return failure
+        for problem in results:
+            if problem is not None:
+                self._warn_dead(problem)
+        return failure
+
+    async def _walk(self, addresses: Sequence[str]) -> StepError | None:
+        self._begin(Step.CONNECT)
+        timeout = self.subject.timing.stage
+        race = Race(self.reactor, self._make, addresses, self.target.port, timeout=timeout)
+        try:
+            stream, self._address = await race.run()
+        except StepError as error:
+            return self._fail(error)
+        self._pass({"address": self._address, "port": str(self.target.port)})
+        assert isinstance(stream, _Registration)  # noqa: S101 - from _make
+        self._stream = stream
+        stream.begin()
+        failure = await self._outcome
+        if failure is None:
+            return None
+        if failure.step is Step.TLS:
+            failure = await what_listens(
+                self.reactor,
+                failure,
+                address=self._address,
+                port=self.target.port,
+                domain=self.subject.link.ascii_domain,
+                peer=self.peer,
+            )
+        return self._explain(failure)
+
+    async def _connects(self, address: str) -> StepError | None:
+        """Whether one address can be connected to."""
+        timeout = self.subject.timing.stage
+        race = Race(self.reactor, Protocol, [address], self.target.port, timeout=timeout)
+        try:
+            protocol, _ = await race.run()
+        except StepError as error:
+            return error
+        transport: Any = protocol.transport
+        transport.abortConnection()
+        return None
+
+    def _warn_dead(self, problem: StepError) -> None:
+        address = problem.evidence["address"]
+        doubt = doubts.IPV6_DEAD if ":" in address else doubts.ADDRESS_DEAD
+        seen = {"host": self.target.host, "address": address, "problem": problem.cause.rstrip(".")}
+        self.lane.warned(doubt.error(**seen), self.peer)
+
+    def _make(self) -> Protocol:
+        link, target = self.subject.link, self.target
+        verification = None
+        if not link.unprotected:
+            verification = ServerVerification(
+                self._context,
+                domain=link.ascii_domain,
+                host=target.host,
+                host_is_ip=target.is_ip,
+                peer=self.peer,
+                trusted=self.subject.files.trusted,
+            )
+        stream = _Registration(
+            self.reactor,
+            link,
+            self.subject.timing,
+            verification,
+            self,
+            peer=self.peer,
+            presents=self.subject.files.certificate is not None,
+            registers=self._registers,
+        )
+        stream.turn = self._turn
+        stream.at_any_price = self._at_any_price
+        return stream
+
+    # telling
+
+    def _begin(self, step: Step) -> None:
+        self._step = step
+        self._began = self.reactor.seconds()
+        self._waiting(step, self.peer, self.subject.timing.stage)
+
+    @property
+    def _seconds(self) -> float:
+        return float(self.reactor.seconds() - self._began)
+
+    def _pass(self, evidence: dict[str, str], note: str = "") -> None:
+        self.lane.passed(self._step, self.peer, self._seconds, evidence, note)
+
+    def _fail(self, error: StepError) -> StepError:
+        self.lane.failed(error, self.peer, self._seconds, self._chain_evidence(error.step))
+        return error
+
+    @property
+    def _chain(self) -> tuple[x509.Certificate, ...]:
+        stream = self._stream
+        if stream is None or stream.verification is None:
+            return ()
+        return stream.verification.verdict.chain
+
+    def _chain_evidence(self, step: Step) -> dict[str, str]:
+        return chain_evidence(self._chain) if step is Step.TLS else {}
+
+    def _explain(self, failure: StepError) -> StepError | None:
+        """Tell what failed, and what can be said beyond it."""
+        if failure.fault == "already-connected":
+            self._pass(failure.evidence, "already connected, which proves the secret")
+            return None
+        if failure.step is Step.IDENTITY and self._chain:
+            evidence = {**self._leaf_evidence(), **chain_evidence(self._chain)}
+            self.lane.passed(Step.TLS, self.peer, self._seconds, evidence)
+            self._doubt_tls(evidence)
+        self._fail(failure)
+        if failure.step is Step.TLS and self._chain:
+            self._judge_identity()
+        return failure
+
+    def _judge_identity(self) -> None:
+        """Step 8 by the certificate of a handshake that failed: it costs nothing to know."""
+        leaf, link, target = self._chain[0], self.subject.link, self.target
+        try:
+            check_identity(
+                leaf,
+                domain=link.ascii_domain,
+                host=target.host,
+                host_is_ip=target.is_ip,
+                peer=self.peer,
+            )
+        except StepError as error:
+            if error.fault != "identity-malformed":
+                self.lane.failed(error, self.peer)
+        else:
+            note = "although step 7 failed, the names are right"
+            self.lane.passed(Step.IDENTITY, self.peer, 0.0, {}, note)
+
+    def _leaf_evidence(self) -> dict[str, str]:
+        stream = self._stream
+        if stream is None or stream.verification is None:
+            return {}
+        evidence = CertificateFacts.of(self._chain[0]).evidence()
+        return {**stream.verification.verdict.agreed, **evidence}
+
+    def _doubt_tls(self, evidence: Mapping[str, str]) -> None:
+        if evidence.get("protocol") == "TLSv1.2":
+            self.lane.warned(doubts.TLS_1_2_ONLY.error(peer=self.peer), self.peer)
+        now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
+        for doubt in chain_doubts(self._chain, self.peer, now):
+            self.lane.warned(doubt, self.peer)
+
+    def _doubt_names(self) -> None:
+        link, target = self.subject.link, self.target
+        found = name_doubts(
+            self._chain[0], domain=link.ascii_domain, host=target.host, peer=self.peer
+        )
+        for doubt in found:
+            self.lane.warned(doubt, self.peer)
+
+    # from the stream, as its Registrant
+
+    def stage_begun(self, step: Step) -> None:
+        """A step begins."""
+        self._begin(step)
+
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
+        """It is done."""
+        self._pass({**evidence, **self._chain_evidence(self._step)})
+        for doubt in warnings:
+            self.lane.warned(doubt, self.peer)
+        if self._step is Step.TLS and self._chain:
+            self._doubt_tls(evidence)
+        elif self._step is Step.IDENTITY and self._chain:
+            self._doubt_names()
+        if self._stream is not None and self._stream.spared:
+            note = (
+                "this server would share a live link's stanzas with the check;"
+                " --register does it all the same"
+            )
+            if self._is_up:
+                note = "already connected, as the Callbridge says itself, which proves the secret"
+                self.lane.passed(Step.REGISTERED, self.peer, 0.0, {}, note)
+            else:
+                self.lane.skipped(Step.REGISTERED, self.peer, note)
+                self.lane.skipped(Step.ACTIVE, self.peer, note)
+        last = Step.TLS if self.subject.link.unprotected else Step.IDENTITY
+        spared = self._stream is not None and self._stream.spared
+        if spared or (self._step is last and not self._registers):
+            self._end(None)
+
+    def registration_failed(self, error: StepError) -> None:
+        """The stream ended before it was registered."""
+        self._end(error)
+
+    def registered(self) -> None:
+        """Step 10 is done: look how the link does, and let go."""
+        self._begin(Step.ACTIVE)
+        looking = Deferred.fromCoroutine(self._look())
+        looking.addErrback(self._unexpected)
+
+    async def _look(self) -> None:
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - it has just registered
+        link, timeout = self.subject.link, min(PATIENCE, self.subject.timing.stage)
+        ping = request("get", link.component, link.domain, ping_payload())
+        before = self.reactor.seconds()
+        time = ask_time(stream.requests, link.component, link.domain, timeout)
+        asking = Deferred.fromCoroutine(time)
+        answer = await stream.requests.ask(ping, timeout).addBoth(_result_or_error)
+        pinged = self.reactor.seconds() - before
+        told = await asking
+        if self._outcome.called or isinstance(answer, RequestLost):
+            return  # the stream itself says what became of the link
+        if isinstance(answer, DeferredTimeout):
+            self._end(errors.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
+            stream.quit()
+            return
+        evidence = {"ping": f"{pinged * 1000:.1f} ms"}
+        if told is not None:
+            evidence["server_time"] = told.isoformat()
+        self._pass(evidence, "registered, and let go again")
+        if told is not None:
+            doubt = judge_clock(told, self.reactor.seconds(), self.peer)
+            if doubt is not None:
+                self.lane.warned(doubt, self.peer)
+        stream.quit()
+        await stream.ended
+        self._end(None)
+
+    def received(self, stanza: Stanza) -> None:
+        """Whatever the server sends meanwhile is not for us."""
+
+    def link_ended(self, error: StepError) -> None:
+        """The server ended the link in the moment that it was up."""
+        self._end(error)
+
+    def _unexpected(self, failure: Failure) -> None:
+        problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
+        self._end(errors.INTERNAL.error(problem=problem))
+
+    def _end(self, outcome: StepError | None) -> None:
+        if not self._outcome.called:
+            self._outcome.callback(outcome)

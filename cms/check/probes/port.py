@@ -1,0 +1,121 @@
+"""What really listens on a port where TLS did not come about (step 7)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from attrs import define, field
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from cms import errors
+from cms.discovery.race import Race
+from cms.signalflow import StepError, printable
+from cms.xmlstream import ns
+
+MOST_SECONDS = 2.0  # that an answer to a plain stream header may take
+MOST_BYTES = 4096
+
+# What a stream header of a client draws out of a port without TLS.
+_PLAIN_HEADER = (
+    "<?xml version='1.0'?><stream:stream xmlns='jabber:client'"
+    f" xmlns:stream='{ns.STREAMS}' to='{{domain}}' version='1.0'>"
+)
+
+
+@define(eq=False)
+class _Listen(Protocol):
+    """
+    Says one thing and listens.
+
+    @ivar over: Fires when the peer has ended the connection, or said enough.
+    """
+
+    say: bytes
+    until: bytes
+    heard: bytes = b""
+    ended: Failure | None = None
+    over: Deferred[None] = field(factory=Deferred)
+
+    def connectionMade(self) -> None:
+        """Say it."""
+        if self.transport is not None:
+            self.transport.write(self.say)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Listen, within bounds."""
+        self.heard = (self.heard + data)[:MOST_BYTES]
+        if self.until in self.heard or len(self.heard) == MOST_BYTES:
+            self._finish()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It ended."""
+        self.ended = reason
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self.over.called:
+            self.over.callback(None)
+
+
+async def _listen(reactor: Any, address: str, port: int, say: bytes, until: bytes) -> _Listen:
+    protocol = _Listen(say, until)
+    race = Race(reactor, lambda: protocol, [address], port, timeout=MOST_SECONDS)
+    await race.run()
+    waiting = protocol.over
+    timer = reactor.callLater(MOST_SECONDS, protocol._finish)
+    await waiting
+    if timer.active():
+        timer.cancel()
+    transport: Any = protocol.transport
+    transport.abortConnection()
+    return protocol
+
+
+def client_hello() -> bytes:
+    """The first bytes of a TLS client."""
+    connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+    connection.set_connect_state()
+    with suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return connection.bio_read(65536)
+
+
+async def what_listens(
+    reactor: Any, error: StepError, *, address: str, port: int, domain: str, peer: str
+) -> StepError:
+    """
+    A better answer than that the handshake failed, if the port gives one.
+
+    @param error: What the Callbridge would say.
+    @return: An entry that says more, or C{error} with more evidence.
+    """
+    if error.fault not in ("tls-not-spoken", "tls-closed", "tls-silent"):
+        return error
+    header = _PLAIN_HEADER.format(domain=domain).encode()
+    try:
+        plain = await _listen(reactor, address, port, header, b"<stream:features")
+        if plain.heard:
+            return _recognise(error, plain.heard, peer=peer, port=port)
+        if error.fault != "tls-closed":
+            return error
+        hello = await _listen(reactor, address, port, client_hello(), b"\x16\x03")
+    except StepError:
+        return error  # it answers no more; what was seen stands
+    if hello.ended is not None and not hello.ended.check(ConnectionDone) and not hello.heard:
+        return errors.TLS_RESET.error(peer=peer, problem="reset after the ClientHello", port=port)
+    return error
+
+
+def _recognise(error: StepError, heard: bytes, *, peer: str, port: int) -> StepError:
+    text = heard.decode("utf-8", "replace")
+    if ns.STREAMS in text and ns.COMPONENT in text:
+        return errors.TLS_PLAIN_COMPONENT.error(peer=peer, port=port, heard=text[:80])
+    if ns.STREAMS in text:
+        return errors.TLS_CLIENT_PORT.error(peer=peer, port=port, heard=text[:80])
+    error.evidence["heard"] = printable(text[:80])
+    return error

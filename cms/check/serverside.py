@@ -1,0 +1,92 @@
+"""C{cms check --server}: the XMPP server's set-up, from its own side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from random import SystemRandom
+from typing import Any
+
+from attrs import field, frozen
+
+from cms.audit.subject import OwnServer
+from cms.audit.whole import STAGES, audit
+from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
+from cms.check.findings import Finding, Report
+from cms.check.renderers import Renderer
+from cms.check.subject import STAGE
+from cms.discovery.resolver import make_dns
+from cms.discovery.servers import Server
+from cms.errors import NO_CALLBRIDGE
+from cms.signalflow import Step
+
+
+@frozen
+class ServerSession:
+    """
+    A check of an XMPP server's own set-up.
+
+    @ivar stage: Seconds for each question to DNS.
+    """
+
+    server: OwnServer
+    renderer: Renderer
+    dns_servers: tuple[Server, ...] = ()
+    stage: float = STAGE
+    random: Any = field(factory=SystemRandom)
+
+    async def run(self, reactor: Any) -> Report:
+        """Check; what happens is in the report."""
+        server = self.server
+        shown = {
+            "domain": server.domain,
+            "hostname": server.hostname,
+            "source": str(server.file),
+        }
+        bound = STAGES * self.stage
+        report = Report("server", shown, reactor.seconds(), bound)
+        self.renderer.begin(report)
+        async for finding in self._findings(reactor):
+            report.findings.append(finding)
+            self.renderer.found(finding)
+        report.seconds = reactor.seconds() - report.began
+        self.renderer.end(report)
+        return report
+
+    async def _findings(self, reactor: Any) -> AsyncIterator[Finding]:
+        running: bool | None = None
+        try:
+            answer = await ask_daemon(reactor, self.server.state_dir, STATUS)
+        except NotRunning:
+            running = False
+        except Unreachable as problem:
+            yield Finding(Step.ACTIVE, "skipped", note=f"not known: {problem}")
+        else:
+            running = True
+            yield judge_callbridges(answer.get("status", {}))
+        resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
+        results = audit(self.server, reactor, resolver, self.random, running=running)
+        async for result in results:
+            yield Finding(
+                result.step,
+                result.result,
+                result.about,
+                evidence=result.evidence,
+                note=result.note,
+                problem=result.problem,
+            )
+
+
+def judge_callbridges(status: Mapping[str, Any]) -> Finding:
+    """Which Callbridges the running server has: without one nobody can log in."""
+    links = [link for link in status.get("links", ()) if link.get("state") == "active"]
+    deciding = [link for link in links if link.get("mechanisms")]
+    known = [str(link["component"]) for link in status.get("links", ())]
+    absent = [component for component in known if component not in {x["component"] for x in links}]
+    evidence = {
+        "connected": ", ".join(f"{x['component']} from {x.get('address', '?')}" for x in links),
+        "not_connected": ", ".join(absent),
+    }
+    if not deciding:
+        problem = NO_CALLBRIDGE.error(**evidence)
+        return Finding(problem.step, "failed", "the running server", 0.0, evidence, "", problem)
+    return Finding(Step.ACTIVE, "passed", "the running server", evidence=evidence)

@@ -1,0 +1,65 @@
+"""A check as plain lines, for a pipe; the live tree colours the same ones."""
+
+from __future__ import annotations
+
+from cms.check.findings import Finding, Report
+
+WORDS = {"passed": "passed", "failed": "FAILED", "warning": "warning", "skipped": "skipped"}
+_INDENT = " " * 10
+
+
+def heading(report: Report) -> str:
+    """The first line."""
+    shown = ", ".join(f"{key} {value}" for key, value in report.subject.items())
+    return f"checking {shown}; ends within {report.bound:g} s"
+
+
+def headline(finding: Finding) -> str:
+    """The line that names step and result, with what was seen."""
+    step = finding.step
+    took = f"[{finding.seconds * 1000:.1f} ms]" if finding.seconds else ""
+    parts = [f"step {step.value:2} {step.title:17}", f"{WORDS[finding.result]:8}", told(finding)]
+    return " ".join(part for part in (*parts, took) if part)
+
+
+def told(finding: Finding) -> str:
+    """What a finding says, on one line."""
+    if finding.problem is not None:
+        return finding.problem.cause
+    shown = {key: value for key, value in finding.evidence.items() if value}
+    seen = [f"{key} {value}" for key, value in shown.items() if value != finding.about]
+    about = [f"{finding.about}:"] if finding.about and (seen or finding.note) else [finding.about]
+    note = [f"({finding.note})"] if finding.note else []
+    return " ".join(filter(None, [*about, ", ".join(seen), *note]))
+
+
+def remedy(finding: Finding) -> list[str]:
+    """The lines below it: the cure, and what to copy."""
+    problem = finding.problem
+    if problem is None:
+        return []
+    lines = [f"{_INDENT}cure: {problem.cure}"]
+    if problem.mend:
+        lines += [f"{_INDENT}      {line}" for line in problem.mend.splitlines()]
+    lines.append(f"{_INDENT}more: cms explain {problem.fault}")
+    return lines
+
+
+def lines(finding: Finding) -> list[str]:
+    """A finding as plain lines."""
+    return [headline(finding), *remedy(finding)]
+
+
+def summary(report: Report) -> str:
+    """The last line."""
+    failures, warnings = len(report.failures), len(report.warnings)
+    if failures:
+        first = min(report.failures, key=lambda finding: finding.step)
+        said = f"{_count(failures, 'failure')}, the first at {first.step}"
+    else:
+        said = "no step failed"
+    return f"{said}; {_count(warnings, 'warning')}; {report.seconds:.2f} s"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,287 @@
+"""
+The walk of a Callbridge: steps 2 to 11, from the configuration to a live link.
+
+Whatever does not depend on a step that failed is looked at all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from attrs import evolve
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+
+from cms import errors
+from cms.check.findings import Finding, Lane, Waiting
+from cms.check.probes.daemon import Running
+from cms.check.probes.link import LinkProbe, Tools
+from cms.check.probes.own import judge_own_certificate
+from cms.check.probes.records import Beside, judge_beside, judge_found, look_beside
+from cms.check.subject import Subject
+from cms.discovery.places import SERVICE, Finder, Found, Target, configured_target
+from cms.discovery.resolver import DNS
+from cms.errors import RegistrationError
+from cms.signalflow import Step, StepError
+
+MOST_TARGETS = 8  # of a record, that are walked to
+STAGES = 9  # how many waits of a stage's length can follow each other
+COMPONENT_PORT = 5223
+BEFORE_LOGIN = [step for step in Step if Step.CONFIGURATION <= step <= Step.ACTIVE]
+
+
+def bound_of(subject: Subject) -> float:
+    """Seconds within which a check of this subject ends, whatever is silent."""
+    return STAGES * subject.timing.stage
+
+
+class Walk:
+    """
+    One check of a link.
+
+    @param dns: What names are asked of.
+    @param lane: Where findings go, in order.
+    @param waiting: Told of each wait that begins, and how long it may take.
+    @param register: Whether to go on to steps 9 to 11: always, never, or where
+        it disturbs nobody.
+    @param running: What the Callbridge's daemon says, if there is one.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        subject: Subject,
+        dns: DNS,
+        lane: Lane,
+        waiting: Waiting,
+        *,
+        random: Random,
+        register: bool | None = None,
+        running: Running | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._subject = subject
+        self._dns = dns
+        self._lane = lane
+        self._last_wait = "nothing"
+        self._tell_waiting = waiting
+        self._finder = Finder(dns, random)
+        self._register = register
+        self._running = running or Running()
+        self._not_registering = "--no-register was given" if register is False else ""
+        self._lanes = [lane]
+
+    async def run(self) -> None:
+        """Walk; whatever happens is told to the lane, and nothing is raised."""
+        bound = bound_of(self._subject)
+        walking = Deferred.fromCoroutine(self._walk())
+        timer = self._reactor.callLater(bound, walking.cancel)
+        try:
+            await walking
+        except Exception as problem:  # noqa: BLE001 - it is told, like everything else
+            self._tell_end(problem, bound, timed_out=not timer.active())
+        finally:
+            if timer.active():
+                timer.cancel()
+        self._tell_skipped()
+
+    def _tell_end(self, problem: Exception, bound: float, *, timed_out: bool) -> None:
+        last = self._lanes[-1]
+        for lane in self._lanes:
+            lane.close()
+        last = last.branch()
+        last.start()
+        if timed_out:
+            error = errors.CHECK_UNFINISHED.error(seconds=bound, waiting=self._last_wait)
+        elif isinstance(problem, StepError):
+            error = problem
+        else:
+            error = errors.INTERNAL.error(problem=f"{type(problem).__name__}: {problem}")
+        last.failed(error)
+
+    def _waiting(self, step: Step, about: str, seconds: float) -> None:
+        self._last_wait = f"{step} ({about})"
+        self._tell_waiting(step, about, seconds)
+
+    # steps 2 and 3
+
+    async def _walk(self) -> None:
+        context = self._configuration()
+        if context is None:
+            return
+        tools = Tools(
+            self._reactor,
+            self._subject,
+            context,
+            self._waiting,
+            at_any_price=bool(self._register),
+            is_up=self._running.active,
+        )
+        server = self._subject.link.server
+        domain = self._subject.link.ascii_domain
+        beside = Deferred.fromCoroutine(look_beside(self._dns, domain))
+        if server is not None:
+            target = configured_target(server)
+            self._lane.passed(Step.PORT, str(target), 0.0, {"server": str(target)})
+            self._lane.skipped(Step.SRV, f"{SERVICE}.{domain}", "a server address is configured")
+            await self._targets(tools, [target])
+            await self._beside(beside, misspelt_told=False)
+        else:
+            note = "no server address, so SRV decides"
+            self._lane.passed(Step.PORT, "", 0.0, {}, note)
+            await self._by_srv(tools, domain, beside)
+
+    def _configuration(self) -> SSL.Context | None:
+        subject = self._subject
+        try:
+            context = subject.files.context()
+        except StepError as error:
+            self._lane.failed(error, subject.source)
+            return None
+        evidence = {
+            **subject.shown(),
+            "trust": str(subject.files.trust or "the system's CAs"),
+            "dns": self._dns.servers,
+        }
+        self._lane.passed(Step.CONFIGURATION, subject.source, 0.0, evidence)
+        now = datetime.fromtimestamp(self._reactor.seconds(), UTC)
+        judge_own_certificate(self._lane, subject.files, now)
+        return context
+
+    # steps 4 and 5
+
+    async def _by_srv(self, tools: Tools, domain: str, beside: Deferred[Beside]) -> None:
+        record = f"{SERVICE}.{domain}"
+        self._waiting(Step.SRV, record, self._subject.timing.stage)
+        began = self._reactor.seconds()
+        try:
+            found = await self._finder.targets(domain)
+        except StepError as error:
+            seen = await beside
+            self._lane.failed(self._with_hosts(error, seen, domain), record, self._since(began))
+            await self._beside(beside, misspelt_told=error.fault == "srv-misspelt")
+            await self._guess(tools, seen, domain)
+            return
+        judge_found(self._lane, found, domain, seconds=self._since(began))
+        await self._beside(beside, misspelt_told=False)
+        await self._targets(tools, found.targets)
+
+    def _since(self, began: float) -> float:
+        return float(self._reactor.seconds() - began)
+
+    async def _beside(self, beside: Deferred[Beside], *, misspelt_told: bool) -> None:
+        seen = await beside
+        domain = self._subject.link.ascii_domain
+        judge_beside(self._lane, seen, domain, misspelt_told=misspelt_told)
+
+    def _with_hosts(self, error: StepError, beside: Beside, domain: str) -> StepError:
+        """The record to copy, with a host that is known from elsewhere."""
+        known = [target.host for target in (*beside.misspelt, *beside.client)]
+        if known and "<" in error.mend:
+            error.mend = error.mend.replace("<host>", known[0])
+        return error
+
+    async def _targets(self, tools: Tools, targets: Iterable[Target]) -> None:
+        """Walk to each target, at the same time; tell of them one after the other."""
+        registers = self._subject.registers and not self._not_registering
+        walks = []
+        before = self._lane
+        for target in list(targets)[:MOST_TARGETS]:
+            lane = before.branch()
+            self._lanes.append(lane)
+            walks.append(Deferred.fromCoroutine(self._target(tools, target, lane, registers)))
+            before = lane
+        self._lane.close()
+        for walk in walks:
+            await walk
+        self._lane = before.branch()
+        self._lane.start()
+        self._lanes.append(self._lane)
+
+    async def _target(self, tools: Tools, target: Target, lane: Lane, registers: bool) -> None:
+        try:
+            found = await self._addresses(target, lane)
+            if found is not None:
+                probe = LinkProbe(tools, target, lane, registers=registers)
+                failure = await probe.run(found.addresses)
+                if not registers and failure is None and self._subject.registers:
+                    lane.skipped(Step.REGISTER, str(target), self._not_registering)
+        finally:
+            lane.close()
+
+    async def _addresses(self, target: Target, lane: Lane) -> Found | None:
+        self._waiting(Step.ADDRESS, target.host, self._subject.timing.stage)
+        began = self._reactor.seconds()
+        try:
+            found = await self._finder.addresses(target)
+        except StepError as error:
+            lane.failed(error, target.host, self._since(began))
+            return None
+        lane.passed(Step.ADDRESS, target.host, self._since(began), found.evidence)
+        for doubt in found.warnings:
+            lane.warned(doubt, target.host)
+        return found
+
+    async def _guess(self, tools: Tools, beside: Beside, domain: str) -> None:
+        """
+        Without a record: what would a Callbridge find on the hosts that are
+        likely?  A host that does not answer there is no fault.
+        """
+        if beside.silent is not None:
+            return
+        likely = [*beside.misspelt]
+        likely += [evolve(t, port=COMPONENT_PORT, source="guessed") for t in beside.client]
+        likely.append(Target(domain, COMPONENT_PORT, is_ip=False, source="guessed"))
+        hosts = dict.fromkeys((target.host, target.port) for target in likely)
+        found = []
+        for host, port in list(hosts)[:MOST_TARGETS]:
+            if await self._guessed(tools, Target(host, port, is_ip=False, source="guessed")):
+                found.append(f"{host}:{port}")
+        if not found:
+            tried = ", ".join(f"{host}:{port}" for host, port in hosts)
+            note = f"none of the hosts that are likely answers: {tried}"
+            self._lane.skipped(Step.CONNECT, domain, note)
+
+    async def _guessed(self, tools: Tools, target: Target) -> bool:
+        """Tell of a guessed host if it can be connected to."""
+        quiet = Lane(lambda finding: None)
+        try:
+            addresses = (await self._finder.addresses(target)).addresses
+        except StepError:
+            return False
+        probe = LinkProbe(tools, target, quiet, registers=False)
+        await probe.run(addresses)
+        connected = any(f.step is Step.CONNECT and f.result == "passed" for f in quiet.findings)
+        for finding in quiet.findings if connected else ():
+            note = "; ".join(filter(None, ("a guessed host", finding.note)))
+            self._lane.add(evolve(finding, note=note))
+        return connected
+
+    # what was not reached
+
+    def _tell_skipped(self) -> None:
+        findings = [finding for lane in self._lanes for finding in lane.findings]
+        seen = {finding.step for finding in findings}
+        failed = [finding for finding in findings if finding.result == "failed"]
+        last = self._lanes[-1]
+        if self._running.told is not None:
+            last.add(self._running.told)
+            seen.add(Step.ACTIVE)
+        for step in BEFORE_LOGIN:
+            if step not in seen:
+                last.skipped(step, "", self._why_skipped(step, failed))
+
+    def _why_skipped(self, step: Step, failed: list[Finding]) -> str:
+        if step >= Step.REGISTER and not self._subject.registers:
+            return "no unique name and secret were given"
+        before = [finding for finding in failed if finding.step < step]
+        if before:
+            return f"step {min(f.step for f in before).value} failed"
+        if step >= Step.REGISTER and self._not_registering:
+            return self._not_registering
+        if step is Step.ACTIVE and not isinstance(failed, RegistrationError):
+            return "the link that is up already belongs to the Callbridge"
+        return "not reached"

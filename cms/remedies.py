@@ -1,0 +1,789 @@
+"""
+What people see when a fault happens, in the words that they search for, and the
+command, record or setting that mends it, ready to be copied.
+
+The other part of each entry of the catalogue in L{cms.errors} and
+L{cms.doubts}, by its name.  Braces are filled in from the evidence.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Remedy:
+    """
+    @ivar symptoms: As logs, status pages and people word it, the most usual
+        first.
+    @ivar mend: Lines to copy; what is not known shows as C{<name>}.
+    """
+
+    symptoms: tuple[str, ...] = ()
+    mend: str = ""
+
+
+REMEDIES: dict[str, Remedy] = {}
+
+# What a stream error before the registration asks for (RFC 6120 4.9.3).
+_STARTING = "The server is starting or stopping: this passes by itself within seconds."
+_OTHER_PORT = "Connect to the component port (5223): this port is not for components."
+_OTHER_PROGRAM = (
+    "Look at what answers there: it may be another program, or a proxy before the server."
+)
+_VERSION = "Bring both sides to a version that speaks XEP-0114 the same way."
+ADVICE: dict[str, str] = {
+    "bad-format": _OTHER_PROGRAM,
+    "bad-namespace-prefix": _VERSION,
+    "connection-timeout": "The server waited for this side in vain: look at the network between.",
+    "host-gone": "The server served this address and does not any more: add the Callbridge there.",
+    "improper-addressing": "Correct unique_name, domain or component_address: the server cannot use"
+    " this address.",
+    "internal-server-error": "If the server is still starting, this passes by itself; otherwise"
+    " look at its log.",
+    "invalid-from": "Correct component_address: the server wants another address here.",
+    "invalid-namespace": _OTHER_PORT,
+    "invalid-xml": _OTHER_PROGRAM,
+    "not-well-formed": _OTHER_PROGRAM,
+    "policy-violation": "The server forbids it by a rule of its own: its log names the rule.",
+    "remote-connection-failed": "Something that the server needs (its directory, its cluster) does"
+    " not answer it: look at its log.",
+    "reset": _STARTING,
+    "resource-constraint": "The server is overloaded or at a limit: look at its load and limits.",
+    "restricted-xml": _OTHER_PROGRAM,
+    "see-other-host": "The server sends this Callbridge to another host, which it does not follow:"
+    " name that host in server_address or in DNS.",
+    "system-shutdown": _STARTING,
+    "unsupported-encoding": _VERSION,
+    "unsupported-feature": _VERSION,
+    "unsupported-stanza-type": _OTHER_PORT,
+    "unsupported-version": _VERSION,
+}
+OTHERWISE = "If the server is still starting, this passes by itself; otherwise look at its log."
+
+
+def _remedy(name: str, *symptoms: str, mend: str = "") -> None:
+    if name in REMEDIES:
+        raise ValueError(f"two remedies are named {name}")
+    REMEDIES[name] = Remedy(symptoms, mend)
+
+
+_COMPONENT_RECORD = "{record}. 300 IN SRV 10 10 5223 {host}."
+_CLIENT_RECORD = "_xmpp-client._tcp.{domain}. 300 IN SRV 10 10 5222 {host}."
+_NEW_CERTIFICATE = (
+    "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout xmpp.key"
+    ' -out xmpp.csr -subj "/CN={domain}" -addext "subjectAltName={san}"'
+    ' -addext "extendedKeyUsage=serverAuth,clientAuth"'
+)
+_LOOK_AT_TLS = "openssl s_client -connect {peer} -showcerts </dev/null"
+_SERVER_LOG = "journalctl -u cms-xmpp --since -10min     # the XMPP server's log"
+_CLOCK = "timedatectl set-ntp true && timedatectl status"
+
+# Step 2 and the start.
+
+_remedy(
+    "configuration-file",
+    "the daemon does not start: cannot be read",
+    "No such file or directory",
+    "it is not TOML",
+)
+_remedy(
+    "configuration-value", "the daemon does not start", "this key is not known", "it is missing"
+)
+_remedy(
+    "listen-failed",
+    "Address already in use",
+    "Permission denied on port 443 or 445",
+    "cannot listen on tcp:5223",
+    mend="ss -ltnp",
+)
+_remedy("internal", "unexpected error", "Traceback in the log")
+_remedy("check-unfinished", "cms check hangs", "cms check takes for ever")
+_remedy(
+    "clock-wrong",
+    "certificate is not yet valid although it was just issued",
+    "the clock of the virtual machine is wrong",
+    "date shows 1970",
+    mend=_CLOCK,
+)
+_remedy(
+    "equal-secrets",
+    "the same component secret for two Call Bridges",
+    "cb1 and cb2 have equal secrets in xmpp callbridge list",
+    mend="cms xmpp callbridge rotate {name}",
+)
+_remedy(
+    "no-callbridge-known",
+    "nobody can log in to a new XMPP server",
+    "[callbridges] is empty",
+    "xmpp callbridge list shows nothing",
+    mend="cms xmpp callbridge add cb1",
+)
+
+# Step 3.
+
+_remedy(
+    "server-address-invalid",
+    "server address is not accepted",
+    "IPv6 address without brackets",
+    mend='server_address = "xmpp1.meet.example.com:5223"\nserver_address = "[2001:db8::1]:5223"',
+)
+
+# Step 4.
+
+_remedy(
+    "srv-nxdomain",
+    "XMPP connection failed: DNS failure",
+    "_xmpp-component SRV record not found",
+    "NXDOMAIN for _xmpp-component._tcp",
+    "server address left blank and no connection",
+    mend=_COMPONENT_RECORD,
+)
+_remedy(
+    "srv-no-data",
+    "no SRV record, although the name exists",
+    "dig _xmpp-component SRV answers NOERROR with 0 records",
+    mend=_COMPONENT_RECORD,
+)
+_remedy(
+    "srv-not-offered",
+    "SRV target is a dot",
+    "'xmpp-component' service disabled by pointing to '.'",
+    mend=_COMPONENT_RECORD,
+)
+_remedy(
+    "srv-misspelt",
+    "_xmppcomponent._tcp SRV record is ignored",
+    "the SRV record exists but is not found",
+    mend=_COMPONENT_RECORD,
+)
+_remedy(
+    "srv-target-address",
+    "SRV record points to an IP address",
+    "host 192.0.2.1 not found (NXDOMAIN for an IP address)",
+    mend="{record}. 300 IN SRV 10 10 5223 xmpp1.<domain>.\nxmpp1.<domain>. 300 IN A {host}",
+)
+for _step, _what, _type in (("srv", "the SRV record", "SRV"), ("address", "the host", "A")):
+    _remedy(
+        f"dns-silent-{_step}",
+        f"DNS query for {_what} timed out",
+        "connection timed out; no servers could be reached",
+        "name resolution failed",
+        mend=f"dig {{name}} {_type}     # asked: {{server}}",
+    )
+    _remedy(
+        f"dns-failed-{_step}",
+        f"SERVFAIL for {_what}",
+        "DNS failure",
+        "Temporary failure in name resolution",
+        mend=f"dig {{name}} {_type}     # asked: {{server}}",
+    )
+    _remedy(
+        f"dns-refused-{_step}",
+        f"REFUSED for {_what}",
+        "query refused by the DNS server",
+        "recursion not available",
+        mend='[dns]\nservers = ["<a DNS server that knows {name}>"]',
+    )
+    _remedy(
+        f"dns-truncated-{_step}",
+        f"the answer for {_what} is truncated",
+        "Truncated, retrying in TCP mode; connection refused",
+        "DNS over TCP port 53 is blocked by the firewall",
+        mend=f"dig +tcp {{name}} {_type}     # asked: {{server}}",
+    )
+    _remedy(
+        f"dns-unreachable-{_step}",
+        f"Network is unreachable when asking DNS for {_what}",
+        "no route to the DNS server",
+        "Connection refused by port 53",
+        mend="ip route get <the DNS server's address>     # asked: {server}",
+    )
+_remedy(
+    "srv-client-port",
+    "_xmpp-component SRV points to port 5222",
+    "component SRV record with the client port",
+    "wrong version number (SSL3_GET_RECORD) on 5222",
+    mend="_xmpp-component._tcp.<domain>. 300 IN SRV 10 10 5223 {host}.",
+)
+_remedy(
+    "srv-target-no-name",
+    "SRV target is not a host name",
+    "underscore in the SRV target",
+)
+_remedy(
+    "srv-target-alias",
+    "SRV target is a CNAME",
+    "SRV record points to an alias",
+    mend="_xmpp-component._tcp.<domain>. 300 IN SRV 10 10 5223 {alias}.",
+)
+_remedy(
+    "srv-target-local",
+    "Target 'localhost' cannot be accessed from other servers",
+    "SRV record points to localhost",
+    mend="_xmpp-component._tcp.<domain>. 300 IN SRV 10 10 5223 <the server's FQDN>.",
+)
+_remedy(
+    "srv-single-target",
+    "no failover: all Call Bridges lose the XMPP server at once",
+    "only one _xmpp-component SRV record",
+    mend="{record}. 300 IN SRV 20 10 5223 <the second server's FQDN>.",
+)
+_remedy(
+    "srv-misspelt-beside",
+    "two SRV records, _xmpp-component and _xmppcomponent",
+    mend="{misspelt}. (remove this record)",
+)
+_remedy(
+    "client-srv-missing",
+    "No _xmpp-client SRV record found",
+    "Unable to connect - try again later (WebRTC)",
+    "CLIENT_CONNECT_FAILED (recorder, streamer)",
+    "stuck on Loading media, then back to the start page",
+    mend=_CLIENT_RECORD,
+)
+_remedy(
+    "client-srv-not-offered",
+    "'xmpp-client' service disabled by pointing to '.'",
+    "clients say that the domain has no XMPP server",
+    mend=_CLIENT_RECORD,
+)
+_remedy(
+    "client-srv-port",
+    "SRV target contains unknown client port 5223",
+    "clients connect to the component port",
+    mend="{record}. 300 IN SRV {priority} {weight} 5222 {host}.",
+)
+_remedy(
+    "domain-of-others",
+    "SRV answers name someone else's server",
+    "the XMPP domain is the company's main domain, used by CUCM IM&P or Jabber as well",
+    "_cisco-uds or _cuplogin records in the XMPP domain",
+    mend='domain = "meet.{domain}"',
+)
+
+# Step 5.
+
+_remedy(
+    "host-nxdomain",
+    "could not resolve host",
+    "Name or service not known",
+    "the SRV target does not resolve",
+    mend="{host}. 300 IN A <the server's address>",
+)
+_remedy(
+    "host-no-data",
+    "host has no A or AAAA record",
+    "No address associated with hostname",
+    mend="{host}. 300 IN A <the server's address>",
+)
+_remedy(
+    "host-alias-broken",
+    "dangling CNAME",
+    "alias leads to a name that does not exist",
+    mend="{host}. 300 IN A <the server's address>",
+)
+_remedy(
+    "address-family-unknown",
+    "AAAA query fails, A query works",
+    "the DNS server answers SERVFAIL for AAAA",
+)
+_remedy(
+    "own-host-elsewhere",
+    "Host does not seem to resolve to this server",
+    "the FQDN points to another machine",
+    mend="{host}. 300 IN A <this host's address>",
+)
+
+# Step 6.
+
+_remedy(
+    "connect-refused",
+    "Connection refused",
+    "ECONNREFUSED 5223",
+    "xmpp enable: FAILURE, or the service was not restarted after a change",
+    mend="ss -ltnp 'sport = :{port}'        # on the server\nsystemctl restart cms-xmpp",
+)
+_remedy(
+    "connect-timeout",
+    "Connection timed out",
+    "no answer on port 5223: the firewall drops it",
+    "No route to host, ETIMEDOUT",
+    mend="nc -vz {address} {port}",
+)
+_remedy(
+    "connect-unreachable",
+    "Network is unreachable",
+    "No route to host",
+    mend="ip route get {address}",
+)
+_remedy(
+    "address-dead",
+    "connecting is slow: one of several addresses does not answer",
+    "works sometimes (round robin DNS)",
+    mend="nc -vz {address} 5223",
+)
+_remedy(
+    "ipv6-dead",
+    "connecting takes longer than it should: IPv6 does not work",
+    "AAAA record exists but the server listens on IPv4 only",
+    mend='component = ["tcp6:5223:interface=\\\\:\\\\:"]     # xmpp.toml, [listen]',
+)
+_remedy(
+    "own-listener-dead",
+    "the server runs but its port does not answer",
+    "listener up, firewall closed",
+    mend="ss -ltnp\nnft list ruleset",
+)
+_remedy(
+    "own-listener-local",
+    "works on the server itself, Connection refused from elsewhere",
+    "listening on 127.0.0.1 only",
+    mend='{kind} = ["tcp:{port}"]     # xmpp.toml, [listen]',
+)
+
+# Step 7.
+
+_remedy(
+    "tls-not-spoken",
+    "wrong version number",
+    "SSL routines: packet length too long",
+    "handshake error on outgoing connection",
+    mend=_LOOK_AT_TLS,
+)
+_remedy(
+    "tls-silent",
+    "TLS handshake timed out",
+    "connected, and then nothing happens",
+    mend=_LOOK_AT_TLS,
+)
+_remedy(
+    "tls-closed",
+    "unexpected EOF during the TLS handshake",
+    "the connection was closed in the TLS handshake",
+    "handshake error 104",
+    mend=_LOOK_AT_TLS,
+)
+_remedy(
+    "tls-reset",
+    "Connection reset by peer after ClientHello",
+    "handshake error 104 on outgoing connection",
+    "TLS works from one network and not from the other (middlebox, TLS inspection)",
+    mend=_LOOK_AT_TLS,
+)
+_remedy(
+    "tls-too-old",
+    "tlsv1 alert protocol version",
+    "unsupported protocol: the server speaks TLS 1.0 or 1.1 only",
+    mend="openssl s_client -connect {peer} -tls1_2 </dev/null",
+)
+_remedy(
+    "tls-name-unknown",
+    "tlsv1 unrecognized name",
+    "SNI: no certificate for this host name",
+    mend="openssl s_client -connect {peer} -servername <domain> </dev/null",
+)
+_remedy(
+    "tls-client-port",
+    "wrong version number on port 5222",
+    "the component connects to the client port",
+    "STARTTLS port used for a component",
+    mend='server_address = "<host>:5223"\n'
+    "_xmpp-component._tcp.<domain>. 300 IN SRV 10 10 5223 <host>.",
+)
+_remedy(
+    "tls-plain-component",
+    "wrong version number on port 5347 or 5275",
+    "Prosody component port has no TLS",
+    "component_ports without SSL",
+    mend="[tls]\nunprotected = true     # callbridge.toml; only on one and the same host",
+)
+_remedy(
+    "tls-failed",
+    "handshake failure",
+    "no shared cipher",
+    "sslv3 alert handshake failure",
+    mend=_LOOK_AT_TLS,
+)
+_remedy(
+    "tls-client-certificate-required",
+    "tlsv13 alert certificate required",
+    "peer did not return a certificate",
+    "mutual TLS: the server wants a client certificate",
+    mend='[tls]\ncertificate = "cb1.crt"\nkey = "cb1.key"',
+)
+_remedy(
+    "tls-client-certificate-refused",
+    "tlsv1 alert unknown ca",
+    "sslv3 alert bad certificate",
+    "alert certificate expired, from the server",
+    mend="cat <the CA of this Callbridge's certificate> >> ca.pem     # on the server: tls.trust",
+)
+_remedy(
+    "certificate-untrusted",
+    "certificate verify failed: unable to get local issuer certificate",
+    "PKIX path building failed",
+    "self-signed certificate in certificate chain",
+    "SELF_SIGNED_CERT_IN_CHAIN",
+    mend="cat <the CA that issued it> >> ca.pem     # tls.trust",
+)
+_remedy(
+    "certificate-self-signed",
+    "certificate verify failed: self-signed certificate",
+    "DEPTH_ZERO_SELF_SIGNED_CERT",
+    "PKIX path building failed",
+    mend="openssl s_client -connect {peer} </dev/null | openssl x509 >> ca.pem"
+    "     # compare its fingerprint first",
+)
+_remedy(
+    "certificate-intermediate-missing",
+    "unable to verify the first certificate",
+    "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+    "works in the browser, but not here (the browser fetches intermediates)",
+    "certificate bundle missing",
+    mend="cat xmpp.crt intermediate.crt > chain.crt     # leaf first; tls.certificate = chain.crt",
+)
+_remedy(
+    "certificate-intermediate-expired",
+    "certificate has expired, but the server's certificate is new",
+    "expired intermediate, expired cross-signed root",
+    mend="cat xmpp.crt <the current intermediate> > chain.crt",
+)
+_remedy(
+    "certificate-usage-server",
+    "unsuitable certificate purpose",
+    "unsupported certificate purpose",
+    "extended key usage lacks serverAuth: the CA template is wrong",
+    mend="extendedKeyUsage = serverAuth, clientAuth     # in the CA's template",
+)
+_remedy(
+    "certificate-usage-client",
+    "sslv3 alert unsupported certificate",
+    "extended key usage lacks clientAuth",
+    "common problem: the CA template does not issue the right key usage",
+    mend="extendedKeyUsage = serverAuth, clientAuth     # in the CA's template",
+)
+_remedy(
+    "certificate-weak",
+    "ee key too small",
+    "ca md too weak",
+    "SHA-1 certificate, RSA 1024",
+    mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out xmpp.key",
+)
+_remedy(
+    "certificate-expired",
+    "certificate has expired",
+    "certificate verify failed: certificate has expired",
+    "XMPP worked until today",
+    mend="openssl s_client -connect {peer} </dev/null 2>/dev/null | openssl x509 -noout -dates",
+)
+_remedy(
+    "certificate-not-yet-valid",
+    "certificate is not yet valid",
+    "clock or NTP wrong",
+    mend=_CLOCK,
+)
+_remedy(
+    "certificate-expires-soon",
+    "certificate expires soon",
+    "certificate expiry warning",
+    mend="openssl x509 -noout -dates -in <the certificate file>",
+)
+_remedy(
+    "certificate-chain-order",
+    "certificate bundle out of order",
+    "some clients reject the chain, others do not",
+    "root not last in the bundle",
+    mend="cat xmpp.crt intermediate.crt root.crt > chain.crt",
+)
+_remedy(
+    "certificate-chain-surplus",
+    "unrelated certificate in the bundle",
+    "extra certificate in the chain",
+)
+_remedy(
+    "certificate-no-client-use",
+    "extended key usage: server authentication only",
+    mend="extendedKeyUsage = serverAuth, clientAuth     # in the CA's template",
+)
+_remedy(
+    "chain-unverified",
+    "is my certificate bundle complete?",
+    mend="openssl verify -untrusted {peer} {peer}",
+)
+_remedy(
+    "own-chain-incomplete",
+    "certificate bundle missing: clients reject, link fails",
+    "unable to verify the first certificate",
+    mend="cat xmpp.crt intermediate.crt > chain.crt     # leaf first; tls.certificate = chain.crt",
+)
+_remedy(
+    "tls-1.2-only",
+    "TLSv1.2 is negotiated although TLS 1.3 is there",
+    "no -PLUS mechanism, no channel binding",
+)
+_remedy(
+    "unprotected",
+    "component link without TLS",
+    "disable-certificate-verification = true",
+    mend="[tls]\nunprotected = false",
+)
+
+# Step 8.
+
+_remedy(
+    "identity-no-san",
+    "certificate has no subjectAltName, only a common name",
+    "x509: certificate relies on legacy Common Name field",
+    "hostname mismatch although the CN is right",
+    mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-malformed",
+    "subjectAltName cannot be parsed",
+    "error parsing asn1 value in the certificate",
+    mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-domain-missing",
+    "certificate error: the SAN lacks the XMPP domain",
+    "hostname mismatch, certificate is not valid for meet.example.com",
+    "host-only certificate, certificate of the parent domain",
+    mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-host-missing",
+    "certificate error: the SAN lacks the server's FQDN",
+    "hostname mismatch, certificate is not valid for xmpp1.meet.example.com",
+    "certificate holds the domain but not the node",
+    mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-both-missing",
+    "certificate of another host",
+    "hostname mismatch",
+    "ERR_CERT_COMMON_NAME_INVALID",
+    mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-trailing-dot",
+    "hostname mismatch although the name is in the SAN",
+    "SAN with a trailing dot",
+    mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-wildcard",
+    "wildcard certificate for the XMPP server",
+    "*.example.com works here and not there",
+    mend=_NEW_CERTIFICATE,
+)
+
+# Step 9.
+
+_remedy(
+    "register-silent",
+    "TLS is up, but the server says nothing",
+    "stream negotiation timed out",
+    mend=_SERVER_LOG,
+)
+_remedy(
+    "register-not-xmpp",
+    "invalid-namespace",
+    "not-well-formed",
+    "jabber:client instead of jabber:component:accept",
+    "XML parse error on the component port",
+    mend='server_address = "<host>:5223"',
+)
+_remedy(
+    "register-closed",
+    "connection closed before the stream was opened",
+    "remote host closed the connection",
+    mend=_SERVER_LOG,
+)
+_remedy(
+    "register-rejected",
+    "stream error before the handshake",
+    "reconnect gets invalid-namespace or a stream error after a restart",
+    mend=_SERVER_LOG,
+)
+
+# Step 10.
+
+_remedy(
+    "registered-silent",
+    "the handshake is never answered",
+    "component connected but not authenticated",
+    mend=_SERVER_LOG,
+)
+_remedy(
+    "registered-closed",
+    "connection closed after the handshake",
+    "component is disconnected without an error",
+    mend=_SERVER_LOG,
+)
+_remedy(
+    "unknown-id",
+    "host-unknown",
+    "does not match any configured external components",
+    "Call Bridge name unknown to the XMPP server",
+    mend="cms xmpp callbridge add {component}",
+)
+_remedy(
+    "wrong-secret",
+    "authentication failure",
+    "not-authorized: Given token does not match calculated token",
+    "Component authentication failed",
+    "component secret mismatch",
+    mend="cms xmpp callbridge list     # on the XMPP server: the secret for this name",
+)
+_remedy(
+    "already-connected",
+    "conflict: Component already connected",
+    "Second component attempted to connect, denying connection",
+    "two Call Bridges with the same unique name",
+    mend='unique_name = "<another name>"',
+)
+_remedy(
+    "registration-rejected",
+    "stream error after the handshake",
+    "internal-server-error, resource-constraint",
+    mend=_SERVER_LOG,
+)
+_remedy(
+    "registration-slowed",
+    "too many failures, refused",
+    "policy-violation after many wrong secrets",
+)
+
+# Steps 7 to 10 in the XMPP server's log.
+
+_remedy("peer-silent", "component refused: connection-timeout", "connected but did not register")
+_remedy(
+    "peer-certificate",
+    "component refused: TLS handshake not completed",
+    "alert unknown ca in the XMPP server's log",
+)
+_remedy(
+    "peer-wrong-namespace",
+    "invalid-namespace in the XMPP server's log",
+    "a client connects to 5223",
+)
+_remedy("peer-bad-header", "improper-addressing", "stream header without to")
+_remedy("peer-bad-xml", "not-well-formed in the XMPP server's log", "port scanner on 5223")
+_remedy(
+    "peer-unknown-id",
+    "component refused: host-unknown",
+    "Call Bridge name not configured",
+    mend="cms xmpp callbridge add {component}",
+)
+_remedy(
+    "peer-wrong-secret",
+    "component refused: not-authorized",
+    "wrong component secret",
+    mend="cms xmpp callbridge list",
+)
+_remedy("peer-unregistered", "stanza before the handshake", "component refused: not-authorized")
+_remedy("peer-conflict", "component refused: conflict", "duplicate unique name")
+_remedy("peer-refused", "component refused: policy-violation", "brute force on the component port")
+
+# Step 11.
+
+_remedy("peer-lied", "invalid-from", "component speaks for a foreign domain")
+_remedy(
+    "link-silent",
+    "ping timeout",
+    "Component not connected, bouncing error",
+    "the link is up on one side and dead on the other",
+)
+_remedy("link-lost", "Connection lost", "Connection reset by peer", "the link flaps")
+_remedy("link-closed", "system-shutdown", "the XMPP server was restarted")
+_remedy("link-error", "stream error on an active link", "link dropped with a stream error")
+_remedy(
+    "clock-apart",
+    "clock skew between Call Bridge and XMPP server",
+    "ntp status: not synchronised",
+    mend=_CLOCK,
+)
+
+_remedy(
+    "link-deleted",
+    "host-gone: the link was ended",
+    "the Callbridge was deleted on the XMPP server",
+    mend="cms xmpp callbridge add {component}",
+)
+_remedy(
+    "link-secret-expired",
+    "not-authorized on a link that was up",
+    "the secret was rotated, and this Callbridge still has the old one",
+    mend="cms xmpp callbridge list     # on the XMPP server: the secret for this name",
+)
+
+# Steps 1 and 12.
+
+_remedy(
+    "no-callbridge",
+    "temporary-auth-failure",
+    "log-in fails although user name and password are right",
+    "no Callbridge is connected",
+    mend="cms check --config callbridge.toml     # on the Callbridge's host",
+)
+_remedy("login-link-lost", "temporary-auth-failure: the Callbridge was lost during the log-in")
+_remedy("login-silent", "temporary-auth-failure after 15 s", "log-in hangs, then fails")
+_remedy("login-bad-answer", "temporary-auth-failure: no usable answer")
+_remedy(
+    "login-refused",
+    "unsuccessful login request from",
+    "no user found for authorisation",
+    "not-authorized",
+    mend="cms callbridge user list --config callbridge.toml",
+)
+_remedy(
+    "login-denied",
+    "not-authorized",
+    "unsuccessful login request from",
+    "wrong user name or password",
+    mend="cms callbridge user list --config callbridge.toml\n"
+    "cms callbridge user add {user} --config callbridge.toml",
+)
+_remedy("login-temporary", "temporary-auth-failure", "the log-in works only sometimes")
+_remedy("login-unusable", "aborted", "incorrect-encoding", "malformed-request")
+_remedy("login-disabled", "account-disabled", "credentials-expired")
+_remedy("login-no-mechanism", "invalid-mechanism", "no common SASL mechanism")
+_remedy(
+    "login-no-starttls",
+    "STARTTLS not offered",
+    "the client refuses to log in without encryption",
+    mend='client = ["tcp:5222"]     # xmpp.toml, [listen]',
+)
+_remedy(
+    "login-wrong-domain",
+    "host-unknown when logging in",
+    "log-in fails though the link is up: XMPP domain mismatch",
+    "This server does not serve the domain",
+)
+_remedy(
+    "login-unreachable",
+    "Unable to connect - try again later",
+    "Connection refused on port 5222",
+    mend="nc -vz <host> {port}",
+)
+_remedy("login-untrusted", "clients reject the certificate", "certificate warning in the client")
+_remedy("login-timeout", "stuck at Connecting", "the log-in never ends")
+_remedy(
+    "login-broken", "back to the log-in page without any error", "connection lost in the log-in"
+)
+
+# The XMPP server's own records.
+
+_remedy(
+    "own-srv-elsewhere",
+    "SRV record does not name this server",
+    "Call Bridges connect to the other server only",
+    mend="{record}. 300 IN SRV 10 10 {port} {host}.",
+)
+_remedy(
+    "own-srv-port",
+    "SRV record with the wrong port",
+    "Connection refused: the SRV port is not the listener's",
+    mend="{record}. 300 IN SRV 10 10 {right} {host}.",
+)

@@ -1,0 +1,98 @@
+"""
+What is to be said about a chain of certificates beyond whether it is believed.
+
+Both C{cms check} and the XMPP server's start use it: on what a server sent, and
+on the file that a server will send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from cms import doubts
+from cms.signalflow import StepError
+from cms.trust.chain import is_self_issued, path_of
+from cms.trust.facts import UNREADABLE, CertificateFacts, when
+
+SOON = timedelta(days=30)
+
+
+def chain_evidence(chain: Sequence[x509.Certificate]) -> dict[str, str]:
+    """Each certificate as it came, and what the leaf may be used for."""
+    if not chain:
+        return {}
+    facts = [CertificateFacts.of(certificate) for certificate in chain]
+    order = "in order" if is_in_order(chain) else "OUT OF ORDER"
+    subjects = " <- ".join(each.subject or "(no subject)" for each in facts)
+    return {
+        "chain": f"{len(chain)} {order}: {subjects}",
+        "usage": ", ".join(facts[0].usages) or "not limited",
+    }
+
+
+def is_in_order(chain: Sequence[x509.Certificate]) -> bool:
+    """Whether each certificate comes after the one that it issued."""
+    return path_of(chain) == list(chain)
+
+
+def chain_doubts(chain: Sequence[x509.Certificate], peer: str, now: datetime) -> list[StepError]:
+    """
+    What works with this chain only by luck: soon to expire, out of order, with
+    certificates that belong to nothing.
+    """
+    if not chain:
+        return []
+    path = path_of(chain)
+    found = [_expiry(certificate, peer, now) for certificate in path]
+    if [certificate for certificate in chain if certificate in path] != path:
+        order = "; then ".join(CertificateFacts.of(certificate).subject for certificate in chain)
+        found.append(doubts.CERTIFICATE_CHAIN_ORDER.error(peer=peer, order=order))
+    for extra in chain:
+        if extra not in path:
+            subject = CertificateFacts.of(extra).subject
+            found.append(doubts.CERTIFICATE_CHAIN_SURPLUS.error(peer=peer, subject=subject))
+    return [doubt for doubt in found if doubt is not None]
+
+
+def _expiry(certificate: x509.Certificate, peer: str, now: datetime) -> StepError | None:
+    facts = CertificateFacts.of(certificate)
+    left = facts.not_after - now
+    if not timedelta(0) <= left < SOON:
+        return None
+    return doubts.CERTIFICATE_EXPIRES_SOON.error(
+        peer=peer,
+        subject=facts.subject,
+        days=left.days,
+        not_after=when(facts.not_after),
+    )
+
+
+def name_doubts(
+    certificate: x509.Certificate, *, domain: str, host: str, peer: str
+) -> list[StepError]:
+    """
+    Names that are covered by a wildcard only.
+
+    @param host: In A-labels, or an IP address.
+    """
+    names = CertificateFacts.of(certificate).names
+    if names == UNREADABLE:
+        return []
+    exact = {name.lower() for name in names}
+    wild = [
+        name
+        for name in dict.fromkeys((domain, host))
+        if f"dns:{name}" not in exact and f"dns:*.{name.partition('.')[2]}" in exact
+    ]
+    if not wild:
+        return []
+    covered = " and ".join(wild)
+    return [doubts.IDENTITY_WILDCARD.error(peer=peer, covered=covered, names=", ".join(names))]
+
+
+def ends_in_root(path: Sequence[x509.Certificate]) -> bool:
+    """Whether a path ends in a certificate that issued itself."""
+    return bool(path) and is_self_issued(path[-1])

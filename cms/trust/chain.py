@@ -1,0 +1,67 @@
+"""The order and the completeness of a chain of certificates, as a server sent it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+# What CAs call the certificates that they issue leaves with.
+_INTERMEDIATE = re.compile(r"\b(intermediate|issuing|sub(ordinate)?[ -]?ca)\b", re.IGNORECASE)
+
+
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether one certificate is signed by another; C{False} for what cannot be read."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def path_of(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """
+    The certificates of a chain in the order of RFC 8446 4.4.2, as far as they
+    lead: the leaf first, each followed by the one that issued it.
+    """
+    if not chain:
+        return []
+    path, left = [chain[0]], list(chain[1:])
+    while left:
+        issuer = next((other for other in left if issued_by(path[-1], other)), None)
+        if issuer is None or issuer in path:
+            break
+        path.append(issuer)
+        left.remove(issuer)
+    return path
+
+
+def is_self_issued(certificate: x509.Certificate) -> bool:
+    """Whether it names itself as its issuer, as a root does."""
+    return certificate.subject == certificate.issuer
+
+
+def is_intermediate_of_ours(
+    chain: Sequence[x509.Certificate], trusted: Iterable[x509.Name]
+) -> bool:
+    """
+    Whether the issuer that is missing at the end of a chain is, by its name, an
+    intermediate, and not a CA that nobody here trusts.  Nothing in a
+    certificate says so for certain: it calls itself one, or it has the
+    organisation of a CA that is trusted.
+    """
+    path = path_of(chain)
+    if not path or is_self_issued(path[-1]):
+        return False
+    issuer = path[-1].issuer
+    if any(_INTERMEDIATE.search(name) for name in _texts(issuer, NameOID.COMMON_NAME)):
+        return True
+    organisations = _texts(issuer, NameOID.ORGANIZATION_NAME)
+    return any(organisations & _texts(name, NameOID.ORGANIZATION_NAME) for name in trusted)
+
+
+def _texts(name: x509.Name, oid: x509.ObjectIdentifier) -> set[str]:
+    return {str(attribute.value) for attribute in name.get_attributes_for_oid(oid)}

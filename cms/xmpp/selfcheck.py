@@ -1,0 +1,108 @@
+"""The server's own set-up, judged when it starts: what is wrong is in the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from cms.audit.results import Result
+from cms.audit.subject import OwnServer
+from cms.audit.whole import audit
+from cms.discovery.resolver import DNS
+from cms.tomlfile import Secret
+from cms.trust.files import PEMFiles
+from cms.xmpp.callbridges import Callbridges
+from cms.xmpp.callbridgestore import FILE_NAME
+from cms.xmpp.config import XmppConfig
+
+
+def own_server(config: XmppConfig, secrets: Mapping[str, Sequence[Secret]]) -> OwnServer:
+    """
+    What is judged of a configuration.
+
+    @param secrets: What each component address may prove, wherever it is kept.
+    """
+    return OwnServer(
+        file=config.file,
+        domain=config.domain,
+        hostname=config.hostname,
+        state_dir=config.state_dir,
+        files=PEMFiles(str(config.file), config.trust, config.certificate, config.key),
+        listen=config.listen,
+        secrets=secrets,
+    )
+
+
+def held_secrets(config: XmppConfig) -> dict[str, list[Secret]]:
+    """
+    The secrets of the file, and of the store where there is one.
+
+    @raise StoreError: the store cannot be used.
+    """
+    if not (config.state_dir / FILE_NAME).exists():
+        return {address: [secret] for address, secret in config.callbridges.items()}
+    known = Callbridges(config, time.time).known()
+    return {each.address: [held.secret for held in each.secrets] for each in known}
+
+
+class SelfCheck:
+    """
+    Runs the checks of L{cms.audit} and logs every failure and warning.
+
+    @param server: Asked anew each time.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, server: OwnServer, resolver: DNS, random: Random) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._resolver = resolver
+        self._random = random
+        self._running: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin; one that is still under way is left to end."""
+        if self._running is None:
+            self._running = Deferred.fromCoroutine(self._run())
+            self._running.addErrback(
+                lambda failure: self.log.failure("the check of the own set-up broke", failure)
+            )
+            self._running.addBoth(self._ended)
+
+    def stop(self) -> None:
+        """It is of no interest any more."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def _ended(self, _: object) -> None:
+        self._running = None
+
+    async def _run(self) -> None:
+        wrong = 0
+        results = audit(self._server, self._reactor, self._resolver, self._random, running=True)
+        async for result in results:
+            if result.problem is not None:
+                wrong += result.result == "failed"
+                self._tell(result)
+        if not wrong:
+            self.log.info("own set-up checked: nothing is wrong")
+
+    def _tell(self, result: Result) -> None:
+        problem = result.problem
+        assert problem is not None  # noqa: S101 - asked before
+        self.log.warn(
+            "own set-up: {step_text} {result}: {cause} Cure: {cure}",
+            step=int(problem.step),
+            step_text=str(problem.step),
+            result="FAILED" if result.result == "failed" else "warning",
+            fault=problem.fault,
+            cause=problem.cause,
+            cure=problem.cure,
+            evidence=dict(problem.evidence),
+        )

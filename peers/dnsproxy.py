@@ -1,0 +1,77 @@
+"""A path to a DNS server that loses, truncates or changes what runs over it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from twisted.names import dns
+
+from peers.network import free_port
+
+Treatment = Callable[[dns.Query, bytes], bytes | None]
+"""Given a question and the server's answer, what arrives of it."""
+
+
+@contextlib.contextmanager
+def dns_path(server_port: int, treat: Treatment) -> Iterator[str]:
+    """
+    A UDP port before a DNS server on loopback; nothing answers there by TCP.
+
+    @return: What goes into C{[dns] servers}.
+    """
+    port = free_port()
+    over = threading.Event()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as front:
+        front.bind(("127.0.0.1", port))
+        front.settimeout(0.1)
+
+        def serve() -> None:
+            while not over.is_set():
+                try:
+                    question, peer = front.recvfrom(4096)
+                except OSError:
+                    continue
+                answer = _pass_on(question, server_port, treat)
+                if answer is not None:
+                    front.sendto(answer, peer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            over.set()
+            thread.join()
+
+
+def _pass_on(question: bytes, port: int, treat: Treatment) -> bytes | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+        back.settimeout(5)
+        back.sendto(question, ("127.0.0.1", port))
+        answer = back.recv(4096)
+    message = dns.Message()
+    message.fromStr(question)
+    return treat(message.queries[0], answer)
+
+
+def truncates(*types: int) -> Treatment:
+    """Answers to questions for these types are cut to nothing, with the TC bit set."""
+
+    def treat(query: dns.Query, answer: bytes) -> bytes:
+        if query.type not in types:
+            return answer
+        message = dns.Message()
+        message.fromStr(answer)
+        message.answers, message.additional, message.authority = [], [], []
+        message.trunc = 1
+        return message.toStr()
+
+    return treat
+
+
+def loses(*types: int) -> Treatment:
+    """Answers to questions for these types are lost."""
+    return lambda query, answer: None if query.type in types else answer

@@ -1,0 +1,43 @@
+"""The fault catalogue brought about for real: what is wrong, and what must be said of it."""
+
+from peers.faultcases import discovery, login, registration, server, trust
+from peers.faultcases.case import Case
+
+__all__ = ["CASES", "EXCEPTIONS", "Case"]
+
+CASES: list[Case] = [
+    *discovery.CASES,
+    *trust.CASES,
+    *registration.CASES,
+    *login.CASES,
+    *server.CASES,
+]
+
+_START = "it stops the start of a daemon: peers/test_start_errors.py"
+_OTHER_SIDE = "the XMPP server says it of a peer, in its own log: peers/test_faults.py and"
+_OTHER_SIDE += " tests/test_xmpp_component.py"
+_RELAY = "the XMPP server says it in its log, and a client sees login-temporary or login-denied"
+
+EXCEPTIONS: dict[str, str] = {
+    "internal": "a bug of ours",
+    "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
+    "own-listener-local": "it takes an address beyond loopback: tests/test_audit_reach.py",
+    "listen-failed": _START,
+    "already-connected": "to a check no fault but a proof: test_already_connected",
+    **dict.fromkeys(
+        (
+            *("peer-silent", "peer-certificate", "peer-wrong-namespace", "peer-bad-header"),
+            *("peer-bad-xml", "peer-unknown-id", "peer-wrong-secret", "peer-unregistered"),
+            *("peer-conflict", "peer-refused", "peer-lied", "link-deleted", "link-secret-expired"),
+        ),
+        _OTHER_SIDE,
+    ),
+    **dict.fromkeys(
+        (
+            *("login-link-lost", "login-silent", "login-bad-answer", "login-refused"),
+            "login-unusable",
+        ),
+        _RELAY,
+    ),
+}
+"""Faults that C{cms check} does not meet, and where they are brought about instead."""

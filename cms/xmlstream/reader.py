@@ -110,6 +110,9 @@ _ENCODING = {
 
 RENEW_AFTER = 262_144  # bytes
 MOST_NAMESPACE = 256  # characters of a namespace's name
+LONG_TOKEN = 4_096  # bytes of a tag that is not complete yet
+MOST_PIECES = 512  # reads that may add to it
+_MARKS = frozenset(b"\xfe\xff")  # of UTF-16's byte order mark, and never in UTF-8
 
 
 @frozen
@@ -149,6 +152,7 @@ class TreeReader:
         self._elements = 0
         self._fed = 0
         self._mark = 0
+        self._futile = 0
         self._finished = False
         self._parser = self._make_parser()
         if context is not None:
@@ -195,6 +199,8 @@ class TreeReader:
         self._events = events
         size = self.limits.stanza_bytes
         try:
+            if self._depth == 0 and not self._finished:
+                self._check_encoding(data)
             # Never more at once than one stanza may hold: a refusal comes
             # before the work, not after it.
             for offset in range(0, len(data), size):
@@ -204,6 +210,7 @@ class TreeReader:
                 self._fed += len(piece)
                 self._parser.Parse(piece, False)
                 self._check_size(self._fed)
+                self._check_token()
                 if self._fed > RENEW_AFTER and self.at_boundary:
                     self._renew()
         except StreamError as error:
@@ -234,6 +241,23 @@ class TreeReader:
     def _check_size(self, position: int) -> None:
         if not self._finished and position - self._mark > self.limits.stanza_bytes:
             raise StreamError("policy-violation", text="stanza too long")
+
+    def _check_encoding(self, data: bytes) -> None:
+        """Expat would take UTF-16 for what it is (RFC 6120 11.6)."""
+        if b"\0" in data or _MARKS.intersection(data):
+            raise StreamError("unsupported-encoding")
+
+    def _check_token(self) -> None:
+        """
+        Expat looks at a tag that is not complete from its beginning each time that
+        more of it comes, so a long one must not come in many pieces.
+        """
+        if self._fed - self._parser.CurrentByteIndex < LONG_TOKEN:
+            self._futile = 0
+        else:
+            self._futile += 1
+            if self._futile > MOST_PIECES and not self._finished:
+                raise StreamError("policy-violation", text="a tag in too many pieces")
 
     # from expat
 

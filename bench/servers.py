@@ -132,6 +132,8 @@ class Ours:
         srv = f"_xmpp-component._tcp SRV 10 10 {self.ports.component_tls} xmpp1"
         self._dns = Bind(processes, {DOMAIN: [srv, "xmpp1 A 127.0.0.1"]})
         self._callbridge = Callbridge(processes, certificates, SECRET, dns=self._dns)
+        for daemon in (self._server, self._callbridge):
+            daemon.options = ["--log-level", "warn"]
         store = UserStore(self._callbridge.directory / "state")
         for user, password in _users().items():
             store.set_password(user, password, iterations=ROUNDS)

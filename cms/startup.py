@@ -14,6 +14,7 @@ from twisted.python import usage
 
 import cms
 from cms import reactor as prompt
+from cms.logs import LEVELS, quieten
 from cms.signalflow import StepError
 from cms.systemd import ServiceManager
 
@@ -40,6 +41,7 @@ class DaemonOptions(usage.Options):
     optParameters = [
         ["config", "c", None, "The configuration file, in TOML."],
         ["log-format", None, "text", "text or json (one object a line, on standard output)."],
+        ["log-level", None, "info", f"{', '.join(LEVELS)}: what is logged, that and above."],
     ]
 
     def opt_version(self) -> None:
@@ -53,6 +55,8 @@ class DaemonOptions(usage.Options):
             raise usage.UsageError("--config FILE is missing")
         if self["log-format"] not in ("text", "json"):
             raise usage.UsageError("--log-format is text or json")
+        if self["log-level"] not in LEVELS:
+            raise usage.UsageError(f"--log-level is one of {', '.join(LEVELS)}")
         parent: Any = getattr(self, "parent", None) or {}
         if parent.get("uid") is not None or parent.get("gid") is not None:
             # The state directory is made before twistd would change its user.
@@ -108,6 +112,7 @@ def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Servi
     @raise SystemExit: the configuration is wrong.
     """
     prompt.install(options.spin)
+    quieten(options["log-level"])
     from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
 
     try:

@@ -16,7 +16,8 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+
+from cms.logs import Logger
 
 MOST_STATUS: Final = 512  # characters
 Send = Callable[[bytes], object]

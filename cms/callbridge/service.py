@@ -10,7 +10,6 @@ from typing import Any
 from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 import cms
 from cms.admin.metrics import Exposition
@@ -28,6 +27,7 @@ from cms.callbridge.store import StoreError, UserStore
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
+from cms.logs import Logger
 from cms.signalflow import AttemptHistory, StepError
 from cms.trust.files import PEMFiles
 

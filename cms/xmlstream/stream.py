@@ -21,11 +21,11 @@ from twisted.internet.interfaces import (
     ITLSTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from zope.interface import implementer
 
+from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.reader import (

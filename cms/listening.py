@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 
@@ -19,13 +21,14 @@ from cms.signalflow import StepError
 
 def check_plain(key: str, description: str, file: object) -> None:
     """
-    A listener without TLS may only be reached from this host.
+    A listener without TLS may only be reached from this host.  A socket that
+    systemd hands over is judged when it is there, by L{open_listener}.
 
     @raise ConfigurationError: it could be reached from elsewhere.
     """
     kind, _, rest = description.partition(":")
     interface = re.search(r"(?<!\\)(?::|^)interface=((?:\\.|[^:\\])*)", rest)
-    if kind == "unix":
+    if kind in ("unix", "systemd"):
         return
     try:
         address = (interface[1] if interface else "").replace("\\:", ":")
@@ -35,7 +38,11 @@ def check_plain(key: str, description: str, file: object) -> None:
             return
     except ValueError:
         pass
-    raise CONFIGURATION_VALUE.error(
+    raise _reachable(file, key, description)
+
+
+def _reachable(file: object, key: str, description: str) -> StepError:
+    return CONFIGURATION_VALUE.error(
         file=file,
         key=key,
         problem=f"{description} has no TLS and could be reached from another host",
@@ -63,7 +70,8 @@ def open_listener(
     Open what one endpoint string of the configuration says.
 
     @param file: The configuration file, for messages.
-    @param key: The key that holds the string, such as C{listen.api}.
+    @param key: The key that holds the string, such as C{listen.api}; one that
+        ends with C{_plain} is of a listener without TLS.
     @raise ConfigurationError: the endpoint cannot be read, or bound.
     """
     opened: list[IListeningPort] = []
@@ -73,6 +81,8 @@ def open_listener(
             endpoint = serverFromString(reactor, text)
         except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
             raise _bad(file, key, description, problem) from None
+        if isinstance(endpoint, AdoptedStreamServerEndpoint):
+            _judge_inherited(file, key, description, endpoint)
         endpoint.listen(factory).addCallbacks(opened.append, failures.append)
         if failures and not _lacks_ipv6(failures[0]):
             break
@@ -82,7 +92,27 @@ def open_listener(
     return opened
 
 
+def _judge_inherited(
+    file: object, key: str, description: str, endpoint: AdoptedStreamServerEndpoint
+) -> None:
+    """Of a socket of systemd's: is it what the file says, and local where it must be?"""
+    with socket.socket(fileno=os.dup(endpoint.fileno)) as copy:  # as the kernel says
+        family = copy.family
+        host = "" if family == socket.AF_UNIX else copy.getsockname()[0].partition("%")[0]
+    if family != endpoint.addressFamily:
+        raise _bad(file, key, description, "the socket is of another domain")
+    if key.endswith("_plain") and host and not ip_address(host).is_loopback:
+        raise _reachable(file, key, description)
+
+
 def _bad(file: object, key: str, description: str, problem: object) -> StepError:
+    if isinstance(problem, LookupError) and description.startswith("systemd:"):
+        return CONFIGURATION_VALUE.error(
+            file=file,
+            key=key,
+            problem=f"{description}: systemd has handed over no such socket",
+            mend="Start it by a socket unit whose FileDescriptorName= is the name here.",
+        )
     return CONFIGURATION_VALUE.error(
         file=file,
         key=key,

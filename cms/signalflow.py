@@ -141,12 +141,14 @@ class Attempt:
 
     @ivar number: Counts from 1 within a process.
     @ivar observer: Called each time a record begins or ends.
+    @ivar id: Names it in logs, beyond this process.
     """
 
     number: int
     began: float
     observer: StepObserver = field(default=lambda attempt, record: None, repr=False)
     records: list[StepRecord] = field(factory=list)
+    id: str = ""
 
     def begin(self, step: Step, now: float, **evidence: str) -> StepRecord:
         """Start trying C{step}; whatever was still running has passed."""
@@ -207,6 +209,12 @@ class Attempt:
         return last if last is not None and last.result == "running" else None
 
     @property
+    def link_id(self) -> str | None:
+        """Names its last connection in the logs of both sides, once the server has answered."""
+        links = (r.evidence["link"] for r in reversed(self.records) if "link" in r.evidence)
+        return next(links, None)
+
+    @property
     def reached(self) -> Step:
         """The furthest step that was tried."""
         return max((r.step for r in self.records), default=Step.CONFIGURATION)
@@ -233,16 +241,22 @@ class Attempt:
 
 
 class AttemptHistory:
-    """The last attempts of one link, oldest first, never more than C{keep}."""
+    """
+    The last attempts of one link, oldest first, never more than C{keep}.
 
-    def __init__(self, keep: int = 20) -> None:
+    @param run: Names this run of the process; attempts count from 1 in each.
+    """
+
+    def __init__(self, keep: int = 20, run: str = "") -> None:
+        self._run = run
         self._attempts: deque[Attempt] = deque(maxlen=keep)
         self._count = 0
 
     def begin(self, now: float, observer: StepObserver) -> Attempt:
         """Start the record of a new attempt."""
         self._count += 1
-        attempt = Attempt(self._count, now, observer)
+        name = f"{self._run}-{self._count}" if self._run else str(self._count)
+        attempt = Attempt(self._count, now, observer, id=name)
         self._attempts.append(attempt)
         return attempt
 

@@ -6,14 +6,17 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, cast
 
-from twisted.application.service import Service
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python import usage
 
 import cms
+from cms import reactor as prompt
+from cms.logs import LEVELS, quieten
 from cms.signalflow import StepError
+from cms.systemd import ServiceManager
 
 
 def give_up(error: StepError) -> NoReturn:
@@ -27,11 +30,18 @@ def give_up(error: StepError) -> NoReturn:
 
 
 class DaemonOptions(usage.Options):
-    """The options of both daemons."""
+    """
+    The options of both daemons.
+
+    @cvar spin: Seconds to look for more work before sleeping; see L{cms.reactor}.
+    """
+
+    spin = 0.0
 
     optParameters = [
         ["config", "c", None, "The configuration file, in TOML."],
         ["log-format", None, "text", "text or json (one object a line, on standard output)."],
+        ["log-level", None, "info", f"{', '.join(LEVELS)}: what is logged, that and above."],
     ]
 
     def opt_version(self) -> None:
@@ -45,6 +55,8 @@ class DaemonOptions(usage.Options):
             raise usage.UsageError("--config FILE is missing")
         if self["log-format"] not in ("text", "json"):
             raise usage.UsageError("--log-format is text or json")
+        if self["log-level"] not in LEVELS:
+            raise usage.UsageError(f"--log-level is one of {', '.join(LEVELS)}")
         parent: Any = getattr(self, "parent", None) or {}
         if parent.get("uid") is not None or parent.get("gid") is not None:
             # The state directory is made before twistd would change its user.
@@ -58,12 +70,49 @@ class DaemonOptions(usage.Options):
         return Path(self["config"]).absolute()
 
 
+class Daemon(Protocol):
+    """
+    What is needed of a role's service beside being one.
+
+    @ivar on_change: Called when L{describe} may have something new to say.
+    """
+
+    on_change: list[Callable[..., object]]
+
+    def describe(self) -> str:
+        """What it is doing, on one line."""
+        ...
+
+
+def supervise(
+    daemon: Daemon, reactor: Any, *others: Service, reload: Callable[[], None]
+) -> MultiService:
+    """
+    The daemon, and what stands between it and its service manager.
+
+    @param others: Services that start after the daemon, before it is ready.
+    @param reload: Reads keys and certificates again.
+    """
+    services, manager = MultiService(), ServiceManager(reactor, daemon.describe)
+    daemon.on_change.append(manager.refresh)
+
+    def reload_and_tell() -> None:
+        manager.reloading(reload)
+
+    for service in (daemon, *others, ReloadOnHangup(reactor, reload_and_tell), manager):
+        cast("IService", service).setServiceParent(services)
+    return services
+
+
 def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Service:
     """
-    A daemon's service from its options, with the real reactor.
+    A daemon's service from its options, with the real reactor: ours, unless
+    C{twistd --reactor} has chosen one.
 
     @raise SystemExit: the configuration is wrong.
     """
+    prompt.install(options.spin)
+    quieten(options["log-level"])
     from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
 
     try:

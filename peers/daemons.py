@@ -57,6 +57,9 @@ class Daemon:
 
     @ivar settings: What its file holds; may be changed until C{start}.
     @ivar file: Its configuration file.
+    @ivar environment: What is added to its environment.
+    @ivar options: What follows its file on the command line.
+    @ivar launcher: A command that starts the one that follows.
     """
 
     plugin: str
@@ -65,6 +68,9 @@ class Daemon:
     def __init__(self, processes: Processes, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
+        self.environment: dict[str, str] = {}
+        self.options: list[str] = []
+        self.launcher: list[str] = []
         self._processes = processes
         self.directory = processes.make_directory(name)
         self.file = self.directory / self.file_name
@@ -85,11 +91,16 @@ class Daemon:
         """Start it, and wait for nothing."""
         self.write()
         command = [
+            *self.launcher,
             *script("twistd"),
             *("--nodaemon", "--pidfile=", self.plugin, "--config", str(self.file)),
+            *self.options,
         ]
         self._process = self._processes.start(
-            self.name, command, cwd=self.directory, env=daemon_environment()
+            self.name,
+            command,
+            cwd=self.directory,
+            env={**daemon_environment(), **self.environment},
         )
         return self._process
 

@@ -29,11 +29,12 @@ def free_port() -> int:
     """A port that is free for TCP and UDP on all loopback addresses; never given twice."""
     while True:
         port = _PORTS.pop()
-        if _is_free(port):
+        if is_free(port):
             return port
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nothing holds a port on any loopback address."""
     families = [(socket.AF_INET, "127.0.0.1")]
     if has_ipv6():
         families.append((socket.AF_INET6, "::1"))

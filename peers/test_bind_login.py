@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from peers.bind import Bind
@@ -137,6 +139,34 @@ def test_no_login_before_the_link(system: System) -> None:
     client.process.stop()
     system.callbridge.start()
     assert system.slixmpp(ALICE).connected()
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (signal.SIGKILL, "was lost in the middle of the log-in"),
+        (None, "did not decide the log-in within 15.0 s"),
+    ],
+)
+def test_callbridge_gone_in_a_login(system: System, end: signal.Signals | None, words: str) -> None:
+    """Step 12: a Callbridge that hangs, or dies, while it decides; the next log-in is served."""
+    system.start()
+    client = system.slixmpp(ALICE)
+    callbridge = system.callbridge.process
+    callbridge.signal(signal.SIGSTOP)
+    client.connect()
+    if end is not None:
+        with pytest.raises(AssertionError):
+            client.expect("refused", 1.0)
+        callbridge.signal(end)
+    refused = client.expect("refused", 20.0)
+    assert refused["condition"] == NO_LINK_CONDITION
+    assert f"step 12 login: The Callbridge cb1.{DOMAIN} {words}" in refused["text"]
+    system.server.process.wait_for(f"failed: step 12 login: The Callbridge cb1.{DOMAIN}", 5.0)
+    callbridge.signal(signal.SIGCONT)
+    if end is not None:
+        system.callbridge.start()
+    assert system.slixmpp(BOB).connected()
 
 
 def test_no_secret_in_the_logs(system: System) -> None:

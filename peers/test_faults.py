@@ -360,6 +360,7 @@ def test_duplicate_id(bench: Bench, server: XmppServer) -> None:
         "s3cret",
         server_address=f"localhost:{server.component_port}",
     )
+    second.settings["state_dir"] = "second"
     report = bench.report(second)
     assert report.step == 10
     assert "already has a live link" in report.cause
@@ -440,4 +441,5 @@ def test_new_certificate(bench: Bench, server: XmppServer) -> None:
     server.process.wait_for("keys and certificates were read again", 5.0)
     assert " FAILED: " not in daemon.process.output
     second = bench.callbridge(f"localhost:{server.component_port}")
+    second.settings["state_dir"] = "second"
     assert bench.report(second).step == 8

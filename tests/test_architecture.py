@@ -16,10 +16,10 @@ MAY_IMPORT = {
     "remedies": set(),
     "errors": {"signalflow", "remedies"},
     "doubts": {"signalflow", "errors"},
-    "xmlstream": {"signalflow", "errors"},
+    "xmlstream": {"signalflow", "errors", "logs"},
     "database": set(),
     "throttle": set(),
-    "slowwork": set(),
+    "slowwork": {"logs"},
     "durable": set(),
     "listening": {"errors", "signalflow"},
     "logs": set(),
@@ -28,26 +28,32 @@ MAY_IMPORT = {
     "trust": {"errors", "doubts", "signalflow"},
     "discovery": {"errors", "doubts", "signalflow"},
     "audit": {"errors", "doubts", "signalflow", "tomlfile", "trust", "discovery"},
-    "startup": {"signalflow", "logs"},
+    "reactor": set(),
+    "startup": {"signalflow", "logs", "systemd", "reactor"},
+    "systemd": {"logs"},
     "admin": {
         *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
-        *("trust", "startup"),
+        *("xmlstream", "trust", "startup", "logs"),
     },
     "callbridge": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "durable", "trust", "discovery", "startup"),
-        "admin",
+        *("logs", "admin"),
     },
     "xmpp": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "listening", "trust", "discovery", "audit"),
-        *("startup", "admin"),
+        *("startup", "admin", "logs", "reactor"),
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
         *("database", "discovery", "audit", "callbridge", "xmpp", "admin"),
     },
-    "cli": {"signalflow", "callbridge", "check"},
+    "commands": {
+        *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
+        *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable"),
+    },
+    "cli": {"commands", "check"},
 }
 
 

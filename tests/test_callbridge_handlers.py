@@ -31,6 +31,7 @@ class Stream:
         self.clock = Clock()
         self.sent: list[Stanza] = []
         self.requests = Requests(self.clock, self.send)
+        self.link_id = "l1"
 
     def send(self, stanza: Stanza) -> None:
         """To the server."""
@@ -160,6 +161,16 @@ class AnswerTests(TrafficTests):
             "<iq type='result' id='1' from='a@b' to='c'/>",
             "<presence from='a@b' to='c'/>",
             "<presence type='subscribe' from='a@b' to='c'/>",
+        ):
+            self.assertEqual([], self.say(xml), xml)
+
+    def test_no_stanza(self) -> None:
+        """What is no stanza is passed over: the server that sent it would not take an answer."""
+        for xml in (
+            "<handshake/>",
+            "<foo xmlns='urn:x' id='1'/>",
+            f"<features xmlns='{ns.STREAMS}'/>",
+            "<message xmlns='urn:x' from='a@b' to='c'/>",
         ):
             self.assertEqual([], self.say(xml), xml)
 

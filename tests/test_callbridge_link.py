@@ -586,6 +586,13 @@ class ControlTests(SynchronousTestCase):
             self.assertIn("to='cb9.meet.example.com'", world.transports[-1].take())
             self.assertEqual("active", world.link.status()["state"])
 
+    def test_configure_forgives(self) -> None:
+        """What failed with the old settings does not slow the new ones down."""
+        world = self.world_in("waiting")
+        world.core.backoff.failures = world.core.backoff.refusals = 5
+        world.link.configure(world.settings())
+        self.assertEqual((0, 0), (world.core.backoff.failures, world.core.backoff.refusals))
+
     def test_configure_while_halting(self) -> None:
         """Settings that follow one another quickly: the last ones count."""
         world = self.world_in("active")

@@ -6,6 +6,7 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.callbridge import registration
 from cms.signalflow import Attempt, Step, StepError
 from cms.xmlstream import limits, ns
 from tests.support import MemoryTransport, header
@@ -120,9 +121,17 @@ class TranscriptTests(RegistrationTests):
 
     def test_nothing_before_registration_is_believed(self) -> None:
         """A stanza before the server accepted us reaches nobody."""
-        self.world.say(ID + f"<message from='a@b' to='{COMPONENT}'/>".encode())
-        self.assertEqual([], self.world.stanzas)
-        self.assertFalse(self.transport.lost)
+        for said in (
+            f"<message from='a@b' to='{COMPONENT}'/>",
+            "<stream:features/>",
+            "<handshake xmlns='urn:x'/>",
+            "<accepted/>",
+        ):
+            self.setUp()
+            self.world.say(ID + said.encode())
+            self.assertEqual([], self.world.stanzas)
+            self.assertEqual([], self.world.up, said)
+            self.assertFalse(self.transport.lost)
 
     def test_server_words(self) -> None:
         """What a server says is shown on one line, and not without end."""
@@ -206,6 +215,13 @@ class RecordTests(RegistrationTests):
         self.world.say(b"<handshake/>")
         seconds = {int(r.step): r.seconds for r in self.attempt.records}
         self.assertEqual((0.0, 2.0, 3.0), (seconds[7], seconds[9], seconds[10]))
+
+    def test_socket(self) -> None:
+        """TCP is told to watch the connection as well, once it has won its race."""
+        watched: list[object] = []
+        self.patch(registration, "watch_socket", watched.append)
+        self.setUp()
+        self.assertEqual([self.transport], watched)
 
     def test_deadline_is_for_each_stage(self) -> None:
         """A server that is slow, but within the time at each stage, is accepted."""

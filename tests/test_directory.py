@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import queue
 import sqlite3
 import stat
@@ -103,6 +104,12 @@ class StoreTests(SynchronousTestCase):
             self.assertEqual(len(kept.salt), 16)
         for file in self.folder.iterdir():
             self.assertNotIn(b"correct", file.read_bytes())
+
+    def test_rounds(self) -> None:
+        """As many as docs/configuration.md says, and no fewer than RFC 7677 allows."""
+        self.store.set_password("alice", "correct horse")
+        self.assertEqual({self.keys("alice", m).iterations for m in HASHES}, {10_000})
+        self.assertGreaterEqual(DEFAULT_ITERATIONS, 4096)
 
     def test_random_source(self) -> None:
         """Salts come from the given source, one for each hash."""
@@ -213,6 +220,19 @@ class LocalDirectoryTests(SynchronousTestCase):
         self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
         for name, password in (("alice", "wrong"), ("eve", "right"), ("alice", "\x07")):
             self.assertIs(self.answer(self.directory.verify(name, password)), False)
+
+    def test_constant_time(self) -> None:
+        """Keys are compared by C{hmac.compare_digest}."""
+        compared: list[bytes] = []
+
+        def compare(one: bytes, other: bytes) -> bool:
+            compared.append(other)
+            return one == other
+
+        self.patch(hmac, "compare_digest", compare)
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+        self.assertIs(self.answer(self.directory.verify("eve", "right")), False)
+        self.assertEqual(2, len(compared))
 
     def test_disabled(self) -> None:
         """That an account is disabled is told only to who knows its password."""

@@ -153,6 +153,13 @@ class MechanismTests(AuthorityTestCase):
             self.assertEqual(answer, lp.Failed("e1", "not-authorized"))
         self.nothing_left()
 
+    def test_decoy_is_nobody(self) -> None:
+        """Whoever proves the keys that are shown for an unknown user is refused as well."""
+        keys = derive("pencil", "sha256", b"d" * 16, 16)
+        self.patch(MemoryDirectory, "decoy", lambda *_: keys)
+        answer = self.scram(ScramClient("SCRAM-SHA-256", "eve", "pencil"))
+        self.assertEqual(answer, lp.Failed("e1", "not-authorized"))
+
     def test_nonces(self) -> None:
         """Each challenge has a nonce of its own, from the given source."""
         first = ScramClient("SCRAM-SHA-256", "alice", "x", nonce="abc").first()
@@ -161,6 +168,8 @@ class MechanismTests(AuthorityTestCase):
             for n in range(9)
         }
         self.assertEqual(len(challenges), 9)
+        # The client's part, "r=abc", and 18 bytes in base64.
+        self.assertEqual({len(c.split(b",")[0]) for c in challenges}, {len(b"r=abc") + 24})
         self.authority = self.make(allow_guests=False)
         again = self.successResultOf(self.start(first, "SCRAM-SHA-256", "x"))
         self.assertIn(again.payload, challenges)
@@ -394,15 +403,46 @@ class GuessingTests(AuthorityTestCase):
         self.assertIsInstance(self.plain("pencil"), lp.Success)
 
     def test_many_at_once(self) -> None:
-        """Guesses begun together do not go past the limit."""
-        first = b"n,,n=alice,r=abc"
-        kinds = [
-            type(self.successResultOf(self.start(first, "SCRAM-SHA-256", f"e{n}")))
-            for n in range(12)
+        """Guesses begun together do not go past the limit, and claims alone lock nobody out."""
+        clients = [ScramClient("SCRAM-SHA-256", "alice", "pen", None, f"n{n}") for n in range(12)]
+        finals = []
+        for n, client in enumerate(clients):
+            first = self.successResultOf(self.start(client.first(), client.mechanism, f"e{n}"))
+            finals.append(client.final(first.payload))
+        self.assertIsInstance(self.plain("pencil", exchange="x"), lp.Success)
+        answers = [self.respond(final, f"e{n}") for n, final in enumerate(finals)]
+        self.clock.pump([1.0] * 9)
+        conditions = [self.condition(self.successResultOf(answer)) for answer in answers]
+        self.assertEqual(conditions.count("not-authorized"), 10)
+        self.assertEqual(conditions.count("temporary-auth-failure"), 2)
+        self.assertEqual(self.condition(self.plain("pencil")), "temporary-auth-failure")
+        self.nothing_left()
+
+    def test_right_ones_at_once(self) -> None:
+        """One account may log in from one address many times at the same moment."""
+        clients = [
+            ScramClient("SCRAM-SHA-256", "alice", "pencil", None, f"n{n}") for n in range(50)
         ]
-        self.assertEqual(kinds.count(lp.Challenge), 10)
-        self.clock.advance(EXCHANGE_TIMEOUT)
-        self.assertIsInstance(self.plain("pencil"), lp.Success)
+        finals = []
+        for n, client in enumerate(clients):
+            first = self.successResultOf(self.start(client.first(), client.mechanism, f"e{n}"))
+            finals.append(client.final(first.payload))
+        for n, final in enumerate(finals):
+            self.assertIsInstance(self.successResultOf(self.respond(final, f"e{n}")), lp.Success)
+
+    def test_passwords_at_once(self) -> None:
+        """Of passwords that are being checked at the same moment no more than that count."""
+        pending: list[Deferred[Any]] = []
+        self.directory.before = lambda: pending.append(Deferred()) or pending[-1]
+        answers = [self.start(b"\0alice\0pen", exchange=f"e{n}") for n in range(12)]
+        self.assertEqual(len(pending), 10)
+        late = self.successResultOf(answers[-1])
+        self.assertEqual(self.condition(late), "temporary-auth-failure")
+        self.assertIn("at once", late.text)
+        for each in pending:
+            each.callback(None)
+        self.clock.pump([1.0] * 9)
+        self.nothing_left()
 
     def test_other_faults_are_free(self) -> None:
         """A directory that fails and a wrong authzid are no guesses."""

@@ -19,7 +19,9 @@ class GuessesTests(SynchronousTestCase):
         """Guess wrongly; the last delay."""
         delay = 0.0
         for _ in range(times):
-            delay = self.guesses.begin(account, peer).failed()
+            guess = self.guesses.begin(account, peer)
+            guess.weigh()
+            delay = guess.failed()
         return delay
 
     def refused(self, account: str, peer: str) -> float:
@@ -47,15 +49,47 @@ class GuessesTests(SynchronousTestCase):
 
     def test_at_the_same_time(self) -> None:
         """Guesses whose outcome is open count, so that many at once gain nothing."""
-        under_way = [self.guesses.begin("alice", "192.0.2.7") for _ in range(PAIR.refused_after)]
-        self.refused("alice", "192.0.2.7")
-        under_way[0].abandoned()
-        under_way[0].abandoned()  # twice is once
-        under_way.append(self.guesses.begin("alice", "192.0.2.7"))
-        self.refused("alice", "192.0.2.7")
-        for guess in under_way:
+        begun = [self.guesses.begin("alice", "192.0.2.7") for _ in range(30)]
+        for guess in begun[: PAIR.refused_after]:
+            guess.weigh()
+        failure = self.assertRaises(TooManyGuesses, begun[-1].weigh)
+        self.assertEqual(failure.seconds, 0)
+        self.assertNotIn("failed", str(failure))  # for none has
+        begun[0].abandoned()
+        begun[0].abandoned()  # twice is once
+        begun[10].weigh()
+        self.assertRaises(TooManyGuesses, begun[11].weigh)
+        for guess in begun:
             guess.abandoned()
+        begun[12].weigh()
+
+    def test_weighed_anew(self) -> None:
+        """Guesses that were begun together are refused once enough of them have failed."""
+        begun = [self.guesses.begin("alice", "192.0.2.7") for _ in range(30)]
+        heard = 0
+        for guess in begun:
+            try:
+                guess.weigh()
+            except TooManyGuesses:
+                continue
+            guess.failed()
+            heard += 1
+        self.assertEqual(heard, PAIR.refused_after)
+        self.assertEqual(self.refused("alice", "192.0.2.7"), 60)
+
+    def test_failures_elsewhere_meanwhile(self) -> None:
+        """So are those of an account that others guessed at after they were begun."""
+        begun = self.guesses.begin("alice", "203.0.113.1")
+        for n in range(ACCOUNT.refused_after):
+            self.guess("alice", f"192.0.2.{n}")
+        self.assertEqual(self.assertRaises(TooManyGuesses, begun.weigh).seconds, 60)
+
+    def test_claims_are_no_guesses(self) -> None:
+        """Whoever only claims a name keeps nobody out."""
+        for _ in range(1_000):
+            self.guesses.begin("alice", "192.0.2.7")
         self.heard("alice", "192.0.2.7")
+        self.guesses.begin("alice", "192.0.2.7").weigh()
 
     def test_success_forgives(self) -> None:
         """The right password clears the count of its account at its address only."""

@@ -25,6 +25,7 @@ class Link:
 
     def __init__(self) -> None:
         self.sent: list[Element] = []
+        self.link_id = "l1"
 
     def send(self, stanza: Stanza) -> None:
         self.sent.append(stanza.element)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 
 from hypothesis import example, given
@@ -228,6 +229,25 @@ class MessageTests(SynchronousTestCase):
             failure = self.assertRaises(SASLFailure, server.check, changed)
             self.assertEqual(failure.condition, condition)
         server.check(final)
+
+    def test_foreign_nonce(self) -> None:
+        """Nor is one for another nonce that the client has signed all the same."""
+        client = ScramClient("SCRAM-SHA-256", "alice", "pencil", None, "abc")
+        server = challenge(client.first())
+        keys = keys_for("pencil", "SCRAM-SHA-256", ROUNDS)
+        salted = hashlib.pbkdf2_hmac("sha256", b"pencil", keys.salt, keys.iterations)
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+
+        def final(nonce: str) -> bytes:
+            without_proof = f"c=biws,r={nonce}"
+            signed = ",".join((server.first.bare, server.message, without_proof)).encode()
+            signature = hmac.digest(keys.stored_key, signed, "sha256")
+            proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+            return f"{without_proof},p={base64.b64encode(proof).decode()}".encode()
+
+        failure = self.assertRaises(SASLFailure, server.check, final("abcother"))
+        self.assertEqual(failure.condition, "not-authorized")
+        server.check(final("abcsrv"))
 
     @given(st.binary(max_size=200) | st.text("nyp=,=2C3Dar ab\0ä").map(str.encode))
     @example(b"n,,n=\xf3\xa0\x80\x81,r=abc")

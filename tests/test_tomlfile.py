@@ -143,9 +143,11 @@ class ValueTests(TOMLTests):
 
     def test_domains(self) -> None:
         """A domain is prepared, and is nothing more than a domain."""
-        table = self.table("a = 'Meet.Example.COM.'\nb = 'Bücher.example'")
+        text = "a = 'Meet.Example.COM.'\nb = 'Bücher.example'\nc = 'xn--bcher-kva.example'"
+        table = self.table(text)
         self.assertEqual("meet.example.com", table.domain("a"))
-        self.assertEqual("bücher.example", table.domain("b"))
+        for key in ("b", "c"):
+            self.assertEqual("bücher.example", table.domain(key))
         for text in ("u@x.example", "x.example/r", "", "a b.example"):
             self.wrong(f"k = '{text}'", lambda t: t.domain("k"), "k:")
 

@@ -23,7 +23,12 @@ from zope.interface import implementer
 from cms.errors import ConfigurationError
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
-from cms.trust.connection import explain_handshake, tls_evidence, tls_exporter
+from cms.trust.connection import (
+    explain_handshake,
+    openssl_words,
+    tls_evidence,
+    tls_exporter,
+)
 from cms.trust.files import PEMFiles
 from cms.trust.issue import CertificateAuthority, Issued
 from cms.trust.server import PeerCertificates, ServerTrust
@@ -278,14 +283,18 @@ class ServerCertificateTests(TLSTestCase):
         self.assertEqual(HOST.encode(), server.connection.get_servername())
 
     def test_tls_1_1_is_refused(self) -> None:
-        """Nothing below TLS 1.2."""
-        verification = self.verification()
-        server = self.server()
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_max_proto_version(SSL.TLS1_1_VERSION)
-        verification._context = context
-        client, _ = self.shake(verification, server)
-        self.assertFalse(client.shook)
+        """Nothing below TLS 1.2, on either side."""
+        for old_side in ("client", "server"):
+            for version in (SSL.TLS1_1_VERSION, SSL.TLS1_2_VERSION):
+                verification, server = self.verification(), self.server()
+                # OpenSSL's own security level must not be what refuses it.
+                for each in (verification._context, server._context):
+                    each.set_cipher_list(b"ALL:@SECLEVEL=0")
+                old = verification._context if old_side == "client" else server._context
+                old.set_min_proto_version(SSL.TLS1_VERSION)
+                old.set_max_proto_version(version)
+                client, _ = self.shake(verification, server)
+                self.assertEqual(version == SSL.TLS1_2_VERSION, client.shook, old_side)
 
 
 class PeerCertificateTests(TLSTestCase):
@@ -349,6 +358,34 @@ class PeerCertificateTests(TLSTestCase):
         )
 
 
+class ALPNTests(TLSTestCase):
+    """RFC 7301 and XEP-0368."""
+
+    def shaken(self, *offered: bytes) -> tuple[End, End]:
+        """A handshake of a client that offers these protocols."""
+        verification = self.verification()
+        if offered:
+            verification._context.set_alpn_protos(list(offered))
+        return self.shake(verification, self.server(alpn=b"xmpp-client"))
+
+    def test_chosen(self) -> None:
+        """XMPP is chosen wherever it is offered; without an offer there is no choice."""
+        for offered in ((b"xmpp-client",), (b"http/1.1", b"xmpp-client")):
+            client, _ = self.shaken(*offered)
+            self.assertEqual(b"xmpp-client", client.connection.get_alpn_proto_negotiated())
+        client, _ = self.shaken()
+        self.assertTrue(client.shook)
+
+    def test_other_protocols(self) -> None:
+        """Whoever offers other protocols only is refused with the alert that says so."""
+        client, server = self.shaken(b"http/1.1")
+        self.assertFalse(client.shook or server.shook)
+        assert client.reason is not None
+        self.assertIn("no application protocol", openssl_words(client.reason))
+        assert server.reason is not None
+        self.assertEqual("no protocol of ours was offered", openssl_words(server.reason))
+
+
 class ChannelBindingTests(TLSTestCase):
     """RFC 9266."""
 
@@ -357,7 +394,9 @@ class ChannelBindingTests(TLSTestCase):
         client, server = self.shake(self.verification(), self.server())
         binding = tls_exporter(client.connection)
         self.assertEqual(binding, tls_exporter(server.connection))
-        self.assertEqual(32, len(binding or b""))
+        # RFC 9266 2, spelled out: a label of our own would fit ourselves alone.
+        label = b"EXPORTER-Channel-Binding"
+        self.assertEqual(binding, client.connection.export_keying_material(label, 32, b""))
         other, _ = self.shake(self.verification(), self.server())
         self.assertNotEqual(binding, tls_exporter(other.connection))
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream import limits, ns
+from cms.xmlstream import ns
 from cms.xmlstream.limits import Limits
 from cms.xmlstream.reader import Event, SlicesRead, StanzaRead, StreamBroken, StreamEnd, TreeReader
 from cms.xmlstream.serialize import serialize
@@ -21,6 +21,7 @@ from tests.support import header
 # Whatever the splice still waits for, so much more makes it ask the tree.
 PATIENCE = b" " * (SPLICED_BYTES + 1)
 SMALL = Limits(stanza_bytes=600, elements=130, depth=64)
+USUAL = Limits(stanza_bytes=262_144, elements=4_096, depth=64)
 LARGE = Limits(stanza_bytes=1_000_000, elements=100_000, depth=64)
 
 PLAIN = header(ns.CLIENT)
@@ -95,7 +96,7 @@ def cut(body: bytes, places: Sequence[int] | int) -> list[bytes]:
     return [body[a:b] for a, b in itertools.pairwise(edges) if a < b]
 
 
-def by_tree(head: bytes, pieces: Sequence[bytes], given_limits: Limits = limits.CLIENT) -> Outcome:
+def by_tree(head: bytes, pieces: Sequence[bytes], given_limits: Limits = USUAL) -> Outcome:
     """The reference."""
     reader = TreeReader(given_limits)
     reader.feed(head)
@@ -105,7 +106,7 @@ def by_tree(head: bytes, pieces: Sequence[bytes], given_limits: Limits = limits.
 def by_splice(
     head: bytes,
     pieces: Sequence[bytes],
-    given_limits: Limits = limits.CLIENT,
+    given_limits: Limits = USUAL,
     handover: int = 0,
 ) -> Outcome:
     """The fast way, which begins after so many pieces, at first with the tree's help."""
@@ -139,7 +140,11 @@ def misread(slices: Sequence[Slice | None], stanzas: Sequence[Stanza]) -> list[s
 
 
 def difference(
-    head: bytes, body: bytes, places: Sequence[int] | int = (), handover: int = 0
+    head: bytes,
+    body: bytes,
+    places: Sequence[int] | int = (),
+    handover: int = 0,
+    given_limits: Limits = USUAL,
 ) -> tuple[object, ...] | None:
     """
     What the two readers disagree about.
@@ -148,11 +153,12 @@ def difference(
     the other, as the stream is cut.
     """
     pieces = [*cut(body, places), PATIENCE]
-    tree = by_tree(head, [body, PATIENCE])
-    splice = by_splice(head, pieces, handover=handover)
+    tree = by_tree(head, [body, PATIENCE], given_limits)
+    splice = by_splice(head, pieces, given_limits, handover)
     wrong = misread(splice.slices, tree.stanzas)
-    same = (
-        splice.shown == tree.shown or splice.shown == by_tree(head, [*cut(body, 1), PATIENCE]).shown
+    same = splice.shown in (
+        tree.shown,
+        by_tree(head, [*cut(body, 1), PATIENCE], given_limits).shown,
     )
     return None if same and not wrong else (tree.shown, splice.shown, wrong)
 
@@ -350,3 +356,23 @@ class EquivalenceTests(SynchronousTestCase):
             if (found := difference(head, f"{body}<presence/>".encode() + closing(head), places))
         ]
         self.assertEqual([], different)
+
+    @settings(max_examples=400, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.integers(560, 620).map(lambda n: f"<message><body>{'x' * n}</body></message>"),
+                st.integers(60, 68).map(lambda n: f"<message>{'<a>' * n}{'</a>' * n}</message>"),
+                st.integers(125, 135).map(lambda n: f"<iq type='set'>{'<a/>' * n}</iq>"),
+                st.just("<presence/>"),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        CUTS,
+    )
+    def test_limits(self, parts: list[str], places: list[int] | int) -> None:
+        """One byte, one element or one level too many is too many for both."""
+        body = "".join(parts).encode() + closing(PLAIN)
+        small = difference(PLAIN, body, places, given_limits=SMALL)
+        self.assertIsNone(small, (body, places))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
@@ -46,6 +48,7 @@ class HeaderTests(SynchronousTestCase):
             heard = client.heard()
             self.assertIn(f"<{condition} ", heard)
             self.assertIn("id='", heard)
+            self.assertIn(f" from='{DOMAIN}'", heard)
             self.assertTrue(client.lost)
 
     def test_answer(self) -> None:
@@ -135,9 +138,23 @@ class LoginTests(SynchronousTestCase):
 
     def test_mechanisms(self) -> None:
         """What is offered is what the Callbridges decide; -PLUS needs TLS 1.3."""
-        self.assertIn("<mechanism>SCRAM-SHA-256</mechanism>", self.features)
-        self.assertNotIn("SCRAM-SHA-1<", self.features)
-        self.assertNotIn("PLUS", self.features)
+        self.assertEqual(["SCRAM-SHA-256", "PLAIN"], self.offered(self.features))
+        self.server.callbridge("cb2", ("SCRAM-SHA-256-PLUS", "PLAIN", "ANONYMOUS"))
+        offered = self.offered(self.server.client().open())
+        self.assertEqual(["SCRAM-SHA-256", "PLAIN", "ANONYMOUS"], offered)
+
+    def offered(self, features: str) -> list[str]:
+        """The mechanisms, in their order."""
+        return re.findall("<mechanism>([^<]*)</mechanism>", features)
+
+    def test_guests_are_the_callbridges_business(self) -> None:
+        """ANONYMOUS is never offered of the server's own accord, nor relayed then."""
+        for server in (Server(), self.server):
+            client = server.client()
+            self.assertNotIn("ANONYMOUS", self.offered(client.open()))
+            client.authenticate("ANONYMOUS", b"trace")
+            self.assertIn("<invalid-mechanism/>", client.heard())
+        self.assertEqual("", self.callbridge.heard())
 
     def test_no_callbridge(self) -> None:
         """Without a link a log-in is refused at once, and the text names step 1."""
@@ -189,6 +206,15 @@ class LoginTests(SynchronousTestCase):
             self.assertIn(f"<{condition}/>", self.client.heard(), said)
             self.assertEqual("", self.callbridge.heard())
             self.assertFalse(self.client.lost)
+
+    def test_not_offered(self) -> None:
+        """A mechanism that a Callbridge knows but this connection cannot have is not relayed."""
+        other = self.server.callbridge("cb2", ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"))
+        client = self.server.client()
+        self.assertNotIn("PLUS", client.open())
+        client.authenticate("SCRAM-SHA-256-PLUS", b"p=tls-exporter,,n=alice,r=abc")
+        self.assertIn("<invalid-mechanism/>", client.heard())
+        self.assertEqual("", other.heard())
 
     def test_stanza_before_login(self) -> None:
         """A stanza before the log-in closes the stream with not-authorized."""
@@ -412,6 +438,12 @@ class SessionTests(SynchronousTestCase):
             peer.heard()
         self.bob.say(message)
         self.assertIn("<body>x", self.phone.heard())
+        self.phone.say("<presence><priority>-2</priority></presence>")
+        for peer in (self.alice, self.phone):
+            peer.heard()
+        self.bob.say(message)  # nobody wants it: RFC 6121 8.5.2.1.1
+        self.assertIn("service-unavailable", self.bob.heard())
+        self.assertEqual(("", ""), (self.alice.heard(), self.phone.heard()))
 
     def test_message_to_a_resource_that_left(self) -> None:
         """Chat goes to the others, a headline nowhere, a groupchat back."""
@@ -557,7 +589,7 @@ class SessionTests(SynchronousTestCase):
 
     def test_one_bad_peer_harms_nobody(self) -> None:
         """Whatever one client sends, the others go on."""
-        for bad in (b"\xff", b"<iq></x>", b"<!DOCTYPE x>", b"<message>" + b"<a>" * 100):
+        for bad in (b"\xff", b"<iq></x>", b"<!DOCTYPE x>", b"<message>" + b"<a>" * 400):
             self.setUp()
             self.alice.say(bad)
             self.assertTrue(self.alice.lost)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.tomlfile import Secret
-from cms.xmlstream import ns
+from cms.xmlstream import limits, ns
 from cms.xmlstream.replies import result_reply
+from cms.xmpp import component
 from cms.xmpp.component import ComponentStream
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -76,6 +78,19 @@ class RegistrationTests(SynchronousTestCase):
         digest = hashlib.sha1((peer.stream.stream_id + "one").encode()).hexdigest().upper()
         peer.say(f"<handshake>{digest}</handshake>")
         self.assertIn("<handshake/>", peer.heard())
+
+    def test_constant_time(self) -> None:
+        """The proof is compared by C{hmac.compare_digest}, and with every secret."""
+        compared: list[tuple[bytes, bytes]] = []
+
+        def compare(one: bytes, other: bytes) -> bool:
+            compared.append((one, other))
+            return one == other
+
+        self.patch(hmac, "compare_digest", compare)
+        self.server.components.registry.secrets[CB1] = (Secret("one"), Secret("other"))
+        self.server.component().register(CB1, "one")
+        self.assertEqual(2, len(compared))
 
     def test_silence(self) -> None:
         """A peer that does not register in time is closed."""
@@ -189,6 +204,27 @@ class ActiveTests(SynchronousTestCase):
             f"<message from='a@{CB1}' to='b@cb2.{DOMAIN}'><body>x</body></message>",
             self.two.heard(),
         )
+
+    def test_long_stanza(self) -> None:
+        """Once registered, a component may send more than a stranger."""
+        body = "x" * (2 * limits.UNAUTHENTICATED.stanza_bytes)
+        self.one.say(f"<message to='cb2.{DOMAIN}'><body>{body}</body></message>")
+        self.assertIn(body, self.two.heard())
+        self.assertFalse(self.one.lost)
+
+    def test_socket(self) -> None:
+        """TCP is told to watch the connection as well."""
+        watched: list[object] = []
+        self.patch(component, "watch_socket", watched.append)
+        self.assertEqual([self.server.component().transport], watched)
+
+    def test_undeliverable_presence(self) -> None:
+        """That presence cannot be delivered is told of what announces somebody, no other."""
+        for kind in ("unavailable", "error", "probe"):
+            self.one.say(f"<presence type='{kind}' to='echo.{DOMAIN}'/>")
+            self.assertEqual("", self.one.heard(), kind)
+        self.one.say(f"<presence to='echo.{DOMAIN}'/>")
+        self.assertIn("service-unavailable", self.one.heard())
 
     def test_forged_from(self) -> None:
         """A stanza from somebody else's address ends the stream and is not delivered."""

@@ -6,6 +6,7 @@ import hashlib
 import re
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,11 +14,14 @@ from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
 from cms.listening import check_plain, expand
 from cms.throttle import REFUSED_AFTER, Throttle, network_of
+from cms.tomlfile import Secret
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
-from cms.xmlstream.replies import result_reply
-from cms.xmlstream.requests import RequestLost, Requests
+from cms.xmlstream.replies import ping_payload, request, result_reply
+from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import new_stream_id
 from cms.xmpp.listeners import StreamFactory
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Server
@@ -115,6 +119,7 @@ class AddressTests(SynchronousTestCase):
             "x@" + "a" * 1100,
             "x@b/" + "r" * 1100,
             "\u00ad" * 250_000 + "x",
+            "xn--" + "a" * 1100,
         ):
             self.assertRaises(MalformedJID, parse_jid, text)
 
@@ -125,6 +130,10 @@ class AddressTests(SynchronousTestCase):
             ("meet.example.com.", "meet.example.com"),
             ("a@b/r@s/t", "a@b/r@s/t"),
             ("b/@", "b/@"),
+            ("a@xn--bcher-kva.example", "a@bücher.example"),
+            ("XN--BCHER-KVA.Example/xn--r", "bücher.example/xn--r"),
+            ("xn--zca.example", "xn--zca.example"),  # a sharp s, which nameprep folds
+            ("xn--a.example", "xn--a.example"),
         ):
             self.assertEqual(full, parse_jid(text).full())
 
@@ -186,6 +195,22 @@ class EndTests(SynchronousTestCase):
         heard = client.heard()
         self.assertIn("temporary-auth-failure", heard)
         self.assertIn("was lost", heard)
+
+    def test_requests_are_bounded(self) -> None:
+        """A stream that owes many answers is asked nothing more until one has come."""
+        clock, sent = Clock(), list[Stanza]()
+        requests = Requests(clock, sent.append, most=2)
+
+        def ask() -> Deferred[Stanza]:
+            ping = request("get", DOMAIN, CB1, ping_payload())
+            return requests.ask(ping, 10)
+
+        one, _ = ask(), ask()
+        self.failureResultOf(ask(), TooManyRequests)
+        self.assertEqual(2, len(sent))
+        self.assertTrue(requests.take(result_reply(sent[0])))
+        self.successResultOf(one)
+        self.assertNoResult(ask())
 
     def test_requests_after_the_end(self) -> None:
         """A lost stream is asked nothing more."""
@@ -312,6 +337,25 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(1, sum("<handshake/>" in text for text in heard))
         self.assertEqual(1, sum("<conflict" in text for text in heard))
 
+    def test_foreign_component_decides_nothing(self) -> None:
+        """A component outside the domain cannot make itself the judge of log-ins."""
+        server = Server()
+        foreign = f"x{DOMAIN}"
+        server.components.registry.secrets[foreign] = (Secret("four"),)
+        peer = server.component()
+        peer.register(foreign, "four")
+        self.assertEqual("", peer.heard())
+        names = lp.Mechanisms(("PLAIN",)).to_element().toXml()
+        for number in range(3):
+            peer.say(
+                f"<iq type='result' id='c{number}' from='{foreign}' to='{DOMAIN}'>{names}</iq>"
+            )
+        client = server.client()
+        client.open()
+        client.authenticate()
+        self.assertIn("step 1 link-before-login", client.heard())
+        self.assertEqual("", peer.heard())
+
     def test_slow_callbridge_is_asked_again(self) -> None:
         """A Callbridge that was too busy to name its mechanisms is asked again."""
         server = Server()
@@ -355,6 +399,31 @@ class LinkTests(SynchronousTestCase):
             self.assertIn("bad-request", peer.heard())
 
 
+class SecretNameTests(SynchronousTestCase):
+    """What must not be guessed has at least 128 bits."""
+
+    def test_stream_ids(self) -> None:
+        """RFC 6120 4.7.3: an ID that can be foretold makes a proof that can be prepared."""
+        ids = {new_stream_id() for _ in range(100)}
+        self.assertEqual(100, len(ids))
+        self.assertTrue(all(re.fullmatch("[0-9a-f]{32,}", each) for each in ids))
+
+    def test_exchanges(self) -> None:
+        """Each exchange has a fresh name."""
+        server = Server()
+        callbridge = server.callbridge()
+        names = set()
+        for _ in range(20):
+            client = server.client()
+            client.open()
+            client.authenticate()
+            start = lp.parse(callbridge.received()[-1].element.firstChildElement())
+            assert isinstance(start, lp.Start)
+            names.add(start.exchange)
+        self.assertEqual(20, len(names))
+        self.assertTrue(all(len(name) >= 32 for name in names))
+
+
 class ListenerTests(SynchronousTestCase):
     """Listeners."""
 
@@ -374,7 +443,6 @@ class ListenerTests(SynchronousTestCase):
             "tcp6:5347:interface=\\:\\:",
             "tcp:0:interface=127.0.0.1:interface=0.0.0.0",
             "tcp:5347:interface=localhost",
-            "systemd:domain=INET:index=0",
             "",
         ):
             self.assertRaises(ConfigurationError, check_plain, "listen.x", bad, "f")

@@ -21,6 +21,7 @@ from cms.xmpp.flow import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -39,14 +40,15 @@ class Server:
         self.clock.advance(1_700_000_000)
         self.links = Links()
         self.sessions = Sessions()
-        registry = Registry(
+        self.events = Events()
+        self.registry = registry = Registry(
             {f"{name}.{DOMAIN}": [Secret(value)] for name, value in SECRETS.items()}
         )
         self.router = Router(DOMAIN, self.links, self.sessions, registry)
         local = LocalServices(self.router, self.links, self.sessions)
         self.router.local = local
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
-        self.flow = ServerFlow(self.clock)
+        self.flow = ServerFlow(self.clock, self.events.step)
         service = SessionService(
             self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
         )
@@ -61,6 +63,7 @@ class Server:
             service,
             self.relay,
             Throttle(self.clock),
+            self.events,
         )
 
     def component(self, host: str = "192.0.2.7") -> Peer:

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from cms.durable import replace_file, sweep
 from cms.errors import CONFIGURATION_VALUE
+from cms.logs import Logger
 
 ACCOUNTS, PASSWORD = "admin-accounts.json", "admin.password"
 FIRST = "admin"
 _ROUNDS, _BLOCK, _LANES = 1 << 14, 8, 1  # scrypt: 16 MiB and some 40 ms
 _SALT, _KEY = 16, 32  # bytes
+_MEMORY = 128 << 20  # bytes that a hash may ask for, whatever the file says
 
 log = Logger()
 
@@ -58,7 +59,7 @@ def _scrypt(password: str, salt: bytes, rounds: int, block: int, lanes: int) -> 
         n=rounds,
         r=block,
         p=lanes,
-        maxmem=256 * rounds * block,
+        maxmem=_MEMORY,
         dklen=_KEY,
     )
 
@@ -141,13 +142,11 @@ def _plain(hashed: Hash) -> dict[str, Any]:
 
 
 def _hash(entry: Mapping[str, Any]) -> Hash:
-    return Hash(
-        bytes.fromhex(entry["salt"]),
-        int(entry["rounds"]),
-        int(entry["block"]),
-        int(entry["lanes"]),
-        bytes.fromhex(entry["key"]),
-    )
+    rounds, block, lanes = int(entry["rounds"]), int(entry["block"]), int(entry["lanes"])
+    if entry["scheme"] != "scrypt" or 128 * block * (rounds + lanes) > _MEMORY // 2:
+        raise ValueError("it could not be computed")
+    key = bytes.fromhex(entry["key"])
+    return Hash(bytes.fromhex(entry["salt"]), rounds, block, lanes, key)
 
 
 def _unusable(file: Path, problem: str) -> Exception:

@@ -22,6 +22,7 @@ class Parameter:
     @ivar kind: C{string}, C{integer} or C{boolean}.
     @ivar least: Of an integer; for a string the least number of characters.
     @ivar most: Likewise.
+    @ivar choices: Of a string, where not every one will do.
     @ivar secret: Never shown again, and in no log.
     """
 
@@ -32,6 +33,7 @@ class Parameter:
     secret: bool = False
     least: int = 0
     most: int = 1_023
+    choices: tuple[str, ...] = ()
 
     def check(self, value: str) -> str:
         """
@@ -39,6 +41,9 @@ class Parameter:
 
         @raise Refused: it cannot.
         """
+        if self.choices and value not in self.choices:
+            cause = f"{self.name} is none of {', '.join(self.choices)}"
+            raise wrong(self.name, cause, "Give one of them, or leave it out.")
         if self.kind == "boolean":
             if value.lower() not in ("true", "false"):
                 raise wrong(self.name, f"{self.name} is neither true nor false", "Say which.")
@@ -65,6 +70,8 @@ class Parameter:
             return {"type": "boolean"}
         if self.kind == "integer":
             return {"type": "integer", "minimum": self.least, "maximum": self.most}
+        if self.choices:
+            return {"type": "string", "enum": list(self.choices)}
         schema: dict[str, Any] = {"type": "string", "maxLength": self.most}
         if self.least:
             schema["minLength"] = self.least

@@ -9,7 +9,6 @@ from attrs import define
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -19,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 from cms.admin import http
 from cms.admin.interfaces import Refused
 from cms.admin.routes import Paths
+from cms.logs import Logger
 from cms.signalflow import printable
 
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds; logged only when they go wrong
@@ -61,6 +61,7 @@ class Front(Resource):
     """
     The root of a listener.
 
+    @ivar app: Its routes.
     @param counter: Shared by the listeners of a daemon.
     """
 
@@ -71,6 +72,7 @@ class Front(Resource):
         self, app: Klein, paths: Paths, gate: Gate, counter: Counter, clock: IReactorTime
     ) -> None:
         super().__init__()
+        self.app = app
         self._routes: Any = app.resource()
         self._paths = paths
         self._gate = gate

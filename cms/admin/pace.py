@@ -1,9 +1,11 @@
 """
 The API shares its thread with the router, and takes a bounded part of its time.
 
-What the API costs is measured where it happens, in C{dataReceived}.  While it
-has spent more than its share, its connections are not read and no new ones are
-accepted; what a client sends waits in the kernel.
+What the API costs is measured where it happens, in C{dataReceived}.  (What is
+not measured there, such as writing to sockets, is about as much again.)  While
+it has spent more than its share, its connections are not read and no new ones
+are accepted; what a client sends waits in the kernel.  The share is small where
+the thread is busy, and large where it would else be idle.
 """
 
 from __future__ import annotations
@@ -13,49 +15,66 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
-from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-SHARE = 0.08  # of one processor
-BURST = 0.1  # seconds of it that may be spent at once
+from cms.logs import Logger
+
+SHARE = 0.04  # of the thread's time, however much else there is to do
+IDLE_SHARE = 0.5  # of the time in which there is nothing else to do
+BURST = 0.1  # seconds that may be spent at once
+LOOK_EVERY = 0.01  # seconds
 MOST_CONNECTIONS = 200
 
 
 @define(eq=False)
 class Pace:
     """
-    An account of time: it fills by L{SHARE}, and work is paid from it.
+    An account of time: it fills by L{SHARE}, or by L{IDLE_SHARE} of the idle
+    time where that is more, and work is paid from it.
 
     @ivar clock: Of the reactor.
     @ivar timer: A fine clock, for measuring work.
+    @ivar busy: How long the reactor's thread has worked, as C{time.thread_time}.
     @ivar paused: Who waits until there is time again.
     """
 
     clock: Any
     timer: Callable[[], float]
+    busy: Callable[[], float]
     share: float = SHARE
     burst: float = BURST
     paused: set[PacedConnection] = field(factory=set)
     ports: list[Any] = field(factory=list)
     _left: float = field(init=False)
     _filled: float = field(init=False)
+    _busy: float = field(init=False)
     _waiting: IDelayedCall | None = None
 
     def __attrs_post_init__(self) -> None:
         self._left = self.burst
         self._filled = self.clock.seconds()
+        self._busy = self.busy()
 
     def spend(self, seconds: float) -> None:
         """Work was done; when there was no time for it, everybody waits."""
-        now = self.clock.seconds()
-        self._left = min(self.burst, self._left + (now - self._filled) * self.share)
-        self._filled = now
+        self._fill()
         self._left -= seconds
         if self._left < 0 and self._waiting is None:
             for port in self.ports:
                 port.stopReading()
-            self._waiting = self.clock.callLater(-self._left / self.share, self._resume)
+            self._waiting = self.clock.callLater(self._pause_time(), self._resume)
+
+    def _fill(self) -> None:
+        now, busy = self.clock.seconds(), self.busy()
+        elapsed, idle = now - self._filled, now - self._filled - (busy - self._busy)
+        earned = max(elapsed * self.share, idle * IDLE_SHARE)
+        self._left = min(self.burst, self._left + earned)
+        self._filled, self._busy = now, busy
+
+    def _pause_time(self) -> float:
+        """Look again soon: nobody knows how idle the thread will be."""
+        return min(LOOK_EVERY, -self._left / self.share)
 
     @property
     def exhausted(self) -> bool:
@@ -63,10 +82,11 @@ class Pace:
         return self._waiting is not None
 
     def _resume(self) -> None:
-        self._waiting = None
-        self.spend(0.0)
-        if self.exhausted:
+        self._fill()
+        if self._left < 0:
+            self._waiting = self.clock.callLater(self._pause_time(), self._resume)
             return
+        self._waiting = None
         for port in self.ports:
             port.startReading()
         paused, self.paused = self.paused, set()

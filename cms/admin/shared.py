@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 import cms
 from cms.admin import schemas
 from cms.admin.forms import SELECTION, Parameter, selection
-from cms.admin.interfaces import Daemon, Facts, Recorded, Refused, moment, wrong
+from cms.admin.interfaces import Daemon, Facts, Recorded, Refused, moment
 from cms.admin.openapi import document
 from cms.admin.operations import Call, Operation
 from cms.admin.replies import Document, Listing, Raw, Reply
 
 API = "/api/v1"
-Metrics = Callable[[], tuple[bytes, str]]
-KIND = Parameter("kind", "link or login; both when it is left out.", most=10)
+
+
+class Metrics(Protocol):
+    """
+    The figures of a daemon: L{cms.admin.metrics.Exposition}.
+
+    @ivar content_type: Of what L{render} gives.
+    """
+
+    content_type: str
+
+    def render(self) -> bytes:
+        """All figures as they are now."""
+        ...
+
+
+KIND = Parameter("kind", "Both when it is left out.", choices=("link", "login"))
 SHOWN_ATTEMPTS = 10  # unless asked otherwise
 
 
@@ -26,8 +41,7 @@ class SharedOperations:
     """
     Version, status, signal flow, health and metrics.
 
-    @param metrics: Gives the figures in Prometheus' text form, and its content
-        type; C{None} leaves C{/metrics} out.
+    @param metrics: What C{/metrics} answers; C{None} leaves it out.
     """
 
     def __init__(
@@ -101,8 +115,6 @@ class SharedOperations:
     def signal_flow(self, call: Call) -> Reply:
         """GET system/signalflow."""
         kind = call.query.get("kind")
-        if kind not in (None, "link", "login"):
-            raise wrong("kind", f'there is no kind "{kind}"', "Ask for link or login.")
         recorded = [r for r in self._daemon.attempts() if kind in (None, r.kind)]
         part = selection(dict(call.query), SHOWN_ATTEMPTS)
         shown = recorded[part.offset : part.offset + part.limit]
@@ -131,8 +143,7 @@ class SharedOperations:
         """GET metrics."""
         if self._metrics is None:
             raise Refused("notFound", "there are no metrics", status=404)
-        body, content_type = self._metrics()
-        return Raw(body, content_type)
+        return Raw(self._metrics.render(), self._metrics.content_type)
 
 
 def attempt_facts(recorded: Recorded) -> Facts:

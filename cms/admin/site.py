@@ -22,9 +22,12 @@ DEADLINE = 30.0  # seconds for one whole request to arrive, the TLS handshake in
 class LimitedRequest(Request):
     """A request whose body is short."""
 
-    _parsePOSTFormSubmission = False  # the operations read their own forms
     _refused = False
     content: BytesIO
+
+    def __init__(self, channel: HTTPChannel, *arguments: Any, **named: Any) -> None:
+        super().__init__(channel, *arguments, **named)
+        self._parsePOSTFormSubmission = False  # the operations read their own forms
 
     def gotLength(self, length: int | None) -> None:
         """From the channel: the head is complete."""

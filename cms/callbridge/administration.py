@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred, DeferredLock
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
-from cms.admin.shared import Metrics
 from cms.callbridge.config import read_config
 from cms.callbridge.service import CallbridgeService
 from cms.callbridge.settings import PARAMETERS, StoredSettings
@@ -189,13 +188,10 @@ def _explain(error: StepError) -> Refused:
     return wrong(parameter, f"{parameter}: {cause}", error.cure)
 
 
-def make_administration(
-    daemon: CallbridgeService, reactor: Any, metrics: Metrics | None = None
-) -> AdminService:
+def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService:
     """
     The administration of a Callbridge.
 
-    @param metrics: What C{/metrics} answers.
     @raise ConfigurationError: its listeners cannot be as they are written.
     """
     config = daemon.config
@@ -208,4 +204,4 @@ def make_administration(
         api=config.api,
         api_plain=config.api_plain,
     )
-    return AdminService(reactor, settings, operations_of_callbridge(role, reactor, metrics))
+    return AdminService(reactor, settings, operations_of_callbridge(role, reactor, daemon.metrics))

@@ -18,7 +18,6 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms import loginprotocol as lp
@@ -27,6 +26,7 @@ from cms.callbridge.guessing import Guess, Guesses, TooManyGuesses
 from cms.callbridge.guests import Guests
 from cms.callbridge.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
 from cms.callbridge.scram import HASHES, SASLFailure
+from cms.logs import Logger, login_id
 from cms.signalflow import Step
 
 EXCHANGE_TIMEOUT = 60.0  # seconds that a client has for each response
@@ -54,6 +54,7 @@ class _Exchange:
     mechanism_name: str
     peer: str
     expiry: IDelayedCall
+    began: float
     mechanism: Mechanism = field(init=False)
     claimed: str | None = None
     guess: Guess | None = None
@@ -69,6 +70,9 @@ class Authority:
     @param domain: The XMPP domain, prepared.
     @param allow_guests: Whether ANONYMOUS is offered.
     @param random: For nonces and guest names; it must not be guessable.
+    @param decided: Told of each exchange that has ended: mechanism, C{success},
+        C{lost} or the SASL condition, and seconds.
+    @ivar link_id: Names the link in the log.
     @ivar sessions: The full addresses that are logged in through this
         Callbridge now, with the begin of each.
     """
@@ -83,6 +87,7 @@ class Authority:
         *,
         allow_guests: bool = False,
         random: Random | None = None,
+        decided: Callable[[str, str, float], object] = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._directory = directory
@@ -90,9 +95,16 @@ class Authority:
         self._allow_guests = allow_guests
         self._random = random or SystemRandom()
         self._guests = Guests(self._random)
+        self._decided = decided
         self._guesses = Guesses(clock)
         self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
+        self.link_id = ""
+
+    @property
+    def exchanges(self) -> int:
+        """How many log-ins are under way."""
+        return len(self._exchanges)
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
@@ -115,6 +127,7 @@ class Authority:
             self._break_off(self._exchanges[message.exchange], "malformed-request")
             return succeed(lp.Failed(message.exchange, "malformed-request"))
         if message.mechanism not in self.mechanisms:
+            self._decided(message.mechanism, "invalid-mechanism", 0.0)
             return succeed(lp.Failed(message.exchange, "invalid-mechanism"))
         exchange = self._open(message)
         if message.payload is None and message.mechanism != "ANONYMOUS":
@@ -152,13 +165,17 @@ class Authority:
             how="resumed" if message.resumed else "created",
             jid=message.jid,
             peer=message.peer,
+            link_id=self.link_id,
         )
 
     def session_ended(self, message: lp.SessionEnd) -> None:
         """A session is over."""
         self.sessions.pop(message.jid, None)
         self.log.info(
-            'user "{jid}": session ended ({reason})', jid=message.jid, reason=message.reason
+            'user "{jid}": session ended ({reason})',
+            jid=message.jid,
+            reason=message.reason,
+            link_id=self.link_id,
         )
         name = _local_part(message.jid)
         if self._guests.destroy(name):
@@ -175,13 +192,15 @@ class Authority:
 
     def _open(self, message: lp.Start) -> _Exchange:
         expiry = self._clock.callLater(EXCHANGE_TIMEOUT, self._expire, message.exchange)
-        exchange = _Exchange(message.exchange, message.mechanism, message.peer, expiry)
+        now = self._clock.seconds()
+        exchange = _Exchange(message.exchange, message.mechanism, message.peer, expiry, now)
         around = Surroundings(
             directory=self._directory,
             domain=self._domain,
             channel_binding=message.channel_binding,
             random=self._random,
             claim=partial(self._claim, exchange),
+            weigh=partial(self._weigh, exchange),
             new_guest=self._new_guest,
         )
         exchange.mechanism = make_mechanism(message.mechanism, around)
@@ -201,7 +220,15 @@ class Authority:
         try:
             exchange.guess = self._guesses.begin(name, exchange.peer)
         except TooManyGuesses as problem:
-            raise SASLFailure(TEMPORARY, f"too many failed log-ins, {problem}") from None
+            raise SASLFailure(TEMPORARY, str(problem)) from None
+
+    def _weigh(self, exchange: _Exchange) -> None:
+        """The same once more when it comes to it: there may be many exchanges by then."""
+        if exchange.guess is not None:
+            try:
+                exchange.guess.weigh()
+            except TooManyGuesses as problem:
+                raise SASLFailure(TEMPORARY, str(problem)) from None
 
     def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
         """Decide about the client's response."""
@@ -225,6 +252,7 @@ class Authority:
             final = lp.Failed(exchange.id, TEMPORARY)
         if not isinstance(final, lp.Challenge):
             self._forget(exchange)
+            self._count(exchange, final)
         if final is not None:
             answer.callback(final)
 
@@ -260,6 +288,8 @@ class Authority:
             jid=jid,
             mechanism=exchange.mechanism_name,
             peer=exchange.peer,
+            login_id=login_id(exchange.id),
+            link_id=self.link_id,
         )
         return lp.Success(exchange.id, jid, identity.payload)
 
@@ -285,6 +315,8 @@ class Authority:
             mechanism=exchange.mechanism_name,
             peer=exchange.peer,
             why=why,
+            login_id=login_id(exchange.id),
+            link_id=self.link_id,
         )
 
     def _new_guest(self) -> str:
@@ -306,6 +338,14 @@ class Authority:
         self._forget(exchange)
         if exchange.pending is not None:
             exchange.pending.cancel()
+        else:
+            self._count(exchange, exchange.last)
+
+    def _count(self, exchange: _Exchange, final: Answer | None) -> None:
+        result = final.condition if isinstance(final, lp.Failed) else "success"
+        if final is None:
+            result = "lost"
+        self._decided(exchange.mechanism_name, result, self._clock.seconds() - exchange.began)
 
     def _forget(self, exchange: _Exchange) -> None:
         if self._exchanges.get(exchange.id) is exchange:

@@ -127,8 +127,9 @@ def read_settings(table: Table, *, unprotected: bool) -> tuple[str, LinkSettings
         server = parse_server_address(table.text("server_address", ""))
     except StepError as problem:
         cause = f"{table.file}: server_address: {problem.cause}"
+        seen = {**problem.evidence, "key": "server_address"}
         raise type(problem)(
-            problem.fault, problem.step, cause, problem.cure, problem.evidence, mend=problem.mend
+            problem.fault, problem.step, cause, problem.cure, seen, mend=problem.mend
         ) from None
     settings = LinkSettings(
         domain=domain,

@@ -30,6 +30,11 @@ class TCPConnector:
         self._files = files
         self._context: SSL.Context = files.context()
 
+    @property
+    def expires(self) -> float | None:
+        """When our own certificate does, in seconds since the epoch."""
+        return self._files.expires
+
     def reload(self) -> None:
         """
         Read the files again; a link that is up keeps what it has.

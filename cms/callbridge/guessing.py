@@ -22,13 +22,17 @@ TRUST_FOR = 86_400.0  # seconds in which an account's own address is known
 
 class TooManyGuesses(Exception):
     """
-    This log-in is not even looked at.
+    This log-in is not even looked at; the text may be shown to the user.
 
-    @ivar seconds: For how long.
+    @ivar seconds: For how long; 0.0 when it is only too much at the same time.
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"refused for {max(1, round(seconds))} s")
+        super().__init__(
+            f"too many failed log-ins, refused for {max(1, round(seconds))} s"
+            if seconds
+            else "too many log-ins of this account at once, try again"
+        )
         self.seconds = seconds
 
 
@@ -124,7 +128,22 @@ class Guesses:
         """
         address = _network(peer)
         pair = f"{account} {address or peer}"
-        refused = [self._pairs.refused_for(pair, self._open[pair])]
+        self._hear(account, address, pair)
+        return Guess(self, account, address, pair)
+
+    def open(self, account: str, address: str | None, pair: str) -> None:
+        """
+        A password is about to be looked at; for L{Guess} only.
+
+        @raise TooManyGuesses: it is not.
+        """
+        self._hear(account, address, pair)
+        if self._pairs.refused_for(pair, self._open[pair]) > 0:
+            raise TooManyGuesses(0.0)
+        self._open[pair] += 1
+
+    def _hear(self, account: str, address: str | None, pair: str) -> None:
+        refused = [self._pairs.refused_for(pair)]
         if self._known.get(pair, -TRUST_FOR) + TRUST_FOR <= self._clock.seconds():
             # what others do does not lock a user out of the usual place
             refused.append(self._accounts.refused_for(account))
@@ -132,8 +151,6 @@ class Guesses:
             refused.append(self._addresses.refused_for(address))
         if max(refused) > 0:
             raise TooManyGuesses(max(refused))
-        self._open[pair] += 1
-        return Guess(self, account, address, pair)
 
     def close(self, pair: str) -> None:
         """The outcome of a guess is known; for L{Guess} only."""
@@ -159,13 +176,28 @@ class Guesses:
 
 @define
 class Guess:
-    """One log-in, from the claim of a name to its outcome: call one method, once."""
+    """
+    One log-in, from the claim of a name to its outcome: L{weigh} it before the
+    password is looked at, then call one of the other methods, once.
+
+    Until it is weighed it counts for nothing: whoever only claims to be alice,
+    again and again, does not keep alice out.
+    """
 
     _guesses: Guesses
     _account: str
     _address: str | None
     _pair: str
-    _open: bool = True
+    _open: bool = False
+
+    def weigh(self) -> None:
+        """
+        The password is about to be looked at.
+
+        @raise TooManyGuesses: it must not be.
+        """
+        self._guesses.open(self._account, self._address, self._pair)
+        self._open = True
 
     def failed(self) -> float:
         """

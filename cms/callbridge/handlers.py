@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
@@ -24,6 +23,7 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Authority
+from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.requests import Requests
@@ -38,6 +38,7 @@ class Carrier(Protocol):
     """What is needed of an active link's stream."""
 
     requests: Requests
+    link_id: str
 
     def send(self, stanza: Stanza) -> None:
         """Send a stanza to the server."""
@@ -49,6 +50,7 @@ class HandlerStream(EventDispatcher):
     def __init__(self, stream: Carrier) -> None:
         super().__init__()
         self._stream = stream
+        self.link_id = stream.link_id
 
     def send(self, element: Element) -> None:
         """Send an element over the link."""
@@ -97,9 +99,14 @@ class LinkTraffic:
             return
         taken = self._dispatcher.dispatch(stanza.element)
         if not taken and not getattr(stanza.element, "handled", False):
-            reply = error_reply(stanza, StanzaError("service-unavailable"))
-            if reply is not None and stanza.name != "presence":
-                stream.send(reply)
+            self._refuse(stanza, stream)
+
+    def _refuse(self, stanza: Stanza, stream: Carrier) -> None:
+        if not stanza.is_stanza or stanza.name == "presence":
+            return
+        reply = error_reply(stanza, StanzaError("service-unavailable"))
+        if reply is not None:
+            stream.send(reply)
 
     # for handlers
 
@@ -194,6 +201,7 @@ class LoginHandler(XMPPHandler, IQHandlerMixin):
 
     def connectionInitialized(self) -> None:
         """Listen on the new link."""
+        self._authority.link_id = self.xmlstream.link_id
         _observe(self, self.iqHandlers)
 
     def connectionLost(self, reason: Failure) -> None:

@@ -26,6 +26,8 @@ from cms.callbridge.config import LinkSettings
 from cms.callbridge.linkcore import Events, LinkCore
 from cms.callbridge.registration import ComponentRegistration
 from cms.discovery.places import Found
+from cms.signalflow import Step
+from cms.xmlstream.traffic import Traffic
 
 
 class Link:
@@ -33,12 +35,16 @@ class Link:
     The link as its owner sees it.
 
     @ivar history: The last attempts, oldest first.
+    @ivar on_step: See L{LinkCore}.
+    @ivar on_rest: See L{LinkCore}.
     """
 
     def __init__(self, core: LinkCore) -> None:
         self._core = core
         self._events = core.events = _machine(core)
         self.history = core.history
+        self.on_step = core.on_step
+        self.on_rest = core.on_rest
 
     def start(self) -> None:
         """
@@ -67,6 +73,44 @@ class Link:
         self._core.settings = settings
         if self._core.wanted:
             self._events.halt()
+
+    @property
+    def state(self) -> str:
+        """What it is doing, for people."""
+        return self._core.state
+
+    @property
+    def since(self) -> float | None:
+        """When it became active, in seconds since the epoch; C{None} while it is not."""
+        return self._core.since
+
+    @property
+    def reached(self) -> int:
+        """The furthest step of the last attempt, 0 before the first."""
+        last = self.history.last
+        return int(last.reached) if last is not None else 0
+
+    @property
+    def stream(self) -> ComponentRegistration | None:
+        """Its connection, from step 7 on."""
+        return self._core.stream
+
+    @property
+    def traffic(self) -> Traffic:
+        """What its connections have carried since the process began."""
+        return self._core.carried.with_live(self._core.streams)
+
+    def describe(self) -> str:
+        """What it is doing, and why it is not active, on one line."""
+        core, last = self._core, self.history.last
+        peer = core.stream.peer if core.stream is not None else "the XMPP server"
+        if core.since is not None:
+            return f"{Step.ACTIVE}: the link to {peer} is up"
+        if last is not None and last.running is not None:
+            return f"{last.running.step}: attempt {last.number} for {core.settings.component}"
+        if core.state == "waiting" and last is not None and last.failure is not None:
+            return f"waiting; {last.failure.step} failed: {last.failure.cause}"
+        return f"{core.state}; {core.settings.component}"
 
     def status(self) -> dict[str, Any]:
         """State, step, peer, since when, and the last failure, as plain data."""

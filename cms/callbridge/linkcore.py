@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms import errors
@@ -22,8 +21,10 @@ from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.callbridge.steplog import log_step
 from cms.discovery.places import Found, Target, configured_target
 from cms.errors import CredentialsRefused
-from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepRecord
+from cms.logs import Logger
+from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepObserver, StepRecord
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.traffic import Traffic as Carried
 
 
 class Places(Protocol):
@@ -112,6 +113,11 @@ class LinkCore:
     @ivar halting: What was under way is ending.
     @ivar since: When the link became active, in seconds since the epoch.
     @ivar stopped: Who waits for the end.
+    @ivar on_step: Called with each record of an attempt that begins or ends.
+    @ivar on_rest: Called at the end of a round or a link, before the wait for
+        the next round, with the failure of the round, or C{None} after a link.
+    @ivar streams: Connections that are open, also those that are ending.
+    @ivar carried: What the others have carried.
     """
 
     clock: IReactorTime
@@ -134,6 +140,10 @@ class LinkCore:
     since: float | None = None
     stopped: list[Deferred[None]] = field(factory=list)
     last_end: StepError | None = None
+    on_step: list[StepObserver] = field(factory=list)
+    on_rest: list[Callable[[StepError | None], object]] = field(factory=list)
+    streams: set[ComponentRegistration] = field(factory=set)
+    carried: Carried = field(factory=Carried)
 
     @property
     def now(self) -> float:
@@ -239,7 +249,13 @@ class LinkCore:
     def register(self, stream: ComponentRegistration) -> None:
         """TCP is connected: TLS and registration follow."""
         self.stream = stream
+        self.streams.add(stream)
+        stream.ended.addCallback(lambda _: self._forget(stream))
         stream.begin()
+
+    def _forget(self, stream: ComponentRegistration) -> None:
+        self.streams.discard(stream)
+        self.carried.add(stream)
 
     def stage_begun(self, step: Step) -> None:
         """From the stream."""
@@ -296,6 +312,7 @@ class LinkCore:
 
     def rest(self) -> None:
         """Wait before the next round, for as long as the failure deserves."""
+        failure = self.last_end if self.since is None else None
         if self.since is not None:
             delay = self.backoff.after_link(self.now - self.since)
         elif isinstance(self.last_end, CredentialsRefused):
@@ -303,8 +320,15 @@ class LinkCore:
         else:
             delay = self.backoff.after_failure()
         self.since = None
-        self.log.info("next attempt in {delay:.1f} s", delay=delay)
+        self.log.info(
+            "next attempt in {delay:.1f} s",
+            delay=delay,
+            attempt=self.attempt.number,
+            attempt_id=self.attempt.id,
+        )
         self.timer = self.clock.callLater(delay, self.events.begin)
+        for each in self.on_rest:
+            each(failure)
 
     # the end
 
@@ -344,3 +368,5 @@ class LinkCore:
 
     def _report(self, attempt: Attempt, record: StepRecord) -> None:
         log_step(self.log, attempt, record)
+        for observe in self.on_step:
+            observe(attempt, record)

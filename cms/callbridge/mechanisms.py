@@ -46,6 +46,7 @@ class Surroundings:
     @ivar random: For nonces.
     @ivar claim: Called with the prepared local part once the client has named
         it, before anything is checked; it may raise L{SASLFailure}.
+    @ivar weigh: Called right before the password is looked at; so may it.
     @ivar new_guest: Makes the local part of a guest.
     """
 
@@ -54,6 +55,7 @@ class Surroundings:
     channel_binding: tuple[str, bytes] | None = field(repr=False)
     random: Random
     claim: Callable[[str], None]
+    weigh: Callable[[], None]
     new_guest: Callable[[], str]
 
 
@@ -104,6 +106,7 @@ class Scram:
         """The first message asks for the user's keys, the final one proves them."""
         if self._challenge is None:
             return await self._ask(payload)
+        self.around.weigh()
         proof = self._challenge.check(payload)
         if not self._known:
             raise SASLFailure("not-authorized")
@@ -145,6 +148,7 @@ class Plain:
             raise SASLFailure("not-authorized") from None
         self.around.claim(name)
         _check_authzid(authzid, name, self.around.domain)
+        self.around.weigh()
         try:
             right = await self.around.directory.verify(name, password)
         except AccountDisabled:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import Service
 
-from cms.callbridge.administration import make_administration
-from cms.callbridge.service import make_daemon
-from cms.startup import DaemonOptions, ReloadOnHangup, build
+from cms.startup import DaemonOptions, build, supervise
 
 
 class Options(DaemonOptions):
@@ -20,18 +18,18 @@ class Options(DaemonOptions):
 
 
 def _make(file: Path, reactor: Any) -> Service:
+    # Only now: some of what these import would bring in a reactor that is not ours.
+    from cms.callbridge.administration import make_administration  # noqa: PLC0415
+    from cms.callbridge.service import make_daemon  # noqa: PLC0415
+
     daemon = make_daemon(file, reactor)
-    services = MultiService()
-    daemon.setServiceParent(services)
     administration = make_administration(daemon, reactor)
-    administration.setServiceParent(services)
 
     def reload() -> None:
         daemon.reload()
         administration.reload()
 
-    ReloadOnHangup(reactor, reload).setServiceParent(services)
-    return services
+    return supervise(daemon, reactor, administration, reload=reload)
 
 
 def makeService(options: DaemonOptions) -> Service:

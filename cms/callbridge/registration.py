@@ -18,6 +18,7 @@ from twisted.words.protocols.jabber.error import StreamError, exceptionFromStrea
 from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
 from cms.errors import Fault
+from cms.logs import link_id
 from cms.remedies import ADVICE, OTHERWISE
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
@@ -26,6 +27,7 @@ from cms.trust.connection import (
     explain_alert,
     explain_handshake,
     openssl_words,
+    peer_expiry,
     tls_evidence,
 )
 from cms.xmlstream import limits, ns
@@ -74,6 +76,8 @@ class ComponentRegistration(XMLStream):
     @param verification: Judges the server's certificate; C{None} where the
         operator asked for a link without TLS.
     @param presents: Whether we have a certificate to show.
+    @ivar link_id: Names it in the logs of both sides, once the server has answered.
+    @ivar certificate_expires: When the server's does, in seconds since the epoch.
     @param registers: Whether to go on after step 8; if not, it quits there.
     """
 
@@ -98,6 +102,8 @@ class ComponentRegistration(XMLStream):
         self.registrant = registrant
         self.peer = peer
         self.presents = presents
+        self.link_id = ""
+        self.certificate_expires: float | None = None
         self.registers = registers
         self.requests = Requests(clock, self.send)
         self.step = Step.TLS
@@ -129,7 +135,9 @@ class ComponentRegistration(XMLStream):
 
     def secured(self) -> None:
         """The server's certificate was judged and found good."""
-        evidence = tls_evidence(connection_of(self.transport))
+        connection = connection_of(self.transport)
+        self.certificate_expires = peer_expiry(connection)
+        evidence = tls_evidence(connection)
         names = {"names": evidence.pop("names", "")}
         self.registrant.stage_passed(evidence)
         self.registrant.stage_begun(Step.IDENTITY)  # judged within the handshake
@@ -162,7 +170,9 @@ class ComponentRegistration(XMLStream):
             self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
             return
         stream_id = start.get("id") or ""
-        self.registrant.stage_passed({"component": self.settings.component})
+        self.link_id = link_id(stream_id)
+        evidence = {"component": self.settings.component, "link": self.link_id}
+        self.registrant.stage_passed(evidence)
         self._enter(Step.REGISTERED)
         proof = (stream_id + self.settings.secret.value).encode()
         digest = hashlib.sha1(proof).hexdigest()  # noqa: S324 - XEP-0114 section 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 import cms
+from cms.admin.metrics import Exposition
 from cms.callbridge.authority import Authority
 from cms.callbridge.backoff import Backoff
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings
@@ -20,12 +21,14 @@ from cms.callbridge.directory import LocalDirectory
 from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
 from cms.callbridge.link import Link
 from cms.callbridge.linkcore import LinkCore
+from cms.callbridge.metrics import CallbridgeCollector, Events
 from cms.callbridge.settings import effective_config
 from cms.callbridge.store import StoreError, UserStore
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
-from cms.signalflow import StepError
+from cms.logs import Logger
+from cms.signalflow import AttemptHistory, StepError
 from cms.trust.files import PEMFiles
 
 
@@ -34,6 +37,8 @@ class CallbridgeService(Service):
     A Callbridge with its link and its log-in authority.
 
     @ivar link: See L{Link}; L{configure} hands it new settings.
+    @ivar on_change: Called when the link does something else.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
     """
 
@@ -44,6 +49,7 @@ class CallbridgeService(Service):
         files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
+        self._events = Events()
         self.store = _store(config)
         self._directory = LocalDirectory(self.store, reactor)
         self.authority = self._make_authority(config.link.domain)
@@ -58,12 +64,25 @@ class CallbridgeService(Service):
                 traffic=LinkTraffic(handlers),
                 backoff=Backoff(config.timing, random),
                 settings=config.link,
+                history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),
             )
         )
+        self.link.on_step.append(self._events.step)
+        self.link.on_rest.append(self._events.rest)
+        self.on_change: list[Callable[..., object]] = []
+        self.link.on_step.append(self._changed)
+        self.link.on_rest.append(self._changed)
+        figures = CallbridgeCollector(
+            self.link, lambda: self.authority, lambda: self._connector.expires
+        )
+        self.metrics = Exposition("callbridge", self._events, figures)
 
     def _make_authority(self, domain: str) -> Authority:
-        guests = self.config.allow_guests
-        return Authority(self._reactor, self._directory, domain, allow_guests=guests)
+        return Authority(
+            *(self._reactor, self._directory, domain),
+            allow_guests=self.config.allow_guests,
+            decided=self._events.login,
+        )
 
     def startService(self) -> None:
         """Begin to look for the XMPP server."""
@@ -108,6 +127,14 @@ class CallbridgeService(Service):
     def _warn(self, warnings: tuple[str, ...]) -> None:
         for warning in warnings:
             self.log.warn("WARNING: {doubt}", doubt=warning)
+
+    def _changed(self, *_: object) -> None:
+        for told in self.on_change:
+            told()
+
+    def describe(self) -> str:
+        """The link's state and step."""
+        return self.link.describe()
 
     def reload(self) -> None:
         """Read keys and certificates again; the next connection uses them."""

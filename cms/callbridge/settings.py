@@ -119,6 +119,11 @@ def effective_config(file: Path) -> CallbridgeConfig:
 
     @raise ConfigurationError: either is wrong.
     """
+    sweep(StoredSettings(read_config(file)).path)
+    return current_config(file)
+
+
+def current_config(file: Path) -> CallbridgeConfig:
+    """The same, without touching the state directory: a daemon may be running on it."""
     stored = StoredSettings(read_config(file))
-    sweep(stored.path)
     return stored.applied(stored.read())

@@ -12,8 +12,8 @@ from cms.signalflow import Attempt, Step, StepRecord
 def log_step(log: Logger, attempt: Attempt, record: StepRecord) -> None:
     """
     Log a record that began or ended, with its facts as fields of the event:
-    C{attempt}, C{step}, C{result}, C{seconds}, C{evidence}, and for a failure
-    C{fault}, C{cause} and C{cure}.
+    C{attempt}, C{attempt_id}, C{link_id}, C{step}, C{result}, C{seconds},
+    C{evidence}, and for a failure C{fault}, C{cause} and C{cure}.
     """
     if record.result == "failed":
         _log_failed(log, attempt, record)
@@ -47,6 +47,8 @@ def _log_passed(log: Logger, attempt: Attempt, record: StepRecord) -> None:
 def _fields(attempt: Attempt, record: StepRecord) -> dict[str, Any]:
     return {
         "attempt": attempt.number,
+        "attempt_id": attempt.id,
+        **({"link_id": attempt.link_id} if attempt.link_id else {}),
         "step": int(record.step),
         "step_text": str(record.step),
         "result": record.result,

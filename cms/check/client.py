@@ -162,7 +162,7 @@ class LoginStream(XMLStream):
 
     def _begin(self, features: Element) -> None:
         offered = {str(e) for m in features.elements(ns.SASL, "mechanisms") for e in m.elements()}
-        binding = tls_exporter(connection_of(self.transport))
+        binding = tls_exporter(connection_of(self.transport)) if _binds(features) else None
         usable = [
             m
             for m in self.account.mechanisms
@@ -235,6 +235,15 @@ class LoginStream(XMLStream):
             self.session.errback(Failure(error))
         self.close()
         self._lose_connection()
+
+
+def _binds(features: Element) -> bool:
+    """
+    Whether the server says that it knows C{tls-exporter} (XEP-0440): some
+    offer -PLUS over TLS 1.3 and know nothing but C{tls-unique} (ejabberd 23.01).
+    """
+    offers = features.elements(ns.SASL_CHANNEL_BINDING, "sasl-channel-binding")
+    return any(e.getAttribute("type") == "tls-exporter" for o in offers for e in o.elements())
 
 
 def _sasl(name: str, payload: bytes) -> Element:

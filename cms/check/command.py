@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from twisted.internet.task import react
 
 from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.settings import StoredSettings
-from cms.check.explain import entry, listing
+from cms.check.explain import as_dict, entry, listing
 from cms.check.findings import Finding, Report
 from cms.check.page import HTMLPage
 from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
@@ -237,14 +238,19 @@ async def _run(session: Session | ServerSession, reactor: Any) -> None:
 
 @click.command()
 @click.argument("fault", required=False)
-def explain(fault: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def explain(fault: str | None, as_json: bool) -> None:
     """Explain FAULT: what one sees, what it means, and what cures it; without it, list all."""
     if fault is None:
-        click.echo(listing())
+        click.echo(_json([as_dict(f) for f in CATALOGUE.values()]) if as_json else listing())
         return
     found = CATALOGUE.get(fault)
     if found is None:
         near = difflib.get_close_matches(fault, CATALOGUE, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else "; cms explain lists all"
         raise click.UsageError(f"there is no fault {fault}{hint}")
-    click.echo(entry(found))
+    click.echo(_json(as_dict(found)) if as_json else entry(found))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -11,18 +11,19 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.error import CannotListenError, ConnectError, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import deferLater
 from twisted.names import authority, dns, server
 from twisted.python.failure import Failure
 
@@ -70,13 +71,14 @@ class _Daemon(ProcessProtocol):
     A daemon as a child process.
 
     @ivar errors: What it wrote to standard error.
+    @ivar ended: Fires with how it ended.
     """
 
     def __init__(self, heard: Callable[[dict[str, Any]], None]) -> None:
         self._heard = heard
         self._rest = b""
         self.errors = b""
-        self.ended: Deferred[None] = Deferred()
+        self.ended: Deferred[str] = Deferred()
 
     def outReceived(self, data: bytes) -> None:
         """Log lines, one JSON object each."""
@@ -95,7 +97,7 @@ class _Daemon(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone."""
-        self.ended.callback(None)
+        self.ended.callback(reason.getErrorMessage().rstrip("."))
 
 
 @define(eq=False)
@@ -127,15 +129,18 @@ class Demo:
         self.ports = dict(zip(("component", "client", "dns"), free_ports(3), strict=True))
         self._write_files()
         self._serve_dns()
-        ready = self.expect(lambda e: "client listener ready" in e["message"])
+        ready = self.expect("cms-xmpp listens", lambda e: "client listener ready" in e["message"])
         self._start("cms-xmpp", "xmpp.toml")
         await ready
         await self._step_1()
-        active = self.expect(lambda e: e.get("step") == 11 and "the link is up" in e["message"])
-        decides = self.expect(lambda e: "decides log-ins" in e["message"])
+        active = self.expect(
+            "the link is up", lambda e: e.get("step") == 11 and "the link is up" in e["message"]
+        )
+        decides = self.expect(
+            "the Callbridge decides log-ins", lambda e: "decides log-ins" in e["message"]
+        )
         self._start("cms-callbridge", "callbridge.toml")
-        await active
-        await decides
+        await _all(active, decides)
         return await self._step_12()
 
     # what is needed
@@ -206,8 +211,11 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         protocol = dns.DNSDatagramProtocol(factory)
         protocol.noisy = False
         port = self.ports["dns"]
-        self.listening.append(self.reactor.listenUDP(port, protocol, interface=LOOPBACK))
-        self.listening.append(self.reactor.listenTCP(port, factory, interface=LOOPBACK))
+        try:
+            self.listening.append(self.reactor.listenUDP(port, protocol, interface=LOOPBACK))
+            self.listening.append(self.reactor.listenTCP(port, factory, interface=LOOPBACK))
+        except CannotListenError as problem:
+            raise DemoFailed(f"the DNS zone cannot be served: {problem}") from None
         self.write(f"serving the zone {DOMAIN} on {LOOPBACK} port {port}")
 
     def _start(self, plugin: str, config: str) -> None:
@@ -222,21 +230,40 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
             path=str(self.folder),
         )
         self.daemons.append(daemon)
-        daemon.ended.addCallback(lambda _: self._died(plugin, daemon))
+        daemon.ended.addCallback(lambda how: self._died(plugin, daemon, how))
 
-    def _died(self, plugin: str, daemon: _Daemon) -> None:
-        waiting, self.waiting = self.waiting, []
+    def _died(self, plugin: str, daemon: _Daemon, how: str) -> None:
+        if self.stopping:
+            return
         said = daemon.errors.decode(errors="replace").strip()
+        problem = f"{plugin} ended early: {said or how}"
+        if not self._fail(problem):
+            self.write(problem)
+
+    def _fail(self, problem: str) -> bool:
+        """Tell whoever waits; whether anybody does."""
+        waiting, self.waiting = self.waiting, []
         for _, waiter in waiting:
-            waiter.errback(Failure(DemoFailed(f"{plugin} ended early: {said}")))
+            waiter.errback(Failure(DemoFailed(problem)))
+        return bool(waiting)
 
     # what the daemons say
 
-    def expect(self, condition: Callable[[dict[str, Any]], bool]) -> Deferred[dict[str, Any]]:
-        """Wait for an event of either daemon."""
+    def expect(
+        self, what: str, condition: Callable[[dict[str, Any]], bool]
+    ) -> Deferred[dict[str, Any]]:
+        """
+        Wait for an event of either daemon.
+
+        @return: Fails with L{DemoFailed} when it does not come.
+        """
+
+        def late(_: object, seconds: float) -> Failure:
+            return Failure(DemoFailed(f"waited {seconds:.0f} s in vain: {what}"))
+
         waiter: Deferred[dict[str, Any]] = Deferred()
         self.waiting.append((condition, waiter))
-        waiter.addTimeout(PATIENCE, self.reactor)
+        waiter.addTimeout(PATIENCE, self.reactor, late)
         return waiter
 
     def _heard(self, event: dict[str, Any]) -> None:
@@ -252,9 +279,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
             return
         if event.get("result") == "failed":
             self.line(event["step"], "FAILED", f"{event['cause']}\n{'':26}cure: {event['cure']}")
-            waiting, self.waiting = self.waiting, []
-            for _, waiter in waiting:
-                waiter.errback(Failure(DemoFailed(event["cause"])))
+            self._fail(f"step {event['step']}: {event['cause']}")
         elif event.get("result") == "passed" or event["step"] == Step.ACTIVE:
             self.line(event["step"], "ok", event.get("shown", ""), event.get("seconds", 0.0))
 
@@ -273,7 +298,10 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         password = (self.folder / "alice.password").read_text()
         context = PEMFiles("the demonstration", self.folder / "ca.pem", None, None).context()
         account = Account("alice", DOMAIN, password)
-        return await log_in(self.reactor, account, LOOPBACK, self.ports["client"], context)
+        try:
+            return await log_in(self.reactor, account, LOOPBACK, self.ports["client"], context)
+        except (StepError, ConnectError) as problem:
+            raise DemoFailed(f"the client came to no stream: {problem}") from None
 
     async def _step_1(self) -> None:
         """No log-in without a link."""
@@ -288,14 +316,15 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
             raise DemoFailed("step 1: a log-in succeeded although there is no Callbridge")
 
     async def _step_12(self) -> LoginStream:
-        told = self.expect(lambda e: "session created" in e["message"])
+        told = self.expect("a session began", lambda e: "session created" in e["message"])
         began = self.reactor.seconds()
         try:
-            stream = await self._log_in()
-        except (LoginFailed, StepError) as problem:
+            logging_in = Deferred.fromCoroutine(self._log_in())
+            await _all(logging_in, told)
+            stream = await logging_in
+        except LoginFailed as problem:
             raise DemoFailed(f"step 12: {problem}") from None
         seconds = self.reactor.seconds() - began
-        await told
         text = f"{stream.jid} logged in with {stream.mechanism}, decided by {COMPONENT}"
         self.line(12, "ok", text, seconds)
         return stream
@@ -305,18 +334,30 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
     async def stop(self) -> None:
         """End both daemons and the DNS server; wait until they are gone."""
         self.stopping = True
+        self.waiting.clear()
         for daemon in reversed(self.daemons):
-            process: Any = daemon.transport
-            try:
-                process.signalProcess("TERM")
-            except ProcessExitedAlready:
-                continue
-            killer = self.reactor.callLater(10, process.signalProcess, "KILL")
+            # A signal that comes between fork and exec is lost, hence the second one.
+            plan = ((0.0, "TERM"), (1.0, "TERM"), (6.0, "KILL"))
+            calls = [self.reactor.callLater(s, _signal, daemon.transport, n) for s, n in plan]
             await daemon.ended
-            if killer.active():
-                killer.cancel()
+            for call in calls:
+                if call.active():
+                    call.cancel()
         for port in self.listening:
             await _stopped(port)
+
+
+def _signal(process: Any, name: str) -> None:
+    with suppress(ProcessExitedAlready):
+        process.signalProcess(name)
+
+
+async def _all(*waiting: Deferred[Any]) -> list[Any]:
+    """The results of all; the first failure, as it is, when one fails."""
+    try:
+        return await gatherResults(waiting, consumeErrors=True)
+    except FirstError as first:
+        first.subFailure.raiseException()
 
 
 async def _stopped(port: Any) -> None:
@@ -339,23 +380,30 @@ def free_ports(count: int) -> list[int]:
 
 async def run_demo(reactor: Any, *, keep: bool, write: Callable[[str], None], colour: bool) -> int:
     """
-    The whole demonstration.
+    The whole demonstration.  Ctrl-C, SIGTERM and SIGHUP end it at any moment, and
+    nothing of it is left.
 
     @param keep: Leave everything running until the process is told to end.
     @return: The exit status.
     """
     folder = Path(tempfile.mkdtemp(prefix="cms-demo-"))
     demo = Demo(reactor, folder, write, colour)
+    walking = Deferred.fromCoroutine(_walk(demo, keep=keep))
+    over: Deferred[None] = Deferred()
+
+    def interrupted() -> Deferred[None]:
+        demo.stopping = True
+        walking.cancel()
+        return over  # the reactor goes on until then
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    # The terminal was closed.
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))
     status = 1
     try:
-        stream = await demo.run()
-        status = 0
-        if keep:
-            _tell_how_to_reach(demo)
-            await _until_stopped(reactor)
-        stream.close()
-        await stream.ended
+        await walking
         write("all twelve steps passed")
+        status = 0
     except DemoFailed as problem:
         write(f"FAILED: {problem}")
     except CancelledError:
@@ -363,7 +411,20 @@ async def run_demo(reactor: Any, *, keep: bool, write: Callable[[str], None], co
     finally:
         await demo.stop()
         shutil.rmtree(folder)
+        over.callback(None)
     return status
+
+
+async def _walk(demo: Demo, *, keep: bool) -> None:
+    stream = await demo.run()
+    if keep:
+        _tell_how_to_reach(demo)
+        try:
+            await Deferred()
+        except CancelledError:
+            demo.write("stopping")
+    stream.close()
+    await stream.ended
 
 
 def _tell_how_to_reach(demo: Demo) -> None:
@@ -376,11 +437,3 @@ running until Ctrl-C; everything is in {folder}
   components: {LOOPBACK} port {ports["component"]}, TLS
   DNS       : dig @{LOOPBACK} -p {ports["dns"]} _xmpp-component._tcp.{DOMAIN} SRV"""
     )
-
-
-async def _until_stopped(reactor: Any) -> None:
-    """Wait for the shutdown that Ctrl-C or SIGTERM begins."""
-    over: Deferred[None] = Deferred()
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: over.callback(None))
-    await over
-    await deferLater(reactor, 0)

@@ -10,6 +10,7 @@ import string
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cms.doubts  # noqa: F401 - its entries are part of the catalogue
 from cms.errors import CATALOGUE, Fault
@@ -67,6 +68,20 @@ def entry(fault: Fault) -> str:
 def _advice() -> Iterator[tuple[str, str]]:
     yield from sorted(ADVICE.items())
     yield "any other", OTHERWISE
+
+
+def as_dict(fault: Fault) -> dict[str, Any]:
+    """One entry as plain data."""
+    return {
+        "fault": fault.name,
+        "kind": "warning" if fault.is_doubt else "failure",
+        "step": int(fault.step),
+        "name": fault.step.title,
+        "symptoms": list(fault.remedy.symptoms),
+        "cause": filled(fault.cause),
+        "cure": filled(fault.cure),
+        "mend": filled(fault.remedy.mend),
+    }
 
 
 def listing() -> str:

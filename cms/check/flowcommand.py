@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,21 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--config", "config_file", type=FILE, required=True, help="Of the running daemon.")
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C, and show what happens.")
 @click.option("--mermaid", "as_mermaid", is_flag=True, help="Print a diagram for a document.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @click.option(
     "--last", type=click.IntRange(1, 100), default=5, show_default=True, help="How many attempts."
 )
-def flow(config_file: Path, follow: bool, as_mermaid: bool, last: int) -> None:
+def flow(config_file: Path, follow: bool, as_mermaid: bool, as_json: bool, last: int) -> None:
     """Show the recent attempts of a running daemon as a sequence diagram."""
-    if follow and as_mermaid:
-        raise click.UsageError("--follow and --mermaid do not go together")
+    if follow + as_mermaid + as_json > 1:
+        raise click.UsageError("choose one of --follow, --mermaid and --json")
+    whole = mermaid if as_mermaid else _json if as_json else None
     view = _View(_state_dir(config_file), last)
-    react(lambda reactor: Deferred.fromCoroutine(view.run(reactor, follow, as_mermaid)))
+    react(lambda reactor: Deferred.fromCoroutine(view.run(reactor, follow, whole)))
+
+
+def _json(attempts: list[Attempt]) -> str:
+    return json.dumps(attempts, indent=2, ensure_ascii=False)
 
 
 def _state_dir(file: Path) -> Path:
@@ -54,11 +62,16 @@ class _View:
         width = shutil.get_terminal_size((120, 24)).columns
         self._diagram = Diagram(width, colour=terminal and "NO_COLOR" not in os.environ)
 
-    async def run(self, reactor: Any, follow: bool, as_mermaid: bool) -> None:
+    async def run(
+        self, reactor: Any, follow: bool, whole: Callable[[list[Attempt]], str] | None
+    ) -> None:
+        """
+        @param whole: Makes one document of all attempts, in place of the diagram.
+        """
         try:
             attempts = await self._ask(reactor)
-            if as_mermaid:
-                click.echo(mermaid(attempts))
+            if whole is not None:
+                click.echo(whole(attempts))
                 return
             self._show(attempts)
             if not attempts:

@@ -11,6 +11,7 @@ from cms.discovery.address import ascii_domain, parse_server_address
 from cms.discovery.servers import Server
 from cms.tomlfile import Secret
 from cms.trust.files import PEMFiles
+from cms.xmlstream.jid import parse_jid
 
 STAGE = 5.0  # seconds for each stage of a check, unless told otherwise
 
@@ -87,11 +88,11 @@ def from_options(
     @raise ConfigurationError: the server address cannot be read.
     """
     name = unique_name or ""
-    domain = domain.strip().rstrip(".")
     ascii_domain(domain)
+    domain = parse_jid(domain.strip().rstrip(".")).host
     return Subject(
         link=LinkSettings(
-            domain=domain.lower(),
+            domain=domain,
             component=name if "." in name else f"{name or 'callbridge'}.{domain}",
             server=parse_server_address(server_address),
             secret=secret or Secret(""),

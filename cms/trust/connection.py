@@ -51,6 +51,14 @@ def tls_evidence(connection: SSL.Connection | None) -> dict[str, str]:
     return evidence
 
 
+def peer_expiry(connection: SSL.Connection | None) -> float | None:
+    """When the peer's certificate expires, in seconds since the epoch, if it showed one."""
+    certificate = None
+    if connection is not None:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+    return None if certificate is None else certificate.not_valid_after_utc.timestamp()
+
+
 def tls_exporter(connection: SSL.Connection | None) -> bytes | None:
     """
     The C{tls-exporter} channel binding (RFC 9266).

@@ -37,6 +37,8 @@ class PEMFiles:
     The C{[tls]} files of one configuration.
 
     @ivar file: The configuration file, for messages.
+    @ivar expires: When the first certificate of our own chain does, in seconds
+        since the epoch; C{None} before it is loaded, or without one.
     @ivar trusted: The subjects of the CAs in C{tls.trust}, once a context was
         made; empty where the system's are trusted.
     """
@@ -48,6 +50,7 @@ class PEMFiles:
         self.trust = trust
         self.certificate = certificate
         self.key = key
+        self.expires: float | None = None
         self.trusted: tuple[x509.Name, ...] = ()
 
     def context(self) -> SSL.Context:
@@ -97,6 +100,7 @@ class PEMFiles:
             why = openssl_error(problem)
             mend = "Issue it anew with a key that is strong enough (P-256, or RSA of 2,048 bits)."
             raise self._wrong("tls.certificate", f"{self.certificate}: {why}", mend) from None
+        self.expires = min(part.not_valid_after_utc for part in chain).timestamp()
 
     def _load_trust(self, context: SSL.Context) -> None:
         if self.trust is None:

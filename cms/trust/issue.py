@@ -97,10 +97,7 @@ class CertificateAuthority:
         for extension in extensions:
             builder = builder.add_extension(extension, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
-        return Issued(
-            certificate.public_bytes(Encoding.PEM),
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        )
+        return Issued(certificate.public_bytes(Encoding.PEM), _private(key))
 
 
 def _common_name(name: str) -> x509.Name:
@@ -112,3 +109,24 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def certificate_request(names: Iterable[str]) -> tuple[bytes, bytes]:
+    """
+    A request for a certificate of these names, the first its common name, and
+    its key; both in PEM form.
+    """
+    names = list(names)
+    key = ec.generate_private_key(ec.SECP256R1())
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_common_name(names[0]))
+        .add_extension(alternatives, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return request.public_bytes(Encoding.PEM), _private(key)
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -21,7 +21,8 @@ class ServerTrust:
 
     @param peers: Whether a certificate is asked of the peer.  One that is
         presented must be good, also where it is optional.
-    @param alpn: The protocol to choose when the peer offers it (RFC 7301).
+    @param alpn: The protocol to choose when the peer offers any (RFC 7301); a
+        peer that offers others only is refused.
     """
 
     def __init__(
@@ -40,6 +41,11 @@ class ServerTrust:
         """
         self._context = self._make_context()
 
+    @property
+    def expires(self) -> float | None:
+        """When our own certificate does, in seconds since the epoch."""
+        return self._files.expires
+
     def _make_context(self) -> SSL.Context:
         context = self._files.context()
         # No resumption: a resumed session would skip the look at the peer's
@@ -51,7 +57,11 @@ class ServerTrust:
         return context
 
     def _choose(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
-        return self._alpn if self._alpn in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+        if self._alpn in offered:
+            return self._alpn
+        # Raised within OpenSSL's callback, this is the alert no_application_protocol
+        # (RFC 7301 3.2): whoever speaks another protocol must not be led here.
+        raise SSL.Error([("ALPN", "", "no protocol of ours was offered")])
 
     def for_peer(self, peer: str) -> PeerVerification:
         """What makes, and then judges, the connection of one peer."""

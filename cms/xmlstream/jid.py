@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import idna
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 
 MAX_PART = 1023  # bytes of each part, RFC 6122 2.1
@@ -34,6 +35,8 @@ def parse_jid(text: str) -> JID:
     if not all(domain.split(".")):
         raise MalformedJID("a label of the domain is empty")
     try:
+        if "xn--" in domain.lower():
+            domain = _without_a_labels(domain)
         jid = JID(f"{local}{at}{domain}{slash}{resource}")
     except (InvalidFormat, UnicodeError, IndexError) as error:
         raise MalformedJID(str(error) or "it does not prepare") from None
@@ -43,3 +46,22 @@ def parse_jid(text: str) -> JID:
     if any(character.isspace() or character in "@/" for character in jid.host):
         raise MalformedJID("the domain holds a character that no domain has")
     return jid
+
+
+def _without_a_labels(domain: str) -> str:
+    """
+    The domain without labels in the form that DNS has them in (RFC 7622 3.2.1),
+    so that both spellings are one address.  A label that would not come back
+    from it, such as one with a sharp s, which RFC 6122 folds, stays as it is.
+    """
+    return ".".join(map(_shown_label, domain.split(".")))
+
+
+def _shown_label(label: str) -> str:
+    if not label.lower().startswith("xn--"):
+        return label
+    try:
+        shown = str(JID(idna.decode(label)).host)
+        return shown if idna.encode(shown).decode() == label.lower() else label
+    except (idna.IDNAError, InvalidFormat, UnicodeError):
+        return label

@@ -21,5 +21,5 @@ class Limits:
 
 
 UNAUTHENTICATED = Limits(stanza_bytes=8_192, elements=32, depth=8)
-CLIENT = Limits(stanza_bytes=262_144, elements=4_096, depth=64)
-COMPONENT = Limits(stanza_bytes=524_288, elements=8_192, depth=64)
+CLIENT = Limits(stanza_bytes=262_144, elements=4_096, depth=320)
+COMPONENT = Limits(stanza_bytes=524_288, elements=8_192, depth=320)

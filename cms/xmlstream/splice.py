@@ -41,8 +41,8 @@ from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
 
 SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not start over
-_SHALLOW = 448  # bytes that cannot nest more than 64 elements
 _ELEMENT = 4  # bytes of the shortest element
+_NESTED = 7  # bytes of the shortest element that holds another
 _SPACE = b" \t\r\n"
 _GREATER = ord(">")
 
@@ -72,10 +72,6 @@ _START_TAGS = {
     for content in (ns.CLIENT, ns.COMPONENT)
 }
 _IQ_TYPES = frozenset({b"get", b"set", b"result", b"error"})
-_LONG_NAMESPACE = re.compile(
-    rb"""xmlns[^'"<>]*(?:'[^'<]{N}|"[^"<]{N})""".replace(b"N", str(MOST_NAMESPACE + 1).encode())
-)
-_LETTER = re.compile(rb"xmlns[^<>]*&#")  # it could spell what is looked for in plain
 _END_TAG = re.compile(rb"</(?:message|iq|presence)\s*>")
 _BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">", b"/"))
 
@@ -222,11 +218,11 @@ class SpliceReader:
         if self._pending:
             data = self._pending + data
         slices, end = self._cut(data)
-        if slices and not self._proves(data if end == len(data) else data[:end]):
+        if slices and not self._proves(data, end):
             # It may be only the last: a stanza within a stanza ends the cutting.
             last = slices.pop()
             end = data.rindex(b"<" + last[0], 0, end)
-            if not slices or not self._proves(data[:end]):
+            if not slices or not self._proves(data, end):
                 return self._go_slow(data)
         if slices:
             events.append(SlicesRead(slices))
@@ -242,6 +238,7 @@ class SpliceReader:
         add, kinds, find, count = slices.append, _KINDS, data.find, data.count
         most = min(SPLICED_BYTES, self._limits.stanza_bytes, _ELEMENT * self._limits.elements)
         depth = self._limits.depth
+        shallow = min(most, depth * _NESTED)
         start_tag = self._start
         position, stop = 0, len(data)
         self._declarations = 0
@@ -266,10 +263,7 @@ class SpliceReader:
                 if end < opened or end > stop or data[end - 1] != _GREATER:
                     break
             size = end - position
-            if size > _SHALLOW and (
-                size > most
-                or (count(b"/", opened, end) >= depth and count(b"</", opened, end) >= depth)
-            ):
+            if size > shallow and (size > most or count(b"</", opened, end) >= depth):
                 break
             if (name == b"iq" and type_ not in _IQ_TYPES) or (name == b"presence" and type_):
                 to = None
@@ -291,24 +285,24 @@ class SpliceReader:
         match = self._start.match(rest) or self._other_start.match(rest)
         return match is not None and rest.find(_KINDS[match[1]][0]) < 0
 
-    def _proves(self, region: bytes) -> bool:
-        """Whether the slices of C{region} are what they seem to be."""
-        if (
-            # Beside those that say what the header said, the declaration of a
-            # content namespace would mean something else on another stream.
-            region.count(b"jabber:c") != self._declarations
-            or (b"&" in region and b"&#" in region and _LETTER.search(region))
-            or _LONG_NAMESPACE.search(region)
-        ):
-            return False
+    def _proves(self, data: bytes, end: int) -> bool:
+        """Whether the slices of C{data[:end]} are what they seem to be."""
+        declared: list[str] = []
+        note = declared.append
         parser = expat.ParserCreate("UTF-8", " ")
+        parser.StartNamespaceDeclHandler = lambda prefix, uri: note(uri)
         parser.CommentHandler = parser.ProcessingInstructionHandler = _refuse
         parser.StartCdataSectionHandler = parser.StartDoctypeDeclHandler = _refuse
         try:
-            parser.Parse(self._root + region + b"</r>", True)
+            parser.Parse(b"".join((self._root, memoryview(data)[:end], b"</r>")), True)
         except (expat.ExpatError, _NotProvedError):
             return False
-        return True
+        # Beside those that say what the header said, the declaration of a content
+        # namespace would mean something else on another stream.
+        contents = declared.count(ns.CLIENT) + declared.count(ns.COMPONENT)
+        return contents == self._declarations and all(
+            uri is None or len(uri) <= MOST_NAMESPACE for uri in set(declared)
+        )
 
 
 def _refuse(*_: object) -> None:

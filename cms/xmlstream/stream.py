@@ -21,11 +21,11 @@ from twisted.internet.interfaces import (
     ITLSTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from zope.interface import implementer
 
+from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.reader import (
@@ -42,11 +42,14 @@ from cms.xmlstream.splice import SplicedStanza, SpliceReader
 from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
+READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 
 
 class IStreamTransport(ITLSTransport, IConsumer, IPushProducer):
     """What a stream needs of its transport: TCP, or UNIX where TLS is not used."""
+
+    bufferSize: int
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -59,6 +62,7 @@ class XMLStream(Protocol):
         others are told that no more can be queued.  What this side says itself
         may be as much again.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
+    @ivar bytes_sent: What was written for it; TLS is not counted in either.
     @ivar closing: We have closed our side.
     """
 
@@ -69,7 +73,8 @@ class XMLStream(Protocol):
     def __init__(self, clock: IReactorTime, *, send_limit: int = 1024 * 1024) -> None:
         self.clock = clock
         self.send_limit = send_limit
-        self.bytes_received = 0
+        self.bytes_received = self.bytes_sent = 0
+        self.stanzas_received = self.stanzas_sent = 0
         self.closing = False
         self.ended: Deferred[None] = Deferred()
         self._reader: Reader = TreeReader(UNAUTHENTICATED)
@@ -77,6 +82,7 @@ class XMLStream(Protocol):
         self._last_of_read = False
         self._header_sent = False
         self._paused = False
+        self._was_paused = False
         self._paused_at = 0.0
         self._watching_stall = False
         self._sources: set[XMLStream] = set()
@@ -157,8 +163,10 @@ class XMLStream(Protocol):
             if isinstance(event, StreamBroken):
                 self._lose_connection()  # no closing tag will be read any more
         elif isinstance(event, SlicesRead):
+            self.stanzas_received += len(event.slices)
             self.slices_received(event.slices)
         elif isinstance(event, StanzaRead):
+            self.stanzas_received += 1
             self.stanza_received(event.stanza)
         elif isinstance(event, StreamStart):
             self.stream_started(event)
@@ -232,13 +240,21 @@ class XMLStream(Protocol):
 
     @property
     def is_slow(self) -> bool:
-        """The peer does not read as fast as it is written to."""
-        return self._paused
+        """
+        The peer does not read as fast as it is written to: what was written
+        earlier waits still.  (What was written just now leaves with this turn.)
+        """
+        return self._paused and self._was_paused
 
     @property
     def is_full(self) -> bool:
         """Nothing more should be queued for the peer."""
         return self._waiting_bytes >= self.send_limit
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much was written for the peer since it stopped reading."""
+        return self._waiting_bytes
 
     @property
     def held(self) -> bool:
@@ -292,11 +308,13 @@ class XMLStream(Protocol):
         """Send bytes; where the peer does not read, no more than twice C{send_limit}."""
         if self.transport is None:
             return
+        self._was_paused = self._paused
         if self._paused:
             self._waiting_bytes += len(data)
             if self._waiting_bytes > 2 * self.send_limit and not self.closing:
                 self.overflowed()
                 return
+        self.bytes_sent += len(data)
         self.transport.write(data)
 
     def set_deadline(self, seconds: float | None) -> None:
@@ -315,11 +333,13 @@ class XMLStream(Protocol):
     def send(self, stanza: Stanza) -> None:
         """Send a stanza; after our side is closed, nothing."""
         if self.can_send:
+            self.stanzas_sent += 1
             self.write(stanza.raw)
 
     def send_raw(self, raws: list[bytes]) -> None:
         """Send the bytes of stanzas, together."""
         if self.can_send:
+            self.stanzas_sent += len(raws)
             self.write(b"".join(raws))
 
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
@@ -344,6 +364,8 @@ class XMLStream(Protocol):
         """The peer is authenticated: read the fast way from the next read on."""
         self.set_limits(limits)
         self._splice = True
+        if self.transport is not None:
+            self.transport.bufferSize = READ_BYTES  # Twisted's own is 64 kB
 
     def set_limits(self, limits: Limits) -> None:
         """Allow the stream as much as C{limits}, from now on."""

@@ -14,7 +14,6 @@ from twisted.internet.task import deferLater
 from cms import errors
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
-from cms.admin.shared import Metrics
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.database import StoreError
 from cms.signalflow import Step
@@ -103,7 +102,12 @@ class XmppAdministration:
                 since=moment(link.since),
                 mechanisms=list(link.mechanisms),
                 certificate=dict(link.evidence),
+                certificateExpires=moment(link.certificate_expires),
+                linkId=link.link_id,
                 bytesReceived=link.bytes_received,
+                bytesSent=link.bytes_sent,
+                stanzasReceived=link.stanzas_received,
+                stanzasSent=link.stanzas_sent,
             )
         return facts
 
@@ -241,13 +245,10 @@ def _exists(name: str) -> Refused:
     return Refused("callBridgeAlreadyExists", cause, "PUT changes its secret.")
 
 
-def make_administration(
-    daemon: XmppService, reactor: Any, metrics: Metrics | None = None
-) -> AdminService:
+def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     """
     The administration of an XMPP server.
 
-    @param metrics: What C{/metrics} answers.
     @raise ConfigurationError: its listeners cannot be as they are written.
     """
     config = daemon.config
@@ -260,4 +261,4 @@ def make_administration(
         api_plain=config.listen["api_plain"],
     )
     role = XmppAdministration(daemon, reactor)
-    return AdminService(reactor, settings, operations_of_xmpp_server(role, reactor, metrics))
+    return AdminService(reactor, settings, operations_of_xmpp_server(role, reactor, daemon.metrics))

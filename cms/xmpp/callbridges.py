@@ -13,10 +13,10 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms.database import ChangeWatch, StoreError
+from cms.logs import Logger
 from cms.tomlfile import Secret
 from cms.xmpp.callbridgestore import (
     CallbridgeExists,
@@ -95,17 +95,19 @@ class Callbridges:
         try:
             return component_address(text, self._domain)
         except ValueError as problem:
-            raise StoreError(f"{problem}. {NAME_CURE}") from None
+            raise StoreError(f"{problem}. Cure: {NAME_CURE}") from None
 
     def known(self) -> list[KnownCallbridge]:
-        """All, by name."""
+        """All, by name, as of the last L{refresh}."""
         fixed = [
             KnownCallbridge(self.name(address), address, "file", None, (HeldSecret(s, 0.0, None),))
             for address, s in self._fixed.items()
         ]
         added = [
-            KnownCallbridge(held.name, address, "administration", held.created, held.secrets)
-            for address, held in self._held_by_address()
+            KnownCallbridge(
+                held.name, address, "administration", held.created, self._unexpired(held)
+            )
+            for address, held in self._held.items()
             if address not in self._fixed
         ]
         return sorted([*fixed, *added], key=lambda callbridge: callbridge.name)
@@ -163,7 +165,9 @@ class Callbridges:
     def _changeable(self, text: str) -> str:
         name = self.name(text)
         if self._is_fixed(name):
-            raise FixedCallbridge(f"{name} is in [callbridges] of {self._file}: change it there")
+            raise FixedCallbridge(
+                f"{name} is in [callbridges] of {self._file}. Cure: change it there"
+            )
         return name
 
     def refresh(self) -> None:
@@ -183,9 +187,8 @@ class Callbridges:
 
     def expire(self) -> None:
         """Stop accepting what has expired; tell of any change."""
-        now = self._now()
         accepted = {
-            address: tuple(s.secret for s in held.secrets if s.expires is None or s.expires > now)
+            address: tuple(held_secret.secret for held_secret in self._unexpired(held))
             for address, held in self._held.items()
         }
         accepted |= {address: (secret,) for address, secret in self._fixed.items()}
@@ -193,6 +196,10 @@ class Callbridges:
             self.registry.secrets = accepted
             for listener in self.on_change:
                 listener()
+
+    def _unexpired(self, held: HeldCallbridge) -> tuple[HeldSecret, ...]:
+        now = self._now()
+        return tuple(s for s in held.secrets if s.expires is None or s.expires > now)
 
     def doubled(self) -> list[str]:
         """The names that were added and are in the file too; the file counts."""

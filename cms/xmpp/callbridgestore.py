@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 FILE_NAME = "callbridges.sqlite3"
 SECRET_LENGTH = 24  # of 62 letters and digits: 142 bits
 LEAST_SECRET, MOST_SECRET = 8, 512  # characters of a secret that somebody else made
-MOST_OVERLAP = 90 * 86_400.0  # seconds
+MOST_OVERLAP = 30 * 86_400.0  # seconds
 _ALPHABET = string.ascii_letters + string.digits
 _SCHEMA = """
 CREATE TABLE callbridges (

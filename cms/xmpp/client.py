@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -26,6 +26,8 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
+from cms.logs import login_id
+from cms.signalflow import Step
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, tls_exporter
 from cms.trust.server import ServerTrust
@@ -40,6 +42,7 @@ from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
 from cms.xmpp.forward import Forwarder
 from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
+from cms.xmpp.metrics import Events
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -64,6 +67,7 @@ class ClientPolicy:
     service: SessionService
     relay: LoginRelay
     throttle: Throttle
+    events: Events = field(factory=Events)
     login_timeout: float = 60.0
     ping_interval: float = 60.0
     ping_timeout: float = 30.0
@@ -110,6 +114,8 @@ class ClientStream(XMLStream):
     """
     A client's stream; once bound, its session.
 
+    @ivar ids: What ties its lines in the log together: the connection, and the
+        log-in that was tried last.
     @ivar account: The bare address, once logged in.
     @ivar jid: The full address, once bound.
     @ivar direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
@@ -137,6 +143,9 @@ class ClientStream(XMLStream):
         self.authority = ""
         self.requests = Requests(policy.clock, self.send, most=10)
         self.exchange: Exchange | None = None
+        self.ids = {"connection_id": secrets.token_hex(6)}
+        self._mechanism = ""
+        self._login_began = 0.0
         self._tries = 0
         self._bound = False
         self._end_reason = "lost"
@@ -218,6 +227,10 @@ class ClientStream(XMLStream):
         else:
             self._machine.stanza(stanza)
 
+    def error_header(self) -> dict[str, str | None]:
+        """Who speaks, in every header (RFC 6120 4.7.1)."""
+        return {**super().error_header(), "from": self.policy.domain}
+
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML."""
         self.fail(error)
@@ -240,7 +253,9 @@ class ClientStream(XMLStream):
         """Nothing can be delivered any more: end the session, forget the exchange."""
         self._keepalive.stop()
         self.requests.lost()
-        self._drop_exchange()
+        if self.exchange is not None:
+            self.policy.events.login(self._mechanism, "abandoned")
+            self._drop_exchange()
         if self._bound:
             self._bound = False
             self.policy.router.forget(self)
@@ -250,7 +265,7 @@ class ClientStream(XMLStream):
         """Say why, if it never came to a stream."""
         if self._securing and self.tls is not None:
             fault = explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause} {cure}", cause=fault.cause, cure=fault.cure)
+            self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
         self._machine.ended()
 
     # ends
@@ -264,7 +279,9 @@ class ClientStream(XMLStream):
             condition=error.condition,
             text=f" ({error.text})" if error.text else "",
             address=self.peer_text,
+            **self.ids,
         )
+        self.policy.events.refused("stream", error.condition)
         self.close(error)
         self._machine.ended()
 
@@ -327,7 +344,8 @@ class ClientStream(XMLStream):
             else:
                 self.fail(StreamError("not-authorized"))
             return
-        mechanism = stanza.element.getAttribute("mechanism") or ""
+        self._mechanism = mechanism = stanza.element.getAttribute("mechanism") or ""
+        self._login_began = self.clock.seconds()
         if mechanism not in self._offered:
             self.refuse(Refusal("invalid-mechanism"))
             return
@@ -337,6 +355,8 @@ class ClientStream(XMLStream):
         binding = None if self._binding_data is None else ("tls-exporter", self._binding_data)
         exchange, answer = self.policy.relay.begin(mechanism, payload, self.peer_host, binding)
         self.exchange = exchange
+        if exchange is not None:
+            self.ids["login_id"] = login_id(exchange.id)
         self._machine.relayed()
         answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
 
@@ -371,10 +391,10 @@ class ClientStream(XMLStream):
 
     def interrupt_login(self, stanza: Stanza) -> None:
         """Something else than the response that was due."""
-        self._drop_exchange()
         if stanza.uri != ns.SASL:
             self.fail(StreamError("not-authorized"))
         else:
+            self._drop_exchange()
             aborted = stanza.name == "abort"
             self.refuse(Refusal("aborted" if aborted else "malformed-request"))
 
@@ -391,6 +411,7 @@ class ClientStream(XMLStream):
             self._machine.challenge()
             return
         self.exchange = None
+        self.policy.events.passed(Step.LOGIN, self.clock.seconds() - self._login_began)
         if isinstance(answer, Refusal):
             self.refuse(answer, None if exchange is None else exchange.link.component)
         else:
@@ -401,6 +422,7 @@ class ClientStream(XMLStream):
         if self.account.host != self.policy.domain or exchange is None:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
+        self.policy.events.login(self._mechanism, "success")
         self.authority = exchange.link.component
         # The failures of this address stay counted: whoever has one account, or
         # comes as a guest, could else guess at the others for ever.
@@ -414,7 +436,10 @@ class ClientStream(XMLStream):
 
         @param callbridge: Which decided so; C{None} when it was not asked.
         """
-        self.policy.service.refused(self.peer_text, refusal, callbridge)
+        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
+        reason = refusal.fault.fault if refusal.fault is not None else refusal.condition
+        self.policy.events.refused("login", reason)
+        self.policy.events.login(self._mechanism, refusal.condition)
         self._machine.refused()
         self._tries += 1
         guess = refusal.condition == "not-authorized"

@@ -24,10 +24,11 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
+from cms.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
-from cms.trust.connection import connection_of, openssl_words, tls_evidence
+from cms.trust.connection import connection_of, openssl_words, peer_expiry, tls_evidence
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
@@ -98,6 +99,7 @@ class ComponentStream(XMLStream):
     """
     A component's stream, from its first byte to its last.
 
+    @ivar link_id: Names this connection in the logs of both sides.
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
@@ -115,7 +117,9 @@ class ComponentStream(XMLStream):
         self.mechanisms: tuple[str, ...] = ()
         self.secret: Secret | None = None
         self.stream_id = new_stream_id()
+        self.link_id = link_id(self.stream_id)
         self.evidence: dict[str, str] = {}
+        self.certificate_expires: float | None = None
         self.since = 0.0
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send)
@@ -152,7 +156,9 @@ class ComponentStream(XMLStream):
         if self.closing:
             return
         self._step = Step.REGISTER
-        self.evidence = tls_evidence(connection_of(self.transport))
+        connection = connection_of(self.transport)
+        self.evidence = tls_evidence(connection)
+        self.certificate_expires = peer_expiry(connection)
         self._attempt.passed(self.policy.flow.now, **self.evidence)
         self._attempt.begin(Step.REGISTER, self.policy.flow.now, peer=self.peer_text)
 
@@ -199,6 +205,7 @@ class ComponentStream(XMLStream):
                 peer=self.peer_text,
                 why=reason.getErrorMessage(),
                 step=int(Step.ACTIVE),
+                link_id=self.link_id,
             )
         elif not self._reported and self._step is Step.TLS:
             self._report(self._explain_tls(reason))
@@ -254,6 +261,7 @@ class ComponentStream(XMLStream):
             cure=fault.cure,
             peer=self.peer_text,
             component=self.component,
+            link_id=self.link_id,
         )
 
     # steps 9 and 10
@@ -302,7 +310,7 @@ class ComponentStream(XMLStream):
         self.component = component
         self._step = Step.REGISTERED
         self.policy.flow.named(self._attempt)
-        self._attempt.passed(self.policy.flow.now, component=component)
+        self._attempt.passed(self.policy.flow.now, component=component, link=self.link_id)
         self._attempt.begin(Step.REGISTERED, self.policy.flow.now, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
@@ -372,14 +380,16 @@ class ComponentStream(XMLStream):
             self.policy.router, self, self.component, owns=self._owns, general=self._route
         )
         self._keepalive.start()
+        shown = {"link": self.link_id, **(self.evidence or {"protocol": "no TLS"})}
         self.log.info(
             "{step_text}: component {component} registered from {peer} ({shown})",
             step=int(Step.ACTIVE),
             step_text=str(Step.ACTIVE),
             component=self.component,
             peer=self.peer_text,
-            shown=", ".join(f"{k} {v}" for k, v in self.evidence.items()) or "no TLS",
+            shown=", ".join(f"{k} {v}" for k, v in shown.items()),
             evidence=self.evidence,
+            link_id=self.link_id,
         )
         self.policy.links.up(self)
 

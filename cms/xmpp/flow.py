@@ -9,9 +9,13 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from cms import errors
-from cms.signalflow import Attempt, Step, StepError
+from cms.signalflow import Attempt, Step, StepError, StepObserver, StepRecord
 
 KEEP = 50  # of each kind
+
+
+def _ignore(attempt: Attempt, record: StepRecord) -> None:
+    """Nobody wants to know."""
 
 
 def _recent() -> deque[Attempt]:
@@ -23,9 +27,12 @@ class ServerFlow:
     """
     A bounded record.  What strangers and guessers do does not push out what
     known components and users did.
+
+    @param observer: Told of each step of a registration.
     """
 
     _clock: IReactorTime
+    _observer: StepObserver = _ignore
     _count: int = 0
     _strangers: deque[Attempt] = field(factory=_recent)
     _components: deque[Attempt] = field(factory=_recent)
@@ -44,6 +51,7 @@ class ServerFlow:
     def connected(self) -> Attempt:
         """Somebody has connected to register a component."""
         attempt = self._begin()
+        attempt.observer = self._observer
         self._strangers.append(attempt)
         return attempt
 

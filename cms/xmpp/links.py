@@ -16,15 +16,27 @@ class Link(Receiver, Protocol):
     One registered component, wherever its stream ends.
 
     @ivar evidence: What TLS and the certificate showed.
+    @ivar link_id: Names it in the logs of both sides.
     @ivar since: When it registered, in seconds since the epoch.
+    @ivar certificate_expires: When the certificate that it showed does.
     """
 
     component: str
     mechanisms: tuple[str, ...]
     requests: Requests
     evidence: dict[str, str]
+    link_id: str
     since: float
+    certificate_expires: float | None
     bytes_received: int
+    bytes_sent: int
+    stanzas_received: int
+    stanzas_sent: int
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for it to read."""
+        ...
 
     @property
     def peer_text(self) -> str:

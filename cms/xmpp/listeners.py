@@ -10,11 +10,12 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import Logger
 
 from cms.listening import close_ports, open_listener, show_address
+from cms.logs import Logger
 from cms.throttle import LOCAL, network_of
 from cms.xmlstream.stream import XMLStream, plain_host
+from cms.xmlstream.traffic import Traffic
 
 BACKLOG = 1_024
 
@@ -25,6 +26,9 @@ class StreamFactory(Factory):
     Makes the streams of one listener, within bounds.
 
     @ivar make: Makes a stream.
+    @ivar kind: Its key in the configuration.
+    @ivar refused: How many connections were closed at once.
+    @ivar carried: What its streams that have ended have carried.
     @ivar most: Connections at a time.
     @ivar most_per_host: Of those, from one address (a /64 of IPv6); what
         reaches us through a proxy on this host is not counted this way.
@@ -33,6 +37,9 @@ class StreamFactory(Factory):
     make: Callable[[], XMLStream]
     most: int
     most_per_host: int
+    kind: str = ""
+    refused: int = 0
+    carried: Traffic = field(factory=Traffic)
     streams: set[XMLStream] = field(factory=set)
     hosts: Counter[str] = field(factory=Counter)
     log: Logger = field(factory=Logger)
@@ -44,6 +51,7 @@ class StreamFactory(Factory):
         network = network_of(host)
         crowded = network != LOCAL and self.hosts[network] >= self.most_per_host
         if len(self.streams) >= self.most or crowded:
+            self.refused += 1
             self.log.warn("connection from {host} refused: too many are open", host=host)
             return None
         stream = self.make()
@@ -53,6 +61,7 @@ class StreamFactory(Factory):
 
         def forget(_: None) -> None:
             self.streams.discard(stream)
+            self.carried.add(stream)
             self.hosts[network] -= 1
             if not self.hosts[network]:
                 del self.hosts[network]

@@ -15,12 +15,12 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import errors
 from cms import loginprotocol as lp
+from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.replies import request
 from cms.xmlstream.requests import RequestLost, TooManyRequests
@@ -172,6 +172,7 @@ class LoginRelay:
                     component=link.component,
                     what=type(message).__name__,
                     why=failure.getErrorMessage(),
+                    link_id=link.link_id,
                 )
 
         answer = link.requests.ask(self._request(link, message), self._timeout)
@@ -191,7 +192,12 @@ class LoginRelay:
         """
         A component that names mechanisms is a Callbridge, one that answers an
         error is not; one that says nothing is asked again, ever more rarely.
+
+        One outside the domain is not asked: it is somebody else's program, and
+        its secret must not be worth the log-ins of everybody.
         """
+        if not link.component.endswith(f".{self._domain}"):
+            return
 
         def named(stanza: Stanza) -> None:
             answer = lp.parse(stanza.element.firstChildElement())
@@ -203,6 +209,7 @@ class LoginRelay:
                     "{component} decides log-ins: {mechanisms}",
                     component=link.component,
                     mechanisms=", ".join(answer.names),
+                    link_id=link.link_id,
                 )
 
         def not_one(failure: Failure) -> None:
@@ -212,7 +219,9 @@ class LoginRelay:
                     again, self._ask_mechanisms, link, min(again * 2, MOST_SELDOM)
                 )
             elif not failure.check(RequestLost):
-                self.log.info("{component} decides no log-ins", component=link.component)
+                self.log.info(
+                    "{component} decides no log-ins", component=link.component, link_id=link.link_id
+                )
 
         question = self._request(link, lp.AskMechanisms(), "get")
         answer = link.requests.ask(question, self._timeout)

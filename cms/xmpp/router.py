@@ -7,13 +7,14 @@ stanza.  Whoever hands it one has seen to its C{from}.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
 from typing import Protocol
 
-from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 
+from cms.logs import Logger
 from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
@@ -44,6 +45,7 @@ class Router:
     Delivers each stanza, or tells its sender why not.
 
     @ivar known: Component addresses that exist, connected or not.
+    @ivar bounced: How many stanzas were answered with each error condition.
     """
 
     log = Logger()
@@ -59,6 +61,7 @@ class Router:
         self._found: dict[bytes, Receiver] = {}
         self._addresses: dict[Receiver, list[bytes]] = {}
         self._slow: set[Receiver] = set()
+        self.bounced: Counter[str] = Counter()
 
     def find(self, to: bytes) -> Receiver | None:
         """
@@ -136,6 +139,7 @@ class Router:
             return
         reply = error_reply(stanza, StanzaError(condition, type=type_, text=text))
         if reply is not None and reply.to is not None:
+            self.bounced[condition] += 1
             self.route(reply)
 
     def _route_locally(self, stanza: Stanza, to: JID) -> None:

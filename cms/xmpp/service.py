@@ -9,15 +9,19 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
 
 import cms
+<<<<<<< HEAD
 from cms.audit.subject import OwnServer
+=======
+from cms.admin.metrics import Exposition
+>>>>>>> main
 from cms.database import StoreError
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
 from cms.listening import check_plain
-from cms.signalflow import StepError
+from cms.logs import Logger
+from cms.signalflow import Step, StepError
 from cms.startup import give_up
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
@@ -28,10 +32,11 @@ from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
 from cms.xmpp.flow import ServerFlow
-from cms.xmpp.links import Links
+from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events, ServerCollector
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
@@ -46,6 +51,8 @@ class XmppService(Service):
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
     @ivar flow: The recent registrations and log-ins.
+    @ivar on_change: Called when a link comes or goes.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
     log = Logger()
@@ -67,7 +74,8 @@ class XmppService(Service):
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
         relay = LoginRelay(reactor, config.domain, self.links)
-        self.flow = ServerFlow(reactor)
+        events = self._make_events()
+        self.flow = ServerFlow(reactor, events.step)
         self.session_service = SessionService(
             reactor, self.sessions, self.links, local, relay, flow=self.flow
         )
@@ -82,14 +90,41 @@ class XmppService(Service):
             self.session_service,
             relay,
             Throttle(reactor),
+            events,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
+<<<<<<< HEAD
         resolver = make_dns(reactor, config.dns_servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
 
     def _own(self) -> OwnServer:
         return own_server(self.config, self.callbridges.registry.secrets)
+=======
+        self.on_change: list[Callable[..., object]] = []
+        for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
+            changes.append(self._changed)
+        self.callbridges.on_change.append(self._changed)
+        self.metrics = Exposition("xmpp", events, self._make_collector(router))
+
+    def _make_events(self) -> Events:
+        events, registry = Events(), self.callbridges.registry
+        events.know(registry.secrets)
+        self.callbridges.on_change.append(lambda: events.know(registry.secrets))
+        self.links.on_down.append(events.link_ended)
+        return events
+
+    def _make_collector(self, router: Router) -> ServerCollector:
+        return ServerCollector(
+            *(self.callbridges.registry, self.links, self.sessions, router),
+            factories=lambda: self._listeners.factories,
+            expires=self._expires,
+        )
+
+    def _expires(self) -> float | None:
+        known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
+        return min(known, default=None)
+>>>>>>> main
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
@@ -127,6 +162,7 @@ class XmppService(Service):
                     makers[kind],
                     self.config.most_connections,
                     most_per_host=max(1, self.config.most_connections // 10),
+                    kind=kind,
                 )
                 for description in self.config.listen[kind]:
                     self._listeners.open(kind, description, factory)
@@ -153,11 +189,25 @@ class XmppService(Service):
         self._watch.stopService()
         self._self_check.stop()
         closing: list[Deferred[Any]] = [self._listeners.close()]
-        for factory in self._listeners.factories:
-            for stream in list(factory.streams):
-                closing.append(stream.ended)
-                stream.shut_down()
+        streams = [s for factory in self._listeners.factories for s in factory.streams]
+        # The links last: over them the Callbridges are told that the sessions end.
+        for stream in sorted(streams, key=lambda s: isinstance(s, ComponentStream)):
+            closing.append(stream.ended)
+            stream.shut_down()
         return DeferredList(closing)
+
+    def _changed(self, _: Link | None = None) -> None:
+        for told in self.on_change:
+            told()
+
+    def describe(self) -> str:
+        """Which steps of the signal flow are done: the links that are up."""
+        known = len(self.callbridges.registry.secrets)
+        up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
+        names = ", ".join(sorted(link.component for link in self.links.authorities))
+        if names:
+            return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
+        return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"
 
     def reload(self) -> None:
         """Read keys and certificates again; new connections use them."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from cms import loginprotocol as lp
+from cms.logs import Logger
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.flow import ServerFlow
@@ -71,6 +72,7 @@ class SessionService:
             jid=session.jid.full(),
             peer=session.peer_text,
             authority=session.authority,
+            **session.ids,
         )
         self._flow.logged_in(session.jid.full(), session.peer_text, session.authority)
         self._tell(session.authority, begin)
@@ -92,6 +94,7 @@ class SessionService:
             jid=session.jid.full(),
             peer=session.peer_text,
             reason=reason,
+            **session.ids,
         )
         self._tell(session.authority, lp.SessionEnd(jid=session.jid.full(), reason=reason))
         self._local.ended(session)
@@ -100,8 +103,19 @@ class SessionService:
         """A client sent presence."""
         self._local.client_presence(session, stanza)
 
-    def refused(self, peer: str, refusal: Refusal, callbridge: str | None = None) -> None:
-        """A log-in failed; log whose fault it was."""
+    def refused(
+        self,
+        peer: str,
+        refusal: Refusal,
+        callbridge: str | None = None,
+        ids: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """
+        A log-in failed; log whose fault it was.
+
+        @param ids: What ties the line to others.
+        @param callbridge: Which refused it; C{None} when none was asked.
+        """
         fault = refusal.fault
         self._flow.login_failed(peer, refusal.condition, callbridge, fault)
         if fault is not None:
@@ -113,6 +127,7 @@ class SessionService:
                 fault=fault.fault,
                 cause=fault.cause,
                 cure=fault.cure,
+                **ids,
             )
         else:
             self.log.info(
@@ -121,6 +136,7 @@ class SessionService:
                 condition=refusal.condition,
                 text=f": {refusal.text}" if refusal.text else "",
                 step=int(Step.LOGIN),
+                **ids,
             )
 
     def _tell(self, component: str, message: lp.Message) -> None:

@@ -144,7 +144,7 @@ def domain_mismatch_ejabberd(stage: Stage) -> list[str]:
     """The same, where an unknown ID is answered like a wrong secret."""
     stage.house.dns.change(OFFICE, records(5223))
     address = f"xmpp1.{DOMAIN}:{stage.house.ejabberd.component_port}"
-    return stage.asks(address, domain=OFFICE)
+    return [*stage.asks(address, domain=OFFICE), "--register"]
 
 
 @CASES.case("wrong-secret", 10, f'refused the secret of "{COMPONENT}"', "shared_secret")
@@ -157,7 +157,7 @@ def wrong_secret(stage: Stage) -> list[str]:
 def wrong_secret_ejabberd(stage: Stage) -> list[str]:
     """A secret that ejabberd does not hold."""
     port = stage.house.ejabberd.component_port
-    return stage.against(port, "localhost", secret_file=_wrong(stage))
+    return [*stage.against(port, "localhost", secret_file=_wrong(stage)), "--register"]
 
 
 @CASES.case(

@@ -110,7 +110,7 @@ CERTIFICATES = (
         "valid only from",
         "clocks",
         False,
-        lambda s: s.house.root.issue(NAMES, validity=Validity(1, 10)).write(s.directory),
+        lambda s: s.house.root.issue(NAMES, validity=Validity(1, 100)).write(s.directory),
     ),
     (
         "certificate-expires-soon",

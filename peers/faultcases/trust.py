@@ -169,6 +169,15 @@ def strict_server(stage: Stage) -> list[str]:
     return stage.against(stage.house.strict.component_port)
 
 
+@CASES.case("certificate-usage-client", 7, "may not be used by a client", "Client Authentication")
+def for_servers_only(stage: Stage) -> list[str]:
+    """A Callbridge's certificate of the wrong template: its extended key usage lacks clientAuth."""
+    pair = stage.house.root.issue([COMPONENT], usages=[SERVER]).write(stage.directory)
+    port = stage.component()
+    stage.zone(*records(port))
+    return stage.configured(f"{HOST}:{port}", pair)
+
+
 # Steps 7 and 8: the server's certificate
 
 
@@ -198,7 +207,7 @@ def expired(stage: Stage) -> Pair:
 @certificate("certificate-not-yet-valid", 7, "valid only from", "clocks")
 def future(stage: Stage) -> Pair:
     """Right tomorrow."""
-    return stage.house.root.issue(NAMES, validity=Validity(1, 10)).write(stage.directory)
+    return stage.house.root.issue(NAMES, validity=Validity(1, 100)).write(stage.directory)
 
 
 @certificate("certificate-expires-soon", 7, "expires in", "Renew", warns=True)
@@ -342,7 +351,7 @@ def idn_missing(stage: Stage) -> list[str]:
 
 def idn(stage: Stage, pair: Pair, written: str = IDN) -> list[str]:
     """A check of an internationalised domain."""
-    secrets = {f"cb1.{IDN}": SECRET}
+    secrets = {f"cb1.{domain}": SECRET for domain in (IDN, IDN_ASCII)}
     port = stage.serve(stubs.tls(pair, ComponentServer(secrets)))
     stage.house.dns.change(IDN_ASCII, records(port))
     return stage.asks(f"localhost:{port}", domain=written)

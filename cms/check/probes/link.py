@@ -30,6 +30,7 @@ from cms.trust.identity import check_identity
 from cms.xmlstream import ns
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 
 PATIENCE = 2.0  # seconds for an answer that is of use, but not needed
@@ -358,8 +359,8 @@ class LinkProbe:
         answer = await stream.requests.ask(ping, timeout).addBoth(_result_or_error)
         pinged = self.reactor.seconds() - before
         told = await asking
-        if self._outcome.called:
-            return
+        if self._outcome.called or isinstance(answer, RequestLost):
+            return  # the stream itself says what became of the link
         if isinstance(answer, DeferredTimeout):
             self._end(errors.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
             stream.quit()

@@ -1,0 +1,143 @@
+"""The figures of a Callbridge: its link, its attempts, its log-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from cms.admin.metrics import counter, durations, expiries, gauge, gauges, mechanism_label, traffic
+from cms.callbridge.authority import Authority
+from cms.callbridge.link import Link
+from cms.callbridge.scram import HASHES
+from cms.errors import CATALOGUE
+from cms.signalflow import Attempt, Step, StepError, StepRecord
+
+_TRIED = tuple(step for step in Step if Step.CONFIGURATION <= step <= Step.REGISTERED)
+STATES = ("stopped", "waiting", *(step.title for step in _TRIED), "active", "ending")
+
+
+class Events(Collector):
+    """What is counted as it happens."""
+
+    def __init__(self) -> None:
+        self._attempts = counter(
+            "cms_callbridge_attempts",
+            "Rounds to bring the link up, by how they ended and the step that decided.",
+            *("result", "step"),
+        )
+        self._steps = counter(
+            "cms_callbridge_steps", "Steps tried, several in a round.", "step", "result"
+        )
+        self._seconds = durations(
+            "cms_callbridge_step_duration_seconds",
+            "Time that a step took, however it ended; a log-in's time includes the client's.",
+            "step",
+        )
+        self._failures = counter(
+            "cms_callbridge_failures", "Steps that failed, by their fault.", "step", "reason"
+        )
+        self._logins = counter(
+            "cms_callbridge_logins", "Log-ins that came to an end.", "mechanism", "result"
+        )
+        for step in (*_TRIED, Step.LOGIN):
+            self._seconds.labels(step.title)
+        self._attempts.labels("active", Step.ACTIVE.title)
+        # A series that begins at 0 lets a rate see the first failure too.
+        for fault in CATALOGUE.values():
+            if Step.PORT <= fault.step <= Step.ACTIVE and not fault.name.startswith("peer-"):
+                self._failures.labels(fault.step.title, fault.name)
+        for mechanism in (*HASHES, *(f"{name}-PLUS" for name in HASHES), "PLAIN"):
+            for result in ("success", "not-authorized", "temporary-auth-failure"):
+                self._logins.labels(mechanism, result)
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        for each in (self._attempts, self._steps, self._seconds, self._failures, self._logins):
+            yield from each.collect()
+
+    def step(self, attempt: Attempt, record: StepRecord) -> None:
+        """A step of an attempt began or ended."""
+        title = record.step.title
+        if record.result != "running":
+            self._steps.labels(title, record.result).inc()
+            if record.step is not Step.ACTIVE:
+                self._seconds.labels(title).observe(record.seconds or 0.0)
+            if record.failure is not None:
+                self._failures.labels(title, record.failure.fault).inc()
+        elif record.step is Step.ACTIVE:
+            self._attempts.labels("active", title).inc()
+
+    def rest(self, failure: StepError | None) -> None:
+        """A round ended with a failure, or a link that had been up ended."""
+        if failure is not None:
+            self._attempts.labels("failed", failure.step.title).inc()
+
+    def login(self, mechanism: str, result: str, seconds: float) -> None:
+        """
+        A log-in came to an end.
+
+        @param result: C{success}, C{lost} with the link, or a SASL condition.
+        """
+        self._logins.labels(mechanism_label(mechanism), result).inc()
+        self._seconds.labels(Step.LOGIN.title).observe(max(0.0, seconds))
+
+
+class CallbridgeCollector(Collector):
+    """
+    What the Callbridge is, looked at when it is asked.
+
+    @param authority: The one that decides now.
+    @param expires: When our own certificate does.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        authority: Callable[[], Authority],
+        expires: Callable[[], float | None],
+    ) -> None:
+        self._link = link
+        self._authority = authority
+        self._expires = expires
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        link, authority, stream = self._link, self._authority(), self._link.stream
+        yield from self._of_state()
+        yield gauge(
+            "cms_callbridge_link_open_requests",
+            "Questions to the XMPP server that wait for its answer.",
+            len(stream.requests) if stream is not None else 0,
+        )
+        yield gauge(
+            "cms_callbridge_link_queue_bytes",
+            "Bytes that wait for the XMPP server to read.",
+            stream.waiting_bytes if stream is not None else 0,
+        )
+        yield from traffic("cms_callbridge", {"": link.traffic})
+        text = "Clients logged in through this Callbridge."
+        yield gauge("cms_callbridge_sessions", text, len(authority.sessions))
+        yield gauge("cms_callbridge_exchanges", "Log-ins under way.", authority.exchanges)
+        server = stream.certificate_expires if stream is not None else None
+        yield expiries({"own": self._expires(), "server": server})
+
+    def _of_state(self) -> Iterator[Metric]:
+        link = self._link
+        up = link.since is not None
+        yield gauge("cms_callbridge_link_up", "Whether the link is active (step 11).", float(up))
+        yield gauges(
+            "cms_callbridge_link_state",
+            "1 for what the link is doing, 0 for what it is not.",
+            "state",
+            {state: float(state == link.state) for state in STATES},
+        )
+        yield gauge(
+            "cms_callbridge_link_step",
+            "The furthest step of the last attempt; 11 is active.",
+            link.reached,
+        )
+        if link.since is not None:
+            text = "When the link became active."
+            yield gauge("cms_callbridge_link_since_timestamp_seconds", text, link.since)

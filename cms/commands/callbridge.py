@@ -1,0 +1,60 @@
+"""C{cms callbridge}: a Callbridge's configuration and state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cms.callbridge.config import CallbridgeConfig
+from cms.callbridge.settings import current_config
+from cms.commands.common import JSON, note, print_json, print_rows
+from cms.commands.daemon import Daemon, where_text
+from cms.commands.files import CALLBRIDGE, config_option, find_config
+from cms.commands.findings import as_facts
+from cms.commands.state import Row, State
+from cms.commands.users import user
+
+CONFIG = config_option(CALLBRIDGE)
+
+
+@click.group(invoke_without_command=True)
+@JSON
+@CONFIG
+@click.pass_context
+def callbridge(context: click.Context, as_json: bool, config_file: Path | None) -> None:
+    """
+    Show or administer a Callbridge.
+
+    Without a command the configuration is printed, and the link if it runs.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    config = current_config(find_config(config_file, CALLBRIDGE))
+    daemon = Daemon.find(config.state_dir)
+    state = State.of(daemon)
+    if as_json:
+        print_json({**as_facts(_rows(config)), **state.facts()})
+    else:
+        print_rows([*state.rows(), *_rows(config)])
+    note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
+
+
+callbridge.add_command(user)
+
+
+def _rows(config: CallbridgeConfig) -> list[Row]:
+    source = "set by API or page" if config.source == "api" else "of the file"
+    return [
+        ("Settings", source),
+        ("Configuration", config.file),
+        ("State directory", config.state_dir),
+        ("Unique name", config.unique_name),
+        ("Domain", config.link.domain),
+        ("Component address", config.link.component),
+        ("Server address", config.link.server or "by SRV"),
+        ("Key file", config.key),
+        ("Certificate file", config.certificate),
+        ("Trust bundle", config.trust or "the system's CAs"),
+        ("Guests", config.allow_guests),
+    ]

@@ -1,0 +1,134 @@
+"""What the commands share: how they fail, and how they print."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cms.database import StoreError
+from cms.signalflow import StepError, printable
+from cms.xmpp.callbridges import FixedCallbridge
+from cms.xmpp.callbridgestore import CallbridgeExists, UnknownCallbridge
+
+Rows = Iterable[tuple[str, object]]
+
+
+class Complaint(click.ClickException):
+    """Something is wrong with usage or configuration."""
+
+    exit_code = 2
+
+
+class Wrong(click.ClickException):
+    """The thing asked about is wrong, or is not there."""
+
+    exit_code = 1
+
+
+class Root(click.Group):
+    """The whole command line: what its commands raise becomes one line and a status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except StepError as error:
+            raise Complaint(f"{error.cause} Cure: {error.cure}") from None
+        except (UnknownCallbridge, CallbridgeExists) as problem:
+            raise Wrong(f"{problem}. Cure: cms xmpp callbridge list shows them.") from None
+        except FixedCallbridge as problem:
+            raise Wrong(str(problem)) from None
+        except StoreError as problem:
+            raise Complaint(str(problem)) from None
+
+
+def inherited(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """The value of an option, or the one that was given to the group before the command."""
+    above = context.parent
+    while not value and above is not None:
+        value = above.params.get(parameter.name or "")
+        above = above.parent
+    return value
+
+
+JSON = click.option(
+    "--json", "as_json", is_flag=True, callback=inherited, help="Print JSON on standard output."
+)
+
+
+def check_owner(state_dir: Path) -> None:
+    """
+    Nothing may be written by root into somebody else's state directory: the
+    daemon could not use it any more.
+
+    @raise Complaint: it would be.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        owner = state_dir.stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            try:
+                name = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                name = f"#{owner}"
+            raise Complaint(
+                f"{state_dir} belongs to {name}. Cure: as that user, sudo -u '{name}' cms ..."
+            )
+
+
+def note(text: str) -> None:
+    """Say something beside the output, on standard error."""
+    click.echo(f"cms: {printable(text)}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value, an item a line."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(rows: Rows) -> None:
+    """Print C{Key : value} lines, aligned."""
+    shown = [(key, _shown(value)) for key, value in rows]
+    width = max((len(key) for key, _ in shown), default=0)
+    for key, value in shown:
+        click.echo(f"{key:{width}} : {value}".rstrip())
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(part) for part in value) or "none"
+    return printable(str(value))
+
+
+def print_blocks(blocks: Iterable[Rows]) -> None:
+    """Print several things, with C{***} around each."""
+    for rows in blocks:
+        click.echo("***")
+        print_rows(rows)
+    click.echo("***")
+
+
+def when(seconds: float | None) -> str | None:
+    """A time, in UTC."""
+    if seconds is None:
+        return None
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def read_secret(prompt: str, *, from_stdin: bool, twice: bool = True) -> str:
+    """A password or secret: the first line of standard input, or asked for."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(click.prompt(prompt, hide_input=True, confirmation_prompt=twice))

@@ -1,0 +1,115 @@
+"""C{cms login}: step 12 as a client sees it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import click
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.task import react
+
+from cms.check.client import Account, LoginFailed, LoginStream, log_in
+from cms.commands.common import JSON, Complaint, Wrong, print_json, print_rows, read_secret
+from cms.signalflow import StepError, printable
+from cms.trust.files import PEMFiles
+from cms.xmlstream.jid import MalformedJID, parse_jid
+
+CLIENT_PORT = 5222
+TIMEOUT = 20.0  # seconds
+
+
+@click.command()
+@click.argument("address")
+@click.option(
+    "--server",
+    metavar="HOST[:PORT]",
+    help=f"The XMPP server.  Default: the domain of ADDRESS, port {CLIENT_PORT}.",
+)
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CAs that are trusted, in PEM form.  Default: the system's.",
+)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@JSON
+def login(
+    address: str, server: str | None, trust: Path | None, password_stdin: bool, as_json: bool
+) -> None:
+    """
+    Log in as ADDRESS once, as a client does, and log out.
+
+    STARTTLS with a certificate that names the domain, SCRAM, and a resource.  No SRV
+    look-up is made: give the server with --server.
+    """
+    user, domain = _split(address)
+    host, port = _place(server or domain)
+    context = PEMFiles("--trust", trust, None, None).context()
+    password = read_secret("Password", from_stdin=password_stdin, twice=False)
+    jid, mechanism = _log_in(Account(user, domain, password), host, port, context)
+    if as_json:
+        print_json({"address": jid, "mechanism": mechanism})
+    else:
+        print_rows([("Logged in", jid), ("Mechanism", mechanism)])
+
+
+def _split(address: str) -> tuple[str, str]:
+    try:
+        jid = parse_jid(address)
+    except MalformedJID as problem:
+        raise Complaint(f"{address}: {problem}") from None
+    if jid.user is None or jid.resource is not None:
+        raise Complaint(f"{address} is no user. Cure: write user@domain.")
+    return str(jid.user), str(jid.host)
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(CLIENT_PORT)
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Complaint(f"{text}: {port} is no port. Cure: write --server HOST:PORT.")
+    return host.strip("[]"), int(port)
+
+
+def _log_in(account: Account, host: str, port: int, context: SSL.Context) -> tuple[str, str]:
+    """
+    The address that was bound, and the mechanism.
+
+    @raise Wrong: it did not succeed.
+    """
+    ended: list[LoginStream | Exception] = []
+
+    async def run(reactor: Any) -> None:
+        try:
+            stream = await log_in(reactor, account, host, port, context, timeout=TIMEOUT)
+            ended.append(stream)
+            stream.close()
+            await stream.ended
+        except (StepError, LoginFailed, ConnectError, DNSLookupError) as problem:
+            ended.append(problem)
+
+    with contextlib.suppress(SystemExit):
+        react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    outcome = ended[0] if ended else click.Abort()
+    if isinstance(outcome, LoginStream):
+        return outcome.jid, outcome.mechanism
+    if isinstance(outcome, StepError):
+        raise Wrong(f"{outcome.cause} Cure: {outcome.cure}")
+    if isinstance(outcome, click.Abort):
+        raise outcome
+    where = f"{host} port {port}"
+    raise Wrong(printable(f"the log-in at {where} did not succeed: {outcome}. {_cure(outcome)}"))
+
+
+def _cure(outcome: Exception) -> str:
+    condition = getattr(outcome, "condition", "")
+    cures = {
+        "not-authorized": "Cure: see name and password; cms callbridge user list shows who exists.",
+        "temporary-auth-failure": "Cure: see cms status: a Callbridge must be connected.",
+    }
+    return cures.get(condition, "Cure: see the server's log; cms xmpp listen shows its ports.")

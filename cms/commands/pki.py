@@ -1,0 +1,104 @@
+"""C{cms pki}: keys, certificate requests, and certificates for trying things out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from cms.commands.common import Complaint, Wrong, note
+from cms.discovery.address import ascii_domain
+from cms.trust.issue import CertificateAuthority, Issued, certificate_request
+
+_DOMAIN = click.option("--domain", required=True, help="The XMPP domain.")
+_HOSTNAME = click.option("--hostname", required=True, help="The XMPP server's FQDN.")
+
+
+@click.group()
+def pki() -> None:
+    """Keys and certificates."""
+
+
+@pki.command("trial")
+@_DOMAIN
+@_HOSTNAME
+@click.option(
+    "--callbridge",
+    "callbridges",
+    multiple=True,
+    metavar="NAME",
+    help="Also a certificate for this Callbridge; may be repeated.",
+)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def trial(domain: str, hostname: str, callbridges: tuple[str, ...], folder: Path) -> None:
+    """
+    Make a small CA and certificates of it in FOLDER, to try things out.
+
+    Writes ca.pem, xmpp.crt and xmpp.key, which name both the domain and the
+    hostname, and NAME.crt and NAME.key for each Callbridge.  The CA's own key is
+    not kept.  Nothing that exists is overwritten.  For service, have certificates
+    issued by a CA that is looked after: see cms pki csr.
+    """
+    domain, hostname = _name(domain, "--domain"), _name(hostname, "--hostname")
+    authority = CertificateAuthority(f"Trial CA for {domain}")
+    files = {"ca.pem": authority.certificate}
+    files |= _pair("xmpp", authority.issue(domain, _unique(domain, hostname)))
+    for name in callbridges:
+        address = _name(f"{name}.{domain}", "--callbridge")
+        files |= _pair(name, authority.issue(address, [address]))
+    _write(folder, files)
+
+
+@pki.command("csr")
+@_DOMAIN
+@_HOSTNAME
+@click.argument("basename", type=click.Path(path_type=Path))
+def csr(domain: str, hostname: str, basename: Path) -> None:
+    """
+    Make a key and a certificate request that names the domain and the hostname.
+
+    Writes BASENAME.key and BASENAME.csr.  Send the request to a CA; what comes
+    back, with its intermediates below it, is the certificate of xmpp.toml.
+    """
+    names = _unique(_name(domain, "--domain"), _name(hostname, "--hostname"))
+    request, key = certificate_request(names)
+    files = {f"{basename.name}.key": key, f"{basename.name}.csr": request}
+    _write(basename.parent, files)
+
+
+def _name(text: str, option: str) -> str:
+    try:
+        return ascii_domain(text)
+    except ValueError as problem:
+        raise Complaint(f"{option}: {problem}") from None
+
+
+def _unique(*names: str) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _pair(name: str, issued: Issued) -> dict[str, bytes]:
+    return {f"{name}.crt": issued.certificate, f"{name}.key": issued.key}
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write new files, keys for their owner alone."""
+    _check_absent(folder / name for name in files)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            mode = 0o600 if name.endswith(".key") else 0o644
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            with os.fdopen(os.open(folder / name, flags, mode), "wb") as file:
+                file.write(content)
+            note(f"wrote {folder / name}")
+    except OSError as problem:
+        raise Complaint(f"{problem.filename}: {problem.strerror}") from None
+
+
+def _check_absent(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise Wrong(f"{path} exists. Cure: choose another place, or remove it.")

@@ -1,0 +1,76 @@
+"""What a running daemon says of itself, as lines for people."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from attrs import frozen
+
+from cms.commands.daemon import Daemon
+
+Row = tuple[str, object]
+
+
+@frozen
+class State:
+    """
+    A daemon's health and status; both empty when it does not run.
+
+    @ivar health: See L{Daemon.health}.
+    @ivar status: Of C{system/status}.
+    """
+
+    health: dict[str, Any]
+    status: dict[str, Any]
+
+    @classmethod
+    def of(cls, daemon: Daemon | None) -> State:
+        """Ask a daemon, if there is one."""
+        if daemon is None:
+            return cls({}, {})
+        return cls(daemon.health(), daemon.get("system/status")["status"])
+
+    @property
+    def running(self) -> bool:
+        """Whether there is one."""
+        return bool(self.health)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it does its job."""
+        return bool(self.health.get("healthy"))
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"running": self.running, "healthy": self.healthy, "status": self.status}
+
+    def rows(self) -> list[Row]:
+        """For people."""
+        rows: list[Row] = [("Running", self.running)]
+        if self.running:
+            uptime = timedelta(seconds=int(self.status["uptimeSeconds"]))
+            rows += [("Version", self.status["softwareVersion"]), ("Uptime", uptime)]
+            rows.append(("Step", f"{self.health['step']} {self.health['name']}"))
+            rows += _link_rows(self.status.get("link"))
+            if "clients" in self.status:
+                known, active = self.status["callBridgesKnown"], self.status["callBridgesActive"]
+                rows.append(("Callbridges", f"{active} connected, {known} known"))
+                rows.append(("Clients", self.status["clients"]))
+        return rows + self._trouble()
+
+    def _trouble(self) -> list[Row]:
+        """Why it does not do its job."""
+        if self.healthy or "cause" not in self.health:
+            return []
+        return [("Cause", self.health["cause"]), ("Cure", self.health["cure"])]
+
+
+def _link_rows(link: dict[str, Any] | None) -> list[Row]:
+    if link is None:
+        return []
+    rows: list[Row] = [("Link", link["state"])]
+    rows += [(name.capitalize(), link[name]) for name in ("peer", "since") if link.get(name)]
+    if link.get("unprotected"):
+        rows.append(("WARNING", "the link has no TLS (tls.unprotected)"))
+    return rows

@@ -1,0 +1,221 @@
+"""
+The figures of the XMPP server.
+
+L{Events} counts what happens seldom (registrations, log-ins, refusals) as it
+happens.  L{ServerCollector} looks at everything else when it is asked: links,
+sessions, and what the streams have counted for themselves, so that the way of
+a stanza knows nothing of figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cms.admin.metrics import (
+    counter,
+    durations,
+    expiries,
+    gauge,
+    gauges,
+    mechanism_label,
+    traffic,
+)
+from cms.errors import CATALOGUE
+from cms.signalflow import Attempt, Step, StepRecord
+from cms.xmlstream.traffic import Traffic
+from cms.xmpp.links import Link, Links
+from cms.xmpp.listeners import StreamFactory
+from cms.xmpp.loginrelay import USUAL
+from cms.xmpp.registry import Registry
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Sessions
+
+_STREAM_GAUGES = {
+    "connections": "Connections that are open.",
+    "slow_streams": "Streams whose peer reads too slowly now.",
+    "held_streams": "Streams that are not read now, because others do not keep up.",
+    "queue_bytes": "Bytes that wait for peers to read.",
+}
+_TIMED = (Step.TLS, Step.REGISTER, Step.REGISTERED, Step.LOGIN)
+
+
+class Events(Collector):
+    """What is counted as it happens."""
+
+    def __init__(self) -> None:
+        self._registrations = counter(
+            "cms_xmpp_registrations",
+            "Components that tried to register, by how it ended and the step that decided.",
+            *("result", "step"),
+        )
+        self._steps = durations("cms_xmpp_step_duration_seconds", "Time that a step took.", "step")
+        self._logins = counter(
+            "cms_xmpp_logins", "Log-ins that came to an end.", "mechanism", "result"
+        )
+        self._refusals = counter(
+            "cms_xmpp_refusals",
+            "What was refused: a registration or a log-in by its fault or SASL condition, a"
+            " client's stream by its stream error.",
+            *("stage", "reason"),
+        )
+        self._ended = counter("cms_xmpp_links_ended", "Links that were up and ended.", "component")
+        for step in _TIMED:
+            self._steps.labels(step.title)
+        self._registrations.labels("active", Step.ACTIVE.title)
+        # A series that begins at 0 lets a rate see the first refusal too.
+        for fault in CATALOGUE.values():
+            if fault.name.startswith("peer-"):
+                self._refusals.labels("registration", fault.name)
+            elif fault.step in (Step.LINK_BEFORE_LOGIN, Step.LOGIN):
+                self._refusals.labels("login", fault.name)
+        self._refusals.labels("login", "not-authorized")
+        for mechanism in USUAL:
+            for result in ("success", "not-authorized", "temporary-auth-failure"):
+                self._logins.labels(mechanism, result)
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        for each in (self._registrations, self._steps, self._logins, self._refusals, self._ended):
+            yield from each.collect()
+
+    def know(self, components: Iterable[str]) -> None:
+        """Begin to count the ends of these components' links."""
+        for component in components:
+            self._ended.labels(component)
+
+    def step(self, attempt: Attempt, record: StepRecord) -> None:
+        """A step of a registration began or ended."""
+        title, fault = record.step.title, record.failure
+        if record.result == "running":
+            if record.step is Step.ACTIVE:
+                self._registrations.labels("active", title).inc()
+        elif fault is not None:
+            self._refusals.labels("registration", fault.fault).inc()
+            if record.step is not Step.ACTIVE:
+                self._registrations.labels("failed", title).inc()
+        elif record.result == "passed" and record.step is not Step.ACTIVE:
+            self.passed(record.step, record.seconds or 0.0)
+
+    def refused(self, stage: str, reason: str) -> None:
+        """
+        @param stage: C{login} or C{stream}.
+        @param reason: A fault's name or a condition of a standard; never a
+            peer's own words.
+        """
+        self._refusals.labels(stage, reason).inc()
+
+    def passed(self, step: Step, seconds: float) -> None:
+        """A step of the signal flow took so long on this side."""
+        self._steps.labels(step.title).observe(max(0.0, seconds))
+
+    def login(self, mechanism: str, result: str) -> None:
+        """
+        A log-in came to an end.
+
+        @param result: C{success}, C{abandoned}, or a SASL condition.
+        """
+        self._logins.labels(mechanism_label(mechanism), result).inc()
+
+    def link_ended(self, link: Link) -> None:
+        """A link that was up has ended."""
+        self._ended.labels(link.component).inc()
+
+
+class ServerCollector(Collector):
+    """
+    What the server is, looked at when it is asked.
+
+    @param factories: The listeners that are open.
+    @param expires: When our own certificate does.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        links: Links,
+        sessions: Sessions,
+        router: Router,
+        *,
+        factories: Callable[[], Iterable[StreamFactory]],
+        expires: Callable[[], float | None],
+    ) -> None:
+        self._registry = registry
+        self._links = links
+        self._sessions = sessions
+        self._router = router
+        self._factories = factories
+        self._expires = expires
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        yield from self._of_links()
+        yield from self._of_streams()
+        yield gauge("cms_xmpp_sessions", "Clients that are logged in.", len(self._sessions))
+        bounced = CounterMetricFamily(
+            "cms_xmpp_bounced_stanzas", "Stanzas answered with an error.", labels=["condition"]
+        )
+        for condition, number in self._router.bounced.items():
+            bounced.add_metric([condition], number)
+        yield bounced
+        peers = {link.component: link.certificate_expires for link in self._links}
+        yield expiries({"own": self._expires(), **peers})
+
+    def _of_links(self) -> Iterator[Metric]:
+        known = sorted({*self._registry.secrets, *(link.component for link in self._links)})
+        up = {component: self._links.get(component) for component in known}
+        links = [(component, link) for component, link in up.items() if link is not None]
+        yield gauges(
+            "cms_xmpp_link_up",
+            "Whether the component is registered now (step 11).",
+            "component",
+            {component: float(link is not None) for component, link in up.items()},
+        )
+        yield gauges(
+            "cms_xmpp_link_since_timestamp_seconds",
+            "When the link became active.",
+            "component",
+            ((component, link.since) for component, link in links),
+        )
+        yield gauges(
+            "cms_xmpp_link_decides_logins",
+            "Whether the component is a Callbridge, which decides log-ins.",
+            "component",
+            ((component, float(bool(link.mechanisms))) for component, link in links),
+        )
+        yield gauges(
+            "cms_xmpp_link_open_requests",
+            "Questions to the component that wait for its answer.",
+            "component",
+            ((component, len(link.requests)) for component, link in links),
+        )
+        yield gauges(
+            "cms_xmpp_link_queue_bytes",
+            "Bytes that wait for the component to read.",
+            "component",
+            ((component, link.waiting_bytes) for component, link in links),
+        )
+
+    def _of_streams(self) -> Iterator[Metric]:
+        carried: dict[str, Traffic] = {}
+        gauged: dict[str, dict[str, float]] = {name: {} for name in _STREAM_GAUGES}
+        turned_away = CounterMetricFamily(
+            "cms_xmpp_refused_connections",
+            "Connections closed at once, because too many were open.",
+            labels=["listener"],
+        )
+        for factory in set(self._factories()):
+            kind, streams = factory.kind, factory.streams
+            carried[kind] = factory.carried.with_live(streams)
+            turned_away.add_metric([kind], factory.refused)
+            gauged["connections"][kind] = len(streams)
+            slow = [stream for stream in streams if stream.is_slow]
+            gauged["slow_streams"][kind] = len(slow)
+            gauged["queue_bytes"][kind] = sum(stream.waiting_bytes for stream in slow)
+            gauged["held_streams"][kind] = sum(stream.held for stream in streams)
+        for name, text in _STREAM_GAUGES.items():
+            yield gauges(f"cms_xmpp_{name}", text, "listener", gauged[name])
+        yield turned_away
+        yield from traffic("cms_xmpp", carried, "listener")

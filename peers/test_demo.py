@@ -1,0 +1,110 @@
+"""C{cms demo}, from outside: what it shows, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from peers.daemons import daemon_environment
+from peers.network import wait_until
+from peers.processes import Process, Processes
+from peers.tools import script
+
+
+class Demonstration:
+    """
+    One run.
+
+    @ivar folder: Where it puts its own folder.
+    """
+
+    def __init__(self, processes: Processes, *options: str) -> None:
+        self.folder = processes.make_directory("tmp")
+        env = {**daemon_environment(), "TMPDIR": str(self.folder)}
+        self.process: Process = processes.start("demo", [*script("cms"), "demo", *options], env=env)
+
+    def daemon(self, plugin: str) -> int:
+        """The process id of a daemon that it has started."""
+        found = [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit()
+            and (folder / "cmdline").exists()
+            and f"\0{plugin}\0".encode() in (folder / "cmdline").read_bytes()
+            and os.getpgid(int(folder.name)) == self.process.pid
+        ]
+        assert len(found) == 1
+        return found[0]
+
+    def ends(self, status: int) -> str:
+        """It ends with this status and leaves no process and no file; its output."""
+        assert self.process.wait_for_exit(20.0) == status, self.process.output
+        assert "Traceback" not in self.process.output
+        assert not list(self.folder.iterdir())
+
+        def gone() -> bool:
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return True
+            return False
+
+        wait_until(gone, 2.0, "the end of everything that the demonstration has started")
+        return self.process.output
+
+
+def test_twelve_steps(processes: Processes) -> None:
+    """All twelve are shown, each once and in order, with their evidence."""
+    output = Demonstration(processes).ends(0)
+    shown = re.findall(r"^step +(\d+) \S+ +ok  (.*)$", output, re.MULTILINE)
+    assert [int(number) for number, _ in shown] == list(range(1, 13))
+    evidence = dict(shown)
+    assert "temporary-auth-failure" in evidence["1"]
+    assert "_xmpp-component._tcp.meet.example.com" in evidence["4"]
+    assert "127.0.0.1" in evidence["5"]
+    assert "DNS:meet.example.com, DNS:xmpp1.meet.example.com" in evidence["8"]
+    assert "cb1.meet.example.com" in evidence["9"]
+    assert "alice@meet.example.com/" in evidence["12"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_keep(processes: Processes, number: signal.Signals) -> None:
+    """It stays until it is told to end, and then takes everything with it."""
+    demonstration = Demonstration(processes, "--keep")
+    demonstration.process.wait_for("_xmpp-component._tcp.meet.example.com SRV\n", 20.0)
+    (folder,) = demonstration.folder.iterdir()
+    assert (folder / "alice.password").stat().st_mode & 0o077 == 0
+    demonstration.process.signal(number)
+    assert "all twelve steps passed" in demonstration.ends(0)
+
+
+def test_interrupted(processes: Processes) -> None:
+    """Ctrl-C in the middle, which the daemons get as well, leaves nothing either."""
+    demonstration = Demonstration(processes)
+    demonstration.process.wait_for("step  1", 20.0)
+    os.killpg(demonstration.process.pid, signal.SIGINT)
+    assert "stopped" in demonstration.ends(1)
+
+
+@pytest.mark.parametrize("plugin", ["cms-xmpp", "cms-callbridge"])
+def test_broken_step(processes: Processes, plugin: str) -> None:
+    """A step that fails ends it with status 1, and it says why."""
+    demonstration = Demonstration(processes)
+    before = "serving the zone" if plugin == "cms-xmpp" else "step  1"
+    demonstration.process.wait_for(before, 20.0)
+    wait_until(lambda: _has(demonstration, plugin), 5.0, f"the start of {plugin}")
+    os.kill(demonstration.daemon(plugin), signal.SIGKILL)
+    assert f"FAILED: {plugin} ended early: " in demonstration.ends(1)
+    assert "signal 9" in demonstration.process.output
+
+
+def _has(demonstration: Demonstration, plugin: str) -> bool:
+    try:
+        demonstration.daemon(plugin)
+    except (AssertionError, FileNotFoundError, ProcessLookupError):
+        return False
+    return True

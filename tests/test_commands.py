@@ -1,0 +1,401 @@
+"""The command line as a whole: configurations, running daemons, users, keys, manual."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+from pathlib import Path
+from unittest.mock import patch
+
+import click
+from cryptography import x509
+from twisted.trial.unittest import SynchronousTestCase
+
+import cms
+from cms.cli import COMMANDS, main
+from cms.commands import files
+from cms.commands.common import Complaint, when
+from cms.commands.login import _place, _split
+from cms.commands.manual import markdown_text, pages, walk
+from tests.commandline import DOMAIN, CommandLineTests
+from tests.fakedaemon import FakeDaemon
+
+ROOT = Path(cms.__file__).parent.parent
+STATUS = {"softwareVersion": "1.2.3", "uptimeSeconds": 3601}
+HEALTHY = {"healthy": True, "step": 11, "name": "active"}
+NOT_HEALTHY = {
+    "healthy": False,
+    "step": 4,
+    "name": "srv",
+    "cause": "There is no SRV record.",
+    "cure": "Publish one.",
+}
+
+
+class ConfigurationTests(CommandLineTests):
+    """Which file a command is about."""
+
+    def test_order(self) -> None:
+        """The option, the variable as file or folder, the current folder, the system's."""
+        here, system = self.folder / "here", self.folder / "system"
+        here.mkdir()
+        system.mkdir()
+        before = Path.cwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(here)
+        with patch.object(files, "SYSTEM", system), patch.dict(os.environ):
+            os.environ.pop("CMS_CONFIG", None)
+            self.assertRaises(Complaint, files.find_config, None, "xmpp.toml")
+            self.assertRaises(Complaint, files.find_all, ())
+            (system / "xmpp.toml").touch()
+            self.assertEqual(system / "xmpp.toml", files.find_config(None, "xmpp.toml"))
+            (here / "xmpp.toml").touch()
+            self.assertEqual(here / "xmpp.toml", files.find_config(None, "xmpp.toml"))
+            (system / "callbridge.toml").touch()
+            both = [here / "xmpp.toml", system / "callbridge.toml"]
+            self.assertEqual(both, files.find_all(()))
+            os.environ["CMS_CONFIG"] = str(self.folder)
+            self.assertEqual(self.folder / "xmpp.toml", files.find_config(None, "xmpp.toml"))
+            self.assertEqual(2, len(files.find_all(())))
+            os.environ["CMS_CONFIG"] = "some.toml"
+            self.assertEqual(here / "some.toml", files.find_config(None, "xmpp.toml"))
+            self.assertEqual([here / "some.toml"], files.find_all(()))
+            given = Path("other.toml")
+            self.assertEqual(here / "other.toml", files.find_config(given, "xmpp.toml"))
+            self.assertEqual([here / "other.toml"], files.find_all((given,)))
+
+    def test_before_the_command(self) -> None:
+        """The options of a group count for its commands."""
+        self.environment = {"CMS_CONFIG": "/nonexistent"}
+        file = str(self.folder / "xmpp.toml")
+        result = self.cms("xmpp", "--config", file, "--json", "callbridge", "list")
+        self.assertIn('"name": "fixed"', result.stdout)
+
+    def test_wrong_file(self) -> None:
+        """A file that is missing or wrong is one line with a cure, and status 2."""
+        for arguments in (
+            ("xmpp", "--config", "/nonexistent/xmpp.toml"),
+            ("callbridge", "--config", str(self.folder / "xmpp.toml")),
+            ("xmpp", "callbridge", "list", "--config", str(self.folder / "callbridge.toml")),
+            ("status", "--config", str(self.write("callbridge2.toml", "unique_name = 1"))),
+            ("status", "--config", "/nonexistent/callbridge.toml"),
+        ):
+            self.refused(*arguments, status=2)
+
+    def test_usage(self) -> None:
+        """What click complains of is status 2 too."""
+        self.cms("xmpp", "nonsense", status=2)
+        self.cms("xmpp", "callbridge", "rotate", "cb1", "--overlap", "-1", status=2)
+
+
+class RunningTests(CommandLineTests):
+    """By a daemon that runs."""
+
+    def setUp(self) -> None:
+        """Both of them."""
+        super().setUp()
+        self.server = FakeDaemon(self, self.folder / "xmpp")
+        self.bridge = FakeDaemon(self, self.folder / "callbridge")
+        self.server.answers["GET", "/healthz"] = 200, HEALTHY
+        self.bridge.answers["GET", "/healthz"] = 503, NOT_HEALTHY
+        figures = {"callBridgesKnown": 2, "callBridgesActive": 1, "clients": 3}
+        self.server.get("system/status", {"status": {**STATUS, **figures}})
+        link = {"state": "waiting", "peer": None, "since": None, "unprotected": True}
+        self.bridge.get("system/status", {"status": {**STATUS, "link": link}})
+
+    def test_show(self) -> None:
+        """State and configuration."""
+        said = self.said("xmpp")
+        self.assertIn("Uptime                  : 1:00:01\n", said)
+        self.assertIn("Callbridges             : 1 connected, 2 known\n", said)
+        self.assertIn(f"by the running XMPP server ({self.server.path})", said)
+        said = self.said("callbridge")
+        self.assertIn("Cause             : There is no SRV record.\n", said)
+        self.assertIn("the link has no TLS", said)
+        self.assertNotIn("not to be seen", said + str(self.facts("callbridge")))
+
+    def test_status(self) -> None:
+        """Status 1 when one of them does not do its job."""
+        said = self.said("status", status=1)
+        self.assertIn("Step          : 11 active\n", said)
+        self.assertIn("Step          : 4 srv\n", said)
+        facts = self.facts("status", status=1)
+        self.assertEqual([True, False], [each["healthy"] for each in facts])
+        self.said("status", "--config", str(self.folder / "xmpp.toml"))
+
+    def test_callbridges(self) -> None:
+        """Each command asks for what the API has."""
+        made = self.facts("xmpp", "callbridge", "add", "CB1")
+        self.said("xmpp", "callbridge", "add-secret", "cb2", "--secret-stdin", text="long enough")
+        turned = self.facts("xmpp", "callbridge", "rotate", "cb1", "--overlap", "60")
+        self.said("xmpp", "callbridge", "del", f"cb1.{DOMAIN}")
+        path = "/api/v1/callBridges"
+        self.assertEqual(
+            [
+                ("POST", path, {"name": "cb1", "secret": made["secret"]}),
+                ("POST", path, {"name": "cb2", "secret": "long enough"}),
+                ("PUT", f"{path}/cb1", {"secret": turned["secret"], "overlapSeconds": "60"}),
+                ("DELETE", f"{path}/cb1", {}),
+            ],
+            self.server.changes(),
+        )
+        self.assertFalse((self.folder / "xmpp" / "callbridges.sqlite3").exists())
+
+    def test_list(self) -> None:
+        """With links; secrets come from the files."""
+        fixed = {"name": "fixed", "component": f"fixed.{DOMAIN}", "source": "file", "secrets": 1}
+        other = {
+            "name": "cb1",
+            "component": f"cb1.{DOMAIN}",
+            "source": "administration",
+            "state": "active",
+            "address": "192.0.2.7 port 4",
+            "since": "2026-11-25T10:00:00Z",
+            "created": "2026-11-24T10:00:00Z",
+            "secrets": 2,
+        }
+        listing = {"callBridges": {"total": 2, "callBridge": [fixed, other]}}
+        self.server.get("callBridges", listing)
+        said = self.said("xmpp", "callbridge", "list")
+        self.assertIn("Link       : active\nPeer       : 192.0.2.7 port 4\nSince", said)
+        self.assertIn("2 secrets are accepted", said)
+        self.assertIn("in the file", self.said("xmpp", "callbridge", "list", "--show-secrets"))
+
+    def test_pages(self) -> None:
+        """A long list is asked for part by part."""
+        page = {"users": {"total": 2, "user": [{"userJid": "a@b", "created": "then"}]}}
+        self.bridge.get("users", page)
+        self.assertEqual(2, len(self.facts("callbridge", "user", "list")))
+        self.assertEqual(["0", "1"], [form["offset"] for _, _, form in self.bridge.asked])
+
+    def test_users(self) -> None:
+        """Each command asks for what the API has."""
+        alice = f"alice@{DOMAIN}"
+        listing = {"users": {"total": 1, "user": [{"userJid": alice, "created": "then"}]}}
+        self.bridge.get("users", listing)
+        arguments = ("callbridge", "user")
+        self.said(*arguments, "add", "bob", "--password-stdin", text="b")
+        self.said(*arguments, "add", "alice", "--password-stdin", text="c")
+        self.said(*arguments, "passwd", alice, "--password-stdin", text="d")
+        self.said(*arguments, "del", "alice")
+        self.refused(*arguments, "passwd", "bob", "--password-stdin", status=1, text="e")
+        self.refused(*arguments, "del", "bob", status=1)
+        one = f"/api/v1/users/alice%40{DOMAIN}"
+        self.assertEqual(
+            [
+                ("POST", "/api/v1/users", {"userJid": f"bob@{DOMAIN}", "password": "b"}),
+                ("PUT", one, {"password": "c"}),
+                ("PUT", one, {"password": "d"}),
+                ("DELETE", one, {}),
+            ],
+            self.bridge.changes(),
+        )
+
+    def test_refused(self) -> None:
+        """A refusal is told in the daemon's words."""
+        details = {"reason": "callBridgeAlreadyExists", "cause": "it is there", "cure": "Rotate."}
+        self.server.answers["POST", "/api/v1/callBridges"] = 400, {"failureDetails": details}
+        said = self.refused("xmpp", "callbridge", "add", "cb1", status=1)
+        self.assertEqual("Error: it is there. Cure: Rotate.", said)
+
+    def test_nonsense(self) -> None:
+        """What is no daemon of ours is told of."""
+        for answer in ((200, b"<html>"), (502, b""), (500, {"failureDetails": "?"})):
+            self.server.answers["GET", "/api/v1/callBridges"] = answer
+            said = self.refused("xmpp", "callbridge", "list", status=1)
+            self.assertIn("does not answer", said)
+        self.server.answers["GET", "/healthz"] = 200, b"ok"
+        self.assertIn("does not answer", self.refused("xmpp", status=1))
+
+
+class SocketTests(CommandLineTests):
+    """The socket of a daemon that is in a bad way."""
+
+    def test_stale(self) -> None:
+        """A socket that nobody listens on is a daemon that is stopped."""
+        (self.folder / "xmpp").mkdir()
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(self.folder / "xmpp" / "admin.sock"))
+        self.assertIn("no XMPP server runs on it", self.said("xmpp"))
+
+    def test_silent(self) -> None:
+        """One that does not answer in time is an error."""
+        (self.folder / "xmpp").mkdir()
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(self.folder / "xmpp" / "admin.sock"))
+            silent.listen()
+            with patch("cms.commands.daemon.TIMEOUT", 0.05):
+                self.assertIn("timed out", self.refused("xmpp", status=1))
+
+    def test_forbidden(self) -> None:
+        """Whoever may not ask is told who may."""
+        forbidden = PermissionError(13, "Permission denied")
+        with patch("cms.commands.daemon.os.open", side_effect=forbidden):
+            self.assertIn("user of the daemon", self.refused("xmpp", status=2))
+
+
+class UserTests(CommandLineTests):
+    """C{cms callbridge user} on the state directory."""
+
+    def test_life(self) -> None:
+        """Added, listed, changed, deleted."""
+        user, alice = ("callbridge", "user"), f"alice@{DOMAIN}"
+        said = self.said(*user, "add", "alice", text="pw\npw\n")
+        self.assertIn(f"{alice} added\n", said)
+        self.assertIn("no Callbridge runs on it", said)
+        change = self.facts(*user, "passwd", alice, "--password-stdin", text="other\n")
+        self.assertEqual({"userJid": alice, "new": False}, change)
+        (listed,) = self.facts(*user, "list")
+        self.assertEqual((alice, False), (listed["userJid"], listed["disabled"]))
+        self.assertIn(f"{alice}  since", self.said(*user, "list"))
+        self.assertEqual({"userJid": alice, "deleted": True}, self.facts(*user, "del", "alice"))
+        self.assertIn("no user", self.refused(*user, "del", "alice", status=1))
+        self.assertIn("no user", self.refused(*user, "passwd", "alice", status=1))
+
+    def test_not_of_this_domain(self) -> None:
+        """An address of another domain is usage."""
+        self.cms("callbridge", "user", "add", "alice@example.org", status=2)
+
+
+class KeyTests(CommandLineTests):
+    """C{cms pki}."""
+
+    OPTIONS = ("--domain", DOMAIN, "--hostname", "localhost")
+
+    def test_trial(self) -> None:
+        """Certificates of a CA, keys for their owner alone, and nothing is overwritten."""
+        folder = self.folder / "tls"
+        self.said("pki", "trial", str(folder), *self.OPTIONS, "--callbridge", "cb1")
+        self.assertEqual(
+            {"ca.pem", "xmpp.crt", "xmpp.key", "cb1.crt", "cb1.key"},
+            {path.name for path in folder.iterdir()},
+        )
+        for key in folder.glob("*.key"):
+            self.assertEqual(0o600, stat.S_IMODE(key.stat().st_mode))
+        self.refused("pki", "trial", str(folder), *self.OPTIONS, status=1)
+
+    def test_request(self) -> None:
+        """A request that names both."""
+        self.said("pki", "csr", str(self.folder / "new"), *self.OPTIONS)
+        request = x509.load_pem_x509_csr((self.folder / "new.csr").read_bytes())
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self.assertEqual([DOMAIN, "localhost"], names.get_values_for_type(x509.DNSName))
+        self.assertTrue(request.is_signature_valid)
+
+    def test_refused(self) -> None:
+        """No domain, or no place to write."""
+        bad = ("--domain", "a b", "--hostname", "localhost")
+        self.cms("pki", "trial", str(self.folder / "x"), *bad, status=2)
+        file = str(self.write("file", "") / "below")
+        self.cms("pki", "trial", file, *self.OPTIONS, status=2)
+
+
+class SecretFileTests(CommandLineTests):
+    """C{--secret-file}."""
+
+    def test_written(self) -> None:
+        """The secret is in the file, and not printed."""
+        file = self.folder / "cb1.secret"
+        add = ("xmpp", "callbridge", "add", "cb1", "--secret-file", str(file))
+        said = self.said(*add)
+        self.assertNotIn(file.read_text().strip(), said)
+        self.assertRegex(file.read_text(), r"^[A-Za-z0-9]{24}\n$")
+        self.assertEqual(0o600, stat.S_IMODE(file.stat().st_mode))
+        self.assertIn("exists", self.refused(*add, status=1))
+        before = file.read_text()
+        self.said("xmpp", "callbridge", "rotate", "cb1", "--secret-file", str(file))
+        self.assertNotEqual(before, file.read_text())
+
+    def test_not_written(self) -> None:
+        """A secret that cannot be written is not lost."""
+        file = str(self.folder / "nowhere" / "x")
+        said = self.said("xmpp", "callbridge", "add", "cb1", "--secret-file", file)
+        self.assertRegex(said, r"Secret +: [A-Za-z0-9]{24}\n")
+
+
+class LoginTests(CommandLineTests):
+    """C{cms login}, as far as no server is needed."""
+
+    def test_arguments(self) -> None:
+        """What is no user and no place is usage."""
+        for arguments in (
+            (DOMAIN,),
+            ("alice@",),
+            (f"alice@{DOMAIN}/x",),
+            (f"alice@{DOMAIN}", "--server", "localhost:x"),
+            (f"alice@{DOMAIN}", "--trust", "/nonexistent"),
+        ):
+            self.cms("login", *arguments, "--password-stdin", status=2, text="x")
+        self.assertEqual(("alice", DOMAIN), _split(f"Alice@{DOMAIN}"))
+        self.assertEqual(("::1", 5222), _place("[::1]"))
+        self.assertEqual(("::1", 99), _place("[::1]:99"))
+
+
+class ManualTests(SynchronousTestCase):
+    """Manual pages, F{docs/commands.md} and completion."""
+
+    def test_documentation(self) -> None:
+        """F{docs/commands.md} says what C{--help} says."""
+        written = (ROOT / "docs" / "commands.md").read_text()
+        self.assertEqual(markdown_text(main), written, "run: cms man --markdown")
+
+    def test_every_command(self) -> None:
+        """Each command and group has a page, and each option is on it."""
+        written = pages(main)
+        self.assertTrue({f"cms-{command.name}.1" for command in COMMANDS} <= written.keys())
+        for context in walk(main):
+            page = written[context.command_path.replace(" ", "-") + ".1"]
+            for parameter in context.command.params:
+                if isinstance(parameter, click.Option):
+                    self.assertIn(parameter.opts[0].replace("-", "\\-"), page)
+            self.assertRegex(page, r"\.SH NAME\n\S+ \\- \S")
+
+    def test_no_stray_requests(self) -> None:
+        """Each line that begins with a dot is a request that was meant."""
+        known = re.compile(r"\.(TH|SH|TP|PP|nf|fi)\b")
+        for name, page in pages(main).items():
+            for line in page.splitlines():
+                if line.startswith((".", "'")):
+                    self.assertRegex(line, known, name)
+
+    def test_every_command_has_help(self) -> None:
+        """And each option too."""
+        for context in walk(main):
+            self.assertTrue(context.command.help, context.command_path)
+            for parameter in context.command.params:
+                if isinstance(parameter, click.Option):
+                    self.assertTrue(parameter.help, f"{context.command_path} {parameter.name}")
+
+    def test_json_everywhere(self) -> None:
+        """Whatever shows or changes something can do so for machines."""
+        without = {"cms", "cms xmpp callbridge", "cms callbridge user", "cms completion"}
+        without |= {"cms demo", "cms man", "cms pki", "cms pki csr", "cms pki trial"}
+        for context in walk(main):
+            has = any("--json" in parameter.opts for parameter in context.command.params)
+            self.assertEqual(context.command_path not in without, has, context.command_path)
+
+
+class CompletionTests(CommandLineTests):
+    """What shells are given."""
+
+    def test_shells(self) -> None:
+        """A script for each."""
+        for shell in ("bash", "zsh", "fish"):
+            self.assertIn("_CMS_COMPLETE", self.said("completion", shell))
+        self.cms("completion", "csh", status=2)
+
+    def test_man(self) -> None:
+        """Pages are written to a folder; either that or Markdown."""
+        self.said("man", "--directory", str(self.folder / "man1"))
+        self.assertTrue((self.folder / "man1" / "cms-xmpp-callbridge-add.1").is_file())
+        self.assertIn("## cms xmpp", self.said("man", "--markdown"))
+        self.cms("man", status=2)
+        file = self.write("file", "") / "below"
+        self.cms("man", "--directory", str(file), status=2)
+
+    def test_when(self) -> None:
+        """Times are in UTC."""
+        self.assertEqual("1970-01-01T00:00:01Z", when(1.0))
+        self.assertIsNone(when(None))

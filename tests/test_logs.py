@@ -1,0 +1,109 @@
+"""What is in the log for machines: what belongs together says so, and no secret is there."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import loginprotocol as lp
+from cms.callbridge.authority import Authority
+from cms.logs import json_observer, link_id, login_id
+from tests.test_callbridge_link import World
+from tests.test_login_authority import MemoryDirectory
+from tests.xmppserver import DOMAIN, SECRETS, Server
+
+PASSWORD = "correct horse battery"
+
+
+class LogTests(SynchronousTestCase):
+    """The JSON log, as a program reads it."""
+
+    def setUp(self) -> None:
+        """Listen."""
+        self.out = io.StringIO()
+        observer = json_observer(self.out)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def lines(self, pattern: str = "") -> list[dict[str, Any]]:
+        """The lines whose message matches."""
+        lines = [json.loads(line) for line in self.out.getvalue().splitlines()]
+        return [line for line in lines if re.search(pattern, line["message"])]
+
+    def test_form(self) -> None:
+        """IDs are short, and say nothing of what they are made of."""
+        self.assertRegex(link_id("x"), "^[0-9a-f]{12}$")
+        self.assertNotEqual(link_id("x"), login_id("x"))
+
+    def test_login(self) -> None:
+        """Connection and log-in on the server, the same log-in at the Callbridge."""
+        server, clock = Server(), Clock()
+        authority = Authority(clock, MemoryDirectory({"alice": PASSWORD}), DOMAIN)
+        callbridge = server.callbridge()
+        client = server.client()
+        client.open()
+        exchanges = []
+        for password in ("wr0ng", PASSWORD):
+            client.authenticate(payload=b"\0alice\0" + password.encode())
+            (start,) = callbridge.received()
+            message = lp.parse(start.element.firstChildElement())
+            assert isinstance(message, lp.Start)
+            exchanges.append(message.exchange)
+            callbridge.answer(start, self.successResultOf(authority.start(message)))
+        client.open()
+        client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
+        client.say("</stream:stream>")
+        wrong, right = map(login_id, exchanges)
+        (refused,) = self.lines("log-in from .* refused")
+        (unsuccessful,) = self.lines("unsuccessful login request")
+        self.assertEqual([wrong] * 2, [refused["login_id"], unsuccessful["login_id"]])
+        (successful,) = self.lines(": successful login request")
+        (logged_in,) = self.lines("logged in from")
+        self.assertEqual([right] * 2, [successful["login_id"], logged_in["login_id"]])
+        (gone,) = self.lines("is gone from")
+        connections = {line["connection_id"] for line in (refused, logged_in, gone)}
+        self.assertEqual(1, len(connections))
+        for private in (*exchanges, PASSWORD, "wr0ng", SECRETS["cb1"] + '"'):
+            self.assertNotIn(private, self.out.getvalue())
+
+    def test_connections(self) -> None:
+        """Each client's connection has an ID of its own."""
+        server = Server()
+        for _ in range(2):
+            server.client().say("<a/>")
+        ids = {line["connection_id"] for line in self.lines("stream closed with")}
+        self.assertEqual(2, len(ids))
+
+    def test_link(self) -> None:
+        """All lines of a link on the server, from the refusal to the end."""
+        server = Server()
+        callbridge = server.callbridge()
+        expected = link_id(callbridge.stream.stream_id)
+        callbridge.transport.lose()
+        found = self.lines("cb1")
+        self.assertEqual(3, len(found), found)
+        self.assertEqual({expected}, {line["link_id"] for line in found})
+        stranger = server.component()
+        stranger.open(to=f"mallory.{DOMAIN}")
+        (refused,) = self.lines("component refused")
+        self.assertEqual(link_id(stranger.stream.stream_id), refused["link_id"])
+        self.assertNotIn(callbridge.stream.stream_id, self.out.getvalue())
+
+    def test_attempt(self) -> None:
+        """All lines of an attempt; from the server's header on with the link's ID."""
+        world = World()
+        world.link.start()
+        world.activate()
+        world.transports[-1].lose()
+        found = self.lines("attempt")
+        self.assertEqual({"1"}, {line["attempt_id"] for line in found})
+        expected = link_id("i1")
+        with_link = [line["step"] for line in found if line.get("link_id") == expected]
+        self.assertEqual([9, 10, 11, 11], with_link)
+        self.assertIn(f"link {expected}", self.lines("step 9")[0]["message"])

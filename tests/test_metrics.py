@@ -1,0 +1,320 @@
+"""What the figures of both daemons say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from twisted.internet.address import IPv4Address
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import errors
+from cms import loginprotocol as lp
+from cms.admin.metrics import Exposition
+from cms.callbridge.authority import Authority
+from cms.callbridge.metrics import STATES, CallbridgeCollector
+from cms.callbridge.metrics import Events as CallbridgeEvents
+from cms.signalflow import Step
+from cms.xmpp.listeners import StreamFactory
+from cms.xmpp.metrics import ServerCollector
+from tests.test_callbridge_link import World
+from tests.test_login_authority import MemoryDirectory
+from tests.xmppserver import DOMAIN, SECRETS, Server
+
+
+class Figures:
+    """What collectors say, by name and labels."""
+
+    def __init__(self, *collectors: Collector) -> None:
+        self._exposition = Exposition("test", *collectors)
+
+    @property
+    def text(self) -> str:
+        """As it is scraped."""
+        return self._exposition.render().decode()
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        """The value of one series."""
+        for family in text_string_to_metric_families(self.text):
+            for sample in family.samples:
+                if (sample.name, sample.labels) == (name, labels):
+                    return sample.value
+        return None
+
+
+class ExpositionTests(SynchronousTestCase):
+    """What every process says."""
+
+    def test_render(self) -> None:
+        """The program, the process and the collector of garbage; nothing global."""
+        figures = Figures()
+        self.assertIn('cms_build_info{python="', figures.text)
+        self.assertIn('role="test"', figures.text)
+        self.assertGreater(figures("process_resident_memory_bytes") or 0, 1e6)
+        self.assertIsNotNone(figures("python_gc_collections_total", generation="2"))
+        self.assertEqual("text/plain; version=0.0.4; charset=utf-8", Exposition.content_type)
+
+
+class ServerTests(SynchronousTestCase):
+    """The XMPP server."""
+
+    def setUp(self) -> None:
+        """A server with one listener of each kind."""
+        self.server = server = Server()
+        self.factories = [
+            StreamFactory(lambda: server.component().stream, 10, 10, kind="component"),
+            StreamFactory(lambda: server.client().stream, 1, 1, kind="client"),
+        ]
+        server.links.on_down.append(server.events.link_ended)
+        server.events.know(server.registry.secrets)
+        collector = ServerCollector(
+            *(server.registry, server.links, server.sessions, server.router),
+            factories=lambda: [*self.factories, *self.factories],
+            expires=lambda: 1_800_000_000.0,
+        )
+        self.figures = Figures(server.events, collector)
+
+    def test_links(self) -> None:
+        """Each known component has a series, whether it is connected or not."""
+        cb1 = f"cb1.{DOMAIN}"
+        for name in SECRETS:
+            self.assertEqual(0, self.figures("cms_xmpp_link_up", component=f"{name}.{DOMAIN}"))
+        self.assertEqual(0, self.figures("cms_xmpp_links_ended_total", component=cb1))
+        callbridge = self.server.callbridge()
+        since = self.server.clock.seconds()
+        for name, value in (
+            ("cms_xmpp_link_up", 1),
+            ("cms_xmpp_link_decides_logins", 1),
+            ("cms_xmpp_link_since_timestamp_seconds", since),
+            ("cms_xmpp_link_queue_bytes", 0),
+            ("cms_xmpp_link_open_requests", 0),
+        ):
+            self.assertEqual(value, self.figures(name, component=cb1), name)
+        name = "cms_xmpp_registrations_total"
+        self.assertEqual(1, self.figures(name, result="active", step="active"))
+        callbridge.transport.lose()
+        self.assertEqual(0, self.figures("cms_xmpp_link_up", component=cb1))
+        self.assertEqual(1, self.figures("cms_xmpp_links_ended_total", component=cb1))
+
+    def test_refused_registration(self) -> None:
+        """By fault and step; an unknown name makes no series of its own."""
+        peer = self.server.component()
+        peer.open(to=f"mallory.{DOMAIN}", version="")
+        name = "cms_xmpp_refusals_total"
+        reason = errors.PEER_UNKNOWN_ID.name
+        self.assertEqual(1, self.figures(name, stage="registration", reason=reason))
+        name = "cms_xmpp_registrations_total"
+        self.assertEqual(1, self.figures(name, result="failed", step="registered"))
+        self.assertNotIn("mallory", self.figures.text)
+
+    def test_logins(self) -> None:
+        """By mechanism and result, each once; and no user's name anywhere."""
+        callbridge = self.server.callbridge()
+        self.server.bound(callbridge, "alice")
+        client = self.server.client()
+        client.open()
+        client.authenticate("NONSENSE")
+        client.authenticate()
+        (start,) = callbridge.received()
+        message = lp.parse(start.element.firstChildElement())
+        assert isinstance(message, lp.Start)
+        self.server.clock.advance(0.3)
+        callbridge.answer(start, lp.Failed(message.exchange, "not-authorized"))
+        client.authenticate()
+        client.transport.lose()
+        for mechanism, result in (
+            ("PLAIN", "success"),
+            ("PLAIN", "not-authorized"),
+            ("PLAIN", "abandoned"),
+            ("other", "invalid-mechanism"),
+        ):
+            labels = {"mechanism": mechanism, "result": result}
+            self.assertEqual(1, self.figures("cms_xmpp_logins_total", **labels), labels)
+        labels = {"stage": "login", "reason": "not-authorized"}
+        self.assertEqual(1, self.figures("cms_xmpp_refusals_total", **labels))
+        name = "cms_xmpp_step_duration_seconds"
+        self.assertEqual(2, self.figures(f"{name}_count", step="login"))
+        self.assertEqual(1, self.figures(f"{name}_bucket", step="login", le="0.25"))
+        self.assertEqual(1, self.figures("cms_xmpp_sessions"))
+        self.assertNotIn("alice", self.figures.text)
+
+    def test_no_callbridge(self) -> None:
+        """Step 1 has a reason of its own."""
+        client = self.server.client()
+        client.open()
+        client.authenticate()
+        labels = {"stage": "login", "reason": errors.NO_CALLBRIDGE.name}
+        self.assertEqual(1, self.figures("cms_xmpp_refusals_total", **labels))
+
+    def test_stream_error(self) -> None:
+        """A client's stream that fails is counted by its condition."""
+        self.server.client().say("<a/>")
+        labels = {"stage": "stream", "reason": "invalid-namespace"}
+        self.assertEqual(1, self.figures("cms_xmpp_refusals_total", **labels))
+
+    def test_bounced(self) -> None:
+        """Stanzas that could not be delivered."""
+        self.server.register("echo").say(
+            f"<message from='echo.{DOMAIN}' to='nobody@{DOMAIN}/x'><body/></message>"
+        )
+        labels = {"condition": "service-unavailable"}
+        self.assertEqual(1, self.figures("cms_xmpp_bounced_stanzas_total", **labels))
+
+    def test_streams(self) -> None:
+        """Counted by listener, also what has ended; never less than before."""
+        address = IPv4Address("TCP", "192.0.2.1", 1)
+        stream: Any = self.factories[1].buildProtocol(address)
+        self.assertIsNone(self.factories[1].buildProtocol(address))
+        heard = {"listener": "client", "direction": "received"}
+        told = {"listener": "client", "direction": "sent"}
+        stream.dataReceived(b"<str")
+        stream.write(b"x" * 60)
+        self.assertEqual(60, self.figures("cms_xmpp_bytes_total", **told))
+        self.assertEqual(4, self.figures("cms_xmpp_bytes_total", **heard))
+        self.assertEqual(1, self.figures("cms_xmpp_connections", listener="client"))
+        self.assertEqual(1, self.figures("cms_xmpp_refused_connections_total", listener="client"))
+        for name in ("slow_streams", "held_streams", "queue_bytes"):
+            self.assertEqual(0, self.figures(f"cms_xmpp_{name}", listener="client"))
+        stream.transport.lose()
+        self.assertEqual(0, self.figures("cms_xmpp_connections", listener="client"))
+        self.assertEqual(4, self.figures("cms_xmpp_bytes_total", **heard))
+        self.assertEqual(60, self.figures("cms_xmpp_bytes_total", **told))
+
+    def test_stanzas(self) -> None:
+        """Those that are looked into and those that are not, both ways."""
+        stream: Any = self.factories[0].buildProtocol(None)
+        echo = self.server.register("echo")
+        streams = self.factories[0].streams
+        streams.clear()
+        streams.add(echo.stream)
+        count = "cms_xmpp_stanzas_total"
+        labels = {"listener": "component"}
+        before = self.figures(count, **labels, direction="received") or 0
+        message = f"<message from='echo.{DOMAIN}' to='echo.{DOMAIN}'><body>x</body></message>"
+        echo.say(message * 7)
+        self.assertEqual(before + 7, self.figures(count, **labels, direction="received"))
+        self.assertEqual(8, self.figures(count, **labels, direction="sent"))
+        del stream
+
+    def test_certificate(self) -> None:
+        """Our own, and of peers only those that showed one."""
+        self.server.callbridge()
+        name = "cms_certificate_expiry_timestamp_seconds"
+        self.assertEqual(1_800_000_000, self.figures(name, certificate="own"))
+        self.assertIsNone(self.figures(name, certificate=f"cb1.{DOMAIN}"))
+
+
+class CallbridgeTests(SynchronousTestCase):
+    """The Callbridge."""
+
+    def setUp(self) -> None:
+        """A Callbridge between attempts."""
+        self.world = World()
+        self.events = CallbridgeEvents()
+        self.world.link.on_step.append(self.events.step)
+        self.world.link.on_rest.append(self.events.rest)
+        self.authority = Authority(
+            self.world.clock,
+            MemoryDirectory({"alice": "pencil"}),
+            DOMAIN,
+            decided=self.events.login,
+        )
+        collector = CallbridgeCollector(
+            self.world.link, lambda: self.authority, lambda: 1_800_000_000.0
+        )
+        self.figures = Figures(self.events, collector)
+
+    def assert_state(self, state: str) -> None:
+        """It is in this state and no other."""
+        for name in STATES:
+            value = self.figures("cms_callbridge_link_state", state=name)
+            self.assertEqual(float(name == state), value, name)
+
+    def test_stopped(self) -> None:
+        """Before the first attempt."""
+        self.assert_state("stopped")
+        self.assertEqual(0, self.figures("cms_callbridge_link_up"))
+        self.assertEqual(0, self.figures("cms_callbridge_link_step"))
+
+    def test_failed_attempt(self) -> None:
+        """It counts once, at the step that decided."""
+        world = self.world
+        world.link.start()
+        self.assert_state("srv")
+        world.clock.advance(0.2)
+        evidence = {"record": "r", "server": "s"}
+        world.searches[-1].errback(errors.SRV_NXDOMAIN.error(**evidence))
+        self.assert_state("waiting")
+        labels = {"result": "failed", "step": "srv"}
+        self.assertEqual(1, self.figures("cms_callbridge_attempts_total", **labels))
+        labels = {"step": "srv", "reason": "srv-nxdomain"}
+        self.assertEqual(1, self.figures("cms_callbridge_failures_total", **labels))
+        labels = {"step": "srv", "result": "failed"}
+        self.assertEqual(1, self.figures("cms_callbridge_steps_total", **labels))
+        name = "cms_callbridge_step_duration_seconds_bucket"
+        self.assertEqual(1, self.figures(name, step="srv", le="0.25"))
+        self.assertEqual(0, self.figures(name, step="srv", le="0.1"))
+        self.assertEqual(4, self.figures("cms_callbridge_link_step"))
+
+    def test_link(self) -> None:
+        """It comes up, carries, ends; the end of a link is no failed attempt."""
+        world = self.world
+        world.link.start()
+        world.activate()
+        self.assert_state("active")
+        self.assertEqual(1, self.figures("cms_callbridge_link_up"))
+        self.assertEqual(
+            world.clock.seconds(), self.figures("cms_callbridge_link_since_timestamp_seconds")
+        )
+        labels = {"result": "active", "step": "active"}
+        self.assertEqual(1, self.figures("cms_callbridge_attempts_total", **labels))
+        sent = self.figures("cms_callbridge_bytes_total", direction="sent")
+        self.assertGreater(sent or 0, 50)
+        world.transports[-1].lose()
+        self.assert_state("waiting")
+        self.assertEqual(0, self.figures("cms_callbridge_link_up"))
+        self.assertEqual(sent, self.figures("cms_callbridge_bytes_total", direction="sent"))
+        self.assertNotIn('cms_callbridge_attempts_total{result="failed"', self.figures.text)
+        labels = {"step": "active", "reason": errors.LINK_LOST.name}
+        self.assertEqual(1, self.figures("cms_callbridge_failures_total", **labels))
+
+    def test_logins(self) -> None:
+        """By mechanism and result, each once; and no user's name anywhere."""
+        plain = b"\0alice\0"
+        for number, (mechanism, payload) in enumerate(
+            (("PLAIN", plain + b"pencil"), ("PLAIN", plain + b"x"), ("WORSE", b""))
+        ):
+            message = lp.Start(str(number), mechanism, payload, "192.0.2.7")
+            self.successResultOf(self.authority.start(message))
+        self.authority.start(lp.Start("a", "SCRAM-SHA-1", None, "192.0.2.7"))
+        self.assertEqual(1, self.figures("cms_callbridge_exchanges"))
+        self.authority.abort(lp.Abort("a"))
+        self.authority.start(lp.Start("l", "SCRAM-SHA-1", None, "192.0.2.7"))
+        self.authority.session_began(
+            lp.SessionBegin(f"alice@{DOMAIN}/x", "192.0.2.7", "2026-11-24T12:00:00Z")
+        )
+        self.assertEqual(1, self.figures("cms_callbridge_sessions"))
+        self.assertNotIn("alice", self.figures.text)
+        self.authority.link_lost()
+        for mechanism, result in (
+            ("PLAIN", "success"),
+            ("PLAIN", "not-authorized"),
+            ("other", "invalid-mechanism"),
+            ("SCRAM-SHA-1", "aborted"),
+            ("SCRAM-SHA-1", "lost"),
+        ):
+            labels = {"mechanism": mechanism, "result": result}
+            self.assertEqual(1, self.figures("cms_callbridge_logins_total", **labels), labels)
+        self.assertEqual(0, self.figures("cms_callbridge_exchanges"))
+
+
+class StepTests(SynchronousTestCase):
+    """Names of steps in labels."""
+
+    def test_states(self) -> None:
+        """Each step that can be running is a state."""
+        self.assertEqual(
+            {step.title for step in Step if 2 <= step <= 11},
+            set(STATES) - {"stopped", "waiting", "ending"},
+        )

@@ -1,0 +1,138 @@
+"""The XMPP server's service: its listeners, and its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import loginprotocol as lp
+from cms.errors import ConfigurationError
+from cms.xmlstream import ns
+from cms.xmpp.service import XmppService, make_daemon
+from tests.support import new_folder
+from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
+
+CONFIGURATION = f"""
+domain = "{DOMAIN}"
+hostname = "xmpp1.{DOMAIN}"
+
+[listen]
+component_plain = ["tcp:5347:interface=127.0.0.1"]
+client_plain = ["tcp:5222:interface=127.0.0.1"]
+
+[callbridges]
+cb1 = {{ secret = "{SECRETS["cb1"]}" }}
+"""
+
+
+class Daemon(Server):
+    """The service itself, on listeners in memory."""
+
+    def __init__(self, test: SynchronousTestCase) -> None:
+        file = new_folder(test) / "xmpp.toml"
+        file.write_text(CONFIGURATION)
+        self.reactor: Any = MemoryReactorClock()
+        self.reactor.advance(1_700_000_000)
+        self.service: XmppService = make_daemon(file, self.reactor)
+        self.service.privilegedStartService()
+        self.service.startService()
+
+    def _connect(self, port: int, content: str) -> Peer:
+        factory = next(s[1] for s in self.reactor.tcpServers if s[0] == port)
+        stream = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+        return Peer(stream, "127.0.0.1", content)
+
+    def component(self, host: str = "127.0.0.1") -> Peer:
+        """A connection to the component port."""
+        return self._connect(5347, ns.COMPONENT)
+
+    def client(self, tls: object = None, **options: Any) -> Peer:
+        """A connection to the client port."""
+        return self._connect(5222, ns.CLIENT)
+
+
+class ConfigurationTests(SynchronousTestCase):
+    """What stops the start."""
+
+    def refused(self, change: tuple[str, str], *words: str) -> None:
+        """With this change the start ends with a complaint that holds these words."""
+        file = new_folder(self) / "xmpp.toml"
+        self.assertIn(change[0], CONFIGURATION)
+        file.write_text(CONFIGURATION.replace(*change))
+        error: Any = self.assertRaises(ConfigurationError, make_daemon, file, MemoryReactorClock())
+        for word in (str(file), *words):
+            self.assertIn(word, error.cause)
+        self.assertNotIn(f'"{SECRETS["cb1"]}"', f"{error.cause} {error.cure}")
+
+    def test_complaints(self) -> None:
+        """Each names its key."""
+        tls = "[tls]\ncertificate = 'a.crt'\nkey = 'a.key'\n"
+        secure = tls + '[listen]\ncomponent = ["tcp:5223"]'
+        required = secure.replace("key =", "callbridge_certificates = 'required'\nkey =")
+        for new, *words in (
+            ("[listen]\nclient = ['tcp:5222']", "tls.certificate", "listen.client"),
+            ("[listen]\nclient_direct = ['tcp:5222']", "tls.certificate"),
+            (secure, "tls.certificate", "a.crt"),
+            (required, "tls.trust", "required"),
+            (required.replace("required", "perhaps"), "tls.callbridge_certificates", "perhaps"),
+            ("most_connections = 0\n[listen]", "most_connections"),
+        ):
+            self.refused(("[listen]", new), *words)
+
+    def test_callbridges(self) -> None:
+        """A name that is no component address, or is there twice, is refused."""
+        entry = f'cb1 = {{ secret = "{SECRETS["cb1"]}" }}'
+        for name in ("a@b", "'a b'", f"'{DOMAIN}'", f"'x.{DOMAIN}/r'"):
+            quoted = name if "'" in name else f"'{name}'"
+            self.refused((entry, entry.replace("cb1", quoted, 1)), "callbridges.")
+        self.refused((entry, f"{entry}\n{entry.replace('cb1', 'CB1', 1)}"), "there already")
+        self.refused((entry, "cb1 = {}"), "callbridges.cb1.secret")
+
+    def test_listeners(self) -> None:
+        """A server that would listen nowhere, or in the open without TLS, does not start."""
+        self.refused((":interface=127.0.0.1", ""), "listen.component_plain")
+        nowhere = CONFIGURATION[CONFIGURATION.index("[listen]") : CONFIGURATION.index("[callb")]
+        self.refused((nowhere, ""), "listen")
+
+
+class StopTests(SynchronousTestCase):
+    """What becomes of what is open when the server stops."""
+
+    def test_sessions_end_before_links(self) -> None:
+        """A Callbridge hears of the end of each session before its own link ends."""
+        daemon = Daemon(self)
+        callbridge = daemon.callbridge()
+        alice = daemon.bound(callbridge, "alice")
+        stopped = daemon.service.stopService()
+        self.assertIn("<system-shutdown", alice.heard())
+        ended, error = callbridge.received()
+        self.assertEqual(
+            lp.SessionEnd(f"alice@{DOMAIN}/r", "shutdown"),
+            lp.parse(ended.element.firstChildElement()),
+        )
+        self.assertEqual("system-shutdown", error.element.firstChildElement().name)
+        for peer in (alice, callbridge):
+            peer.transport.lose()
+        self.successResultOf(stopped)
+
+    def test_stopped_amid_a_log_in(self) -> None:
+        """A log-in that is under way ends with the server, and nothing is left."""
+        daemon = Daemon(self)
+        callbridge = daemon.callbridge()
+        client = daemon.client()
+        client.open()
+        client.authenticate()
+        (start,) = callbridge.received()
+        stopped = daemon.service.stopService()
+        self.assertIn("<system-shutdown", client.heard())
+        kinds = [type(lp.parse(s.element.firstChildElement())) for s in callbridge.received()[:-1]]
+        self.assertEqual([lp.Abort], kinds)
+        callbridge.answer(start, lp.Failed("e", "not-authorized"))
+        for peer in (client, callbridge):
+            peer.transport.lose()
+        self.successResultOf(stopped)
+        self.assertEqual([], self.flushLoggedErrors())
+        self.assertEqual([], [c for c in daemon.reactor.getDelayedCalls() if c.active()])

@@ -178,6 +178,13 @@ IDENTITY_WILDCARD = _doubt(
 
 # The XMPP server's own set-up (cms check --server).
 
+OWN_SRV_MISSING = _doubt(
+    "own-srv-missing",
+    Step.SRV,
+    "{record} does not exist: a Callbridge finds this server only where its server_address is"
+    " configured.",
+    "Create the record; where every Callbridge has a server_address, ignore this.",
+)
 OWN_HOST_ELSEWHERE = _doubt(
     "own-host-elsewhere",
     Step.ADDRESS,

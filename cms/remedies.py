@@ -776,6 +776,12 @@ _remedy(
 # The XMPP server's own records.
 
 _remedy(
+    "own-srv-missing",
+    "No SRV record for the XMPP server",
+    "Call Bridge needs a server address, because DNS names no XMPP server",
+    mend="{record}. 300 IN SRV 10 10 {port} {host}.",
+)
+_remedy(
     "own-srv-elsewhere",
     "SRV record does not name this server",
     "Call Bridges connect to the other server only",

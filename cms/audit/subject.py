@@ -40,6 +40,19 @@ class OwnServer:
         """Whether any listener needs the certificate."""
         return any(self.listen.get(kind) for kind in ("component", "client", "client_direct"))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether components can come from this very host only."""
+        if self.hostname == "localhost":
+            return True
+        return self.knows_ports("component") and all(
+            each.is_local for each in self.endpoints("component")
+        )
+
+    def knows_ports(self, kind: str) -> bool:
+        """Whether each listener of a kind says its port; a socket of systemd's does not."""
+        return len(self.endpoints(kind)) == len(self.listen.get(kind, ()))
+
     def endpoints(self, *kinds: str) -> list[Endpoint]:
         """The TCP listeners of some kinds."""
         every = [(kind, text) for kind in kinds for text in self.listen.get(kind, ())]

@@ -23,24 +23,26 @@ async def audit(
     random: Random,
     *,
     running: bool | None = None,
-    reach: bool = True,
+    starting: bool = False,
 ) -> AsyncIterator[Result]:
     """
     Judge a set-up.
 
     @param running: Whether the daemon runs, where that is known.
-    @param reach: Whether its listeners are to be connected to.
+    @param starting: Whether the server asks this of itself: then it does not
+        connect to its listeners, and takes it that Callbridges which SRV does not
+        lead to it have its address.
     """
     now = datetime.fromtimestamp(reactor.seconds(), UTC)
     clock = audit_clock(now)
     yield clock
     for result in audit_secrets(server.secrets):
         yield result
-    for result in await audit_records(server, resolver, random):
+    for result in await audit_records(server, resolver, random, needs_record=not starting):
         yield result
     for result in await audit_addresses(server, resolver, random):
         yield result
-    if reach:
+    if not starting:
         async for result in audit_listeners(server, reactor, running=running):
             yield result
     right = clock.result == "passed"

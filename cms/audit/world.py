@@ -21,37 +21,52 @@ from cms.discovery.resolver import DNS, NoSuchName
 from cms.signalflow import Step, StepError
 
 CLIENT_SERVICE = "_xmpp-client._tcp"
+_NO_RECORD = {errors.SRV_NXDOMAIN.name, errors.SRV_NO_DATA.name}
 CONNECT_TIMEOUT = 3.0  # seconds to reach a listener on this very host
 
 
 def is_own_address(address: str) -> bool:
     """Whether an IP address belongs to this host."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
-async def audit_records(server: OwnServer, resolver: DNS, random: Random) -> list[Result]:
-    """The SRV records of this server's services: they exist, lead here, to the right ports."""
+async def audit_records(
+    server: OwnServer, resolver: DNS, random: Random, *, needs_record: bool = True
+) -> list[Result]:
+    """
+    The SRV records of this server's services: they exist, lead here, to the right ports.
+
+    @param needs_record: Whether it is a failure that components cannot find the
+        server by SRV; it never is where they can only be on this host.
+    """
     found = []
     if server.listen.get("component"):
-        found += await _component_record(server, resolver, random)
+        needs_record = needs_record and not server.is_local
+        found += await _component_record(server, resolver, random, needs_record)
     if server.listen.get("client"):
         found += await _client_record(server, resolver)
     return found
 
 
-async def _component_record(server: OwnServer, resolver: DNS, random: Random) -> list[Result]:
+async def _component_record(
+    server: OwnServer, resolver: DNS, random: Random, needed: bool
+) -> list[Result]:
     record = f"{SERVICE}.{server.ascii_domain}"
     try:
         answer = await Finder(resolver, random).targets(server.ascii_domain)
     except StepError as problem:
+        port = _listening(server, "component")
+        if problem.fault in _NO_RECORD and not needed:
+            seen = {"record": record, "host": server.hostname, "port": port}
+            return [warned(doubts.OWN_SRV_MISSING.error(**seen), record)]
         if "<host>" in problem.mend:
-            problem.mend = problem.mend.replace("<host>", server.hostname)
+            problem.mend = problem.mend.replace("5223 <host>", f"{port} {server.hostname}")
         return [failed(problem, record)]
     results = _judge_targets(server, record, "component", answer.targets)
     return [*results, *(warned(doubt, record) for doubt in answer.warnings)]
@@ -78,12 +93,18 @@ async def _client_record(server: OwnServer, resolver: DNS) -> list[Result]:
     return [warned(missing, record)]
 
 
+def _listening(server: OwnServer, kind: str) -> str:
+    """The port for a record to copy."""
+    ports = sorted(endpoint.port for endpoint in server.endpoints(kind))
+    return str(ports[0]) if ports else "<port>"
+
+
 def _judge_targets(
     server: OwnServer, record: str, kind: str, targets: Sequence[Target]
 ) -> list[Result]:
     shown = "; ".join(target.source for target in targets)
     listening = sorted({endpoint.port for endpoint in server.endpoints(kind)})
-    right = str(listening[0]) if listening else "<port>"
+    right = _listening(server, kind)
     here = [target for target in targets if target.host == server.hostname]
     if not here:
         others = ", ".join(str(target) for target in targets)
@@ -92,7 +113,7 @@ def _judge_targets(
         )
         return [failed(problem, record)]
     wrong = [target for target in here if target.port not in listening]
-    if not wrong:
+    if not wrong or not server.knows_ports(kind):
         return [passed(Step.SRV, record, record=record, found=shown)]
     ports = ", ".join(map(str, listening)) or "no TCP port"
     seen = {"record": record, "host": server.hostname, "listening": ports, "kind": kind}

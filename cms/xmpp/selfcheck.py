@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from cms.audit.results import Result
 from cms.audit.subject import OwnServer
@@ -72,6 +73,7 @@ class SelfCheck:
         """Begin; one that is still under way is left to end."""
         if self._running is None:
             self._running = Deferred.fromCoroutine(self._run())
+            self._running.addErrback(lambda failure: failure.trap(CancelledError))
             self._running.addErrback(
                 lambda failure: self.log.failure("the check of the own set-up broke", failure)
             )
@@ -86,21 +88,21 @@ class SelfCheck:
         self._running = None
 
     async def _run(self) -> None:
-        wrong = 0
-        # Its listeners were opened just before, and who connects to them is logged.
-        results = audit(self._server(), self._reactor, self._resolver, self._random, reach=False)
+        await deferLater(self._reactor, 0)  # serve first
+        told = 0
+        results = audit(self._server(), self._reactor, self._resolver, self._random, starting=True)
         async for result in results:
             if result.problem is not None:
-                wrong += result.result == "failed"
+                told += 1
                 self._tell(result)
-        if not wrong:
+        if not told:
             self.log.info("own set-up checked: nothing is wrong")
 
     def _tell(self, result: Result) -> None:
         problem = result.problem
         assert problem is not None  # noqa: S101 - asked before
         self.log.warn(
-            "own set-up: {step_text} {result}: {cause} Cure: {cure}",
+            "own set-up: {step_text}: {cause} Cure: {cure}",
             step=int(problem.step),
             step_text=str(problem.step),
             result=result.result,

@@ -11,11 +11,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
 import cms
-<<<<<<< HEAD
-from cms.audit.subject import OwnServer
-=======
 from cms.admin.metrics import Exposition
->>>>>>> main
+from cms.audit.subject import OwnServer
 from cms.database import StoreError
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
@@ -94,18 +91,16 @@ class XmppService(Service):
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file)
-<<<<<<< HEAD
         resolver = make_dns(reactor, config.dns_servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
-
-    def _own(self) -> OwnServer:
-        return own_server(self.config, self.callbridges.registry.secrets)
-=======
         self.on_change: list[Callable[..., object]] = []
         for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
         self.metrics = Exposition("xmpp", events, self._make_collector(router))
+
+    def _own(self) -> OwnServer:
+        return own_server(self.config, self.callbridges.registry.secrets)
 
     def _make_events(self) -> Events:
         events, registry = Events(), self.callbridges.registry
@@ -124,7 +119,6 @@ class XmppService(Service):
     def _expires(self) -> float | None:
         known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
         return min(known, default=None)
->>>>>>> main
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config

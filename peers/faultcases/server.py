@@ -189,8 +189,16 @@ def chain_unverified(stage: Stage) -> list[str]:
 
 # DNS, as the server wants it
 
+@CASES.case("srv-nxdomain", 4, "does not exist", "IN SRV", name="server-srv-nxdomain")
+def srv_nxdomain(stage: Stage) -> list[str]:
+    """A server for everybody, whom nobody can find."""
+    server = stage.changed_server()
+    server.settings["listen"]["component"] = [f"tcp:{server.component_port}"]
+    return looks_at(stage, server, own_zone(server, component=[]))
+
+
 CASES.add(
-    "srv-nxdomain", 4, "does not exist", "IN SRV", linked(component=[]), name="server-srv-nxdomain"
+    "own-srv-missing", 4, "server_address is configured", "IN SRV", linked(component=[]), warns=True
 )
 CASES.add(
     "client-srv-missing",

@@ -10,8 +10,10 @@ from attrs import field, frozen
 
 from cms.audit.subject import OwnServer
 from cms.audit.whole import STAGES, audit
-from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
-from cms.check.findings import Finding, Report
+from cms.audit.world import CONNECT_TIMEOUT
+from cms.check.bounds import Waits, within
+from cms.check.daemon import PATIENCE, STATUS, NotRunning, Unreachable, ask_daemon
+from cms.check.findings import Finding, Report, Waiting
 from cms.check.renderers import Renderer
 from cms.check.subject import STAGE
 from cms.discovery.resolver import make_dns
@@ -42,18 +44,29 @@ class ServerSession:
             "hostname": server.hostname,
             "source": str(server.file),
         }
-        bound = STAGES * self.stage
+        bound = PATIENCE + STAGES * self.stage + CONNECT_TIMEOUT
+        waits = Waits(self.renderer.waiting)
         report = Report("server", shown, reactor.seconds(), bound)
         self.renderer.begin(report)
-        async for finding in self._findings(reactor):
+
+        def emit(finding: Finding) -> None:
             report.findings.append(finding)
             self.renderer.found(finding)
+
+        async def judge() -> None:
+            async for finding in self._findings(reactor, waits):
+                emit(finding)
+
+        error = await within(reactor, bound, judge(), waits)
+        if error is not None:
+            emit(Finding(error.step, "failed", seconds=bound, problem=error))
         report.seconds = reactor.seconds() - report.began
         self.renderer.end(report)
         return report
 
-    async def _findings(self, reactor: Any) -> AsyncIterator[Finding]:
+    async def _findings(self, reactor: Any, waiting: Waiting) -> AsyncIterator[Finding]:
         running: bool | None = None
+        waiting(Step.ACTIVE, "the running server", PATIENCE)
         try:
             answer = await ask_daemon(reactor, self.server.state_dir, STATUS)
         except NotRunning:
@@ -65,6 +78,7 @@ class ServerSession:
             yield judge_callbridges(answer.get("status", {}))
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
         results = audit(self.server, reactor, resolver, self.random, running=running)
+        waiting(Step.SRV, self.server.domain, STAGES * self.stage)
         async for result in results:
             yield Finding(
                 result.step,

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cms.check.daemon import PATIENCE
 from cms.check.findings import Finding, Lane, Report
 from cms.check.probes.daemon import Running, look_at_daemon
 from cms.check.probes.login import Login, LoginProbe
@@ -40,6 +41,7 @@ class Session:
         """Check; what happens is in the report, and nothing is raised."""
         subject, renderer = self.subject, self.renderer
         bound = self.walks * bound_of(subject)
+        bound += PATIENCE if self.walks and subject.state_dir is not None else 0
         bound += LoginProbe.bound_of(subject) if self.login else 0
         shown = subject.shown()
         if self.login is not None:

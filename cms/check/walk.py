@@ -13,9 +13,9 @@ from typing import Any
 
 from attrs import evolve
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
-from cms import errors
+from cms.check.bounds import Waits, within
 from cms.check.findings import Finding, Lane, Waiting
 from cms.check.probes.daemon import Running
 from cms.check.probes.link import LinkProbe, Tools
@@ -66,8 +66,7 @@ class Walk:
         self._subject = subject
         self._dns = dns
         self._lane = lane
-        self._last_wait = "nothing"
-        self._tell_waiting = waiting
+        self._waiting = Waits(waiting)
         self._finder = Finder(dns, random)
         self._register = register
         self._running = running or Running()
@@ -77,34 +76,19 @@ class Walk:
     async def run(self) -> None:
         """Walk; whatever happens is told to the lane, and nothing is raised."""
         bound = bound_of(self._subject)
-        walking = Deferred.fromCoroutine(self._walk())
-        timer = self._reactor.callLater(bound, walking.cancel)
-        try:
-            await walking
-        except Exception as problem:  # noqa: BLE001 - it is told, like everything else
-            self._tell_end(problem, bound, timed_out=not timer.active())
-        finally:
-            if timer.active():
-                timer.cancel()
+        error = await within(self._reactor, bound, self._walk(), self._waiting)
+        if error is not None:
+            self._tell_end(error)
         self._tell_skipped()
 
-    def _tell_end(self, problem: Exception, bound: float, *, timed_out: bool) -> None:
+    def _tell_end(self, error: StepError) -> None:
         last = self._lanes[-1]
         for lane in self._lanes:
             lane.close()
         last = last.branch()
         last.start()
-        if timed_out:
-            error = errors.CHECK_UNFINISHED.error(seconds=bound, waiting=self._last_wait)
-        elif isinstance(problem, StepError):
-            error = problem
-        else:
-            error = errors.INTERNAL.error(problem=f"{type(problem).__name__}: {problem}")
+        self._lanes.append(last)
         last.failed(error)
-
-    def _waiting(self, step: Step, about: str, seconds: float) -> None:
-        self._last_wait = f"{step} ({about})"
-        self._tell_waiting(step, about, seconds)
 
     # steps 2 and 3
 
@@ -195,8 +179,14 @@ class Walk:
             walks.append(Deferred.fromCoroutine(self._target(tools, target, lane, registers)))
             before = lane
         self._lane.close()
-        for walk in walks:
-            await walk
+        try:
+            for walk in walks:
+                await walk
+        except CancelledError:
+            for walk in walks:
+                walk.addErrback(lambda failure: None)
+                walk.cancel()
+            raise
         self._lane = before.branch()
         self._lane.start()
         self._lanes.append(self._lane)

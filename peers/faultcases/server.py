@@ -189,6 +189,7 @@ def chain_unverified(stage: Stage) -> list[str]:
 
 # DNS, as the server wants it
 
+
 @CASES.case("srv-nxdomain", 4, "does not exist", "IN SRV", name="server-srv-nxdomain")
 def srv_nxdomain(stage: Stage) -> list[str]:
     """A server for everybody, whom nobody can find."""

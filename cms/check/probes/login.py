@@ -10,6 +10,7 @@ from twisted.internet.protocol import Protocol
 from twisted.names import dns
 
 from cms import errors
+from cms.check.bounds import Waits, within
 from cms.check.client import Account, LoginFailed, LoginStream
 from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
@@ -66,7 +67,7 @@ class LoginProbe:
         self._random = random
         self._login = login
         self._lane = lane
-        self._waiting = waiting
+        self._waiting = Waits(waiting)
         self._peer = login.domain
         self._chosen: LoginStream | None = None
 
@@ -77,8 +78,17 @@ class LoginProbe:
 
     async def run(self) -> None:
         """Log in and out again; whatever happens is told to the lane."""
+        bound = self.bound_of(self._subject)
+        self._waiting(Step.LOGIN, self._login.address, bound)
+        error = await within(self._reactor, bound, self._try(), self._waiting)
+        if error is not None:
+            if self._chosen is not None:
+                self._chosen.session.addErrback(lambda failure: None)
+                self._chosen.abort()
+            self._lane.failed(error, self._login.address, bound)
+
+    async def _try(self) -> None:
         began = self._reactor.seconds()
-        self._waiting(Step.LOGIN, self._login.address, self.bound_of(self._subject))
         try:
             evidence = await self._log_in()
         except StepError as error:

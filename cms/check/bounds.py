@@ -1,0 +1,61 @@
+"""A part of a check ends in time, whatever is silent, and says what it waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from attrs import define, evolve
+from twisted.internet.defer import Deferred
+
+from cms import errors
+from cms.check.findings import Waiting
+from cms.signalflow import Step, StepError
+
+
+@define
+class Waits:
+    """
+    Remembers what is waited for.
+
+    @ivar tell: Told of each wait that begins, and how long it may take.
+    """
+
+    tell: Waiting
+    step: Step = Step.CONFIGURATION
+    about: str = ""
+
+    def __call__(self, step: Step, about: str, seconds: float) -> None:
+        """A wait begins."""
+        self.step, self.about = step, about
+        self.tell(step, about, seconds)
+
+    def unfinished(self, seconds: float) -> StepError:
+        """The failure of a check that did not end, at the step that it was at."""
+        waiting = f"{self.step} ({self.about})" if self.about else str(self.step)
+        fault = evolve(errors.CHECK_UNFINISHED, step=self.step)
+        return fault.error(seconds=f"{seconds:g}", waiting=waiting)
+
+
+async def within(
+    reactor: Any, seconds: float, work: Coroutine[Any, Any, None], waits: Waits
+) -> StepError | None:
+    """
+    Do a part of a check.
+
+    @return: Why it did not come to its end, if it did not: nothing is raised.
+    """
+    working = Deferred.fromCoroutine(work)
+    timer = reactor.callLater(seconds, working.cancel)
+    try:
+        await working
+    except Exception as problem:  # noqa: BLE001 - it is told, like everything else
+        if not timer.active():
+            return waits.unfinished(seconds)
+        if isinstance(problem, StepError):
+            return problem
+        return errors.INTERNAL.error(problem=f"{type(problem).__name__}: {problem}")
+    finally:
+        if timer.active():
+            timer.cancel()
+    return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from jsonschema import Draft202012Validator
 
 from peers.daemons import daemon_environment
 from peers.processes import Processes
@@ -15,6 +17,8 @@ from peers.tools import script
 
 STAGE_SECONDS = 1.0  # for each stage of a check, in these tests
 _RUN_SECONDS = 40.0
+_ROOT = Path(__file__).parent.parent
+SCHEMA = Draft202012Validator(json.loads((_ROOT / "docs" / "check.schema.json").read_text("utf-8")))
 
 
 @frozen
@@ -93,4 +97,6 @@ def run_check(
     took = time.monotonic() - began
     assert "Traceback" not in output, output
     assert output.startswith("{"), output
-    return Checked(status, json.loads(output), took)
+    report = json.loads(output)
+    SCHEMA.validate(report)
+    return Checked(status, report, took)

@@ -9,11 +9,11 @@ import click
 
 import cms
 from cms.check.command import check, explain
-from cms.check.flowcommand import flow
 from cms.commands.callbridge import callbridge
 from cms.commands.common import Root
 from cms.commands.completion import completion
 from cms.commands.demo import demo
+from cms.commands.flow import flow
 from cms.commands.login import login
 from cms.commands.manual import man
 from cms.commands.pki import pki

@@ -90,6 +90,7 @@ async def _client_record(server: OwnServer, resolver: DNS) -> list[Result]:
     else:
         return _judge_targets(server, record, "client", offered)
     missing = doubt.error(record=record, domain=server.ascii_domain, host=server.hostname)
+    missing.mend = missing.mend.replace(" 5222 ", f" {_listening(server, 'client')} ")
     return [warned(missing, record)]
 
 

@@ -20,6 +20,7 @@ from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.settings import StoredSettings
 from cms.check.explain import as_dict, entry, listing
 from cms.check.findings import Finding, Report
+from cms.check.output import put
 from cms.check.page import HTMLPage
 from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
 from cms.check.serverside import ServerSession
@@ -85,8 +86,12 @@ def check(
 
     Exit status: 0 all good, 1 a step fails, 2 usage.
     """
+    if html is not None and not html.absolute().parent.is_dir():
+        raise click.UsageError(f"--html: there is no folder {html.absolute().parent}")
     renderer = _renderer(as_json, html)
     if server:
+        if login is not None or password_stdin:
+            raise click.UsageError("--login is another check than --server")
         _check_server(renderer, **options)
         return
     try:
@@ -139,22 +144,14 @@ def _renderer(as_json: bool, html: Path | None) -> Renderer:
         signs = Signs() if "utf" in sys.stdout.encoding.lower() else PLAIN_SIGNS
         colour = "NO_COLOR" not in os.environ
         width = shutil.get_terminal_size().columns
-        shown = LiveTree(_text, width, colour, signs)
+        shown = LiveTree(put, width, colour, signs)
     if html is None:
         return shown
     return Several(shown, HTMLPage(html, lambda problem: click.echo(problem, err=True)))
 
 
-def _text(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on; the exit status is still of interest
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
-
-
 def _line(text: str) -> None:
-    _text(f"{text}\n")
+    put(f"{text}\n")
 
 
 def _walks(options: dict[str, Any]) -> bool:
@@ -163,7 +160,7 @@ def _walks(options: dict[str, Any]) -> bool:
 
 def _only(error: StepError, source: str, renderer: Renderer, kind: str = "callbridge") -> int:
     """A report with nothing but one failure, from before anything could be walked."""
-    report = Report(kind, {"source": source}, time.time(), 0.0)
+    report = Report(kind, {"source": source or "the command line"}, time.time(), 0.0)
     finding = Finding(error.step, "failed", source, evidence=error.evidence, problem=error)
     report.findings.append(finding)
     renderer.begin(report)
@@ -174,6 +171,8 @@ def _only(error: StepError, source: str, renderer: Renderer, kind: str = "callbr
 
 def _login(login: str | None, password_stdin: bool) -> Login | None:
     if login is None:
+        if password_stdin:
+            raise click.UsageError("--password-stdin is for --login")
         return None
     if not password_stdin:
         raise click.UsageError("--login needs --password-stdin")
@@ -203,8 +202,12 @@ def _subject(
     try:
         servers = _dns_servers(dns)
         if config_file is not None:
-            if domain is not None:
-                raise click.UsageError("give either --config or --domain")
+            others = (server_address, unique_name, secret_file, trust, certificate, key)
+            if domain is not None or any(other is not None for other in others):
+                raise click.UsageError(
+                    "--config says domain, server address, ID, secret and [tls] already:"
+                    " give either --config or these"
+                )
             return from_config(_effective(config_file.absolute()), timeout, servers)
         if domain is None and who is None:
             raise click.UsageError("give --config, --domain or --login")

@@ -66,28 +66,33 @@ class ServerSession:
 
     async def _findings(self, reactor: Any, waiting: Waiting) -> AsyncIterator[Finding]:
         running: bool | None = None
+        told: Finding | None = None
         waiting(Step.ACTIVE, "the running server", PATIENCE)
         try:
             answer = await ask_daemon(reactor, self.server.state_dir, STATUS)
         except NotRunning:
             running = False
         except Unreachable as problem:
-            yield Finding(Step.ACTIVE, "skipped", note=f"not known: {problem}")
+            told = Finding(Step.ACTIVE, "skipped", note=f"not known: {problem}")
         else:
             running = True
-            yield judge_callbridges(answer.get("status", {}))
+            told = judge_callbridges(answer.get("status", {}))
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
         results = audit(self.server, reactor, resolver, self.random, running=running)
         waiting(Step.SRV, self.server.domain, STAGES * self.stage)
+        before = reactor.seconds()
         async for result in results:
+            before, took = reactor.seconds(), reactor.seconds() - before
             yield Finding(
                 result.step,
                 result.result,
                 result.about,
+                took,
                 evidence=result.evidence,
                 note=result.note,
                 problem=result.problem,
             )
+        yield told or Finding(Step.ACTIVE, "skipped", note="the server does not run")
 
 
 def judge_callbridges(status: Mapping[str, Any]) -> Finding:

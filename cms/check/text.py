@@ -33,12 +33,26 @@ def told(finding: Finding) -> str:
     return " ".join(filter(None, [*about, ", ".join(seen), *note]))
 
 
+def unsaid(finding: Finding) -> dict[str, str]:
+    """What was seen of a failure, and its cause does not tell."""
+    if finding.problem is None or finding.result != "failed":
+        return {}
+    said = f"{finding.about} {finding.problem.cause} {finding.problem.cure}"
+    seen = {key: value for key, value in finding.evidence.items() if value and value not in said}
+    if "valid" in seen:  # the facts of a certificate hold these as well
+        for key in ("not_before", "not_after", "usages"):
+            seen.pop(key, None)
+    return seen
+
+
 def remedy(finding: Finding) -> list[str]:
     """The lines below it: the cure, and what to copy."""
     problem = finding.problem
     if problem is None:
         return []
-    lines = [f"{_INDENT}cure: {problem.cure}"]
+    seen = ", ".join(f"{key} {value}" for key, value in unsaid(finding).items())
+    lines = [f"{_INDENT}seen: {seen}"] if seen else []
+    lines.append(f"{_INDENT}cure: {problem.cure}")
     if problem.mend:
         lines += [f"{_INDENT}      {line}" for line in problem.mend.splitlines()]
     lines.append(f"{_INDENT}more: cms explain {problem.fault}")

@@ -45,7 +45,7 @@ class LiveTree:
     @ivar colour: Whether to use it.
     """
 
-    write: Callable[[str], None]
+    write: Callable[[str], object]
     width: int
     colour: bool = True
     signs: Signs = Signs()
@@ -100,6 +100,8 @@ class LiveTree:
                 if value and value != finding.about:
                     self._leaf(key, value)
             return
+        for key, value in text.unsaid(finding).items():
+            self._leaf(key, value)
         self._leaf("cure", problem.cure, _CYAN)
         for line in problem.mend.splitlines():  # not folded: it is there to be copied
             self._line(self._under(8) + self._paint(line, _CYAN))

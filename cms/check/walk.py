@@ -102,7 +102,7 @@ class Walk:
             context,
             self._waiting,
             at_any_price=bool(self._register),
-            is_up=self._running.active,
+            linked=self._running.peer,
         )
         server = self._subject.link.server
         domain = self._subject.link.ascii_domain

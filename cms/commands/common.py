@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pwd
@@ -39,6 +40,11 @@ class Root(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(
+                stream, io.TextIOWrapper
+            ):  # what a terminal cannot show is no reason to die
+                stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except StepError as error:

@@ -182,7 +182,7 @@ def make_dns(reactor: Any, servers: Sequence[Server], *, timeout: float = DNS_TI
     conf = Path("/etc/resolv.conf")
     system = Servers(lambda: system_servers(conf), reactor)
     chain = resolve.ResolverChain([Hosts(b"/etc/hosts"), system])
-    shown = "of the system, " + ", ".join(map(_show, system_servers(conf)))
+    shown = "the system's " + ", ".join(map(_show, system_servers(conf)))
     return DNS(chain, shown, reactor, timeout=timeout, truncated=system.truncated)
 
 

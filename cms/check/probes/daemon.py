@@ -19,12 +19,12 @@ ABOUT = "the running Callbridge"
 class Running:
     """
     @ivar state: C{running}, C{stopped}, or C{unknown}.
-    @ivar active: Whether its link is up.
+    @ivar peer: The target to which its link is up, empty if there is none.
     @ivar told: What there is to tell.
     """
 
     state: Literal["running", "stopped", "unknown"] = "unknown"
-    active: bool = False
+    peer: str = ""
     told: Finding | None = None
 
 
@@ -49,8 +49,9 @@ def judge_link(link: Mapping[str, Any]) -> Running:
         if link.get(key)
     }
     if link.get("state") == "active":
-        return Running("running", True, Finding(Step.ACTIVE, "passed", ABOUT, evidence=shown))
+        told = Finding(Step.ACTIVE, "passed", ABOUT, evidence=shown)
+        return Running("running", str(link.get("peer", "")), told)
     failure = link.get("lastFailure") or {}
     note = f"its link is not up; its last failure: {printable(str(failure.get('cause', 'none')))}"
     told = Finding(Step.ACTIVE, "skipped", ABOUT, evidence=shown, note=note)
-    return Running("running", False, told)
+    return Running("running", told=told)

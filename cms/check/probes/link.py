@@ -54,12 +54,16 @@ class _Registration(ComponentRegistration):
 
     turn: DeferredLock
     at_any_price: bool
+    is_up: bool
     _has_turn = False
     spared = False  # it did not register, for the sake of a link that may be up
 
     def stream_started(self, start: StreamStart) -> None:
-        """Register, unless the server would give us a part of a live link's stanzas."""
-        if _shares_links(start) and not self.at_any_price:
+        """
+        Register, unless that would disturb a link that is up, or the server would
+        give us a part of its stanzas.
+        """
+        if (_shares_links(start) or self.is_up) and not self.at_any_price:
             self.spared = True
             self.registrant.stage_passed({"component": self.settings.component})
             self.quit()
@@ -95,7 +99,7 @@ class Tools:
 
     @ivar waiting: Told of each wait that begins, with its bound in seconds.
     @ivar at_any_price: Register even where that could disturb a live link.
-    @ivar is_up: The Callbridge says itself that its link is up.
+    @ivar linked: The target to which the Callbridge says itself that its link is up.
     @ivar turn: Registrations are made one after the other.
     """
 
@@ -104,7 +108,7 @@ class Tools:
     context: SSL.Context
     waiting: Waiting
     at_any_price: bool = False
-    is_up: bool = False
+    linked: str = ""
     turn: DeferredLock = field(factory=DeferredLock)
 
 
@@ -126,7 +130,7 @@ class LinkProbe:
         self._registers = registers
         self._turn = tools.turn
         self._at_any_price = tools.at_any_price
-        self._is_up = tools.is_up
+        self._is_up = tools.linked == self.peer
         self._step = Step.CONNECT
         self._began = 0.0
         self._stream: _Registration | None = None
@@ -223,6 +227,7 @@ class LinkProbe:
         )
         stream.turn = self._turn
         stream.at_any_price = self._at_any_price
+        stream.is_up = self._is_up
         return stream
 
     # telling

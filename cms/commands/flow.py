@@ -17,24 +17,40 @@ from twisted.internet.task import deferLater, react
 
 from cms.check.daemon import FLOW, NotRunning, Unreachable, ask_daemon
 from cms.check.flow import Attempt, Diagram, ended, heading, mermaid
+from cms.check.output import put
+from cms.commands.common import note
+from cms.commands.files import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
 
 POLL = 0.5  # seconds between two looks with --follow
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_ASCII = str.maketrans("│─═▶◀…", "|-=><~")
 
 
 @click.command()
-@click.option("--config", "config_file", type=FILE, required=True, help="Of the running daemon.")
+@click.option(
+    "--config",
+    "config_file",
+    type=FILE,
+    metavar="FILE",
+    help=f"Of the running daemon. Default: what {VARIABLE} names, else {CALLBRIDGE} or {XMPP}"
+    f" in the current folder or {SYSTEM}.",
+)
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C, and show what happens.")
 @click.option("--mermaid", "as_mermaid", is_flag=True, help="Print a diagram for a document.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @click.option(
     "--last", type=click.IntRange(1, 100), default=5, show_default=True, help="How many attempts."
 )
-def flow(config_file: Path, follow: bool, as_mermaid: bool, as_json: bool, last: int) -> None:
+def flow(
+    config_file: Path | None, follow: bool, as_mermaid: bool, as_json: bool, last: int
+) -> None:
     """Show the recent attempts of a running daemon as a sequence diagram."""
     if follow + as_mermaid + as_json > 1:
         raise click.UsageError("choose one of --follow, --mermaid and --json")
     whole = mermaid if as_mermaid else _json if as_json else None
+    if config_file is None:
+        config_file = find_all(())[-1]  # the Callbridge's, where there are both
+        note(f"asks the daemon of {config_file}")
     view = _View(_state_dir(config_file), last)
     react(lambda reactor: Deferred.fromCoroutine(view.run(reactor, follow, whole)))
 
@@ -59,6 +75,7 @@ class _View:
         self._shown: dict[str, int] = {}
         self._current = ""
         terminal = sys.stdout.isatty()
+        self._signs = {} if "utf" in (sys.stdout.encoding or "").lower() else _ASCII
         width = shutil.get_terminal_size((120, 24)).columns
         self._diagram = Diagram(width, colour=terminal and "NO_COLOR" not in os.environ)
 
@@ -71,11 +88,11 @@ class _View:
         try:
             attempts = await self._ask(reactor)
             if whole is not None:
-                click.echo(whole(attempts))
+                put(f"{whole(attempts)}\n")
                 return
             self._show(attempts)
             if not attempts:
-                click.echo("no attempt yet")
+                put("no attempt yet\n")
             while follow:
                 await deferLater(reactor, POLL)
                 self._show(await self._ask(reactor))
@@ -102,12 +119,13 @@ class _View:
                 continue
             if name != self._current:
                 self._current = name
-                click.echo(f"\n{heading(attempt)}")
-                for line in self._diagram.head(kind):
-                    click.echo(line)
+                self._echo(["", heading(attempt), *self._diagram.head(kind)])
             for record in new:
-                for line in self._diagram.draw(record, kind):
-                    click.echo(line)
+                self._echo(self._diagram.draw(record, kind))
             self._shown[name] = len(records)
         known = {str(attempt["id"]) for attempt in attempts}
         self._shown = {name: count for name, count in self._shown.items() if name in known}
+
+    def _echo(self, lines: list[str]) -> None:
+        if not put("".join(f"{line}\n" for line in lines).translate(self._signs)):
+            raise SystemExit(0)  # nobody reads on

@@ -51,7 +51,7 @@ class CallbridgeService(Service):
         self._reactor = reactor
         self._events = Events()
         self.store = _store(config)
-        self._directory = LocalDirectory(self.store, reactor)
+        self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
         handlers = (CallbridgeHandler(), self._logins)

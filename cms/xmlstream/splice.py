@@ -159,7 +159,8 @@ class SpliceReader:
     def __init__(self, tree: TreeReader) -> None:
         self._limits = tree.limits
         self._context: Context = tree.context
-        self._slow: TreeReader | None = tree
+        # An idle stream needs no parser, which takes more memory than all else of it.
+        self._slow: TreeReader | None = None if tree.at_boundary else tree
         self._pending = b""
         self._start, self._other_start = _START_TAGS[self._context.content]
         self._declarations = 0

@@ -82,6 +82,18 @@ _NOT_PLAIN = re.compile(rb"[&\t\r\n]|xmlns")
 _PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")\s*/?>""")
 
 
+_readers = [TreeReader(COMPONENT, _OURS)]  # to make a parser costs more than to use it
+
+
+def _tree(raw: bytes) -> Element:
+    """The tree of bytes that were proved to be a stanza."""
+    reader = _readers[0]
+    _readers[0] = TreeReader(COMPONENT, _OURS) if not reader.at_boundary else reader
+    (event,) = _readers[0].feed(raw)
+    assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
+    return event.stanza.element
+
+
 class SplicedStanza(Stanza):
     """A stanza of bytes that were proved to be one; the tree only where it is needed."""
 
@@ -96,9 +108,7 @@ class SplicedStanza(Stanza):
     def element(self) -> Element:
         """See L{Stanza.element}."""
         if self._element is None:
-            (event,) = TreeReader(COMPONENT, _OURS).feed(self.raw)
-            assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
-            self._element = event.stanza.element
+            self._element = _tree(self.raw)
             self._attributes = self._element.attributes
         return self._element
 

@@ -35,6 +35,7 @@ from cms.xmlstream.reader import (
     Event,
     SlicesRead,
     StanzaRead,
+    StreamEnd,
     TreeReader,
 )
 from cms.xmlstream.serialize import quote_attribute
@@ -172,6 +173,8 @@ class SpliceReader:
         # An idle stream needs no parser, which takes more memory than all else of it.
         self._slow: TreeReader | None = None if tree.at_boundary else tree
         self._pending = b""
+        self._end_tag = f"</{self._context.root}>".encode()
+        self._ended = False
         self._start, self._other_start = _START_TAGS[self._context.content]
         self._declarations = 0
         streams = self._context.prefixes.get("stream") == ns.STREAMS
@@ -191,12 +194,14 @@ class SpliceReader:
     @property
     def at_boundary(self) -> bool:
         """Whether nothing but white space followed the last stanza."""
-        return self._slow.at_boundary if self._slow is not None else not self._pending
+        if self._slow is not None:
+            return self._slow.at_boundary
+        return not self._pending and not self._ended
 
     def feed(self, data: bytes) -> list[Event]:
         """See L{Reader<cms.xmlstream.reader.Reader>}."""
         events: list[Event] = []
-        while data:
+        while data and not self._ended:
             data = self._read_slowly(data, events) if self._slow else self._read(data, events)
         return events
 
@@ -238,6 +243,10 @@ class SpliceReader:
         if slices:
             events.append(SlicesRead(slices))
         rest = data[end:].lstrip(_SPACE)
+        if rest == self._end_tag:
+            events.append(StreamEnd())
+            self._ended = True
+            return b""
         if not rest or self._may_wait(rest):
             self._pending = rest
             return b""

@@ -163,11 +163,12 @@ class CallbridgePages:
 
     def _live_part(self) -> Tag:
         recorded = self._role.attempts()
-        earlier = [r for r in recorded if r.kind == "link"][1 : 1 + EARLIER]
+        current = next((r for r in recorded if r.kind == "link"), None)
+        earlier = [r for r in recorded if r is not current][:EARLIER]
         return tags.div(
             self._summary(recorded),
             show_steps(twelve_steps(recorded, active=self._active)),
-            tags.h2("Earlier attempts"),
+            tags.h2("Earlier attempts, and log-ins"),
             show_attempts(earlier),
         )
 
@@ -178,10 +179,10 @@ class CallbridgePages:
         content: list[Any]
         if self._active:
             state, word = "passed", "The link is active"
-            content = [f" with {link['peer']}"] if link.get("peer") else []
+            content = [f" with {link['peer']}."] if link.get("peer") else []
         elif last is not None and last.running is not None:
             state, word = "running", f"Attempt {last.number}"
-            content = [f" is at {last.running.step}"]
+            content = [f" is at {last.running.step}."]
         elif last is not None and last.failure is not None:
             state, word = "failed", f"The link is down: {last.failure.step} failed"
             content = [f". {last.failure.cause} {last.failure.cure}"]

@@ -13,13 +13,21 @@ from cms.admin.interfaces import Recorded
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 # A colour is never alone: each state has a sign and a word.
-SIGNS = {"passed": "✓", "failed": "✗", "waiting": "○", "running": "…", "skipped": "-"}
+SIGNS = {
+    "passed": "✓",
+    "failed": "✗",
+    "waiting": "○",
+    "running": "…",
+    "skipped": "-",
+    "unneeded": "-",
+}
 WORDS = {
     "passed": "passed",
     "failed": "failed",
     "waiting": "waiting",
     "running": "under way",
     "skipped": "broken off",
+    "unneeded": "not needed",
 }
 
 
@@ -52,6 +60,7 @@ def twelve_steps(recorded: Sequence[Recorded], *, active: bool) -> list[StepView
     link = next((r.attempt for r in recorded if r.kind == "link"), None)
     if link is not None:
         _walk(link, views)
+        _pass_over(views)
     first, last = views[Step.LINK_BEFORE_LOGIN], views[Step.LOGIN]
     last.note = "No log-in is decided while the link is down."
     first.note = "Log-ins are refused until a Callbridge's link is active."
@@ -60,8 +69,11 @@ def twelve_steps(recorded: Sequence[Recorded], *, active: bool) -> list[StepView
     first.state, first.note = "passed", "The link is active, so log-ins are let through."
     last.note = "Nobody has logged in over this link yet."
     up = link.records[-1].began
-    login = next((r.attempt for r in recorded if r.kind == "login" and r.attempt.began >= up), None)
-    if login is not None and login.records:
+    logins = [r.attempt for r in recorded if r.kind == "login" and r.attempt.records]
+    logins = [attempt for attempt in logins if attempt.began >= up]
+    # That somebody mistyped a password does not mean that nobody can log in.
+    login = next((a for a in logins if a.failure is None), logins[0] if logins else None)
+    if login is not None:
         last.record = login.records[-1]
         last.state = last.record.result
     return list(views.values())
@@ -82,6 +94,12 @@ def _walk(attempt: Attempt, views: Mapping[Step, StepView]) -> None:
             view.state = "passed"
 
 
+def _pass_over(views: Mapping[Step, StepView]) -> None:
+    srv, address = views[Step.SRV], views[Step.ADDRESS]
+    if srv.record is None and address.record is not None:
+        srv.state, srv.note = "unneeded", "A server address is set, so SRV is not asked."
+
+
 def clock_time(seconds: float) -> Tag:
     """A moment, for people and for machines."""
     moment = datetime.fromtimestamp(seconds, UTC)
@@ -91,6 +109,8 @@ def clock_time(seconds: float) -> Tag:
 
 def duration(seconds: float) -> str:
     """A time that a step took."""
+    if seconds < 0.0001:
+        return "less than 0.1 ms"
     if seconds < 1:
         return f"{seconds * 1000:.1f} ms"
     return f"{seconds:.1f} s"
@@ -160,7 +180,10 @@ def cause_and_cure(failure: StepError) -> list[Tag]:
 
 def facts(evidence: Mapping[str, Any]) -> Tag:
     """Names and values."""
-    rows = (tags.div(tags.dt(key), tags.dd(str(value))) for key, value in evidence.items())
+    rows = (
+        tags.div(tags.dt(key), tags.dd(value if isinstance(value, Tag) else str(value)))
+        for key, value in evidence.items()
+    )
     return tags.dl(*rows)
 
 
@@ -191,7 +214,10 @@ def _show_attempt(recorded: Recorded) -> Tag:
         tags.span(f"{kind} {attempt.number}", class_="title"),
         state_mark(state, f"{WORDS[state]}, {attempt.reached}"),
     )
-    parts: list[Any] = [head, tags.p(clock_time(attempt.began), class_="quiet")]
+    if len(attempt.records) == 1:
+        parts = [head, *_record_parts(attempt.records[0])]
+        return tags.li(*parts, class_=f"attempt {state}", id=f"{recorded.kind}-{attempt.number}")
+    parts = [head, tags.p(clock_time(attempt.began), class_="quiet")]
     if attempt.failure is not None:
         parts += cause_and_cure(attempt.failure)
     items = (_item(r.step, _state(r), _record_parts(r)) for r in attempt.records)

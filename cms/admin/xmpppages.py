@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +16,7 @@ from twisted.web.template import Tag, tags
 
 from cms.admin.events import Events
 from cms.admin.flowview import (
+    clock_time,
     facts,
     fingerprint,
     show_attempts,
@@ -43,7 +45,7 @@ CALLBRIDGE_FACTS = {
     "component": "Address of the component",
     "address": "Connected from",
     "since": "Since",
-    "certificate": "Certificate",
+    "certificate": "TLS",
     "certificateExpires": "Certificate expires",
     "mechanisms": "Log-ins by",
     "stanzasReceived": "Stanzas received",
@@ -54,6 +56,9 @@ CALLBRIDGE_FACTS = {
     "created": "Added",
     "linkId": "Link ID in both logs",
 }
+
+
+MOMENTS = ("since", "certificateExpires", "created")
 
 
 class XmppPages:
@@ -161,7 +166,10 @@ class XmppPages:
     def _summary(self) -> Tag:
         health, status = self._role.health(), self._role.status()
         active, known = status.get("callBridgesActive"), status.get("callBridgesKnown")
-        told = f" {active} of {known} Callbridges connected, {status.get('clients')} clients."
+        clients = status.get("clients")
+        told = f" {active} of {known} Callbridges connected; {clients} clients logged in."
+        if clients == 1:
+            told = told.replace("1 clients", "1 client")
         state, word = ("passed", "Log-ins are possible.") if health.good else ("failed", "Log-ins")
         parts: list[Any] = [state_mark(state, word if health.good else "No log-in is possible.")]
         parts.append(told)
@@ -289,7 +297,14 @@ class XmppPages:
         id_, known = self._role.client(visit.ids["id"])
         question = "End this session? The client may log in again."
         action = f"/clients/{quote(id_)}/end"
-        shown = facts({k: v for k, v in known.items() if v is not None})
+        labels = {**COLUMNS, "available": "Available"}
+        shown = facts(
+            {
+                label: _moment(known[key]) if key in MOMENTS else _text(known[key])
+                for key, label in labels.items()
+                if known.get(key) is not None
+            }
+        )
         content = [shown, *confirm(visit, action, question, "End the session")]
         return Shown(f"Client {known['jid']}", content)
 
@@ -341,15 +356,25 @@ def _callbridge_facts(known: Facts) -> Tag:
     for key, label in CALLBRIDGE_FACTS.items():
         value = known.get(key)
         if value is not None and value not in ("", [], {}):
-            shown[label] = _text(value)
+            shown[label] = _moment(value) if key in MOMENTS else _text(value)
     return facts(shown)
+
+
+def _moment(value: Any) -> str | Tag:
+    """A time of the API's, for people."""
+    try:
+        return clock_time(datetime.fromisoformat(str(value)).timestamp())
+    except ValueError:
+        return str(value)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {item}" for key, item in value.items() if key != "valid")
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -374,7 +399,11 @@ def _client_table(page: Page, which: str) -> Sequence[Tag]:
 
 def _client_row(id_: str, known: Facts) -> Tag:
     cells = [
-        tags.td(str(known.get(key) or ""), role="cell", **{"data-label": label})
+        tags.td(
+            _moment(known[key]) if key in MOMENTS and known.get(key) else str(known.get(key) or ""),
+            role="cell",
+            **{"data-label": label},
+        )
         for key, label in COLUMNS.items()
     ]
     end = tags.a(

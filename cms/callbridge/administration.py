@@ -59,7 +59,9 @@ class CallbridgeAdministration:
 
     def attempts(self) -> Sequence[Recorded]:
         """See L{cms.admin.interfaces.Daemon.attempts}."""
-        return [Recorded("link", attempt) for attempt in reversed(list(self._daemon.link.history))]
+        recorded = [Recorded("link", attempt) for attempt in self._daemon.link.history]
+        recorded += [Recorded("login", attempt) for attempt in self._daemon.logins]
+        return sorted(recorded, key=lambda r: (r.attempt.began, r.attempt.number), reverse=True)
 
     # the settings
 

@@ -76,7 +76,7 @@ class CallbridgePages:
         """GET /."""
         note = None
         if "saved" in visit.query:
-            note = tags.p("Saved. The link is being made anew; follow it here.", class_="note good")
+            note = tags.p("Saved. Follow the link here.", class_="note good")
         return self._page(visit, self._values(), note=note)
 
     def _values(self) -> dict[str, str]:
@@ -244,7 +244,9 @@ def _beside(refused: Refused) -> Refused:
     name = str(refused.parameter)
     label, hint = LABELS[name]
     cause = refused.cause.removeprefix(f"{name}: ").rpartition("server_address: ")[2]
-    return Refused(refused.reason, cause.replace(name, label), refused.cure or hint)
+    if cause.startswith(f"{name} "):
+        cause = label + cause.removeprefix(name)
+    return Refused(refused.reason, cause, refused.cure or hint)
 
 
 def _list(errors: Mapping[str, Refused]) -> Tag:

@@ -64,7 +64,7 @@ def twelve_steps(recorded: Sequence[Recorded], *, active: bool) -> list[StepView
     first, last = views[Step.LINK_BEFORE_LOGIN], views[Step.LOGIN]
     last.note = "No log-in is decided while the link is down."
     first.note = "Log-ins are refused until a Callbridge's link is active."
-    if link is None or not active:
+    if link is None or not link.records or not active:
         return list(views.values())
     first.state, first.note = "passed", "The link is active, so log-ins are let through."
     last.note = "Nobody has logged in over this link yet."

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from cms.admin.accounts import PASSWORD
 from peers.api import Administration
 from peers.bind import Bind
-from peers.browser import PHONE, WIDE, Browser, browsing
+from peers.browser import PHONE, SECONDS, WIDE, Browser, browsing
 from peers.certs import Certificates
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN, LINK_SECONDS
@@ -23,8 +23,7 @@ from peers.processes import Processes
 SECRET = "s3cret-of-cb1"
 ALICE = f"alice@{DOMAIN}"
 XMPP = "/api/v1/system/configuration/xmpp"
-AT_ONCE = 1.0  # seconds in which the page shows what the daemon knows
-STEPS = range(1, 13)
+ON_A_BUSY_MACHINE = 3.0  # seconds for what is shown within one
 
 
 class System:
@@ -140,12 +139,19 @@ def test_callbridge(system: System) -> None:
     browser.run("window.untouched = true")
     ours = Administration(system.callbridge.directory / "state")
     assert ours.ask("PUT", XMPP, serverAddressOverride=f"localhost:{nowhere}")[0] == 200
-    red = browser.wait_for("#step-6", "failed", AT_ONCE)
+    red = browser.wait_for("#step-6", "failed", ON_A_BUSY_MACHINE)
     assert ours.ask("PUT", XMPP, serverAddressOverride="")[0] == 200
-    green = browser.wait_for("#summary", "The link is active", AT_ONCE)
+    green = browser.wait_for("#summary", "The link is active", ON_A_BUSY_MACHINE)
     print(f"red is shown after {red:.2f} s, green after {green:.2f} s")
-    assert browser.run("return window.untouched") is True
     assert browser.complaints() == []
+
+    # The daemon is away for a while: the page says so, and follows again by itself.
+    system.callbridge.process.stop()
+    browser.wait_for("p[role=alert]", "does not answer")
+    system.callbridge.start()
+    browser.find("p[role=alert][hidden]")
+    browser.wait_for("#summary", "The link is active")
+    assert browser.run("return window.untouched") is True
     assert SECRET not in browser.driver.page_source
 
 
@@ -192,3 +198,23 @@ def test_xmpp(system: System) -> None:
     wait_until(lambda: len(browser.all(".card")) == 1, 5.0, "one card")
     browser.wait_for("#summary", "No log-in is possible")
     assert browser.complaints() == []
+
+
+def test_without_script(system: System) -> None:
+    """The page is whole, and its form works."""
+    system.start()
+    browser = system.browser
+    browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    system.open(system.callbridge)
+    page = browser.driver.page_source
+    assert page.count('class="step passed"') == 11
+    assert ">Reload</a>" in page
+    field = browser.driver.find_element("id", "serverAddressOverride")
+    field.send_keys(f"localhost:{free_port()}", Keys.ENTER)
+    wait_until(lambda: "Saved." in browser.driver.page_source, SECONDS, "the form")
+
+    def failed() -> bool:
+        browser.driver.find_element("link text", "Reload").click()
+        return 'class="step failed"' in browser.driver.page_source
+
+    wait_until(failed, SECONDS, "a step that failed")

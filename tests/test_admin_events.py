@@ -7,13 +7,16 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.events import BEAT, LONGEST, LOOK, MOST, PARTS, REFRESH, STUCK, Events
 from cms.admin.interfaces import Health, Refused
+from cms.admin.xmppapi import operations_of_xmpp_server
+from cms.admin.xmpppages import XmppPages
 from cms.signalflow import Step
-from tests.adminclient import Client, FakeCallbridge, front, new_clock
+from tests.adminclient import Client, FakeCallbridge, FakeXmppServer, front, new_clock
 
 
 class Browser:
@@ -21,6 +24,7 @@ class Browser:
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
+        self.requestHeaders = Headers()
         self.written = b""
         self.producer: Any = None
         self.aborted = False
@@ -117,6 +121,15 @@ class EventsTests(SynchronousTestCase):
         self.failureResultOf(following[0], CancelledError)
         self.follow()
         self.assertEqual(MOST, len(self.events))
+
+    def test_other_sites(self) -> None:
+        """Their pages take no place of ours."""
+        for site, code in (("cross-site", 403), ("same-site", 403)):
+            browser: Any = Browser()
+            browser.requestHeaders.setRawHeaders("sec-fetch-site", [site])
+            refused = self.assertRaises(Refused, self.events.serve, browser)
+            self.assertEqual(code, refused.status)
+        self.assertEqual(0, len(self.events))
 
     def test_nobody(self) -> None:
         """When the last one goes, nobody looks any more."""
@@ -226,3 +239,23 @@ class HTTPTests(SynchronousTestCase):
         self.assertEqual(0, len(pages.events))
         self.assertEqual([], clock.getDelayedCalls())
         collected.addErrback(lambda _: None)
+
+    def test_parts(self) -> None:
+        """The XMPP server's page is made part by part; the router has its turn between."""
+        clock: Any = new_clock()
+        role = FakeXmppServer()
+        root = front(operations_of_xmpp_server(role, clock), clock)
+        pages = XmppPages(role, clock)
+        pages.add_to(root.app)
+        client = Client(self, root)
+        whole = client.ask("GET", "/").body.decode()
+        response = self.successResultOf(client.send("GET", "/events"))
+        received: list[bytes] = []
+        client.http.collect(response, received.append)
+        client.http.flush()
+        self.assertNotIn(b"event: live", b"".join(received))
+        clock.pump([0] * 4)
+        client.http.flush()
+        sent = b"".join(received).decode().partition("event: live\ndata: ")[2]
+        self.assertIn(json.loads(sent), whole)
+        pages.events.stop()

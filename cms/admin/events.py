@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
+from cms.admin import http
 from cms.admin.interfaces import Refused
 
 MOST = 20  # who may follow at once
@@ -109,8 +110,10 @@ class Events:
         """
         Follow, until the browser goes or its time is over.
 
-        @raise Refused: too many do.
+        @raise Refused: too many do, or a page of another site asks.
         """
+        if http.header(request, "sec-fetch-site") in ("cross-site", "same-site"):
+            raise Refused("crossSite", "a page of another site sent this request", status=403)
         if len(self._followers) >= MOST:
             raise Refused(
                 "busy",

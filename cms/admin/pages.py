@@ -155,7 +155,7 @@ class Site:
                 answer = handler(self._visit(request, ids))
                 shown = await answer if isawaitable(answer) else answer
             except Refused as refused:
-                shown = _refusal(refused)
+                shown = _refusal(refused, method)
                 for name, value in refused.headers.items():
                     request.setHeader(name.encode(), value.encode())
             return await self._render(request, shown)
@@ -225,9 +225,10 @@ def _static(request: IRequest, name: str) -> bytes:
     return (_STATIC / name).read_bytes()
 
 
-def _refusal(refused: Refused) -> Shown:
+def _refusal(refused: Refused, method: str) -> Shown:
     content = [alert(refused), tags.p(tags.a("Back to the overview", href="/"))]
-    return Shown("This was not done", content, refused.status)
+    title = "This was not done" if method == "POST" else "There is nothing to show"
+    return Shown(title, content, refused.status)
 
 
 def sentence(text: str) -> str:

@@ -86,6 +86,19 @@ def states(browser: Browser) -> list[str]:
     return [name.removeprefix("step ") for name in names]
 
 
+def is_as_reloaded(browser: Browser) -> bool:
+    """Whether all the events have led to what the page would be if it were loaded now."""
+    script = """
+        const done = arguments[0];
+        fetch("/").then(r => r.text()).then(text => {
+            const fresh = new DOMParser().parseFromString(text, "text/html");
+            const [a, b] = [fresh, document].map(d => d.querySelector("#live").innerHTML);
+            done(a === b);
+        });
+    """
+    return bool(browser.driver.execute_async_script(script))
+
+
 def assert_phone(browser: Browser, name: str) -> None:
     """It fits on a phone; with a picture."""
     browser.size(PHONE)
@@ -152,6 +165,7 @@ def test_callbridge(system: System) -> None:
     browser.find("p[role=alert][hidden]")
     browser.wait_for("#summary", "The link is active")
     assert browser.run("return window.untouched") is True
+    wait_until(lambda: is_as_reloaded(browser), SECONDS, "what a reload would show")
     assert SECRET not in browser.driver.page_source
 
 
@@ -179,6 +193,7 @@ def test_xmpp(system: System) -> None:
     system.log_in()
     browser.wait_for("#live table", ALICE)
     assert browser.run("return window.untouched") is True
+    wait_until(lambda: is_as_reloaded(browser), SECONDS, "what a reload would show")
     browser.shot("pages-xmpp")
     assert_phone(browser, "pages-xmpp-phone")
 

@@ -264,7 +264,7 @@ def input_field(
     parts = [tags.label(label, for_=name), tags.p(hint, id=described, class_="hint")]
     if error is not None:
         described += f" {name}-error"
-        attributes["aria-invalid"] = "true"
+        attributes |= {"aria-invalid": "true", "autofocus": "autofocus"}
         cure = f" {sentence(error.cure)}" if error.cure else ""
         parts.append(tags.p(f"{sentence(error.cause)}{cure}", id=f"{name}-error", class_="wrong"))
     parts.append(

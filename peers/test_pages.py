@@ -138,6 +138,7 @@ def test_callbridge(system: System) -> None:
     browser.fill("#sharedSecret", "typed")
     browser.press(Keys.ENTER)
     browser.wait_for("[role=alert]", "Nothing was saved")
+    assert browser.run("return document.activeElement.id") == "domain"
     assert '"not a domain"' in browser.text("#domain-error")
     assert browser.find("#uniqueName").get_attribute("value") == "cb 2"
     assert browser.find("#sharedSecret").get_attribute("value") == ""

@@ -154,11 +154,12 @@ class XmppPages:
                 tags.h2("Callbridges", id="callbridges"),
                 tags.ul(*(_card(id_, f) for id_, f in bridges[:SHOWN]), class_="attempts cards"),
                 *more,
+                tags.p(tags.a("Add a Callbridge", href="#add-title")),
                 **{"aria-labelledby": "callbridges"},
             ),
             tags.section(
                 tags.h2("Clients", id="clients"),
-                *_client_table(page, f"The first {SHOWN}" if page.total > SHOWN else "All"),
+                *_client_table(page, 0),
                 tags.p(tags.a("Find a client", href="/clients")),
                 **{"aria-labelledby": "clients"},
             ),
@@ -294,9 +295,8 @@ class XmppPages:
             if -SHOWN < at < page.total and at != start:
                 query = urlencode({"filter": wanted, "offset": max(0, at)})
                 links.append(tags.a(text, href=f"/clients?{query}", class_="button"))
-        caption = f"{start + 1} to {start + len(page.items)}" if page.items else "None"
         back = tags.p(tags.a("Back to the overview", href="/"))
-        return Shown("Clients", [search, *_client_table(page, caption), *links, back])
+        return Shown("Clients", [search, *_client_table(page, start), *links, back])
 
     def client(self, visit: Visit) -> Shown:
         """GET /clients/id: it asks whether the session is to be ended."""
@@ -387,7 +387,7 @@ def _text(value: Any) -> str:
 COLUMNS = {"jid": "Address", "address": "From", "since": "Since", "callBridge": "Callbridge"}
 
 
-def _client_table(page: Page, which: str) -> Sequence[Tag]:
+def _client_table(page: Page, start: int) -> Sequence[Tag]:
     if not page.items:
         return [tags.p("Nobody.", class_="quiet")]
     head = [tags.th(label, scope="col", role="columnheader") for label in COLUMNS.values()]
@@ -395,7 +395,7 @@ def _client_table(page: Page, which: str) -> Sequence[Tag]:
     # The roles stay when the narrow layout takes them from the elements.
     return [
         tags.table(
-            tags.caption(f"{which}; {page.total} in all"),
+            tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),
             tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
             tags.tbody(*(_client_row(i, f) for i, f in page.items), role="rowgroup"),
             role="table",

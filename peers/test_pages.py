@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from cms.admin.accounts import PASSWORD
+from cms.admin.events import MOST
+from cms.admin.service import socket_path
 from peers.api import Administration
 from peers.bind import Bind
 from peers.browser import PHONE, SECONDS, WIDE, Browser, browsing
@@ -234,3 +238,36 @@ def test_without_script(system: System) -> None:
         return 'class="step failed"' in browser.driver.page_source
 
     wait_until(failed, SECONDS, "a step that failed")
+
+
+def test_followers(processes: Processes, certificates: Certificates) -> None:
+    """So many may follow and no more; when they go, however they go, there is room again."""
+    server = XmppServer(processes, certificates, {"cb1": SECRET})
+    server.start()
+    state_dir = server.directory / "state"
+    following: list[socket.socket] = []
+
+    def follow() -> str:
+        peer = socket.socket(socket.AF_UNIX)
+        peer.settimeout(SECONDS)
+        with socket_path(state_dir) as path:
+            peer.connect(path)
+        peer.sendall(b"GET /events HTTP/1.1\r\nHost: cms\r\n\r\n")
+        following.append(peer)
+        return peer.recv(4096).split(b"\r\n")[0].decode()
+
+    try:
+        answers = [follow() for _ in range(MOST + 3)]
+        assert answers == ["HTTP/1.1 200 OK"] * MOST + ["HTTP/1.1 503 Service Unavailable"] * 3
+        ours = Administration(state_dir)
+        began = time.monotonic()
+        for _ in range(100):
+            ours.health()
+        print(f"healthz beside {MOST}: {(time.monotonic() - began) * 10:.1f} ms")
+        for peer in following:
+            peer.close()
+        wait_until(lambda: follow() == "HTTP/1.1 200 OK", SECONDS, "room")
+    finally:
+        for peer in following:
+            peer.close()
+    assert "Traceback" not in server.process.output

@@ -85,7 +85,7 @@ def system(processes: Processes, certificates: Certificates, tmp_path: Path) -> 
 
 def states(browser: Browser) -> list[str]:
     """Of the twelve steps."""
-    steps = "document.querySelectorAll('#live > div > .steps > .step')"
+    steps = "document.querySelectorAll('#live > .steps > .step')"
     names = browser.run(f"return [...{steps}].map(e => e.className)")
     return [name.removeprefix("step ") for name in names]
 

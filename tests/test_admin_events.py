@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
+from twisted.web.template import Tag, tags
 
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
@@ -67,7 +68,7 @@ class EventsTests(SynchronousTestCase):
         self.state, self.looks, self.renders = 0, 0, 0
         self.cost = 0.0
         self.timer = 0.0
-        self.events = Events(self.clock, self.look, self.render, timer=self.time)
+        self.events = Events(self.clock, self.look, self.pieces, timer=self.time)
 
     def time(self) -> float:
         """A clock that a turn moves."""
@@ -81,10 +82,10 @@ class EventsTests(SynchronousTestCase):
             raise ValueError("broken")
         return self.state
 
-    async def render(self) -> str:
+    async def pieces(self) -> list[Tag]:
         """It, on two lines, as HTML would be."""
         self.renders += 1
-        return f"<p>\n{self.state}</p>"
+        return [tags.p(f"\n{self.state}")]
 
     def follow(self) -> tuple[Browser, Deferred[bytes]]:
         """A browser that follows."""
@@ -225,11 +226,12 @@ class HTTPTests(SynchronousTestCase):
         self.assertEqual(200, response.code)
         received: list[bytes] = []
         collected = client.http.collect(response, received.append)
+        clock.pump([0] * 4)
         client.http.flush()
         self.assertIn(b"summary passed", b"".join(received))
         received.clear()
         role.good = Health(False, Step.CONNECT)
-        clock.advance(LOOK)
+        clock.pump([LOOK, 0, 0, 0])
         client.http.flush()
         self.assertIn(b"summary waiting", b"".join(received))
         self.assertEqual(1, len(pages.events))
@@ -240,8 +242,8 @@ class HTTPTests(SynchronousTestCase):
         self.assertEqual([], clock.getDelayedCalls())
         collected.addErrback(lambda _: None)
 
-    def test_parts(self) -> None:
-        """The XMPP server's page is made part by part; the router has its turn between."""
+    def test_pieces(self) -> None:
+        """The XMPP server's page is made piece by piece; the router has its turn between."""
         clock: Any = new_clock()
         role = FakeXmppServer()
         root = front(operations_of_xmpp_server(role, clock), clock)

@@ -30,7 +30,6 @@ from cms.admin.pages import (
     Visit,
     alert,
     confirm,
-    flat,
     input_field,
     sentence,
 )
@@ -55,7 +54,7 @@ class CallbridgePages:
 
     def __init__(self, role: Callbridge, clock: IReactorTime) -> None:
         self._role = role
-        self.events = Events(clock, self._look, self._live)
+        self.events = Events(clock, self._look, self._pieces)
 
     def add_to(self, app: Klein) -> None:
         """Add their routes."""
@@ -72,18 +71,18 @@ class CallbridgePages:
 
     # what is shown
 
-    def overview(self, visit: Visit) -> Shown:
+    async def overview(self, visit: Visit) -> Shown:
         """GET /."""
         note = None
         if "saved" in visit.query:
             note = tags.p("Saved. Follow the link here.", class_="note good")
-        return self._page(visit, self._values(), note=note)
+        return await self._page(visit, self._values(), note=note)
 
     def _values(self) -> dict[str, str]:
         configuration = self._role.configuration()
         return {name: str(configuration.get(name) or "") for name in LABELS if name != SECRET}
 
-    def _page(
+    async def _page(
         self,
         visit: Visit,
         values: Mapping[str, str],
@@ -98,7 +97,7 @@ class CallbridgePages:
             tags.noscript(
                 tags.p("Without script this does not follow. ", tags.a("Reload", href="/"))
             ),
-            tags.div(self._live_part(), id="live", **{"data-events": "/events"}),
+            tags.div(*await self._pieces(), id="live", **{"data-events": "/events"}),
             class_="flow",
             **{"aria-labelledby": "flow-title"},
         )
@@ -158,19 +157,16 @@ class CallbridgePages:
             fingerprint(self._role.attempts(), 2 * EARLIER),
         )
 
-    async def _live(self) -> str:
-        return await flat(self._live_part())
-
-    def _live_part(self) -> Tag:
+    async def _pieces(self) -> list[Tag]:
         recorded = self._role.attempts()
         current = next((r for r in recorded if r.kind == "link"), None)
         earlier = [r for r in recorded if r is not current][:EARLIER]
-        return tags.div(
+        return [
             self._summary(recorded),
             show_steps(twelve_steps(recorded, active=self._active)),
             tags.h2("Earlier attempts, and log-ins"),
             show_attempts(earlier),
-        )
+        ]
 
     def _summary(self, recorded: Sequence[Recorded]) -> Tag:
         """The one thing that is read aloud when it changes."""
@@ -203,7 +199,7 @@ class CallbridgePages:
         values = {**before, **form}
         if not visit.trusted:
             stale = Refused("tokenInvalid", STALE, "Look at it, and save again.", status=403)
-            return self._page(visit, values, note=alert(stale), status=stale.status)
+            return await self._page(visit, values, note=alert(stale), status=stale.status)
         errors = _errors(changes)
         try:
             if not errors:
@@ -211,9 +207,9 @@ class CallbridgePages:
                 return SeeOther("/?saved=1")
         except Refused as refused:
             if refused.parameter not in LABELS:
-                return self._page(visit, values, note=alert(refused), status=refused.status)
+                return await self._page(visit, values, note=alert(refused), status=refused.status)
             errors = {str(refused.parameter): _beside(refused)}
-        return self._page(visit, values, errors=errors, note=_list(errors), status=400)
+        return await self._page(visit, values, errors=errors, note=_list(errors), status=400)
 
     def ask_forget(self, visit: Visit) -> Shown:
         """GET /settings/forget."""

@@ -3,31 +3,35 @@ Server-sent events (HTML, 9.2): pages follow what changes, within a second.
 
 One look at the daemon serves all who follow.  A look is cheap; only when it
 shows something new is the page's live part made anew, and at the least every
-L{REFRESH}.  The pauses grow with what a turn costs, so that watching takes
-no more than one part in L{PARTS} of the thread's time.
+L{REFRESH}: piece by piece, with a turn for others between.  The pauses grow with
+what a look costs, so that watching takes no more than one part in L{PARTS} of the
+thread's time.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from twisted.web.template import Tag
 from zope.interface import implementer
 
 from cms.admin import http
 from cms.admin.interfaces import Refused
+from cms.admin.pages import flat
 
 MOST = 20  # who may follow at once
 LOOK = 0.25  # seconds between two looks
-PARTS = 25
+PARTS = 50
 REFRESH = 5.0  # seconds after which figures are shown anew
 BEAT = 15.0  # seconds of silence until a line without meaning is sent
 LONGEST = 3600.0  # seconds for one stream; the browser then asks for another
@@ -78,7 +82,7 @@ class Events:
     The browsers that follow a daemon.
 
     @param look: What changes with what the page shows; compared only.
-    @param render: The live part of the page, HTML.
+    @param pieces: What the live part of the page consists of.
     @param timer: A fine clock, for measuring work.
     """
 
@@ -88,13 +92,14 @@ class Events:
         self,
         clock: Any,
         look: Callable[[], object],
-        render: Callable[[], Awaitable[str]],
+        pieces: Callable[[], Awaitable[Sequence[Tag]]],
         *,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self._look = look
-        self._render = render
+        self._pieces = pieces
+        self._cost = 0.0
         self._timer = timer
         self._followers: list[_Follower] = []
         self._event = b""
@@ -148,22 +153,22 @@ class Events:
     # looking
 
     def _turn(self) -> None:
-        self._next, self._busy = None, True
-        began = self._timer()
+        self._next, self._busy, self._cost = None, True, 0.0
         turn = Deferred.fromCoroutine(self._tell())
         turn.addErrback(self._failed)
-        turn.addCallback(lambda _: self._rest(self._timer() - began))
+        turn.addCallback(lambda _: self._rest())
 
     def _failed(self, failure: Failure) -> None:
         self.log.failure("what the page shows cannot be looked at", failure)
 
     async def _tell(self) -> None:
-        now = self._clock.seconds()
+        began, now = self._timer(), self._clock.seconds()
         self._end_the_old(now)
         seen = self._look()
+        self._cost += self._timer() - began
         if seen != self._seen or now - self._rendered >= REFRESH:
             self._seen, self._rendered = seen, now
-            data = json.dumps(await self._render())
+            data = json.dumps(await self._make())
             event = f"event: live\ndata: {data}\n\n".encode()
             if event != self._event:
                 self._event = event
@@ -172,6 +177,19 @@ class Events:
         for follower in tuple(self._followers):
             if now - follower.sent >= BEAT and follower.paused_at is None:
                 follower.send(_HEARTBEAT, now)
+
+    async def _make(self) -> str:
+        made: list[str] = []
+        began = self._timer()
+        pieces = await self._pieces()
+        self._cost += self._timer() - began
+        for piece in pieces:
+            if made:
+                await deferLater(self._clock, 0)  # others have their turn
+            began = self._timer()
+            made.append(await flat(piece))
+            self._cost += self._timer() - began
+        return "".join(made)
 
     def _end_the_old(self, now: float) -> None:
         for follower in tuple(self._followers):
@@ -185,10 +203,10 @@ class Events:
                 follower.request.unregisterProducer()
                 follower.ended.callback(b"")
 
-    def _rest(self, cost: float) -> None:
+    def _rest(self) -> None:
         self._busy = False
         if self._followers:
-            self._next = self._clock.callLater(max(LOOK, cost * PARTS), self._turn)
+            self._next = self._clock.callLater(max(LOOK, self._cost * PARTS), self._turn)
 
     def stop(self) -> None:
         """Look no more."""

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
@@ -31,7 +30,6 @@ from cms.admin.pages import (
     Visit,
     alert,
     confirm,
-    flat,
     input_field,
 )
 from cms.admin.xmppapi import MOST_OVERLAP, NAME, OVERLAP, USUAL_OVERLAP
@@ -67,8 +65,7 @@ class XmppPages:
 
     def __init__(self, role: XmppServer, clock: IReactorTime) -> None:
         self._role = role
-        self._clock = clock
-        self.events = Events(clock, self._look, self._live)
+        self.events = Events(clock, self._look, self._pieces)
 
     def add_to(self, app: Klein) -> None:
         """Add their routes."""
@@ -98,7 +95,7 @@ class XmppPages:
         self, visit: Visit, *, name: str = "", error: Refused | None = None, status: int = 200
     ) -> Shown:
         domain = str(self._role.status().get("domain", ""))
-        live = tags.div(tags.div(*await self._parts()), id="live", **{"data-events": "/events"})
+        live = tags.div(*await self._pieces(), id="live", **{"data-events": "/events"})
         add = tags.section(
             tags.h2("Add a Callbridge", id="add-title"),
             tags.form(
@@ -134,14 +131,7 @@ class XmppPages:
         flow = fingerprint(self._role.attempts(), ATTEMPTS)
         return links, health.good, flow, self._role.status().get("clients")
 
-    async def _live(self) -> str:
-        made = []
-        for part in await self._parts():
-            made.append(await flat(part))
-            await deferLater(self._clock, 0)  # others have their turn
-        return f"<div>{''.join(made)}</div>"
-
-    async def _parts(self) -> list[Tag]:
+    async def _pieces(self) -> list[Tag]:
         page = await self._role.clients(Selection(limit=SHOWN))
         bridges = list(islice(self._role.callbridges(), SHOWN + 1))
         more = []

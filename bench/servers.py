@@ -20,9 +20,10 @@ from attrs import frozen
 
 from bench import generator
 from cms.callbridge.store import UserStore
+from peers.api import Administration
 from peers.bind import Bind
 from peers.certs import Certificates, Pair
-from peers.contract import DOMAIN
+from peers.contract import DOMAIN, LINK_SECONDS, START_SECONDS
 from peers.daemons import Callbridge, XmppServer
 from peers.ejabberd import Ejabberd
 from peers.network import free_port, listens, wait_until
@@ -132,6 +133,8 @@ class Ours:
         srv = f"_xmpp-component._tcp SRV 10 10 {self.ports.component_tls} xmpp1"
         self._dns = Bind(processes, {DOMAIN: [srv, "xmpp1 A 127.0.0.1"]})
         self._callbridge = Callbridge(processes, certificates, SECRET, dns=self._dns)
+        for daemon in (self._server, self._callbridge):
+            daemon.options = ["--log-level", "warn"]
         store = UserStore(self._callbridge.directory / "state")
         for user, password in _users().items():
             store.set_password(user, password, iterations=ROUNDS)
@@ -139,8 +142,11 @@ class Ours:
     def start(self) -> None:
         """Start all three."""
         self._dns.start()
-        self._server.start()
-        self._callbridge.start()
+        # Their logs are too quiet here to tell when they are ready.
+        for daemon in (self._server, self._callbridge):
+            daemon.launch()
+            Administration(daemon.directory / "state").wait(START_SECONDS)
+        Administration(self._server.directory / "state").wait_for_health(200, LINK_SECONDS)
 
     def stop(self) -> None:
         """End all three."""

@@ -14,8 +14,36 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import Logger as TwistedLogger
 from zope.interface import provider
+
+LEVELS = ("debug", "info", "warn", "error")
+_silent: set[Any] = set()  # of LogLevel's constants
+
+
+class Logger(TwistedLogger):
+    """
+    Twisted's, but for a level of detail that costs nothing where it is not wanted:
+    what L{quieten} has silenced never becomes an event.
+    """
+
+    def emit(self, level: Any, format: str | None = None, **kwargs: object) -> None:  # noqa: A002
+        """See L{twisted.logger.Logger.emit}."""
+        if level not in _silent:
+            super().emit(level, format, **kwargs)
+
+
+def quieten(least: str) -> None:
+    """
+    Log nothing of ours below a level from now on.
+
+    @param least: One of L{LEVELS}.
+    """
+    _silent.clear()
+    _silent.update(
+        level for level in LogLevel.iterconstants() if level < LogLevel.lookupByName(least)
+    )
 
 
 def link_id(stream_id: str) -> str:

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from cms.logs import Logger
 
 T = TypeVar("T")
 log = Logger()

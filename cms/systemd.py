@@ -16,7 +16,8 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+
+from cms.logs import Logger
 
 MOST_STATUS: Final = 512  # characters
 Send = Callable[[bytes], object]
@@ -95,6 +96,8 @@ class ServiceManager(Service):
 
     def refresh(self, *_: object) -> None:
         """Show the status, if it is another one than before."""
+        if self._send is None:
+            return
         status = " ".join(self._status().split())[:MOST_STATUS] if self.running else ""
         if status and status != self._shown:
             self._shown = status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,28 +42,29 @@ class Manager:
         self.path = directory / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
-        self._socket.setblocking(False)
+        self._socket.settimeout(0.1)
         self.heard: list[str] = []
+        self._closing = False
+        # Like systemd it reads at once: the kernel holds a few messages only.
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
 
     @property
     def environment(self) -> dict[str, str]:
         """What a service with Type=notify and WatchdogSec=1 gets."""
         return {"NOTIFY_SOCKET": str(self.path), "WATCHDOG_USEC": "1000000"}
 
-    def listen(self) -> list[str]:
-        """All that was heard, without the signs of life."""
-        while True:
-            try:
+    def _read(self) -> None:
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
                 self.heard.append(self._socket.recv(4096).decode())
-            except BlockingIOError:
-                return [message for message in self.heard if message != "WATCHDOG=1"]
 
     def wait_for(self, pattern: str, seconds: float) -> str:
         """Wait for a message; forget it and those before it."""
         found: list[str] = []
 
         def seen() -> bool:
-            found[:] = [m for m in self.listen() if re.search(pattern, m)]
+            found[:] = [m for m in self.heard if re.search(pattern, m)]
             return bool(found)
 
         wait_until(seen, seconds, f"{pattern} among {self.heard}")
@@ -70,11 +73,12 @@ class Manager:
 
     def hears_life(self) -> bool:
         """Whether there was a sign of life since the last L{wait_for}."""
-        self.listen()
         return "WATCHDOG=1" in self.heard
 
     def close(self) -> None:
         """Listen no more."""
+        self._closing = True
+        self._thread.join()
         self._socket.close()
 
 
@@ -310,7 +314,6 @@ def test_watchdog_of_a_stopped_daemon(system: System, tmp_path: Path) -> None:
         manager.wait_for("^READY=1$", START_SECONDS)
         system.server.process.signal(signal.SIGSTOP)
         wait_until(lambda: _stopped(system.server), 5.0, "the stop")
-        manager.listen()
         manager.heard.clear()
         with pytest.raises(AssertionError):
             wait_until(manager.hears_life, 1.5, "a sign of life")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.startup import DaemonOptions, ReloadOnHangup
+import cms
+from cms.logs import LEVELS, Logger, quieten
+from cms.startup import DaemonOptions, ReloadOnHangup, settle
+from cms.xmpp.router import Router
 
 
 class OptionsTests(SynchronousTestCase):
@@ -28,6 +36,7 @@ class OptionsTests(SynchronousTestCase):
         for words, arguments, twistd in (
             ("--config FILE is missing", (), {}),
             ("text or json", ("--config", "x", "--log-format", "xml"), {}),
+            ("debug, info, warn", ("--config", "x", "--log-level", "loud"), {}),
             ("without --uid", ("--config", "x"), {"uid": 0}),
             ("without --uid", ("--config", "x"), {"gid": 7}),
         ):
@@ -38,6 +47,55 @@ class OptionsTests(SynchronousTestCase):
         """twistd is told which logger to use."""
         options = self.options("--config", "x", "--log-format", "json", uid=None)
         self.assertEqual("cms.logs.json_to_stdout", options.parent["logger"])
+
+
+class ReactorTests(SynchronousTestCase):
+    """Which reactor a daemon runs on."""
+
+    def test_ours(self) -> None:
+        """Nothing that twistd loads before the start brings in another one."""
+        environment = {**os.environ, "PYTHONPATH": str(Path(cms.__file__).parents[1])}
+        for role in ("xmpp", "callbridge"):
+            code = (
+                f"import sys, cms.{role}.options\n"
+                "raise SystemExit('twisted.internet.reactor' in sys.modules)"
+            )
+            command = [sys.executable, "-c", code]
+            done = subprocess.run(command, timeout=60, env=environment, check=False)
+            self.assertEqual(0, done.returncode, role)
+
+
+class SettleTests(SynchronousTestCase):
+    """The garbage collector."""
+
+    def test_frozen(self) -> None:
+        """What was loaded at the start is not looked at again."""
+        self.addCleanup(gc.unfreeze)
+        settle()
+        self.assertGreater(gc.get_freeze_count(), 10_000)
+
+
+class LevelTests(SynchronousTestCase):
+    """How much is logged."""
+
+    def test_levels(self) -> None:
+        """What is below the level is no event at all; what is above is."""
+        self.addCleanup(quieten, "debug")
+        for least, expected in (
+            ("debug", ["debug", "info", "warn", "error"]),
+            ("warn", ["warn", "error"]),
+            ("error", ["error"]),
+        ):
+            events: list[LogEvent] = []
+            log = Logger(observer=events.append)
+            quieten(least)
+            for level in LEVELS:
+                getattr(log, level)("hello")
+            self.assertEqual(expected, [event["log_level"].name for event in events])
+
+    def test_source(self) -> None:
+        """A logger on a class still says whose it is."""
+        self.assertEqual("cms.xmpp.router.Router", Router.log.namespace)
 
 
 class ReloadTests(SynchronousTestCase):

@@ -10,7 +10,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.xmlstream import limits, ns
 from cms.xmlstream.limits import Limits
-from cms.xmlstream.reader import Event, StanzaRead, StreamBroken, StreamEnd, StreamStart, TreeReader
+from cms.xmlstream.reader import (
+    LONG_TOKEN,
+    MOST_PIECES,
+    Event,
+    StanzaRead,
+    StreamBroken,
+    StreamEnd,
+    StreamStart,
+    TreeReader,
+)
 from tests.support import header
 
 SMALL = Limits(stanza_bytes=200, elements=5, depth=3)
@@ -146,6 +155,18 @@ class RefusedTests(SynchronousTestCase):
             self.assertIs(broken[0], events[-1])
 
 
+class EncodingTests(SynchronousTestCase):
+    """RFC 6120 11.6."""
+
+    def test_only_utf_8(self) -> None:
+        """Whatever else it is, with a mark or without, in one piece or many."""
+        for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+            data = header(ns.CLIENT).decode().encode(encoding)
+            for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
+                events = read(*pieces, given_limits=limits.UNAUTHENTICATED)
+                self.assertEqual(["unsupported-encoding"], shown(events), encoding)
+
+
 class LimitTests(SynchronousTestCase):
     """A peer costs a bounded amount."""
 
@@ -193,3 +214,11 @@ class LimitTests(SynchronousTestCase):
         """Elements nest only so deep."""
         self.assertEqual(2, len(read(header(), b"<iq><a><b/></a></iq>", given_limits=SMALL)))
         self.refused(b"<iq><a><b><c/></b></a></iq>")
+
+    def test_long_tag_in_many_pieces(self) -> None:
+        """A tag that comes in ever more pieces is refused before its cost grows with each."""
+        opening = b"<message a='" + b"x" * LONG_TOKEN
+        (event,) = read(header(ns.CLIENT), opening, *[b"x>"] * (MOST_PIECES + 1))[1:]
+        self.assertEqual(["policy-violation"], shown([event]))
+        whole = read(header(ns.CLIENT), opening, *[b"x>"] * (MOST_PIECES - 1), b"'/>" + opening)
+        self.assertIsInstance(whole[1], StanzaRead)

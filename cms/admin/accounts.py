@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from cms.durable import replace_file, sweep
 from cms.errors import CONFIGURATION_VALUE
+from cms.logs import Logger
 
 ACCOUNTS, PASSWORD = "admin-accounts.json", "admin.password"
 FIRST = "admin"

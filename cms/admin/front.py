@@ -9,7 +9,6 @@ from attrs import define
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -19,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 from cms.admin import http
 from cms.admin.interfaces import Refused
 from cms.admin.routes import Paths
+from cms.logs import Logger
 from cms.signalflow import printable
 
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds; logged only when they go wrong

@@ -15,9 +15,10 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
-from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+
+from cms.logs import Logger
 
 SHARE = 0.04  # of the thread's time, however much else there is to do
 IDLE_SHARE = 0.5  # of the time in which there is nothing else to do

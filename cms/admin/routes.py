@@ -7,7 +7,6 @@ from inspect import isawaitable
 from typing import Any
 
 from klein import Klein
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -16,6 +15,7 @@ from cms.admin import http
 from cms.admin.forms import read_form, read_pairs
 from cms.admin.interfaces import Refused
 from cms.admin.operations import Call, Operation
+from cms.logs import Logger
 
 log = Logger()
 

@@ -16,7 +16,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from cms.admin.accounts import Accounts
@@ -28,6 +27,7 @@ from cms.admin.routes import Paths, make_app
 from cms.admin.site import LimitedSite
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
 from cms.listening import check_plain, close_ports, open_listener, show_address
+from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.slowwork import SlowWork
 from cms.startup import give_up

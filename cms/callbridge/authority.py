@@ -18,7 +18,6 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms import loginprotocol as lp
@@ -27,7 +26,7 @@ from cms.callbridge.guessing import Guess, Guesses, TooManyGuesses
 from cms.callbridge.guests import Guests
 from cms.callbridge.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
 from cms.callbridge.scram import HASHES, SASLFailure
-from cms.logs import login_id
+from cms.logs import Logger, login_id
 from cms.signalflow import Step
 
 EXCHANGE_TIMEOUT = 60.0  # seconds that a client has for each response

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
@@ -24,6 +23,7 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Authority
+from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.requests import Requests

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms import errors
@@ -22,6 +21,7 @@ from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.callbridge.steplog import log_step
 from cms.discovery.places import Found, Target, configured_target
 from cms.errors import CredentialsRefused
+from cms.logs import Logger
 from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepObserver, StepRecord
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.traffic import Traffic as Carried

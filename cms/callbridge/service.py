@@ -10,7 +10,6 @@ from typing import Any
 from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 import cms
 from cms.admin.metrics import Exposition
@@ -29,6 +28,7 @@ from cms.callbridge.store import StoreError, UserStore
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
+from cms.logs import Logger
 from cms.signalflow import AttemptHistory, StepError
 from cms.trust.files import PEMFiles
 
@@ -54,7 +54,7 @@ class CallbridgeService(Service):
         self._events = Events()
         self.logins = Logins(reactor, lambda: self.config.link.component)
         self.store = _store(config)
-        self._directory = LocalDirectory(self.store, reactor)
+        self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
         handlers = (CallbridgeHandler(), self._logins)

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from cms.logs import Logger
 from cms.xmlstream.stanza import Stanza
 
 USER_TIMEOUT = 20_000  # milliseconds that sent data may stay unacknowledged (RFC 5482)

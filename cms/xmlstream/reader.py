@@ -110,6 +110,9 @@ _ENCODING = {
 
 RENEW_AFTER = 262_144  # bytes
 MOST_NAMESPACE = 256  # characters of a namespace's name
+LONG_TOKEN = 4_096  # bytes of a tag that is not complete yet
+MOST_PIECES = 512  # reads that may add to it
+_MARKS = (b"\xfe\xff", b"\xff\xfe", b"<\0", b"\0<", b"\0\0\0<")  # of UTF-16 and UTF-32
 
 
 @frozen
@@ -149,6 +152,8 @@ class TreeReader:
         self._elements = 0
         self._fed = 0
         self._mark = 0
+        self._futile = 0
+        self._head = b""
         self._finished = False
         self._parser = self._make_parser()
         if context is not None:
@@ -195,6 +200,8 @@ class TreeReader:
         self._events = events
         size = self.limits.stanza_bytes
         try:
+            if self._depth == 0 and len(self._head) < 4:
+                self._check_encoding(data)
             # Never more at once than one stanza may hold: a refusal comes
             # before the work, not after it.
             for offset in range(0, len(data), size):
@@ -203,7 +210,7 @@ class TreeReader:
                 piece = data[offset : offset + size]
                 self._fed += len(piece)
                 self._parser.Parse(piece, False)
-                self._check_size(self._fed)
+                self._check_progress()
                 if self._fed > RENEW_AFTER and self.at_boundary:
                     self._renew()
         except StreamError as error:
@@ -234,6 +241,27 @@ class TreeReader:
     def _check_size(self, position: int) -> None:
         if not self._finished and position - self._mark > self.limits.stanza_bytes:
             raise StreamError("policy-violation", text="stanza too long")
+
+    def _check_encoding(self, data: bytes) -> None:
+        """Expat would take UTF-16 for what it is (RFC 6120 11.6)."""
+        self._head += data[:4]
+        if self._head.startswith(_MARKS) and not self._finished:
+            raise StreamError("unsupported-encoding")
+
+    def _check_progress(self) -> None:
+        """
+        A stanza counts up to its own end tag, and each tag by itself, so that it
+        does not matter in which pieces they came.
+
+        Expat looks at a tag that is not complete from its beginning each time that
+        more of it comes, so a long one must not come in too many.
+        """
+        done = self._parser.CurrentByteIndex
+        self._check_size(done)
+        self._check_size(self._mark + self._fed - done)
+        self._futile = self._futile + 1 if self._fed - done >= LONG_TOKEN else 0
+        if self._futile > MOST_PIECES and not self._finished:
+            raise StreamError("policy-violation", text="a tag in too many pieces")
 
     # from expat
 

@@ -13,10 +13,10 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cms.database import ChangeWatch, StoreError
+from cms.logs import Logger
 from cms.tomlfile import Secret
 from cms.xmpp.callbridgestore import (
     CallbridgeExists,

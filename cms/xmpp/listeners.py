@@ -10,9 +10,9 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import Logger
 
 from cms.listening import close_ports, open_listener, show_address
+from cms.logs import Logger
 from cms.throttle import LOCAL, network_of
 from cms.xmlstream.stream import XMLStream, plain_host
 from cms.xmlstream.traffic import Traffic

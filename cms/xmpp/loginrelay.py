@@ -15,12 +15,12 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import errors
 from cms import loginprotocol as lp
+from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.replies import request
 from cms.xmlstream.requests import RequestLost, TooManyRequests

@@ -9,8 +9,6 @@ from twisted.application.service import Service
 
 from cms.reactor import SPIN_SECONDS
 from cms.startup import DaemonOptions, build, supervise
-from cms.xmpp.administration import make_administration
-from cms.xmpp.service import make_daemon
 
 
 class Options(DaemonOptions):
@@ -22,6 +20,10 @@ class Options(DaemonOptions):
 
 
 def _make(file: Path, reactor: Any) -> Service:
+    # Only now: some of what these import would bring in a reactor that is not ours.
+    from cms.xmpp.administration import make_administration  # noqa: PLC0415
+    from cms.xmpp.service import make_daemon  # noqa: PLC0415
+
     daemon = make_daemon(file, reactor)
     administration = make_administration(daemon, reactor)
 

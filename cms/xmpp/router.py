@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Container
 from typing import Protocol
 
-from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 
+from cms.logs import Logger
 from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply

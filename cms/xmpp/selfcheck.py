@@ -8,12 +8,12 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from cms.audit.results import Result
 from cms.audit.subject import OwnServer
 from cms.audit.whole import audit
 from cms.discovery.resolver import DNS
+from cms.logs import Logger
 from cms.tomlfile import Secret
 from cms.trust.files import PEMFiles
 from cms.xmpp.callbridges import Callbridges

@@ -8,13 +8,13 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
 
 import cms
 from cms.admin.metrics import Exposition
 from cms.database import StoreError
 from cms.errors import CONFIGURATION_VALUE
 from cms.listening import check_plain
+from cms.logs import Logger
 from cms.signalflow import Step, StepError
 from cms.startup import give_up
 from cms.throttle import Throttle

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from cms import loginprotocol as lp
+from cms.logs import Logger
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.flow import ServerFlow

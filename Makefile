@@ -3,13 +3,14 @@
 # make test         everything that must pass; installs what it needs
 # make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
 # make docs         write docs/troubleshooting.md anew from the catalogue of faults
+# make screenshots  write the pictures of docs/pages.md anew, in Chromium
 # make lint         only the formatter, the linter and the type checker
 # make clean        remove whatever the others made
 #
 # All need Python 3.11 or later; PYTHON=/path/to/python chooses one.  What they
 # install goes into .venv and peers/npm/node_modules, but for Debian packages.
 
-.PHONY: help demo test bench docs lint clean
+.PHONY: help demo test bench docs screenshots lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -34,6 +35,13 @@ bench:
 docs:
 	@.ci/environment run
 	@PYTHONPATH=. .venv/bin/python -m cms.check.explain docs/troubleshooting.md
+
+screenshots:
+	@.ci/debian python
+	@.ci/environment test
+	@.ci/debian peers
+	@mkdir -p build
+	@CMS_SCREENSHOTS=docs PYTHONPATH=. .venv/bin/pytest --basetemp=build/peers peers/test_pages.py
 
 lint:
 	@.ci/environment test

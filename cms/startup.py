@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.python import usage
 
 import cms
@@ -116,9 +117,20 @@ def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Servi
     from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
 
     try:
-        return make(options.config_file, reactor)
+        service = make(options.config_file, reactor)
     except StepError as error:
         give_up(error)
+    cast("IReactorCore", reactor).callWhenRunning(settle)
+    return service
+
+
+def settle() -> None:
+    """
+    What was loaded by now stays: the garbage collector need not look at it again,
+    which takes it 24 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class ReloadOnHangup(Service):

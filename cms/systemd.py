@@ -96,6 +96,8 @@ class ServiceManager(Service):
 
     def refresh(self, *_: object) -> None:
         """Show the status, if it is another one than before."""
+        if self._send is None:
+            return
         status = " ".join(self._status().split())[:MOST_STATUS] if self.running else ""
         if status and status != self._shown:
             self._shown = status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from attrs import define
@@ -17,6 +18,7 @@ FORGET_AFTER = 60.0  # seconds without a failure
 LOCAL = "local"
 
 
+@lru_cache(maxsize=4_096)
 def network_of(host: str) -> str:
     """
     Whom an address stands for: itself, its /64 for IPv6 (one customer has so

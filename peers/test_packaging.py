@@ -145,6 +145,9 @@ def test_wheel(built: Built) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "cms").rglob("*.py")}
     assert modules <= names
+    static = {str(path.relative_to(ROOT)) for path in (ROOT / "cms/admin/static").iterdir()}
+    assert static
+    assert static <= names
     assert {name for name in names if not name.startswith("cms/")} == {
         "twisted/plugins/cms_plugins.py"
     }

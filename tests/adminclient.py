@@ -43,7 +43,9 @@ class Client:
         data = body.encode() if isinstance(body, str) else body
         if data:
             named.setdefault("content-type", ["application/x-www-form-urlencoded"])
-        return self.http.request(method, f"https://cms{path}", headers=named, data=data or None)
+        return self.http.request(
+            method, f"https://cms{path}", headers=named, data=data or None, allow_redirects=False
+        )
 
     def ask(self, method: str, path: str, body: str | bytes = b"", **headers: str) -> Answer:
         """Send a request that is answered at once."""

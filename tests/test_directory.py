@@ -9,14 +9,17 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge import directory
+from cms.callbridge import directory, verified
 from cms.callbridge.directory import AccountDisabled, DirectoryBusy, DirectoryError, LocalDirectory
-from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, derive
+from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys, derive
 from cms.callbridge.store import StoreError, User, UserStore, find_keys, user_name
+from cms.callbridge.verified import Verified
 from cms.slowwork import SlowWork, TooMuchWork
 from tests.support import new_folder
 
@@ -193,6 +196,25 @@ class UserNameTests(SynchronousTestCase):
             self.assertRaises(StoreError, user_name, text, DOMAIN)
 
 
+class VerifiedTests(SynchronousTestCase):
+    """What is remembered of passwords."""
+
+    def test_bounds(self) -> None:
+        """The oldest makes room; nothing is remembered for no time at all; no password is held."""
+        self.patch(verified, "MOST_REMEMBERED", 2)
+        keys = StoredKeys(b"salt", 1, b"stored", b"server")
+        some, none = Verified(Clock(), 10.0), Verified(Clock(), 0.0)
+        for name in ("a", "b", "c"):
+            for memory in (some, none):
+                memory.remember(name, "s3cret", keys)
+        self.assertEqual([False, True, True], [some.holds(n, "s3cret", keys) for n in "abc"])
+        self.assertEqual([False] * 3, [none.holds(n, "s3cret", keys) for n in "abc"])
+        self.assertNotIn("s3cret", repr(vars(some)))
+        self.assertFalse(some.holds("b", "other", keys))
+        self.assertFalse(some.holds("b", "s3cret", evolve(keys, stored_key=b"new")))
+        self.assertFalse(Verified(Clock(), 10.0).holds("b", "s3cret", keys))
+
+
 class LocalDirectoryTests(SynchronousTestCase):
     """The directory, with real threads."""
 
@@ -257,6 +279,37 @@ class LocalDirectoryTests(SynchronousTestCase):
         self.answer(self.directory.verify("alice", "wrong"))
         self.answer(self.directory.verify("eve", "wrong"))
         self.assertEqual(rounds, [DEFAULT_ITERATIONS] * 2)
+
+    def test_remembered(self) -> None:
+        """A password that was right costs no PBKDF2 for a while; a wrong one always does."""
+        clock, rounds = Clock(), []
+        real = derive
+
+        def count(password: str, hash_name: str, salt: bytes, iterations: int) -> Any:
+            rounds.append(password)
+            return real(password, hash_name, salt, iterations)
+
+        self.patch(directory, "derive", count)
+        self.directory._verified = Verified(clock, 300.0)
+        for password, right, computed in (
+            ("right", True, 1),
+            ("right", True, 1),
+            ("wrong", False, 2),
+            ("wrong", False, 3),
+            ("right", True, 3),
+        ):
+            self.assertIs(self.answer(self.directory.verify("alice", password)), right)
+            self.assertEqual(computed, len(rounds))
+        clock.advance(301)
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+        self.assertEqual(4, len(rounds))
+        self.store.set_password("alice", "other", iterations=1)
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), False)
+        self.assertIs(self.answer(self.directory.verify("alice", "other")), True)
+        self.store.set_disabled("alice", True)
+        asked = self.directory.verify("alice", "other")
+        self.reactor.run_until(asked)
+        self.failureResultOf(asked, AccountDisabled)
 
     def test_decoys(self) -> None:
         """A decoy is stable, looks like real keys and differs by name, hash and installation."""

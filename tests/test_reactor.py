@@ -203,12 +203,13 @@ class SpinTests(SynchronousTestCase):
         self.reactor = PromptReactor(spin=3.0)
         self.reactor._poller.close()
         self.now = 0.0
+        self.patch(module.time, "perf_counter", lambda: self.now)
+        self.patch(module.os, "sched_yield", lambda: self.passes(1.0))
+        self.patch(module, "CROWDED_SECONDS", 1.5)
 
-        def passing() -> float:
-            self.now += 1.0
-            return self.now
-
-        self.patch(module.time, "perf_counter", passing)
+    def passes(self, seconds: float) -> None:
+        """So much time."""
+        self.now += seconds
 
     def poll(self, timeout: float | None, *answers: list[tuple[int, int]]) -> list[float]:
         """Poll once; with which time limits the kernel was asked."""
@@ -225,8 +226,14 @@ class SpinTests(SynchronousTestCase):
         """After something happened it looks for a while, sleeps, and is then idle."""
         self.poll(None, [(-7, 1)])
         asked = self.poll(9.0)
-        self.assertEqual([0, 0, 0, 9.0], asked)
+        self.assertEqual([0, 0, 0, 0, 9.0], asked)
         self.assertEqual([9.0], self.poll(9.0))
+
+    def test_crowded(self) -> None:
+        """Where others want the processor it does not compete for it."""
+        self.patch(module.os, "sched_yield", lambda: self.passes(2.0))
+        self.poll(None, [(-7, 1)])
+        self.assertEqual([0, 9.0], self.poll(9.0))
 
     def test_found(self) -> None:
         """What comes while it looks is handled without sleeping."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import cms
 from cms.logs import LEVELS, Logger, quieten
-from cms.startup import DaemonOptions, ReloadOnHangup
+from cms.startup import DaemonOptions, ReloadOnHangup, settle
 from cms.xmpp.router import Router
 
 
@@ -62,6 +63,16 @@ class ReactorTests(SynchronousTestCase):
             command = [sys.executable, "-c", code]
             done = subprocess.run(command, timeout=60, env=environment, check=False)
             self.assertEqual(0, done.returncode, role)
+
+
+class SettleTests(SynchronousTestCase):
+    """The garbage collector."""
+
+    def test_frozen(self) -> None:
+        """What was loaded at the start is not looked at again."""
+        self.addCleanup(gc.unfreeze)
+        settle()
+        self.assertGreater(gc.get_freeze_count(), 10_000)
 
 
 class LevelTests(SynchronousTestCase):

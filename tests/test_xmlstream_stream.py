@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,7 +13,7 @@ from cms.xmlstream import limits, ns
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import CLOSE_TIMEOUT, XMLStream
+from cms.xmlstream.stream import CLOSE_TIMEOUT, TLS_RECORD, XMLStream
 from tests.support import MemoryTransport, header, one_stanza
 
 
@@ -168,6 +170,65 @@ class StreamTests(SynchronousTestCase):
         self.start()
         self.stream.dataReceived(b"<iq>" + b"x" * 9000)
         self.assertIn("policy-violation", self.transport.take())
+
+
+class RecordTests(SynchronousTestCase):
+    """What TLS brings: record by record in, held back for a turn out."""
+
+    def setUp(self) -> None:
+        """A stream that is read the fast way, as under TLS."""
+        self.clock = Clock()
+        self.stream = Recorder(self.clock)
+        self.transport = MemoryTransport()
+        self.transport.connect(self.stream)
+        self.stream.dataReceived(header(ns.CLIENT))
+        self.stream.splice(limits.COMPONENT)
+        self.stream.dataReceived(b"<presence/>")
+        self.reads: list[int] = []
+        read = self.stream._read
+        self.patch(self.stream, "_read", lambda data: (self.reads.append(len(data)), read(data)))
+        self.full = b"<message/>".ljust(TLS_RECORD)
+
+    def test_gathered(self) -> None:
+        """Full records are read together with what follows them."""
+        self.stream.dataReceived(self.full)
+        self.stream.dataReceived(self.full)
+        self.assertEqual([], self.reads)
+        self.stream.dataReceived(b"<iq type='get'/>")
+        self.assertEqual([2 * TLS_RECORD + 16], self.reads)
+        self.assertEqual(["message", "message", "iq"], self.stream.events[-3:])
+        self.assertEqual(
+            2 * TLS_RECORD + 16, self.stream.bytes_received - len(header(ns.CLIENT)) - 11
+        )
+
+    def test_last(self) -> None:
+        """A full record that nothing follows waits for the end of the turn, no longer."""
+        self.stream.dataReceived(self.full)
+        self.assertEqual([], self.reads)
+        self.clock.advance(0)
+        self.assertEqual([TLS_RECORD], self.reads)
+
+    def test_lost(self) -> None:
+        """What came before the connection went is read."""
+        self.stream.dataReceived(self.full)
+        self.transport.lose()
+        self.assertEqual(["message", "lost"], self.stream.events[-2:])
+
+    def test_sent_at_once(self) -> None:
+        """What is forwarded over TLS is not held back, whatever is said otherwise is."""
+        factory = TLSMemoryBIOFactory(CertificateOptions(), True, None, self.clock)
+        written: list[bytes] = []
+        tls = BufferingTLSTransport(factory, self.stream)
+        tls._aggregator._write = written.append
+        self.patch(self.transport, "protocol", tls)
+        self.patch(self.transport, "write", tls.write)
+        self.stream.handshakeCompleted()
+        self.stream.write(b"one")
+        self.assertEqual([], written)
+        self.stream.send_raw([b"two", b"three"])
+        self.assertEqual([b"onetwothree"], written)
+        self.clock.advance(0)
+        self.assertEqual([b"onetwothree"], written)
 
 
 class KeepaliveTests(SynchronousTestCase):

@@ -114,7 +114,7 @@ def read_pairs(encoded: bytes, known: tuple[Parameter, ...]) -> dict[str, str]:
     """
     names = {parameter.name.lower(): parameter for parameter in known}
     found: dict[str, str] = {}
-    for name, value in _pairs(encoded):
+    for name, value in pairs(encoded):
         parameter = names.get(name.lower())
         if parameter is None:
             shown = name[:60] if name.isprintable() else "?"
@@ -133,7 +133,12 @@ def read_pairs(encoded: bytes, known: tuple[Parameter, ...]) -> dict[str, str]:
     return found
 
 
-def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+def pairs(encoded: bytes) -> list[tuple[str, str]]:
+    """
+    Names and values as they were sent.
+
+    @raise Refused: they are not UTF-8, or too many.
+    """
     try:
         return parse_qsl(
             encoded.decode("utf-8").strip("\r\n"),

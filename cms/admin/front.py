@@ -98,8 +98,9 @@ class Front(Resource):
             if not self._paths.is_open(segments):
                 authorization = http.header(request, "authorization")
                 visit.who = await self._gate.admit(authorization, visit.host)
+                http.set_account(request, visit.who)
                 check_origin(request)
-            request.postpath = segments
+            request.postpath = segments or [b""]
             self._routes.render(request)
         except Refused as refused:
             _finish(request, refused)

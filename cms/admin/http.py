@@ -33,6 +33,16 @@ def request_id(request: IRequest) -> str:
     return values[0].decode() if values else "-"
 
 
+def set_account(request: Any, name: str) -> None:
+    """Note whose log-in a request came with."""
+    request.cms_account = name
+
+
+def account(request: IRequest) -> str:
+    """Whose log-in a request came with; C{-} where none is needed."""
+    return str(getattr(request, "cms_account", "-"))
+
+
 def wants_json(accept: str | None) -> bool:
     """Whether a client asks for JSON, and for XML no more than that (RFC 9110 12.5.1)."""
     weights: dict[str, float] = {}

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredLock
 
 from cms.admin.callbridgeapi import operations_of_callbridge
+from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
 from cms.callbridge.config import read_config
@@ -58,7 +59,9 @@ class CallbridgeAdministration:
 
     def attempts(self) -> Sequence[Recorded]:
         """See L{cms.admin.interfaces.Daemon.attempts}."""
-        return [Recorded("link", attempt) for attempt in reversed(list(self._daemon.link.history))]
+        recorded = [Recorded("link", attempt) for attempt in self._daemon.link.history]
+        recorded += [Recorded("login", attempt) for attempt in self._daemon.logins]
+        return sorted(recorded, key=lambda r: (r.attempt.began, r.attempt.number), reverse=True)
 
     # the settings
 
@@ -204,4 +207,6 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         api=config.api,
         api_plain=config.api_plain,
     )
-    return AdminService(reactor, settings, operations_of_callbridge(role, reactor, daemon.metrics))
+    operations = operations_of_callbridge(role, reactor, daemon.metrics)
+    pages = CallbridgePages(role, reactor)
+    return AdminService(reactor, settings, operations, prepare=pages.add_to)

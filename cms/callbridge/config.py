@@ -80,6 +80,7 @@ class CallbridgeConfig:
     api: tuple[str, ...] = ()
     api_plain: tuple[str, ...] = ()
     allow_guests: bool = False
+    remember_passwords: float = 0.0
     warnings: tuple[str, ...] = field(default=())
     source: Literal["file", "api"] = "file"
 
@@ -106,6 +107,7 @@ def read_config(file: Path) -> CallbridgeConfig:
         api=tuple(listen.texts("api")),
         api_plain=tuple(listen.texts("api_plain")),
         allow_guests=table.flag("allow_guests", default=False),
+        remember_passwords=table.number("remember_passwords", 300, least=0, most=86_400),
         warnings=link_warnings(link[1]),
     )
     for part in (tls, dns, listen, table):

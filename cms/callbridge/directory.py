@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from cms.callbridge.saslprep import SASLPrepError
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTES, StoredKeys, derive
 from cms.callbridge.store import UserStore, find_keys
+from cms.callbridge.verified import Verified
 from cms.slowwork import SlowWork, TooMuchWork
 
 MOST_LOOKUPS = 1_000  # that wait for the store
@@ -79,15 +80,24 @@ class LocalDirectory:
     SCRAM needs one look-up.  PLAIN needs one PBKDF2 besides, which runs in the
     reactor's thread pool, C{at_once} at the same time; beyond C{most_waiting}
     the rest is refused rather than queued.
+
+    @param remember: Seconds for which a password that was right needs no PBKDF2.
     """
 
     mechanisms = (*reversed(HASHES), "PLAIN")
 
     def __init__(
-        self, store: UserStore, reactor: Any, *, at_once: int = 2, most_waiting: int = 200
+        self,
+        store: UserStore,
+        reactor: Any,
+        *,
+        at_once: int = 2,
+        most_waiting: int = 200,
+        remember: float = 0.0,
     ) -> None:
         self._decoy_key = store.decoy_key()
         self._work = SlowWork(reactor, at_once=at_once, most_waiting=most_waiting)
+        self._verified = Verified(reactor, remember)
         self._lookups = 0
         self._pool = ConnectionPool(
             "sqlite3",
@@ -127,6 +137,8 @@ class LocalDirectory:
 
     async def _verify(self, name: str, password: str) -> bool:
         keys = await self.keys(name, PLAIN_KEYS)
+        if keys is not None and self._verified.holds(name, password, keys):
+            return self._allowed(keys)
         against = keys or self.decoy(name, PLAIN_KEYS)
 
         def compute() -> bool:
@@ -142,6 +154,10 @@ class LocalDirectory:
             raise DirectoryBusy("too many passwords wait to be checked") from None
         if keys is None or not right:
             return False
+        self._verified.remember(name, password, keys)
+        return self._allowed(keys)
+
+    def _allowed(self, keys: StoredKeys) -> bool:
         if keys.disabled:
             raise AccountDisabled
         return True

@@ -21,6 +21,7 @@ from cms.callbridge.directory import LocalDirectory
 from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
 from cms.callbridge.link import Link
 from cms.callbridge.linkcore import LinkCore
+from cms.callbridge.logins import Logins
 from cms.callbridge.metrics import CallbridgeCollector, Events
 from cms.callbridge.settings import effective_config
 from cms.callbridge.store import StoreError, UserStore
@@ -40,6 +41,7 @@ class CallbridgeService(Service):
     @ivar on_change: Called when the link does something else.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
+    @ivar logins: The recent log-ins.
     """
 
     log = Logger()
@@ -50,8 +52,9 @@ class CallbridgeService(Service):
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
         self._events = Events()
+        self.logins = Logins(reactor, lambda: self.config.link.component)
         self.store = _store(config)
-        self._directory = LocalDirectory(self.store, reactor)
+        self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
         handlers = (CallbridgeHandler(), self._logins)
@@ -81,8 +84,12 @@ class CallbridgeService(Service):
         return Authority(
             *(self._reactor, self._directory, domain),
             allow_guests=self.config.allow_guests,
-            decided=self._events.login,
+            decided=self._decided,
         )
+
+    def _decided(self, mechanism: str, result: str, seconds: float) -> None:
+        self._events.login(mechanism, result, seconds)
+        self.logins.decided(mechanism, result, seconds)
 
     def startService(self) -> None:
         """Begin to look for the XMPP server."""

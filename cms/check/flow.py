@@ -130,6 +130,8 @@ def _active(seen: Seen, kind: str) -> list[Message]:
 
 
 def _login(seen: Seen, kind: str) -> list[Message]:
+    if "mechanism" in seen:  # what the Callbridge has seen of it
+        return [Message(SERVER, CALLBRIDGE, f"log-in by {seen['mechanism']}")]
     asked = Message(CLIENT, SERVER, f"log-in from {seen.get('peer', '?')}")
     if "callbridge" not in seen:
         return [asked]

@@ -35,6 +35,7 @@ from cms.xmlstream.reader import (
     Event,
     SlicesRead,
     StanzaRead,
+    StreamEnd,
     TreeReader,
 )
 from cms.xmlstream.serialize import quote_attribute
@@ -82,6 +83,18 @@ _NOT_PLAIN = re.compile(rb"[&\t\r\n]|xmlns")
 _PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")\s*/?>""")
 
 
+_readers = [TreeReader(COMPONENT, _OURS)]  # to make a parser costs more than to use it
+
+
+def _tree(raw: bytes) -> Element:
+    """The tree of bytes that were proved to be a stanza."""
+    reader = _readers[0]
+    _readers[0] = TreeReader(COMPONENT, _OURS) if not reader.at_boundary else reader
+    (event,) = _readers[0].feed(raw)
+    assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
+    return event.stanza.element
+
+
 class SplicedStanza(Stanza):
     """A stanza of bytes that were proved to be one; the tree only where it is needed."""
 
@@ -96,9 +109,7 @@ class SplicedStanza(Stanza):
     def element(self) -> Element:
         """See L{Stanza.element}."""
         if self._element is None:
-            (event,) = TreeReader(COMPONENT, _OURS).feed(self.raw)
-            assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
-            self._element = event.stanza.element
+            self._element = _tree(self.raw)
             self._attributes = self._element.attributes
         return self._element
 
@@ -159,8 +170,11 @@ class SpliceReader:
     def __init__(self, tree: TreeReader) -> None:
         self._limits = tree.limits
         self._context: Context = tree.context
-        self._slow: TreeReader | None = tree
+        # An idle stream needs no parser, which takes more memory than all else of it.
+        self._slow: TreeReader | None = None if tree.at_boundary else tree
         self._pending = b""
+        self._end_tag = f"</{self._context.root}>".encode()
+        self._ended = False
         self._start, self._other_start = _START_TAGS[self._context.content]
         self._declarations = 0
         streams = self._context.prefixes.get("stream") == ns.STREAMS
@@ -180,12 +194,14 @@ class SpliceReader:
     @property
     def at_boundary(self) -> bool:
         """Whether nothing but white space followed the last stanza."""
-        return self._slow.at_boundary if self._slow is not None else not self._pending
+        if self._slow is not None:
+            return self._slow.at_boundary
+        return not self._pending and not self._ended
 
     def feed(self, data: bytes) -> list[Event]:
         """See L{Reader<cms.xmlstream.reader.Reader>}."""
         events: list[Event] = []
-        while data:
+        while data and not self._ended:
             data = self._read_slowly(data, events) if self._slow else self._read(data, events)
         return events
 
@@ -227,6 +243,10 @@ class SpliceReader:
         if slices:
             events.append(SlicesRead(slices))
         rest = data[end:].lstrip(_SPACE)
+        if rest == self._end_tag:
+            events.append(StreamEnd())
+            self._ended = True
+            return b""
         if not rest or self._may_wait(rest):
             self._pending = rest
             return b""

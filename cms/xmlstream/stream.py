@@ -43,6 +43,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
+TLS_RECORD = 16_384  # bytes of a full one (RFC 8446 5.1): more has probably come with it
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 
 
@@ -80,6 +81,8 @@ class XMLStream(Protocol):
         self._reader: Reader = TreeReader(UNAUTHENTICATED)
         self._splice = False
         self._last_of_read = False
+        self._records: list[bytes] = []
+        self._send_now: Callable[[], object] | None = None
         self._header_sent = False
         self._paused = False
         self._was_paused = False
@@ -137,11 +140,32 @@ class XMLStream(Protocol):
 
     def handshakeCompleted(self) -> None:
         """From C{IHandshakeListener}."""
+        # Twisted holds small writes back for a turn, to gather them.  What is
+        # forwarded was gathered already.
+        held_back = getattr(getattr(self.transport, "protocol", None), "_aggregator", None)
+        self._send_now = getattr(held_back, "flush", None)
         self.secured()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read stanzas and hand each on."""
+        """Take what came; of TLS, which delivers record by record, what came together."""
         self.bytes_received += len(data)
+        if len(data) == TLS_RECORD and self._splice:
+            if not self._records:
+                self.later(0, self._read_records)
+            self._records.append(data)
+        elif self._records:
+            self._records.append(data)
+            self._read_records()
+        else:
+            self._read(data)
+
+    def _read_records(self) -> None:
+        records, self._records = self._records, []
+        if records:
+            self._read(b"".join(records))
+
+    def _read(self, data: bytes) -> None:
+        """Read stanzas and hand each on."""
         reader = self._reader
         try:
             events = reader.feed(data)
@@ -184,6 +208,7 @@ class XMLStream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
+        self._read_records()
         self.closing = True
         self.set_deadline(None)
         for call in self._calls:
@@ -341,6 +366,8 @@ class XMLStream(Protocol):
         if self.can_send:
             self.stanzas_sent += len(raws)
             self.write(b"".join(raws))
+            if self._send_now is not None:
+                self._send_now()
 
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
         """Open our side of the stream (RFC 6120 4.7)."""

@@ -15,6 +15,7 @@ from cms import errors
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.xmppapi import operations_of_xmpp_server
+from cms.admin.xmpppages import XmppPages
 from cms.database import StoreError
 from cms.signalflow import Step
 from cms.slowwork import SlowWork, TooMuchWork, shielded
@@ -261,4 +262,6 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
         api_plain=config.listen["api_plain"],
     )
     role = XmppAdministration(daemon, reactor)
-    return AdminService(reactor, settings, operations_of_xmpp_server(role, reactor, daemon.metrics))
+    operations = operations_of_xmpp_server(role, reactor, daemon.metrics)
+    pages = XmppPages(role, reactor)
+    return AdminService(reactor, settings, operations, prepare=pages.add_to)

@@ -1,0 +1,411 @@
+"""The XMPP server's pages: its Callbridges, its clients, its side of the signal flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IRequest
+from twisted.web.template import Tag, tags
+
+from cms.admin.events import Events
+from cms.admin.flowview import (
+    clock_time,
+    facts,
+    fingerprint,
+    show_attempts,
+    state_mark,
+)
+from cms.admin.interfaces import Facts, Page, Refused, Selection, XmppServer
+from cms.admin.pages import (
+    SeeOther,
+    Shown,
+    Site,
+    Visit,
+    alert,
+    confirm,
+    input_field,
+)
+from cms.admin.xmppapi import MOST_OVERLAP, NAME, OVERLAP, USUAL_OVERLAP
+
+ROLE = "XMPP server"
+SHOWN = 25  # of each list
+ATTEMPTS = 10
+NAME_LABEL = "Unique Call Bridge name"
+_HOUR = 3600
+# What of a Callbridge is shown, under which name.
+CALLBRIDGE_FACTS = {
+    "component": "Address of the component",
+    "address": "Connected from",
+    "since": "Since",
+    "certificate": "TLS",
+    "certificateExpires": "Certificate expires",
+    "mechanisms": "Log-ins by",
+    "stanzasReceived": "Stanzas received",
+    "stanzasSent": "Stanzas sent",
+    "bytesReceived": "Bytes received",
+    "bytesSent": "Bytes sent",
+    "secrets": "Secrets accepted",
+    "created": "Added",
+    "linkId": "Link ID in both logs",
+}
+
+
+MOMENTS = ("since", "certificateExpires", "created")
+
+
+class XmppPages:
+    """The pages, on whatever plays the role."""
+
+    def __init__(self, role: XmppServer, clock: IReactorTime) -> None:
+        self._role = role
+        self.events = Events(clock, self._look, self._pieces)
+
+    def add_to(self, app: Klein) -> None:
+        """Add their routes."""
+        site = Site(ROLE, app)
+        site.get("/", self.overview)
+        site.get("/clients", self.clients)
+        site.get("/clients/<id>", self.client)
+        site.post("/clients/<id>/end", self.end_client)
+        site.post("/callbridges", self.add)
+        site.get("/callbridges/<id>", self.callbridge)
+        site.post("/callbridges/<id>/rotate", self.rotate)
+        site.get("/callbridges/<id>/delete", self.ask_delete)
+        site.post("/callbridges/<id>/delete", self.delete)
+
+        def follow(request: IRequest) -> Deferred[bytes]:
+            return self.events.serve(request)
+
+        app.route("/events", methods=["GET"], endpoint="events")(follow)
+
+    # what is shown
+
+    async def overview(self, visit: Visit) -> Shown:
+        """GET /."""
+        return await self._overview(visit)
+
+    async def _overview(
+        self, visit: Visit, *, name: str = "", error: Refused | None = None, status: int = 200
+    ) -> Shown:
+        domain = str(self._role.status().get("domain", ""))
+        live = tags.div(*await self._pieces(), id="live", **{"data-events": "/events"})
+        add = tags.section(
+            tags.h2("Add a Callbridge", id="add-title"),
+            tags.form(
+                visit.field(),
+                input_field(
+                    "name",
+                    NAME_LABEL,
+                    "As in its own settings, such as cb1. A secret is made, and shown once.",
+                    value=name,
+                    error=error,
+                    autocomplete="off",
+                    required="required",
+                ),
+                tags.button("Add, and show the secret", type="submit"),
+                method="post",
+                action="/callbridges",
+                class_="narrow",
+            ),
+            **{"aria-labelledby": "add-title"},
+        )
+        reload = tags.noscript(
+            tags.p("Without script this does not follow. ", tags.a("Reload", href="/"))
+        )
+        problem = [alert(error)] if error is not None else []
+        return Shown(f"Callbridges and clients of {domain}", [*problem, reload, live, add], status)
+
+    # what changes by itself
+
+    def _look(self) -> object:
+        bridges = islice(self._role.callbridges(), SHOWN)
+        links = [(i, f.get("state"), f.get("linkId"), f.get("secrets")) for i, f in bridges]
+        health = self._role.health()
+        flow = fingerprint(self._role.attempts(), ATTEMPTS)
+        return links, health.good, flow, self._role.status().get("clients")
+
+    async def _pieces(self) -> list[Tag]:
+        page = await self._role.clients(Selection(limit=SHOWN))
+        bridges = list(islice(self._role.callbridges(), SHOWN + 1))
+        more = []
+        if len(bridges) > SHOWN:
+            told = f"There are more than {SHOWN}; cms xmpp callbridge list shows them all."
+            more.append(tags.p(told, class_="quiet"))
+        return [
+            self._summary(),
+            tags.section(
+                tags.h2("Callbridges", id="callbridges"),
+                tags.ul(*(_card(id_, f) for id_, f in bridges[:SHOWN]), class_="attempts cards"),
+                *more,
+                tags.p(tags.a("Add a Callbridge", href="#add-title")),
+                **{"aria-labelledby": "callbridges"},
+            ),
+            tags.section(
+                tags.h2("Clients", id="clients"),
+                *_client_table(page, 0),
+                tags.p(tags.a("Find a client", href="/clients")),
+                **{"aria-labelledby": "clients"},
+            ),
+            tags.section(
+                tags.h2("Recent signal flow", id="flow"),
+                show_attempts(self._role.attempts()[:ATTEMPTS]),
+                **{"aria-labelledby": "flow"},
+            ),
+        ]
+
+    def _summary(self) -> Tag:
+        health, status = self._role.health(), self._role.status()
+        active, known = status.get("callBridgesActive"), status.get("callBridgesKnown")
+        clients = status.get("clients")
+        told = f" {active} of {known} Callbridges connected; {clients} clients logged in."
+        if clients == 1:
+            told = told.replace("1 clients", "1 client")
+        state, word = ("passed", "Log-ins are possible.") if health.good else ("failed", "Log-ins")
+        parts: list[Any] = [state_mark(state, word if health.good else "No log-in is possible.")]
+        parts.append(told)
+        if health.fault is not None:
+            parts += [tags.span(tags.br(), *_inline(health.fault.cause, health.fault.cure))]
+        return tags.p(*parts, class_=f"summary {state}", role="status", id="summary")
+
+    # Callbridges
+
+    async def add(self, visit: Visit) -> Shown:
+        """POST /callbridges: the answer is the only place that shows the secret."""
+        name = visit.form.get("name", "").strip()
+        try:
+            NAME.check(name)
+            id_, secret = await self._role.add_callbridge(name, None)
+        except Refused as refused:
+            cause = refused.cause.replace("name has", f"{NAME_LABEL} has")
+            cure = "Delete that one first, or change its secret." if _exists(refused) else ""
+            told = Refused(refused.reason, cause, cure or refused.cure)
+            return await self._overview(visit, name=name, error=told, status=refused.status)
+        return self._secret_page(id_, secret or "", "was added")
+
+    def _secret_page(self, id_: str, secret: str, what: str) -> Shown:
+        name = str(self._role.callbridge(id_)[1]["name"])
+        content = [
+            tags.div(
+                tags.p(f"This is the shared secret of {name}. It is shown this once:"),
+                tags.p(tags.code(secret, class_="secret", id="secret", tabindex="0")),
+                tags.p(
+                    'Type or paste it into "Shared secret" of the Callbridge\'s'
+                    ' "XMPP server settings"; then its link comes up.'
+                ),
+                class_="note good",
+                role="status",
+            ),
+            tags.p(tags.a("Back to the overview", href="/")),
+        ]
+        return Shown(f"{name} {what}", content)
+
+    def callbridge(self, visit: Visit) -> Shown:
+        """GET /callbridges/id."""
+        id_, known = self._role.callbridge(visit.ids["id"])
+        here = f"/callbridges/{quote(id_)}"
+        content: list[Any] = [_state_of(known), _callbridge_facts(known)]
+        if known.get("source") == "file":
+            told = "It is in [callbridges] of the configuration file: change it there, and restart."
+            content.append(tags.p(told, class_="note"))
+        else:
+            content += [
+                tags.h2("Another secret"),
+                tags.form(
+                    visit.field(),
+                    input_field(
+                        "overlapHours",
+                        "Hours in which the old secret is accepted as well",
+                        f"0 to {MOST_OVERLAP // _HOUR}. Time to change it at the Callbridge.",
+                        value=str(USUAL_OVERLAP // _HOUR),
+                        kind="number",
+                        min="0",
+                        max=str(MOST_OVERLAP // _HOUR),
+                        inputmode="numeric",
+                    ),
+                    tags.button("Make another secret", type="submit"),
+                    method="post",
+                    action=f"{here}/rotate",
+                    class_="narrow",
+                ),
+                tags.h2("End"),
+                tags.p(tags.a("Delete this Callbridge", href=f"{here}/delete")),
+            ]
+        content.append(tags.p(tags.a("Back to the overview", href="/")))
+        return Shown(f"Callbridge {known['name']}", content)
+
+    async def rotate(self, visit: Visit) -> Shown:
+        """POST /callbridges/id/rotate."""
+        hours = visit.form.get("overlapHours", "").strip() or str(USUAL_OVERLAP // _HOUR)
+        if not (hours.isascii() and hours.isdigit() and len(hours) <= 6):
+            cause = "the hours are no whole number"
+            raise Refused("overlapInvalid", cause, f"Give 0 to {MOST_OVERLAP // _HOUR}.")
+        OVERLAP.check(str(int(hours) * _HOUR))
+        id_ = self._role.callbridge(visit.ids["id"])[0]
+        secret = await self._role.rotate_secret(id_, None, float(int(hours) * _HOUR))
+        return self._secret_page(id_, secret or "", "has another secret")
+
+    def ask_delete(self, visit: Visit) -> Shown:
+        """GET /callbridges/id/delete."""
+        id_, known = self._role.callbridge(visit.ids["id"])
+        name = known["name"]
+        question = f"Delete {name}? Its link ends, and its secret is accepted no more."
+        content = confirm(visit, f"/callbridges/{quote(id_)}/delete", question, f"Delete {name}")
+        return Shown(f"Delete Callbridge {name}", content)
+
+    async def delete(self, visit: Visit) -> SeeOther:
+        """POST /callbridges/id/delete."""
+        await self._role.delete_callbridge(visit.ids["id"])
+        return SeeOther("/")
+
+    # clients
+
+    async def clients(self, visit: Visit) -> Shown:
+        """GET /clients: those that hold a text, from an offset on."""
+        wanted = visit.query.get("filter", "")[:300]
+        offset = visit.query.get("offset", "0")
+        start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else 0
+        page = await self._role.clients(Selection(start, SHOWN, wanted))
+        search = tags.form(
+            input_field("filter", "Address", "A part of it will do.", value=wanted),
+            tags.button("Find", type="submit"),
+            method="get",
+            action="/clients",
+            role="search",
+            class_="narrow",
+        )
+        links = []
+        for text, at in (("Previous", start - SHOWN), ("Next", start + SHOWN)):
+            if -SHOWN < at < page.total and at != start:
+                query = urlencode({"filter": wanted, "offset": max(0, at)})
+                links.append(tags.a(text, href=f"/clients?{query}", class_="button"))
+        back = tags.p(tags.a("Back to the overview", href="/"))
+        return Shown("Clients", [search, *_client_table(page, start), *links, back])
+
+    def client(self, visit: Visit) -> Shown:
+        """GET /clients/id: it asks whether the session is to be ended."""
+        id_, known = self._role.client(visit.ids["id"])
+        question = "End this session? The client may log in again."
+        action = f"/clients/{quote(id_)}/end"
+        labels = {**COLUMNS, "available": "Available"}
+        shown = facts(
+            {
+                label: _moment(known[key]) if key in MOMENTS else _text(known[key])
+                for key, label in labels.items()
+                if known.get(key) is not None
+            }
+        )
+        content = [shown, *confirm(visit, action, question, "End the session")]
+        return Shown(f"Client {known['jid']}", content)
+
+    def end_client(self, visit: Visit) -> SeeOther:
+        """POST /clients/id/end."""
+        self._role.end_client(visit.ids["id"])
+        return SeeOther("/")
+
+
+def _exists(refused: Refused) -> bool:
+    return refused.reason == "callBridgeAlreadyExists"
+
+
+def _inline(cause: str, cure: str) -> list[Any]:
+    return [cause, " ", tags.strong("Cure: "), cure]
+
+
+def _state_of(known: Facts) -> Tag:
+    active = known.get("state") == "active"
+    mark = state_mark("passed" if active else "waiting", str(known.get("state", "")))
+    return tags.p(mark, class_="passed" if active else "waiting")
+
+
+def _card(id_: str, known: Facts) -> Tag:
+    active = known.get("state") == "active"
+    state = "passed" if active else "waiting"
+    return tags.li(
+        tags.h3(
+            tags.span(str(known["name"]), class_="title"),
+            state_mark(state, str(known.get("state", ""))),
+        ),
+        _callbridge_facts(known),
+        tags.p(
+            tags.a(
+                "Secret, delete",
+                tags.span(f" ({known['name']})", class_="away"),
+                href=f"/callbridges/{quote(id_)}",
+            )
+            if known.get("source") != "file"
+            else tags.span("In the configuration file", class_="quiet")
+        ),
+        class_=f"card {state}",
+        id=f"callbridge-{id_}",
+    )
+
+
+def _callbridge_facts(known: Facts) -> Tag:
+    shown = {}
+    for key, label in CALLBRIDGE_FACTS.items():
+        value = known.get(key)
+        if value is not None and value not in ("", [], {}):
+            shown[label] = _moment(value) if key in MOMENTS else _text(value)
+    return facts(shown)
+
+
+def _moment(value: Any) -> str | Tag:
+    """A time of the API's, for people."""
+    try:
+        return clock_time(datetime.fromisoformat(str(value)).timestamp())
+    except ValueError:
+        return str(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if key != "valid")
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+COLUMNS = {"jid": "Address", "address": "From", "since": "Since", "callBridge": "Callbridge"}
+
+
+def _client_table(page: Page, start: int) -> Sequence[Tag]:
+    if not page.items:
+        return [tags.p("Nobody.", class_="quiet")]
+    head = [tags.th(label, scope="col", role="columnheader") for label in COLUMNS.values()]
+    head.append(tags.th("Session", scope="col", role="columnheader"))
+    # The roles stay when the narrow layout takes them from the elements.
+    return [
+        tags.table(
+            tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),
+            tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
+            tags.tbody(*(_client_row(i, f) for i, f in page.items), role="rowgroup"),
+            role="table",
+        )
+    ]
+
+
+def _client_row(id_: str, known: Facts) -> Tag:
+    cells = [
+        tags.td(
+            _moment(known[key]) if key in MOMENTS and known.get(key) else str(known.get(key) or ""),
+            role="cell",
+            **{"data-label": label},
+        )
+        for key, label in COLUMNS.items()
+    ]
+    end = tags.a(
+        "End",
+        tags.span(f" the session of {known['jid']}", class_="away"),
+        href=f"/clients/{quote(id_)}",
+    )
+    cells.append(tags.td(end, role="cell", **{"data-label": "Session"}))
+    return tags.tr(*cells, role="row", id=f"client-{id_}")

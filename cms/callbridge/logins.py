@@ -1,0 +1,54 @@
+"""Step 12 as a Callbridge sees it: the recent log-ins that it decided."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from twisted.internet.interfaces import IReactorTime
+
+from cms import errors
+from cms.admin.metrics import mechanism_label
+from cms.signalflow import Attempt, Step
+
+KEEP = 20  # of each kind
+
+
+class Logins:
+    """
+    A bounded record.  Guessers do not push out what users did.
+
+    @param component: The address of this Callbridge.
+    """
+
+    def __init__(self, clock: IReactorTime, component: Callable[[], str]) -> None:
+        self._clock = clock
+        self._component = component
+        self._good: deque[Attempt] = deque(maxlen=KEEP)
+        self._bad: deque[Attempt] = deque(maxlen=KEEP)
+        self._count = 0
+
+    def decided(self, mechanism: str, result: str, seconds: float) -> None:
+        """
+        A log-in came to an end.
+
+        @param mechanism: As the client named it.
+        @param result: C{success}, C{lost} with the link, or a SASL condition.
+        """
+        now = self._clock.seconds()
+        self._count += 1
+        attempt = Attempt(self._count, now - max(0.0, seconds))
+        attempt.begin(Step.LOGIN, attempt.began, mechanism=mechanism_label(mechanism))
+        if result == "success":
+            attempt.passed(now)
+        elif result == "lost":
+            attempt.abandoned(now)
+        else:
+            fault = errors.LOGIN_REFUSED.error(component=self._component(), condition=result)
+            attempt.failed(now, fault)
+        (self._good if result == "success" else self._bad).append(attempt)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """The newest first."""
+        both = (*self._good, *self._bad)
+        return iter(sorted(both, key=lambda attempt: attempt.number, reverse=True))

@@ -71,9 +71,10 @@ class LiveTree:
         sign = self._paint(getattr(self.signs, finding.result), _COLOURS[finding.result])
         name = self._paint(f"{finding.step.value:2} {finding.step.title:17}", _BOLD)
         took = f" {finding.seconds * 1000:.1f} ms" if finding.seconds else ""
-        for number, line in enumerate(self._fold(self._head(finding), 26)):
+        *lines, last = self._fold(self._head(finding), 26)
+        for number, line in enumerate([*lines, last + self._paint(took, _DIM)]):
             start = f"{self.signs.branch}{sign} {name} " if number == 0 else self._under(26)
-            self._line(start + line + (self._paint(took, _DIM) if number == 0 else ""))
+            self._line(start + line)
         self._leaves(finding)
         if waiting and finding.step < self._step:
             self._waiting = waiting

@@ -152,6 +152,8 @@ class UsageTests(CommandLineTests):
             (*domain, "--dns", "not-an-address"),
             (*domain, "--timeout", "0"),
             (*domain, "--password-stdin"),
+            (*domain, "--secret-file", config),
+            (*domain, "--unique-name", "cb1", "--secret-file", str(self.write("empty", "\n"))),
             (*domain, "--html", str(self.folder / "none" / "x.html")),
             (*domain, "--login", "alice@meet.example.com"),
             ("--login", "alice", "--password-stdin"),

@@ -212,6 +212,10 @@ def _subject(
         if domain is None and who is None:
             raise click.UsageError("give --config, --domain or --login")
         secret = Secret(secret_file.read_text("utf-8").strip()) if secret_file else None
+        if secret is not None and not secret.value:
+            raise click.UsageError(f"{secret_file} is empty")
+        if secret is not None and unique_name is None:
+            raise click.UsageError("--secret-file needs --unique-name")
         return from_options(
             domain or (who.domain if who else ""),
             server_address=server_address or "",

@@ -192,3 +192,21 @@ def test_black_hole_dns(stage: Stage, processes: Processes) -> None:
     assert checked.status == 1
     assert checked.report["seconds"] <= checked.report["bound"]
     assert {one.fault for one in checked.failures} == {"dns-silent-srv"}
+
+
+# The daemon's own judgement
+
+
+def test_daemon_judges_itself(stage: Stage) -> None:
+    """What is wrong with a set-up is in the daemon's log, and it serves all the same."""
+    house = stage.house
+    server = house.make_server("judged")
+    server.settings["dns"] = {"servers": [house.dns.address]}
+    pair = house.certificates.issue("elsewhere.example.com")
+    server.settings["tls"].update(certificate=str(pair.certificate), key=str(pair.key))
+    stage.zone(*records(server.component_port, component=[]))
+    server.start()
+    stage.callback(server.process.stop)
+    for said in ("step 4 srv: _xmpp-component._tcp", "step 8 identity: The certificate of"):
+        server.process.wait_for(f"own set-up: {said}", 10.0)
+    assert not is_free(server.component_port)

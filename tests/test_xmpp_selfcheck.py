@@ -95,6 +95,11 @@ class SelfCheckTests(SynchronousTestCase):
         shown = formatEvent(self.events[0])
         self.assertIn("only where its server_address is configured", shown)
 
+    def test_localhost(self) -> None:
+        """A trial on one box: nobody wants records that lead to localhost."""
+        self.check(evolve(SERVER, hostname="localhost"), zone={})
+        self.assertEqual([], self.told())
+
     def test_wrong_records(self) -> None:
         """What is there, and wrong, is told."""
         self.check(zone={**ZONE, COMPONENT: [srv(10, 10, 5222, HOST)]})

@@ -43,11 +43,14 @@ class OwnServer:
     @property
     def is_local(self) -> bool:
         """Whether components can come from this very host only."""
-        if self.hostname == "localhost":
-            return True
         return self.knows_ports("component") and all(
             each.is_local for each in self.endpoints("component")
         )
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether it goes by a name that means another host to everybody else."""
+        return self.hostname == "localhost"
 
     def knows_ports(self, kind: str) -> bool:
         """Whether each listener of a kind says its port; a socket of systemd's does not."""

@@ -148,6 +148,8 @@ class XmppServer(Daemon):
                 "client": [f"tcp:{self.client_port}:interface=127.0.0.1"],
             },
             "callbridges": {key: {"secret": secret} for key, secret in secrets.items()},
+            # Nobody: its look at its own records must not leave this host.
+            "dns": {"servers": [f"127.0.0.1:{free_port()}"]},
         }
         super().__init__(processes, name, settings)
 

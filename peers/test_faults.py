@@ -378,6 +378,20 @@ def test_client_port(bench: Bench, server: XmppServer) -> None:
     assert "client port speaks another namespace" in report.cure
 
 
+def test_probed_port(server: XmppServer) -> None:
+    """A monitor that connects and leaves is nobody's failure; one that talks nonsense is."""
+    for said in (b"", b"GET / HTTP/1.0\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.component_port), timeout=5) as monitor:
+            monitor.sendall(said)
+            monitor.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
+                while monitor.recv(4096):
+                    pass
+    server.process.wait_for("component refused", 5.0)
+    assert server.process.output.count("component refused") == 1
+    assert "http request" in server.process.output
+
+
 def test_starttls_port(bench: Bench, server: XmppServer) -> None:
     """Registration on the STARTTLS port: a common slip in SRV records."""
     report = bench.against(server.client_port)

@@ -184,6 +184,9 @@ client = ["tcp:{self.ports["client"]}:interface={LOOPBACK}"]
 
 [callbridges]
 cb1 = {{ secret_file = "cb1.secret" }}
+
+[dns]
+servers = ["{LOOPBACK}:{self.ports["dns"]}"]
 """
 
     def _callbridge_toml(self) -> str:

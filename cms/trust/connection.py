@@ -37,6 +37,11 @@ def connection_of(transport: object) -> SSL.Connection | None:
     return handle if isinstance(handle, SSL.Connection) else None
 
 
+def has_no_hello(connection: SSL.Connection | None) -> bool:
+    """Whether no ClientHello, or nothing that could be one, has come."""
+    return connection is not None and connection.get_client_random() is None
+
+
 def tls_evidence(connection: SSL.Connection | None) -> dict[str, str]:
     """Protocol, cipher and the peer's certificate."""
     if connection is None:

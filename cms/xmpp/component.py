@@ -19,6 +19,7 @@ from typing import Protocol
 from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
@@ -28,7 +29,13 @@ from cms.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
-from cms.trust.connection import connection_of, openssl_words, peer_expiry, tls_evidence
+from cms.trust.connection import (
+    connection_of,
+    has_no_hello,
+    openssl_words,
+    peer_expiry,
+    tls_evidence,
+)
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
@@ -207,10 +214,14 @@ class ComponentStream(XMLStream):
                 step=int(Step.ACTIVE),
                 link_id=self.link_id,
             )
-        elif not self._reported and self._step is Step.TLS:
+        elif not self._reported and self._step is Step.TLS and not self._was_probed(reason):
             self._report(self._explain_tls(reason))
         self._end_attempt(reason)
         self._machine.lost()
+
+    def _was_probed(self, reason: Failure) -> bool:
+        """Whether the peer only looked if the port is open, as monitors do."""
+        return bool(reason.check(ConnectionClosed)) and has_no_hello(connection_of(self.transport))
 
     def _end_attempt(self, reason: Failure) -> None:
         """Nobody failed: the stream was closed, by either side."""

@@ -68,7 +68,6 @@ class PromptReactor(EPollReactor):
         """See C{IReactorFDSet}."""
         unsent = [writer for writer in self._unsent if writer.fileno() not in self._selectables]
         self._unsent.clear()
-        self._awaited.clear()
         return [*super().removeAll(), *unsent]
 
     def runUntilCurrent(self) -> None:
@@ -81,6 +80,8 @@ class PromptReactor(EPollReactor):
         super().runUntilCurrent()
         while self._unsent:
             self._send(next(iter(self._unsent)))
+        if self._justStopped:
+            super().runUntilCurrent()  # C{stop} was called meanwhile, and is heeded there only
 
     def _send(self, writer: Any) -> None:
         why: Any = None

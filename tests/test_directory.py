@@ -214,6 +214,19 @@ class VerifiedTests(SynchronousTestCase):
         self.assertFalse(some.holds("b", "s3cret", evolve(keys, stored_key=b"new")))
         self.assertFalse(Verified(Clock(), 10.0).holds("b", "s3cret", keys))
 
+    def test_forgotten(self) -> None:
+        """What is too old goes, whether it is asked for again or not."""
+        keys = StoredKeys(b"salt", 1, b"stored", b"server")
+        clock = Clock()
+        memory = Verified(clock, 10.0)
+        for name in ("a", "b"):
+            memory.remember(name, "s3cret", keys)
+            clock.advance(6)
+        self.assertEqual([False, True], [memory.holds(n, "s3cret", keys) for n in "ab"])
+        clock.advance(6)
+        memory.remember("c", "s3cret", keys)
+        self.assertEqual(["c"], list(memory._known))
+
 
 class LocalDirectoryTests(SynchronousTestCase):
     """The directory, with real threads."""

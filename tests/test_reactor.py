@@ -168,6 +168,25 @@ class ReactorTests(SynchronousTestCase):
         self.assertEqual(1, self.reactor.removeAll().count(self.sender))
         self.assertEqual([], [w for w in self.reactor.getWriters() if w is self.sender])
 
+    def test_remove_all_that_wait(self) -> None:
+        """A writer whose rest is waited for is let go too: its number may come again."""
+        self.sender.say(b"x" * 4_000_000)
+        self.reactor.runUntilCurrent()
+        self.assertIn(self.sender.fileno(), self.reactor._writes)
+        self.assertEqual(1, self.reactor.removeAll().count(self.sender))
+        self.assertNotIn(self.sender.fileno(), self.reactor._writes)
+        self.assertEqual([], [w for w in self.reactor.getWriters() if w is self.sender])
+
+    def test_stopped_while_sending(self) -> None:
+        """C{stop} called by a writer takes effect in the same turn."""
+        events: list[str] = []
+        self.reactor.addSystemEventTrigger("before", "shutdown", events.append, "stopped")
+        self.reactor._stopped = False  # as when it runs
+        self.sender.on_write = self.reactor.stop
+        self.sender.say(b"x")
+        self.reactor.runUntilCurrent()
+        self.assertEqual(["stopped"], events)
+
     def test_reading(self) -> None:
         """A readable descriptor is read, and one whose peer left is lost."""
         self.reactor.addReader(self.sender)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from xml.parsers import expat
 
 from attrs import frozen
 from hypothesis import given, settings
@@ -118,6 +119,15 @@ def by_splice(
     return outcome(events + [event for piece in pieces[handover:] for event in reader.feed(piece)])
 
 
+def declared(raw: bytes) -> set[str | None]:
+    """The namespaces that bytes declare."""
+    found: set[str | None] = set()
+    parser = expat.ParserCreate("UTF-8", " ")
+    parser.StartNamespaceDeclHandler = lambda prefix, uri: found.add(uri)
+    parser.Parse(b"<r xmlns:stream='s'>" + raw + b"</r>", True)
+    return found
+
+
 def misread(slices: Sequence[Slice | None], stanzas: Sequence[Stanza]) -> list[str]:
     """Addresses in slices that are not those of the stanza."""
     wrong = []
@@ -136,6 +146,9 @@ def misread(slices: Sequence[Slice | None], stanzas: Sequence[Stanza]) -> list[s
             wrong.append(f"from {sender!r} of {true.raw!r}")
         if sender == b"" and true.sender is not None:
             wrong.append(f"from {true.sender!r} not seen")
+        # The tree reader takes one content namespace for the other; a receiver does not.
+        if {ns.CLIENT, ns.COMPONENT} & declared(piece[3]):
+            wrong.append(f"a content namespace is forwarded: {piece[3]!r}")
     return wrong
 
 
@@ -339,6 +352,23 @@ class EquivalenceTests(SynchronousTestCase):
     def test_mutated(self, changes: list[tuple[int, int, bytes]], places: list[int] | int) -> None:
         """A good stream with a few bytes changed."""
         self.same(PLAIN, mutated(changes), places)
+
+    def test_one_stanza_does_not_excuse_another(self) -> None:
+        """What a stanza means does not depend on what shares its read."""
+        for content in (ns.CLIENT, ns.COMPONENT):
+            inner = f"<message to='a@b'><body xmlns='{content}'>x</body></message>"
+            outer = f"<message xmlns='{content}'/>"
+            for body in (inner + outer, outer + inner, inner + outer + inner, outer + outer):
+                self.same(header(content), body.encode() + closing(PLAIN), ())
+
+    def test_long_tag_in_pieces(self) -> None:
+        """What the tree refuses for its many pieces, the fast way does not take the pains of."""
+        tree = TreeReader(USUAL)
+        tree.feed(PLAIN)
+        reader = SpliceReader(tree)
+        tag = b"<message" + b" a='b'" * 2_000
+        events = [event for byte in cut(tag, 1) for event in reader.feed(byte)]
+        self.assertEqual("policy-violation", outcome(events).end)
 
     def test_each_alone(self) -> None:
         """Each fragment by itself, on each kind of stream, in one piece and byte by byte."""

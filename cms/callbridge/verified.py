@@ -40,11 +40,15 @@ class Verified:
     def remember(self, name: str, password: str, keys: StoredKeys) -> None:
         """This password was found to be that of C{name}."""
         if self._seconds:
+            now = self._clock.seconds()
             self._known.pop(name, None)
-            until = self._clock.seconds() + self._seconds
-            self._known[name] = (self._digest(password, keys), until)
-            if len(self._known) > MOST_REMEMBERED:
+            self._known[name] = (self._digest(password, keys), now + self._seconds)
+            while len(self._known) > MOST_REMEMBERED or self._oldest <= now:
                 self._known.popitem(last=False)
+
+    @property
+    def _oldest(self) -> float:
+        return next(iter(self._known.values()))[1]
 
     def holds(self, name: str, password: str, keys: StoredKeys) -> bool:
         """Whether it was, not long ago, and the stored key is still the same."""

@@ -30,6 +30,7 @@ from twisted.words.xish.domish import Element
 from cms.xmlstream import ns
 from cms.xmlstream.limits import COMPONENT, Limits
 from cms.xmlstream.reader import (
+    LONG_TOKEN,
     MOST_NAMESPACE,
     Context,
     Event,
@@ -177,6 +178,7 @@ class SpliceReader:
         self._ended = False
         self._start, self._other_start = _START_TAGS[self._context.content]
         self._declarations = 0
+        self._last = 0, False  # where the last slice begins, and whether it declares
         streams = self._context.prefixes.get("stream") == ns.STREAMS
         self._root = f"<r xmlns:stream='{ns.STREAMS}'>".encode() if streams else b"<r>"
 
@@ -236,8 +238,9 @@ class SpliceReader:
         slices, end = self._cut(data)
         if slices and not self._proves(data, end):
             # It may be only the last: a stanza within a stanza ends the cutting.
-            last = slices.pop()
-            end = data.rindex(b"<" + last[0], 0, end)
+            slices.pop()
+            end, declared = self._last
+            self._declarations -= declared
             if not slices or not self._proves(data, end):
                 return self._go_slow(data)
         if slices:
@@ -260,7 +263,8 @@ class SpliceReader:
         depth = self._limits.depth
         shallow = min(most, depth * _NESTED)
         start_tag = self._start
-        position, stop = 0, len(data)
+        position = begin = 0
+        stop, last_declared = len(data), None
         self._declarations = 0
         while position < stop:
             match = start_tag.match(data, position)
@@ -292,11 +296,15 @@ class SpliceReader:
                 self._declarations += 1
                 raw = data[position : match.start(5)] + data[match.end(5) : end]
             add((name, to, sender, raw))
-            position = end
+            begin, position, last_declared = position, end, declared
+        if slices:
+            self._last = begin, bool(last_declared)
         return slices, position
 
     def _may_wait(self, rest: bytes) -> bool:
         """Whether this may be the beginning of one more slice."""
+        if len(rest) >= LONG_TOKEN and b">" not in rest:
+            return False  # the tree counts the pieces of a long tag
         if len(rest) > SPLICED_BYTES or rest.rstrip(_SPACE).endswith(b">"):
             return False  # it may be complete, in a form that is not looked for here
         if b">" not in rest:

@@ -73,7 +73,7 @@ def _processor() -> str:
 def _facts(options: Options, descriptors: int) -> dict[str, str]:
     return {
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": f"{_processor()}, Linux {platform.release()},"
+        "machine": f"{_processor()}, Linux {platform.release().partition('-')[0]},"
         f" Python {platform.python_version()}; servers on core {SERVER_CORE}, generator on"
         f" core {GENERATOR_CORE}; {descriptors:,} file descriptors for each process",
         "peers": f"Prosody {_version('prosody')}, ejabberd {_version('ejabberd')}",

@@ -20,6 +20,9 @@ SRV_NAME = f"_xmpp-component._tcp.{DOMAIN}."
 LISTENER_READY = "{listener} listener ready on"
 """The XMPP server's line for each listener, which is named as in C{[listen]}."""
 
+ADMINISTRATION_READY = "administration on "
+"""Its line when its socket in the state directory can be used."""
+
 LINK_ACTIVE = "step 11 active: the link is up"
 """The Callbridge's line when its link is up."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from peers.bind import Bind
 from peers.certs import Certificates
 from peers.contract import (
+    ADMINISTRATION_READY,
     CALLBRIDGE_PLUGIN,
     DOMAIN,
     LINK_ACTIVE,
@@ -158,6 +159,7 @@ class XmppServer(Daemon):
         process = self.launch()
         for listener in self.settings["listen"]:
             process.wait_for(LISTENER_READY.format(listener=listener), START_SECONDS)
+        process.wait_for(ADMINISTRATION_READY, START_SECONDS)
         return process
 
 

@@ -18,7 +18,11 @@ from attrs import define, field
 
 
 class Step(enum.IntEnum):
-    """One step of the signal flow between Callbridge and XMPP server."""
+    """
+    One step of the signal flow between Callbridge and XMPP server.
+
+    @ivar title: Its name as people read it, such as C{link-before-login}.
+    """
 
     LINK_BEFORE_LOGIN = 1
     CONFIGURATION = 2
@@ -33,10 +37,10 @@ class Step(enum.IntEnum):
     ACTIVE = 11
     LOGIN = 12
 
-    @property
-    def title(self) -> str:
-        """The step's name as people read it, such as C{link-before-login}."""
-        return self.name.lower().replace("_", "-")
+    title: str
+
+    def __init__(self, _: int) -> None:
+        self.title = self._name_.lower().replace("_", "-")
 
     def __str__(self) -> str:
         return f"step {self.value} {self.title}"
@@ -131,7 +135,7 @@ class StepRecord:
 StepObserver = Callable[["Attempt", StepRecord], None]
 
 
-@define
+@define(eq=False)
 class Attempt:
     """
     One round from step 2 towards step 11: every step tried, in order.

@@ -29,15 +29,21 @@ _ATTRIBUTE_SPECIAL = re.compile("[&<\r\n\t]")
 _QUOTED_SPECIAL = re.compile("[&<'\r\n\t]")
 # XML 1.0 section 2.2: what no escape can carry.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# What the functions below would return as it is, which is nearly everything.
+_PLAIN = re.compile("[ !#-%(-;=?-~]*").fullmatch
 
 
 def escape_text(value: str) -> str:
     """Character data; what XML cannot carry becomes U+FFFD."""
+    if _PLAIN(value):
+        return value
     return _TEXT_SPECIAL.sub(lambda m: _ESCAPES[m[0]], _FORBIDDEN.sub("\ufffd", value))
 
 
 def quote_attribute(value: str) -> str:
     """An attribute's value with the quotes that suit it."""
+    if _PLAIN(value):
+        return f"'{value}'"
     value = _FORBIDDEN.sub("\ufffd", value)
     if "'" in value and '"' not in value:
         return f'"{_ATTRIBUTE_SPECIAL.sub(lambda m: _ESCAPES[m[0]], value)}"'

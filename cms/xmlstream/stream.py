@@ -45,6 +45,7 @@ STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for i
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
 TLS_RECORD = 16_384  # bytes of a full one (RFC 8446 5.1): more has probably come with it
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
+_LOCAL = "local", None  # the peer of a UNIX socket
 
 
 class IStreamTransport(ITLSTransport, IConsumer, IPushProducer):
@@ -95,6 +96,7 @@ class XMLStream(Protocol):
         self._waiting_bytes = 0
         self._deadline: IDelayedCall | None = None
         self._calls: set[IDelayedCall] = set()
+        self._known_address: tuple[str, object] | None = None
 
     # For subclasses
 
@@ -309,15 +311,24 @@ class XMLStream(Protocol):
     @property
     def peer_text(self) -> str:
         """The peer's address for logs."""
-        peer = self.transport.getPeer() if self.transport is not None else None
-        host = getattr(peer, "host", None) and self.peer_host
-        return f"{host} port {getattr(peer, 'port', '?')}" if host else "a local socket"
+        host, port = self._peer_address
+        return f"{host} port {port}" if port is not None else "a local socket"
 
     @property
     def peer_host(self) -> str:
         """The peer's IP address, or C{"local"} for a UNIX socket."""
-        peer = self.transport.getPeer() if self.transport is not None else None
-        return plain_host(str(getattr(peer, "host", None) or "local"))
+        return self._peer_address[0]
+
+    @property
+    def _peer_address(self) -> tuple[str, object]:
+        if self._known_address is None:
+            if self.transport is None:
+                return _LOCAL
+            peer = self.transport.getPeer()
+            host = getattr(peer, "host", None)
+            port = getattr(peer, "port", "?")
+            self._known_address = (plain_host(str(host)), port) if host else _LOCAL
+        return self._known_address
 
     @property
     def can_send(self) -> bool:

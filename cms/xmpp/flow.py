@@ -34,7 +34,7 @@ class ServerFlow:
     _clock: IReactorTime
     _observer: StepObserver = _ignore
     _count: int = 0
-    _strangers: deque[Attempt] = field(factory=_recent)
+    _strangers: dict[int, Attempt] = field(factory=dict)
     _components: deque[Attempt] = field(factory=_recent)
     _refused: deque[Attempt] = field(factory=_recent)
     _logins: deque[Attempt] = field(factory=_recent)
@@ -52,13 +52,15 @@ class ServerFlow:
         """Somebody has connected to register a component."""
         attempt = self._begin()
         attempt.observer = self._observer
-        self._strangers.append(attempt)
+        strangers = self._strangers
+        strangers[attempt.number] = attempt
+        if len(strangers) > KEEP:
+            del strangers[next(iter(strangers))]
         return attempt
 
     def named(self, attempt: Attempt) -> None:
         """It named a component that is known here."""
-        if attempt in self._strangers:
-            self._strangers.remove(attempt)
+        self._strangers.pop(attempt.number, None)
         self._components.append(attempt)
 
     def logged_in(self, jid: str, peer: str, callbridge: str) -> None:
@@ -88,7 +90,7 @@ class ServerFlow:
 
     def registrations(self) -> Iterator[Attempt]:
         """Connections of components, in no order."""
-        yield from self._strangers
+        yield from self._strangers.values()
         yield from self._components
 
     def logins(self) -> Iterator[Attempt]:

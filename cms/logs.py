@@ -34,6 +34,16 @@ class Logger(TwistedLogger):
             super().emit(level, format, **kwargs)
 
 
+def wanted(level: Any) -> bool:
+    """
+    Whether events of this level are logged: for what is said so often, or with so
+    much to compose, that even asking a L{Logger} costs too much.
+
+    @param level: One of C{LogLevel}'s constants.
+    """
+    return level not in _silent
+
+
 def quieten(least: str) -> None:
     """
     Log nothing of ours below a level from now on.

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "durable": set(),
     "listening": {"errors", "signalflow"},
     "logs": set(),
+    "machines": set(),
     "tomlfile": {"errors", "signalflow", "xmlstream"},
     "loginprotocol": {"xmlstream"},
     "trust": {"errors", "doubts", "signalflow"},
@@ -38,12 +39,12 @@ MAY_IMPORT = {
     "callbridge": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "durable", "trust", "discovery", "startup"),
-        *("logs", "admin"),
+        *("logs", "machines", "admin"),
     },
     "xmpp": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "listening", "trust", "discovery", "audit"),
-        *("startup", "admin", "logs", "reactor"),
+        *("startup", "admin", "logs", "machines", "reactor"),
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),

@@ -147,6 +147,20 @@ class WatchSocketTests(SynchronousTestCase):
             self.assertEqual(20_000, handle.getsockopt(tcp, socket.TCP_USER_TIMEOUT))
             self.assertTrue(handle.getsockopt(tcp, socket.TCP_NODELAY))
 
+    def test_inherited(self) -> None:
+        """What a listener is told holds for the connections that it accepts."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            watch_socket(type("Port", (), {"socket": listener})())
+            with socket.create_connection(listener.getsockname()):
+                accepted, _ = listener.accept()
+        with accepted:
+            tcp = socket.IPPROTO_TCP
+            self.assertTrue(accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            self.assertEqual(20_000, accepted.getsockopt(tcp, socket.TCP_USER_TIMEOUT))
+            self.assertEqual(10, accepted.getsockopt(tcp, socket.TCP_KEEPIDLE))
+            self.assertEqual(5, accepted.getsockopt(tcp, socket.TCP_KEEPINTVL))
+            self.assertTrue(accepted.getsockopt(tcp, socket.TCP_NODELAY))
+
     def test_other_transports(self) -> None:
         """A transport without a TCP socket is left alone."""
         watch_socket(object())

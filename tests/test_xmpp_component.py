@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.tomlfile import Secret
 from cms.xmlstream import limits, ns
 from cms.xmlstream.replies import result_reply
-from cms.xmpp import component
 from cms.xmpp.component import ComponentStream
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -211,12 +210,6 @@ class ActiveTests(SynchronousTestCase):
         self.one.say(f"<message to='cb2.{DOMAIN}'><body>{body}</body></message>")
         self.assertIn(body, self.two.heard())
         self.assertFalse(self.one.lost)
-
-    def test_socket(self) -> None:
-        """TCP is told to watch the connection as well."""
-        watched: list[object] = []
-        self.patch(component, "watch_socket", watched.append)
-        self.assertEqual([self.server.component().transport], watched)
 
     def test_undeliverable_presence(self) -> None:
         """That presence cannot be delivered is told of what announces somebody, no other."""

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
 from cms.xmlstream import ns
+from cms.xmpp import listeners
 from cms.xmpp.service import XmppService, make_daemon
 from tests.support import new_folder
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
@@ -96,6 +97,17 @@ class ConfigurationTests(SynchronousTestCase):
         self.refused((":interface=127.0.0.1", ""), "listen.component_plain")
         nowhere = CONFIGURATION[CONFIGURATION.index("[listen]") : CONFIGURATION.index("[callb")]
         self.refused((nowhere, ""), "listen")
+
+
+class WatchTests(SynchronousTestCase):
+    """TCP's own care for connections."""
+
+    def test_listeners(self) -> None:
+        """It watches over the links, not over clients, which may be slow to answer."""
+        watched: list[Any] = []
+        self.patch(listeners, "watch_socket", watched.append)
+        Daemon(self)
+        self.assertEqual([5347], [port.getHost().port for port in watched])
 
 
 class StopTests(SynchronousTestCase):

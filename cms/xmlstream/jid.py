@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import idna
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 
 MAX_PART = 1023  # bytes of each part, RFC 6122 2.1
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# Addresses that are as the preparation would leave them, which takes 100 us to say so.
+_PREPARED = re.compile(
+    r"(?:([a-z0-9!#$%()*+,.;=?[\]^_`{|}~-]{1,256})@)?"
+    rf"((?!.*xn--)(?:{_LABEL}\.)*{_LABEL})"
+    r"(?:/([ -~]{1,256}))?"
+)
 
 
 class MalformedJID(ValueError):
@@ -24,6 +32,9 @@ def parse_jid(text: str) -> JID:
 
     @raise MalformedJID: when a part is empty, too long or does not prepare.
     """
+    prepared = _PREPARED.fullmatch(text) if len(text) <= MAX_PART else None
+    if prepared is not None:
+        return _jid(*prepared.groups())
     bare, slash, resource = text.partition("/")
     local, at, domain = bare.rpartition("@") if bare.count("@") == 1 else ("", "", bare)
     if (slash and not resource) or (at and not local):
@@ -45,6 +56,13 @@ def parse_jid(text: str) -> JID:
             raise MalformedJID("a part of the address is empty or too long")
     if any(character.isspace() or character in "@/" for character in jid.host):
         raise MalformedJID("the domain holds a character that no domain has")
+    return jid
+
+
+def _jid(user: str | None, host: str, resource: str | None) -> JID:
+    """What C{JID} would make of parts that need no preparation."""
+    jid = JID.__new__(JID)
+    jid.user, jid.host, jid.resource = user, host, resource
     return jid
 
 

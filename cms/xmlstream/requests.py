@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, exceptionFromStanza
 
 from cms.xmlstream.stanza import Stanza
+
+_Key = tuple[str, str | None]  # the id, and who was asked
 
 
 class TooManyRequests(Exception):
@@ -38,7 +41,8 @@ class Requests:
         self._most = most
         self._ids = count(1)
         self._lost = False
-        self._open: dict[tuple[str, str | None], Deferred[Stanza]] = {}
+        self._open: dict[_Key, tuple[Deferred[Stanza], float]] = {}
+        self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -54,30 +58,49 @@ class Requests:
             L{TooManyRequests} when C{most} are open.
         """
         if self._lost:
-            return _failed(RequestLost())
+            return fail(RequestLost())
         if len(self._open) >= self._most:
-            return _failed(TooManyRequests())
+            return fail(TooManyRequests())
         identifier = f"c{next(self._ids)}"
         request.element["id"] = identifier
         key = (identifier, request.to)
-        answer: Deferred[Stanza] = Deferred()
-        self._open[key] = answer
-        answer.addBoth(self._close, key)
-        answer.addTimeout(timeout, self._clock)
+        answer: Deferred[Stanza] = Deferred(lambda _: self._forget(key))
+        due = self._clock.seconds() + timeout
+        self._open[key] = answer, due
+        self._watch(due)
         self._send(request)
         return answer
 
-    def _close(self, result: object, key: tuple[str, str | None]) -> object:
+    def _forget(self, key: _Key) -> None:
         self._open.pop(key, None)
-        return result
+
+    def _watch(self, due: float) -> None:
+        """One timer for all: most requests are answered long before they are due."""
+        timer = self._timer
+        if timer is None or not timer.active():
+            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._look)
+        elif timer.getTime() > due:
+            timer.cancel()
+            self._timer = None
+            self._watch(due)
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        for key, (answer, due) in list(self._open.items()):
+            if due <= now and key in self._open:
+                self._forget(key)
+                answer.errback(Failure(DeferredTimeout("no answer in time")))
+        if self._open:
+            self._watch(min(due for _, due in self._open.values()))
 
     def take(self, stanza: Stanza) -> bool:
         """Deliver an IQ answer; C{False} when nobody asked for it."""
         if not stanza.is_answer or stanza.id is None:
             return False
-        answer = self._open.get((stanza.id, stanza.sender))
-        if answer is None:
+        waiting = self._open.pop((stanza.id, stanza.sender), None)
+        if waiting is None:
             return False
+        answer = waiting[0]
         if stanza.type == "error":
             answer.errback(Failure(_error(stanza)))
         else:
@@ -87,7 +110,10 @@ class Requests:
     def lost(self) -> None:
         """The stream has ended: nothing more will be answered."""
         self._lost = True
-        for answer in list(self._open.values()):
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        while self._open:
+            answer, _ = self._open.pop(next(iter(self._open)))
             answer.errback(Failure(RequestLost()))
 
 
@@ -97,9 +123,3 @@ def _error(stanza: Stanza) -> StanzaError:
     except KeyError:  # a legacy code that twisted.words does not know
         return StanzaError("undefined-condition", type="cancel")
     return error
-
-
-def _failed(error: Exception) -> Deferred[Stanza]:
-    deferred: Deferred[Stanza] = Deferred()
-    deferred.errback(Failure(error))
-    return deferred

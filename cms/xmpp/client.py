@@ -27,6 +27,7 @@ from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
 from cms.logs import login_id
+from cms.machines import build
 from cms.signalflow import Step
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, tls_exporter
@@ -637,7 +638,7 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     def bind_resource(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.bind_resource(stanza)
 
-    return machine.build()
+    return build(machine)
 
 
 _machine = _make_machine()

@@ -21,11 +21,13 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
-from cms.logs import link_id
+from cms.logs import link_id, wanted
+from cms.machines import build
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
@@ -40,7 +42,7 @@ from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
-from cms.xmlstream.keepalive import Keepalive, watch_socket
+from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
@@ -150,7 +152,6 @@ class ComponentStream(XMLStream):
     def connectionMade(self) -> None:
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
-        watch_socket(self.transport)
         self.set_deadline(self.policy.register_timeout)
         self._attempt.begin(self._step, self.policy.flow.now, peer=self.peer_text)
         if self.transport is not None and self.tls is not None:
@@ -206,14 +207,15 @@ class ComponentStream(XMLStream):
     def stream_lost(self, reason: Failure) -> None:
         """Say that the link is gone, or why it did not come about."""
         if self._step is Step.ACTIVE:
-            self.log.info(
-                "component {component} from {peer} is gone ({why})",
-                component=self.component,
-                peer=self.peer_text,
-                why=reason.getErrorMessage(),
-                step=int(Step.ACTIVE),
-                link_id=self.link_id,
-            )
+            if wanted(LogLevel.info):
+                self.log.info(
+                    "component {component} from {peer} is gone ({why})",
+                    component=self.component,
+                    peer=self.peer_text,
+                    why=reason.getErrorMessage(),
+                    step=int(Step.ACTIVE),
+                    link_id=self.link_id,
+                )
         elif not self._reported and self._step is Step.TLS and not self._was_probed(reason):
             self._report(self._explain_tls(reason))
         self._end_attempt(reason)
@@ -391,6 +393,11 @@ class ComponentStream(XMLStream):
             self.policy.router, self, self.component, owns=self._owns, general=self._route
         )
         self._keepalive.start()
+        if wanted(LogLevel.info):
+            self._log_registration()
+        self.policy.links.up(self)
+
+    def _log_registration(self) -> None:
         shown = {"link": self.link_id, **(self.evidence or {"protocol": "no TLS"})}
         self.log.info(
             "{step_text}: component {component} registered from {peer} ({shown})",
@@ -402,7 +409,6 @@ class ComponentStream(XMLStream):
             evidence=self.evidence,
             link_id=self.link_id,
         )
-        self.policy.links.up(self)
 
     # step 11
 
@@ -521,7 +527,7 @@ def _make_machine() -> Callable[[ComponentStream], _Inputs]:
     def register(inputs: _Inputs, stream: ComponentStream) -> None:
         stream.register()
 
-    return machine.build()
+    return build(machine)
 
 
 _machine = _make_machine()

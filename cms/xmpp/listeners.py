@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from cms.listening import close_ports, open_listener, show_address
 from cms.logs import Logger
 from cms.throttle import LOCAL, network_of
+from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream, plain_host
 from cms.xmlstream.traffic import Traffic
 
@@ -85,15 +86,20 @@ class Listeners:
         self._ports: list[IListeningPort] = []
         self.factories: list[StreamFactory] = []
 
-    def open(self, kind: str, description: str, factory: StreamFactory) -> None:
+    def open(
+        self, kind: str, description: str, factory: StreamFactory, *, watched: bool = False
+    ) -> None:
         """
         Open one listener.
 
+        @param watched: TCP watches over its connections.
         @raise ConfigurationError: the endpoint cannot be read, or bound.
         """
         opened = open_listener(self._reactor, self._file, f"listen.{kind}", description, factory)
         self._ports.extend(opened)
         for port in opened:
+            if watched:
+                watch_socket(port)  # Linux: what is accepted inherits it
             self.log.info(
                 "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
             )

@@ -166,7 +166,7 @@ class LoginRelay:
         """Send what needs no decision; a lost link needs no telling."""
 
         def unheard(failure: Failure) -> None:
-            if not failure.check(RequestLost):
+            if not isinstance(failure.value, RequestLost):
                 self.log.warn(
                     "{component} did not take {what}: {why}",
                     component=link.component,
@@ -213,12 +213,14 @@ class LoginRelay:
                 )
 
         def not_one(failure: Failure) -> None:
-            failure.trap(StanzaError, DeferredTimeout, RequestLost, lp.MalformedLogin)
+            if isinstance(failure.value, RequestLost):
+                return
+            failure.trap(StanzaError, DeferredTimeout, lp.MalformedLogin)
             if failure.check(DeferredTimeout):
                 self._later[link] = self._clock.callLater(
                     again, self._ask_mechanisms, link, min(again * 2, MOST_SELDOM)
                 )
-            elif not failure.check(RequestLost):
+            else:
                 self.log.info(
                     "{component} decides no log-ins", component=link.component, link_id=link.link_id
                 )

@@ -159,7 +159,8 @@ class XmppService(Service):
                     kind=kind,
                 )
                 for description in self.config.listen[kind]:
-                    self._listeners.open(kind, description, factory)
+                    watched = kind in ("component", "component_plain")
+                    self._listeners.open(kind, description, factory, watched=watched)
         except StepError as error:
             give_up(error)
 

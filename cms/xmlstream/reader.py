@@ -284,7 +284,7 @@ class TreeReader:
             raise StreamError("policy-violation", text="stanza has too many elements")
         # Parents are kept on a stack and not in the tree: a tree without cycles
         # is freed at once, without the garbage collector.
-        element = Element((self._canonical(uri), local), attribs=qualified)
+        element = Element((canonical(uri, self._content), local), attribs=qualified)
         if self._open:
             self._open[-1].children.append(element)
         self._open.append(element)
@@ -336,9 +336,10 @@ class TreeReader:
     def _restricted(self, *_: object) -> None:
         raise StreamError("restricted-xml")
 
-    def _canonical(self, uri: str) -> str:
-        """Stanzas are held in jabber:client whatever stream they came from."""
-        return ns.CLIENT if uri == self._content == ns.COMPONENT else uri
+
+def canonical(uri: str, content: str) -> str:
+    """Stanzas are held in C{jabber:client} whatever stream they came from."""
+    return ns.CLIENT if uri == content == ns.COMPONENT else uri
 
 
 def _split(name: str) -> tuple[str, str, str]:

@@ -29,11 +29,13 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import COMPONENT, Limits
+from cms.xmlstream.plain import PlainReader, read_elements
 from cms.xmlstream.reader import (
     LONG_TOKEN,
     MOST_NAMESPACE,
     Context,
     Event,
+    Reader,
     SlicesRead,
     StanzaRead,
     StreamEnd,
@@ -89,6 +91,9 @@ _readers = [TreeReader(COMPONENT, _OURS)]  # to make a parser costs more than to
 
 def _tree(raw: bytes) -> Element:
     """The tree of bytes that were proved to be a stanza."""
+    plain = read_elements(raw, ns.CLIENT)
+    if plain is not None:
+        return plain[0]
     reader = _readers[0]
     _readers[0] = TreeReader(COMPONENT, _OURS) if not reader.at_boundary else reader
     (event,) = _readers[0].feed(raw)
@@ -168,11 +173,11 @@ class SpliceReader:
         left at the next boundary.
     """
 
-    def __init__(self, tree: TreeReader) -> None:
+    def __init__(self, tree: TreeReader | PlainReader) -> None:
         self._limits = tree.limits
         self._context: Context = tree.context
         # An idle stream needs no parser, which takes more memory than all else of it.
-        self._slow: TreeReader | None = None if tree.at_boundary else tree
+        self._slow: Reader | None = None if tree.at_boundary else tree
         self._pending = b""
         self._end_tag = f"</{self._context.root}>".encode()
         self._ended = False

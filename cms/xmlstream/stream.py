@@ -28,6 +28,7 @@ from zope.interface import implementer
 from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
+from cms.xmlstream.plain import PlainReader
 from cms.xmlstream.reader import (
     Reader,
     SlicesRead,
@@ -35,7 +36,6 @@ from cms.xmlstream.reader import (
     StreamBroken,
     StreamEnd,
     StreamStart,
-    TreeReader,
 )
 from cms.xmlstream.serialize import quote_attribute, serialize
 from cms.xmlstream.splice import SplicedStanza, SpliceReader
@@ -79,7 +79,7 @@ class XMLStream(Protocol):
         self.stanzas_received = self.stanzas_sent = 0
         self.closing = False
         self.ended: Deferred[None] = Deferred()
-        self._reader: Reader = TreeReader(UNAUTHENTICATED)
+        self._reader: Reader = PlainReader(UNAUTHENTICATED)
         self._splice = False
         self._last_of_read = False
         self._records: list[bytes] = []
@@ -176,7 +176,7 @@ class XMLStream(Protocol):
                     return  # a restarted stream believes nothing read before
                 self._last_of_read = number == len(events)
                 self._dispatch(event)
-            if self._splice and isinstance(self._reader, TreeReader):
+            if self._splice and isinstance(self._reader, PlainReader):
                 self._reader = SpliceReader(self._reader)
         except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
@@ -395,7 +395,7 @@ class XMLStream(Protocol):
 
     def reset(self, limits: Limits) -> None:
         """Expect a new stream header: after STARTTLS and after SASL."""
-        self._reader = TreeReader(limits)
+        self._reader = PlainReader(limits)
         self._header_sent = False
 
     def splice(self, limits: Limits) -> None:

@@ -19,6 +19,7 @@ from attrs import field, frozen
 from twisted.words.xish.domish import Element
 
 from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.serialize import escape_text, quote_attribute
 
 NS: Final = "urn:x-cms:login:1"  # the number is the version of the protocol
 MOST_PAYLOAD = 4_096  # bytes of one SASL step
@@ -55,23 +56,25 @@ class MalformedLogin(ValueError):
     """An element is no message of this protocol."""
 
 
-def _element(name: str, payload: bytes | None = None, **attributes: str | None) -> Element:
-    element = Element((NS, name))
-    for key, value in attributes.items():
-        if value is not None:
-            element[key.replace("_", "-")] = value
-    if payload is not None:
-        element.addContent(base64.b64encode(payload).decode() or "=")
-    return element
+def _xml(name: str, payload: bytes | None = None, /, **attributes: str | None) -> str:
+    written = "".join(
+        f" {key.replace('_', '-')}={quote_attribute(value)}"
+        for key, value in attributes.items()
+        if value is not None
+    )
+    if payload is None:
+        return f"<{name} xmlns='{NS}'{written}/>"
+    text = base64.b64encode(payload).decode() or "="
+    return f"<{name} xmlns='{NS}'{written}>{text}</{name}>"
 
 
 @frozen
 class AskMechanisms:
     """Server to Callbridge: which SASL mechanisms do you decide?"""
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{get}."""
-        return _element("mechanisms")
+        return _xml("mechanisms")
 
 
 @frozen
@@ -80,12 +83,10 @@ class Mechanisms:
 
     names: tuple[str, ...]
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
-        element = _element("mechanisms")
-        for name in self.names:
-            element.addElement("mechanism", content=name)
-        return element
+        names = "".join(f"<mechanism>{escape_text(name)}</mechanism>" for name in self.names)
+        return f"<mechanisms xmlns='{NS}'>{names}</mechanisms>"
 
 
 @frozen
@@ -106,10 +107,10 @@ class Start:
     peer: str
     channel_binding: tuple[str, bytes] | None = field(default=None, repr=False)
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
         type_, data = self.channel_binding or (None, b"")
-        return _element(
+        return _xml(
             "start",
             self.payload,
             exchange=self.exchange,
@@ -128,9 +129,9 @@ class _Step:
     exchange: str
     payload: bytes | None = field(repr=False)
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ."""
-        return _element(self.name, self.payload, exchange=self.exchange)
+        return _xml(self.name, self.payload, exchange=self.exchange)
 
 
 @frozen
@@ -153,9 +154,9 @@ class Abort:
 
     exchange: str
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        return _element("abort", exchange=self.exchange)
+        return _xml("abort", exchange=self.exchange)
 
 
 @frozen
@@ -171,9 +172,9 @@ class Success:
     jid: str
     payload: bytes | None = field(default=None, repr=False)
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
-        return _element("success", self.payload, exchange=self.exchange, jid=self.jid)
+        return _xml("success", self.payload, exchange=self.exchange, jid=self.jid)
 
 
 @frozen
@@ -184,13 +185,12 @@ class Failed:
     condition: str
     text: str | None = None
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
-        element = _element("failure", exchange=self.exchange)
-        element.addElement(self.condition)
-        if self.text:
-            element.addElement("text", content=self.text)
-        return element
+        text = f"<text>{escape_text(self.text)}</text>" if self.text else ""
+        exchange = quote_attribute(self.exchange)
+        inside = f"<{self.condition}/>{text}"
+        return f"<failure xmlns='{NS}' exchange={exchange}>{inside}</failure>"
 
 
 @frozen
@@ -208,10 +208,10 @@ class SessionBegin:
     since: str
     resumed: bool = False
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
         resumed = "true" if self.resumed else None
-        return _element(
+        return _xml(
             "session-begin", jid=self.jid, peer=self.peer, since=self.since, resumed=resumed
         )
 
@@ -227,9 +227,9 @@ class SessionEnd:
     jid: str
     reason: str
 
-    def to_element(self) -> Element:
+    def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        return _element("session-end", jid=self.jid, reason=self.reason)
+        return _xml("session-end", jid=self.jid, reason=self.reason)
 
 
 Message = (

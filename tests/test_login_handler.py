@@ -37,7 +37,7 @@ class LoginHandlerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = MemoryDirectory({"alice": "pencil"})
         self.authority = Authority(Clock(), self.directory, DOMAIN, random=Random(7))
-        self.traffic = LinkTraffic([LoginHandler(self.authority, DOMAIN)])
+        self.traffic = LinkTraffic([], LoginHandler(self.authority, DOMAIN))
         self.link = Link()
         self.up(self.link)
 
@@ -47,13 +47,10 @@ class LoginHandlerTests(SynchronousTestCase):
 
     def ask(self, payload: str | lp.Message, type_: str = "set", sender: str = DOMAIN) -> Any:
         """Send an IQ; the answer, or C{None} while there is none."""
-        iq = one_stanza(f"<iq type='{type_}' id='7' from='{sender}' to='{CB1}'/>").element
-        inner = payload.to_element() if not isinstance(payload, str) else one_stanza(
-            f"<iq type='set' id='1'>{payload}</iq>"
-        ).element.firstChildElement()  # fmt: skip
-        iq.addChild(inner)
+        inner = payload if isinstance(payload, str) else payload.to_xml()
+        iq = one_stanza(f"<iq type='{type_}' id='7' from='{sender}' to='{CB1}'>{inner}</iq>")
         before = len(self.link.sent)
-        self.traffic.received(Stanza(iq))
+        self.traffic.received(iq)
         answers = self.link.sent[before:]
         self.assertLessEqual(len(answers), 1)
         return answers[0] if answers else None

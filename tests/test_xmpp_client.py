@@ -11,6 +11,7 @@ from cms import loginprotocol as lp
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.written import written_result
 from tests.support import header
 from tests.xmppserver import DOMAIN, Peer, Server
 
@@ -281,7 +282,7 @@ class LoginTests(SynchronousTestCase):
         for spoil in (
             lambda stanza, start: error_reply(stanza, StanzaError("service-unavailable")),
             lambda stanza, start: result_reply(stanza),
-            lambda stanza, start: result_reply(stanza, lp.Mechanisms(("PLAIN",)).to_element()),
+            lambda stanza, start: written_result(stanza, lp.Mechanisms(("PLAIN",)).to_xml()),
         ):
             self.setUp()
             self.client.authenticate()

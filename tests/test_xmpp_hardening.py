@@ -345,7 +345,7 @@ class LinkTests(SynchronousTestCase):
         peer = server.component()
         peer.register(foreign, "four")
         self.assertEqual("", peer.heard())
-        names = lp.Mechanisms(("PLAIN",)).to_element().toXml()
+        names = lp.Mechanisms(("PLAIN",)).to_xml()
         for number in range(3):
             peer.say(
                 f"<iq type='result' id='c{number}' from='{foreign}' to='{DOMAIN}'>{names}</iq>"

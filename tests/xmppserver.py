@@ -15,6 +15,7 @@ from cms.tomlfile import Secret
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.written import written_result
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.flow import ServerFlow
@@ -155,7 +156,7 @@ class Peer:
 
     def answer(self, question: Stanza, message: lp.Message) -> None:
         """Answer a request with a message of the log-in protocol."""
-        self.say(result_reply(question, message.to_element()).raw.decode())
+        self.say(written_result(question, message.to_xml()).raw.decode())
 
     def authenticate(self, mechanism: str = "PLAIN", payload: bytes = b"\0alice\0x") -> None:
         """Send an C{auth} element."""

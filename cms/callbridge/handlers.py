@@ -1,10 +1,11 @@
 """
-What the Callbridge answers on its link, as wokkel subprotocol handlers.
+What the Callbridge answers on its link.
 
-L{LinkTraffic} carries any wokkel C{XMPPHandler} over our own stream: it gives
-handlers the event dispatcher they observe and sends what they send.  Unlike
-wokkel's C{StreamManager} it queues nothing while the link is down, and our own
-requests are answered only by the peer that was asked.
+L{LinkTraffic} hands log-ins to L{LoginHandler} and carries any wokkel
+C{XMPPHandler} over our own stream: it gives handlers the event dispatcher they
+observe and sends what they send.  Unlike wokkel's C{StreamManager} it queues
+nothing while the link is down, and our own requests are answered only by the peer
+that was asked.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 
 import cms
 from cms import loginprotocol as lp
-from cms.callbridge.authority import Authority
+from cms.callbridge.authority import Answer, Authority
 from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.written import written_result
 
 
 class NotConnected(Exception):
@@ -50,7 +52,6 @@ class HandlerStream(EventDispatcher):
     def __init__(self, stream: Carrier) -> None:
         super().__init__()
         self._stream = stream
-        self.link_id = stream.link_id
 
     def send(self, element: Element) -> None:
         """Send an element over the link."""
@@ -65,8 +66,9 @@ class LinkTraffic:
 
     log = Logger()
 
-    def __init__(self, handlers: Iterable[XMPPHandler]) -> None:
+    def __init__(self, handlers: Iterable[XMPPHandler], logins: LoginHandler | None = None) -> None:
         self._handlers = list(handlers)
+        self._logins = logins
         self._stream: Carrier | None = None
         self._dispatcher: HandlerStream | None = None
         for handler in self._handlers:
@@ -78,6 +80,8 @@ class LinkTraffic:
         """The link is active."""
         self._stream = stream
         self._dispatcher = HandlerStream(stream)
+        if self._logins is not None:
+            self._logins.link_up(stream.link_id)
         for handler in self._handlers:
             handler.makeConnection(self._dispatcher)
         for handler in self._handlers:
@@ -86,16 +90,21 @@ class LinkTraffic:
     def link_down(self) -> None:
         """The link has ended."""
         self._stream = self._dispatcher = None
-        for handler in self._handlers:
+        ends = [handler.connectionLost for handler in self._handlers]
+        if self._logins is not None:
+            ends.append(self._logins.link_down)
+        for end in ends:
             try:
-                handler.connectionLost(Failure(ConnectionDone()))
+                end(Failure(ConnectionDone()))
             except Exception:  # noqa: BLE001 - the others must hear of it, and the link go on
-                self.log.failure("unexpected error in {handler}", handler=type(handler).__name__)
+                self.log.failure("unexpected error at the end of the link")
 
     def received(self, stanza: Stanza) -> None:
         """A stanza arrived."""
         stream = self._stream
         if self._dispatcher is None or stream is None:
+            return
+        if self._logins is not None and self._logins.take(stanza, stream):
             return
         taken = self._dispatcher.dispatch(stanza.element)
         if not taken and not getattr(stanza.element, "handled", False):
@@ -170,28 +179,18 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
         return query
 
 
-class LoginHandler(XMPPHandler, IQHandlerMixin):
+class LoginHandler:
     """
     Log-in requests from the XMPP server (docs/login-protocol.md).
 
     They are believed only from the XMPP domain itself: a client could send the
-    same elements.
+    same elements.  There are four of them for each log-in, so they do not take
+    the way of wokkel's handlers, each of which looks at a stanza in vain.
     """
 
-    iqHandlers = {
-        f"/iq[@type='get' or @type='set']/{name}[@xmlns='{lp.NS}']": "onMessage"
-        for name in (
-            "mechanisms",
-            "start",
-            "response",
-            "abort",
-            "session-begin",
-            "session-end",
-        )
-    }
+    log = Logger()
 
     def __init__(self, authority: Authority, domain: str) -> None:
-        super().__init__()
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
@@ -199,34 +198,55 @@ class LoginHandler(XMPPHandler, IQHandlerMixin):
         self._authority = authority
         self._domain = domain
 
-    def connectionInitialized(self) -> None:
-        """Listen on the new link."""
-        self._authority.link_id = self.xmlstream.link_id
-        _observe(self, self.iqHandlers)
+    def link_up(self, link_id: str) -> None:
+        """The link is active."""
+        self._authority.link_id = link_id
 
-    def connectionLost(self, reason: Failure) -> None:
+    def link_down(self, reason: Failure) -> None:
         """Exchanges and sessions belong to the link."""
-        super().connectionLost(reason)
         self._authority.link_lost()
 
-    def onMessage(self, iq: Element) -> Any:
-        """Decide, or take note."""
-        if iq.getAttribute("from") != self._domain:
+    def take(self, stanza: Stanza, stream: Carrier) -> bool:
+        """Answer a request of the protocol; C{False} for anything else."""
+        if not stanza.is_request or stanza.payload not in _QUESTIONS:
+            return False
+        try:
+            answer = self._answer(stanza)
+        except StanzaError as error:
+            self._refuse(stanza, stream, error)
+            return True
+        except Exception:  # noqa: BLE001 - the server must have an answer, and the link go on
+            self._failed(Failure(), stanza, stream)
+            return True
+        if isinstance(answer, Deferred):
+            answer.addCallback(
+                lambda message: stream.send(written_result(stanza, message.to_xml()))
+            )
+            answer.addErrback(self._failed, stanza, stream)
+        else:
+            stream.send(written_result(stanza, answer))
+        return True
+
+    def _answer(self, stanza: Stanza) -> Deferred[Answer] | str:
+        """
+        Decide, or take note.
+
+        @return: What the result holds.
+        @raise StanzaError: it is not from the server, or malformed.
+        """
+        if stanza.sender != self._domain:
             raise StanzaError("forbidden", text="only the XMPP server may ask this")
         try:
-            message = lp.parse(iq.firstChildElement())
+            message = lp.parse(stanza.element.firstChildElement())
         except lp.MalformedLogin as problem:
             raise StanzaError("bad-request", text=str(problem)) from None
-        return self._answer(message)
-
-    def _answer(self, message: lp.Message) -> Any:
         authority = self._authority
         if isinstance(message, lp.AskMechanisms):
-            return lp.Mechanisms(authority.mechanisms).to_element()
+            return lp.Mechanisms(authority.mechanisms).to_xml()
         if isinstance(message, lp.Start):
-            return authority.start(message).addCallback(_element_of)
+            return authority.start(message)
         if isinstance(message, lp.Response):
-            return authority.respond(message).addCallback(_element_of)
+            return authority.respond(message)
         if isinstance(message, lp.Abort):
             authority.abort(message)
         elif isinstance(message, lp.SessionBegin):
@@ -235,8 +255,19 @@ class LoginHandler(XMPPHandler, IQHandlerMixin):
             authority.session_ended(message)
         else:
             raise StanzaError("bad-request")
-        return None
+        return ""
+
+    def _failed(self, failure: Failure, stanza: Stanza, stream: Carrier) -> None:
+        self.log.failure("unexpected error in a log-in", failure)
+        self._refuse(stanza, stream, StanzaError("internal-server-error"))
+
+    def _refuse(self, stanza: Stanza, stream: Carrier, error: StanzaError) -> None:
+        reply = error_reply(stanza, error)
+        if reply is not None:
+            stream.send(reply)
 
 
-def _element_of(answer: lp.Challenge | lp.Success | lp.Failed) -> Element:
-    return answer.to_element()
+_QUESTIONS = frozenset(
+    (lp.NS, name)
+    for name in ("mechanisms", "start", "response", "abort", "session-begin", "session-end")
+)

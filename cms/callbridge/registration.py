@@ -190,7 +190,7 @@ class ComponentRegistration(XMLStream):
 
     def _registered(self) -> None:
         self.set_deadline(None)
-        self.set_limits(limits.COMPONENT)
+        self.splice(limits.COMPONENT)
         self.step = Step.ACTIVE
         self.registrant.stage_passed({"peer": self.peer})
         self._keepalive.start()

@@ -57,14 +57,13 @@ class CallbridgeService(Service):
         self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
-        handlers = (CallbridgeHandler(), self._logins)
         random = SystemRandom()
         self.link = Link(
             LinkCore(
                 clock=reactor,
                 places=Finder(make_dns(reactor, config.dns_servers), random),
                 connector=self._connector,
-                traffic=LinkTraffic(handlers),
+                traffic=LinkTraffic([CallbridgeHandler()], self._logins),
                 backoff=Backoff(config.timing, random),
                 settings=config.link,
                 history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),

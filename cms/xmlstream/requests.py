@@ -62,7 +62,7 @@ class Requests:
         if len(self._open) >= self._most:
             return fail(TooManyRequests())
         identifier = f"c{next(self._ids)}"
-        request.element["id"] = identifier
+        request.identify(identifier)
         key = (identifier, request.to)
         answer: Deferred[Stanza] = Deferred(lambda _: self._forget(key))
         due = self._clock.seconds() + timeout

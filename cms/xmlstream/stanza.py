@@ -98,6 +98,11 @@ class Stanza:
             self.element["from"] = sender
             self._raw = None
 
+    def identify(self, identifier: str) -> None:
+        """Set C{id}."""
+        self.element["id"] = identifier
+        self._raw = None
+
     def address(self, to: str) -> None:
         """Set C{to}."""
         self.element["to"] = to

@@ -22,9 +22,9 @@ from cms import errors
 from cms import loginprotocol as lp
 from cms.logs import Logger
 from cms.signalflow import StepError
-from cms.xmlstream.replies import request
 from cms.xmlstream.requests import RequestLost, TooManyRequests
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.written import WrittenRequest
 from cms.xmpp.links import Link, Links
 
 # What is offered while no Callbridge is there to say what it decides: without
@@ -237,7 +237,7 @@ class LoginRelay:
             call.cancel()
 
     def _request(self, link: Link, message: lp.Message, type_: str = "set") -> Stanza:
-        return request(type_, self._domain, link.component, message.to_element())
+        return WrittenRequest(type_, self._domain, link.component, message.to_xml())
 
 
 def _temporary(fault: StepError) -> Refusal:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +11,7 @@ from cms.xmlstream import limits, ns
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import CLOSE_TIMEOUT, TLS_RECORD, XMLStream
+from cms.xmlstream.stream import CLOSE_TIMEOUT, XMLStream
 from tests.support import MemoryTransport, header, one_stanza
 
 
@@ -172,63 +170,56 @@ class StreamTests(SynchronousTestCase):
         self.assertIn("policy-violation", self.transport.take())
 
 
-class RecordTests(SynchronousTestCase):
-    """What TLS brings: record by record in, held back for a turn out."""
+class GatheredTests(SynchronousTestCase):
+    """What answers one read leaves together."""
 
     def setUp(self) -> None:
-        """A stream that is read the fast way, as under TLS."""
-        self.clock = Clock()
-        self.stream = Recorder(self.clock)
+        """A stream whose single writes are seen."""
+        self.stream = Recorder(Clock())
         self.transport = MemoryTransport()
         self.transport.connect(self.stream)
-        self.stream.dataReceived(header(ns.CLIENT))
-        self.stream.splice(limits.COMPONENT)
-        self.stream.dataReceived(b"<presence/>")
-        self.reads: list[int] = []
-        read = self.stream._read
-        self.patch(self.stream, "_read", lambda data: (self.reads.append(len(data)), read(data)))
-        self.full = b"<message/>".ljust(TLS_RECORD)
-
-    def test_gathered(self) -> None:
-        """Full records are read together with what follows them."""
-        self.stream.dataReceived(self.full)
-        self.stream.dataReceived(self.full)
-        self.assertEqual([], self.reads)
-        self.stream.dataReceived(b"<iq type='get'/>")
-        self.assertEqual([2 * TLS_RECORD + 16], self.reads)
-        self.assertEqual(["message", "message", "iq"], self.stream.events[-3:])
-        self.assertEqual(
-            2 * TLS_RECORD + 16, self.stream.bytes_received - len(header(ns.CLIENT)) - 11
+        self.written: list[bytes] = []
+        self.patch(self.transport, "write", self.written.append)
+        answer = self.stream.stanza_received
+        self.patch(
+            self.stream,
+            "stanza_received",
+            lambda stanza: (self.stream.write(stanza.name.encode()), answer(stanza)),
         )
 
-    def test_last(self) -> None:
-        """A full record that nothing follows waits for the end of the turn, no longer."""
-        self.stream.dataReceived(self.full)
-        self.assertEqual([], self.reads)
-        self.clock.advance(0)
-        self.assertEqual([TLS_RECORD], self.reads)
+    def test_one_write(self) -> None:
+        """The header and all that follows it are one write."""
+        self.stream.dataReceived(header(ns.CLIENT) + b"<a/><b/></stream:stream>")
+        (written,) = self.written
+        self.assertTrue(written.startswith(b"<?xml"))
+        self.assertTrue(written.endswith(b">ab</stream:stream>"))
 
-    def test_lost(self) -> None:
-        """What came before the connection went is read."""
-        self.stream.dataReceived(self.full)
-        self.transport.lose()
-        self.assertEqual(["message", "lost"], self.stream.events[-2:])
-
-    def test_sent_at_once(self) -> None:
-        """What is forwarded over TLS is not held back, whatever is said otherwise is."""
-        factory = TLSMemoryBIOFactory(CertificateOptions(), True, None, self.clock)
-        written: list[bytes] = []
-        tls = BufferingTLSTransport(factory, self.stream)
-        tls._aggregator._write = written.append
-        self.patch(self.transport, "protocol", tls)
-        self.patch(self.transport, "write", tls.write)
-        self.stream.handshakeCompleted()
+    def test_later(self) -> None:
+        """What is said later is written at once."""
+        self.stream.dataReceived(header(ns.CLIENT))
         self.stream.write(b"one")
-        self.assertEqual([], written)
         self.stream.send_raw([b"two", b"three"])
-        self.assertEqual([b"onetwothree"], written)
-        self.clock.advance(0)
-        self.assertEqual([b"onetwothree"], written)
+        self.assertEqual([b"one", b"twothree"], self.written[1:])
+
+    def test_before_tls(self) -> None:
+        """What was said in the clear leaves in the clear."""
+        self.stream.dataReceived(header(ns.CLIENT))
+        before = len(self.written)
+        self.patch(self.transport, "startTLS", lambda creator: self.written.append(b"(TLS)"))
+        self.patch(
+            self.stream,
+            "stanza_received",
+            lambda _: (self.stream.write(b"proceed"), self.stream.start_tls(object())),
+        )
+        self.stream.dataReceived(b"<starttls/>")
+        self.assertEqual([b"proceed", b"(TLS)"], self.written[before:])
+
+    def test_fault(self) -> None:
+        """A fault of ours does not swallow what was said before it."""
+        self.stream.dataReceived(header(ns.CLIENT))
+        self.stream.dataReceived(b"<a/><crash/>")
+        self.assertIn(b"acrash<stream:error>", b"".join(self.written))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
 
 class KeepaliveTests(SynchronousTestCase):

@@ -131,7 +131,7 @@ class ComponentRegistration(XMLStream):
             self.registrant.stage_passed({"protocol": "NONE: unprotected"}, no_tls)
             self._open()
         elif self.transport is not None:
-            self.transport.startTLS(self.verification)
+            self.start_tls(self.verification)
 
     def secured(self) -> None:
         """The server's certificate was judged and found good."""

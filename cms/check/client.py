@@ -132,7 +132,7 @@ class LoginStream(XMLStream):
         elif (stanza.uri, stanza.name) == (ns.STARTTLS, "proceed") and self.transport is not None:
             self.reset(limits.CLIENT)
             self._await("the TLS handshake")
-            self.transport.startTLS(self._verification)
+            self.start_tls(self._verification)
         elif stanza.uri == ns.SASL:
             self._sasl(element)
         else:

@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from cms.logs import Logger
 from cms.xmlstream import ns
+from cms.xmlstream.layer import start_tls
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plain import PlainReader
 from cms.xmlstream.reader import (
@@ -43,7 +44,6 @@ from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
-TLS_RECORD = 16_384  # bytes of a full one (RFC 8446 5.1): more has probably come with it
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 _LOCAL = "local", None  # the peer of a UNIX socket
 
@@ -82,8 +82,7 @@ class XMLStream(Protocol):
         self._reader: Reader = PlainReader(UNAUTHENTICATED)
         self._splice = False
         self._last_of_read = False
-        self._records: list[bytes] = []
-        self._send_now: Callable[[], object] | None = None
+        self._gathered: list[bytes] | None = None  # amid a read, what answers it
         self._header_sent = False
         self._paused = False
         self._was_paused = False
@@ -142,33 +141,13 @@ class XMLStream(Protocol):
 
     def handshakeCompleted(self) -> None:
         """From C{IHandshakeListener}."""
-        # Twisted holds small writes back for a turn, to gather them.  What is
-        # forwarded was gathered already.
-        held_back = getattr(getattr(self.transport, "protocol", None), "_aggregator", None)
-        self._send_now = getattr(held_back, "flush", None)
         self.secured()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what came; of TLS, which delivers record by record, what came together."""
+        """Read stanzas and hand each on; what is answered leaves together."""
         self.bytes_received += len(data)
-        if len(data) == TLS_RECORD and self._splice:
-            if not self._records:
-                self.later(0, self._read_records)
-            self._records.append(data)
-        elif self._records:
-            self._records.append(data)
-            self._read_records()
-        else:
-            self._read(data)
-
-    def _read_records(self) -> None:
-        records, self._records = self._records, []
-        if records:
-            self._read(b"".join(records))
-
-    def _read(self, data: bytes) -> None:
-        """Read stanzas and hand each on."""
         reader = self._reader
+        self._gathered = []
         try:
             events = reader.feed(data)
             for number, event in enumerate(events, 1):
@@ -181,6 +160,8 @@ class XMLStream(Protocol):
         except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
             self.close(StreamError("internal-server-error"))
+        finally:
+            self._write_gathered()
 
     def _dispatch(self, event: object) -> None:
         if isinstance(event, StreamEnd):
@@ -210,7 +191,6 @@ class XMLStream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
-        self._read_records()
         self.closing = True
         self.set_deadline(None)
         for call in self._calls:
@@ -351,7 +331,27 @@ class XMLStream(Protocol):
                 self.overflowed()
                 return
         self.bytes_sent += len(data)
-        self.transport.write(data)
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if self._gathered is not None:
+            self._gathered.append(data)
+        elif self.transport is not None:
+            self.transport.write(data)
+
+    def _write_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered and self.transport is not None:
+            self.transport.write(b"".join(gathered))
+
+    def start_tls(self, creator: object) -> None:
+        """
+        Begin the handshake; L{secured} follows.
+
+        @param creator: See L{cms.xmlstream.layer.start_tls}.
+        """
+        self._write_gathered()
+        start_tls(self.transport, creator)
 
     def set_deadline(self, seconds: float | None) -> None:
         """Call L{deadline_passed} in so many seconds; C{None}: never."""
@@ -377,8 +377,6 @@ class XMLStream(Protocol):
         if self.can_send:
             self.stanzas_sent += len(raws)
             self.write(b"".join(raws))
-            if self._send_now is not None:
-                self._send_now()
 
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
         """Open our side of the stream (RFC 6120 4.7)."""
@@ -422,8 +420,8 @@ class XMLStream(Protocol):
             self.send_header(self.error_header())
         self.closing = True
         if error is not None:
-            self.transport.write(serialize(error.getElement()))
-        self.transport.write(b"</stream:stream>")
+            self._put(serialize(error.getElement()))
+        self._put(b"</stream:stream>")
         self._leave()
         self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:
@@ -440,6 +438,7 @@ class XMLStream(Protocol):
     def _lose_connection(self) -> None:
         if self.transport is not None and not self._losing:
             self._losing = True
+            self._write_gathered()
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 

@@ -327,7 +327,7 @@ class ClientStream(XMLStream):
     def _start_tls(self) -> None:
         self._securing = True
         if self.transport is not None and self.tls is not None:
-            self.transport.startTLS(self.tls.for_peer(self.peer_text))
+            self.start_tls(self.tls.for_peer(self.peer_text))
 
     # SASL, RFC 6120 6
 

@@ -157,7 +157,7 @@ class ComponentStream(XMLStream):
         if self.transport is not None and self.tls is not None:
             verification = self.tls.for_peer(self.peer_text)
             self._verdict = verification.verdict
-            self.transport.startTLS(verification)
+            self.start_tls(verification)
 
     def secured(self) -> None:
         """The TLS handshake is complete; the header follows."""

@@ -36,8 +36,9 @@ from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
-from cms.xmlstream.replies import ping_payload, request, result_reply
+from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
+from cms.xmlstream.serialize import escape_text, quote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
@@ -306,7 +307,7 @@ class ClientStream(XMLStream):
 
     def offer_tls(self) -> None:
         """Nothing but TLS on a connection in the clear."""
-        self.write(_bytes(features.starttls()))
+        self.write(features.STARTTLS)
 
     def answer_in_clear(self, stanza: Stanza) -> None:
         """Only STARTTLS is answered in the clear."""
@@ -314,13 +315,13 @@ class ClientStream(XMLStream):
             if not self.at_boundary:
                 self.fail(StreamError("policy-violation", text="data after starttls"))
                 return
-            self.write(_bytes(Element((ns.STARTTLS, "proceed"))))
+            self.write(f"<proceed xmlns='{ns.STARTTLS}'/>".encode())
             self._machine.starting_tls()
             self.reset(limits.UNAUTHENTICATED)
             self._start_tls()
         elif stanza.uri == ns.SASL and self._tries < MOST_TRIES:
             self._tries += 1
-            self.write(_bytes(sasl.failure("encryption-required")))
+            self.write(sasl.failure("encryption-required"))
         else:
             self.fail(StreamError("policy-violation", text="STARTTLS comes first"))
 
@@ -335,7 +336,7 @@ class ClientStream(XMLStream):
         """The mechanisms of the Callbridges that are there."""
         can_bind = self._binding_data is not None
         self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
-        self.write(_bytes(features.login(self._offered, channel_binding=can_bind)))
+        self.write(features.login(self._offered, channel_binding=can_bind))
 
     def begin_login(self, stanza: Stanza) -> None:
         """An C{auth} element begins an exchange."""
@@ -408,7 +409,7 @@ class ClientStream(XMLStream):
         if self.closing or exchange is not self.exchange:
             return  # the client is gone, or gave up meanwhile
         if isinstance(answer, lp.Challenge):
-            self.write(_bytes(sasl.element("challenge", answer.payload)))
+            self.write(sasl.step("challenge", answer.payload))
             self._machine.challenge()
             return
         self.exchange = None
@@ -419,7 +420,7 @@ class ClientStream(XMLStream):
             self._succeed(answer, exchange)
 
     def _succeed(self, answer: lp.Success, exchange: Exchange | None) -> None:
-        self.account = JID(answer.jid)
+        self.account = parse_jid(answer.jid)
         if self.account.host != self.policy.domain or exchange is None:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
@@ -427,7 +428,7 @@ class ClientStream(XMLStream):
         self.authority = exchange.link.component
         # The failures of this address stay counted: whoever has one account, or
         # comes as a guest, could else guess at the others for ever.
-        self.write(_bytes(sasl.element("success", answer.payload)))
+        self.write(sasl.step("success", answer.payload))
         self.reset(limits.CLIENT)
         self._machine.logged_in()
 
@@ -451,7 +452,7 @@ class ClientStream(XMLStream):
             self._send_refusal(refusal)
 
     def _send_refusal(self, refusal: Refusal) -> None:
-        self.write(_bytes(sasl.failure(refusal.condition, refusal.text)))
+        self.write(sasl.failure(refusal.condition, refusal.text))
         self._machine.told()
         if self._tries >= MOST_TRIES:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
@@ -464,7 +465,7 @@ class ClientStream(XMLStream):
 
     def offer_binding(self) -> None:
         """After the log-in, a resource must be bound."""
-        self.write(_bytes(features.binding()))
+        self.write(features.BINDING)
 
     def bind_resource(self, stanza: Stanza) -> None:
         """Bind the resource that the client chose, or one of ours."""
@@ -497,11 +498,9 @@ class ClientStream(XMLStream):
         )
         self.splice(limits.CLIENT)
         self._machine.bind()
-        bound = Element((ns.BIND, "bind"))
-        bound.addElement("jid", content=full.full())
-        reply = result_reply(stanza, bound)
-        reply.element.attributes.pop("from", None)
-        self.send(reply)
+        identifier = quote_attribute(stanza.id or "")
+        bound = f"<bind xmlns='{ns.BIND}'><jid>{escape_text(own)}</jid></bind>"
+        self.send_raw([f"<iq type='result' id={identifier}>{bound}</iq>".encode()])
         self._keepalive.start()
         self.policy.service.began(self)
 
@@ -564,10 +563,6 @@ class ClientStream(XMLStream):
     def _silent(self) -> None:
         self.fail(StreamError("connection-timeout", text="no answer to a ping"))
         self.abort()
-
-
-def _bytes(element: Element) -> bytes:
-    return Stanza(element).raw
 
 
 def _make_machine() -> Callable[[ClientStream], _Inputs]:

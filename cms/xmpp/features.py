@@ -1,22 +1,38 @@
-"""The stream features offered at each stage (RFC 6120 4.3.2)."""
+"""The stream features offered at each stage (RFC 6120 4.3.2), as bytes for the stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
 
 from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
+from cms.xmlstream.serialize import serialize
 
 
-def starttls() -> Element:
-    """Nothing but TLS, and TLS is a must (RFC 6120 5.3.1)."""
+def _starttls() -> bytes:
     features = Element((ns.STREAMS, "features"))
     features.addElement((ns.STARTTLS, "starttls")).addElement("required")
-    return features
+    return serialize(features)
 
 
-def login(mechanisms: Iterable[str], *, channel_binding: bool) -> Element:
+def _binding() -> bytes:
+    features = Element((ns.STREAMS, "features"))
+    features.addElement((ns.BIND, "bind"))
+    features.addElement((ns.SESSION, "session")).addElement("optional")
+    return serialize(features)
+
+
+STARTTLS: Final = _starttls()
+"""Nothing but TLS, and TLS is a must (RFC 6120 5.3.1)."""
+
+BINDING: Final = _binding()
+"""Resource binding, and the session of RFC 3921 for those who still ask for it."""
+
+
+@lru_cache(maxsize=32)
+def login(mechanisms: tuple[str, ...], *, channel_binding: bool) -> bytes:
     """The SASL mechanisms, and what they may bind to (RFC 6120 6.3.3, XEP-0440)."""
     features = Element((ns.STREAMS, "features"))
     offered = features.addElement((ns.SASL, "mechanisms"))
@@ -25,12 +41,4 @@ def login(mechanisms: Iterable[str], *, channel_binding: bool) -> Element:
     if channel_binding:
         binding = features.addElement((ns.SASL_CHANNEL_BINDING, "sasl-channel-binding"))
         binding.addElement("channel-binding")["type"] = "tls-exporter"
-    return features
-
-
-def binding() -> Element:
-    """Resource binding, and the session of RFC 3921 for those who still ask for it."""
-    features = Element((ns.STREAMS, "features"))
-    features.addElement((ns.BIND, "bind"))
-    features.addElement((ns.SESSION, "session")).addElement("optional")
-    return features
+    return serialize(features)

@@ -90,7 +90,7 @@ class LoginRelay:
         links.on_down.append(self._ask_no_more)
         self.on_authority: list[Callable[[Link], object]] = []
 
-    def mechanisms(self, *, channel_binding: bool) -> list[str]:
+    def mechanisms(self, *, channel_binding: bool) -> tuple[str, ...]:
         """
         The SASL mechanisms to offer, the usual ones while nobody is there.
 
@@ -98,7 +98,7 @@ class LoginRelay:
         """
         authorities = self._links.authorities
         offered = list(dict.fromkeys(m for link in authorities for m in link.mechanisms))
-        return [m for m in offered or USUAL if channel_binding or not m.endswith("-PLUS")]
+        return tuple(m for m in offered or USUAL if channel_binding or not m.endswith("-PLUS"))
 
     def begin(
         self,

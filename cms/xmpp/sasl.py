@@ -9,6 +9,7 @@ from twisted.words.xish.domish import Element
 
 from cms.loginprotocol import MOST_PAYLOAD
 from cms.xmlstream import ns
+from cms.xmlstream.serialize import serialize
 
 MOST_TEXT = (MOST_PAYLOAD + 2) // 3 * 4
 
@@ -44,18 +45,18 @@ def decode(element: Element) -> bytes | None:
         raise IncorrectEncoding from None
 
 
-def element(name: str, payload: bytes | None) -> Element:
+def step(name: str, payload: bytes | None) -> bytes:
     """A C{challenge} or C{success} element."""
-    made = Element((ns.SASL, name))
-    if payload is not None:
-        made.addContent(base64.b64encode(payload).decode() or "=")
-    return made
+    if payload is None:
+        return f"<{name} xmlns='{ns.SASL}'/>".encode()
+    text = base64.b64encode(payload).decode() or "="
+    return f"<{name} xmlns='{ns.SASL}'>{text}</{name}>".encode()
 
 
-def failure(condition: str, text: str | None = None) -> Element:
+def failure(condition: str, text: str | None = None) -> bytes:
     """A C{failure} element."""
     made = Element((ns.SASL, "failure"))
     made.addElement(condition)
     if text:
         made.addElement("text", content=text)[(ns.XML, "lang")] = "en"
-    return made
+    return serialize(made)

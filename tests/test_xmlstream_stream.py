@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.protocols.jabber.error import StreamError
 
 from cms.xmlstream import limits, ns
 from cms.xmlstream.keepalive import Keepalive
@@ -200,6 +201,41 @@ class GatheredTests(SynchronousTestCase):
         self.stream.write(b"one")
         self.stream.send_raw([b"two", b"three"])
         self.assertEqual([b"one", b"twothree"], self.written[1:])
+
+    def test_shared(self) -> None:
+        """Stanzas that are sent over a link within a turn leave together, and in their order."""
+        clock = Clock()
+        link = Recorder(clock)
+        link.is_shared = True  # type: ignore[misc]
+        transport = MemoryTransport()
+        transport.connect(link)
+        link.dataReceived(header(ns.CLIENT))
+        written: list[bytes] = []
+        self.patch(transport, "write", written.append)
+        for name in "ab":
+            link.send(one_stanza(f"<{name}/>"))
+        link.send_raw([b"<c/>"])
+        self.assertEqual([], written)
+        clock.advance(0)
+        self.assertEqual([b"<a/><b/><c/>"], written)
+        link.send_raw([b"<d/>"])
+        link.send(one_stanza("<e/>"))
+        link.close(StreamError("conflict"))
+        self.assertEqual(b"<d/>", written[1])
+        self.assertRegex(written[2], b"^<e/><stream:error>.*</stream:stream>$")
+        self.assertEqual([], [call for call in clock.getDelayedCalls() if not call.getTime()])
+
+    def test_shared_and_lost(self) -> None:
+        """What had not left when the connection went holds no timer."""
+        clock = Clock()
+        link = Recorder(clock)
+        link.is_shared = True  # type: ignore[misc]
+        transport = MemoryTransport()
+        transport.connect(link)
+        link.dataReceived(header(ns.CLIENT))
+        link.send(one_stanza("<a/>"))
+        transport.lose()
+        self.assertEqual([], clock.getDelayedCalls())
 
     def test_before_tls(self) -> None:
         """What was said in the clear leaves in the clear."""

@@ -124,7 +124,8 @@ class Peer:
         self.stream.dataReceived(xml.encode() if isinstance(xml, str) else xml)
 
     def heard(self) -> str:
-        """What the server sent since the last time."""
+        """What the server sent since the last time, this turn of the reactor included."""
+        self.stream.clock.advance(0)
         return self.transport.take()
 
     def received(self) -> list[Stanza]:

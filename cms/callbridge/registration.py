@@ -82,6 +82,7 @@ class ComponentRegistration(XMLStream):
     """
 
     content_namespace = ns.COMPONENT
+    is_shared = True
 
     def __init__(
         self,

@@ -60,6 +60,8 @@ class XMLStream(Protocol):
     An XML stream (RFC 6120 4), before anything is known of its purpose.
 
     @cvar content_namespace: What we declare as the default namespace.
+    @cvar is_shared: Many speak through this stream, so the stanzas that are sent within
+        one turn of the reactor leave together.
     @ivar send_limit: How many bytes may wait for a peer that does not read before
         others are told that no more can be queued.  What this side says itself
         may be as much again.
@@ -70,6 +72,7 @@ class XMLStream(Protocol):
 
     log: ClassVar[Logger] = Logger()
     content_namespace: ClassVar[str] = ns.CLIENT
+    is_shared: ClassVar[bool] = False
     transport: IStreamTransport | None
 
     def __init__(self, clock: IReactorTime, *, send_limit: int = 1024 * 1024) -> None:
@@ -82,7 +85,8 @@ class XMLStream(Protocol):
         self._reader: Reader = PlainReader(UNAUTHENTICATED)
         self._splice = False
         self._last_of_read = False
-        self._gathered: list[bytes] | None = None  # amid a read, what answers it
+        self._gathered: list[bytes] | None = None  # what leaves when the read, or the turn, ends
+        self._turn: IDelayedCall | None = None
         self._header_sent = False
         self._paused = False
         self._was_paused = False
@@ -147,7 +151,8 @@ class XMLStream(Protocol):
         """Read stanzas and hand each on; what is answered leaves together."""
         self.bytes_received += len(data)
         reader = self._reader
-        self._gathered = []
+        if self._gathered is None:
+            self._gathered = []
         try:
             events = reader.feed(data)
             for number, event in enumerate(events, 1):
@@ -192,6 +197,7 @@ class XMLStream(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self.closing = True
+        self._write_gathered()
         self.set_deadline(None)
         for call in self._calls:
             if call.active():
@@ -341,6 +347,9 @@ class XMLStream(Protocol):
 
     def _write_gathered(self) -> None:
         gathered, self._gathered = self._gathered, None
+        turn, self._turn = self._turn, None
+        if turn is not None and turn.active():
+            turn.cancel()
         if gathered and self.transport is not None:
             self.transport.write(b"".join(gathered))
 
@@ -370,6 +379,9 @@ class XMLStream(Protocol):
         """Send a stanza; after our side is closed, nothing."""
         if self.can_send:
             self.stanzas_sent += 1
+            if self.is_shared and self._gathered is None:
+                self._gathered = []
+                self._turn = self.clock.callLater(0, self._write_gathered)
             self.write(stanza.raw)
 
     def send_raw(self, raws: list[bytes]) -> None:

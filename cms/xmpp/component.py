@@ -117,6 +117,7 @@ class ComponentStream(XMLStream):
     """
 
     content_namespace = ns.COMPONENT
+    is_shared = True
 
     def __init__(self, policy: ComponentPolicy, tls: ServerTrust | None) -> None:
         super().__init__(policy.clock)

@@ -352,9 +352,38 @@ class LocalDirectoryTests(SynchronousTestCase):
         self.assertIn("no such table", problem.getErrorMessage())
         self.flushLoggedErrors()
 
+    def lock(self) -> sqlite3.Connection:
+        """Let nobody else read the store until this is closed."""
+        other = sqlite3.connect(self.store.path, isolation_level=None)
+        self.addCleanup(other.close)
+        for statement in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "COMMIT"):
+            other.execute(statement)
+        return other
+
+    def test_at_once(self) -> None:
+        """A look-up asks no thread, and sees what another process has just changed."""
+        self.patch(self.directory._pool, "runInteraction", lambda *_: self.fail("asked"))
+        before = self.successResultOf(self.directory.keys("alice", "SCRAM-SHA-256"))
+        self.store.set_password("alice", "other", iterations=1)
+        after = self.successResultOf(self.directory.keys("alice", "SCRAM-SHA-256"))
+        assert before is not None
+        assert after is not None
+        self.assertNotEqual(before.stored_key, after.stored_key)
+        self.store.delete("alice")
+        self.assertIsNone(self.successResultOf(self.directory.keys("alice", "SCRAM-SHA-256")))
+
+    def test_locked(self) -> None:
+        """A thread waits for a store that is locked; the reactor does not."""
+        lock = self.lock()
+        asked = self.directory.keys("alice", "SCRAM-SHA-1")
+        self.assertNoResult(asked)
+        lock.close()
+        self.assertEqual(1, self.answer(asked).iterations)
+
     def test_busy(self) -> None:
         """Beyond its bound a look-up is refused at once; a cancelled one still counts."""
         self.patch(directory, "MOST_LOOKUPS", 1)
+        self.lock()
         first = self.directory.keys("alice", "SCRAM-SHA-1")
         first.cancel()
         self.failureResultOf(first, CancelledError)

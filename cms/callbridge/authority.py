@@ -259,7 +259,9 @@ class Authority:
     async def _decide(self, exchange: _Exchange, payload: bytes) -> Answer:
         step = Deferred.fromCoroutine(exchange.mechanism.respond(payload))
         try:
-            result = await step.addTimeout(DIRECTORY_TIMEOUT, self._clock)
+            result = await (
+                step if step.called else step.addTimeout(DIRECTORY_TIMEOUT, self._clock)
+            )
         except SASLFailure as failure:
             return await self._refused(exchange, failure)
         except DirectoryError as problem:

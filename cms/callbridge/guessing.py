@@ -10,6 +10,7 @@ are spread over many addresses or many accounts.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from attrs import define, frozen
@@ -220,6 +221,7 @@ class Guess:
             self._guesses.close(self._pair)
 
 
+@lru_cache(maxsize=4_096)
 def _network(peer: str) -> str | None:
     """
     What counts as one address: an IPv4 address, or the /64 that a single host

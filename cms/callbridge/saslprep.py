@@ -42,6 +42,8 @@ def saslprep(text: str) -> str:
     @raise SASLPrepError: when the text is empty after preparation, or holds
         what is prohibited.
     """
+    if text.isascii() and text.isprintable() and text:
+        return text  # nothing in it is mapped or prohibited
     try:
         prepared = str(_profile.prepare(text))
     except UnicodeError:

@@ -83,7 +83,7 @@ _BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">",
 _OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
 _ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")""")
 _NOT_PLAIN = re.compile(rb"[&\t\r\n]|xmlns")
-_PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")\s*/?>""")
+_PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")[\s/>]""")
 
 
 _readers = [TreeReader(COMPONENT, _OURS)]  # to make a parser costs more than to use it

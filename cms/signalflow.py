@@ -146,6 +146,7 @@ class Attempt:
     @ivar number: Counts from 1 within a process.
     @ivar observer: Called each time a record begins or ends.
     @ivar id: Names it in logs, beyond this process.
+    @ivar running: The record of the step being tried now.
     """
 
     number: int
@@ -153,12 +154,13 @@ class Attempt:
     observer: StepObserver = field(default=lambda attempt, record: None, repr=False)
     records: list[StepRecord] = field(factory=list)
     id: str = ""
+    running: StepRecord | None = field(default=None, init=False)
 
     def begin(self, step: Step, now: float, **evidence: str) -> StepRecord:
         """Start trying C{step}; whatever was still running has passed."""
         if self.running is not None:
             self.passed(now)
-        record = StepRecord(step, now, evidence=dict(evidence))
+        record = self.running = StepRecord(step, now, evidence=evidence)
         self.records.append(record)
         self.observer(self, record)
         return record
@@ -177,7 +179,8 @@ class Attempt:
             if self.running is not None:
                 done = error.step > self.running.step
                 self._end("passed" if done else "skipped", now, None, {})
-            self.records.append(StepRecord(error.step, now))
+            self.running = StepRecord(error.step, now)
+            self.records.append(self.running)
         self._end("failed", now, error, error.evidence)
 
     def once(self, step: Step, now: float, **evidence: str) -> None:
@@ -200,17 +203,13 @@ class Attempt:
         record = self.running
         if record is None:
             raise ValueError("no step is running")
+        self.running = None
         record.result = result
         record.seconds = max(0.0, now - record.began)
         record.failure = failure
-        record.evidence.update((key, printable(value)) for key, value in evidence.items())
+        for key, value in evidence.items():
+            record.evidence[key] = printable(value)
         self.observer(self, record)
-
-    @property
-    def running(self) -> StepRecord | None:
-        """The record of the step being tried now."""
-        last = self.records[-1] if self.records else None
-        return last if last is not None and last.result == "running" else None
 
     @property
     def link_id(self) -> str | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -89,12 +90,21 @@ class _Build(Collector):
 
 def counter(name: str, text: str, *labels: str) -> Counter:
     """A counter that no registry knows; a role's collector yields what it collects."""
-    return Counter(name, text, labels, registry=None)
+    return _remembering(Counter(name, text, labels, registry=None))
 
 
 def durations(name: str, text: str, *labels: str) -> Histogram:
     """A histogram of seconds, the same way."""
-    return Histogram(name, text, labels, registry=None, buckets=SECONDS)
+    return _remembering(Histogram(name, text, labels, registry=None, buckets=SECONDS))
+
+
+_M = TypeVar("_M", Counter, Histogram)
+
+
+def _remembering(metric: _M) -> _M:
+    """To look up a series by its labels costs more than to count."""
+    metric.labels = cache(metric.labels)  # type: ignore[method-assign]
+    return metric
 
 
 def gauge(name: str, text: str, value: float) -> Metric:

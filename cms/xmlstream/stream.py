@@ -347,9 +347,10 @@ class XMLStream(Protocol):
 
     def _write_gathered(self) -> None:
         gathered, self._gathered = self._gathered, None
-        turn, self._turn = self._turn, None
-        if turn is not None and turn.active():
-            turn.cancel()
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            if turn.active():
+                turn.cancel()
         if gathered and self.transport is not None:
             self.transport.write(b"".join(gathered))
 

@@ -62,9 +62,9 @@ class Events(Collector):
             *("stage", "reason"),
         )
         self._ended = counter("cms_xmpp_links_ended", "Links that were up and ended.", "component")
-        # To look up a series by its labels costs more than to count.
-        self._timed = {step: self._steps.labels(step.title) for step in _TIMED}
-        self._active = self._registrations.labels("active", Step.ACTIVE.title)
+        for step in _TIMED:
+            self._steps.labels(step.title)
+        self._registrations.labels("active", Step.ACTIVE.title)
         # A series that begins at 0 lets a rate see the first refusal too.
         for fault in CATALOGUE.values():
             if fault.name.startswith("peer-"):
@@ -91,7 +91,7 @@ class Events(Collector):
         title, fault = record.step.title, record.failure
         if record.result == "running":
             if record.step is Step.ACTIVE:
-                self._active.inc()
+                self._registrations.labels("active", title).inc()
         elif fault is not None:
             self._refusals.labels("registration", fault.fault).inc()
             if record.step is not Step.ACTIVE:
@@ -109,7 +109,7 @@ class Events(Collector):
 
     def passed(self, step: Step, seconds: float) -> None:
         """A step of the signal flow took so long on this side."""
-        self._timed[step].observe(max(0.0, seconds))
+        self._steps.labels(step.title).observe(max(0.0, seconds))
 
     def login(self, mechanism: str, result: str) -> None:
         """

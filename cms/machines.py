@@ -37,3 +37,11 @@ def build(builder: TypeMachineBuilder[_Inputs, _Core]) -> Callable[[_Core], _Inp
 
     automaton.outputForInput = look_up
     return machine
+
+
+def release(machine: Any) -> None:
+    """
+    Part a machine that has come to its end from its core, which then goes when
+    nobody needs it any more, and not with the next garbage collection.
+    """
+    machine.__automat_core__ = None

@@ -352,6 +352,7 @@ class Authority:
     def _forget(self, exchange: _Exchange) -> None:
         if self._exchanges.get(exchange.id) is exchange:
             del self._exchanges[exchange.id]
+            del exchange.mechanism  # which knows it: neither needs the garbage collector to go
         if exchange.expiry.active():
             exchange.expiry.cancel()
         if exchange.guess is not None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from OpenSSL import SSL
 from twisted.internet._newtls import _BypassTLS
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -32,26 +33,32 @@ class Layer(TLSMemoryBIOProtocol):
         self.transport = transport
         self._checkHandshakeStatus()
 
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, and what held its parts together goes."""
+        super().connectionLost(reason)
+        self.transport = None
+
     def _flushReceiveBIO(self) -> None:
         """Deliver all that has come together, and then its end if that came with it."""
         pieces: list[bytes] = []
-        receive, end = self._tlsConnection.recv, None
+        receive = self._tlsConnection.recv
+        end: SSL.Error | None = None
         try:
             while True:
                 pieces.append(receive(READ_BYTES))
         except SSL.WantReadError:
             pass
-        except SSL.Error:
-            end = Failure()
+        except SSL.Error as problem:
+            end = problem.with_traceback(None)  # whose frame is this one, and holds it
         if pieces and not self._aborted:
             ProtocolWrapper.dataReceived(self, b"".join(pieces))
         if self._lostTLSConnection:
             return
-        if end is not None:
-            if end.check(SSL.ZeroReturnError):
-                self._shutdownTLS()
-                end = None
-            self._tlsShutdownFinished(end)
+        if isinstance(end, SSL.ZeroReturnError):
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        elif end is not None:
+            self._tlsShutdownFinished(Failure(end))
         self._flushSendBIO()
 
 

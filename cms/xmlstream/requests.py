@@ -110,11 +110,16 @@ class Requests:
     def lost(self) -> None:
         """The stream has ended: nothing more will be answered."""
         self._lost = True
+        self._send = _nobody  # the stream needs no garbage collector to go
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         while self._open:
             answer, _ = self._open.pop(next(iter(self._open)))
             answer.errback(Failure(RequestLost()))
+
+
+def _nobody(stanza: Stanza) -> None:
+    """There is nobody to send to."""
 
 
 def _error(stanza: Stanza) -> StanzaError:

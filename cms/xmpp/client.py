@@ -27,7 +27,7 @@ from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
 from cms.logs import login_id
-from cms.machines import build
+from cms.machines import build, release
 from cms.signalflow import Step
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, tls_exporter
@@ -260,6 +260,7 @@ class ClientStream(XMLStream):
             self._drop_exchange()
         if self._bound:
             self._bound = False
+            del self._forwarder
             self.policy.router.forget(self)
             self.policy.service.ended(self, self._end_reason)
 
@@ -269,6 +270,8 @@ class ClientStream(XMLStream):
             fault = explain_handshake(reason, peer=self.peer_text, presented=True)
             self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
         self._machine.ended()
+        release(self._machine)
+        del self._keepalive
 
     # ends
 

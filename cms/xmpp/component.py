@@ -27,7 +27,7 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
 from cms.logs import link_id, wanted
-from cms.machines import build
+from cms.machines import build, release
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
@@ -201,6 +201,7 @@ class ComponentStream(XMLStream):
         self._keepalive.stop()
         if self._registered:
             self._registered = False
+            del self._forwarder
             self.policy.router.forget(self)
             self.policy.links.down(self)
         self.requests.lost()
@@ -221,6 +222,8 @@ class ComponentStream(XMLStream):
             self._report(self._explain_tls(reason))
         self._end_attempt(reason)
         self._machine.lost()
+        release(self._machine)
+        del self._keepalive
 
     def _was_probed(self, reason: Failure) -> bool:
         """Whether the peer only looked if the port is open, as monitors do."""

@@ -82,6 +82,7 @@ def meaning(stanza: Stanza) -> tuple[object, ...]:
     """What is routed by, then what the receivers see, and only then the tree."""
     return (
         (stanza.name, stanza.type, stanza.id, stanza.to, stanza.sender, stanza.payload),
+        None if stanza.child is None else serialize(stanza.child),
         received(stanza.raw, ns.CLIENT),
         received(stanza.raw, ns.COMPONENT),
         serialize(stanza.element),

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from random import Random, SystemRandom
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -202,6 +203,7 @@ class Authority:
             claim=partial(self._claim, exchange),
             weigh=partial(self._weigh, exchange),
             new_guest=self._new_guest,
+            in_time=self._in_time,
         )
         exchange.mechanism = make_mechanism(message.mechanism, around)
         self._exchanges[exchange.id] = exchange
@@ -230,6 +232,9 @@ class Authority:
             except TooManyGuesses as problem:
                 raise SASLFailure(TEMPORARY, str(problem)) from None
 
+    def _in_time(self, asked: Deferred[Any]) -> Deferred[Any]:
+        return asked if asked.called else asked.addTimeout(DIRECTORY_TIMEOUT, self._clock)
+
     def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
         """Decide about the client's response."""
         exchange.expiry.reset(EXCHANGE_TIMEOUT)
@@ -257,11 +262,8 @@ class Authority:
             answer.callback(final)
 
     async def _decide(self, exchange: _Exchange, payload: bytes) -> Answer:
-        step = Deferred.fromCoroutine(exchange.mechanism.respond(payload))
         try:
-            result = await (
-                step if step.called else step.addTimeout(DIRECTORY_TIMEOUT, self._clock)
-            )
+            result = await exchange.mechanism.respond(payload)
         except SASLFailure as failure:
             return await self._refused(exchange, failure)
         except DirectoryError as problem:

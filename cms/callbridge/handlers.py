@@ -237,7 +237,7 @@ class LoginHandler:
         if stanza.sender != self._domain:
             raise StanzaError("forbidden", text="only the XMPP server may ask this")
         try:
-            message = lp.parse(stanza.element.firstChildElement())
+            message = lp.parse(stanza.child)
         except lp.MalformedLogin as problem:
             raise StanzaError("bad-request", text=str(problem)) from None
         authority = self._authority

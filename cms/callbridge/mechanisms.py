@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 
 from cms.callbridge.directory import AccountDisabled, Directory
 from cms.callbridge.saslprep import SASLPrepError, saslprep
@@ -48,6 +49,8 @@ class Surroundings:
         it, before anything is checked; it may raise L{SASLFailure}.
     @ivar weigh: Called right before the password is looked at; so may it.
     @ivar new_guest: Makes the local part of a guest.
+    @ivar in_time: Whatever the directory is asked goes through it; it fails with
+        C{TimeoutError} (twisted.internet.defer) when the answer takes too long.
     """
 
     directory: Directory
@@ -57,6 +60,7 @@ class Surroundings:
     claim: Callable[[str], None]
     weigh: Callable[[], None]
     new_guest: Callable[[], str]
+    in_time: Callable[[Deferred[Any]], Deferred[Any]]
 
 
 class Mechanism(Protocol):
@@ -121,7 +125,7 @@ class Scram:
         around.claim(name)
         _check_authzid(first.authzid, name, around.domain)
         decoy = around.directory.decoy(name, key_name)  # always made: it takes time, too
-        keys = await around.directory.keys(name, key_name)
+        keys = await around.in_time(around.directory.keys(name, key_name))
         self._known = keys is not None
         nonce = base64.b64encode(around.random.randbytes(NONCE_BYTES)).decode()
         self._challenge = ScramChallenge(first, keys or decoy, HASHES[key_name], nonce)
@@ -150,7 +154,7 @@ class Plain:
         _check_authzid(authzid, name, self.around.domain)
         self.around.weigh()
         try:
-            right = await self.around.directory.verify(name, password)
+            right = await self.around.in_time(self.around.directory.verify(name, password))
         except AccountDisabled:
             raise SASLFailure("account-disabled") from None
         if not right:

@@ -29,6 +29,11 @@ _ATTRIBUTES = rf"(?:[ \n]+[A-Za-z][A-Za-z0-9:._-]*={_VALUE})*"
 _ATTRIBUTE = re.compile(rf"([A-Za-z][A-Za-z0-9:._-]*)=({_VALUE})")
 _DECLARATION = r"""(?:<\?xml version=(?:'1\.0'|"1\.0") ?\?>[ \n]*)?"""
 _HEADER = re.compile(rf"{_DECLARATION}<stream:stream({_ATTRIBUTES})[ \n]*>")
+# An only child that holds no more than text, and what goes around it.
+_CHILD = re.compile(
+    rf"<iq{_ATTRIBUTES}><([A-Za-z][A-Za-z0-9._-]*)({_ATTRIBUTES})"
+    r"(?:/>|>([ -%'-;=?-~\n]*)</\1>)</iq>"
+)
 # An end tag, or a start tag with its attributes and its slash; then the text that follows.
 _TAG = re.compile(
     r"<(?:/([A-Za-z][A-Za-z0-9._-]*)"
@@ -153,6 +158,22 @@ def read_elements(data: bytes, content: str) -> list[Element] | None:
         elif after.strip(" \n"):
             return None
     return None if open_ else read
+
+
+def read_child(iq: bytes) -> Element | None:
+    """
+    The only child of an IQ that is well-formed, if it is plain and holds no more
+    than text; else C{None}.
+    """
+    if len(iq) > MOST_BYTES or not iq.isascii():
+        return None
+    found = _CHILD.fullmatch(iq.decode())
+    if found is None:
+        return None
+    child = _element(found[1], found[2], ns.CLIENT, ns.CLIENT)
+    if child is not None and found[3]:
+        child.children.append(found[3])
+    return child
 
 
 def _element(name: str, written: str, default: str, content: str) -> Element | None:

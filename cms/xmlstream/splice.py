@@ -29,7 +29,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import COMPONENT, Limits
-from cms.xmlstream.plain import PlainReader, read_elements
+from cms.xmlstream.plain import PlainReader, read_child, read_elements
 from cms.xmlstream.reader import (
     LONG_TOKEN,
     MOST_NAMESPACE,
@@ -128,6 +128,15 @@ class SplicedStanza(Stanza):
     def uri(self) -> str:
         """C{jabber:client}."""
         return ns.CLIENT
+
+    @property
+    def child(self) -> Element | None:
+        """See L{Stanza.child}."""
+        if self._element is None:
+            found = read_child(self.raw)
+            if found is not None:
+                return found
+        return super().child
 
     @property
     def payload(self) -> tuple[str, str] | None:

@@ -77,9 +77,15 @@ class Stanza:
         return self._attribute("from")
 
     @property
+    def child(self) -> Element | None:
+        """The first child element."""
+        found: Element | None = self.element.firstChildElement()
+        return found
+
+    @property
     def payload(self) -> tuple[str, str] | None:
         """Namespace and name of the first child element, as an IQ is understood by."""
-        child = self.element.firstChildElement()
+        child = self.child
         return (child.uri, child.name) if child is not None else None
 
     @property

@@ -13,14 +13,17 @@ from cms.xmlstream.stanza import Stanza
 
 
 class WrittenRequest(SplicedStanza):
-    """An IQ request; L{Requests<cms.xmlstream.requests.Requests>} gives it its id."""
+    """
+    An IQ request; only with the id that L{Requests<cms.xmlstream.requests.Requests>}
+    gives it is it complete.
+    """
 
     __slots__ = ("_around", "_to")
 
     def __init__(self, type_: str, sender: str, to: str, payload: str) -> None:
         start = f"<iq type='{type_}' from={quote_attribute(sender)} to={quote_attribute(to)}"
         rest = f">{payload}</iq>" if payload else "/>"
-        super().__init__((b"iq", None, None, f"{start}{rest}".encode()))
+        super().__init__((b"iq", None, None, b""))
         self._around = start, rest
         self._to = to
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +19,7 @@ def _ignore(attempt: Attempt, record: StepRecord) -> None:
     """Nobody wants to know."""
 
 
-def _recent() -> deque[Attempt]:
+def _recent() -> deque[Any]:
     return deque(maxlen=KEEP)
 
 
@@ -37,7 +38,7 @@ class ServerFlow:
     _strangers: dict[int, Attempt] = field(factory=dict)
     _components: deque[Attempt] = field(factory=_recent)
     _refused: deque[Attempt] = field(factory=_recent)
-    _logins: deque[Attempt] = field(factory=_recent)
+    _logins: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
 
     @property
     def now(self) -> float:
@@ -65,9 +66,9 @@ class ServerFlow:
 
     def logged_in(self, jid: str, peer: str, callbridge: str) -> None:
         """A client has logged in and bound its resource."""
-        attempt = self._begin()
-        attempt.once(Step.LOGIN, self.now, jid=jid, peer=peer, callbridge=callbridge)
-        self._logins.append(attempt)
+        self._count += 1
+        evidence = {"jid": jid, "peer": peer, "callbridge": callbridge}
+        self._logins.append((self._count, self.now, evidence))
 
     def login_failed(
         self, peer: str, condition: str, callbridge: str | None, fault: StepError | None
@@ -96,4 +97,7 @@ class ServerFlow:
     def logins(self) -> Iterator[Attempt]:
         """Log-ins, in no order."""
         yield from self._refused
-        yield from self._logins
+        for number, when, evidence in self._logins:
+            attempt = Attempt(number, when)
+            attempt.once(Step.LOGIN, when, **evidence)
+            yield attempt

@@ -138,7 +138,7 @@ class LoginRelay:
         return read.addErrback(self._explain, link)
 
     def _read(self, stanza: Stanza) -> Answer:
-        answer = lp.parse(stanza.element.firstChildElement())
+        answer = lp.parse(stanza.child)
         if isinstance(answer, lp.Failed):
             return Refusal(answer.condition, answer.text)
         if isinstance(answer, lp.Challenge | lp.Success):
@@ -200,7 +200,7 @@ class LoginRelay:
             return
 
         def named(stanza: Stanza) -> None:
-            answer = lp.parse(stanza.element.firstChildElement())
+            answer = lp.parse(stanza.child)
             if isinstance(answer, lp.Mechanisms):
                 link.mechanisms = tuple(answer.names)
                 for listener in self.on_authority:

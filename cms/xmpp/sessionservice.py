@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import LogLevel
 
 from cms import loginprotocol as lp
-from cms.logs import Logger
+from cms.logs import Logger, wanted
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.flow import ServerFlow
@@ -65,6 +66,12 @@ class SessionService:
         )
         self._began[session] = begin
         self._authority[session] = session.authority
+        if wanted(LogLevel.info):
+            self._log_begin(session)
+        self._flow.logged_in(begin.jid, session.peer_text, session.authority)
+        self._tell(session.authority, begin)
+
+    def _log_begin(self, session: ClientStream) -> None:
         self.log.info(
             "{step_text}: {jid} logged in from {peer}, decided by {authority}",
             step=int(Step.LOGIN),
@@ -74,8 +81,6 @@ class SessionService:
             authority=session.authority,
             **session.ids,
         )
-        self._flow.logged_in(session.jid.full(), session.peer_text, session.authority)
-        self._tell(session.authority, begin)
 
     def facts(self, session: Session) -> tuple[str, str]:
         """
@@ -88,15 +93,17 @@ class SessionService:
     def ended(self, session: ClientStream, reason: str) -> None:
         """A session is over, whatever way it ended."""
         self._sessions.remove(session)
-        del self._began[session], self._authority[session]
-        self.log.info(
-            "{jid} is gone from {peer} ({reason})",
-            jid=session.jid.full(),
-            peer=session.peer_text,
-            reason=reason,
-            **session.ids,
-        )
-        self._tell(session.authority, lp.SessionEnd(jid=session.jid.full(), reason=reason))
+        jid = self._began.pop(session).jid
+        del self._authority[session]
+        if wanted(LogLevel.info):
+            self.log.info(
+                "{jid} is gone from {peer} ({reason})",
+                jid=jid,
+                peer=session.peer_text,
+                reason=reason,
+                **session.ids,
+            )
+        self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
         self._local.ended(session)
 
     def presence(self, session: ClientStream, stanza: Stanza) -> None:

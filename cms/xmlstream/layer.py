@@ -2,9 +2,12 @@
 TLS on a connection that is up: Twisted's C{startTLS} without what a stream does not need.
 
 Twisted's layer delivers record by record, holds small writes back for a turn of the
-reactor to gather them, and gives every connection interfaces of its own.  An XML
-stream gathers what it writes itself, and reads the better the more it is given at
-once.  docs/performance.md has what each of these costs.
+reactor to gather them, and gives every connection interfaces of its own; pyOpenSSL
+makes a buffer for each call, and an exception whenever there is nothing more to read.
+An XML stream gathers what it writes itself, and reads the better the more it is given
+at once.  docs/performance.md has what that brings.
+
+The handshake, the end and every error are Twisted's and pyOpenSSL's own.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
 from twisted.internet._newtls import _BypassTLS
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import connectionDone
@@ -20,7 +24,9 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-READ_BYTES = 32_768  # a record has half of that at most (RFC 8446 5.1)
+RECORD = 16_384  # bytes of a full one (RFC 8446 5.1)
+_SIZE = 2 * RECORD
+_buffer = ffi.new("char[]", _SIZE)  # of all layers: whatever is read into it is copied at once
 
 
 class Layer(TLSMemoryBIOProtocol):
@@ -38,18 +44,30 @@ class Layer(TLSMemoryBIOProtocol):
         super().connectionLost(reason)
         self.transport = None
 
+    def dataReceived(self, data: bytes) -> None:
+        """From the connection."""
+        lib.BIO_write(self._tlsConnection._into_ssl, ffi.from_buffer(data), len(data))
+        if not self._handshakeDone:
+            self._checkHandshakeStatus()
+        if self._handshakeDone:
+            if self._appSendBuffer:
+                self._unbufferPendingWrites()
+            self._flushReceiveBIO()
+
     def _flushReceiveBIO(self) -> None:
         """Deliver all that has come together, and then its end if that came with it."""
+        if self._lostTLSConnection:
+            return
+        connection = self._tlsConnection
         pieces: list[bytes] = []
-        receive = self._tlsConnection.recv
+        while (size := lib.SSL_read(connection._ssl, _buffer, _SIZE)) > 0:
+            pieces.append(ffi.buffer(_buffer, size)[:])
         end: SSL.Error | None = None
-        try:
-            while True:
-                pieces.append(receive(READ_BYTES))
-        except SSL.WantReadError:
-            pass
-        except SSL.Error as problem:
-            end = problem.with_traceback(None)  # whose frame is this one, and holds it
+        if lib.SSL_get_error(connection._ssl, size) != lib.SSL_ERROR_WANT_READ:
+            try:
+                connection._raise_ssl_error(connection._ssl, size)
+            except SSL.Error as problem:
+                end = problem.with_traceback(None)  # whose frame is this one, and holds it
         if pieces and not self._aborted:
             ProtocolWrapper.dataReceived(self, b"".join(pieces))
         if self._lostTLSConnection:
@@ -57,9 +75,39 @@ class Layer(TLSMemoryBIOProtocol):
         if isinstance(end, SSL.ZeroReturnError):
             self._shutdownTLS()
             self._tlsShutdownFinished(None)
-        elif end is not None:
+        elif end is not None and not isinstance(end, SSL.WantReadError):
             self._tlsShutdownFinished(Failure(end))
         self._flushSendBIO()
+
+    def _write(self, data: bytes) -> None:
+        """From the stream."""
+        if self._lostTLSConnection:
+            return
+        connection, size, sent = self._tlsConnection, len(data), 0
+        source = ffi.from_buffer(data)
+        while sent < size:
+            done = lib.SSL_write(connection._ssl, source + sent, min(size - sent, RECORD))
+            if done <= 0:
+                self._cannot_write(done, data[sent:])
+                return
+            sent += done
+            self._flushSendBIO()
+
+    def _cannot_write(self, result: int, rest: bytes) -> None:
+        connection = self._tlsConnection
+        try:
+            connection._raise_ssl_error(connection._ssl, result)
+        except SSL.WantReadError:
+            self._bufferedWrite(rest)
+        except SSL.Error as problem:
+            self._tlsShutdownFinished(Failure(problem.with_traceback(None)))
+
+    def _flushSendBIO(self) -> None:
+        """Hand on to the connection what is encrypted."""
+        size = lib.BIO_read(self._tlsConnection._from_ssl, _buffer, _SIZE)
+        below: Any = self.transport
+        if size > 0:
+            below.write(ffi.buffer(_buffer, size)[:])
 
 
 class _Factory:

@@ -25,6 +25,7 @@ NS: Final = "urn:x-cms:login:1"  # the number is the version of the protocol
 MOST_PAYLOAD = 4_096  # bytes of one SASL step
 MOST_TEXT = 1_024  # characters of a failure's text
 MOST_MECHANISMS = 32
+MOST_NOTICES = 100  # in one message
 
 # RFC 6120 6.5
 CONDITIONS = frozenset(
@@ -232,6 +233,21 @@ class SessionEnd:
         return _xml("session-end", jid=self.jid, reason=self.reason)
 
 
+@frozen
+class Sessions:
+    """
+    Server to Callbridge: begins and ends of sessions, in their order.
+
+    @ivar notices: At least one, at most L{MOST_NOTICES}.
+    """
+
+    notices: tuple[SessionBegin | SessionEnd, ...]
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{set}."""
+        return f"<sessions xmlns='{NS}'>{''.join(n.to_xml() for n in self.notices)}</sessions>"
+
+
 Message = (
     AskMechanisms
     | Mechanisms
@@ -243,6 +259,7 @@ Message = (
     | Failed
     | SessionBegin
     | SessionEnd
+    | Sessions
 )
 
 
@@ -297,7 +314,7 @@ def _failure(element: Element) -> Message:
     return Failed(_exchange(element), condition, (texts or [""])[0] or None)
 
 
-def _session_begin(element: Element) -> Message:
+def _session_begin(element: Element) -> SessionBegin:
     since = _attribute(element, "since", _TIME)
     resumed = element.getAttribute("resumed", "false")
     if resumed not in _BOOLEANS:
@@ -314,11 +331,22 @@ def _session_begin(element: Element) -> Message:
     )
 
 
-def _session_end(element: Element) -> Message:
+def _session_end(element: Element) -> SessionEnd:
     reason = element.getAttribute("reason")
     if reason not in REASONS:
         raise MalformedLogin("the reason is none of this protocol version")
     return SessionEnd(_jid(element, full=True), reason)
+
+
+def _sessions(element: Element) -> Message:
+    children = _children(element, "session-begin", "session-end")
+    if not 0 < len(children) <= MOST_NOTICES:
+        raise MalformedLogin("it holds no notice, or too many")
+    notices = tuple(
+        _session_begin(child) if child.name == "session-begin" else _session_end(child)
+        for child in children
+    )
+    return Sessions(notices)
 
 
 _READERS: Final[dict[str, Callable[[Element], Message]]] = {
@@ -331,6 +359,7 @@ _READERS: Final[dict[str, Callable[[Element], Message]]] = {
     "failure": _failure,
     "session-begin": _session_begin,
     "session-end": _session_end,
+    "sessions": _sessions,
 }
 
 

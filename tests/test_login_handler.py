@@ -90,6 +90,14 @@ class LoginHandlerTests(SynchronousTestCase):
         self.assertEqual(list(self.authority.sessions), [])
         self.assertIsNone(self.result(lp.Abort("e")))
 
+    def test_notices(self) -> None:
+        """Several notices are taken in their order, and answered once."""
+        one, other = (
+            lp.SessionBegin(f"{name}@{DOMAIN}/x", PEER, "2026-11-24T12:00:00Z") for name in "ab"
+        )
+        self.assertIsNone(self.result(lp.Sessions((one, lp.SessionEnd(one.jid, "closed"), other))))
+        self.assertEqual([other.jid], list(self.authority.sessions))
+
     def test_only_the_server(self) -> None:
         """Nobody but the XMPP domain is heard, whatever else fits."""
         begin = lp.SessionBegin(f"alice@{DOMAIN}/x", PEER, "2026-11-24T12:00:00Z")

@@ -37,6 +37,17 @@ messages: st.SearchStrategy[lp.Message] = st.one_of(
     st.builds(lp.Failed, exchanges, st.sampled_from(sorted(lp.CONDITIONS)), st.none() | texts),
     st.builds(lp.SessionBegin, fulls, peers, times, st.booleans()),
     st.builds(lp.SessionEnd, fulls, st.sampled_from(sorted(lp.REASONS))),
+    st.builds(
+        lp.Sessions,
+        st.lists(
+            st.one_of(
+                st.builds(lp.SessionBegin, fulls, peers, times, st.booleans()),
+                st.builds(lp.SessionEnd, fulls, st.sampled_from(sorted(lp.REASONS))),
+            ),
+            min_size=1,
+            max_size=5,
+        ).map(tuple),
+    ),
 )
 
 
@@ -144,6 +155,13 @@ class MalformedTests(SynchronousTestCase):
             ("<session-begin jid='a@b/c' peer='::1' since='2026-13-24T12:00:00Z'/>", "since"),
             (f"<session-begin jid='a@b/c' peer='::1' {since} resumed='yes'/>", "resumed"),
             ("<session-end jid='a@b/c'/>", "reason"),
+            ("<sessions/>", "no notice"),
+            (
+                "<sessions>" + "<session-end jid='a@b/c' reason='lost'/>" * 101 + "</sessions>",
+                "many",
+            ),
+            ("<sessions><session-end jid='a@b/c'/></sessions>", "reason"),
+            ("<sessions><abort exchange='e'/></sessions>", "belong"),
             ("<session-end jid='a@b/c' reason='tired'/>", "reason"),
         ):
             self.assertIn(word, self.refused(xml), xml)

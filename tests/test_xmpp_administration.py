@@ -87,7 +87,7 @@ class AdministrationTests(SynchronousTestCase):
             (bridge["name"], bridge["component"], bridge["source"]),
         )
         self.assertEqual(
-            ("active", "2023-11-14T22:13:20.000Z", ["PLAIN"]),
+            ("active", "2023-11-14T22:13:20.020Z", ["PLAIN"]),
             (bridge["state"], bridge["since"], bridge["mechanisms"]),
         )
         self.assertLess(100, bridge["bytesReceived"])

@@ -380,6 +380,34 @@ class BindTests(SynchronousTestCase):
         client.say(BIND)
         self.assertIn("<jid>", client.heard())
 
+    def test_notices_travel_together(self) -> None:
+        """What begins and ends within a moment is told in one message, in its order."""
+        clients = [self.server.bound(self.callbridge, name) for name in "abc"]
+        for client in clients:
+            client.say("</stream:stream>")
+        self.assertEqual("", self.callbridge.transport.take())
+        (told,) = self.callbridge.received()
+        ends = tuple(lp.SessionEnd(f"{name}@{DOMAIN}/r", "closed") for name in "abc")
+        self.assertEqual(lp.Sessions(ends), lp.parse(told.child))
+
+    def test_notices_are_bounded(self) -> None:
+        """A message that is full does not wait."""
+        self.patch(lp, "MOST_NOTICES", 2)
+        clients = [self.server.bound(self.callbridge, name) for name in "abc"]
+        for client in clients:
+            client.say("</stream:stream>")
+        full, rest = self.callbridge.received()
+        self.assertIsInstance(lp.parse(full.child), lp.Sessions)
+        self.assertEqual(lp.SessionEnd(f"c@{DOMAIN}/r", "closed"), lp.parse(rest.child))
+
+    def test_notices_and_a_lost_link(self) -> None:
+        """What waits for a link that has gone is not told to the next."""
+        client = self.server.bound(self.callbridge)
+        client.say("</stream:stream>")
+        self.callbridge.transport.lose()
+        again = self.server.callbridge()
+        self.assertEqual([], again.received())
+
     def test_conflict_replaces(self) -> None:
         """The same resource, bound anew, ends the older session (7.7.2.2)."""
         older = self.server.bound(self.callbridge)

@@ -21,7 +21,7 @@ from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.flow import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
-from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.loginrelay import NOTICE_DELAY, LoginRelay
 from cms.xmpp.metrics import Events
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
@@ -102,10 +102,10 @@ class Server:
             f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'>"
             f"<resource>{resource}</resource></bind></iq>"
         )
-        *ended, begun = callbridge.received()
-        self.told = [lp.parse(stanza.element.firstChildElement()) for stanza in (*ended, begun)]
-        for stanza in (*ended, begun):
-            callbridge.say(result_reply(stanza).raw.decode())
+        (told,) = callbridge.received()
+        notice = lp.parse(told.child)
+        self.told = list(notice.notices) if isinstance(notice, lp.Sessions) else [notice]
+        callbridge.say(result_reply(told).raw.decode())
         client.transport.take()
         return client
 
@@ -124,8 +124,8 @@ class Peer:
         self.stream.dataReceived(xml.encode() if isinstance(xml, str) else xml)
 
     def heard(self) -> str:
-        """What the server sent since the last time, this turn of the reactor included."""
-        self.stream.clock.advance(0)
+        """What the server sent since the last time, and what it would have said soon."""
+        self.stream.clock.advance(NOTICE_DELAY)
         return self.transport.take()
 
     def received(self) -> list[Stanza]:

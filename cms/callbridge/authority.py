@@ -155,6 +155,13 @@ class Authority:
 
     # sessions
 
+    def note(self, notice: lp.SessionBegin | lp.SessionEnd) -> None:
+        """A session of a client of ours began or ended."""
+        if isinstance(notice, lp.SessionBegin):
+            self.session_began(notice)
+        else:
+            self.session_ended(notice)
+
     def session_began(self, message: lp.SessionBegin) -> None:
         """A client of ours bound a resource, or did so before this link came up."""
         if len(self.sessions) < MOST_SESSIONS or message.jid in self.sessions:

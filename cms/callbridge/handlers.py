@@ -249,10 +249,11 @@ class LoginHandler:
             return authority.respond(message)
         if isinstance(message, lp.Abort):
             authority.abort(message)
-        elif isinstance(message, lp.SessionBegin):
-            authority.session_began(message)
-        elif isinstance(message, lp.SessionEnd):
-            authority.session_ended(message)
+        elif isinstance(message, lp.SessionBegin | lp.SessionEnd):
+            authority.note(message)
+        elif isinstance(message, lp.Sessions):
+            for notice in message.notices:
+                authority.note(notice)
         else:
             raise StanzaError("bad-request")
         return ""
@@ -269,5 +270,8 @@ class LoginHandler:
 
 _QUESTIONS = frozenset(
     (lp.NS, name)
-    for name in ("mechanisms", "start", "response", "abort", "session-begin", "session-end")
+    for name in (
+        *("mechanisms", "start", "response", "abort"),
+        *("session-begin", "session-end", "sessions"),
+    )
 )

@@ -32,6 +32,7 @@ from cms.xmpp.links import Link, Links
 USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
 ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
 MOST_SELDOM = 300.0
+NOTICE_DELAY = 0.02  # seconds that a notice about a session waits for others
 REPLAY_BATCH = 200  # sessions told of at once after a link came up
 
 
@@ -86,6 +87,7 @@ class LoginRelay:
         self._links = links
         self._timeout = timeout
         self._later: dict[Link, IDelayedCall] = {}
+        self._notices: dict[Link, list[lp.SessionBegin | lp.SessionEnd]] = {}
         links.on_up.append(self._ask_mechanisms)
         links.on_down.append(self._ask_no_more)
         self.on_authority: list[Callable[[Link], object]] = []
@@ -178,6 +180,27 @@ class LoginRelay:
         answer = link.requests.ask(self._request(link, message), self._timeout)
         return answer.addCallbacks(lambda _: None, unheard)
 
+    def notify(self, link: Link, notice: lp.SessionBegin | lp.SessionEnd) -> None:
+        """
+        Tell of a session, together with others that begin or end now: when everybody
+        comes at once, what can wait must not keep the log-ins waiting.
+        """
+        if not self._notices:
+            self._clock.callLater(NOTICE_DELAY, self.send_notices)
+        waiting = self._notices.setdefault(link, [])
+        waiting.append(notice)
+        if len(waiting) >= lp.MOST_NOTICES:
+            self._send_notices(link, self._notices.pop(link))
+
+    def send_notices(self) -> None:
+        """Let none of them wait any longer."""
+        notices, self._notices = self._notices, {}
+        for link, waiting in notices.items():
+            self._send_notices(link, waiting)
+
+    def _send_notices(self, link: Link, notices: list[lp.SessionBegin | lp.SessionEnd]) -> None:
+        self.tell(link, notices[0] if len(notices) == 1 else lp.Sessions(tuple(notices)))
+
     async def replay(self, link: Link, sessions: Iterable[lp.SessionBegin]) -> None:
         """Tell a link that has come up of the sessions that live on."""
         waiting: list[Deferred[None]] = []
@@ -232,6 +255,7 @@ class LoginRelay:
         )
 
     def _ask_no_more(self, link: Link) -> None:
+        self._notices.pop(link, None)
         call = self._later.pop(link, None)
         if call is not None and call.active():
             call.cancel()

@@ -70,7 +70,7 @@ class XmppService(Service):
         router = Router(config.domain, self.links, self.sessions, registry)
         local = LocalServices(router, self.links, self.sessions)
         router.local = local
-        relay = LoginRelay(reactor, config.domain, self.links)
+        relay = self._relay = LoginRelay(reactor, config.domain, self.links)
         events = self._make_events()
         self.flow = ServerFlow(reactor, events.step)
         self.session_service = SessionService(
@@ -183,13 +183,15 @@ class XmppService(Service):
         super().stopService()
         self._watch.stopService()
         self._self_check.stop()
-        closing: list[Deferred[Any]] = [self._listeners.close()]
         streams = [s for factory in self._listeners.factories for s in factory.streams]
-        # The links last: over them the Callbridges are told that the sessions end.
-        for stream in sorted(streams, key=lambda s: isinstance(s, ComponentStream)):
-            closing.append(stream.ended)
-            stream.shut_down()
-        return DeferredList(closing)
+        links = [stream for stream in streams if isinstance(stream, ComponentStream)]
+        for stream in streams:
+            if stream not in links:
+                stream.shut_down()
+        self._relay.send_notices()  # that the sessions end; then the links may
+        for link in links:
+            link.shut_down()
+        return DeferredList([self._listeners.close(), *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:
         for told in self.on_change:

@@ -146,10 +146,10 @@ class SessionService:
                 **ids,
             )
 
-    def _tell(self, component: str, message: lp.Message) -> None:
+    def _tell(self, component: str, notice: lp.SessionBegin | lp.SessionEnd) -> None:
         link = self._links.get(component)
         if link is not None:
-            self._relay.tell(link, message)
+            self._relay.notify(link, notice)
 
     def _replay(self, link: Link) -> None:
         owned = [s for s, component in self._authority.items() if component == link.component]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import ClassVar, Final
 
@@ -57,16 +57,14 @@ class MalformedLogin(ValueError):
     """An element is no message of this protocol."""
 
 
-def _xml(name: str, payload: bytes | None = None, /, **attributes: str | None) -> str:
-    written = "".join(
-        f" {key.replace('_', '-')}={quote_attribute(value)}"
-        for key, value in attributes.items()
-        if value is not None
-    )
+def _xml(name: str, payload: bytes | None, attributes: Mapping[str, str]) -> str:
+    start = f"<{name} xmlns='{NS}'"
+    for key, value in attributes.items():
+        start += f" {key}={quote_attribute(value)}"
     if payload is None:
-        return f"<{name} xmlns='{NS}'{written}/>"
+        return f"{start}/>"
     text = base64.b64encode(payload).decode() or "="
-    return f"<{name} xmlns='{NS}'{written}>{text}</{name}>"
+    return f"{start}>{text}</{name}>"
 
 
 @frozen
@@ -75,7 +73,7 @@ class AskMechanisms:
 
     def to_xml(self) -> str:
         """As the child of an IQ C{get}."""
-        return _xml("mechanisms")
+        return _xml("mechanisms", None, {})
 
 
 @frozen
@@ -110,16 +108,15 @@ class Start:
 
     def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        type_, data = self.channel_binding or (None, b"")
-        return _xml(
-            "start",
-            self.payload,
-            exchange=self.exchange,
-            mechanism=self.mechanism,
-            peer=self.peer,
-            channel_binding_type=type_,
-            channel_binding=base64.b64encode(data).decode() if type_ else None,
-        )
+        binding: dict[str, str] = {}
+        if self.channel_binding is not None:
+            type_, data = self.channel_binding
+            binding = {
+                "channel-binding-type": type_,
+                "channel-binding": base64.b64encode(data).decode(),
+            }
+        own = {"exchange": self.exchange, "mechanism": self.mechanism, "peer": self.peer}
+        return _xml("start", self.payload, {**own, **binding})
 
 
 @frozen
@@ -132,7 +129,7 @@ class _Step:
 
     def to_xml(self) -> str:
         """As the child of an IQ."""
-        return _xml(self.name, self.payload, exchange=self.exchange)
+        return _xml(self.name, self.payload, {"exchange": self.exchange})
 
 
 @frozen
@@ -157,7 +154,7 @@ class Abort:
 
     def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        return _xml("abort", exchange=self.exchange)
+        return _xml("abort", None, {"exchange": self.exchange})
 
 
 @frozen
@@ -175,7 +172,7 @@ class Success:
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
-        return _xml("success", self.payload, exchange=self.exchange, jid=self.jid)
+        return _xml("success", self.payload, {"exchange": self.exchange, "jid": self.jid})
 
 
 @frozen
@@ -211,10 +208,9 @@ class SessionBegin:
 
     def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        resumed = "true" if self.resumed else None
-        return _xml(
-            "session-begin", jid=self.jid, peer=self.peer, since=self.since, resumed=resumed
-        )
+        resumed = {"resumed": "true"} if self.resumed else {}
+        own = {"jid": self.jid, "peer": self.peer, "since": self.since}
+        return _xml("session-begin", None, {**own, **resumed})
 
 
 @frozen
@@ -230,7 +226,7 @@ class SessionEnd:
 
     def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        return _xml("session-end", jid=self.jid, reason=self.reason)
+        return _xml("session-end", None, {"jid": self.jid, "reason": self.reason})
 
 
 @frozen

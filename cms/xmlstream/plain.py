@@ -25,19 +25,20 @@ MOST_DEPTH = 4
 
 # Printable ASCII without & and <, and without what would need normalising.
 _VALUE = """(?:'[ -%(-;=?-~]*'|"[ !#-%'-;=?-~]*")"""
-_ATTRIBUTES = rf"(?:[ \n]+[A-Za-z][A-Za-z0-9:._-]*={_VALUE})*"
-_ATTRIBUTE = re.compile(rf"([A-Za-z][A-Za-z0-9:._-]*)=({_VALUE})")
+_NAME = "[A-Za-z][A-Za-z0-9._-]*"
+_ATTRIBUTES = rf"(?:[ \n]+{_NAME}={_VALUE})*"
+_PREFIXED = rf"(?:[ \n]+(?:{_NAME}:)?{_NAME}={_VALUE})*"
+_ATTRIBUTE = re.compile(rf"((?:{_NAME}:)?{_NAME})=({_VALUE})")
 _DECLARATION = r"""(?:<\?xml version=(?:'1\.0'|"1\.0") ?\?>[ \n]*)?"""
-_HEADER = re.compile(rf"{_DECLARATION}<stream:stream({_ATTRIBUTES})[ \n]*>")
+_HEADER = re.compile(rf"{_DECLARATION}<stream:stream({_PREFIXED})[ \n]*>")
 # An only child that holds no more than text, and what goes around it.
 _CHILD = re.compile(
-    rf"<iq{_ATTRIBUTES}><([A-Za-z][A-Za-z0-9._-]*)({_ATTRIBUTES})"
+    rf"<iq{_ATTRIBUTES}><({_NAME})({_ATTRIBUTES})"
     r"(?:/>|>([ -%'-;=?-~\n]*)</\1>)</iq>"
 )
 # An end tag, or a start tag with its attributes and its slash; then the text that follows.
 _TAG = re.compile(
-    r"<(?:/([A-Za-z][A-Za-z0-9._-]*)"
-    rf"|([A-Za-z][A-Za-z0-9._-]*)({_ATTRIBUTES})[ \n]*(/?))>"
+    rf"<(?:/({_NAME})|({_NAME})({_ATTRIBUTES})[ \n]*(/?))>"
     r"([ -%'-;=?-~\n]*)"
 )
 
@@ -181,7 +182,7 @@ def _element(name: str, written: str, default: str, content: str) -> Element | N
     if attributes is None:
         return None
     uri = attributes.pop("xmlns", default)
-    if any(":" in key for key in attributes) or not _is_plain(uri):
+    if uri != default and not _is_plain(uri):
         return None
     return Element((canonical(uri, content), name), attribs=attributes)
 

@@ -7,8 +7,9 @@ mean; this class sees to bytes, limits, deadlines and a proper end.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
@@ -169,17 +170,18 @@ class XMLStream(Protocol):
             self._write_gathered()
 
     def _dispatch(self, event: object) -> None:
-        if isinstance(event, StreamEnd):
+        kind = type(event)
+        if kind is StreamEnd:
             self.peer_closed()
         elif self.closing:
-            if isinstance(event, StreamBroken):
+            if kind is StreamBroken:
                 self._lose_connection()  # no closing tag will be read any more
-        elif isinstance(event, SlicesRead):
-            self.stanzas_received += len(event.slices)
-            self.slices_received(event.slices)
         elif isinstance(event, StanzaRead):
             self.stanzas_received += 1
             self.stanza_received(event.stanza)
+        elif isinstance(event, SlicesRead):
+            self.stanzas_received += len(event.slices)
+            self.slices_received(event.slices)
         elif isinstance(event, StreamStart):
             self.stream_started(event)
         elif isinstance(event, StreamBroken):
@@ -394,15 +396,11 @@ class XMLStream(Protocol):
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
         """Open our side of the stream (RFC 6120 4.7)."""
         self._header_sent = True
-        written = "".join(
-            f" {key}={quote_attribute(value)}"
-            for key, value in attributes.items()
-            if value is not None
-        )
-        self.write(
-            f"<?xml version='1.0'?><stream:stream xmlns='{self.content_namespace}'"
-            f" xmlns:stream='{ns.STREAMS}'{written}>".encode()
-        )
+        more = dict(attributes)
+        identifier = more.pop("id", None)
+        start = _header(self.content_namespace, tuple(more.items()))
+        end = ">" if identifier is None else f" id={quote_attribute(identifier)}>"
+        self.write(f"{start}{end}".encode())
 
     def reset(self, limits: Limits) -> None:
         """Expect a new stream header: after STARTTLS and after SASL."""
@@ -461,6 +459,17 @@ class XMLStream(Protocol):
             self.transport.abortConnection()
 
 
+@lru_cache(maxsize=256)
+def _header(namespace: str, attributes: tuple[tuple[str, str | None], ...]) -> str:
+    written = "".join(
+        f" {key}={quote_attribute(value)}" for key, value in attributes if value is not None
+    )
+    return (
+        f"<?xml version='1.0'?><stream:stream xmlns='{namespace}'"
+        f" xmlns:stream='{ns.STREAMS}'{written}"
+    )
+
+
 def plain_host(host: str) -> str:
     """An IPv4 address without the mapping that a socket for both families shows it in."""
     return host.removeprefix("::ffff:") if "." in host else host
@@ -468,4 +477,4 @@ def plain_host(host: str) -> str:
 
 def new_stream_id() -> str:
     """An identifier nobody can guess (RFC 6120 4.7.3)."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()

@@ -12,6 +12,7 @@ L{ClientStream}.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from typing import Protocol
@@ -145,7 +146,7 @@ class ClientStream(XMLStream):
         self.authority = ""
         self.requests = Requests(policy.clock, self.send, most=10)
         self.exchange: Exchange | None = None
-        self.ids = {"connection_id": secrets.token_hex(6)}
+        self.ids = {"connection_id": os.urandom(6).hex()}
         self._mechanism = ""
         self._login_began = 0.0
         self._tries = 0

@@ -8,7 +8,6 @@ C{temporary-auth-failure} with a text that says what it was.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable
 
 from attrs import define, field
@@ -24,6 +23,7 @@ from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import RequestLost, TooManyRequests
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import new_stream_id
 from cms.xmlstream.written import WrittenRequest
 from cms.xmpp.links import Link, Links
 
@@ -59,7 +59,7 @@ class Exchange:
 
     relay: LoginRelay
     link: Link
-    id: str = field(factory=lambda: secrets.token_hex(16))
+    id: str = field(factory=new_stream_id)
 
     def respond(self, payload: bytes) -> Deferred[Answer]:
         """Pass the client's response on."""

@@ -18,7 +18,7 @@ Transitions = set[tuple[str, str, str]]  # state, input, next state
 def of_machine() -> tuple[str, Transitions]:
     """The first state and the transitions, from Automat's own record of them."""
     machine: Any = link._machine
-    automaton = machine.__automat_automaton__
+    automaton = machine.automaton
     transitions = {
         (begin.name, input_, end.name) for begin, input_, end, _ in automaton.allTransitions()
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from typing import Protocol
 
 from automat import NoTransition, TypeMachineBuilder
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.machines import build
+from cms.machines import Machine, release
 
 
 class _Inputs(Protocol):
@@ -24,7 +24,7 @@ class _Turnstile:
         self.seen: list[object] = []
 
 
-def _make() -> tuple[TypeMachineBuilder[_Inputs, _Turnstile], Callable[[_Turnstile], _Inputs]]:
+def _make() -> Machine[_Inputs, _Turnstile]:
     builder = TypeMachineBuilder(_Inputs, _Turnstile)
     locked, unlocked = builder.state("locked"), builder.state("unlocked")
     unlocked.upon(_Inputs.push).to(locked).returns(None)
@@ -34,7 +34,7 @@ def _make() -> tuple[TypeMachineBuilder[_Inputs, _Turnstile], Callable[[_Turnsti
         core.seen.append(coins)
         inputs.push()  # within an output: when this one is done
 
-    return builder, build(builder)
+    return Machine(builder)
 
 
 class MachineTests(SynchronousTestCase):
@@ -42,7 +42,7 @@ class MachineTests(SynchronousTestCase):
 
     def test_walk(self) -> None:
         """Each core has a state of its own; outputs are called with what came in."""
-        _, machine = _make()
+        machine = _make()
         one, other = _Turnstile(), _Turnstile()
         first, second = machine(one), machine(other)
         first.pay(3)
@@ -52,13 +52,32 @@ class MachineTests(SynchronousTestCase):
 
     def test_no_transition(self) -> None:
         """What the table does not have is refused as Automat refuses it."""
-        _, machine = _make()
+        machine = _make()
         self.assertRaises(NoTransition, machine(_Turnstile()).push)
 
-    def test_not_searched(self) -> None:
-        """Automat's own search, which takes the longer the bigger the table is, is not used."""
-        builder, machine = _make()
-        builder._automaton._transitions.clear()
+    def test_fault(self) -> None:
+        """A fault in an output leaves the machine in the new state, and able to go on."""
+        machine = _make()
         core = _Turnstile()
-        machine(core).pay(1)
-        self.assertEqual([1], core.seen)
+        inputs = machine(core)
+        self.patch(core, "seen", None)
+        self.assertRaises(AttributeError, inputs.pay, 3)
+        inputs.push()
+        core.seen = []
+        inputs.pay(4)
+        self.assertEqual([4], core.seen)
+
+    def test_released(self) -> None:
+        """A machine that was released lets its core go."""
+        core = _Turnstile()
+        gone = weakref.ref(core)
+        inputs = _make()(core)
+        release(inputs)
+        del core
+        self.assertIsNone(gone())
+
+    def test_incomplete(self) -> None:
+        """What Automat does not accept is no machine here."""
+        builder = TypeMachineBuilder(_Inputs, _Turnstile)
+        builder.state("locked").upon(_Inputs.push).loop()
+        self.assertRaises(ValueError, Machine, builder)

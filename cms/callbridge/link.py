@@ -26,7 +26,7 @@ from cms.callbridge.config import LinkSettings
 from cms.callbridge.linkcore import Events, LinkCore
 from cms.callbridge.registration import ComponentRegistration
 from cms.discovery.places import Found
-from cms.machines import build
+from cms.machines import Machine
 from cms.signalflow import Step
 from cms.xmlstream.traffic import Traffic
 
@@ -186,7 +186,7 @@ def _make_machine() -> Callable[[LinkCore], Events]:
     def halt(events: Events, core: LinkCore) -> None:
         core.halt()
 
-    return build(machine)
+    return Machine(machine)
 
 
 _machine = _make_machine()

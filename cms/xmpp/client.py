@@ -28,7 +28,7 @@ from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
 from cms.logs import login_id
-from cms.machines import build, release
+from cms.machines import Machine, release
 from cms.signalflow import Step
 from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, tls_exporter
@@ -637,7 +637,7 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     def bind_resource(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.bind_resource(stanza)
 
-    return build(machine)
+    return Machine(machine)
 
 
 _machine = _make_machine()

@@ -27,7 +27,7 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
 from cms.logs import link_id, wanted
-from cms.machines import build, release
+from cms.machines import Machine, release
 from cms.signalflow import Step, StepError
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
@@ -531,7 +531,7 @@ def _make_machine() -> Callable[[ComponentStream], _Inputs]:
     def register(inputs: _Inputs, stream: ComponentStream) -> None:
         stream.register()
 
-    return build(machine)
+    return Machine(machine)
 
 
 _machine = _make_machine()

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
 from cms.callbridge import authority as authority_module
-from cms.callbridge.authority import DIRECTORY_TIMEOUT, EXCHANGE_TIMEOUT, Authority
+from cms.callbridge.authority import DIRECTORY_TIMEOUT, EXCHANGE_TIMEOUT, Authority, run
 from cms.callbridge.directory import AccountDisabled, DirectoryBusy, DirectoryError
 from cms.callbridge.guests import Guests
 from cms.callbridge.scram import HASHES, StoredKeys, derive
@@ -550,3 +550,50 @@ class GuestsTests(SynchronousTestCase):
         name = guests.create()
         guests.clear()
         self.assertFalse(guests.destroy(name))
+
+
+class RunTests(SynchronousTestCase):
+    """L{run}."""
+
+    def test_at_once(self) -> None:
+        """What need not wait is there at once, be it a value or an error."""
+
+        async def work(answer: Deferred[int]) -> list[int]:
+            return [await answer, 2]
+
+        self.assertEqual([1, 2], self.successResultOf(run(work(succeed(1)))))
+        self.failureResultOf(run(work(fail(KeyError("of the directory")))), KeyError)
+
+    def test_later(self) -> None:
+        """What must wait goes on with each answer, good or bad."""
+        first: Deferred[Any] = Deferred()
+        second: Deferred[Any] = Deferred()
+
+        async def work() -> object:
+            one = await first
+            try:
+                await second
+            except ValueError as problem:
+                return one, str(problem)
+
+        running = run(work())
+        first.callback(1)
+        self.assertNoResult(running)
+        second.errback(ValueError("two"))
+        self.assertEqual((1, "two"), self.successResultOf(running))
+
+    def test_cancelled(self) -> None:
+        """Who waits no more ends what is waited for; the coroutine hears of it."""
+        cancelled: list[object] = []
+        waiting: Deferred[Any] = Deferred(cancelled.append)
+
+        async def work() -> None:
+            try:
+                await waiting
+            finally:
+                cancelled.append("heard")
+
+        running = run(work())
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.assertEqual([waiting, "heard"], cancelled)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from cms import loginprotocol as lp
@@ -27,7 +28,7 @@ from cms.callbridge.guessing import Guess, Guesses, TooManyGuesses
 from cms.callbridge.guests import Guests
 from cms.callbridge.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
 from cms.callbridge.scram import HASHES, SASLFailure
-from cms.logs import Logger, login_id
+from cms.logs import Logger, login_id, wanted
 from cms.signalflow import Step
 
 EXCHANGE_TIMEOUT = 60.0  # seconds that a client has for each response
@@ -37,6 +38,7 @@ DIRECTORY_TIMEOUT = 5.0
 MOST_EXCHANGES = 1_000
 MOST_SESSIONS = 100_000
 
+_T = TypeVar("_T")
 Answer = lp.Challenge | lp.Success | lp.Failed
 TEMPORARY = "temporary-auth-failure"
 
@@ -168,23 +170,25 @@ class Authority:
             self.sessions[message.jid] = message
         if message.resumed:
             self._guests.resumed(_local_part(message.jid))
-        self.log.info(
-            'session {how} for user "{jid}" from {peer}',
-            how="resumed" if message.resumed else "created",
-            jid=message.jid,
-            peer=message.peer,
-            link_id=self.link_id,
-        )
+        if wanted(LogLevel.info):
+            self.log.info(
+                'session {how} for user "{jid}" from {peer}',
+                how="resumed" if message.resumed else "created",
+                jid=message.jid,
+                peer=message.peer,
+                link_id=self.link_id,
+            )
 
     def session_ended(self, message: lp.SessionEnd) -> None:
         """A session is over."""
         self.sessions.pop(message.jid, None)
-        self.log.info(
-            'user "{jid}": session ended ({reason})',
-            jid=message.jid,
-            reason=message.reason,
-            link_id=self.link_id,
-        )
+        if wanted(LogLevel.info):
+            self.log.info(
+                'user "{jid}": session ended ({reason})',
+                jid=message.jid,
+                reason=message.reason,
+                link_id=self.link_id,
+            )
         name = _local_part(message.jid)
         if self._guests.destroy(name):
             self.log.info('destroying guest account with user ID "{name}"', name=name)
@@ -246,7 +250,7 @@ class Authority:
         """Decide about the client's response."""
         exchange.expiry.reset(EXCHANGE_TIMEOUT)
         answer: Deferred[Answer] = Deferred(lambda _: self._break_off(exchange, "aborted"))
-        exchange.pending = Deferred.fromCoroutine(self._decide(exchange, payload))
+        exchange.pending = run(self._decide(exchange, payload))
         exchange.pending.addBoth(self._settle, exchange, answer)
         return answer
 
@@ -292,16 +296,17 @@ class Authority:
         if exchange.guess is not None:
             exchange.guess.succeeded()
         jid = f"{identity.name}@{self._domain}"
-        self.log.info(
-            "{step_text}: successful login request from {jid} ({mechanism}, {peer})",
-            step=int(Step.LOGIN),
-            step_text=str(Step.LOGIN),
-            jid=jid,
-            mechanism=exchange.mechanism_name,
-            peer=exchange.peer,
-            login_id=login_id(exchange.id),
-            link_id=self.link_id,
-        )
+        if wanted(LogLevel.info):
+            self.log.info(
+                "{step_text}: successful login request from {jid} ({mechanism}, {peer})",
+                step=int(Step.LOGIN),
+                step_text=str(Step.LOGIN),
+                jid=jid,
+                mechanism=exchange.mechanism_name,
+                peer=exchange.peer,
+                login_id=login_id(exchange.id),
+                link_id=self.link_id,
+            )
         return lp.Success(exchange.id, jid, identity.payload)
 
     async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
@@ -366,6 +371,34 @@ class Authority:
             exchange.expiry.cancel()
         if exchange.guess is not None:
             exchange.guess.abandoned()
+
+
+def run(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
+    """
+    C{Deferred.fromCoroutine}, but what need not wait, as most log-ins, is done at once
+    and without what it takes to wait.
+    """
+    try:
+        waiting = coroutine.send(None)
+    except StopIteration as done:
+        return succeed(done.value)
+    except Exception:  # noqa: BLE001 - it is the result, whatever it is
+        return fail()
+    return Deferred.fromCoroutine(_go_on(coroutine, waiting))
+
+
+async def _go_on(coroutine: Coroutine[Deferred[Any], Any, _T], waiting: Deferred[Any]) -> _T:
+    try:
+        while True:
+            try:
+                result = await waiting
+            except Exception as problem:  # noqa: BLE001 - it is the coroutine's
+                waiting = coroutine.throw(problem)
+            else:
+                waiting = coroutine.send(result)
+    except StopIteration as done:
+        value: _T = done.value
+        return value
 
 
 def _local_part(jid: str) -> str:

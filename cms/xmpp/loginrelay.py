@@ -9,6 +9,7 @@ C{temporary-auth-failure} with a text that says what it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -98,9 +99,8 @@ class LoginRelay:
 
         @param channel_binding: Whether this connection can bind (RFC 9266).
         """
-        authorities = self._links.authorities
-        offered = list(dict.fromkeys(m for link in authorities for m in link.mechanisms))
-        return tuple(m for m in offered or USUAL if channel_binding or not m.endswith("-PLUS"))
+        named = tuple([link.mechanisms for link in self._links.authorities])
+        return _offer(named, channel_binding)
 
     def begin(
         self,
@@ -262,6 +262,12 @@ class LoginRelay:
 
     def _request(self, link: Link, message: lp.Message, type_: str = "set") -> Stanza:
         return WrittenRequest(type_, self._domain, link.component, message.to_xml())
+
+
+@lru_cache(maxsize=256)
+def _offer(named: tuple[tuple[str, ...], ...], channel_binding: bool) -> tuple[str, ...]:
+    offered = list(dict.fromkeys(mechanism for names in named for mechanism in names))
+    return tuple(m for m in offered or USUAL if channel_binding or not m.endswith("-PLUS"))
 
 
 def _temporary(fault: StepError) -> Refusal:

@@ -12,6 +12,8 @@ The handshake, the end and every error are Twisted's and pyOpenSSL's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -30,7 +32,13 @@ _buffer = ffi.new("char[]", _SIZE)  # of all layers: whatever is read into it is
 
 
 class Layer(TLSMemoryBIOProtocol):
-    """TLS between a connection and its stream."""
+    """
+    TLS between a connection and its stream.
+
+    @ivar send: Writes to the connection what is encrypted.
+    """
+
+    send: Callable[[bytes], object]
 
     def makeConnection(self, transport: Any) -> None:
         """Begin the handshake; the stream is connected already."""
@@ -43,6 +51,7 @@ class Layer(TLSMemoryBIOProtocol):
         """The connection is gone, and what held its parts together goes."""
         super().connectionLost(reason)
         self.transport = None
+        del self.send
 
     def dataReceived(self, data: bytes) -> None:
         """From the connection."""
@@ -105,9 +114,8 @@ class Layer(TLSMemoryBIOProtocol):
     def _flushSendBIO(self) -> None:
         """Hand on to the connection what is encrypted."""
         size = lib.BIO_read(self._tlsConnection._from_ssl, _buffer, _SIZE)
-        below: Any = self.transport
         if size > 0:
-            below.write(ffi.buffer(_buffer, size)[:])
+            self.send(ffi.buffer(_buffer, size)[:])
 
 
 class _Factory:
@@ -120,15 +128,16 @@ class _Factory:
 _factory = cast("Any", _Factory())
 
 
-def start_tls(transport: Any, creator: Any) -> None:
+def start_tls(transport: Any, creator: Any) -> Layer | None:
     """
     Start TLS on a connection, in the direction in which it was made.
 
     @param creator: Makes the TLS connection, see C{ITLSTransport.startTLS}.
+    @return: The layer; C{None} for a transport that starts TLS in its own way.
     """
     if not isinstance(transport, Connection):
         transport.startTLS(creator)
-        return
+        return None
     producer, streaming = transport.producer, transport.streamingProducer
     if producer is not None:
         transport.unregisterProducer()
@@ -141,8 +150,10 @@ def start_tls(transport: Any, creator: Any) -> None:
         connection = creator.serverConnectionForTLS(layer)
         connection.set_accept_state()
     layer._tlsConnection = connection
+    layer.send = partial(FileDescriptor.write, below)
     below.protocol, below.TLS = layer, True
     below.getHandle, below.getPeerCertificate = layer.getHandle, layer.getPeerCertificate
     layer.makeConnection(_BypassTLS(FileDescriptor, below))
     if producer is not None:
         below.registerProducer(producer, streaming)
+    return layer

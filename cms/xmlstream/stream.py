@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from cms.logs import Logger
 from cms.xmlstream import ns
-from cms.xmlstream.layer import start_tls
+from cms.xmlstream.layer import Layer, start_tls
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plain import PlainReader
 from cms.xmlstream.reader import (
@@ -88,6 +88,7 @@ class XMLStream(Protocol):
         self._last_of_read = False
         self._gathered: list[bytes] | None = None  # what leaves when the read, or the turn, ends
         self._turn: IDelayedCall | None = None
+        self._layer: Layer | None = None
         self._header_sent = False
         self._paused = False
         self._was_paused = False
@@ -167,7 +168,9 @@ class XMLStream(Protocol):
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
             self.close(StreamError("internal-server-error"))
         finally:
-            self._write_gathered()
+            if self._gathered or self._turn is not None:
+                self._write_gathered()
+            self._gathered = None
 
     def _dispatch(self, event: object) -> None:
         kind = type(event)
@@ -339,13 +342,10 @@ class XMLStream(Protocol):
                 self.overflowed()
                 return
         self.bytes_sent += len(data)
-        self._put(data)
-
-    def _put(self, data: bytes) -> None:
         if self._gathered is not None:
             self._gathered.append(data)
-        elif self.transport is not None:
-            self.transport.write(data)
+        else:
+            (self._layer or self.transport).write(data)
 
     def _write_gathered(self) -> None:
         gathered, self._gathered = self._gathered, None
@@ -354,7 +354,7 @@ class XMLStream(Protocol):
             if turn.active():
                 turn.cancel()
         if gathered and self.transport is not None:
-            self.transport.write(b"".join(gathered))
+            (self._layer or self.transport).write(b"".join(gathered))
 
     def start_tls(self, creator: object) -> None:
         """
@@ -363,7 +363,7 @@ class XMLStream(Protocol):
         @param creator: See L{cms.xmlstream.layer.start_tls}.
         """
         self._write_gathered()
-        start_tls(self.transport, creator)
+        self._layer = start_tls(self.transport, creator)
 
     def set_deadline(self, seconds: float | None) -> None:
         """Call L{deadline_passed} in so many seconds; C{None}: never."""
@@ -430,9 +430,13 @@ class XMLStream(Protocol):
         if not self._header_sent:
             self.send_header(self.error_header())
         self.closing = True
+        last = b"</stream:stream>"
         if error is not None:
-            self._put(serialize(error.getElement()))
-        self._put(b"</stream:stream>")
+            last = serialize(error.getElement()) + last
+        if self._gathered is not None:
+            self._gathered.append(last)
+        else:
+            self.transport.write(last)
         self._leave()
         self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:

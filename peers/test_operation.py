@@ -130,6 +130,9 @@ def test_figures(system: System, processes: Processes) -> None:
     client.connected()
     client.message(ALICE, "to myself")
     client.expect("message")
+    wait_until(
+        lambda: Figures(system.callbridge)("cms_callbridge_sessions") == 1, 10.0, "the session"
+    )
     server, callbridge = Figures(system.server), Figures(system.callbridge)
     for figures in (server, callbridge):
         assert figures.content_type == "text/plain; version=0.0.4; charset=utf-8"

@@ -8,7 +8,8 @@
 # make clean        remove whatever the others made
 #
 # All need Python 3.11 or later; PYTHON=/path/to/python chooses one.  What they
-# install goes into .venv and peers/npm/node_modules, but for Debian packages.
+# install goes into .venv, .venv-bench (of the bench) and peers/npm/node_modules, but
+# for Debian packages.
 
 .PHONY: help demo test bench docs screenshots lint clean
 
@@ -30,7 +31,7 @@ bench:
 	@.ci/debian python
 	@.ci/environment bench
 	@.ci/debian bench
-	@.venv/bin/python -m bench $(ARGS)
+	@.venv-bench/bin/python -m bench $(ARGS)
 
 docs:
 	@.ci/environment run
@@ -48,6 +49,6 @@ lint:
 	@.ci/check lint
 
 clean:
-	rm -rf .venv .venv-cache build dist cms.egg-info peers/npm/node_modules _trial_temp*
+	rm -rf .venv .venv-bench .venv-cache build dist cms.egg-info peers/npm/node_modules _trial_temp*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis twisted/plugins/dropin.cache
 	find cms twisted tests peers bench -name __pycache__ -type d -prune -exec rm -rf {} +

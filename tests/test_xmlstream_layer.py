@@ -9,6 +9,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import tcp
 from twisted.internet._newtls import ClientMixin, ServerMixin
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol
@@ -152,7 +153,7 @@ class LayerTests(TLSTestCase):
         """Records that came together are delivered together."""
         self.start()
         self.run_until_quiet()
-        sent = bytes(range(256)) * 200
+        sent = b"".join(number.to_bytes(4, "big") for number in range(12_800))
         self.client.transport.write(sent)
         self.run_until_quiet(self.near)
         self.run_until_quiet()
@@ -170,6 +171,26 @@ class LayerTests(TLSTestCase):
         for end in (self.client, self.server):
             assert end.reason is not None
             self.assertTrue(end.reason.check(ConnectionDone, ConnectionLost), end.reason)
+
+    def test_end_of_tls_alone(self) -> None:
+        """A peer that ends TLS and keeps the connection open is let go."""
+        self.start()
+        self.run_until_quiet()
+        self.near.protocol._shutdownTLS()
+        self.run_until_quiet()
+        assert self.server.reason is not None
+        self.assertTrue(self.server.reason.check(ConnectionDone, ConnectionLost))
+
+    def test_garbage(self) -> None:
+        """What is no record ends the connection with OpenSSL's words, after what was said."""
+        self.start()
+        self.run_until_quiet()
+        self.client.transport.write(b"good")
+        FileDescriptor.write(self.near, b"garbage that is no record of TLS")
+        self.run_until_quiet()
+        self.assertEqual([b"good"], self.server.deliveries)
+        assert self.server.reason is not None
+        self.assertTrue(self.server.reason.check(SSL.Error), self.server.reason)
 
     def test_abort(self) -> None:
         """Who aborts upon what it hears is told nothing more."""

@@ -195,6 +195,13 @@ class GatheredTests(SynchronousTestCase):
         self.assertTrue(written.startswith(b"<?xml"))
         self.assertTrue(written.endswith(b">ab</stream:stream>"))
 
+    def test_before_the_end(self) -> None:
+        """All is written before the transport is told to close: TLS drops what comes later."""
+        self.patch(self.transport, "loseConnection", lambda: self.written.append(b"(lost)"))
+        self.stream.dataReceived(header(ns.CLIENT) + b"<a/></stream:stream>")
+        self.assertTrue(self.written[0].endswith(b">a</stream:stream>"))
+        self.assertEqual([b"(lost)"], self.written[1:])
+
     def test_later(self) -> None:
         """What is said later is written at once."""
         self.stream.dataReceived(header(ns.CLIENT))

@@ -69,6 +69,19 @@ class TimeTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.failureResultOf(again[0], DeferredTimeout)
 
+    def test_many(self) -> None:
+        """Many that run out one after the other are not looked through for each."""
+        for _ in range(1_000):
+            self.ask(5).addErrback(lambda failure: failure.trap(DeferredTimeout))
+            self.clock.advance(0.001)
+        looks: list[None] = []
+        look = self.requests._look
+        self.patch(self.requests, "_look", lambda: (looks.append(None), look()))
+        for _ in range(600):
+            self.clock.advance(0.01)
+        self.assertEqual(0, len(self.requests))
+        self.assertLess(len(looks), 25)
+
     def test_lost(self) -> None:
         """The end of the stream ends all, in their order, and nothing is watched any more."""
         order: list[int] = []

@@ -12,7 +12,7 @@ from cms.xmlstream import limits, ns
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import CLOSE_TIMEOUT, XMLStream
+from cms.xmlstream.stream import CLOSE_TIMEOUT, GATHERED_BYTES, XMLStream
 from tests.support import MemoryTransport, header, one_stanza
 
 
@@ -231,6 +231,31 @@ class GatheredTests(SynchronousTestCase):
         self.assertEqual(b"<d/>", written[1])
         self.assertRegex(written[2], b"^<e/><stream:error>.*</stream:stream>$")
         self.assertEqual([], [call for call in clock.getDelayedCalls() if not call.getTime()])
+
+    def test_shared_and_slow(self) -> None:
+        """What waits for the end of the turn is bounded, and the limits hold within it."""
+        link = Recorder(Clock(), send_limit=200_000)
+        link.is_shared = True  # type: ignore[misc]
+        transport = MemoryTransport()
+        transport.connect(link)
+        link.dataReceived(header(ns.CLIENT))
+        written = 0
+
+        def write(data: bytes) -> None:
+            nonlocal written
+            written += len(data)
+            if written > 100_000:
+                link.pauseProducing()
+
+        self.patch(transport, "write", write)
+        stanza = one_stanza(f"<a>{'x' * 10_000}</a>")
+        sent = 0
+        while not link.is_full:
+            link.send(stanza)
+            sent += 1
+            self.assertLess(sent, 100)
+        self.assertTrue(link.is_slow)
+        self.assertLess(sent * 10_000 - written, GATHERED_BYTES)
 
     def test_shared_and_lost(self) -> None:
         """What had not left when the connection went holds no timer."""

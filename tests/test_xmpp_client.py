@@ -12,6 +12,7 @@ from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.written import written_result
+from cms.xmpp.loginrelay import MOST_NOTICE_BYTES
 from tests.support import header
 from tests.xmppserver import DOMAIN, Peer, Server
 
@@ -399,6 +400,21 @@ class BindTests(SynchronousTestCase):
         full, rest = self.callbridge.received()
         self.assertIsInstance(lp.parse(full.child), lp.Sessions)
         self.assertEqual(lp.SessionEnd(f"c@{DOMAIN}/r", "closed"), lp.parse(rest.child))
+
+    def test_notices_of_long_addresses(self) -> None:
+        """However long the clients' resources are, no message is too long for the link."""
+        self.server.sessions.most_per_user = 200
+        evil = "&quot;" + "&apos;" * 1018
+        clients = [
+            self.server.bound(self.callbridge, "a", f"{evil}{number:04}") for number in range(100)
+        ]
+        for client in clients:
+            client.say("</stream:stream>")
+        told = self.callbridge.received()
+        self.assertLess(max(len(stanza.raw) for stanza in told), MOST_NOTICE_BYTES + 500)
+        notices = [lp.parse(stanza.child) for stanza in told]
+        ended = [n for m in notices for n in (m.notices if isinstance(m, lp.Sessions) else [m])]
+        self.assertEqual([client.stream.jid.full() for client in clients], [n.jid for n in ended])
 
     def test_notices_and_a_lost_link(self) -> None:
         """What waits for a link that has gone is not told to the next."""

@@ -13,6 +13,7 @@ from twisted.words.protocols.jabber.error import StanzaError, exceptionFromStanz
 
 from cms.xmlstream.stanza import Stanza
 
+SOON = 0.05  # seconds that a request may be late
 _Key = tuple[str, str | None]  # the id, and who was asked
 
 
@@ -90,8 +91,8 @@ class Requests:
             if due <= now and key in self._open:
                 self._forget(key)
                 answer.errback(Failure(DeferredTimeout("no answer in time")))
-        if self._open:
-            self._watch(min(due for _, due in self._open.values()))
+        if self._open:  # many, when a peer falls silent: so not for each of them
+            self._watch(max(min(due for _, due in self._open.values()), now + SOON))
 
     def take(self, stanza: Stanza) -> bool:
         """Deliver an IQ answer; C{False} when nobody asked for it."""

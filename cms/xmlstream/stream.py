@@ -45,6 +45,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
+GATHERED_BYTES = 65_536  # no more waits for the end of a read or of a turn
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 _LOCAL = "local", None  # the peer of a UNIX socket
 
@@ -87,6 +88,7 @@ class XMLStream(Protocol):
         self._splice = False
         self._last_of_read = False
         self._gathered: list[bytes] | None = None  # what leaves when the read, or the turn, ends
+        self._gathered_bytes = 0
         self._turn: IDelayedCall | None = None
         self._layer: Layer | None = None
         self._header_sent = False
@@ -170,7 +172,7 @@ class XMLStream(Protocol):
         finally:
             if self._gathered or self._turn is not None:
                 self._write_gathered()
-            self._gathered = None
+            self._gathered, self._gathered_bytes = None, 0
 
     def _dispatch(self, event: object) -> None:
         kind = type(event)
@@ -342,13 +344,17 @@ class XMLStream(Protocol):
                 self.overflowed()
                 return
         self.bytes_sent += len(data)
-        if self._gathered is not None:
-            self._gathered.append(data)
-        else:
+        if self._gathered is None:
             (self._layer or self.transport).write(data)
+            return
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= GATHERED_BYTES:  # only what was written can make it slow
+            gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+            (self._layer or self.transport).write(b"".join(gathered))
 
     def _write_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, None
+        gathered, self._gathered, self._gathered_bytes = self._gathered, None, 0
         if self._turn is not None:
             turn, self._turn = self._turn, None
             if turn.active():

@@ -34,6 +34,7 @@ USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1
 ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
 MOST_SELDOM = 300.0
 NOTICE_DELAY = 0.02  # seconds that a notice about a session waits for others
+MOST_NOTICE_BYTES = 65_536  # of one message: a client chooses its resource, however long
 REPLAY_BATCH = 200  # sessions told of at once after a link came up
 
 
@@ -71,6 +72,14 @@ class Exchange:
         self.relay.tell(self.link, lp.Abort(self.id))
 
 
+@define
+class _Waiting:
+    """Notices for one link, and how long they are at most."""
+
+    notices: list[lp.SessionBegin | lp.SessionEnd] = field(factory=list)
+    size: int = 0
+
+
 class LoginRelay:
     """
     Carries exchanges and session events to the Callbridges.
@@ -88,7 +97,7 @@ class LoginRelay:
         self._links = links
         self._timeout = timeout
         self._later: dict[Link, IDelayedCall] = {}
-        self._notices: dict[Link, list[lp.SessionBegin | lp.SessionEnd]] = {}
+        self._notices: dict[Link, _Waiting] = {}
         links.on_up.append(self._ask_mechanisms)
         links.on_down.append(self._ask_no_more)
         self.on_authority: list[Callable[[Link], object]] = []
@@ -187,10 +196,13 @@ class LoginRelay:
         """
         if not self._notices:
             self._clock.callLater(NOTICE_DELAY, self.send_notices)
-        waiting = self._notices.setdefault(link, [])
-        waiting.append(notice)
-        if len(waiting) >= lp.MOST_NOTICES:
-            self._send_notices(link, self._notices.pop(link))
+        waiting = self._notices.setdefault(link, _Waiting())
+        size = _size(notice)
+        if len(waiting.notices) >= lp.MOST_NOTICES or waiting.size + size > MOST_NOTICE_BYTES:
+            self._send_notices(link, waiting)
+            waiting = self._notices[link] = _Waiting()
+        waiting.notices.append(notice)
+        waiting.size += size
 
     def send_notices(self) -> None:
         """Let none of them wait any longer."""
@@ -198,8 +210,9 @@ class LoginRelay:
         for link, waiting in notices.items():
             self._send_notices(link, waiting)
 
-    def _send_notices(self, link: Link, notices: list[lp.SessionBegin | lp.SessionEnd]) -> None:
-        self.tell(link, notices[0] if len(notices) == 1 else lp.Sessions(tuple(notices)))
+    def _send_notices(self, link: Link, waiting: _Waiting) -> None:
+        notices = tuple(waiting.notices)
+        self.tell(link, notices[0] if len(notices) == 1 else lp.Sessions(notices))
 
     async def replay(self, link: Link, sessions: Iterable[lp.SessionBegin]) -> None:
         """Tell a link that has come up of the sessions that live on."""
@@ -262,6 +275,11 @@ class LoginRelay:
 
     def _request(self, link: Link, message: lp.Message, type_: str = "set") -> Stanza:
         return WrittenRequest(type_, self._domain, link.component, message.to_xml())
+
+
+def _size(notice: lp.SessionBegin | lp.SessionEnd) -> int:
+    """More bytes than it takes: an escaped character has six, all else but the address 500."""
+    return 6 * len(notice.jid) + 500
 
 
 @lru_cache(maxsize=256)

@@ -183,6 +183,7 @@ class XmppService(Service):
         super().stopService()
         self._watch.stopService()
         self._self_check.stop()
+        closed = self._listeners.close()
         streams = [s for factory in self._listeners.factories for s in factory.streams]
         links = [stream for stream in streams if isinstance(stream, ComponentStream)]
         for stream in streams:
@@ -191,7 +192,7 @@ class XmppService(Service):
         self._relay.send_notices()  # that the sessions end; then the links may
         for link in links:
             link.shut_down()
-        return DeferredList([self._listeners.close(), *(stream.ended for stream in streams)])
+        return DeferredList([closed, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:
         for told in self.on_change:

@@ -13,7 +13,6 @@ import resource
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from fnmatch import fnmatch
@@ -71,19 +70,12 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _python() -> str:
-    """Which it is; how it was built makes up to a fifth of the speed."""
-    built = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    how = "profile-guided" if built else "NOT profile-guided"
-    return f"Python {platform.python_version()} ({how})"
-
-
 def _facts(options: Options, descriptors: int) -> dict[str, str]:
     return {
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": f"{_processor()}, Linux {platform.release().partition('-')[0]},"
-        f" {_python()}; servers on core {SERVER_CORE}, generator on"
-        f" core {GENERATOR_CORE}; {descriptors:,} file descriptors for each process",
+        f" Python {platform.python_version()} in {sys.base_prefix}; servers on core {SERVER_CORE},"
+        f" generator on core {GENERATOR_CORE}; {descriptors:,} file descriptors for each process",
         "peers": f"Prosody {_version('prosody')}, ejabberd {_version('ejabberd')}",
         "runs": f"medians of {options.rounds} rounds of {options.seconds:g} s each",
     }

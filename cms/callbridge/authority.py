@@ -147,6 +147,7 @@ class Authority:
         if exchange.pending is not None:
             self._break_off(exchange, "malformed-request")
             return succeed(lp.Failed(message.exchange, "malformed-request"))
+        exchange.expiry.reset(EXCHANGE_TIMEOUT)
         return self._take(exchange, message.payload or b"")
 
     def abort(self, message: lp.Abort) -> None:
@@ -248,7 +249,6 @@ class Authority:
 
     def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
         """Decide about the client's response."""
-        exchange.expiry.reset(EXCHANGE_TIMEOUT)
         answer: Deferred[Answer] = Deferred(lambda _: self._break_off(exchange, "aborted"))
         exchange.pending = run(self._decide(exchange, payload))
         exchange.pending.addBoth(self._settle, exchange, answer)

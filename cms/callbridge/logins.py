@@ -24,7 +24,7 @@ class Logins:
     def __init__(self, clock: IReactorTime, component: Callable[[], str]) -> None:
         self._clock = clock
         self._component = component
-        self._good: deque[Attempt] = deque(maxlen=KEEP)
+        self._good: deque[tuple[int, float, float, str]] = deque(maxlen=KEEP)
         self._bad: deque[Attempt] = deque(maxlen=KEEP)
         self._count = 0
 
@@ -37,18 +37,30 @@ class Logins:
         """
         now = self._clock.seconds()
         self._count += 1
-        attempt = Attempt(self._count, now - max(0.0, seconds))
-        attempt.begin(Step.LOGIN, attempt.began, mechanism=mechanism_label(mechanism))
+        began = now - max(0.0, seconds)
         if result == "success":
-            attempt.passed(now)
-        elif result == "lost":
+            self._good.append((self._count, began, now, mechanism))
+            return
+        attempt = _begun(self._count, began, mechanism)
+        if result == "lost":
             attempt.abandoned(now)
         else:
             fault = errors.LOGIN_REFUSED.error(component=self._component(), condition=result)
             attempt.failed(now, fault)
-        (self._good if result == "success" else self._bad).append(attempt)
+        self._bad.append(attempt)
 
     def __iter__(self) -> Iterator[Attempt]:
         """The newest first."""
-        both = (*self._good, *self._bad)
+        good = []
+        for number, began, ended, mechanism in self._good:
+            attempt = _begun(number, began, mechanism)
+            attempt.passed(ended)
+            good.append(attempt)
+        both = (*good, *self._bad)
         return iter(sorted(both, key=lambda attempt: attempt.number, reverse=True))
+
+
+def _begun(number: int, began: float, mechanism: str) -> Attempt:
+    attempt = Attempt(number, began)
+    attempt.begin(Step.LOGIN, began, mechanism=mechanism_label(mechanism))
+    return attempt

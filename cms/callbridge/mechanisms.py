@@ -37,7 +37,7 @@ class Identity:
     payload: bytes | None = field(default=None, repr=False)
 
 
-@frozen
+@define
 class Surroundings:
     """
     What an exchange needs from outside.

@@ -13,7 +13,6 @@ L{ClientStream}.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from typing import Protocol
 
@@ -117,8 +116,6 @@ class ClientStream(XMLStream):
     """
     A client's stream; once bound, its session.
 
-    @ivar ids: What ties its lines in the log together: the connection, and the
-        log-in that was tried last.
     @ivar account: The bare address, once logged in.
     @ivar jid: The full address, once bound.
     @ivar direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
@@ -146,7 +143,7 @@ class ClientStream(XMLStream):
         self.authority = ""
         self.requests = Requests(policy.clock, self.send, most=10)
         self.exchange: Exchange | None = None
-        self.ids = {"connection_id": os.urandom(6).hex()}
+        self._login_exchange = self._connection_id = ""
         self._mechanism = ""
         self._login_began = 0.0
         self._tries = 0
@@ -163,6 +160,15 @@ class ClientStream(XMLStream):
             timeout=policy.ping_timeout,
             dead=self._silent,
         )
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What ties its lines in the log together: the connection, and the last log-in."""
+        self._connection_id = self._connection_id or os.urandom(6).hex()
+        ids = {"connection_id": self._connection_id}
+        if self._login_exchange:
+            ids["login_id"] = login_id(self._login_exchange)
+        return ids
 
     # from XMLStream
 
@@ -362,7 +368,7 @@ class ClientStream(XMLStream):
         exchange, answer = self.policy.relay.begin(mechanism, payload, self.peer_host, binding)
         self.exchange = exchange
         if exchange is not None:
-            self.ids["login_id"] = login_id(exchange.id)
+            self._login_exchange = exchange.id
         self._machine.relayed()
         answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
 
@@ -513,7 +519,7 @@ class ClientStream(XMLStream):
         chosen = next((str(e) for e in bind.elements(ns.BIND, "resource")), "")
         assert self.account is not None  # noqa: S101 - the machine binds after the log-in
         try:
-            return parse_jid(f"{self.account.userhost()}/{chosen or secrets.token_urlsafe(12)}")
+            return parse_jid(f"{self.account.userhost()}/{chosen or os.urandom(12).hex()}")
         except MalformedJID:
             return None
 

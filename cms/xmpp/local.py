@@ -108,6 +108,8 @@ class LocalServices:
         """
         Tell everybody who saw the session that it is gone (RFC 6121 4.5, 4.6.3).
         """
+        if session.presence is None and not session.directed:
+            return
         if stanza is None:
             element = Element((ns.CLIENT, "presence"))
             element["type"] = "unavailable"

@@ -209,14 +209,18 @@ class GatheredTests(SynchronousTestCase):
         self.stream.send_raw([b"two", b"three"])
         self.assertEqual([b"one", b"twothree"], self.written[1:])
 
-    def test_shared(self) -> None:
-        """Stanzas that are sent over a link within a turn leave together, and in their order."""
-        clock = Clock()
-        link = Recorder(clock)
+    def link(self, send_limit: int = 1000) -> tuple[Recorder, MemoryTransport, Clock]:
+        """A stream that many speak through."""
+        clock, transport = Clock(), MemoryTransport()
+        link = Recorder(clock, send_limit)
         link.is_shared = True  # type: ignore[misc]
-        transport = MemoryTransport()
         transport.connect(link)
         link.dataReceived(header(ns.CLIENT))
+        return link, transport, clock
+
+    def test_shared(self) -> None:
+        """Stanzas that are sent over a link within a turn leave together, and in their order."""
+        link, transport, clock = self.link()
         written: list[bytes] = []
         self.patch(transport, "write", written.append)
         for name in "ab":
@@ -234,11 +238,7 @@ class GatheredTests(SynchronousTestCase):
 
     def test_shared_and_slow(self) -> None:
         """What waits for the end of the turn is bounded, and the limits hold within it."""
-        link = Recorder(Clock(), send_limit=200_000)
-        link.is_shared = True  # type: ignore[misc]
-        transport = MemoryTransport()
-        transport.connect(link)
-        link.dataReceived(header(ns.CLIENT))
+        link, transport, _ = self.link(send_limit=200_000)
         written = 0
 
         def write(data: bytes) -> None:
@@ -259,12 +259,7 @@ class GatheredTests(SynchronousTestCase):
 
     def test_shared_and_lost(self) -> None:
         """What had not left when the connection went holds no timer."""
-        clock = Clock()
-        link = Recorder(clock)
-        link.is_shared = True  # type: ignore[misc]
-        transport = MemoryTransport()
-        transport.connect(link)
-        link.dataReceived(header(ns.CLIENT))
+        link, transport, clock = self.link()
         link.send(one_stanza("<a/>"))
         transport.lose()
         self.assertEqual([], clock.getDelayedCalls())

@@ -1,8 +1,8 @@
 """
 The local user store: SQLite in the state directory.
 
-It holds SCRAM keys and never a password.  A running daemon uses it through a pool
-of threads.
+It holds SCRAM keys and never a password.  A running daemon looks keys up as
+L{cms.callbridge.directory} says, and changes it in other threads.
 """
 
 from __future__ import annotations

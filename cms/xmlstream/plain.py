@@ -16,7 +16,15 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import Limits
-from cms.xmlstream.reader import Context, Event, StanzaRead, StreamStart, TreeReader, canonical
+from cms.xmlstream.reader import (
+    Context,
+    Event,
+    Relying,
+    StanzaRead,
+    StreamStart,
+    TreeReader,
+    canonical,
+)
 from cms.xmlstream.stanza import Stanza
 
 MOST_BYTES = 2_048  # these three are less than any limit that a stream may have
@@ -43,7 +51,7 @@ _TAG = re.compile(
 )
 
 
-class PlainReader:
+class PlainReader(Relying):
     """
     Reads a stream as L{TreeReader} does, and with one from where it must.
 
@@ -51,42 +59,30 @@ class PlainReader:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        super().__init__(limits)
         self._context: Context | None = None
-        self._tree: TreeReader | None = None
-
-    @property
-    def limits(self) -> Limits:
-        """What a stanza may hold."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._limits = limits
-        if self._tree is not None:
-            self._tree.limits = limits
 
     @property
     def context(self) -> Context:
         """What the stream header said; only once it was read."""
-        if self._tree is not None:
-            return self._tree.context
+        if isinstance(self._slow, TreeReader):
+            return self._slow.context
         assert self._context is not None  # noqa: S101 - see above
         return self._context
 
     @property
     def at_boundary(self) -> bool:
         """See L{Reader<cms.xmlstream.reader.Reader>}."""
-        return self._context is not None if self._tree is None else self._tree.at_boundary
+        return self._context is not None if self._slow is None else self._slow.at_boundary
 
     def feed(self, data: bytes) -> list[Event]:
         """See L{TreeReader.feed}."""
-        if self._tree is None:
+        if self._slow is None:
             events = self._read(data)
             if events is not None:
                 return events
-            self._tree = TreeReader(self._limits, self._context)
-        return self._tree.feed(data)
+            self._slow = TreeReader(self._limits, self._context)
+        return self._slow.feed(data)
 
     def _read(self, data: bytes) -> list[Event] | None:
         if self._context is not None:

@@ -101,6 +101,31 @@ class Reader(Protocol):
         """Take bytes, return what they complete, in order."""
 
 
+class Relying:
+    """
+    A reader that relies on another for what it does not read itself.
+
+    @ivar _slow: The other, while there is need of it.
+    """
+
+    _slow: Reader | None
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._slow = None
+
+    @property
+    def limits(self) -> Limits:
+        """What a stanza may hold."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        if self._slow is not None:
+            self._slow.limits = limits
+
+
 _RESTRICTED = {expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]}
 _ENCODING = {
     expat.errors.codes[expat.errors.XML_ERROR_UNKNOWN_ENCODING],

@@ -28,14 +28,14 @@ from xml.parsers import expat
 from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
-from cms.xmlstream.limits import COMPONENT, Limits
+from cms.xmlstream.limits import COMPONENT
 from cms.xmlstream.plain import PlainReader, read_child, read_elements
 from cms.xmlstream.reader import (
     LONG_TOKEN,
     MOST_NAMESPACE,
     Context,
     Event,
-    Reader,
+    Relying,
     SlicesRead,
     StanzaRead,
     StreamEnd,
@@ -174,7 +174,7 @@ class _NotProvedError(Exception):
     """The slow way must look at it."""
 
 
-class SpliceReader:
+class SpliceReader(Relying):
     """
     Reads the stanzas of a stream that has been opened and authenticated.
 
@@ -183,10 +183,10 @@ class SpliceReader:
     """
 
     def __init__(self, tree: TreeReader | PlainReader) -> None:
-        self._limits = tree.limits
+        super().__init__(tree.limits)
         self._context: Context = tree.context
         # An idle stream needs no parser, which takes more memory than all else of it.
-        self._slow: Reader | None = None if tree.at_boundary else tree
+        self._slow = None if tree.at_boundary else tree
         self._pending = b""
         self._end_tag = f"</{self._context.root}>".encode()
         self._ended = False
@@ -195,17 +195,6 @@ class SpliceReader:
         self._last = 0, False  # where the last slice begins, and whether it declares
         streams = self._context.prefixes.get("stream") == ns.STREAMS
         self._root = f"<r xmlns:stream='{ns.STREAMS}'>".encode() if streams else b"<r>"
-
-    @property
-    def limits(self) -> Limits:
-        """What a stanza may hold."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._limits = limits
-        if self._slow is not None:
-            self._slow.limits = limits
 
     @property
     def at_boundary(self) -> bool:

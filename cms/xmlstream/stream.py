@@ -350,8 +350,7 @@ class XMLStream(Protocol):
         self._gathered.append(data)
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= GATHERED_BYTES:  # only what was written can make it slow
-            gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
-            (self._layer or self.transport).write(b"".join(gathered))
+            self._write_gathered()
 
     def _write_gathered(self) -> None:
         gathered, self._gathered, self._gathered_bytes = self._gathered, None, 0

@@ -18,6 +18,8 @@ from twisted.python.failure import Failure
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
 from cms.signalflow import StepError
 
+BACKLOG = 1_024  # connections that wait to be accepted; Twisted's own is 50
+
 
 def check_plain(key: str, description: str, file: object) -> None:
     """
@@ -58,9 +60,23 @@ def expand(description: str) -> list[str]:
     takes it for IPv4 only; a socket on C{::} takes both families, unless the
     kernel has no IPv6 or keeps the two apart, when the second string serves.
     """
+    texts = [description]
     if re.fullmatch(r"tcp:\d+", description):
-        return [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:", description]
-    return [description]
+        texts = [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:", description]
+    return [_with_backlog(text) for text in texts]
+
+
+def _with_backlog(text: str) -> str:
+    """The endpoint string with L{BACKLOG}, unless it names one, by name or by place."""
+    parts = re.split(r"(?<!\\):", text)
+    named = [part for part in parts if re.search(r"(?<!\\)=", part)]
+    if (
+        parts[0] not in ("tcp", "tcp6", "unix")
+        or any(part.startswith("backlog=") for part in named)
+        or len(parts) - len(named) > 3
+    ):
+        return text
+    return f"{text}:backlog={BACKLOG}"
 
 
 def open_listener(

@@ -15,6 +15,7 @@ from twisted.python import usage
 
 import cms
 from cms import reactor as prompt
+from cms.clocks import make_steady
 from cms.logs import LEVELS, quieten
 from cms.signalflow import StepError
 from cms.systemd import ServiceManager
@@ -116,6 +117,7 @@ def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Servi
     quieten(options["log-level"])
     from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
 
+    make_steady(reactor)
     try:
         service = make(options.config_file, reactor)
     except StepError as error:

@@ -9,6 +9,7 @@ from unittest import TestCase
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
@@ -24,6 +25,22 @@ HEADER = (
 def header(content: str = ns.COMPONENT, rest: str = "") -> bytes:
     """A stream header."""
     return HEADER.format(content=content, rest=rest).encode()
+
+
+class TwoClocks(Clock):
+    """
+    A clock with a wall clock beside it, which somebody may set.
+
+    @ivar offset: What the wall clock is ahead of the other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = 1_700_000_000.0
+
+    def wall_seconds(self) -> float:
+        """Seconds since the epoch."""
+        return self.seconds() + self.offset
 
 
 class MemoryTransport(StringTransport):

@@ -16,6 +16,7 @@ from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.service import LOCK, SOCKET, AdminService, AdminSettings, socket_path
 from cms.errors import ConfigurationError
+from cms.listening import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests.adminclient import FakeCallbridge
 from tests.support import new_folder
@@ -54,8 +55,9 @@ class AdminServiceTests(SynchronousTestCase):
             key=self.folder / "key",
         )
 
-    def listen_unix(self, path: str, factory: Any, mode: int) -> Port:
+    def listen_unix(self, path: str, factory: Any, backlog: int, mode: int) -> Port:
         """In place of the reactor's."""
+        self.assertEqual(BACKLOG, backlog)
         self.unix.append((path, mode))
         return Port(path)
 

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "errors": {"signalflow", "remedies"},
     "doubts": {"signalflow", "errors"},
     "xmlstream": {"signalflow", "errors", "logs"},
+    "clocks": set(),
     "database": set(),
     "throttle": set(),
     "slowwork": {"logs"},
@@ -28,9 +29,9 @@ MAY_IMPORT = {
     "loginprotocol": {"xmlstream"},
     "trust": {"errors", "doubts", "signalflow"},
     "discovery": {"errors", "doubts", "signalflow"},
-    "audit": {"errors", "doubts", "signalflow", "tomlfile", "trust", "discovery"},
+    "audit": {"clocks", "errors", "doubts", "signalflow", "tomlfile", "trust", "discovery"},
     "reactor": set(),
-    "startup": {"signalflow", "logs", "systemd", "reactor"},
+    "startup": {"clocks", "signalflow", "logs", "systemd", "reactor"},
     "systemd": {"logs"},
     "admin": {
         *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
@@ -39,16 +40,16 @@ MAY_IMPORT = {
     "callbridge": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "durable", "trust", "discovery", "startup"),
-        *("logs", "machines", "admin"),
+        *("logs", "machines", "admin", "clocks"),
     },
     "xmpp": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "listening", "trust", "discovery", "audit"),
-        *("startup", "admin", "logs", "machines", "reactor"),
+        *("startup", "admin", "logs", "machines", "reactor", "clocks"),
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
-        *("database", "discovery", "audit", "callbridge", "xmpp", "admin"),
+        *("database", "discovery", "audit", "callbridge", "xmpp", "admin", "clocks"),
     },
     "commands": {
         *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),

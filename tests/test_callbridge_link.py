@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import errors
@@ -27,7 +26,7 @@ from cms.trust.verdict import Verdict
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
-from tests.support import MemoryTransport, header, stanzas
+from tests.support import MemoryTransport, TwoClocks, header, stanzas
 
 DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
 
@@ -43,7 +42,7 @@ class World:
     """DNS, network and servers of the test's own making."""
 
     def __init__(self, **settings_: Any) -> None:
-        self.clock = Clock()
+        self.clock = TwoClocks()
         self.searches: list[Deferred[Found]] = []
         self.lookups: list[tuple[Target, Deferred[Found]]] = []
         self.races: list[tuple[Target, Deferred[Any]]] = []

@@ -7,8 +7,6 @@ import hashlib
 import re
 from typing import Any
 
-from twisted.internet.task import Clock
-
 from cms import loginprotocol as lp
 from cms.throttle import Throttle
 from cms.tomlfile import Secret
@@ -27,7 +25,7 @@ from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
-from tests.support import MemoryTransport, header, stanzas
+from tests.support import MemoryTransport, TwoClocks, header, stanzas
 
 DOMAIN = "meet.example.com"
 SECRETS = {"cb1": "one", "cb2": "two", "echo": "three"}
@@ -37,8 +35,7 @@ class Server:
     """The parts of an XMPP server, without listeners."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_700_000_000)
+        self.clock = TwoClocks()
         self.links = Links()
         self.sessions = Sessions()
         self.events = Events()

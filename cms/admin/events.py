@@ -51,7 +51,7 @@ class _Follower:
     sent: float = 0.0
     paused_at: float | None = None
     missed: bool = False
-    now: Callable[[], float] = field(default=time.time, kw_only=True)
+    now: Callable[[], float] = field(kw_only=True)
     catch_up: Callable[[_Follower], None] = field(default=lambda _: None, kw_only=True)
 
     def pauseProducing(self) -> None:

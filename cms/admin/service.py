@@ -26,7 +26,7 @@ from cms.admin.pace import Pace, PacedFactory
 from cms.admin.routes import Paths, make_app
 from cms.admin.site import LimitedSite
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
-from cms.listening import check_plain, close_ports, open_listener, show_address
+from cms.listening import BACKLOG, check_plain, close_ports, open_listener, show_address
 from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.slowwork import SlowWork
@@ -195,7 +195,9 @@ class AdminService(Service):
         self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         before = os.umask(0o177)
         try:
-            port = self._reactor.listenUNIX(_short(path, self._folder), factory, mode=0o600)
+            port = self._reactor.listenUNIX(
+                _short(path, self._folder), factory, backlog=BACKLOG, mode=0o600
+            )
         except CannotListenError as problem:
             raise LISTEN_FAILED.error(
                 file=self._settings.file,

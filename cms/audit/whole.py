@@ -11,6 +11,7 @@ from cms.audit.own import audit_certificate, audit_clock, audit_secrets
 from cms.audit.results import Result
 from cms.audit.subject import OwnServer
 from cms.audit.world import audit_addresses, audit_listeners, audit_records
+from cms.clocks import wall_clock
 from cms.discovery.resolver import DNS
 
 STAGES = 5  # how many waits for DNS can follow each other, at the most
@@ -33,7 +34,7 @@ async def audit(
         connect to its listeners, and takes it that Callbridges which SRV does not
         lead to it have its address.
     """
-    now = datetime.fromtimestamp(reactor.seconds(), UTC)
+    now = datetime.fromtimestamp(wall_clock(reactor)(), UTC)
     clock = audit_clock(now)
     yield clock
     for result in audit_secrets(server.secrets):

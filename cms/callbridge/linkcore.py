@@ -19,6 +19,7 @@ from cms.callbridge.backoff import Backoff
 from cms.callbridge.config import LinkSettings
 from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.callbridge.steplog import log_step
+from cms.clocks import Timeline
 from cms.discovery.places import Found, Target, configured_target
 from cms.errors import CredentialsRefused
 from cms.logs import Logger
@@ -144,11 +145,15 @@ class LinkCore:
     on_rest: list[Callable[[StepError | None], object]] = field(factory=list)
     streams: set[ComponentRegistration] = field(factory=set)
     carried: Carried = field(factory=Carried)
+    _time: Timeline = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._time = Timeline(self.clock)
 
     @property
     def now(self) -> float:
         """Seconds since the epoch."""
-        return self.clock.seconds()
+        return self._time.now
 
     @property
     def state(self) -> str:
@@ -169,6 +174,7 @@ class LinkCore:
         settings = self.settings
         self.timer = self.last_end = None
         self.targets = []  # what an earlier round had left is asked anew
+        self._time.restart()
         self.attempt = self.history.begin(self.now, self._report)
         shown = {"domain": settings.domain, "component": settings.component}
         self.attempt.once(Step.CONFIGURATION, self.now, **shown)

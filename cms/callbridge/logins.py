@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from cms import errors
 from cms.admin.metrics import mechanism_label
+from cms.clocks import wall_clock
 from cms.signalflow import Attempt, Step
 
 KEEP = 20  # of each kind
@@ -35,7 +36,7 @@ class Logins:
         @param mechanism: As the client named it.
         @param result: C{success}, C{lost} with the link, or a SASL condition.
         """
-        now = self._clock.seconds()
+        now = wall_clock(self._clock)()
         self._count += 1
         began = now - max(0.0, seconds)
         if result == "success":

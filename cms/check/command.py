@@ -27,6 +27,7 @@ from cms.check.serverside import ServerSession
 from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
+from cms.clocks import make_steady
 from cms.database import StoreError
 from cms.discovery.resolver import parse_dns_server
 from cms.discovery.servers import Server
@@ -238,6 +239,7 @@ def _effective(file: Path) -> CallbridgeConfig:
 
 
 async def _run(session: Session | ServerSession, reactor: Any) -> None:
+    make_steady(reactor)
     report = await session.run(reactor)
     if report.status:
         raise SystemExit(report.status)

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 
 from cms.callbridge.store import UserStore
 from cms.check.client import Account, LoginFailed, LoginStream, log_in
+from cms.clocks import make_steady
 from cms.signalflow import Step, StepError
 from cms.trust.files import PEMFiles
 from cms.trust.issue import CertificateAuthority
@@ -390,6 +391,7 @@ async def run_demo(reactor: Any, *, keep: bool, write: Callable[[str], None], co
     @return: The exit status.
     """
     folder = Path(tempfile.mkdtemp(prefix="cms-demo-"))
+    make_steady(reactor)
     demo = Demo(reactor, folder, write, colour)
     walking = Deferred.fromCoroutine(_walk(demo, keep=keep))
     over: Deferred[None] = Deferred()

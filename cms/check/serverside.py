@@ -16,6 +16,7 @@ from cms.check.daemon import PATIENCE, STATUS, NotRunning, Unreachable, ask_daem
 from cms.check.findings import Finding, Report, Waiting
 from cms.check.renderers import Renderer
 from cms.check.subject import STAGE
+from cms.clocks import wall_clock
 from cms.discovery.resolver import make_dns
 from cms.discovery.servers import Server
 from cms.errors import NO_CALLBRIDGE
@@ -46,7 +47,8 @@ class ServerSession:
         }
         bound = PATIENCE + STAGES * self.stage + CONNECT_TIMEOUT
         waits = Waits(self.renderer.waiting)
-        report = Report("server", shown, reactor.seconds(), bound)
+        began = reactor.seconds()
+        report = Report("server", shown, wall_clock(reactor)(), bound)
         self.renderer.begin(report)
 
         def emit(finding: Finding) -> None:
@@ -60,7 +62,7 @@ class ServerSession:
         error = await within(reactor, bound, judge(), waits)
         if error is not None:
             emit(Finding(error.step, "failed", seconds=bound, problem=error))
-        report.seconds = reactor.seconds() - report.began
+        report.seconds = reactor.seconds() - began
         self.renderer.end(report)
         return report
 

@@ -14,6 +14,7 @@ from cms.check.probes.login import Login, LoginProbe
 from cms.check.renderers import Renderer
 from cms.check.subject import Subject
 from cms.check.walk import Walk, bound_of
+from cms.clocks import wall_clock
 from cms.discovery.resolver import make_dns
 from cms.signalflow import Step
 
@@ -46,7 +47,8 @@ class Session:
         shown = subject.shown()
         if self.login is not None:
             shown["login"] = self.login.address
-        report = Report("callbridge", shown, reactor.seconds(), bound)
+        began = reactor.seconds()
+        report = Report("callbridge", shown, wall_clock(reactor)(), bound)
 
         def emit(finding: Finding) -> None:
             report.findings.append(finding)
@@ -82,7 +84,7 @@ class Session:
             await probe.run()
         else:
             lane.skipped(Step.LOGIN, "", "no --login was given")
-        report.seconds = reactor.seconds() - report.began
+        report.seconds = reactor.seconds() - began
         renderer.end(report)
         return report
 

@@ -22,6 +22,7 @@ from cms.check.probes.link import LinkProbe, Tools
 from cms.check.probes.own import judge_own_certificate
 from cms.check.probes.records import Beside, judge_beside, judge_found, look_beside
 from cms.check.subject import Subject
+from cms.clocks import wall_clock
 from cms.discovery.places import SERVICE, Finder, Found, Target, configured_target
 from cms.discovery.resolver import DNS
 from cms.errors import RegistrationError
@@ -131,7 +132,7 @@ class Walk:
             "dns": self._dns.servers,
         }
         self._lane.passed(Step.CONFIGURATION, subject.source, 0.0, evidence)
-        now = datetime.fromtimestamp(self._reactor.seconds(), UTC)
+        now = datetime.fromtimestamp(wall_clock(self._reactor)(), UTC)
         judge_own_certificate(self._lane, subject.files, now)
         return context
 

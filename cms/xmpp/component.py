@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
+from cms.clocks import Timeline
 from cms.logs import link_id, wanted
 from cms.machines import Machine, release
 from cms.signalflow import Step, StepError
@@ -138,7 +139,7 @@ class ComponentStream(XMLStream):
         self._step = Step.TLS if tls is not None else Step.REGISTER
         self._reported = False
         self._verdict: Verdict | None = None
-        self._attempt = policy.flow.connected()
+        self._attempt, self._time = policy.flow.connected(), Timeline(policy.clock)
         self._keepalive = Keepalive(
             policy.clock,
             self,
@@ -154,7 +155,7 @@ class ComponentStream(XMLStream):
         """Start TLS, or refuse an address that guesses."""
         super().connectionMade()
         self.set_deadline(self.policy.register_timeout)
-        self._attempt.begin(self._step, self.policy.flow.now, peer=self.peer_text)
+        self._attempt.begin(self._step, self._time.now, peer=self.peer_text)
         if self.transport is not None and self.tls is not None:
             verification = self.tls.for_peer(self.peer_text)
             self._verdict = verification.verdict
@@ -168,8 +169,8 @@ class ComponentStream(XMLStream):
         connection = connection_of(self.transport)
         self.evidence = tls_evidence(connection)
         self.certificate_expires = peer_expiry(connection)
-        self._attempt.passed(self.policy.flow.now, **self.evidence)
-        self._attempt.begin(Step.REGISTER, self.policy.flow.now, peer=self.peer_text)
+        self._attempt.passed(self._time.now, **self.evidence)
+        self._attempt.begin(Step.REGISTER, self._time.now, peer=self.peer_text)
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
@@ -231,7 +232,7 @@ class ComponentStream(XMLStream):
 
     def _end_attempt(self, reason: Failure) -> None:
         """Nobody failed: the stream was closed, by either side."""
-        now = self.policy.flow.now
+        now = self._time.now
         if self._step is Step.ACTIVE and self._attempt.running is not None:
             self._attempt.passed(now, ended=reason.getErrorMessage())
         else:
@@ -268,7 +269,7 @@ class ComponentStream(XMLStream):
 
     def _report(self, fault: StepError) -> None:
         self._reported = True
-        self._attempt.failed(self.policy.flow.now, fault)
+        self._attempt.failed(self._time.now, fault)
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),
@@ -327,8 +328,8 @@ class ComponentStream(XMLStream):
         self.component = component
         self._step = Step.REGISTERED
         self.policy.flow.named(self._attempt)
-        self._attempt.passed(self.policy.flow.now, component=component, link=self.link_id)
-        self._attempt.begin(Step.REGISTERED, self.policy.flow.now, component=component)
+        self._attempt.passed(self._time.now, component=component, link=self.link_id)
+        self._attempt.begin(Step.REGISTERED, self._time.now, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
 
@@ -389,7 +390,7 @@ class ComponentStream(XMLStream):
         self.policy.throttle.succeeded(self.peer_host)
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
-        self.since = self.clock.seconds()
+        self.since = self._time.now
         self._step = Step.ACTIVE
         self._attempt.begin(Step.ACTIVE, self.since, peer=self.peer_text, component=self.component)
         self._registered = True

@@ -10,6 +10,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from cms import errors
+from cms.clocks import wall_clock
 from cms.signalflow import Attempt, Step, StepError, StepObserver, StepRecord
 
 KEEP = 50  # of each kind
@@ -43,7 +44,7 @@ class ServerFlow:
     @property
     def now(self) -> float:
         """Seconds since the epoch."""
-        return self._clock.seconds()
+        return wall_clock(self._clock)()
 
     def _begin(self) -> Attempt:
         self._count += 1

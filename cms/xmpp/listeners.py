@@ -18,8 +18,6 @@ from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream, plain_host
 from cms.xmlstream.traffic import Traffic
 
-BACKLOG = 1_024
-
 
 @define(eq=False)
 class StreamFactory(Factory):

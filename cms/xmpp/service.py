@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList
 import cms
 from cms.admin.metrics import Exposition
 from cms.audit.subject import OwnServer
+from cms.clocks import wall_clock
 from cms.database import StoreError
 from cms.discovery.resolver import make_dns
 from cms.errors import CONFIGURATION_VALUE
@@ -63,7 +64,7 @@ class XmppService(Service):
         _make_state_dir(config)
         self.links = Links()
         self.sessions = Sessions()
-        self.callbridges = _callbridges(config, reactor.seconds)
+        self.callbridges = _callbridges(config, wall_clock(reactor))
         self.callbridges.on_change.append(self._judge_links)
         self._watch = CallbridgeWatch(self.callbridges, reactor)
         registry = self.callbridges.registry

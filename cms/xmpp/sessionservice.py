@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import LogLevel
 
 from cms import loginprotocol as lp
+from cms.clocks import wall_clock
 from cms.logs import Logger, wanted
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
@@ -62,7 +63,7 @@ class SessionService:
         begin = lp.SessionBegin(
             jid=session.jid.full(),
             peer=session.peer_host,
-            since=datetime.fromtimestamp(self._clock.seconds(), UTC).isoformat(),
+            since=datetime.fromtimestamp(wall_clock(self._clock)(), UTC).isoformat(),
         )
         self._began[session] = begin
         self._authority[session] = session.authority

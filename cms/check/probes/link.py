@@ -20,6 +20,7 @@ from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
 from cms.check.probes.port import what_listens
 from cms.check.subject import Subject
+from cms.clocks import wall_clock
 from cms.discovery.places import Target
 from cms.discovery.race import Race
 from cms.signalflow import Step, StepError
@@ -300,7 +301,7 @@ class LinkProbe:
     def _doubt_tls(self, evidence: Mapping[str, str]) -> None:
         if evidence.get("protocol") == "TLSv1.2":
             self.lane.warned(doubts.TLS_1_2_ONLY.error(peer=self.peer), self.peer)
-        now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
+        now = datetime.fromtimestamp(wall_clock(self.reactor)(), UTC)
         for doubt in chain_doubts(self._chain, self.peer, now):
             self.lane.warned(doubt, self.peer)
 
@@ -375,7 +376,7 @@ class LinkProbe:
             evidence["server_time"] = told.isoformat()
         self._pass(evidence, "registered, and let go again")
         if told is not None:
-            doubt = judge_clock(told, self.reactor.seconds(), self.peer)
+            doubt = judge_clock(told, wall_clock(self.reactor)(), self.peer)
             if doubt is not None:
                 self.lane.warned(doubt, self.peer)
         stream.quit()

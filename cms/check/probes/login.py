@@ -16,6 +16,7 @@ from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
 from cms.check.probes.records import CLIENT_SERVICE
 from cms.check.subject import Subject
+from cms.clocks import wall_clock
 from cms.discovery.address import ascii_domain
 from cms.discovery.places import CLIENT_PORT, Finder, Target, order_targets, srv_targets
 from cms.discovery.race import Race
@@ -197,7 +198,7 @@ class LoginProbe:
         stream.close()
         await stream.ended
         if told is not None:
-            doubt = judge_clock(told, self._reactor.seconds(), self._peer)
+            doubt = judge_clock(told, wall_clock(self._reactor)(), self._peer)
             if doubt is not None:
                 self._lane.warned(doubt, self._peer)
         return evidence

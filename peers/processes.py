@@ -24,8 +24,11 @@ _PR_SET_PDEATHSIG = 1
 _REPORT_CHARACTERS = 20_000
 
 
-def _die_with_parent() -> None:
+def _prepare_child() -> None:
+    """It dies with the test run, and gets the signals that a job in the background ignores."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Process:
@@ -56,7 +59,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing here has threads
+                preexec_fn=_prepare_child,  # noqa: PLW1509 - nothing here has threads
             )
         self._cleared = False
         self.pid = self._child.pid

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+import shlex
 import signal
+import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,10 +26,12 @@ class Demonstration:
     @ivar folder: Where it puts its own folder.
     """
 
-    def __init__(self, processes: Processes, *options: str) -> None:
+    def __init__(
+        self, processes: Processes, *options: str, command: Sequence[str] = (*script("cms"), "demo")
+    ) -> None:
         self.folder = processes.make_directory("tmp")
         env = {**daemon_environment(), "TMPDIR": str(self.folder)}
-        self.process: Process = processes.start("demo", [*script("cms"), "demo", *options], env=env)
+        self.process: Process = processes.start("demo", [*command, *options], env=env)
 
     def daemon(self, plugin: str) -> int:
         """The process id of a daemon that it has started."""
@@ -75,11 +81,52 @@ def test_twelve_steps(processes: Processes) -> None:
 def test_keep(processes: Processes, number: signal.Signals) -> None:
     """It stays until it is told to end, and then takes everything with it."""
     demonstration = Demonstration(processes, "--keep")
-    demonstration.process.wait_for("_xmpp-component._tcp.meet.example.com SRV\n", 20.0)
+    demonstration.process.wait_for("callbridge.toml\n", 20.0)
     (folder,) = demonstration.folder.iterdir()
     assert (folder / "alice.password").stat().st_mode & 0o077 == 0
     demonstration.process.signal(number)
     assert "all twelve steps passed" in demonstration.ends(0)
+
+
+def test_what_keep_prints(processes: Processes) -> None:
+    """The line for C{cms status} works as it is printed, and so do both pages."""
+    demonstration = Demonstration(processes, "--keep")
+    demonstration.process.wait_for("callbridge.toml\n", 20.0)
+    printed = demonstration.process.output
+    typed = re.search(r"^  status    : (.*)$", printed, re.MULTILINE)
+    assert typed is not None
+    status, output = processes.run("status", shlex.split(typed[1]), env=daemon_environment())
+    assert status == 0, output
+    assert output.count("11 active") == 2
+    pages = re.findall(r"(http://127\.0\.0\.1:\d+/), password in (\S+)$", printed, re.MULTILINE)
+    assert len(pages) == 2
+    for url, file in pages:
+        password = Path(file).read_text().strip()
+        token = base64.b64encode(f"admin:{password}".encode()).decode()
+        asked = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})
+        with urllib.request.urlopen(asked, timeout=10.0) as answer:
+            assert b"cb1" in answer.read()
+    demonstration.process.signal(signal.SIGTERM)
+    demonstration.ends(0)
+
+
+AT_ONCE = """
+import os, signal, tempfile
+made = tempfile.mkdtemp
+def make(*args, **more):
+    folder = made(*args, **more)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return folder
+tempfile.mkdtemp = make
+from cms.cli import main
+main(["demo"])
+"""
+
+
+def test_terminated_at_once(processes: Processes) -> None:
+    """SIGTERM as soon as there is something to take away again takes it away."""
+    python = script("python")[0]
+    assert "stopped" in Demonstration(processes, command=(python, "-c", AT_ONCE)).ends(1)
 
 
 def test_interrupted(processes: Processes) -> None:

@@ -10,7 +10,9 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -412,6 +414,13 @@ def run_block(processes: Processes, name: str, directory: Path) -> Process:
     return processes.start(name, command, cwd=directory, env=script_environment())
 
 
+def assert_reachable(url: str, trust: Path) -> None:
+    """Somebody who trusts the CA of the trial reaches a page without a warning."""
+    context = ssl.create_default_context(cafile=str(trust))
+    with urllib.request.urlopen(url, context=context, timeout=10.0) as answer:
+        assert answer.status == 200
+
+
 @pytest.mark.parametrize("certificates_by", ["trial", "own-ca"])
 def test_samples(certificates_by: str, processes: Processes) -> None:
     """
@@ -432,11 +441,46 @@ def test_samples(certificates_by: str, processes: Processes) -> None:
     server.wait_for("client listener ready", START_SECONDS)
     callbridge = run_block(processes, "callbridge", samples)
     callbridge.wait_for(LINK_ACTIVE, LINK_SECONDS)
-    port = int(json.loads((samples / "ports.json").read_text())["5222"])
+    ports = json.loads((samples / "ports.json").read_text())
+    port = int(ports["5222"])
     assert slixmpp_client(processes, ALICE, PASSWORD, port, samples / "ca.pem").connected()
+    if certificates_by == "trial":
+        for port in ("8445", "8446"):
+            assert_reachable(f"https://localhost:{ports[port]}/healthz", samples / "ca.pem")
     for process in (callbridge, server):
         assert not re.search(r"WARNING|#(warn|error|critical)", process.output), process.output
         assert process.stop() in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("role", ["xmpp", "callbridge"])
+def test_units_as_documented(role: str, processes: Processes) -> None:
+    """
+    What docs/operate.md says to type before C{systemctl}: on a host that has none of the
+    folders, and so that the service may read its files and nobody else its secrets.
+    """
+    require("systemd-sysusers", "systemd")
+    samples = make_samples(processes, block("trial"))
+    root = processes.make_directory("root")
+    (root / "etc" / "systemd" / "system").mkdir(parents=True)
+    mentioned = block("units" if role == "xmpp" else "units-callbridge")
+    typed, _, _ = mentioned.partition("systemctl")
+    user = f"cms-{role}"
+    assert f"-g {user} " in typed
+    typed = (
+        typed.replace("/etc/", f"{root}/etc/")
+        .replace("systemd-sysusers", f"systemd-sysusers --root={root}")
+        .replace(f"-g {user} ", f"-g {os.getgid()} ")  # it is in the group file of that root only
+        .replace(" systemd/", f" {ROOT}/systemd/")
+    )
+    status, output = processes.run("install", ["sh", "-e", "-c", typed], cwd=samples)
+    assert status == 0, output
+    assert f"{user}:x:" in (root / "etc" / "group").read_text()
+    unit = (root / "etc/systemd/system" / f"{user}.service").read_text()
+    assert f"--config /etc/cms/{role}.toml\n" in unit
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in (root / "etc/cms").iterdir()}
+    name = "xmpp" if role == "xmpp" else "cb1"
+    secret = dict.fromkeys((f"{role}.toml", f"{name}.key", "cb1.secret"), "0o640")
+    assert modes == {"ca.pem": "0o644", f"{name}.crt": "0o644", **secret}
 
 
 def test_backup(tmp_path: Path, processes: Processes) -> None:
@@ -449,6 +493,7 @@ def test_backup(tmp_path: Path, processes: Processes) -> None:
         status, output = processes.run("backup", ["sh", "-e", "-c", command], cwd=tmp_path)
         used.rollback()
     assert status == 0, output
+    assert (tmp_path / "users-backup.sqlite3").stat().st_mode & 0o777 == 0o600
     restored = tmp_path / "restored"
     restored.mkdir(mode=0o700)
     shutil.copy(tmp_path / "users-backup.sqlite3", restored / store.path.name)

@@ -274,7 +274,16 @@ class KeyTests(CommandLineTests):
         )
         for key in folder.glob("*.key"):
             self.assertEqual(0o600, stat.S_IMODE(key.stat().st_mode))
+        self.assertEqual([DOMAIN, "localhost"], self.names(folder / "xmpp.crt"))
+        self.assertEqual([f"cb1.{DOMAIN}", "localhost"], self.names(folder / "cb1.crt"))
         self.refused("pki", "trial", str(folder), *self.OPTIONS, status=1)
+
+    @staticmethod
+    def names(file: Path) -> list[str]:
+        """The DNS names of a certificate."""
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return san.value.get_values_for_type(x509.DNSName)
 
     def test_request(self) -> None:
         """A request that names both."""

@@ -38,6 +38,7 @@ DOMAIN = "meet.example.com"
 HOST = "xmpp1.meet.example.com"
 COMPONENT = f"cb1.{DOMAIN}"
 PATIENCE = 30.0  # seconds for any one thing to happen
+CTRL_C = 0.5  # seconds that our own interrupt may come after a daemon's, when both get it
 LOOPBACK = "127.0.0.1"
 
 
@@ -127,7 +128,8 @@ class Demo:
 
         @raise DemoFailed: one of them failed.
         """
-        self.ports = dict(zip(("component", "client", "dns"), free_ports(3), strict=True))
+        names = ("component", "client", "dns", "xmpp page", "callbridge page")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._write_files()
         self._serve_dns()
         ready = self.expect("cms-xmpp listens", lambda e: "client listener ready" in e["message"])
@@ -182,6 +184,7 @@ callbridge_certificates = "required"
 [listen]
 component = ["tcp:{self.ports["component"]}:interface={LOOPBACK}"]
 client = ["tcp:{self.ports["client"]}:interface={LOOPBACK}"]
+api_plain = ["tcp:{self.ports["xmpp page"]}:interface={LOOPBACK}"]
 
 [callbridges]
 cb1 = {{ secret_file = "cb1.secret" }}
@@ -202,6 +205,9 @@ state_dir = "callbridge"
 trust = "ca.pem"
 certificate = "cb1.crt"
 key = "cb1.key"
+
+[listen]
+api_plain = ["tcp:{self.ports["callbridge page"]}:interface={LOOPBACK}"]
 
 [dns]
 servers = ["{LOOPBACK}:{self.ports["dns"]}"]
@@ -237,6 +243,10 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         daemon.ended.addCallback(lambda how: self._died(plugin, daemon, how))
 
     def _died(self, plugin: str, daemon: _Daemon, how: str) -> None:
+        """It ended; unless we are about to learn that the same Ctrl-C is meant for us, tell."""
+        self.reactor.callLater(CTRL_C, self._tell_death, plugin, daemon, how)
+
+    def _tell_death(self, plugin: str, daemon: _Daemon, how: str) -> None:
         if self.stopping:
             return
         said = daemon.errors.decode(errors="replace").strip()
@@ -440,5 +450,12 @@ running until Ctrl-C; everything is in {folder}
   log in    : alice@{DOMAIN}, password in {folder}/alice.password
   clients   : {LOOPBACK} port {ports["client"]}, STARTTLS; trust {folder}/ca.pem
   components: {LOOPBACK} port {ports["component"]}, TLS
-  DNS       : dig @{LOOPBACK} -p {ports["dns"]} _xmpp-component._tcp.{DOMAIN} SRV"""
+  DNS       : dig @{LOOPBACK} -p {ports["dns"]} _xmpp-component._tcp.{DOMAIN} SRV
+  pages     : account admin
+    XMPP server: http://{LOOPBACK}:{ports["xmpp page"]}/, \
+password in {folder}/xmpp/admin.password
+    Callbridge : http://{LOOPBACK}:{ports["callbridge page"]}/, \
+password in {folder}/callbridge/admin.password
+  status    : {Path(sys.executable).with_name("cms")} status \
+--config {folder}/xmpp.toml --config {folder}/callbridge.toml"""
     )

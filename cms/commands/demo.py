@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from cms.check.demo import run_demo
 
@@ -19,6 +19,8 @@ def demo(keep: bool) -> None:
 
     def start(reactor: Any) -> Deferred[None]:
         async def run() -> None:
+            # Nothing is made before the reactor runs, and with it takes the signals that end us.
+            await deferLater(reactor, 0)
             colour = sys.stdout.isatty()
             status = await run_demo(reactor, keep=keep, write=_say, colour=colour)
             if status:

@@ -12,6 +12,7 @@ from cms.commands.common import Complaint, Wrong, note
 from cms.discovery.address import ascii_domain
 from cms.trust.issue import CertificateAuthority, Issued, certificate_request
 
+LOCAL = "localhost"  # where the administration listens
 _DOMAIN = click.option("--domain", required=True, help="The XMPP domain.")
 _HOSTNAME = click.option("--hostname", required=True, help="The XMPP server's FQDN.")
 
@@ -37,17 +38,18 @@ def trial(domain: str, hostname: str, callbridges: tuple[str, ...], folder: Path
     Make a small CA and certificates of it in FOLDER, to try things out.
 
     Writes ca.pem, xmpp.crt and xmpp.key, which name both the domain and the
-    hostname, and NAME.crt and NAME.key for each Callbridge.  The CA's own key is
-    not kept.  Nothing that exists is overwritten.  For service, have certificates
+    hostname, and NAME.crt and NAME.key for each Callbridge.  All of them name
+    localhost as well, so that the pages and the API can be reached there.  The CA's
+    own key is not kept.  Nothing that exists is overwritten.  For service, have certificates
     issued by a CA that is looked after: see cms pki csr.
     """
     domain, hostname = _name(domain, "--domain"), _name(hostname, "--hostname")
     authority = CertificateAuthority(f"Trial CA for {domain}")
     files = {"ca.pem": authority.certificate}
-    files |= _pair("xmpp", authority.issue(domain, _unique(domain, hostname)))
+    files |= _pair("xmpp", authority.issue(domain, _unique(domain, hostname, LOCAL)))
     for name in callbridges:
         address = _name(f"{name}.{domain}", "--callbridge")
-        files |= _pair(name, authority.issue(address, [address]))
+        files |= _pair(name, authority.issue(address, [address, LOCAL]))
     _write(folder, files)
 
 

@@ -1,5 +1,6 @@
 """
-Log lines for machines: one JSON object a line, with the fields of the event.
+Where log lines go and what they look like: text, or one JSON object a line with the
+fields of the event; standard output, or a file that others may rotate.
 
 What belongs together has an ID in common, the same on both sides of a link;
 docs/operate.md lists them.  IDs are made of what both sides know, by a hash,
@@ -10,16 +11,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
 from twisted.logger import Logger as TwistedLogger
 from zope.interface import provider
 
 LEVELS = ("debug", "info", "warn", "error")
+IDS = ("attempt_id", "link_id", "connection_id", "login_id")
 _silent: set[Any] = set()  # of LogLevel's constants
+
+
+class Out(Protocol):
+    """Where lines are written."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 class Logger(TwistedLogger):
@@ -74,7 +91,62 @@ def _short(kind: str, text: str) -> str:
     return hashlib.sha256(f"{kind} {text}".encode()).hexdigest()[:12]
 
 
-def json_observer(out: TextIO) -> ILogObserver:
+class LogFile:
+    """
+    A log file that whoever rotates logs may move away, or truncate after a copy.
+
+    Each write goes to the end of what the file then is, and a file that was moved is
+    opened anew under its name: logrotate needs neither C{copytruncate} nor a signal.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)
+        self._file = self._open()
+
+    def _open(self) -> TextIO:
+        descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
+        )
+        return os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+
+    def write(self, text: str, /) -> None:
+        """
+        @raise OSError: the file cannot be written.
+        """
+        try:
+            moved = not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            opened = self._open()
+            self._file.close()
+            self._file = opened
+        self._file.write(text)
+
+    def flush(self) -> None:
+        """What was written is in the file."""
+        self._file.flush()
+
+
+def text_observer(out: Out) -> ILogObserver:
+    """
+    An observer that writes lines for people to C{out}, as Twisted does, with the IDs
+    of what a line belongs to at its end.
+    """
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        text = formatEventAsClassicLogText(event)
+        if text is None:
+            return
+        ids = " ".join(f"{name}={event[name]}" for name in IDS if event.get(name))
+        out.write(f"{text.rstrip()} [{ids}]\n" if ids else text)
+        out.flush()
+
+    return cast("ILogObserver", observe)
+
+
+def json_observer(out: Out) -> ILogObserver:
     """An observer that writes to C{out}."""
 
     @provider(ILogObserver)
@@ -100,6 +172,31 @@ def json_observer(out: TextIO) -> ILogObserver:
     return cast("ILogObserver", observe)
 
 
-def json_to_stdout() -> ILogObserver:
-    """For twistd's C{--logger}."""
-    return json_observer(sys.stdout)
+_chosen: tuple[str, str | None] = ("text", None)
+
+
+def choose(form: str, file: str | None) -> None:
+    """
+    Say what L{chosen} is to give.
+
+    @param form: C{"text"} or C{"json"}.
+    @param file: Its path; C{None} is standard output.
+    """
+    global _chosen  # noqa: PLW0603 - twistd calls its logger without an argument
+    _chosen = form, file
+
+
+def chosen() -> ILogObserver:
+    """For twistd's C{--logger}: what L{choose} has said."""
+    form, file = _chosen
+    out: Out = sys.stdout
+    if file is not None:
+        try:
+            out = LogFile(file)
+        except OSError as problem:
+            sys.stderr.write(
+                f"--logfile {file}: {problem.strerror}."
+                " Cure: name a file in a folder that this user may write to.\n"
+            )
+            raise SystemExit(1) from None
+    return json_observer(out) if form == "json" else text_observer(out)

@@ -16,7 +16,7 @@ from twisted.python import usage
 import cms
 from cms import reactor as prompt
 from cms.clocks import make_steady
-from cms.logs import LEVELS, quieten
+from cms.logs import LEVELS, choose, quieten
 from cms.signalflow import StepError
 from cms.systemd import ServiceManager
 
@@ -42,7 +42,7 @@ class DaemonOptions(usage.Options):
 
     optParameters = [
         ["config", "c", None, "The configuration file, in TOML."],
-        ["log-format", None, "text", "text or json (one object a line, on standard output)."],
+        ["log-format", None, "text", "text or json (one object a line)."],
         ["log-level", None, "info", f"{', '.join(LEVELS)}: what is logged, that and above."],
     ]
 
@@ -63,8 +63,21 @@ class DaemonOptions(usage.Options):
         if parent.get("uid") is not None or parent.get("gid") is not None:
             # The state directory is made before twistd would change its user.
             raise usage.UsageError("start it as the user it is to run as, without --uid and --gid")
-        if self["log-format"] == "json":
-            parent["logger"] = "cms.logs.json_to_stdout"
+        self._choose_log(parent)
+
+    def _choose_log(self, parent: Any) -> None:
+        """Ours, unless twistd was told of another, or of syslog."""
+        if parent.get("logger") is not None or parent.get("syslog"):
+            return
+        file = parent.get("logfile")
+        if not parent.get("nodaemon"):
+            file = file or "twistd.log"  # twistd's own default
+        if file == "-":
+            if not parent.get("nodaemon"):
+                raise usage.UsageError("a daemon in the background has no standard output")
+            file = None
+        choose(self["log-format"], file)
+        parent["logger"] = "cms.logs.chosen"
 
     @property
     def config_file(self) -> Path:

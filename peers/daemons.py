@@ -60,6 +60,7 @@ class Daemon:
     @ivar file: Its configuration file.
     @ivar environment: What is added to its environment.
     @ivar options: What follows its file on the command line.
+    @ivar twistd_options: What stands before its plugin there.
     @ivar launcher: A command that starts the one that follows.
     """
 
@@ -71,6 +72,7 @@ class Daemon:
         self.settings = settings
         self.environment: dict[str, str] = {}
         self.options: list[str] = []
+        self.twistd_options: list[str] = []
         self.launcher: list[str] = []
         self._processes = processes
         self.directory = processes.make_directory(name)
@@ -94,7 +96,8 @@ class Daemon:
         command = [
             *self.launcher,
             *script("twistd"),
-            *("--nodaemon", "--pidfile=", self.plugin, "--config", str(self.file)),
+            *("--nodaemon", "--pidfile=", *self.twistd_options),
+            *(self.plugin, "--config", str(self.file)),
             *self.options,
         ]
         self._process = self._processes.start(

@@ -382,6 +382,50 @@ def block(name: str) -> str:
     return found[1]
 
 
+def test_log_recipes(system: System, processes: Processes) -> None:
+    """What docs/operate.md types to follow a failed log-in works, in text and in JSON."""
+    jq = require("jq", "jq")
+    require("journalctl", "systemd")
+    for daemon in (system.server, system.callbridge):
+        daemon.options = ["--log-format", "text"]
+    system.start()
+    bad = system.client(WRONG, mechanism="PLAIN")
+    bad.connect()
+    bad.expect("refused")
+    by_user, by_id = (line.partition("--grep ")[2] for line in block("journal").splitlines())
+    (line,) = re.findall(rf"^.*{by_user[1:-1]}.*$", system.callbridge.process.output, re.MULTILINE)
+    login = re.search(r"login_id=(\w+)", line)
+    assert login is not None
+    assert re.fullmatch(r"[0-9a-f]{12}", by_id)  # like the one that is looked for
+    assert re.search(rf"refused.*\blogin_id={login[1]}\b", system.server.process.output)
+    logs = {}
+    for daemon in (system.server, system.callbridge):
+        daemon.process.stop()
+        logs[daemon] = processes.directory / f"{daemon.file.stem}.log"
+        daemon.options = ["--log-format", "json"]
+        daemon.twistd_options = ["--logfile", str(logs[daemon])]
+    system.server.launch()
+    system.callbridge.launch()
+    wait_until(
+        lambda: (
+            logs[system.callbridge].exists() and LINK_ACTIVE in logs[system.callbridge].read_text()
+        ),
+        LINK_SECONDS,
+        "the link, in the file",
+    )
+    bad = system.client(WRONG, mechanism="PLAIN")
+    bad.connect()
+    bad.expect("refused")
+    first, second = block("json").replace("jq", jq).splitlines()
+    status, output = processes.run("jq", ["sh", "-c", first], cwd=processes.directory)
+    (found,) = [json.loads(line) for line in output.splitlines()]
+    assert (status, found["why"]) == (0, "not-authorized"), found
+    second = second.replace(by_id, found["login_id"])
+    status, output = processes.run("jq", ["sh", "-c", second], cwd=processes.directory)
+    (refused,) = [json.loads(line) for line in output.splitlines()]
+    assert (status, refused["condition"]) == (0, "not-authorized")
+
+
 def make_samples(processes: Processes, commands: str) -> Path:
     """The sample configurations, with what the documentation says to make for them."""
     require("openssl", "openssl")

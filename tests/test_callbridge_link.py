@@ -721,7 +721,7 @@ class AnyOrderTests(SynchronousTestCase):
     """Whatever happens, in whatever order."""
 
     @given(st.lists(st.sampled_from(EVENTS), max_size=40))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_never_lost(self, events: tuple[str, ...]) -> None:
         """
         A started link always has something under way, and never two live

@@ -4,21 +4,100 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Authority
-from cms.logs import json_observer, link_id, login_id
+from cms.logs import choose, chosen, json_observer, link_id, login_id
+from tests.support import new_folder
 from tests.test_callbridge_link import World
 from tests.test_login_authority import MemoryDirectory
 from tests.xmppserver import DOMAIN, SECRETS, Server
 
 PASSWORD = "correct horse battery"
+
+
+class FileTests(SynchronousTestCase):
+    """A log file, and those who rotate it."""
+
+    def setUp(self) -> None:
+        """A daemon that logs to a file."""
+        self.path = new_folder(self) / "cms.log"
+        self.addCleanup(choose, "text", None)
+
+    def observer(self, form: str = "text") -> ILogObserver:
+        """What twistd is given."""
+        choose(form, str(self.path))
+        return chosen()
+
+    @staticmethod
+    def event(message: str, **more: str) -> LogEvent:
+        """One of ours."""
+        return {
+            "log_time": 0.0,
+            "log_level": LogLevel.info,
+            "log_namespace": "n",
+            "log_format": message,
+            **more,
+        }
+
+    def test_truncated(self) -> None:
+        """C{copytruncate}: the next line is the first of the file."""
+        observe = self.observer()
+        observe(self.event("one"))
+        copied = self.path.read_text()
+        os.truncate(self.path, 0)
+        observe(self.event("two"))
+        self.assertRegex(copied, r"\A\S+ \[n#info\] one\n\Z")
+        self.assertRegex(self.path.read_text(), r"\A\S+ \[n#info\] two\n\Z")
+
+    def test_moved(self) -> None:
+        """A file that was moved, or removed, is made anew."""
+        observe = self.observer()
+        observe(self.event("one"))
+        rotated = self.path.rename(self.path.with_suffix(".1"))
+        observe(self.event("two"))
+        self.path.unlink()
+        observe(self.event("three"))
+        self.assertIn("one", rotated.read_text())
+        self.assertRegex(self.path.read_text(), r"\A\S+ \[n#info\] three\n\Z")
+
+    def test_continued(self) -> None:
+        """What an earlier run has logged stays, and others cannot read it."""
+        for word in ("one", "two"):
+            self.observer()(self.event(word))
+        self.assertEqual(2, len(self.path.read_text().splitlines()))
+        self.assertEqual(0, self.path.stat().st_mode & 0o007)
+
+    def test_json(self) -> None:
+        """A file takes JSON as well."""
+        self.observer("json")(self.event("hello {jid}", jid="alice@example.com"))
+        line = json.loads(self.path.read_text())
+        self.assertEqual(
+            ("hello alice@example.com", "alice@example.com"), (line["message"], line["jid"])
+        )
+
+    def test_ids(self) -> None:
+        """Text names what a line belongs to, after what it says."""
+        observe = self.observer()
+        observe(self.event("gone", login_id="c3", link_id="a1", attempt_id=""))
+        self.assertTrue(self.path.read_text().endswith("] gone [link_id=a1 login_id=c3]\n"))
+
+    def test_refused(self) -> None:
+        """A file that cannot be written ends the start with one line."""
+        choose("text", str(self.path / "below"))
+        with patch("sys.stderr", io.StringIO()) as said, self.assertRaises(SystemExit) as ended:
+            chosen()
+        self.assertEqual(1, ended.exception.code)
+        self.assertIn("--logfile", said.getvalue())
+        self.assertIn(" Cure: ", said.getvalue())
 
 
 class LogTests(SynchronousTestCase):
@@ -63,6 +142,7 @@ class LogTests(SynchronousTestCase):
         (refused,) = self.lines("log-in from .* refused")
         (unsuccessful,) = self.lines("unsuccessful login request")
         self.assertEqual([wrong] * 2, [refused["login_id"], unsuccessful["login_id"]])
+        self.assertEqual(f"alice@{DOMAIN}", unsuccessful["jid"])
         (successful,) = self.lines(": successful login request")
         (logged_in,) = self.lines("logged in from")
         self.assertEqual([right] * 2, [successful["login_id"], logged_in["login_id"]])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent
@@ -43,10 +44,31 @@ class OptionsTests(SynchronousTestCase):
             with self.assertRaisesRegex(usage.UsageError, words):
                 self.options(*arguments, **twistd)
 
-    def test_json(self) -> None:
-        """twistd is told which logger to use."""
-        options = self.options("--config", "x", "--log-format", "json", uid=None)
-        self.assertEqual("cms.logs.json_to_stdout", options.parent["logger"])
+    def test_log(self) -> None:
+        """What is logged goes where twistd was told, in the form that we were told."""
+        json_form = ("--config", "x", "--log-format", "json")
+        for arguments, twistd, expected in (
+            (json_form[:2], {"nodaemon": 1}, ("text", None)),
+            (json_form, {"nodaemon": 1, "logfile": None}, ("json", None)),
+            (json_form, {"nodaemon": 1, "logfile": "-"}, ("json", None)),
+            (json_form, {"nodaemon": 1, "logfile": "a.log"}, ("json", "a.log")),
+            (json_form[:2], {"logfile": "a.log"}, ("text", "a.log")),
+            (json_form[:2], {"nodaemon": 0}, ("text", "twistd.log")),
+        ):
+            with patch("cms.startup.choose") as choose:
+                options = self.options(*arguments, **twistd)
+            choose.assert_called_once_with(*expected)
+            self.assertEqual("cms.logs.chosen", options.parent["logger"])
+
+    def test_other_logs(self) -> None:
+        """An observer that twistd was told of, and syslog, stay."""
+        for twistd in ({"logger": "a.b"}, {"syslog": True}):
+            with patch("cms.startup.choose") as choose:
+                options = self.options("--config", "x", nodaemon=1, **twistd)
+            choose.assert_not_called()
+            self.assertEqual(twistd.get("logger"), options.parent.get("logger"))
+        with self.assertRaisesRegex(usage.UsageError, "no standard output"):
+            self.options("--config", "x", logfile="-")
 
 
 class ReactorTests(SynchronousTestCase):

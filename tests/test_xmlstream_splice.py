@@ -342,13 +342,13 @@ class EquivalenceTests(SynchronousTestCase):
         """The readers agree about this stream."""
         self.assertIsNone(difference(head, body, places, handover), (head, body, places))
 
-    @settings(max_examples=1200, deadline=None)
+    @settings(max_examples=1200)
     @given(st.sampled_from(HEADERS), BODIES, CUTS, st.integers(0, 2))
     def test_woven(self, head: bytes, body: bytes, places: list[int] | int, handover: int) -> None:
         """Streams woven from what is good and what was ever an attack."""
         self.same(head, body + closing(head), places, handover)
 
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=1000)
     @given(CHANGES, CUTS)
     def test_mutated(self, changes: list[tuple[int, int, bytes]], places: list[int] | int) -> None:
         """A good stream with a few bytes changed."""
@@ -388,7 +388,7 @@ class EquivalenceTests(SynchronousTestCase):
         ]
         self.assertEqual([], different)
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(
         st.lists(
             st.one_of(

@@ -323,11 +323,13 @@ class Authority:
 
     def _log_unsuccessful(self, exchange: _Exchange, why: str, log: Callable[..., None]) -> None:
         claimed = exchange.claimed
+        who = {"jid": f"{claimed}@{self._domain}"} if claimed else {}
         log(
-            "{step_text}: unsuccessful login request from {name} ({why}; {mechanism}, {peer})",
+            "{step_text}: unsuccessful login request from {who} ({why}; {mechanism}, {peer})",
             step=int(Step.LOGIN),
             step_text=str(Step.LOGIN),
-            name=f"{claimed}@{self._domain}" if claimed else "an unnamed user",
+            who=who.get("jid", "an unnamed user"),
+            **who,
             mechanism=exchange.mechanism_name,
             peer=exchange.peer,
             why=why,

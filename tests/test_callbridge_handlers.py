@@ -125,6 +125,29 @@ class AnswerTests(TrafficTests):
         for feature in (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.VERSION):
             self.assertEqual("result", self.ask(f"<query xmlns='{feature}'/>").type, feature)
 
+    def test_nodes(self) -> None:
+        """A node that is not there is not found; the list of commands is empty."""
+        for feature in (ns.DISCO_INFO, ns.DISCO_ITEMS):
+            self.refused(self.ask(f"<query xmlns='{feature}' node='x'/>"), "item-not-found")
+            answer = self.ask(f"<query xmlns='{feature}' node='{ns.COMMANDS}'/>").child
+            assert answer is not None
+            self.assertEqual(ns.COMMANDS, answer["node"])
+            self.assertEqual([], list(answer.elements(ns.DISCO_ITEMS, "item")))
+
+    def test_join(self) -> None:
+        """A room that is not here is not found, and the error shows what it answers."""
+        to = f"from='{ALICE}' to='room@{COMPONENT}/n' id='j1'"
+        x = f"<x xmlns='{ns.MUC}'><password>secret</password></x>"
+        (answer,) = self.say(f"<presence {to}>{x}</presence>")
+        self.refused(answer, "item-not-found")
+        self.assertEqual(("j1", ALICE), (answer.id, answer.to))
+        echoed = answer.child
+        assert echoed is not None
+        self.assertEqual((ns.MUC, "x", []), (echoed.uri, echoed.name, echoed.children))
+        for quiet in ("", " type='unavailable'", " type='error'", " type='subscribe'"):
+            child = x if quiet else ""
+            self.assertEqual([], self.say(f"<presence {to}{quiet}>{child}</presence>"), quiet)
+
     def test_items(self) -> None:
         """There are no items."""
         answer = self.ask(f"<query xmlns='{ns.DISCO_ITEMS}'/>")

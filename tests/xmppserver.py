@@ -85,16 +85,18 @@ class Server:
         peer.answer(question, lp.Mechanisms(mechanisms))
         return peer
 
-    def bound(self, callbridge: Peer, user: str = "alice", resource: str = "r") -> Peer:
-        """A client that has logged in through a Callbridge."""
+    def bound(
+        self, callbridge: Peer, user: str = "alice", resource: str = "r", **header: str
+    ) -> Peer:
+        """A client that has logged in through a Callbridge; more of its stream header."""
         client = self.client()
-        client.open()
+        client.open(**header)
         client.authenticate()
         (start,) = callbridge.received()
         message = lp.parse(start.element.firstChildElement())
         assert isinstance(message, lp.Start), message
         callbridge.answer(start, lp.Success(message.exchange, f"{user}@{DOMAIN}"))
-        client.open()
+        client.open(**header)
         client.say(
             f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'>"
             f"<resource>{resource}</resource></bind></iq>"

@@ -25,8 +25,8 @@ import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Answer, Authority
 from cms.logs import Logger
-from cms.xmlstream import ns
-from cms.xmlstream.replies import error_reply
+from cms.xmlstream import disco, ns
+from cms.xmlstream.replies import error_reply, is_join
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.written import written_result
@@ -111,9 +111,12 @@ class LinkTraffic:
             self._refuse(stanza, stream)
 
     def _refuse(self, stanza: Stanza, stream: Carrier) -> None:
-        if not stanza.is_stanza or stanza.name == "presence":
+        joins = is_join(stanza)
+        if not stanza.is_stanza or (stanza.name == "presence" and not joins):
             return
-        reply = error_reply(stanza, StanzaError("service-unavailable"))
+        # Of the rooms that might be here, this one is not (XEP-0045 7.2).
+        condition = "item-not-found" if joins else "service-unavailable"
+        reply = error_reply(stanza, StanzaError(condition))
         if reply is not None:
             stream.send(reply)
 
@@ -159,17 +162,12 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
 
     def onInfo(self, iq: Element) -> Element:
         """Who we are."""
-        query = Element((ns.DISCO_INFO, "query"))
-        identity = query.addElement("identity")
-        identity["category"], identity["type"] = "component", "generic"
-        identity["name"] = "Callbridge"
-        for feature in (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION):
-            query.addElement("feature")["var"] = feature
-        return query
+        features = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
+        return disco.info(iq.query, "component", "generic", "Callbridge", features)
 
     def onItems(self, iq: Element) -> Element:
         """There is nothing below us."""
-        return Element((ns.DISCO_ITEMS, "query"))
+        return disco.items(iq.query)
 
     def onVersion(self, iq: Element) -> Element:
         """Which program this is."""

@@ -21,20 +21,35 @@ def error_reply(stanza: Stanza, error: StanzaError) -> Stanza | None:
     """
     The error that answers a stanza, without the content it carried.
 
+    Only that somebody wanted to join a room is said again, since clients know by
+    it what became of that (XEP-0045 7.2).
+
     @return: C{None} where an error must not be answered: for errors and for IQ
         answers (RFC 6120 8.3.1).
     """
     if stanza.type == "error" or stanza.is_answer:
         return None
     reply = _reply(stanza, "error")
+    if is_join(stanza):
+        reply.addElement((ns.MUC, "x"))
     child = Element((ns.CLIENT, "error"))
     if error.type:
         child["type"] = error.type
     child.addElement((ns.STANZAS, error.condition))
     if error.text:
-        child.addElement((ns.STANZAS, "text"), content=error.text)
+        text = child.addElement((ns.STANZAS, "text"), content=error.text)
+        text[ns.XML, "lang"] = "en"
     reply.addChild(child)
     return Stanza(reply)
+
+
+def is_join(stanza: Stanza) -> bool:
+    """Whether it asks for a place in a room (XEP-0045 7.2)."""
+    return (
+        stanza.name == "presence"
+        and stanza.type is None
+        and any(True for _ in stanza.element.elements(ns.MUC, "x"))
+    )
 
 
 def _reply(stanza: Stanza, type_: str) -> Element:

@@ -139,6 +139,12 @@ class SplicedStanza(Stanza):
         return super().child
 
     @property
+    def has_one_child(self) -> bool:
+        """See L{Stanza.has_one_child}."""
+        plain = self._element is None and read_child(self.raw) is not None
+        return plain or super().has_one_child
+
+    @property
     def payload(self) -> tuple[str, str] | None:
         """See L{Stanza.payload}."""
         if self._element is None:

@@ -89,6 +89,11 @@ class Stanza:
         return (child.uri, child.name) if child is not None else None
 
     @property
+    def has_one_child(self) -> bool:
+        """Whether it holds one child element, no more and no less, as a request must."""
+        return sum(1 for _ in self.element.elements()) == 1
+
+    @property
     def is_request(self) -> bool:
         """Whether it is an IQ that must be answered (RFC 6120 8.2.3)."""
         return self.name == "iq" and self.type in ("get", "set")
@@ -102,6 +107,12 @@ class Stanza:
         """Set C{from}, whatever it said (RFC 6120 8.1.2.1)."""
         if self.sender != sender:
             self.element["from"] = sender
+            self._raw = None
+
+    def in_language(self, language: str) -> None:
+        """Set C{xml:lang}, where it says none itself (RFC 6120 8.1.5)."""
+        if (ns.XML, "lang") not in self.element.attributes:
+            self.element[ns.XML, "lang"] = language
             self._raw = None
 
     def identify(self, identifier: str) -> None:

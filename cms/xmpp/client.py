@@ -13,6 +13,7 @@ L{ClientStream}.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,9 +22,8 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.words.protocols.jabber.error import StreamError
+from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
-from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
 from cms.logs import login_id
@@ -36,7 +36,7 @@ from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
-from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.replies import error_reply, ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.serialize import escape_text, quote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
@@ -50,6 +50,8 @@ from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
 
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
+# What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.
+_LANGUAGE = re.compile(r"(?=.{1,35}$)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 
 
 @define
@@ -149,6 +151,7 @@ class ClientStream(XMLStream):
         self._tries = 0
         self._bound = False
         self._end_reason = "lost"
+        self._language: str | None = None
         self._binding_data: bytes | None = None
         self._securing = direct
         self._machine = _machine(self)
@@ -198,6 +201,8 @@ class ClientStream(XMLStream):
             self.fail(error)
             return
         client = start.get("from")
+        language = start.attributes.get((ns.XML, "lang"), "")
+        self._language = language if _LANGUAGE.fullmatch(language) else None
         self.send_header(
             {
                 "id": new_stream_id(),
@@ -232,6 +237,8 @@ class ClientStream(XMLStream):
     def stanza_received(self, stanza: Stanza) -> None:
         """Route what a bound client sends; negotiate with the others."""
         if self._bound:
+            if self._language is not None:
+                stanza.in_language(self._language)
             self._route(stanza)
         else:
             self._machine.stanza(stanza)
@@ -505,6 +512,7 @@ class ClientStream(XMLStream):
             owns=lambda sender: sender == own,
             general=self._route,
             looked_into=frozenset({b"presence"}),
+            language=self._language,
         )
         self.splice(limits.CLIENT)
         self._machine.bind()
@@ -524,14 +532,9 @@ class ClientStream(XMLStream):
             return None
 
     def _bind_error(self, stanza: Stanza, condition: str, text: str) -> None:
-        stanza.stamp("")
-        reply = Element((ns.CLIENT, "iq"))
-        reply["type"], reply["id"] = "error", stanza.id or ""
-        error = reply.addElement("error")
-        error["type"] = "modify" if condition == "bad-request" else "cancel"
-        error.addElement((ns.STANZAS, condition))
-        error.addElement((ns.STANZAS, "text"), content=text)
-        self.send(Stanza(reply))
+        reply = error_reply(stanza, StanzaError(condition, text=text))
+        if reply is not None:
+            self.send(reply)
 
     # the session, RFC 6120 8
 
@@ -552,6 +555,8 @@ class ClientStream(XMLStream):
         elif stanza.name == "presence":
             self.policy.service.presence(self, stanza)
         else:
+            if stanza.name == "message" and stanza.to is None:
+                stanza.address(self.jid.userhost())  # RFC 6120 10.3.1
             self.policy.router.route(stanza)
         self.policy.router.hold_back(self)
 

@@ -432,6 +432,8 @@ class ComponentStream(XMLStream):
             self.refuse(fault, StreamError("invalid-from"))
             return
         if stanza.is_stanza:
+            if stanza.to is None:
+                stanza.address(self.policy.domain)  # so that the answer says who answers
             self.policy.router.route(stanza)
             self.policy.router.hold_back(self)
         else:

@@ -8,6 +8,7 @@ after everything that was sent before it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from cms.xmlstream.serialize import quote_attribute
@@ -19,6 +20,8 @@ from cms.xmpp.router import Router
 
 MOST_SENDERS = 1_000  # addresses of the peer's own that are remembered
 _NAMES = (b"message", b"presence", b"iq")
+# A start tag with an xml:lang that is no part of another attribute's value.
+_SPEAKS = re.compile(rb"""<\w+(?: [^ =]+=(?:'[^']*'|"[^"]*"))*? xml:lang=""")
 
 
 class Forwarder:
@@ -30,6 +33,8 @@ class Forwarder:
     @param owns: Whether the peer may speak for an address.
     @param general: The general way.
     @param looked_into: Names of stanzas that always go there.
+    @param language: What the peer's header said that it speaks; it is stamped where
+        a stanza says nothing else (RFC 6120 8.1.5).
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Forwarder:
         owns: Callable[[str], bool],
         general: Callable[[Stanza], None],
         looked_into: frozenset[bytes] = frozenset(),
+        language: str | None = None,
     ) -> None:
         self._router = router
         self._source = source
@@ -48,13 +54,19 @@ class Forwarder:
         self._general = general
         self._looked_into = looked_into
         self._senders: set[bytes] = set()
+        self._address = address.encode()
         stamp = b" from=" + quote_attribute(address).encode()
         self._stamps = {name: b"<" + name + stamp for name in _NAMES}
+        self._language = b""
+        if language is not None:
+            self._language = b" xml:lang=" + quote_attribute(language).encode()
 
     def forward(self, slices: list[Slice]) -> None:
         """Deliver the slices in their order."""
         gathered: dict[Receiver, list[bytes]] = {}
         looked_into, stamps = self._looked_into, self._stamps
+        if self._language:
+            slices = [self._in_language(piece) for piece in slices]
         last_to = last_sender = add = None
         for piece in slices:
             name, to, sender, raw = piece
@@ -73,6 +85,15 @@ class Forwarder:
                 raw = stamps[name] + raw[len(name) + 1 :]
             add(raw)
         self._send(gathered)
+
+    def _in_language(self, piece: Slice) -> Slice:
+        name, to, sender, raw = piece
+        if raw.find(b" xml:lang=", 0, raw.index(b">")) >= 0 and _SPEAKS.match(raw):
+            return piece
+        tag = b"<" + name
+        if sender is None:  # both at once
+            sender, tag = self._address, self._stamps[name]
+        return name, to, sender, tag + self._language + raw[len(name) + 1 :]
 
     def _receiver(self, to: bytes | None, sender: bytes | None) -> Receiver | None:
         if to is None or not (sender is None or sender in self._senders or self._knows(sender)):

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 import cms
-from cms.xmlstream import ns
+from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.links import Links
-from cms.xmpp.router import Router
+from cms.xmpp.router import SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
 
 FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION)
-SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
+ACCOUNT_FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING)
+_PRIORITY = re.compile("[+-]?[0-9]{1,9}")  # xs:byte, and what is beyond its bounds
 MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
 
 
@@ -34,19 +37,23 @@ class LocalServices:
         self._router = router
         self._links = links
         self._sessions = sessions
-        self._server: dict[tuple[str, str, str], Callable[[Stanza], Element | None]] = {
+        self._server: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
             ("get", ns.TIME, "time"): lambda _: _time(),
             ("get", ns.VERSION, "query"): lambda _: _version(),
-            ("get", ns.DISCO_INFO, "query"): lambda _: _info("server", "im", "cms", FEATURES),
-            ("get", ns.DISCO_ITEMS, "query"): lambda _: self._items(),
-        }
-        self._account: dict[tuple[str, str, str], Callable[[Stanza], Element | None]] = {
-            ("get", ns.PING, "ping"): lambda _: None,
-            ("get", ns.DISCO_INFO, "query"): lambda _: _info(
-                "account", "registered", None, (ns.DISCO_INFO, ns.PING)
+            ("get", ns.DISCO_INFO, "query"): lambda query: disco.info(
+                query, "server", "im", "cms", FEATURES
             ),
-            ("get", ns.DISCO_ITEMS, "query"): lambda _: Element((ns.DISCO_ITEMS, "query")),
+            ("get", ns.DISCO_ITEMS, "query"): lambda query: disco.items(
+                query, (link.component for link in self._links)
+            ),
+        }
+        self._account: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
+            ("get", ns.PING, "ping"): lambda _: None,
+            ("get", ns.DISCO_INFO, "query"): lambda query: disco.info(
+                query, "account", "registered", None, ACCOUNT_FEATURES
+            ),
+            ("get", ns.DISCO_ITEMS, "query"): disco.items,
             ("get", ns.ROSTER, "query"): lambda _: Element((ns.ROSTER, "query")),
             ("set", ns.SESSION, "session"): lambda _: None,
         }
@@ -55,11 +62,11 @@ class LocalServices:
 
     def request(self, stanza: Stanza, to: JID) -> None:
         """Answer an IQ request (RFC 6120 8.2.3, 10.3.3)."""
-        payload = stanza.payload
-        if payload is None or not stanza.id:
+        payload = stanza.child
+        if payload is None or not stanza.id or not stanza.has_one_child:
             self._router.bounce(stanza, "bad-request")
             return
-        key = (stanza.type or "", *payload)
+        key = (stanza.type or "", payload.uri, payload.name)
         answers = self._server
         if stanza.to is None or to.user is not None:
             own = stanza.to is None or self._is_own(stanza, to)
@@ -72,16 +79,24 @@ class LocalServices:
             answers = self._account  # RFC 3921: clients address it to the server
         if key == ("set", ns.ROSTER, "query"):
             self._router.bounce(stanza, "not-allowed", text="there is no roster here")
-        elif key in answers:
-            self._router.route(result_reply(stanza, answers[key](stanza)))
-        else:
+            return
+        if key not in answers:
             self._router.bounce(stanza, "service-unavailable")
+            return
+        try:
+            self._router.route(result_reply(stanza, answers[key](payload)))
+        except StanzaError as error:
+            self._router.bounce(stanza, error.condition)
 
     def presence(self, stanza: Stanza, to: JID) -> None:
-        """Presence sent to a user's bare address (RFC 6121 8.5.2.1.2)."""
-        if stanza.type in SUBSCRIPTION:
-            self._router.bounce(stanza, "feature-not-implemented")
-        elif stanza.type in (None, "unavailable"):
+        """
+        Presence sent to a user's bare address (RFC 6121 8.5.2.1.2).
+
+        Subscriptions are ignored in silence, as 8.5.1 wants it for an account that
+        does not exist: which ones do is known to the Callbridges alone, and an
+        answer that differs would tell who is logged in.  Probes are, too (4.3.2).
+        """
+        if stanza.type in (None, "unavailable", "error"):
             for session in self._sessions.available(to.userhost()):
                 session.send(stanza)
 
@@ -115,21 +130,29 @@ class LocalServices:
             element["type"] = "unavailable"
             stanza = Stanza(element)
             stanza.stamp(session.jid.full())
+        told: set[str] = set()
         if session.presence is not None:
             session.presence = None
-            for other in self._sessions.available(session.jid.userhost()):
+            bare = session.jid.userhost()
+            told.add(bare)
+            for other in self._sessions.available(bare):
+                told.add(other.jid.full())
                 _copy(stanza, other)
         directed, session.directed = session.directed, set()
-        for address in directed:
+        for address in directed - told:
             self._router.route(_addressed(stanza, address))
 
     def _directed(self, session: Session, stanza: Stanza) -> None:
         try:
-            to = parse_jid(stanza.to or "").full()
+            address = parse_jid(stanza.to or "")
         except MalformedJID:
             self._router.bounce(stanza, "jid-malformed")
             return
-        if stanza.type == "unavailable":
+        to = address.full()
+        if stanza.type in SUBSCRIPTION:  # both addresses are bare ones, RFC 6121 3.1.2
+            stanza.stamp(session.jid.userhost())
+            stanza.address(address.userhost())
+        elif stanza.type == "unavailable":
             session.directed.discard(to)
         elif stanza.type is None and len(session.directed) < MOST_DIRECTED:
             session.directed.add(to)
@@ -137,12 +160,6 @@ class LocalServices:
 
     def _is_own(self, stanza: Stanza, to: JID) -> bool:
         return bool(parse_jid(stanza.sender or "-").userhost() == to.userhost())
-
-    def _items(self) -> Element:
-        query = Element((ns.DISCO_ITEMS, "query"))
-        for link in self._links:
-            query.addElement("item")["jid"] = link.component
-        return query
 
 
 def _copy(stanza: Stanza, receiver: Session) -> None:
@@ -160,10 +177,8 @@ def _addressed(stanza: Stanza, to: str) -> Stanza:
 def _priority(stanza: Stanza) -> int:
     """RFC 6121 4.7.2.3; what cannot be read counts as 0."""
     for child in stanza.element.elements(ns.CLIENT, "priority"):
-        try:
-            return max(-128, min(127, int(str(child))))
-        except ValueError:
-            return 0
+        text = str(child).strip()
+        return max(-128, min(127, int(text))) if _PRIORITY.fullmatch(text) else 0
     return 0
 
 
@@ -180,15 +195,4 @@ def _version() -> Element:
     query = Element((ns.VERSION, "query"))
     query.addElement("name", content="cms-xmpp")
     query.addElement("version", content=cms.__version__)
-    return query
-
-
-def _info(category: str, type_: str, name: str | None, features: tuple[str, ...]) -> Element:
-    query = Element((ns.DISCO_INFO, "query"))
-    identity = query.addElement("identity")
-    identity["category"], identity["type"] = category, type_
-    if name is not None:
-        identity["name"] = name
-    for feature in features:
-        query.addElement("feature")["var"] = feature
     return query

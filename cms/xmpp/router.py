@@ -26,6 +26,9 @@ from cms.xmpp.sessions import Session, Sessions
 
 MOST_ADDRESSES = 64  # ways to write one receiver's address that are remembered
 MOST_BYTES = limits.CLIENT.stanza_bytes  # what every receiver of ours accepts
+SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
+_PRESENCE = frozenset({None, "unavailable", "error", "probe"}) | SUBSCRIPTION
+_SPECIAL = frozenset({"chat", "groupchat", "headline", "error"})  # all else is normal
 
 
 class Local(Protocol):
@@ -112,6 +115,9 @@ class Router:
         if stanza.name == "iq" and not (stanza.is_request or stanza.is_answer):
             self.bounce(stanza, "bad-request")
             return
+        if stanza.name == "presence" and stanza.type not in _PRESENCE:
+            self.bounce(stanza, "bad-request")  # RFC 6121 4.7.1
+            return
         if len(stanza.raw) > MOST_BYTES:
             self.bounce(stanza, "policy-violation", "modify", "the stanza is too long")
             return
@@ -173,17 +179,17 @@ class Router:
             self.local.request(stanza, to)
 
     def _message(self, stanza: Stanza, to: JID) -> None:
-        """RFC 6121 8.5.2.1.1 and 8.5.3.2.1."""
+        """RFC 6121 8.5.2 and 8.5.3, with table 1; that an unknown type is normal, 5.2.2."""
         session = self.sessions.find(to) if to.resource is not None else None
         if session is not None:
             self._deliver(session, stanza)
             return
-        kind = stanza.type or "normal"
+        kind = stanza.type if stanza.type in _SPECIAL else "normal"
         receivers: list[Session] = []
-        if kind in ("chat", "normal", "headline") and (
-            to.resource is None or kind in ("chat", "normal")
-        ):
+        if kind == "chat" or (kind == "normal" and to.resource is None):
             receivers = self.sessions.preferred(to.userhost())
+        elif kind == "headline" and to.resource is None:
+            receivers = self.sessions.willing(to.userhost())
         for receiver in receivers:
             self._deliver(receiver, stanza)
         if not receivers and kind != "headline":

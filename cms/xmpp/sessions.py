@@ -93,11 +93,15 @@ class Sessions:
         """The sessions of a user that have sent presence."""
         return [session for session in self.of(bare) if session.presence is not None]
 
+    def willing(self, bare: str) -> list[Session]:
+        """
+        The available sessions whose priority is not negative: no message to the
+        bare address goes to any other (RFC 6121 8.5.2.1.1).
+        """
+        return [session for session in self.available(bare) if session.priority >= 0]
+
     def preferred(self, bare: str) -> list[Session]:
-        """
-        Where a message to the bare address goes: the available sessions of the
-        highest priority that is not negative (RFC 6121 8.5.2.1.1).
-        """
-        able = [session for session in self.available(bare) if session.priority >= 0]
+        """Those of them that have the highest priority."""
+        able = self.willing(bare)
         highest = max((session.priority for session in able), default=0)
         return [session for session in able if session.priority == highest]

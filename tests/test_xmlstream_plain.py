@@ -122,6 +122,7 @@ class SameTests(SynchronousTestCase):
     )
     @example(HEADER, [AUTH, BIND])
     @example(COMPONENT, [f"<handshake xmlns='{ns.COMPONENT}'>x</handshake>", "<a><b/></a>"])
+    @example(HEADER[:-1] + "".join(f" a{n}=''" for n in range(70)) + ">", [])
     @example(HEADER, ["<a><b></a></b>"])
     @example(HEADER, ["<a><b xmlns='urn:b'><c/></b><d/></a>"])
     @example(HEADER, ["<a/></stream:stream>"])

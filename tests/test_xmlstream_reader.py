@@ -12,6 +12,7 @@ from cms.xmlstream import limits, ns
 from cms.xmlstream.limits import Limits
 from cms.xmlstream.reader import (
     LONG_TOKEN,
+    MOST_IN_HEADER,
     MOST_PIECES,
     Event,
     StanzaRead,
@@ -68,6 +69,14 @@ class AcceptedTests(SynchronousTestCase):
         edges = [0, *sorted(places), len(STREAM)]
         pieces = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
         self.assertEqual(shown(read(STREAM)), shown(read(*pieces)))
+
+    def test_text_is_whole(self) -> None:
+        """Text is one string, in however many reads it came."""
+        stream = header() + b"<a>one &amp; <b>two</b>thr&#101;e</a>"
+        event = read(*(stream[i : i + 1] for i in range(len(stream))))[1]
+        assert isinstance(event, StanzaRead)
+        one, inner, three = event.stanza.element.children
+        self.assertEqual(("one & ", ["two"], "three"), (one, inner.children, three))
 
     def test_component_namespace_is_canonical(self) -> None:
         """A component's stanza is held, and written, as a client's."""
@@ -214,6 +223,23 @@ class LimitTests(SynchronousTestCase):
         """Elements nest only so deep."""
         self.assertEqual(2, len(read(header(), b"<iq><a><b/></a></iq>", given_limits=SMALL)))
         self.refused(b"<iq><a><b><c/></b></a></iq>")
+
+    def test_attributes(self) -> None:
+        """Attributes and declarations are counted, for each stanza anew."""
+        few = Limits(stanza_bytes=2_000, elements=5, depth=3, attributes=4)
+        good = b"<iq a='' xmlns:p='u'><b c='' p:d=''/></iq>"
+        bad = b"<iq a='' xmlns:p='u'><b c='' p:d='' xmlns='u'/></iq>"
+        self.assertEqual(4, len(read(header(), good * 3, given_limits=few)))
+        events = read(header(), bad, given_limits=few)
+        self.assertEqual([StreamStart, "policy-violation"], shown(events))
+
+    def test_attributes_of_the_header(self) -> None:
+        """A header has few: its declarations are kept as long as the stream."""
+        for each in (" a{}=''", " xmlns:a{}='u'"):
+            many = "".join(map(each.format, range(MOST_IN_HEADER)))
+            self.assertEqual(["policy-violation"], shown(read(header(ns.CLIENT, many))))
+            few = "".join(map(each.format, range(MOST_IN_HEADER - 2)))
+            self.assertEqual([StreamStart], shown(read(header(ns.CLIENT, few))))
 
     def test_long_tag_in_many_pieces(self) -> None:
         """A tag that comes in ever more pieces is refused before its cost grows with each."""

@@ -70,6 +70,20 @@ class SerializeTests(SynchronousTestCase):
         self.assertEqual(1, stanza.raw.count(b"<message"))
         self.assertEqual(stanza.raw, one_stanza(stanza.raw.decode()).raw)
 
+    def test_text_in_pieces(self) -> None:
+        """What a receiver sees as one text is escaped as one."""
+        for pieces in (("]]", ">"), ("]", "]", ">"), ("]]", "", ">"), ("a]", "]>b")):
+            element = Element((ns.CLIENT, "message"))
+            element.children += pieces
+            expected = "".join(pieces).replace(">", "&gt;")
+            self.assertEqual(f"<message>{expected}</message>", serialize(element).decode())
+
+    def test_namespace_of_xml(self) -> None:
+        """It has its prefix everywhere, which no declaration may change."""
+        element = Element((ns.CLIENT, "message"))
+        element.addChild(Element((ns.XML, "a"), attribs={(ns.XML, "b"): "c"}))
+        self.assertEqual("<message><xml:a xml:b='c'/></message>", serialize(element).decode())
+
     def test_control_characters(self) -> None:
         """What XML cannot carry is replaced, not written."""
         element = Element((ns.CLIENT, "message"))

@@ -70,6 +70,15 @@ class RegistrationTests(SynchronousTestCase):
             self.refused(peer, condition)
             self.assertEqual(0, len(self.server.links))
 
+    def test_digest_in_pieces(self) -> None:
+        """It does not matter in how many reads the proof comes."""
+        peer = self.server.component()
+        peer.open(to=CB1, version="")
+        digest = hashlib.sha1((peer.stream.stream_id + "one").encode()).hexdigest()
+        peer.say(f"<handshake>{digest[:7]}")
+        peer.say(f"{digest[7:]}</handshake>")
+        self.assertIn("<handshake/>", peer.heard())
+
     def test_digest_case(self) -> None:
         """Upper-case hexadecimal digits are as good."""
         peer = self.server.component()

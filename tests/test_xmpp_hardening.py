@@ -96,6 +96,50 @@ class GrowthTests(SynchronousTestCase):
         self.assertEqual("a>b", event.stanza.to)
 
 
+class FlawTests(SynchronousTestCase):
+    """What other parsers do not read is forwarded to nobody."""
+
+    FLAWED = "<x xmlns='a|b'/>"
+
+    def setUp(self) -> None:
+        """A client, and a component that it writes to."""
+        self.server = Server()
+        self.callbridge = self.server.callbridge()
+        self.client = self.server.bound(self.callbridge)
+        self.callbridge.heard()
+
+    def test_of_a_client(self) -> None:
+        """Its sender is told, and its stream goes on; presence is no way around."""
+        for said in (
+            f"<message id='1' to='{CB1}'>{self.FLAWED}</message>",
+            f"<iq id='1' type='get' to='{CB1}'>{self.FLAWED}</iq>",
+            f"<presence id='1'>{self.FLAWED}</presence>",
+            f"<presence id='1' to='{CB1}'>{self.FLAWED}</presence>",
+        ):
+            self.client.say(said)
+            heard = self.client.heard()
+            self.assertIn("<bad-request ", heard)
+            self.assertIn("a namespace is no URI", heard)
+            self.assertNotIn("a|b", heard)
+            self.assertEqual("", self.callbridge.heard())
+        self.client.say(f"<message to='{CB1}'><body>x</body></message>")
+        self.assertIn("<body>x</body>", self.callbridge.heard())
+
+    def test_of_a_component(self) -> None:
+        """The link of a component goes on as well."""
+        to = self.client.stream.jid.full()
+        self.callbridge.say(f"<message from='{CB1}' id='1' to='{to}'>{self.FLAWED}</message>")
+        self.assertIn("<bad-request ", self.callbridge.heard())
+        self.assertEqual("", self.client.heard())
+        self.assertFalse(self.callbridge.lost)
+
+    def test_text_in_two_reads(self) -> None:
+        """What must be escaped is, in however many reads it came."""
+        self.client.say(f"<message  to='{CB1}'><body>&#93;&#93;")
+        self.client.say("&gt;</body></message>")
+        self.assertIn("<body>]]&gt;</body>", self.callbridge.heard())
+
+
 class AddressTests(SynchronousTestCase):
     """L{parse_jid}."""
 

@@ -13,13 +13,16 @@ class Limits:
     @ivar elements: Elements in the tree, since each costs far more memory than
         its bytes.
     @ivar depth: How deep they nest.
+    @ivar attributes: Attributes in all of the tree, and declarations of namespaces,
+        which cost as much.
     """
 
     stanza_bytes: int
     elements: int
     depth: int
+    attributes: int = 4_096
 
 
-UNAUTHENTICATED = Limits(stanza_bytes=8_192, elements=32, depth=8)
+UNAUTHENTICATED = Limits(stanza_bytes=8_192, elements=32, depth=8, attributes=512)
 CLIENT = Limits(stanza_bytes=262_144, elements=4_096, depth=320)
-COMPONENT = Limits(stanza_bytes=524_288, elements=8_192, depth=320)
+COMPONENT = Limits(stanza_bytes=524_288, elements=8_192, depth=320, attributes=8_192)

@@ -16,6 +16,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import Limits
+from cms.xmlstream.readable import is_namespace
 from cms.xmlstream.reader import (
     Context,
     Event,
@@ -104,6 +105,8 @@ def read_header(data: bytes) -> StreamStart | None:
     found = _HEADER.fullmatch(data.decode())
     attributes = None if found is None else _attributes(found[1])
     if attributes is None or attributes.pop("xmlns:stream", None) != ns.STREAMS:
+        return None
+    if len(attributes) > MOST_ELEMENTS:
         return None
     content = attributes.pop("xmlns", None)
     if content not in (ns.CLIENT, ns.COMPONENT):
@@ -194,4 +197,4 @@ def _attributes(written: str) -> dict[str, str] | None:
 
 def _is_plain(uri: str) -> bool:
     """Whether it may be a default namespace: not none, not long, not one of XML's own."""
-    return 0 < len(uri) <= 128 and " " not in uri and not uri.startswith("http://www.w3.org/")
+    return 0 < len(uri) <= 128 and is_namespace(uri) and not uri.startswith("http://www.w3.org/")

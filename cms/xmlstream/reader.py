@@ -23,6 +23,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import Limits
+from cms.xmlstream.readable import MOST_DEPTH, MOST_NAME, is_namespace
 from cms.xmlstream.stanza import Slice, Stanza
 
 
@@ -135,6 +136,7 @@ _ENCODING = {
 
 RENEW_AFTER = 262_144  # bytes
 MOST_NAMESPACE = 256  # characters of a namespace's name
+MOST_IN_HEADER = 64  # attributes and declarations, which are kept
 LONG_TOKEN = 4_096  # bytes of a tag that is not complete yet
 MOST_PIECES = 512  # reads that may add to it
 _MARKS = (b"\xfe\xff", b"\xff\xfe", b"<\0", b"\0<", b"\0\0\0<")  # of UTF-16 and UTF-32
@@ -173,8 +175,10 @@ class TreeReader:
         self._root = ""
         self._prefixes: dict[str, str] = {}
         self._open: list[Element] = []
+        self._text: list[str] = []
         self._depth = 0
-        self._elements = 0
+        self._elements = self._attributes = 0
+        self._flaw: str | None = None
         self._fed = 0
         self._mark = 0
         self._futile = 0
@@ -296,7 +300,9 @@ class TreeReader:
         self._depth += 1
         uri, local, prefix = _split(name)
         qualified = _qualify(attributes)
+        self._count(len(attributes))
         if self._depth == 1:
+            self._attributes = 0
             self._root = f"{prefix}:{local}" if prefix else local
             self._content = self._default[-1]
             self._events.append(StreamStart(uri, local, self._content, qualified))
@@ -307,10 +313,12 @@ class TreeReader:
         self._elements += 1
         if self._elements > self.limits.elements or self._depth - 1 > self.limits.depth:
             raise StreamError("policy-violation", text="stanza has too many elements")
+        self._look_for_flaw(uri, local, qualified)
         # Parents are kept on a stack and not in the tree: a tree without cycles
         # is freed at once, without the garbage collector.
         element = Element((canonical(uri, self._content), local), attribs=qualified)
         if self._open:
+            self._end_text()
             self._open[-1].children.append(element)
         self._open.append(element)
 
@@ -322,18 +330,46 @@ class TreeReader:
             self._finished = True
             self._events.append(StreamEnd())
             return
+        self._end_text()
         element = self._open.pop()
         if not self._open:
             position = self._parser.CurrentByteIndex
             self._check_size(position)
             self._mark = position
-            self._elements = 0
+            self._elements = self._attributes = 0
             self._parser.StartCdataSectionHandler = self._between
-            self._events.append(StanzaRead(Stanza(element)))
+            self._events.append(StanzaRead(Stanza(element, flaw=self._flaw)))
+            self._flaw = None
+
+    def _end_text(self) -> None:
+        """Text is one string, in however many reads it came."""
+        if self._text:
+            self._open[-1].children.append("".join(self._text))
+            self._text.clear()
+
+    def _look_for_flaw(
+        self, uri: str, name: str, attributes: Mapping[str | tuple[str, str], str]
+    ) -> None:
+        """Note what expat reads and others do not."""
+        if self._depth - 1 > MOST_DEPTH:
+            self._flaw = "elements nest too deep"
+        for key in ((uri, name), *attributes):
+            if isinstance(key, tuple):
+                if not is_namespace(key[0]):
+                    self._flaw = "a namespace is no URI"
+                key = key[1]  # noqa: PLW2901
+            if len(key) > MOST_NAME:
+                self._flaw = "a name is too long"
+
+    def _count(self, more: int) -> None:
+        """Count attributes and declarations, of a stanza or of the header."""
+        self._attributes += more
+        if self._attributes > (self.limits.attributes if self._depth > 1 else MOST_IN_HEADER):
+            raise StreamError("policy-violation", text="too many attributes")
 
     def _characters(self, data: str) -> None:
         if self._open:
-            self._open[-1].children.append(data)
+            self._text.append(data)
         elif self._depth == 1 and not self._finished:
             if data.strip(" \t\r\n"):
                 self._between()
@@ -347,6 +383,7 @@ class TreeReader:
             raise StreamError("policy-violation", text="namespace too long")
         if self._depth == 0:
             self._prefixes[prefix or ""] = uri or ""
+        self._attributes += 1  # looked at with those of the element, which follows
         if prefix is None:
             self._default.append(uri or "")
 

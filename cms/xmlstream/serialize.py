@@ -29,6 +29,9 @@ _ATTRIBUTE_SPECIAL = re.compile("[&<\r\n\t]")
 _QUOTED_SPECIAL = re.compile("[&<'\r\n\t]")
 # XML 1.0 section 2.2: what no escape can carry.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# Prefixes that need no declaration, and of which XML's own must not have another
+# (Namespaces in XML 1.0 section 3).
+_BOUND = {ns.STREAMS: "stream", ns.XML: "xml"}
 # What the functions below would return as it is, which is nearly everything.
 _PLAIN = re.compile("[ !#-%(-;=?-~]*").fullmatch
 
@@ -62,15 +65,16 @@ def serialize(element: Element, default_namespace: str = ns.CLIENT) -> bytes:
         place where the bytes go.
     """
     parts: list[str] = []
-    _write(parts, element, default_namespace, {ns.STREAMS: "stream", ns.XML: "xml"})
+    _write(parts, element, default_namespace, _BOUND)
     return "".join(parts).encode()
 
 
 def _write(parts: list[str], element: Element, default: str, prefixes: dict[str, str]) -> None:
     uri = default if element.uri is None else element.uri
-    name = f"stream:{element.name}" if uri == ns.STREAMS else element.name
+    bound = _BOUND.get(uri)
+    name = f"{bound}:{element.name}" if bound else element.name
     parts.append(f"<{name}")
-    if uri not in (default, ns.STREAMS):
+    if uri != default and not bound:
         parts.append(f" xmlns={quote_attribute(uri)}")
         default = uri
     for key, value in element.attributes.items():
@@ -81,12 +85,25 @@ def _write(parts: list[str], element: Element, default: str, prefixes: dict[str,
         parts.append("/>")
         return
     parts.append(">")
+    text: list[str] = []
     for child in element.children:
         if isinstance(child, Element):
+            _write_text(parts, text)
             _write(parts, child, default, prefixes)
+        elif isinstance(child, SerializedXML):
+            _write_text(parts, text)
+            parts.append(child)
         else:
-            parts.append(child if isinstance(child, SerializedXML) else escape_text(child))
+            text.append(child)
+    _write_text(parts, text)
     parts.append(f"</{name}>")
+
+
+def _write_text(parts: list[str], text: list[str]) -> None:
+    """Text as the whole that a receiver sees: a reader leaves it in pieces, also amid C{]]>}."""
+    if text:
+        parts.append(escape_text("".join(text)))
+        text.clear()
 
 
 def _qualify(

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from xml.parsers import expat
 
@@ -30,6 +31,7 @@ from twisted.words.xish.domish import Element
 from cms.xmlstream import ns
 from cms.xmlstream.limits import COMPONENT
 from cms.xmlstream.plain import PlainReader, read_child, read_elements
+from cms.xmlstream.readable import MOST_DEPTH, is_namespace
 from cms.xmlstream.reader import (
     LONG_TOKEN,
     MOST_NAMESPACE,
@@ -46,6 +48,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 
 SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not start over
 _ELEMENT = 4  # bytes of the shortest element
+_ATTRIBUTE_BYTES = 5  # bytes of the shortest attribute
 _NESTED = 7  # bytes of the shortest element that holds another
 _SPACE = b" \t\r\n"
 _GREATER = ord(">")
@@ -268,9 +271,12 @@ class SpliceReader(Relying):
         """The slices at the beginning of C{data}, unproved, and where they end."""
         slices: list[Slice] = []
         add, kinds, find, count = slices.append, _KINDS, data.find, data.count
-        most = min(SPLICED_BYTES, self._limits.stanza_bytes, _ELEMENT * self._limits.elements)
-        depth = self._limits.depth
-        shallow = min(most, depth * _NESTED)
+        limits = self._limits
+        most = min(SPLICED_BYTES, limits.stanza_bytes, _ELEMENT * limits.elements)
+        most = min(most, _ATTRIBUTE_BYTES * limits.attributes)
+        depth = min(limits.depth, MOST_DEPTH)
+        deep = depth * _NESTED
+        shallow = min(most, deep)
         start_tag = self._start
         position = begin = 0
         stop, last_declared = len(data), None
@@ -296,7 +302,15 @@ class SpliceReader(Relying):
                 if end < opened or end > stop or data[end - 1] != _GREATER:
                     break
             size = end - position
-            if size > shallow and (size > most or count(b"</", opened, end) >= depth):
+            # So deep a nest fills C{deep} bytes, of which the last are end tags.
+            if size > shallow and (
+                size > most
+                or (
+                    end - opened > deep
+                    and count(b"</", opened + deep - 64, end) >= 8
+                    and count(b"</", opened, end) >= depth
+                )
+            ):
                 break
             if (name == b"iq" and type_ not in _IQ_TYPES) or (name == b"presence" and type_):
                 to = None
@@ -337,9 +351,13 @@ class SpliceReader(Relying):
         # Beside those that say what the header said, the declaration of a content
         # namespace would mean something else on another stream.
         contents = declared.count(ns.CLIENT) + declared.count(ns.COMPONENT)
-        return contents == self._declarations and all(
-            uri is None or len(uri) <= MOST_NAMESPACE for uri in set(declared)
-        )
+        return contents == self._declarations and all(map(_is_usual, set(declared)))
+
+
+@lru_cache(maxsize=4_096)
+def _is_usual(uri: str | None) -> bool:
+    """Whether a namespace, or none, may be declared in what is forwarded as it came."""
+    return uri is None or (len(uri) <= MOST_NAMESPACE and is_namespace(uri))
 
 
 def _refuse(*_: object) -> None:

@@ -24,11 +24,16 @@ class Stanza:
     What is routed is read from the attributes of the root only; the tree and
     the bytes are two views of the same stanza, and each is made when asked
     for.
+
+    @ivar flaw: Why other parsers than ours may not take it; it must not be forwarded.
     """
 
-    __slots__ = ("_element", "_raw")
+    __slots__ = ("_element", "_raw", "flaw")
 
-    def __init__(self, element: Element | None, raw: bytes | None = None) -> None:
+    def __init__(
+        self, element: Element | None, raw: bytes | None = None, *, flaw: str | None = None
+    ) -> None:
+        self.flaw = flaw
         self._element = element
         self._raw = raw
 

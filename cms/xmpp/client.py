@@ -550,7 +550,9 @@ class ClientStream(XMLStream):
             self.fail(StreamError("invalid-from"))
             return
         stanza.stamp(self.jid.full())
-        if stanza.is_answer and stanza.to in (None, self.policy.domain):
+        if stanza.flaw is not None:
+            self.policy.router.bounce(stanza, "bad-request", text=stanza.flaw)
+        elif stanza.is_answer and stanza.to in (None, self.policy.domain):
             self._own_answer(stanza)
         elif stanza.name == "presence":
             self.policy.service.presence(self, stanza)

@@ -434,7 +434,10 @@ class ComponentStream(XMLStream):
         if stanza.is_stanza:
             if stanza.to is None:
                 stanza.address(self.policy.domain)  # so that the answer says who answers
-            self.policy.router.route(stanza)
+            if stanza.flaw is None:
+                self.policy.router.route(stanza)
+            else:
+                self.policy.router.bounce(stanza, "bad-request", text=stanza.flaw)
             self.policy.router.hold_back(self)
         else:
             self.close(StreamError("unsupported-stanza-type"))

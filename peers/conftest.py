@@ -44,6 +44,7 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proces
     finally:
         kept.stop_all()
         signal.signal(signal.SIGTERM, previous)
+    kept.judge()
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         yield House(processes, certificates)
     finally:
         processes.stop_all()
+    processes.judge()
 
 
 @pytest.fixture

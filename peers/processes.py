@@ -3,7 +3,8 @@ The peers' processes: started, watched, and ended whatever happens.
 
 Each child leads a process group of its own and dies with the test run, even
 when that is killed.  What it writes goes to a file, which is shown when its
-test fails.
+test fails.  An error in the log of a program of ours fails the test, unless it
+was expected.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import time
@@ -22,6 +24,24 @@ from peers.network import wait_until
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _REPORT_CHARACTERS = 20_000
+_OURS = ("twistd", "cms", "from cms.cli import main; main()")
+_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT\S+ \[|\{)", re.MULTILINE)  # as twistd writes, or JSON
+_ERROR = re.compile(
+    r"""\A\S+\ \[[^\]\n]*\#(?:error|critical)\]
+    | \A\S+\ \[[^\]\n]*\]\ Unhandled\ [eE]rror
+    | \A\{.*"level":\ "(?:error|critical)"[,}]
+    | ^\s*Traceback\ \(most\ recent\ call\ last\):
+    | ^Exception\ ignored\ in""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def logged_errors(output: str) -> list[str]:
+    """
+    The entries of a log, as twistd writes it or in JSON, that are of level error or
+    critical, or hold a traceback or an error that nobody handled.
+    """
+    return [entry.rstrip() for entry in _ENTRY.split(output) if _ERROR.search(entry)]
 
 
 def _prepare_child() -> None:
@@ -61,6 +81,7 @@ class Process:
                 start_new_session=True,
                 preexec_fn=_prepare_child,  # noqa: PLW1509 - nothing here has threads
             )
+        self._is_ours = any(Path(part).name in _OURS for part in command)
         self._cleared = False
         self.pid = self._child.pid
 
@@ -68,6 +89,11 @@ class Process:
     def output(self) -> str:
         """All it has written since it was started."""
         return self._log.read_bytes().decode("utf-8", "replace")
+
+    @property
+    def errors(self) -> list[str]:
+        """Of a program of ours, what it has logged as an error."""
+        return logged_errors(self.output) if self._is_ours else []
 
     @property
     def running(self) -> bool:
@@ -153,6 +179,7 @@ class Processes:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._all: list[Process] = []
+        self._expected: list[str] = []
 
     def start(
         self,
@@ -194,6 +221,27 @@ class Processes:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         return directory
+
+    def expect_error(self, text: str) -> None:
+        """One or more errors with this text will be logged, which is no fault."""
+        self._expected.append(text)
+
+    def judge(self) -> None:
+        """
+        To be called when all have ended.
+
+        @raise AssertionError: a program of ours has logged an error that nobody
+            expects, or one that was expected is missing.
+        """
+        errors = [(process.name, error) for process in self._all for error in process.errors]
+        surprises = [
+            f"{name}: {error}"
+            for name, error in errors
+            if not any(text in error for text in self._expected)
+        ]
+        assert not surprises, "logged errors:\n" + "\n".join(surprises)
+        for text in self._expected:
+            assert any(text in error for _, error in errors), f"nobody logged: {text}"
 
     def report(self) -> list[tuple[str, str]]:
         """Name and output of each child, for a failed test."""

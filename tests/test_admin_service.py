@@ -18,6 +18,7 @@ from cms.admin.service import LOCK, SOCKET, AdminService, AdminSettings, socket_
 from cms.errors import ConfigurationError
 from cms.listening import BACKLOG
 from cms.trust.issue import CertificateAuthority
+from tests import LoggedError
 from tests.adminclient import FakeCallbridge
 from tests.support import new_folder
 
@@ -144,6 +145,8 @@ class AdminServiceTests(SynchronousTestCase):
         service.reload()
         (self.folder / "state" / ACCOUNTS).write_text("{")
         service.reload()
+        (error,) = self.flushLoggedErrors(LoggedError)
+        self.assertIn("admin-accounts.json: accounts: it is damaged", str(error.value))
 
     def test_start_fails(self) -> None:
         """One line and the exit status."""

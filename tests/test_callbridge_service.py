@@ -16,6 +16,7 @@ from cms.errors import ConfigurationError
 from cms.loginprotocol import NS as LOGIN
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
+from tests import LoggedError
 from tests.support import MemoryTransport, header, new_folder, stanzas
 
 DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
@@ -222,6 +223,7 @@ class CertificateTests(ServiceTests):
         daemon.reload()
         (event,) = self.logged("not reloaded")
         self.assertIn("tls.key", event["cause"])
+        self.assertEqual(1, len(self.flushLoggedErrors(LoggedError)))
         transport.lose()
         self.reactor.advance(5)
         self.assertIs(transport.tls._context, self.context())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from cms.check.probes.port import client_hello
 from cms.errors import ConfigurationError
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import (
     explain_handshake,
+    only_looked,
     openssl_words,
     tls_evidence,
     tls_exporter,
@@ -356,6 +359,36 @@ class PeerCertificateTests(TLSTestCase):
             "identity-domain-missing",
             verification.verdict.error and verification.verdict.error.fault,
         )
+
+
+class LookTests(TLSTestCase):
+    """Who only looks whether a port is open."""
+
+    def looked(self, sent: bytes, reason: Exception) -> bool:
+        """Whether a peer that has sent so much, and then left, only looked."""
+        connection = self.server().connection(Verdict("peer"))
+        connection.set_accept_state()
+        connection.bio_write(sent)
+        with suppress(SSL.Error):
+            connection.do_handshake()
+        return only_looked(connection, Failure(reason))
+
+    def test_table(self) -> None:
+        """By what came, and how it ended."""
+        hello = client_hello()
+        for sent, reason, expected in (
+            (b"", ConnectionDone(), True),
+            (b"", ConnectionLost(), True),
+            (hello[:100], ConnectionLost(), True),
+            (hello, ConnectionLost(), False),
+            (b"", SSL.Error([("", "", "wrong version number")]), False),
+        ):
+            with self.subTest(size=len(sent), reason=reason):
+                self.assertIs(expected, self.looked(sent, reason))
+
+    def test_without_tls(self) -> None:
+        """There is no hello to wait for."""
+        self.assertFalse(only_looked(None, Failure(ConnectionDone())))
 
 
 class ALPNTests(TLSTestCase):

@@ -28,6 +28,7 @@ from cms.xmpp.callbridgestore import (
 )
 from cms.xmpp.config import XmppConfig, read_config
 from cms.xmpp.registry import component_address, component_name
+from tests import LoggedError
 from tests.support import new_folder
 from tests.xmppserver import SECRETS, Server
 
@@ -306,6 +307,7 @@ class CallbridgesTests(SynchronousTestCase):
             self.clock.pump([0.5] * 4)
         self.assertEqual(1, len(self.accepted()))
         self.assertEqual(1, len([e for e in caught if e["log_level"] is LogLevel.error]))
+        self.assertEqual(1, len(self.flushLoggedErrors(LoggedError)))
         with sqlite3.connect(path) as connection:
             connection.execute("ALTER TABLE hidden RENAME TO secrets")
         self.clock.pump([0.5] * 2)

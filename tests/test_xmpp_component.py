@@ -317,3 +317,49 @@ class ActiveTests(SynchronousTestCase):
         stream.dataReceived(b"<message/>")
         stream.send(one_stanza("<presence/>"))
         self.assertEqual([], self.flushLoggedErrors())
+
+
+class EndTests(SynchronousTestCase):
+    """The end of a stream is finished, whatever fails in it."""
+
+    def setUp(self) -> None:
+        """A server without links."""
+        self.server = Server()
+
+    def fail_once(self, *told: object) -> None:
+        """Something that fails."""
+        raise ZeroDivisionError
+
+    def test_of_a_link(self) -> None:
+        """The address is free, the next listeners are told, nobody waits for ever."""
+        peer = self.server.component()
+        peer.register(CB1, "one")
+        peer.heard()
+        waiting = peer.stream.probe()
+        told: list[str] = []
+        self.server.links.on_down.insert(0, self.fail_once)
+        self.server.links.on_down.append(lambda link: told.append(link.component))
+        for collaborator, name in (
+            (self.server.router, "forget"),
+            (peer.stream, "_release"),
+            (peer.stream, "_tell_end"),
+        ):
+            self.patch(collaborator, name, self.fail_once)
+        peer.transport.lose()
+        self.assertEqual([CB1], told)
+        self.assertIsNone(self.server.links.get(CB1))
+        self.assertFalse(self.successResultOf(waiting))
+        self.successResultOf(peer.stream.ended)
+        self.assertEqual([], self.server.clock.getDelayedCalls())
+        (attempt,) = self.server.flow.registrations()
+        self.assertIsNone(attempt.running)
+        self.assertEqual(4, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_of_an_attempt(self) -> None:
+        """It does not run for ever."""
+        peer = self.server.component()
+        self.patch(peer.stream, "_tell_end", self.fail_once)
+        peer.transport.lose()
+        (attempt,) = self.server.flow.registrations()
+        self.assertEqual(["skipped"], [record.result for record in attempt.records])
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))

@@ -24,6 +24,7 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Answer, Authority
+from cms.endings import tell
 from cms.logs import Logger
 from cms.xmlstream import disco, ns
 from cms.xmlstream.replies import error_reply, is_join
@@ -93,11 +94,7 @@ class LinkTraffic:
         ends = [handler.connectionLost for handler in self._handlers]
         if self._logins is not None:
             ends.append(self._logins.link_down)
-        for end in ends:
-            try:
-                end(Failure(ConnectionDone()))
-            except Exception:  # noqa: BLE001 - the others must hear of it, and the link go on
-                self.log.failure("unexpected error at the end of the link")
+        tell(self.log, ends, Failure(ConnectionDone()))
 
     def received(self, stanza: Stanza) -> None:
         """A stanza arrived."""

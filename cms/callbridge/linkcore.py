@@ -21,6 +21,7 @@ from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.callbridge.steplog import log_step
 from cms.clocks import Timeline
 from cms.discovery.places import Found, Target, configured_target
+from cms.endings import tell
 from cms.errors import CredentialsRefused
 from cms.logs import Logger
 from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepObserver, StepRecord
@@ -333,8 +334,7 @@ class LinkCore:
             attempt_id=self.attempt.id,
         )
         self.timer = self.clock.callLater(delay, self.events.begin)
-        for each in self.on_rest:
-            each(failure)
+        tell(self.log, self.on_rest, failure)
 
     # the end
 
@@ -374,5 +374,4 @@ class LinkCore:
 
     def _report(self, attempt: Attempt, record: StepRecord) -> None:
         log_step(self.log, attempt, record)
-        for observe in self.on_step:
-            observe(attempt, record)
+        tell(self.log, self.on_step, attempt, record)

@@ -17,6 +17,7 @@ from twisted.words.protocols.jabber.error import StreamError, exceptionFromStrea
 
 from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
+from cms.endings import finish
 from cms.errors import Fault
 from cms.logs import link_id
 from cms.remedies import ADVICE, OTHERWISE
@@ -260,10 +261,19 @@ class ComponentRegistration(XMLStream):
 
     def stream_lost(self, reason: Failure) -> None:
         """The connection is gone: report what is known, once."""
-        self._keepalive.stop()
-        self.requests.lost()
-        self._outcome = self._outcome or self._explain(reason)
-        self._report()
+        finish(
+            self.log,
+            self.peer,
+            self._keepalive.stop,
+            self.requests.lost,
+            lambda: self._judge_end(reason),
+            self._report,
+        )
+
+    def _judge_end(self, reason: Failure) -> None:
+        if self._outcome is None:
+            self._outcome = errors.INTERNAL.error(problem="see above")
+            self._outcome = self._explain(reason)
 
     def _explain(self, reason: Failure) -> StepError:
         alert = explain_alert(reason, peer=self.peer, presented=self.presents)

@@ -27,6 +27,7 @@ from cms.callbridge.settings import effective_config
 from cms.callbridge.store import StoreError, UserStore
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
+from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
 from cms.logs import Logger
 from cms.signalflow import AttemptHistory, StepError
@@ -135,8 +136,7 @@ class CallbridgeService(Service):
             self.log.warn("WARNING: {doubt}", doubt=warning)
 
     def _changed(self, *_: object) -> None:
-        for told in self.on_change:
-            told()
+        tell(self.log, self.on_change)
 
     def describe(self) -> str:
         """The link's state and step."""

@@ -37,9 +37,16 @@ def connection_of(transport: object) -> SSL.Connection | None:
     return handle if isinstance(handle, SSL.Connection) else None
 
 
-def has_no_hello(connection: SSL.Connection | None) -> bool:
-    """Whether no ClientHello, or nothing that could be one, has come."""
-    return connection is not None and connection.get_client_random() is None
+def only_looked(connection: SSL.Connection | None, reason: Failure) -> bool:
+    """
+    Whether who connected to us left before there was a ClientHello, as monitors and
+    load balancers do that look if a port is open.
+
+    @param reason: Why the connection was lost.
+    """
+    if connection is None or not reason.check(ConnectionClosed):
+        return False
+    return connection.client_random() is None  # which OpenSSL knows as soon as it has read one
 
 
 def tls_evidence(connection: SSL.Connection | None) -> dict[str, str]:

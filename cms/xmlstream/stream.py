@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from zope.interface import implementer
 
+from cms.endings import finish
 from cms.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.layer import Layer, start_tls
@@ -204,28 +205,32 @@ class XMLStream(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self.closing = True
-        self._write_gathered()
+        finish(
+            self.log,
+            self.peer_text,
+            self._write_gathered,
+            self._wait_no_more,
+            self._leave,
+            lambda: self.stream_lost(reason),
+            lambda: self.ended.callback(None),
+        )
+
+    def _wait_no_more(self) -> None:
         self.set_deadline(None)
         for call in self._calls:
             if call.active():
                 call.cancel()
-        try:
-            self._leave()
-            self.stream_lost(reason)
-        except Exception:  # noqa: BLE001 - whoever waits for the end must learn of it
-            self.log.failure("unexpected error at the end of {peer}", peer=self.peer_text)
-        finally:
-            self.ended.callback(None)
 
     def _leave(self) -> None:
         if not self._left:
             self._left = True
-            self._release()
-            for receiver in list(self._held_by):
-                receiver._sources.discard(self)
-                self._held_by.discard(receiver)
-            self._read_again()
-            self.stream_closing()
+            finish(self.log, self.peer_text, self._release, self._let_go, self.stream_closing)
+
+    def _let_go(self) -> None:
+        for receiver in list(self._held_by):
+            receiver._sources.discard(self)
+            self._held_by.discard(receiver)
+        self._read_again()
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""

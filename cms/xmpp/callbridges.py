@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from cms.database import ChangeWatch, StoreError
+from cms.endings import tell
 from cms.logs import Logger
 from cms.tomlfile import Secret
 from cms.xmpp.callbridgestore import (
@@ -194,8 +195,7 @@ class Callbridges:
         accepted |= {address: (secret,) for address, secret in self._fixed.items()}
         if accepted != self.registry.secrets:
             self.registry.secrets = accepted
-            for listener in self.on_change:
-                listener()
+            tell(self.log, self.on_change)
 
     def _unexpired(self, held: HeldCallbridge) -> tuple[HeldSecret, ...]:
         now = self._now()

@@ -26,11 +26,12 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
 
 from cms import loginprotocol as lp
+from cms.endings import finish
 from cms.logs import login_id
 from cms.machines import Machine, release
 from cms.signalflow import Step
 from cms.throttle import Throttle
-from cms.trust.connection import connection_of, explain_handshake, tls_exporter
+from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -267,25 +268,29 @@ class ClientStream(XMLStream):
 
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: end the session, forget the exchange."""
-        self._keepalive.stop()
-        self.requests.lost()
+        parts: list[Callable[[], object]] = [self._keepalive.stop, self.requests.lost]
         if self.exchange is not None:
             self.policy.events.login(self._mechanism, "abandoned")
-            self._drop_exchange()
+            parts.append(self._drop_exchange)
         if self._bound:
             self._bound = False
             del self._forwarder
-            self.policy.router.forget(self)
-            self.policy.service.ended(self, self._end_reason)
+            parts.append(lambda: self.policy.router.forget(self))
+            parts.append(lambda: self.policy.service.ended(self, self._end_reason))
+        finish(self.log, self.peer_text, *parts)
 
     def stream_lost(self, reason: Failure) -> None:
         """Say why, if it never came to a stream."""
-        if self._securing and self.tls is not None:
-            fault = explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
-        self._machine.ended()
+        finish(self.log, self.peer_text, lambda: self._tell_end(reason), self._machine.ended)
         release(self._machine)
         del self._keepalive
+
+    def _tell_end(self, reason: Failure) -> None:
+        if self._securing and self.tls is not None:
+            if self.direct and only_looked(connection_of(self.transport), reason):
+                return
+            fault = explain_handshake(reason, peer=self.peer_text, presented=True)
+            self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
 
     # ends
 

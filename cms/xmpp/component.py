@@ -19,7 +19,6 @@ from typing import Protocol
 from attrs import define
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
@@ -27,6 +26,7 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import errors
 from cms.clocks import Timeline
+from cms.endings import finish
 from cms.logs import link_id, wanted
 from cms.machines import Machine, release
 from cms.signalflow import Step, StepError
@@ -34,7 +34,7 @@ from cms.throttle import Throttle
 from cms.tomlfile import Secret
 from cms.trust.connection import (
     connection_of,
-    has_no_hello,
+    only_looked,
     openssl_words,
     peer_expiry,
     tls_evidence,
@@ -199,16 +199,27 @@ class ComponentStream(XMLStream):
 
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: forget the link."""
-        self._keepalive.stop()
+        parts: list[Callable[[], object]] = [self._keepalive.stop]
         if self._registered:
             self._registered = False
             del self._forwarder
-            self.policy.router.forget(self)
-            self.policy.links.down(self)
-        self.requests.lost()
+            parts.append(lambda: self.policy.router.forget(self))
+            parts.append(lambda: self.policy.links.down(self))
+        finish(self.log, self.peer_text, *parts, self.requests.lost)
 
     def stream_lost(self, reason: Failure) -> None:
         """Say that the link is gone, or why it did not come about."""
+        finish(
+            self.log,
+            self.peer_text,
+            lambda: self._tell_end(reason),
+            lambda: self._end_attempt(reason),
+            self._machine.lost,
+        )
+        release(self._machine)
+        del self._keepalive
+
+    def _tell_end(self, reason: Failure) -> None:
         if self._step is Step.ACTIVE:
             if wanted(LogLevel.info):
                 self.log.info(
@@ -219,16 +230,10 @@ class ComponentStream(XMLStream):
                     step=int(Step.ACTIVE),
                     link_id=self.link_id,
                 )
-        elif not self._reported and self._step is Step.TLS and not self._was_probed(reason):
+        elif self._step is Step.TLS and not (
+            self._reported or only_looked(connection_of(self.transport), reason)
+        ):
             self._report(self._explain_tls(reason))
-        self._end_attempt(reason)
-        self._machine.lost()
-        release(self._machine)
-        del self._keepalive
-
-    def _was_probed(self, reason: Failure) -> bool:
-        """Whether the peer only looked if the port is open, as monitors do."""
-        return bool(reason.check(ConnectionClosed)) and has_no_hello(connection_of(self.transport))
 
     def _end_attempt(self, reason: Failure) -> None:
         """Nobody failed: the stream was closed, by either side."""

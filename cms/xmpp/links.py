@@ -7,6 +7,8 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from cms.endings import tell
+from cms.logs import Logger
 from cms.xmlstream.requests import Requests
 from cms.xmpp.receiver import Receiver
 
@@ -64,6 +66,8 @@ class Links:
     @ivar on_down: Called with a link that has ended.
     """
 
+    log = Logger()
+
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
         self._turn = 0
@@ -85,15 +89,13 @@ class Links:
         if link.component in self._links:
             raise ValueError(f"{link.component} is registered already")
         self._links[link.component] = link
-        for listener in self.on_up:
-            listener(link)
+        tell(self.log, self.on_up, link)
 
     def down(self, link: Link) -> None:
         """A link has ended; a newer one of the same address stays."""
         if self._links.get(link.component) is link:
             del self._links[link.component]
-            for listener in self.on_down:
-                listener(link)
+            tell(self.log, self.on_down, link)
 
     @property
     def authorities(self) -> list[Link]:

@@ -60,10 +60,10 @@ class StreamFactory(Factory):
 
         def forget(_: None) -> None:
             self.streams.discard(stream)
-            self.carried.add(stream)
             self.hosts[network] -= 1
             if not self.hosts[network]:
                 del self.hosts[network]
+            self.carried.add(stream)
 
         stream.ended.addCallback(forget)
         return stream

@@ -20,6 +20,7 @@ from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import errors
 from cms import loginprotocol as lp
+from cms.endings import tell
 from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import RequestLost, TooManyRequests
@@ -239,8 +240,7 @@ class LoginRelay:
             answer = lp.parse(stanza.child)
             if isinstance(answer, lp.Mechanisms):
                 link.mechanisms = tuple(answer.names)
-                for listener in self.on_authority:
-                    listener(link)
+                tell(self.log, self.on_authority, link)
                 self.log.info(
                     "{component} decides log-ins: {mechanisms}",
                     component=link.component,

@@ -16,6 +16,7 @@ from cms.audit.subject import OwnServer
 from cms.clocks import wall_clock
 from cms.database import StoreError
 from cms.discovery.resolver import make_dns
+from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
 from cms.listening import check_plain
 from cms.logs import Logger
@@ -196,8 +197,7 @@ class XmppService(Service):
         return DeferredList([closed, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:
-        for told in self.on_change:
-            told()
+        tell(self.log, self.on_change)
 
     def describe(self) -> str:
         """Which steps of the signal flow are done: the links that are up."""

@@ -1,0 +1,36 @@
+"""What must be done to the end, and who must be told, whatever fails on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVarTuple
+
+from twisted.logger import Logger
+
+_Told = TypeVarTuple("_Told")
+
+
+def finish(log: Logger, what: str, *parts: Callable[[], object]) -> None:
+    """
+    Do every part of an ending; one that fails is logged, and keeps no other from its turn.
+
+    @param what: What ends, for the log.
+    """
+    for part in parts:
+        try:
+            part()
+        except Exception:  # noqa: BLE001 - the other parts must be done as well
+            log.failure("unexpected error at the end of {what}", what=what)
+
+
+def tell(log: Logger, listeners: Iterable[Callable[[*_Told], object]], *told: *_Told) -> None:
+    """Call every listener; one that fails is logged, and keeps no other from hearing."""
+    for listener in tuple(listeners):
+        try:
+            listener(*told)
+        except Exception:  # noqa: BLE001 - the others must hear of it
+            log.failure("unexpected error in {listener}", listener=_name(listener))
+
+
+def _name(listener: Callable[..., object]) -> str:
+    return str(getattr(listener, "__qualname__", type(listener).__qualname__))

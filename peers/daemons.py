@@ -85,6 +85,10 @@ class Daemon:
         assert self._process is not None, f"{self.name} was not started"
         return self._process
 
+    def expect_error(self, text: str) -> None:
+        """See L{Processes.expect_error}."""
+        self._processes.expect_error(text)
+
     def write(self) -> Path:
         """Write the configuration file."""
         self.file.write_text(toml_text(self.settings))

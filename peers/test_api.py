@@ -184,6 +184,7 @@ def test_two_daemons_on_one_state_dir(processes: Processes, certificates: Certif
     second = callbridge.launch()
     assert second.wait_for_exit(START_SECONDS) == 1
     assert "another daemon uses" in second.output
+    callbridge.expect_error("another daemon uses")
     assert "Traceback" not in second.output
     assert ours.is_there()
     first.kill()

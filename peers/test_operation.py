@@ -372,6 +372,7 @@ def test_plain_socket_that_others_reach(system: System, where: str) -> None:
     assert process.wait_for_exit(20.0) == 1
     assert "listen.client_plain" in process.output
     assert "could be reached from another host" in process.output
+    server.expect_error("could be reached from another host")
 
 
 def block(name: str) -> str:

@@ -42,6 +42,8 @@ def assert_refuses(daemon: Daemon, *words: str) -> None:
     for word in (*words, "Cure: "):
         assert word in lines[0], output
     assert "s3cret" not in output
+    if process.errors:  # it had begun to log
+        daemon.expect_error(lines[0])
 
 
 def change(daemon: Daemon, path: str, value: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -369,7 +369,7 @@ class LookTests(TLSTestCase):
         connection = self.server().connection(Verdict("peer"))
         connection.set_accept_state()
         connection.bio_write(sent)
-        with suppress(SSL.Error):
+        with contextlib.suppress(SSL.Error):
             connection.do_handshake()
         return only_looked(connection, Failure(reason))
 

@@ -237,7 +237,7 @@ class HTTPTests(SynchronousTestCase):
         self.assertEqual(1, len(pages.events))
         response.original.original._transport.loseConnection()
         client.http.flush()
-        clock.advance(LOOK)
+        clock.pump([LOOK] * 3)  # a busy machine makes it rest between its turns
         self.assertEqual(0, len(pages.events))
         self.assertEqual([], clock.getDelayedCalls())
         collected.addErrback(lambda _: None)

@@ -368,7 +368,8 @@ class LookTests(TLSTestCase):
         """Whether a peer that has sent so much, and then left, only looked."""
         connection = self.server().connection(Verdict("peer"))
         connection.set_accept_state()
-        connection.bio_write(sent)
+        if sent:
+            connection.bio_write(sent)
         with contextlib.suppress(SSL.Error):
             connection.do_handshake()
         return only_looked(connection, Failure(reason))

@@ -114,6 +114,13 @@ ADDRESS_FAMILY_UNKNOWN = _doubt(
     "one address family could not be asked: {problem}",
     "Mend the DNS server: it answers for one of A and AAAA alone.",
 )
+ADDRESS_SUPPLIED = _doubt(
+    "address-supplied",
+    Step.ADDRESS,
+    "{host} has addresses only in what came with the SRV answer ({addresses}); when DNS is asked"
+    " for them: {problem}",
+    "Give {host} an A or AAAA record that its own zone answers with.",
+)
 ADDRESS_DEAD = _doubt(
     "address-dead",
     Step.CONNECT,

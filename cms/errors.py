@@ -229,7 +229,7 @@ SRV_TARGET_ADDRESS = _fault(
 # Steps 4 and 5, the DNS service itself.  The step is where it was noticed.
 
 
-def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault, Fault]:
+def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault, Fault, Fault]:
     return (
         _fault(
             f"dns-silent-{suffix}",
@@ -267,6 +267,15 @@ def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault, Fa
             "The question for {name} could not be sent to the DNS server {server}: {problem}.",
             "Mend this host's route to the DNS server, or correct dns.servers.",
         ),
+        _fault(
+            f"dns-strange-{suffix}",
+            DiscoveryError,
+            step,
+            "The DNS server {server} did not answer the question for {name}; what came from its"
+            " address does not belong to the question: {problem}.",
+            "Ask another DNS server (dns.servers): this one, or a middlebox before it, mixes"
+            " answers up, or somebody forges them.",
+        ),
     )
 
 
@@ -276,6 +285,7 @@ def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault, Fa
     DNS_REFUSED_SRV,
     DNS_TRUNCATED_SRV,
     DNS_UNREACHABLE_SRV,
+    DNS_STRANGE_SRV,
 ) = _dns_faults("srv", Step.SRV)
 (
     DNS_SILENT_ADDRESS,
@@ -283,6 +293,7 @@ def _dns_faults(suffix: str, step: Step) -> tuple[Fault, Fault, Fault, Fault, Fa
     DNS_REFUSED_ADDRESS,
     DNS_TRUNCATED_ADDRESS,
     DNS_UNREACHABLE_ADDRESS,
+    DNS_STRANGE_ADDRESS,
 ) = _dns_faults("address", Step.ADDRESS)
 
 # Step 5, address.
@@ -294,6 +305,15 @@ HOST_NXDOMAIN = _fault(
     "The host {host} does not exist (NXDOMAIN from {server}).",
     "Create an A or AAAA record for {host}, or correct the name in the SRV record"
     " or server_address.",
+)
+HOST_SHORT = _fault(
+    "host-short",
+    DiscoveryError,
+    Step.ADDRESS,
+    "The host {host} does not exist (NXDOMAIN from {server}); it is a short name, and search"
+    " domains ({search}) are not tried, because the certificate must hold the name as written.",
+    "Write the host's whole name in server_address or in the SRV record, as its certificate has"
+    " it; /etc/hosts would be asked for a short name as well.",
 )
 HOST_NO_DATA = _fault(
     "host-no-data",

@@ -199,6 +199,13 @@ for _step, _what, _type in (("srv", "the SRV record", "SRV"), ("address", "the h
         "Connection refused by port 53",
         mend="ip route get <the DNS server's address>     # asked: {server}",
     )
+    _remedy(
+        f"dns-strange-{_step}",
+        f"the answer for {_what} is for another question",
+        ";; Question section mismatch: got",
+        ";; Warning: ID mismatch",
+        mend=f"dig {{name}} {_type}     # asked: {{server}}",
+    )
 _remedy(
     "srv-client-port",
     "_xmpp-component SRV points to port 5222",
@@ -272,6 +279,13 @@ _remedy(
     mend="{host}. 300 IN A <the server's address>",
 )
 _remedy(
+    "host-short",
+    "ping xmpp1 works, but the Callbridge does not find it",
+    "search domains of resolv.conf are ignored",
+    "could not resolve host (a name without a dot)",
+    mend='server_address = "{host}.<its domain>"',
+)
+_remedy(
     "host-no-data",
     "host has no A or AAAA record",
     "No address associated with hostname",
@@ -287,6 +301,12 @@ _remedy(
     "address-family-unknown",
     "AAAA query fails, A query works",
     "the DNS server answers SERVFAIL for AAAA",
+)
+_remedy(
+    "address-supplied",
+    "additional section of the SRV answer has the address, dig for the host has none",
+    "stale glue in the additional section",
+    mend="{host}. 300 IN A <the server's address>",
 )
 _remedy(
     "own-host-elsewhere",

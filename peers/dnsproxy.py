@@ -75,3 +75,34 @@ def truncates(*types: int) -> Treatment:
 def loses(*types: int) -> Treatment:
     """Answers to questions for these types are lost."""
     return lambda query, answer: None if query.type in types else answer
+
+
+def answers_another(*types: int) -> Treatment:
+    """Questions for these types are answered with a record for C{foo}, all ids being right."""
+
+    def treat(query: dns.Query, answer: bytes) -> bytes:
+        if query.type not in types:
+            return answer
+        message = dns.Message()
+        message.fromStr(answer)
+        message.queries = [dns.Query(b"foo", query.type, dns.IN)]
+        for record in message.answers:
+            record.name = dns.Name(b"foo")
+        return message.toStr()
+
+    return treat
+
+
+def says(rcode: int, *types: int) -> Treatment:
+    """Questions for these types are answered with this code alone."""
+
+    def treat(query: dns.Query, answer: bytes) -> bytes:
+        if query.type not in types:
+            return answer
+        message = dns.Message()
+        message.fromStr(answer)
+        message.answers, message.additional, message.authority = [], [], []
+        message.rCode = rcode
+        return message.toStr()
+
+    return treat

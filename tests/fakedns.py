@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.names import common, dns, error
+from twisted.internet.defer import Deferred
+from twisted.names import dns, error
+
+from cms.discovery.servers import Hearing
+from cms.discovery.wire import Reply
 
 
-class FakeResolver(common.ResolverBase):
+class FakeResolver:
     """
     Answers from a zone: for each name a list of records, an exception to fail
     with, or C{None} for a question that is never answered.  A name that is not
@@ -20,21 +24,21 @@ class FakeResolver(common.ResolverBase):
     def __init__(
         self, zone: dict[str, Any], additional: dict[str, list[Any]] | None = None
     ) -> None:
-        super().__init__()
         self.zone = zone
         self.additional = additional or {}
         self.asked: list[tuple[str, int]] = []
 
-    def _lookup(self, name: bytes, cls: int, type_: int, timeout: object) -> Deferred[Any]:
+    async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
+        """See L{cms.discovery.servers.Servers}."""
         text = name.decode()
         self.asked.append((text, type_))
         entry = self.zone.get(text, error.DNSNameError())
         if isinstance(entry, dict):
             entry = entry.get(type_, [])
         if entry is None:
-            return Deferred()
+            await Deferred()
         if isinstance(entry, Exception):
-            return fail(entry)
+            raise entry
         matching = [r for r in entry if r.TYPE in (type_, dns.CNAME)]
         answers = [_header(text, record) for record in matching]
         for record in list(matching):
@@ -44,7 +48,7 @@ class FakeResolver(common.ResolverBase):
                 if isinstance(more, list):
                     answers += [_header(target, r) for r in more if r.TYPE in (type_, dns.CNAME)]
         extra = [_header(n, r) for n, rs in self.additional.items() for r in rs]
-        return succeed((answers, [], extra))
+        return Reply(dns.OK, answers=answers, additional=extra)
 
 
 def _header(name: str, record: Any) -> dns.RRHeader:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectionRefusedError as TCPRefused
 from twisted.internet.error import NoRouteError
 from twisted.internet.error import TimeoutError as TCPTimeout
@@ -22,6 +23,7 @@ from cms.discovery.address import ServerAddress, ascii_domain, parse_server_addr
 from cms.discovery.places import Finder, Found, Target, configured_target, order_targets
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, parse_dns_server
+from cms.discovery.servers import NotByTCP
 from cms.errors import ConfigurationError
 from cms.signalflow import Step, StepError
 from tests.fakedns import FakeResolver, a, aaaa, cname, srv
@@ -202,18 +204,31 @@ class SRVTests(FinderTestCase):
         self.assertEqual((), found.warnings)
 
     def test_supplied_addresses(self) -> None:
-        """Addresses in the additional section are used, and nothing is asked again."""
-        finder = self.finder(
-            {SRV: [srv(1, 1, 5223, "x1.example.com")]},
-            additional={
-                "x1.example.com": [a("192.0.2.1"), aaaa("2001:db8::1")],
-                "y": [a("1.2.3.4")],
-            },
-        )
-        (place,) = self.successResultOf(finder.targets(DOMAIN)).targets
-        found = self.successResultOf(finder.addresses(place))
-        self.assertEqual(("2001:db8::1", "192.0.2.1"), found.addresses)
-        self.assertEqual([(SRV, dns.SRV)], self.resolver.asked)
+        """
+        Addresses in the additional section are not the whole truth (RFC 2181
+        5.4.1): DNS is asked, and only where it does not tell are they used.
+        """
+        host = "x1.example.com"
+        supplied = {host: [a("192.0.2.1")], "y": [a("1.2.3.4")]}
+        for entry, expected, warned in (
+            ([aaaa("2001:db8::9"), a("192.0.2.9")], ("2001:db8::9", "192.0.2.9"), []),
+            (
+                {dns.A: error.DNSServerError(), dns.AAAA: [aaaa("2001:db8::9")]},
+                ("2001:db8::9", "192.0.2.1"),
+                ["address-family-unknown"],
+            ),
+            (error.DNSServerError(), ("192.0.2.1",), ["address-supplied"]),
+            ([], ("192.0.2.1",), ["address-supplied"]),
+            (error.DNSNameError(), ("192.0.2.1",), ["address-supplied"]),
+        ):
+            zone = {SRV: [srv(1, 1, 5223, host)], host: entry}
+            finder = self.finder(zone, additional=supplied)
+            (place,) = self.successResultOf(finder.targets(DOMAIN)).targets
+            found = self.successResultOf(finder.addresses(place))
+            self.assertEqual(expected, found.addresses)
+            self.assertEqual(warned, [doubt.fault for doubt in found.warnings])
+            asked = [(SRV, dns.SRV), (host, dns.AAAA), (host, dns.A)]
+            self.assertEqual(asked, self.resolver.asked)
 
     def test_faults(self) -> None:
         """Each way in which there is no answer is its own fault."""
@@ -244,14 +259,8 @@ class SRVTests(FinderTestCase):
 
     def test_truncated(self) -> None:
         """An answer that was truncated and could not be had over TCP says so."""
-        self.clock = Clock()
-        for problem in (error.DNSQueryTimeoutError(1), TCPRefused()):
-            resolver = FakeResolver({SRV: problem})
-            finder = Finder(
-                DNS(resolver, "s", self.clock, truncated={(SRV.encode(), dns.SRV)}), Random(1)
-            )
-            failure = self.failureResultOf(finder.targets(DOMAIN), StepError).value
-            self.assertEqual("dns-truncated-srv", failure.fault)
+        for problem in (DeferredTimeout(), TCPRefused()):
+            self.assertEqual("dns-truncated-srv", self.fault({SRV: NotByTCP(problem)}).fault)
 
     def test_cancel(self) -> None:
         """A look-up can be cancelled and leaves nothing behind."""

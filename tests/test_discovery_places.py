@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.discovery.address import ascii_domain, parse_server_address
 from cms.discovery.places import Finder, Found, Target
 from cms.discovery.resolver import DNS
+from cms.discovery.wire import Reply
 from cms.errors import ConfigurationError
 from cms.signalflow import StepError
 from tests.fakedns import FakeResolver, a, aaaa, cname, srv
@@ -28,9 +29,8 @@ HOST = "x1.example.com"
 
 def missing(*records: Any) -> error.DNSNameError:
     """NXDOMAIN as servers send it: with the aliases that led there."""
-    message = dns.Message(rCode=dns.ENAME)
-    message.answers = [dns.RRHeader(HOST.encode(), r.TYPE, dns.IN, 300, r) for r in records]
-    return error.DNSNameError(message)
+    answers = [dns.RRHeader(HOST.encode(), r.TYPE, dns.IN, 300, r) for r in records]
+    return error.DNSNameError(Reply(dns.ENAME, answers=answers))
 
 
 class ComplaintTests(SynchronousTestCase):
@@ -157,6 +157,14 @@ class UntidySRVTests(UntidyTestCase):
         expected = ("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2")
         self.assertEqual(expected, self.successResultOf(finder.addresses(target)).addresses)
 
+    def test_many_targets(self) -> None:
+        """What a round does not try of a long record is named all the same."""
+        records = [srv(n, 1, 5223, f"x{n}.example.com") for n in range(40)]
+        found = self.successResultOf(self.finder({SRV: records}).targets(DOMAIN))
+        self.assertEqual([f"x{n}.example.com" for n in range(32)], [t.host for t in found.targets])
+        rest = ", ".join(f"x{n}.example.com:5223" for n in range(32, 40))
+        self.assertEqual(rest, found.evidence["not_tried"])
+
 
 class UntidyHostTests(UntidyTestCase):
     """Step 5."""
@@ -218,6 +226,33 @@ class UntidyHostTests(UntidyTestCase):
         """A name of a loop is not asked for again."""
         self.failure(self.addresses({HOST: [cname(HOST)]}))
         self.assertEqual(2, len(self.resolver.asked))
+
+    def test_many_addresses(self) -> None:
+        """A host with hundreds of addresses is tried at a bounded number of them."""
+        zone = {HOST: [a(f"192.0.2.{n}") for n in range(200)]}
+        found = self.successResultOf(self.addresses(zone))
+        self.assertEqual(tuple(f"192.0.2.{n}" for n in range(16)), found.addresses)
+        self.assertIn("192.0.2.199", found.evidence["not_tried"])
+
+    def test_hosts_file(self) -> None:
+        """A name of the hosts file is not asked of DNS, for neither family."""
+        finder = self.finder({HOST: [aaaa("2001:db8::1")]})
+        finder._dns.hosts = {HOST: ("192.0.2.7",)}.__getitem__
+        target = Target(HOST, 5223, is_ip=False, source="SRV", supplied=("192.0.2.1",))
+        found = self.successResultOf(finder.addresses(target))
+        self.assertEqual((("192.0.2.7",), "/etc/hosts"), (found.addresses, found.evidence["from"]))
+        self.assertEqual([], self.resolver.asked)
+
+    def test_short_name(self) -> None:
+        """A short name is not completed, and that is said with the domains that others try."""
+        finder = self.finder({})
+        finder._dns.search = lambda: ["example.com", "example.net"]
+        deferred = finder.addresses(Target("x1", 5223, is_ip=False, source="configured"))
+        problem = self.failureResultOf(deferred, StepError).value
+        self.assertEqual("host-short", problem.fault)
+        self.assertIn("search domains (example.com, example.net) are not tried", problem.cause)
+        self.assertIn("whole name", problem.cure)
+        self.assertEqual({"x1"}, {name for name, _ in self.resolver.asked})
 
     def test_cancel(self) -> None:
         """A cancelled look-up leaves neither a timer nor an unhandled error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EADDRINUSE
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,20 +12,22 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.error import ConnectionRefusedError as TCPRefused
-from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.names import dns, error
+from twisted.names import dns
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.discovery.resolver import DNS, Answer, NoSuchName, parse_dns_server
-from cms.discovery.servers import Hosts, Servers, system_servers
+from cms.discovery.servers import Servers
+from cms.discovery.system import addresses_in, system_search, system_servers
 from cms.signalflow import Step, StepError
 
 NAME = "_xmpp-component._tcp.meet.example.com"
 FIRST, SECOND = ("192.0.2.1", 53), ("192.0.2.2", 53)
+SCOPED = ("fe80::1%eth0", 53)
 
-Reply = Callable[[dns.Message], dns.Message | None]
+Sent = dns.Message | bytes | None
+Reply = Callable[[dns.Message], Sent | list[Sent]]
 
 
 def reply(question: dns.Message, rcode: int = dns.OK, *, truncated: bool = False) -> dns.Message:
@@ -57,19 +60,35 @@ class UDPTransport:
 
     reactor: DNSReactor
     protocol: Any
+    port: int = 0
     open: bool = True
+    peer: tuple[str, int] = ("", 0)
 
-    def write(self, datagram: bytes, address: tuple[str, int]) -> None:
+    def connect(self, host: str, port: int) -> None:
+        """The only one that is heard."""
+        self.peer = host, port
+
+    def write(self, datagram: bytes) -> None:
         """A question goes out; the answer comes back at once, or never."""
+        address = self.peer
         self.reactor.asked.append(address)
+        self.reactor.datagrams.append(datagram)
         behaviour = self.reactor.servers[address]
         if isinstance(behaviour, Exception):
             raise behaviour
         question = dns.Message()
         question.fromStr(datagram)
-        answer = behaviour(question)
-        if answer is not None:
-            self.reactor.callLater(0, self.protocol.datagramReceived, answer.toStr(), address)
+        sender = address[0].partition("%")[0], address[1]  # as recvfrom() tells it
+        answers = behaviour(question)
+        for answer in answers if isinstance(answers, list) else [answers]:
+            if answer is not None:
+                data = answer if isinstance(answer, bytes) else answer.toStr()
+                self.reactor.callLater(0, self.hear, data, sender)
+
+    def hear(self, data: bytes, sender: tuple[str, int]) -> None:
+        """A datagram arrives."""
+        if self.open:
+            self.protocol.datagramReceived(data, sender)
 
     def stopListening(self) -> None:
         """The question is over."""
@@ -88,8 +107,10 @@ class DNSReactor(MemoryReactorClock):
 
     servers: dict[tuple[str, int], Reply | Exception]
     asked: list[tuple[str, int]] = field(factory=list)
+    datagrams: list[bytes] = field(factory=list)
     sockets: list[UDPTransport] = field(factory=list)
     full: bool = False
+    taken: range = range(0)
 
     def __attrs_pre_init__(self) -> None:
         super().__init__()
@@ -98,7 +119,9 @@ class DNSReactor(MemoryReactorClock):
         """Open the socket of a question."""
         if self.full:
             raise CannotListenError(interface, 0, OSError(24, "Too many open files"))
-        transport = UDPTransport(self, protocol)
+        if port in self.taken:
+            raise CannotListenError(interface, port, OSError(EADDRINUSE, "Address already in use"))
+        transport = UDPTransport(self, protocol, port)
         self.sockets.append(transport)
         protocol.makeConnection(transport)
         return transport
@@ -112,7 +135,7 @@ class ServersTestCase(SynchronousTestCase):
         servers = [FIRST, SECOND][: len(behaviours)]
         self.reactor = DNSReactor(dict(zip(servers, behaviours, strict=True)))
         walk = Servers(lambda: servers, self.reactor)
-        self.dns = DNS(walk, "the servers", self.reactor, truncated=walk.truncated)
+        self.dns = DNS(walk, "the servers", self.reactor)
         return self.again()
 
     def again(self) -> Deferred[Answer]:
@@ -319,22 +342,35 @@ class TruncatedTests(ServersTestCase):
         failure = self.fault(self.ask(truncated))
         self.assertEqual("dns-truncated-srv", failure.fault)
 
-    def test_garbage(self) -> None:
-        """Something that is no DNS message ends the connection."""
-        self.ask(truncated)
-        protocol, transport = self.connect()
-        self.answer(protocol, b"no DNS")
-        self.assertTrue(transport.disconnecting)
+    def test_strange(self) -> None:
+        """What belongs to another question is dropped here as well, and told if all ends there."""
+        for right in (True, False):
+            asked = self.ask(truncated)
+            protocol, transport = self.connect()
+            question = self.question(transport)
+            other = reply(question)
+            other.id ^= 1
+            self.answer(protocol, other.toStr())
+            self.answer(protocol, b"no DNS")
+            self.assertNoResult(asked)
+            if right:
+                self.answer(protocol, reply(question).toStr())
+                self.assertEqual(1, len(self.successResultOf(asked).records))
+            else:
+                failure = self.fault(asked)
+                self.assertEqual("dns-strange-srv", failure.fault)
+                self.assertIn("its id is another one; it cannot be read", failure.cause)
 
-    def test_another_id(self) -> None:
-        """An answer to another question is not believed."""
+    def test_asked_again(self) -> None:
+        """A server that was too slow by TCP is asked again."""
         asked = self.ask(truncated)
-        protocol, transport = self.connect()
-        message = reply(self.question(transport))
-        message.id ^= 1
-        self.answer(protocol, message.toStr())
-        self.assertNoResult(asked)
-        self.fault(asked)
+        self.connect()
+        self.reactor.advance(1)
+        self.reactor.advance(0)
+        self.assertEqual([FIRST] * 2, self.reactor.asked)
+        protocol, transport = self.connect(1)
+        self.answer(protocol, reply(self.question(transport)).toStr())
+        self.successResultOf(asked)
 
     def test_forgotten(self) -> None:
         """Once truncated is not for ever: the next failure is told as what it is."""
@@ -344,6 +380,160 @@ class TruncatedTests(ServersTestCase):
         self.successResultOf(asked)
         self.reactor.servers[FIRST] = silent
         self.assertEqual("dns-silent-srv", self.fault(self.again()).fault)
+
+
+class WitnessTests(ServersTestCase):
+    """Several servers are several witnesses, each told by what it said."""
+
+    def test_each_is_told(self) -> None:
+        """Whose failure it is stands in the cause, and what each said in the evidence."""
+        no_route = OSError(101, "Network is unreachable")
+        first, second = "192.0.2.1:53", "192.0.2.2:53"
+        for behaviours, fault, server, said in (
+            ((rcode(dns.ESERVER), silent), "failed", first, ("SERVFAIL", "no answer in time")),
+            ((silent, rcode(dns.EREFUSED)), "refused", second, ("no answer in time", "REFUSED")),
+            ((rcode(dns.ESERVER), rcode(9)), "failed", first, ("SERVFAIL", "RCODE 9")),
+            ((no_route, silent), "silent", second, (str(no_route), "no answer in time")),
+        ):
+            failure = self.fault(self.ask(*behaviours))
+            self.assertEqual(f"dns-{fault}-srv", failure.fault)
+            self.assertIn(f"The DNS server {server} ", failure.cause)
+            told = f"{first}: {said[0]}; {second}: {said[1]}"
+            self.assertEqual(told, failure.evidence["asked"])
+
+    def test_no_such_name(self) -> None:
+        """One fails, the other says that there is no such name: the name is missing."""
+        asked = self.ask(rcode(dns.ESERVER), rcode(dns.ENAME))
+        self.reactor.advance(0)
+        missing = self.failureResultOf(asked, NoSuchName).value
+        self.assertEqual("192.0.2.2:53", missing.server)
+        self.assertEqual("192.0.2.1:53: SERVFAIL; 192.0.2.2:53: NXDOMAIN", missing.asked)
+
+    def test_answer(self) -> None:
+        """An answer names who did not give it."""
+        asked = self.ask(rcode(dns.EREFUSED), rcode(dns.OK))
+        self.reactor.advance(0)
+        answer = self.successResultOf(asked)
+        self.assertEqual("192.0.2.2:53", answer.server)
+        self.assertEqual("192.0.2.1:53: REFUSED; 192.0.2.2:53: answered", answer.asked)
+        alone = self.successResultOf(self.ask(rcode(dns.OK)))
+        self.assertEqual(("192.0.2.1:53", ""), (alone.server, alone.asked))
+
+
+class BelongingTests(ServersTestCase):
+    """An answer counts for the question that was asked, and for no other (RFC 5452 9.1)."""
+
+    def strangers(self) -> list[tuple[str, Reply]]:
+        """What is no answer, and the words for it."""
+
+        def other(**changed: Any) -> Reply:
+            def answer(question: dns.Message) -> dns.Message:
+                message = reply(question)
+                for key, value in changed.items():
+                    setattr(message, key, value)
+                return message
+
+            return answer
+
+        foo = dns.Record_SRV(1, 1, 5223, "evil.example")
+        record = dns.RRHeader(b"foo", dns.SRV, dns.IN, 300, foo)
+        return [
+            ("for foo", other(queries=[dns.Query(b"foo", dns.SRV)], answers=[record])),
+            ("type 1", other(queries=[dns.Query(NAME.encode(), dns.A)])),
+            ("question", other(queries=[dns.Query(NAME.encode(), dns.SRV, dns.CH)])),
+            ("repeats 0 questions", other(queries=[])),
+            ("repeats 2 questions", other(queries=[dns.Query(NAME.encode(), dns.SRV)] * 2)),
+            ("those of foo", other(answers=[record])),
+            ("no answer to a query", other(answer=0)),
+            ("no answer to a query", other(opCode=2)),
+            ("id is another", lambda question: reply(dns.Message(question.id ^ 1))),
+            ("cannot be read", lambda question: question.id.to_bytes(2, "big") + b"\x81\x80"),
+        ]
+
+    def test_dropped(self) -> None:
+        """What does not belong is dropped, and the right answer is waited for."""
+        for words, stranger in self.strangers():
+            asked = self.ask(lambda question, first=stranger: [first(question), reply(question)])
+            self.reactor.advance(0)
+            answer = self.successResultOf(asked)
+            self.assertEqual([NAME], [str(r.name.name, "ascii") for r in answer.records], words)
+            self.assertEqual([FIRST], self.reactor.asked)
+
+    def test_told(self) -> None:
+        """When nothing better comes, what came is told; the server is asked again as if silent."""
+        for words, stranger in self.strangers():
+            failure = self.fault(self.ask(stranger))
+            self.assertEqual("dns-strange-srv", failure.fault)
+            self.assertIn(words, failure.cause)
+            self.assertIn("192.0.2.1:53", failure.cause)
+            self.assertEqual([FIRST] * 3, self.reactor.asked)
+
+    def test_next_server(self) -> None:
+        """Another server that answers is believed."""
+        for words, stranger in self.strangers():
+            asked = self.ask(stranger, rcode(dns.OK))
+            self.reactor.pump([0.5, 0.5, 0])
+            self.assertIn(words, self.successResultOf(asked).asked)
+
+    def test_flood(self) -> None:
+        """However many come, a few are told, and how many there were."""
+        failure = self.fault(self.ask(lambda question: [b"\0" * 12] * 500))
+        self.assertIn("1500 of them: its id is another one.", failure.cause)
+
+    def test_another_sender(self) -> None:
+        """Another address, or another port of the server's, is not heard."""
+        asked = self.ask(silent)
+        question = dns.Message()
+        question.fromStr(self.reactor.datagrams[0])
+        for sender in (SECOND, ("192.0.2.1", 54)):
+            self.reactor.sockets[0].hear(reply(question).toStr(), sender)
+        self.assertNoResult(asked)
+        self.reactor.sockets[0].hear(reply(question).toStr(), FIRST)
+        self.successResultOf(asked)
+        self.assertEqual(FIRST, self.reactor.sockets[0].peer, "the kernel was told as well")
+
+    def test_nobody_can_guess(self) -> None:
+        """Each question, also one that is asked again, has an id and a port of its own."""
+        self.fault(self.ask(silent))
+        for _ in range(60):
+            self.fault(self.again())
+        ids = {datagram[:2] for datagram in self.reactor.datagrams}
+        ports = {socket.port for socket in self.reactor.sockets}
+        self.assertEqual(183, len(self.reactor.datagrams))
+        self.assertGreater(len(ids), 175)
+        self.assertGreater(len(ports), 175)
+        self.assertTrue(all(1024 <= port <= 65535 for port in ports))
+
+    def test_port_taken(self) -> None:
+        """A port that somebody holds is not used; the kernel finds one in the end."""
+        self.ask(silent)
+        self.reactor.taken = range(1, 65536)
+        self.reactor.servers[FIRST] = rcode(dns.OK)
+        self.successResultOf(self.again())
+        self.assertEqual(0, self.reactor.sockets[-1].port)
+
+    def test_scoped_server(self) -> None:
+        """A server at a link-local address is heard; its zone is no part of what is compared."""
+        self.reactor = DNSReactor({SCOPED: rcode(dns.OK)})
+        self.dns = DNS(Servers(lambda: [SCOPED], self.reactor), "", self.reactor)
+        self.assertEqual("[fe80::1%eth0]:53", self.successResultOf(self.again()).server)
+
+    def test_refused_port(self) -> None:
+        """Where no DNS server listens the next is asked at once."""
+        asked = self.ask(silent, rcode(dns.OK))
+        self.reactor.sockets[0].protocol.connectionRefused()
+        self.reactor.advance(0)
+        self.assertIn("refused", self.successResultOf(asked).asked)
+
+    def test_name_too_long(self) -> None:
+        """A name that DNS cannot hold is not sent."""
+        self.ask(rcode(dns.OK))
+        for name in ("a" * 64 + ".example", "a." * 127 + "b", "a..b"):
+            asking = Deferred.fromCoroutine(self.dns.ask(name, dns.A, Step.ADDRESS))
+            failure = self.failureResultOf(asking, StepError).value
+            self.assertEqual("dns-unreachable-address", failure.fault)
+            self.assertIn("a length that DNS does not know", failure.cause)
+        self.assertEqual(1, len(self.reactor.asked))
 
 
 class SystemTests(SynchronousTestCase):
@@ -362,36 +552,42 @@ class SystemTests(SynchronousTestCase):
         conf = self.file(
             "# comment\nsearch example.com\nnameserver 192.0.2.53 # first\n"
             "nameserver\n nameserver 2001:DB8:0::53\nnameserver dns.example.com\noptions rotate\n"
+            "nameserver fe80::1%eth0\nnameserver 192.0.2.54\n"
         )
-        self.assertEqual([("192.0.2.53", 53), ("2001:db8::53", 53)], system_servers(conf))
+        expected = [("192.0.2.53", 53), ("2001:db8::53", 53), ("fe80::1%eth0", 53)]
+        self.assertEqual(expected, system_servers(conf), "three, as the C library")
+
+    def test_search(self) -> None:
+        """The last line of search domains counts."""
+        for text, expected in (
+            ("domain example.com\n", ["example.com"]),
+            ("search a.example b.example.\n", ["a.example", "b.example"]),
+            ("domain example.com\nsearch a.example\nsearch\n", []),
+            ("", []),
+        ):
+            self.assertEqual(expected, system_search(self.file(text)))
 
     def test_no_resolv_conf(self) -> None:
         """Without a server the local host is asked, as resolv.conf(5) says."""
         for conf in (Path("/nonexistent/resolv.conf"), self.file("\n")):
             self.assertEqual([("127.0.0.1", 53)], system_servers(conf))
 
-    def hosts(self, name: str, type_: int) -> Deferred[Answer]:
-        """Look into a hosts file."""
-        file = self.file("192.0.2.7 x1.example.com x1\n2001:db8::8 x2.example.com\n")
-        dns_ = DNS(Hosts(str(file).encode()), "", Clock())
-        return Deferred.fromCoroutine(dns_.ask(name, type_, Step.ADDRESS))
-
     def test_hosts(self) -> None:
-        """A name that is there for one family has no address of the other."""
-        for name, type_, count in (
-            ("x1.example.com", dns.A, 1),
-            ("x1.example.com", dns.AAAA, 0),
-            ("x2.example.com", dns.AAAA, 1),
-            ("x2.example.com", dns.A, 0),
+        """All addresses of a name, in the file's order, whatever its case and place in a line."""
+        file = self.file(
+            "# 192.0.2.1 x1.example.com\n192.0.2.7\tx1.Example.com x1 # x2.example.com\n"
+            "2001:DB8::8 x2.example.com x1\nfe80::1%eth0 x3\n192.0.2.7 x1\nx1 x1\n\n"
+        )
+        for name, expected in (
+            ("x1.example.com", ("192.0.2.7",)),
+            ("x1", ("192.0.2.7", "2001:db8::8")),
+            ("x2.example.com", ("2001:db8::8",)),
+            ("x3", ("fe80::1%eth0",)),
+            ("example.com", ()),
+            ("192.0.2.7", ()),
         ):
-            answer = self.successResultOf(self.hosts(name, type_))
-            self.assertEqual(count, len(answer.records), (name, type_))
-
-    def test_not_in_hosts(self) -> None:
-        """A name that is not there is left to DNS."""
-        resolver = Hosts(str(self.file("192.0.2.7 x1\n")).encode())
-        for look_up in (resolver.lookupAddress, resolver.lookupIPV6Address):
-            self.failureResultOf(look_up("x9.example.com"), error.DomainError)
+            self.assertEqual(expected, addresses_in(file, name), name)
+        self.assertEqual((), addresses_in(Path("/nonexistent/hosts"), "x1"))
 
     def test_dns_server_refused(self) -> None:
         """What is nearly a server address is none."""

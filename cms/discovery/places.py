@@ -21,12 +21,15 @@ from twisted.python.failure import Failure
 from cms import doubts, errors
 from cms.discovery.address import ServerAddress, ascii_domain
 from cms.discovery.resolver import DNS, Answer, NoSuchName
+from cms.discovery.system import is_ip
+from cms.discovery.wire import MOST_ALIASES
 from cms.signalflow import Step, StepError
 
 SERVICE = "_xmpp-component._tcp"
 MISSPELT = "_xmppcomponent._tcp"  # as the document that introduced the service prints it
 CLIENT_PORT = 5222
-MOST_ALIASES = 8
+MOST_TARGETS = 32  # of a record, and
+MOST_ADDRESSES = 16  # of a target, that are tried; a round must end
 
 
 @frozen
@@ -35,7 +38,8 @@ class Target:
     One place to try.
 
     @ivar host: The name that its certificate must cover; A-labels or an IP.
-    @ivar supplied: Addresses that came with the SRV answer.
+    @ivar supplied: Addresses that came with the SRV answer: a hint, for when DNS
+        does not tell them when it is asked.
     @ivar source: For evidence: the SRV record, or "configured".
     """
 
@@ -119,28 +123,35 @@ class Finder:
         record = f"{SERVICE}.{domain}"
         try:
             answer = await self._dns.ask(record, dns.SRV, Step.SRV)
-        except NoSuchName:
-            raise await self._why_missing(record, domain) from None
+        except NoSuchName as missing:
+            raise await self._why_missing(record, domain, missing) from None
+        seen = {"record": record, **_asked(answer.asked)}
         named = srv_targets(answer)
         if not named:
-            raise errors.SRV_NO_DATA.error(record=record, server=self._dns.servers)
+            raise errors.SRV_NO_DATA.error(server=answer.server, **seen)
         targets = [target for target in named if target.host]
         if not targets:
-            raise errors.SRV_NOT_OFFERED.error(record=record)
+            raise errors.SRV_NOT_OFFERED.error(**seen)
         ordered = order_targets(targets, self._random)
-        evidence = {"record": record, "found": "; ".join(t.source for t in ordered)}
+        evidence = {**seen, "found": "; ".join(t.source for t in ordered)}
+        if len(ordered) > MOST_TARGETS:
+            evidence["not_tried"] = ", ".join(map(str, ordered[MOST_TARGETS:]))
+            ordered = ordered[:MOST_TARGETS]
         warnings = tuple(chain.from_iterable(_doubts(t) for t in ordered))
         return Found(targets=tuple(ordered), evidence=evidence, warnings=warnings)
 
-    async def _why_missing(self, record: str, domain: str) -> StepError:
+    async def _why_missing(self, record: str, domain: str, missing: NoSuchName) -> StepError:
         misspelt = f"{MISSPELT}.{domain}"
+        absent = errors.SRV_NXDOMAIN.error(
+            record=record, server=missing.server, **_asked(missing.asked)
+        )
         try:
             answer = await self._dns.ask(misspelt, dns.SRV, Step.SRV)
         except (NoSuchName, StepError):
-            return errors.SRV_NXDOMAIN.error(record=record, server=self._dns.servers)
+            return absent
         if any(rr.type == dns.SRV for rr in answer.records):
             return errors.SRV_MISSPELT.error(record=record, misspelt=misspelt)
-        return errors.SRV_NXDOMAIN.error(record=record, server=self._dns.servers)
+        return absent
 
     async def _addresses(self, target: Target) -> Found:
         if target.is_ip:
@@ -148,10 +159,16 @@ class Finder:
         if target.host == "localhost" or target.host.endswith(".localhost"):
             local = ("::1", "127.0.0.1")  # RFC 6761 6.3: never asked of DNS
             return Found(addresses=local, evidence={"addresses": ", ".join(local)})
-        if target.supplied:
-            shown = f"{', '.join(target.supplied)} (with the SRV answer)"
-            return Found(addresses=target.supplied, evidence={"addresses": shown})
-        return await self._look_up(target)
+        known = self._dns.hosts(target.host)
+        if known:
+            shown = {"host": target.host, "addresses": ", ".join(known), "from": "/etc/hosts"}
+            return Found(addresses=known[:MOST_ADDRESSES], evidence=shown)
+        try:
+            return await self._look_up(target)
+        except StepError as problem:
+            if not target.supplied:
+                raise
+            return _supplied(target, problem)
 
     async def _look_up(self, target: Target) -> Found:
         """A and AAAA at the same time; one of them is enough."""
@@ -168,18 +185,24 @@ class Finder:
         addresses = _in_turn([*v6.addresses, *v4.addresses])
         problems = [family.problem for family in results if family.problem is not None]
         if not addresses:
-            if _is_address(target.host):
+            if is_ip(target.host):
                 raise errors.SRV_TARGET_ADDRESS.error(host=target.host, found=target.source)
             raise self._why_none(target.host, results, problems)
+        if problems:  # the family that is silent may be the one that works
+            addresses = _in_turn([*addresses, *target.supplied])
         warnings = [doubts.ADDRESS_FAMILY_UNKNOWN.error(problem=p.cause) for p in problems]
         alias = v6.alias or v4.alias
         records = "; ".join([*v6.shown, *v4.shown])
         evidence = {"host": target.host, "addresses": ", ".join(addresses), "records": records}
+        evidence.update(_asked(v6.asked or v4.asked))
         if alias:
             evidence["alias"] = alias
             if target.source != "configured":
                 warnings.append(doubts.SRV_TARGET_ALIAS.error(host=target.host, alias=alias))
-        return Found(addresses=addresses, evidence=evidence, warnings=tuple(warnings))
+        if len(addresses) > MOST_ADDRESSES:
+            evidence["not_tried"] = ", ".join(addresses[MOST_ADDRESSES:])
+        found = addresses[:MOST_ADDRESSES]
+        return Found(addresses=found, evidence=evidence, warnings=tuple(warnings))
 
     def _why_none(
         self, host: str, results: Sequence[_Family], problems: Sequence[StepError]
@@ -187,35 +210,50 @@ class Finder:
         missing = any(family.missing for family in results)
         if problems and not missing:  # NXDOMAIN is true of every type (RFC 8020 2)
             return problems[0]
+        told = [family for family in results if family.problem is None]
+        best = next((family for family in told if family.missing), told[0])
+        seen = {"host": host, "server": best.server, **_asked(best.asked)}
         alias = next((family.alias for family in results if family.alias), None)
         if alias is not None:
-            return errors.HOST_ALIAS_BROKEN.error(host=host, alias=alias, server=self._dns.servers)
-        told = [family for family in results if family.problem is None]
-        fault = (
-            errors.HOST_NXDOMAIN if all(family.missing for family in told) else errors.HOST_NO_DATA
-        )
-        return fault.error(host=host, server=self._dns.servers)
+            return errors.HOST_ALIAS_BROKEN.error(alias=alias, **seen)
+        if not all(family.missing for family in told):
+            return errors.HOST_NO_DATA.error(**seen)
+        if "." not in host:
+            search = ", ".join(self._dns.search()) or "none"
+            return errors.HOST_SHORT.error(search=search, **seen)
+        return errors.HOST_NXDOMAIN.error(**seen)
 
     async def _family(self, host: str, type_: int) -> _Family:
         """One address family, aliases followed (RFC 1034 3.6.2)."""
         name, alias, missing = host, None, False
-        asked: set[str] = set()
-        while name not in asked and len(asked) < MOST_ALIASES:
-            asked.add(name)
+        tried: set[str] = set()
+        server = asked = ""
+        while name not in tried and len(tried) < MOST_ALIASES:
+            tried.add(name)
             try:
-                records = (await self._dns.ask(name, type_, Step.ADDRESS)).records
+                answer = await self._dns.ask(name, type_, Step.ADDRESS)
             except NoSuchName as end:
                 records, missing = end.records, True
+                server, asked = end.server, end.asked
             except StepError as problem:
                 return _Family((), alias, problem=problem)
+            else:
+                records, server, asked = answer.records, answer.server, answer.asked
             chain = _follow(name, records)
             if chain:
                 name = alias = chain[-1]
             own = [rr for rr in records if rr.type == type_ and _name(rr) == name]
             if own or missing or not chain:
                 found = tuple(map(_address, own))
-                return _Family(found, alias, missing=missing, shown=tuple(map(_shown, own)))
-        return _Family((), alias)
+                return _Family(
+                    found,
+                    alias,
+                    missing=missing,
+                    shown=tuple(map(_shown, own)),
+                    server=server,
+                    asked=asked,
+                )
+        return _Family((), alias, server=server, asked=asked)
 
 
 @frozen
@@ -225,6 +263,23 @@ class _Family:
     missing: bool = False
     problem: StepError | None = None
     shown: tuple[str, ...] = ()
+    server: str = ""
+    asked: str = ""
+
+
+def _asked(told: str) -> dict[str, str]:
+    """What each of several DNS servers said, as evidence."""
+    return {"asked": told} if told else {}
+
+
+def _supplied(target: Target, problem: StepError) -> Found:
+    """Nobody answers for a target: what came with the SRV answer is better than nothing."""
+    addresses = target.supplied[:MOST_ADDRESSES]
+    doubt = doubts.ADDRESS_SUPPLIED.error(
+        host=target.host, addresses=", ".join(addresses), problem=problem.cause.rstrip(".")
+    )
+    evidence = {"addresses": f"{', '.join(addresses)} (with the SRV answer)"}
+    return Found(addresses=addresses, evidence=evidence, warnings=(doubt,))
 
 
 def srv_targets(answer: Answer) -> list[Target]:
@@ -262,14 +317,6 @@ def _doubts(target: Target) -> list[StepError]:
     except ValueError:
         found.append(doubts.SRV_TARGET_NO_NAME.error(host=target.host, found=target.source))
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _in_turn(addresses: Sequence[str]) -> tuple[str, ...]:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime, IResolver
-from twisted.names import dns, error, resolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.names import dns, error
 
 from cms import errors
-from cms.discovery.servers import FAILURES, Hosts, Server, Servers, system_servers
+from cms.discovery.servers import (
+    FAILURES,
+    Hearing,
+    NotByTCP,
+    Server,
+    Servers,
+    show_server,
+    words_for,
+)
+from cms.discovery.system import (
+    HOSTS,
+    RESOLV_CONF,
+    addresses_in,
+    system_search,
+    system_servers,
+)
+from cms.discovery.wire import Reply, Strange
 from cms.errors import Fault
 from cms.signalflow import Step, StepError
 
@@ -34,11 +50,17 @@ class NoSuchName(Exception):
 
     @ivar records: The answer section all the same: the aliases that led to the
         missing name (RFC 6604 3).
+    @ivar server: Who says so.
+    @ivar asked: What each server said, where several were asked.
     """
 
-    def __init__(self, records: Sequence[dns.RRHeader] = ()) -> None:
+    def __init__(
+        self, records: Sequence[dns.RRHeader] = (), server: str = "", asked: str = ""
+    ) -> None:
         super().__init__()
         self.records = records
+        self.server = server
+        self.asked = asked
 
 
 @frozen
@@ -46,12 +68,24 @@ class Answer:
     """
     What DNS said.  Both may be empty: the name exists, the record type does not.
 
-    @ivar records: The answer section.
-    @ivar additional: The additional section.
+    @ivar records: The answer section: what belongs to the question.
+    @ivar additional: The additional section, which is a hint and no answer.
+    @ivar server: Who answered.
+    @ivar asked: What each server said, where several were asked.
     """
 
     records: Sequence[dns.RRHeader]
     additional: Sequence[dns.RRHeader]
+    server: str = ""
+    asked: str = ""
+
+
+class Asked(Protocol):
+    """Who answers: L{Servers}."""
+
+    async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
+        """See L{Servers.ask}."""
+        ...
 
 
 @frozen
@@ -61,6 +95,7 @@ class _DNSFaults:
     refused: Fault
     truncated: Fault
     unreachable: Fault
+    strange: Fault
 
 
 _FAULTS = {
@@ -70,6 +105,7 @@ _FAULTS = {
         errors.DNS_REFUSED_SRV,
         errors.DNS_TRUNCATED_SRV,
         errors.DNS_UNREACHABLE_SRV,
+        errors.DNS_STRANGE_SRV,
     ),
     Step.ADDRESS: _DNSFaults(
         errors.DNS_SILENT_ADDRESS,
@@ -77,13 +113,8 @@ _FAULTS = {
         errors.DNS_REFUSED_ADDRESS,
         errors.DNS_TRUNCATED_ADDRESS,
         errors.DNS_UNREACHABLE_ADDRESS,
+        errors.DNS_STRANGE_ADDRESS,
     ),
-}
-
-_RCODES = {
-    error.DNSServerError: "SERVFAIL",
-    error.DNSFormatError: "FORMERR",
-    error.DNSNotImplementedError: "NOTIMP",
 }
 
 
@@ -91,26 +122,28 @@ class DNS:
     """
     A resolver whose failures are entries of the fault catalogue.
 
-    @param resolver: Any C{IResolver}; ours keeps no cache, so that each round
-        sees DNS as it is.
+    @param asked: Ours keeps no cache, so that each round sees DNS as it is.
     @param servers: What to call it in evidence.
-    @param truncated: The questions whose last UDP answer was truncated.
+    @param hosts: The addresses of a name for which DNS is not asked.
+    @param search: The search domains of this host, which are never tried, but told.
     """
 
     def __init__(
         self,
-        resolver: IResolver,
+        asked: Asked,
         servers: str,
         clock: IReactorTime,
         *,
         timeout: float = DNS_TIMEOUT,
-        truncated: Container[tuple[bytes, int]] = (),
+        hosts: Callable[[str], tuple[str, ...]] = lambda name: (),
+        search: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self._resolver = resolver
+        self._asked = asked
         self.servers = servers
         self._clock = clock
         self._timeout = timeout
-        self._truncated = truncated
+        self.hosts = hosts
+        self.search = search
 
     async def ask(self, name: str, type_: int, step: Step) -> Answer:
         """
@@ -122,49 +155,50 @@ class DNS:
         """
         began = self._clock.seconds()
         waits = tuple(self._timeout * share for share in _SHARES)
-        query = dns.Query(name.encode(), type_, dns.IN)
-        asked = self._resolver.query(query, waits)  # type: ignore[arg-type]
-        asked.addTimeout(self._timeout, self._clock)
+        hearing = Hearing()
+        asking = Deferred.fromCoroutine(self._asked.ask(name.encode(), type_, waits, hearing))
+        asking.addTimeout(self._timeout, self._clock)
         try:
-            answers, _, additional = await asked
-        except (error.DNSNameError, error.AuthoritativeDomainError) as problem:
-            raise NoSuchName(_answers(problem)) from None
+            reply = await asking
         except FAILURES as problem:
-            truncated = (name.encode(), type_) in self._truncated
-            seen = {"name": name, "server": self.servers}
+            server, told = hearing.most_telling or (None, problem)
+            who = self.servers if server is None else show_server(server)
+            asked = self._shown(hearing)
+            if isinstance(told, error.DNSNameError):
+                raise NoSuchName(_answers(told), who, asked) from None
+            seen = {"name": name, "server": who, **({"asked": asked} if asked else {})}
             seconds = f"{self._clock.seconds() - began:.1f}"
-            raise _explain(problem, _FAULTS[step], seconds, truncated, seen) from None
-        return Answer(answers, additional)  # type: ignore[arg-type]
+            raise _explain(told, _FAULTS[step], seconds, seen) from None
+        answered = self.servers if hearing.answered is None else show_server(hearing.answered)
+        return Answer(reply.answers, reply.additional, answered, self._shown(hearing))
+
+    def _shown(self, hearing: Hearing) -> str:
+        """What each server said, where there is more than one to tell of."""
+        said = [f"{show_server(s)}: {words_for(p)}" for s, p in hearing.problems.items()]
+        if hearing.answered is not None:
+            said.append(f"{show_server(hearing.answered)}: answered")
+        return "; ".join(said) if len(said) > 1 else ""
 
 
 def _answers(problem: Exception) -> Sequence[dns.RRHeader]:
-    message = problem.args[0] if problem.args else None
-    return message.answers if isinstance(message, dns.Message) else ()
+    reply = problem.args[0] if problem.args else None
+    return reply.answers if isinstance(reply, Reply) else ()
 
 
 def _explain(
-    problem: Exception, faults: _DNSFaults, seconds: str, truncated: bool, seen: dict[str, str]
+    problem: Exception, faults: _DNSFaults, seconds: str, seen: dict[str, str]
 ) -> StepError:
     """The catalogue's entry for what became of a question."""
     if isinstance(problem, error.DNSQueryRefusedError):
         return faults.refused.error(**seen)
     if isinstance(problem, error.DomainError):
-        return faults.failed.error(rcode=_rcode(problem), **seen)
-    shown = str(problem).rstrip(".") or type(problem).__name__
+        return faults.failed.error(rcode=words_for(problem), **seen)
     if isinstance(problem, DeferredTimeout):
-        if not truncated:
-            return faults.silent.error(seconds=seconds, **seen)
-        shown = "no answer in time"
-    fault = faults.truncated if truncated else faults.unreachable
-    return fault.error(problem=shown, **seen)
-
-
-def _rcode(problem: error.DomainError) -> str:
-    """As in the IANA registry of DNS RCODEs."""
-    message = problem.args[0] if problem.args else None
-    if type(problem) in _RCODES:
-        return _RCODES[type(problem)]
-    return f"RCODE {message.rCode}" if isinstance(message, dns.Message) else "an unknown code"
+        return faults.silent.error(seconds=seconds, **seen)
+    if isinstance(problem, Strange | NotByTCP):
+        fault = faults.strange if isinstance(problem, Strange) else faults.truncated
+        return fault.error(problem=str(problem), **seen)
+    return faults.unreachable.error(problem=words_for(problem), **seen)
 
 
 def make_dns(reactor: Any, servers: Sequence[Server], *, timeout: float = DNS_TIMEOUT) -> DNS:
@@ -172,23 +206,24 @@ def make_dns(reactor: Any, servers: Sequence[Server], *, timeout: float = DNS_TI
     The DNS that a Callbridge asks.
 
     @param servers: IP addresses and ports; none means the system's
-        (F{/etc/resolv.conf} and F{/etc/hosts}).
+        (F{/etc/resolv.conf}).  F{/etc/hosts} goes before either.
     @param timeout: Seconds for each question.
     """
-    if servers:
-        own = Servers(lambda: servers, reactor)
-        shown = ", ".join(map(_show, servers))
-        return DNS(own, shown, reactor, timeout=timeout, truncated=own.truncated)
-    conf = Path("/etc/resolv.conf")
-    system = Servers(lambda: system_servers(conf), reactor)
-    chain = resolve.ResolverChain([Hosts(b"/etc/hosts"), system])
-    shown = "the system's " + ", ".join(map(_show, system_servers(conf)))
-    return DNS(chain, shown, reactor, timeout=timeout, truncated=system.truncated)
+    shown = ", ".join(map(show_server, servers))
+    if not servers:
+        shown = "the system's " + ", ".join(map(show_server, system_servers(RESOLV_CONF)))
 
+    def known() -> Sequence[Server]:
+        return servers or system_servers(RESOLV_CONF)
 
-def _show(server: Server) -> str:
-    host, port = server
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return DNS(
+        Servers(known, reactor),
+        shown,
+        reactor,
+        timeout=timeout,
+        hosts=lambda name: addresses_in(HOSTS, name),
+        search=lambda: system_search(RESOLV_CONF),
+    )
 
 
 def parse_dns_server(text: str) -> Server:

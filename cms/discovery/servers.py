@@ -1,35 +1,69 @@
 """
-Where DNS is asked: name servers one after the other, and F{/etc/hosts}.
+Where DNS is asked: name servers one after the other, by UDP and by TCP.
 
-The questions themselves are those of C{twisted.names}; no answer is cached.
+No answer is cached, and an answer counts only for the question that was asked
+(L{cms.discovery.wire}).  C{client.Resolver} of C{twisted.names} (26.10) is no base
+for that: it compares the id alone, hears no server with a scoped address such as
+C{fe80::1%eth0}, never answers a question again whose socket could not be opened, and
+ends a look-up at a server without a route although the next would know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import EADDRINUSE
 from ipaddress import ip_address
-from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any, TypeAlias
 
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectingCancelledError, ConnectionClosed
 from twisted.internet.error import ConnectError as TCPConnectError
-from twisted.internet.protocol import connectionDone
-from twisted.names import client, common, dns, error, hosts
+from twisted.internet.error import ConnectionRefusedError as TCPRefused
+from twisted.internet.protocol import DatagramProtocol, connectionDone
+from twisted.names import dns, error
+from twisted.names.common import ResolverBase
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
-from twisted.python.filepath import FilePath
+
+from cms.discovery.wire import Question, Reply, Strange, follow
 
 Server: TypeAlias = tuple[str, int]
-Sections: TypeAlias = tuple[list[dns.RRHeader], list[dns.RRHeader], list[dns.RRHeader]]
 
-# How a question ends without an answer.
+MOST_TOLD = 3  # strange answers of a server that are told one by one
+PORTS = 1024, 65535  # that a question may come from (RFC 5452 9.2)
+PORT_TRIES = 8
+
+_CODES = ResolverBase()
+
+
+class NotByTCP(Exception):
+    """
+    An answer was truncated, and could not be had by TCP.
+
+    @ivar silent: Because the server fell silent, so that it can be asked again.
+    """
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(words_for(problem))
+        self.silent = isinstance(problem, DeferredTimeout)
+
+
+def is_silence(problem: Exception) -> bool:
+    """Whether a server may answer when it is asked again."""
+    return isinstance(problem, DeferredTimeout) or (
+        isinstance(problem, NotByTCP) and problem.silent
+    )
+
+
+# How a question to a server ends without an answer.
 FAILURES = (
     error.DomainError,
-    error.AuthoritativeDomainError,
-    error.ResolverError,
+    NotByTCP,
+    Strange,
     DeferredTimeout,
     CannotListenError,
     TCPConnectError,
@@ -38,33 +72,127 @@ FAILURES = (
 )
 
 
+def show_server(server: Server) -> str:
+    """As people write it."""
+    host, port = server
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@define
+class Hearing:
+    """
+    What each server says to one question, while it is asked.
+
+    @ivar problems: Why each server that was asked has given no answer (yet).
+    @ivar answered: Who has.
+    """
+
+    problems: dict[Server, Exception] = field(factory=dict)
+    answered: Server | None = None
+    _strange: dict[Server, list[str]] = field(factory=dict)
+
+    def asks(self, server: Server) -> None:
+        """It is silent until it says something; what it said before stands until then."""
+        self.problems.setdefault(server, DeferredTimeout())
+
+    def failed(self, server: Server, problem: Exception) -> None:
+        """It has given no answer; that it fell silent is no news beside what it said."""
+        if not (is_silence(problem) and server in self._strange):
+            self.problems[server] = problem
+
+    def strange(self, server: Server, problem: Strange) -> None:
+        """It sent something that is no answer."""
+        told = self._strange.setdefault(server, [])
+        told.append(str(problem))
+        words = list(dict.fromkeys(told))[:MOST_TOLD]
+        self.problems[server] = Strange(f"{len(told)} of them: {'; '.join(words)}")
+
+    @property
+    def most_telling(self) -> tuple[Server, Exception] | None:
+        """The failure that says most, and whose it is."""
+        return min(self.problems.items(), key=lambda told: _rank(told[1]), default=None)
+
+
+def _rank(problem: Exception) -> int:
+    """What was answered tells more than silence, and both more than no route."""
+    kinds: tuple[Any, ...] = (
+        error.DNSNameError,
+        error.DomainError,
+        (NotByTCP, Strange),
+        DeferredTimeout,
+    )
+    return next((rank for rank, kind in enumerate(kinds) if isinstance(problem, kind)), len(kinds))
+
+
+class _UDPQuestion(DatagramProtocol):
+    """
+    A question from a port of its own, which hears one server only.
+
+    @param strange: Told of whatever comes and is no answer; the wait goes on.
+    @ivar answer: Fires with the answer.
+    """
+
+    def __init__(
+        self, question: Question, server: Server, strange: Callable[[Strange], object]
+    ) -> None:
+        self._question = question
+        self._server = server
+        self._strange = strange
+        self.answer: Deferred[Reply] = Deferred()
+
+    def ask(self) -> None:
+        """Ask; from here on the kernel hands on what this server sends and nothing else."""
+        transport: Any = self.transport
+        transport.connect(*self._server)
+        transport.write(self._question.data)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """An answer, or something that is none; the zone of an address stays in this host."""
+        if self.answer.called or _without_zone(addr) != _without_zone(self._server):
+            return
+        try:
+            reply = self._question.read(datagram)
+        except Strange as problem:
+            self._strange(problem)
+        else:
+            self.answer.callback(reply)
+
+    def connectionRefused(self) -> None:
+        """No DNS server listens there."""
+        if not self.answer.called:
+            self.answer.errback(Failure(TCPRefused()))
+
+
+def _without_zone(server: Server) -> tuple[object, int]:
+    return ip_address(server[0].partition("%")[0]), server[1]
+
+
 class _TCPQuestion(Int16StringReceiver):
     """
     A question over a connection of its own (RFC 1035 4.2.2).
 
-    @ivar answer: Fires with the message; fails when none comes.
+    @ivar answer: Fires with the answer; fails when none comes.
     """
 
-    def __init__(self, query: dns.Query) -> None:
-        self._message = dns.Message(dns.randomSource(), recDes=1)
-        self._message.queries = [query]
-        self.answer: Deferred[dns.Message] = Deferred()
+    def __init__(self, question: Question, strange: Callable[[Strange], object]) -> None:
+        self._question = question
+        self._strange = strange
+        self.answer: Deferred[Reply] = Deferred()
 
     def connectionMade(self) -> None:
         """Ask."""
-        self.sendString(self._message.toStr())
+        self.sendString(self._question.data)
 
     def stringReceived(self, string: bytes) -> None:
         """The answer, or something that is none."""
-        message = dns.Message()
-        try:
-            message.fromStr(string)
-        except (EOFError, ValueError):
-            if self.transport is not None:
-                self.transport.loseConnection()
+        if self.answer.called:
             return
-        if message.id == self._message.id and not self.answer.called:
-            self.answer.callback(message)
+        try:
+            reply = self._question.read(string)
+        except Strange as problem:
+            self._strange(problem)
+        else:
+            self.answer.callback(reply)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There will be no answer any more."""
@@ -72,124 +200,142 @@ class _TCPQuestion(Int16StringReceiver):
             self.answer.errback(reason)
 
 
-class Servers(common.ResolverBase):
+class Servers:
     """
     Asks one server after the other until one knows.
 
-    C{client.Resolver} is used anew for each question and server, because one
-    that is kept (Twisted 26.10) is no base for a daemon: once the socket for a
-    question could not be opened, that question is never answered again; a
-    server without a route, or one that fails, ends the look-up although the
-    next would know; a truncated answer is asked for at another server than the
-    one that gave it, over a connection that stays open and is used again even
-    when it is dead.
-
-    @ivar truncated: The questions whose answer was truncated last time, so
-        that a failure of the TCP query can be told from any other.
     @param servers: Called for each question.
+    @param random: Draws ids and ports.
     """
 
-    def __init__(self, servers: Callable[[], Sequence[Server]], reactor: Any) -> None:
-        super().__init__()
-        self.truncated: set[tuple[bytes, int]] = set()
+    def __init__(
+        self,
+        servers: Callable[[], Sequence[Server]],
+        reactor: Any,
+        random: Random | None = None,
+    ) -> None:
         self._servers = servers
         self._reactor = reactor
+        self._random = random or SystemRandom()
 
-    def _lookup(self, name: bytes, cls: int, type: int, timeout: Any) -> Any:  # noqa: A002
-        query = dns.Query(name, type, cls)
-        return Deferred.fromCoroutine(self._look_up(query, timeout))
+    async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
+        """
+        Who is silent is asked again, and for longer; who fails is not.
 
-    async def _look_up(self, query: dns.Query, waits: Sequence[float]) -> Sections:
-        """Who is silent is asked again, and for longer; who fails is not."""
-        self.truncated.discard((query.name.name, query.type))
-        problems: list[Exception] = []
+        @param waits: Seconds that each server has, the first, second, ... time.
+        @param hearing: Told what each server says.
+        @return: With the code C{dns.OK}.
+        @raise DomainError: the most telling of all failures, as any of L{FAILURES}.
+        """
+        try:
+            make = follow(name, type_)
+        except ValueError as problem:
+            raise OSError(str(problem)) from None
         left = list(self._servers())
         for wait in waits:
             silent = []
             for server in left:
+                hearing.asks(server)
                 try:
-                    return await self._ask(server, query, wait)
-                except error.DNSNameError:
+                    reply = await self._ask(server, make, wait, hearing)
+                except error.DNSNameError as problem:
+                    hearing.failed(server, problem)
                     raise
                 except FAILURES as problem:
-                    problems.append(problem)
-                    if isinstance(problem, DeferredTimeout):
+                    hearing.failed(server, problem)
+                    if is_silence(problem):
                         silent.append(server)
+                else:
+                    hearing.answered = server
+                    hearing.problems.pop(server, None)
+                    return reply
             left = silent
-        raise min(problems, key=_rank)
+        assert hearing.most_telling is not None  # noqa: S101 - there is always a server
+        raise hearing.most_telling[1]
 
-    async def _ask(self, server: Server, query: dns.Query, wait: float) -> Sections:
-        resolver = client.Resolver(servers=[server], reactor=self._reactor)
-        message = await resolver.queryUDP([query], (wait,))
-        if message.trunc:
-            self.truncated.add((query.name.name, query.type))
-            message = await self._ask_by_tcp(server, query, wait)
-        if message.rCode != dns.OK:
-            raise self.exceptionForCode(message.rCode)(message)
-        return message.answers, message.authority, message.additional
+    async def _ask(
+        self, server: Server, make: Callable[[int], Question], wait: float, hearing: Hearing
+    ) -> Reply:
+        def strange(problem: Strange) -> None:
+            hearing.strange(server, problem)
 
-    async def _ask_by_tcp(self, server: Server, query: dns.Query, wait: float) -> dns.Message:
+        asked = self._open(server, make(self._random.getrandbits(16)), strange)
+        try:
+            asked.ask()
+            reply = await asked.answer.addTimeout(wait, self._reactor)
+        finally:
+            transport: Any = asked.transport
+            if transport is not None:
+                transport.stopListening()
+        if reply.truncated:
+            hearing.failed(server, NotByTCP(DeferredTimeout()))  # until there is better news
+            question = make(self._random.getrandbits(16))
+            try:
+                reply = await self._ask_by_tcp(server, question, wait, strange)
+            except FAILURES as problem:
+                raise NotByTCP(problem) from None
+        if reply.rcode != dns.OK:
+            raise _CODES.exceptionForCode(reply.rcode)(reply)
+        return reply
+
+    def _open(
+        self, server: Server, question: Question, strange: Callable[[Strange], object]
+    ) -> _UDPQuestion:
+        """A socket at a port that nobody can guess (RFC 5452 9.2)."""
+        interface = "::" if ":" in server[0] else ""
+        for left in reversed(range(PORT_TRIES)):
+            asked = _UDPQuestion(question, server, strange)
+            port = self._random.randint(*PORTS) if left else 0
+            try:
+                self._reactor.listenUDP(port, asked, interface)
+            except CannotListenError as problem:
+                if not left or getattr(problem.socketError, "errno", None) != EADDRINUSE:
+                    raise
+            else:
+                return asked
+        raise AssertionError
+
+    async def _ask_by_tcp(
+        self,
+        server: Server,
+        question: Question,
+        wait: float,
+        strange: Callable[[Strange], object],
+    ) -> Reply:
         host, port = server
         kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
         endpoint = kind(self._reactor, host, port, wait)
-        question = _TCPQuestion(query)
+        asked = _TCPQuestion(question, strange)
         try:
-            connected = await connectProtocol(endpoint, question)
+            connected = await connectProtocol(endpoint, asked)
         except ConnectingCancelledError:  # which is no CancelledError, but means it
             raise CancelledError from None
         try:
-            return await question.answer.addTimeout(wait, self._reactor)
+            return await asked.answer.addTimeout(wait, self._reactor)
         finally:
             connected.transport.abortConnection()
 
 
-def _rank(problem: Exception) -> int:
-    """What was answered tells more than silence, and both more than no route."""
+_WORDS: dict[type[Exception], str] = {
+    error.DNSServerError: "SERVFAIL",
+    error.DNSFormatError: "FORMERR",
+    error.DNSNotImplementedError: "NOTIMP",
+    error.DNSQueryRefusedError: "REFUSED",
+    error.DNSNameError: "NXDOMAIN",
+}
+
+
+def words_for(problem: Exception) -> str:
+    """What a server said, or how it failed; codes as in the IANA registry of DNS RCODEs."""
+    if type(problem) in _WORDS:
+        return _WORDS[type(problem)]
     if isinstance(problem, error.DomainError):
-        return 0
-    return 1 if isinstance(problem, DeferredTimeout) else 2
-
-
-class Hosts(hosts.Resolver):
-    """
-    F{/etc/hosts}: a name that is there for one address family is not asked of
-    DNS for the other, as the system's own resolver does it.
-    """
-
-    def lookupAddress(self, name: Any, timeout: Any = None) -> Any:
-        """IPv4 addresses."""
-        return super().lookupAddress(name, timeout).addErrback(self._other_family, name)
-
-    def lookupIPV6Address(self, name: Any, timeout: Any = None) -> Any:
-        """IPv6 addresses."""
-        return super().lookupIPV6Address(name, timeout).addErrback(self._other_family, name)
-
-    def _other_family(self, failure: Failure, name: Any) -> Any:
-        known = hosts.searchFileForAll(FilePath(self.file), dns.domainString(name))
-        return ((), (), ()) if known else failure
-
-
-def system_servers(resolv_conf: Path) -> list[Server]:
-    """
-    The C{nameserver} lines of a F{resolv.conf}, the local host without any.
-    They are read anew for each question, and written as replies name their
-    sender, which C{twisted.names} compares as text.
-    """
-    try:
-        lines = resolv_conf.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    found = []
-    for line in lines:
-        match line.split():
-            case ["nameserver", address, *_] if _is_ip(address):
-                found.append((str(ip_address(address)), dns.PORT))
-    return found or [("127.0.0.1", dns.PORT)]
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+        reply = problem.args[0] if problem.args else None
+        return f"RCODE {reply.rcode}" if isinstance(reply, Reply) else "an unknown code"
+    if isinstance(problem, DeferredTimeout):
+        return "no answer in time"
+    if isinstance(problem, NotByTCP):
+        return f"a truncated answer, and by TCP: {problem}"
+    if isinstance(problem, Strange):
+        return f"answers that do not belong to the question ({problem})"
+    return str(problem).rstrip(".") or type(problem).__name__

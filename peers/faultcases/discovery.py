@@ -10,7 +10,7 @@ from peers import stubs
 from peers.checkstage import BROKEN, COMPONENT, SECRET, Stage, records
 from peers.component import ComponentServer
 from peers.contract import DOMAIN
-from peers.dnsproxy import loses, truncates
+from peers.dnsproxy import answers_another, loses, says, truncates
 from peers.faultcases.case import Cases
 from peers.network import free_port
 
@@ -113,6 +113,13 @@ def dns_truncated_srv(stage: Stage) -> list[str]:
 def dns_unreachable_srv(stage: Stage) -> list[str]:
     """No route to the name server."""
     return stage.asks(dns=f"{NO_ROUTE}:53")
+
+
+@CASES.case("dns-strange-srv", 4, "a question for foo (type 33)", "another DNS server")
+def dns_strange_srv(stage: Stage) -> list[str]:
+    """Answers with the right id, from the right address, for another name."""
+    stage.zone(*records(5223))
+    return stage.asks(dns=stage.dns_path(answers_another(dns.SRV)))
 
 
 @CASES.case("srv-target-address", 4, "is an IP address", "Name the host")
@@ -235,6 +242,26 @@ def address_misspelt(stage: Stage) -> list[str]:
 def host_no_data(stage: Stage) -> list[str]:
     """The target exists, without an address."""
     return stage.found(5223, hosts=["xmpp1 TXT hello", "xmpp2 TXT hello"])
+
+
+@CASES.case("host-short", 5, "it is a short name, and search domains", "whole name")
+def host_short(stage: Stage) -> list[str]:
+    """A name that other programs complete."""
+    return stage.against(5223, "xmpp1", dns=stage.dns_path(says(dns.ENAME, dns.A, dns.AAAA)))
+
+
+@CASES.case("address-supplied", 5, "only in what came with the SRV answer", "A or AAAA", warns=True)
+def address_supplied(stage: Stage) -> list[str]:
+    """BIND sends addresses along with the SRV record, and then they cannot be asked for."""
+    arguments = stage.found(stage.component())
+    dns_server = stage.dns_path(says(dns.ESERVER, dns.A, dns.AAAA))
+    return [dns_server if a == stage.house.dns.address else a for a in arguments]
+
+
+@CASES.case("dns-strange-address", 5, "a question for foo", "another DNS server")
+def dns_strange_address(stage: Stage) -> list[str]:
+    """Answers about addresses are those for another name."""
+    return stage.against(5223, dns=stage.dns_path(answers_another(dns.A, dns.AAAA)))
 
 
 @CASES.case("host-alias-broken", 5, f"alias (CNAME) for gone.{DOMAIN}", "must not be an alias")

@@ -1,4 +1,4 @@
-"""Addresses: RFC 6122 preparation, with the cases that twisted.words lets through."""
+"""Addresses: RFC 6122 preparation, at a cost that is bounded also where it fails."""
 
 from __future__ import annotations
 
@@ -6,64 +6,92 @@ import re
 from functools import lru_cache
 
 import idna
-from twisted.words.protocols.jabber.jid import JID, InvalidFormat
+from twisted.words.protocols.jabber.jid import JID
 
-MAX_PART = 1023  # bytes of each part, RFC 6122 2.1
+from cms.xmlstream.preparation import (
+    MAX_PART,
+    NAMEPREP,
+    NODEPREP,
+    RESOURCEPREP,
+    PreparationError,
+    Profile,
+    check_direction,
+    check_length,
+)
+
+MAX_REMEMBERED = 256  # characters of an address that is worth remembering
+MAX_DNS, MAX_LABEL = 253, 63  # bytes of a name that DNS can have, RFC 1035 2.3.4
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# Addresses that are as the preparation would leave them, which takes 100 us to say so.
+# Addresses that are as the preparation would leave them.
 _PREPARED = re.compile(
     r"(?:([a-z0-9!#$%()*+,.;=?[\]^_`{|}~-]{1,256})@)?"
     rf"((?!.*xn--)(?:{_LABEL}\.)*{_LABEL})"
     r"(?:/([ -~]{1,256}))?"
 )
+_DOTS = re.compile("[\u3002\uff0e\uff61]")  # RFC 3490 3.1
+_BAD_LABELS = re.compile(r"(?:^|\.)(?:-|\.|$)|-(?:\.|$)")
 
 
 class MalformedJID(ValueError):
     """The text is no address (C{jid-malformed})."""
 
 
-@lru_cache(maxsize=16_384)
 def parse_jid(text: str) -> JID:
     """
     Prepare an address.
 
-    The result is shared and must not be changed; the cache is bounded, unlike
-    C{internJID}'s.
+    The result may be shared and must not be changed; the memory for it is bounded,
+    unlike C{internJID}'s.
 
     @raise MalformedJID: when a part is empty, too long or does not prepare.
     """
+    return _remembered(text) if len(text) <= MAX_REMEMBERED else _parse(text)
+
+
+def _parse(text: str) -> JID:
     prepared = _PREPARED.fullmatch(text) if len(text) <= MAX_PART else None
     if prepared is not None:
         return _jid(*prepared.groups())
     bare, slash, resource = text.partition("/")
     local, at, domain = bare.rpartition("@") if bare.count("@") == 1 else ("", "", bare)
-    if (slash and not resource) or (at and not local):
-        raise MalformedJID("a part of the address is empty")
-    if max(len(local), len(domain), len(resource)) > MAX_PART:
-        # before the preparation, whose time grows with the square of the length
-        raise MalformedJID("a part of the address is too long")
-    domain = domain.removesuffix(".")  # RFC 7622 3.2
-    if not all(domain.split(".")):
-        raise MalformedJID("a label of the domain is empty")
     try:
-        if "xn--" in domain.lower():
-            domain = _without_a_labels(domain)
-        jid = JID(f"{local}{at}{domain}{slash}{resource}")
-    except (InvalidFormat, UnicodeError, IndexError) as error:
-        raise MalformedJID(str(error) or "it does not prepare") from None
-    for part in (jid.user, jid.host, jid.resource):
-        if part is not None and not 0 < len(part.encode()) <= MAX_PART:
-            raise MalformedJID("a part of the address is empty or too long")
-    if any(character.isspace() or character in "@/" for character in jid.host):
-        raise MalformedJID("the domain holds a character that no domain has")
-    return jid
+        # All lengths before any work.
+        for part, given in ((local, at), (domain, True), (resource, slash)):
+            if given:
+                check_length(part, MAX_PART)
+        host = _prepare_domain(domain)
+        user = _prepare_part(NODEPREP, local) if at else None
+        return _jid(user, host, _prepare_part(RESOURCEPREP, resource) if slash else None)
+    except PreparationError as error:
+        raise MalformedJID(f"a part of the address cannot be read: {error}") from None
+
+
+_remembered = lru_cache(maxsize=16_384)(_parse)
 
 
 def _jid(user: str | None, host: str, resource: str | None) -> JID:
-    """What C{JID} would make of parts that need no preparation."""
+    """What C{JID} would make of parts that are prepared."""
     jid = JID.__new__(JID)
     jid.user, jid.host, jid.resource = user, host, resource
     return jid
+
+
+def _prepare_part(profile: Profile, text: str) -> str:
+    prepared = profile.prepare(text)
+    check_direction(prepared)
+    return prepared
+
+
+def _prepare_domain(domain: str) -> str:
+    """Nameprep for all labels at once; nothing that it does reaches across a dot."""
+    written = _DOTS.sub(".", domain).removesuffix(".")  # RFC 7622 3.2
+    prepared = NAMEPREP.prepare(written)
+    if _BAD_LABELS.search(prepared) or prepared.count(".") != written.count("."):
+        raise PreparationError("a label of the domain is empty, or not one of a host")
+    if not prepared.isascii():
+        for label in prepared.split("."):
+            check_direction(label)
+    return _without_a_labels(prepared) if "xn--" in prepared else prepared
 
 
 def _without_a_labels(domain: str) -> str:
@@ -72,14 +100,16 @@ def _without_a_labels(domain: str) -> str:
     so that both spellings are one address.  A label that would not come back
     from it, such as one with a sharp s, which RFC 6122 folds, stays as it is.
     """
+    check_length(domain, MAX_DNS)
     return ".".join(map(_shown_label, domain.split(".")))
 
 
+@lru_cache(maxsize=1_024)
 def _shown_label(label: str) -> str:
-    if not label.lower().startswith("xn--"):
+    if not label.startswith("xn--") or len(label) > MAX_LABEL:
         return label
     try:
-        shown = str(JID(idna.decode(label)).host)
-        return shown if idna.encode(shown).decode() == label.lower() else label
-    except (idna.IDNAError, InvalidFormat, UnicodeError):
+        shown = _prepare_domain(idna.decode(label))
+        return shown if idna.encode(shown).decode() == label else label
+    except (idna.IDNAError, PreparationError, UnicodeError):
         return label

@@ -415,7 +415,7 @@ def _jid(element: Element, *, full: bool) -> str:
         raise MalformedLogin("jid is missing")
     try:
         jid = parse_jid(text)
-    except (MalformedJID, IndexError):  # IndexError: an empty label, in twisted.words' nameprep
+    except MalformedJID:
         raise MalformedLogin("the jid does not prepare") from None
     if jid.user is None or (jid.resource is not None) != full:
         raise MalformedLogin(f"the jid is not a {'full' if full else 'bare'} user address")

@@ -26,8 +26,9 @@ from cms.xmlstream.preparation import (
     Profile,
     check_direction,
 )
+from tests.xmppserver import Server
 
-# One more than a part may have of the character that becomes eighteen.
+# The character that becomes eighteen.
 EXPANDS = "\ufdfa"
 REFERENCES = ((NODEPREP, xmpp_stringprep.nodeprep), (RESOURCEPREP, xmpp_stringprep.resourceprep))
 # Letters, marks, digits and signs of many scripts, what is mapped, and what is prohibited.
@@ -147,6 +148,13 @@ class PriceTests(SynchronousTestCase):
             "\xe4" * 512 + "@\xe4",
         ):
             self.refused(text, 0)
+
+    def test_of_a_stranger(self) -> None:
+        """Whoever connects is answered without any work for such addresses."""
+        to = f"{chr(0xFDF0) * 1_000}@d/{EXPANDS * 1_000}"
+        for peer in (Server().client(), Server().component()):
+            self.assertIn("<host-unknown ", peer.open(to=to))
+            self.assertEqual(0, self.counter.characters)
 
     def test_expanding(self) -> None:
         """What becomes too long is normalised once, and not looked at any further."""

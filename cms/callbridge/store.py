@@ -58,8 +58,7 @@ def user_name(text: str, domain: str) -> str:
     """
     try:
         jid = parse_jid(text if "@" in text else f"{text}@{domain}")
-    except (MalformedJID, IndexError) as problem:
-        # IndexError: an empty label of the domain, in twisted.words' nameprep
+    except MalformedJID as problem:
         raise StoreError(f"{text} is not a user address: {problem}") from None
     if jid.user is None or jid.resource is not None or jid.host != domain:
         raise StoreError(f"{text} is not a user of {domain}")

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
+MOST_SIGNATURES = 64
 # What CAs call the certificates that they issue leaves with.
 _INTERMEDIATE = re.compile(r"\b(intermediate|issuing|sub(ordinate)?[ -]?ca)\b", re.IGNORECASE)
 
@@ -26,14 +27,20 @@ def path_of(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """
     The certificates of a chain in the order of RFC 8446 4.4.2, as far as they
     lead: the leaf first, each followed by the one that issued it.
+
+    A peer chooses what it sends, and each signature costs a tenth of a millisecond or
+    more: after L{MOST_SIGNATURES} of them no more are looked at.
     """
     if not chain:
         return []
     path, left = [chain[0]], list(chain[1:])
-    while left:
-        issuer = next((other for other in left if issued_by(path[-1], other)), None)
+    more = MOST_SIGNATURES
+    while left and more > 0:
+        looked_at = left[:more]
+        issuer = next((other for other in looked_at if issued_by(path[-1], other)), None)
         if issuer is None or issuer in path:
             break
+        more -= looked_at.index(issuer) + 1
         path.append(issuer)
         left.remove(issuer)
     return path

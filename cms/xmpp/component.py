@@ -327,7 +327,8 @@ class ComponentStream(XMLStream):
             return
         component = str(address.full())
         if component not in self.policy.registry:
-            fault = errors.PEER_UNKNOWN_ID.error(peer=self.peer_text, component=component)
+            shown = component[:255]
+            fault = errors.PEER_UNKNOWN_ID.error(peer=self.peer_text, component=shown)
             self.guessed(fault, StreamError("host-unknown"))
             return
         self.component = component

@@ -40,7 +40,8 @@ from cms.xmlstream.reader import (
 )
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.splice import SplicedStanza, SpliceReader
-from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stanza import Slice, Stanza
+from cms.xmpp.forward import Forwarder
 from tests.support import header
 
 HEADS = (
@@ -117,6 +118,7 @@ GOOD = b"".join(
 )
 BYTES = [bytes([c]) for c in b"<>/='\" &;:!?]\n\r\0txq#9\xff\xc3\xed"]
 
+LANGUAGE = f"{{{ns.XML}}}lang"
 # Faults of the input that libxml2 tells, but which are none of its XML.
 _HARMLESS = frozenset({"DTD_XMLID_VALUE", "DTD_DUP_TOKEN"})
 # What it refuses and expat does not: it may be read, and must not be sent.
@@ -245,6 +247,7 @@ class Ours:
     """What one of our readers made of a stream; C{end} is C{closed} or an error."""
 
     stanzas: list[Stanza]
+    slices: list[Slice]
     end: str
 
     @classmethod
@@ -252,9 +255,11 @@ class Ours:
         """Read it."""
         events: list[Event] = [event for piece in pieces for event in reader.feed(piece)]
         stanzas: list[Stanza] = []
+        slices: list[Slice] = []
         end = ""
         for event in events:
             if isinstance(event, SlicesRead):
+                slices += event.slices
                 stanzas += map(SplicedStanza, event.slices)
             elif isinstance(event, StanzaRead):
                 stanzas.append(event.stanza)
@@ -262,7 +267,7 @@ class Ours:
                 end = event.error.condition
             elif isinstance(event, StreamEnd):
                 end = "closed"
-        return cls(stanzas, end)
+        return cls(stanzas, slices, end)
 
 
 def _open(head: bytes) -> TreeReader:
@@ -332,6 +337,8 @@ def judge(given: Given, sender: str = "") -> str | None:
         return "addresses"
     if [s.flaw for s in fast.stanzas] != [s.flaw for s in slow.stanzas]:
         return "flaws"
+    if sender and (difference := _forwarded(fast.slices, sender)):
+        return difference
     theirs, wrong = independent(head + given.body + given.end)
     if slow.end == "closed" and wrong - _FLAWS:
         return f"accepted, though {wrong}"
@@ -379,6 +386,57 @@ def _sent(
         if both[0][: len(true)] != true:
             return f"what is sent is another thing: {both[0]} for {true}"
     return None
+
+
+class Everybody:
+    """A router, and whoever is reached through it, in place of the server's own."""
+
+    is_full = is_slow = closing = False
+
+    def __init__(self) -> None:
+        self.raws: list[bytes] = []
+
+    def find(self, to: bytes) -> Any:
+        """Everything goes the fast way that can."""
+        return self
+
+    def send_raw(self, raws: list[bytes]) -> None:
+        """It came."""
+        self.raws += raws
+
+
+def _forwarded(slices: list[Slice], sender: str) -> str | None:
+    """What is wrong with what the fast way through the router makes of slices."""
+    all_: Any = Everybody()
+    general: list[Stanza] = []
+    forwarder = Forwarder(
+        all_, all_, sender, owns=lambda _: True, general=general.append, language="de"
+    )
+    forwarder.forward(slices)
+    for stanza in general:
+        stanza.stamp(sender)
+    sent, wrong = independent(
+        header(ns.CLIENT) + b"".join(all_.raws + [s.raw for s in general]) + b"</stream:stream>"
+    )
+    if wrong:
+        return f"forwarded, though {wrong}: {all_.raws} {general}"
+    expected = []
+    for piece in slices:
+        ((child,), _) = independent(header(ns.CLIENT) + piece[3] + b"</stream:stream>")
+        child.set(LANGUAGE, child.get(LANGUAGE, "de"))
+        # A component may speak for others, so what says who speaks is left as it is.
+        child.set("from", child.get("from", sender) if _goes_fast(piece) else sender)
+        expected.append(canonical(child, ns.CLIENT))
+    found = [canonical(child, ns.CLIENT) for child in sent]
+    return (
+        None
+        if sorted(map(repr, found)) == sorted(map(repr, expected))
+        else (f"what is forwarded is another thing: {found} for {expected}")
+    )
+
+
+def _goes_fast(piece: Slice) -> bool:
+    return piece[1] is not None
 
 
 SENDERS = ("", "", "", "a@b/c", "a@b/'&\"<>]]>\u00e4")

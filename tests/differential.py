@@ -439,7 +439,7 @@ def _goes_fast(piece: Slice) -> bool:
     return piece[1] is not None
 
 
-SENDERS = ("", "", "", "a@b/c", "a@b/'&\"<>]]>\u00e4")
+SENDERS = ("", "", "", "a@b/c", "a@b/r>", "a@b/'&\"<>]]>\u00e4")
 
 
 def examine(random: Random) -> tuple[Given, str, str | None]:

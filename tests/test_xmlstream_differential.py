@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from lxml import etree
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import loginprotocol as lp
 from cms.xmlstream import limits, ns, serialize
 from cms.xmlstream.readable import MOST_DEPTH, MOST_NAME, is_namespace
 from cms.xmlstream.reader import TreeReader
 from cms.xmlstream.splice import SpliceReader
 from tests.differential import HEADS, Given, Ours, examine, judge
 from tests.support import header
+from tests.xmppserver import DOMAIN, Peer, Server
 
 STREAMS = 1_500
+ERRORS = {"e": ns.STREAM_ERRORS}
 COMPONENTS = header(ns.COMPONENT)
 
 
@@ -60,6 +64,67 @@ class DifferentialTests(SynchronousTestCase):
 def _as_it_came(reader: TreeReader) -> None:
     reader._open[-1].children += reader._text
     reader._text.clear()
+
+
+class NegotiationTests(SynchronousTestCase):
+    """What the server says of its own: headers, features, failures, answers and errors."""
+
+    WORDS = "x'\"&amp;&lt;>]]&gt;&#10;\u00e4"
+    MEANT = "x'\"&<>]]>\n\u00e4"
+
+    def heard(self, peer: Peer) -> Any:
+        """All that the server has written, which must be a document, whole or to be."""
+        xml = "".join(self.said) + peer.heard()
+        end = "" if xml.endswith("</stream:stream>") else "</stream:stream>"
+        return etree.fromstring((xml + end).encode())
+
+    def setUp(self) -> None:
+        """A client that has written a header, and a Callbridge."""
+        self.server = Server()
+        self.callbridge = self.server.callbridge()
+        self.client = self.server.client()
+        words = self.WORDS.replace("'", "&apos;")
+        self.said = [self.client.open(**{"from": words})]
+
+    def test_header(self) -> None:
+        """Who it is from is said again as it was."""
+        root = self.heard(self.client)
+        self.assertEqual((self.MEANT, DOMAIN), (root.get("to"), root.get("from")))
+
+    def test_failure(self) -> None:
+        """The words of a Callbridge come through."""
+        self.client.authenticate()
+        (stanza,) = self.callbridge.received()
+        start = lp.parse(stanza.child)
+        assert isinstance(start, lp.Start)
+        self.callbridge.answer(stanza, lp.Failed(start.exchange, "not-authorized", self.MEANT))
+        root = self.heard(self.client)
+        self.assertEqual(self.MEANT, root.findtext(f"{{{ns.SASL}}}failure/{{{ns.SASL}}}text"))
+
+    def test_stream_error(self) -> None:
+        """So does an error that ends the stream, whatever caused it."""
+        for bad in ("<a>]]></a>", "<!-- -->", "\0", f"<a xmlns='{self.WORDS[:1]}|'/>", "</x>"):
+            self.setUp()
+            self.client.say(bad)
+            error = self.heard(self.client)[-1]
+            self.assertEqual(f"{{{ns.STREAMS}}}error", error.tag)
+            self.assertEqual(1, len(error.xpath("*[not(self::e:text)]", namespaces=ERRORS)))
+
+    def test_answers(self) -> None:
+        """An identifier, a resource and an address come back as they were."""
+        self.client = self.server.bound(self.callbridge, resource="r'&quot;&amp;&lt;>]]&gt;")
+        words = self.WORDS.replace("'", "&apos;")
+        for said in (
+            f"<iq type='get' id='{words}'><ping xmlns='urn:xmpp:ping'/></iq>",
+            f"<iq  type='get' id='{words}'><a xmlns='urn:x'/></iq>",
+            f"<message to='{words}' id='{words}'/>",
+            f"<iq type='get' id='{words}' to='nobody.example'><a xmlns='urn:x'/></iq>",
+        ):
+            self.said = [header(ns.CLIENT).decode()]
+            self.client.say(said)
+            (answer,) = self.heard(self.client)
+            self.assertEqual(self.MEANT, answer.get("id"))
+            self.assertEqual(f"alice@{DOMAIN}/r'\"&<>]]>", answer.get("to"))
 
 
 def _piecemeal(parts: list[str], text: list[str]) -> None:

@@ -133,6 +133,31 @@ class FlawTests(SynchronousTestCase):
         self.assertEqual("", self.client.heard())
         self.assertFalse(self.callbridge.lost)
 
+    def test_address_like_a_tag(self) -> None:
+        """A resource that ends a tag is stamped once, whatever is stamped besides."""
+        for resource in ("r>", "/>", "r'>"):
+            header = {"xml:lang": "de"}
+            written = resource.replace(">", "&gt;")
+            bob = self.server.bound(self.callbridge, "bob", written, **header)
+            self.callbridge.heard()
+            for said in (
+                f"<message to='{CB1}'/>",
+                f"<message to='alice@{DOMAIN}' type='chat'/>",
+                f"<iq type='get' id='1' to='{CB1}'><ping xmlns='urn:xmpp:ping'/></iq>",
+                f"<presence to='{CB1}'/>",
+            ):
+                self.client.say("<presence/>")
+                self.client.heard()
+                bob.say(said)
+                (stanza,) = [
+                    s
+                    for peer in (self.callbridge, self.client)
+                    for s in peer.received()
+                    if s.sender != self.client.stream.jid.full()
+                ]
+                self.assertEqual(f"bob@{DOMAIN}/{resource}", stanza.sender)
+                self.assertEqual("de", stanza.element[ns.XML, "lang"])
+
     def test_text_in_two_reads(self) -> None:
         """What must be escaped is, in however many reads it came."""
         self.client.say(f"<message  to='{CB1}'><body>&#93;&#93;")

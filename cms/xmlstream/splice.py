@@ -86,6 +86,8 @@ _BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">",
 _OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
 _ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")""")
 _NOT_PLAIN = re.compile(rb"[&\t\r\n]|xmlns")
+# To the end of a start tag: a value may hold C{>}, if it was stamped.
+_OPENING = re.compile(rb"""<[^'">]*(?:(?:'[^']*'|"[^"]*")[^'">]*)*>""")
 _PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")[\s/>]""")
 
 
@@ -102,6 +104,12 @@ def _tree(raw: bytes) -> Element:
     (event,) = _readers[0].feed(raw)
     assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
     return event.stanza.element
+
+
+def _end_of_tag(raw: bytes) -> int:
+    opening = _OPENING.match(raw)
+    assert opening is not None  # noqa: S101 - it was proved, or written here
+    return opening.end()
 
 
 class SplicedStanza(Stanza):
@@ -152,7 +160,7 @@ class SplicedStanza(Stanza):
         """See L{Stanza.payload}."""
         if self._element is None:
             raw = self.raw
-            found = _PAYLOAD.match(raw, raw.index(b">") + 1)
+            found = _PAYLOAD.match(raw, _end_of_tag(raw))
             if found is not None:
                 return (found[2] or found[3] or b"").decode(), found[1].decode()
         return super().payload
@@ -173,7 +181,7 @@ class SplicedStanza(Stanza):
 
     def _read_start_tag(self) -> Mapping[Any, str]:
         raw = self.raw
-        tag = raw[: raw.index(b">") + 1]
+        tag = raw[: _end_of_tag(raw)]
         if _NOT_PLAIN.search(tag):
             return self.element.attributes
         return {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}

@@ -14,12 +14,14 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cms.callbridge.store import UserStore
+from peers.api import Administration
 from peers.bind import Bind
 from peers.certs import Certificates
 from peers.clients import slixmpp_client
@@ -324,6 +326,54 @@ def test_watchdog_of_a_stopped_daemon(system: System, tmp_path: Path) -> None:
             wait_until(manager.hears_life, 1.5, "a sign of life")
         system.server.process.signal(signal.SIGCONT)
         wait_until(manager.hears_life, 5.0, "a sign of life")
+    finally:
+        manager.close()
+
+
+@pytest.mark.parametrize("reactor", [[], ["--reactor=epoll"]], ids=["ours", "epoll"])
+def test_clock_set_back(reactor: list[str], system: System, tmp_path: Path) -> None:
+    """An hour back on both hosts: everything that waits for time goes on, and dates are true."""
+    require("faketime", "faketime")
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    wall = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    manager = Manager(tmp_path)
+    try:
+        system.server.environment = {**wall, **manager.environment}
+        system.callbridge.environment = wall
+        for daemon in (system.server, system.callbridge):
+            daemon.twistd_options = reactor
+        system.callbridge.settings["link"] = {"ping_interval": 1.0, "ping_timeout": 1.0}
+        system.start()
+        system.client().connected()
+        (line,) = log_lines(system.callbridge.process)[-1:]
+        told = datetime.fromisoformat(line["time"])
+
+        clock.write_text("-1h")
+        manager.heard.clear()
+        wait_until(lambda: manager.heard.count("WATCHDOG=1") >= 3, 10.0, "signs of life")
+        admin = Administration(system.server.directory / "state")
+        for _ in range(50):  # more than one burst of the API's share of time
+            assert admin.ask("GET", "/api/v1/callBridges")[0] == 200
+        system.client().connected()
+        (line,) = log_lines(system.callbridge.process)[-1:]
+        assert (
+            timedelta(minutes=50) < told - datetime.fromisoformat(line["time"]) < timedelta(hours=1)
+        )
+        (first, *_) = admin.get("system/signalflow?kind=login")["signalFlow"]["attempt"]
+        began = datetime.fromisoformat(first["began"])
+        assert timedelta(minutes=50) < told - began < timedelta(hours=1)
+
+        system.server.process.signal(signal.SIGSTOP)  # a dead peer
+        system.callbridge.process.wait_for("step 11 active FAILED", 15.0)
+        system.server.process.signal(signal.SIGCONT)
+        system.callbridge.wait_active(2)
     finally:
         manager.close()
 

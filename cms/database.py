@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cms.statedir import claim, open_private
+
 
 class StoreError(Exception):
     """The store cannot do what was asked; the text says why, in plain words."""
@@ -43,7 +45,7 @@ class Database:
         self._version = version
         self._fill = fill
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            claim(path.parent)
             self._make_private()
             with self.open() as connection:
                 self._prepare(connection)
@@ -83,7 +85,7 @@ class Database:
 
     def _make_private(self) -> None:
         """SQLite gives the files beside this one (F{-wal}, F{-shm}) the same mode."""
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(self.path, os.O_CREAT | os.O_RDWR)
         try:
             os.fchmod(descriptor, 0o600)
         finally:

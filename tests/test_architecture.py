@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "doubts": {"signalflow", "errors"},
     "xmlstream": {"signalflow", "errors", "logs", "endings"},
     "clocks": set(),
-    "database": set(),
+    "database": {"statedir"},
+    "statedir": {"errors", "signalflow"},
     "throttle": set(),
     "slowwork": {"logs"},
     "durable": set(),
@@ -36,17 +37,19 @@ MAY_IMPORT = {
     "systemd": {"logs"},
     "admin": {
         *("signalflow", "errors", "throttle", "slowwork", "durable", "listening"),
-        *("xmlstream", "trust", "startup", "logs"),
+        *("statedir", "xmlstream", "trust", "startup", "logs"),
     },
     "callbridge": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "durable", "trust", "discovery", "startup"),
         *("logs", "machines", "admin", "clocks", "endings"),
+        "statedir",
     },
     "xmpp": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "throttle", "tomlfile"),
         *("loginprotocol", "database", "slowwork", "listening", "trust", "discovery", "audit"),
         *("startup", "admin", "logs", "machines", "reactor", "clocks", "endings"),
+        "statedir",
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),

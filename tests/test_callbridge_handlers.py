@@ -111,6 +111,14 @@ class AnswerTests(TrafficTests):
         answer = self.ask(f"<ping xmlns='{ns.PING}'/>")
         self.assertEqual(("result", None), (answer.type, answer.payload))
 
+    def test_one_child(self) -> None:
+        """A request with more than one child, or none, is refused once (RFC 6120 8.2.3)."""
+        ping, version = f"<ping xmlns='{ns.PING}'/>", f"<query xmlns='{ns.VERSION}'/>"
+        login = "<mechanisms xmlns='urn:x-cms:login:1'/>"
+        for children in (ping + version, version + ping, ping + ping, ping + login, ""):
+            self.refused(self.ask(children), "bad-request")
+        self.assertEqual([], self.say(f"<iq type='result' id='x' from='{ALICE}'>{ping * 2}</iq>"))
+
     def test_info(self) -> None:
         """Service discovery tells what this is and what it can (XEP-0030)."""
         query = self.ask(f"<query xmlns='{ns.DISCO_INFO}'/>").element.firstChildElement()

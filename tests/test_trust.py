@@ -300,6 +300,35 @@ class ServerCertificateTests(TLSTestCase):
                 self.assertEqual(version == SSL.TLS1_2_VERSION, client.shook, old_side)
 
 
+class SuiteTests(TLSTestCase):
+    """RFC 9325 4: forward secrecy and authenticated encryption, on either side."""
+
+    def test_offered(self) -> None:
+        """Each suite of TLS 1.2 is ECDHE with an AEAD; each of TLS 1.3 is one anyway."""
+        for context in (self.verification()._context, self.server()._context):
+            offered = SSL.Connection(context, None).get_cipher_list()
+            older = [name for name in offered if not name.startswith("TLS_")]
+            self.assertEqual(9, len(offered))
+            self.assertEqual(6, len(older))
+            for name in older:
+                self.assertRegex(name, "^ECDHE-(ECDSA|RSA)-(AES[0-9]+-GCM-|CHACHA20-POLY1305)")
+
+    def test_others_refused(self) -> None:
+        """CBC, RSA key transport and no authentication fail, whichever side insists."""
+        for suite in (
+            *("ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES128-CCM8"),
+            *("AES128-GCM-SHA256", "AES256-SHA", "AECDH-AES128-SHA", "ECDHE-ECDSA-NULL-SHA"),
+            "DHE-RSA-AES128-GCM-SHA256",
+        ):
+            for insists in ("client", "server"):
+                verification, server = self.verification(), self.server()
+                side = verification._context if insists == "client" else server._context
+                side.set_max_proto_version(SSL.TLS1_2_VERSION)
+                side.set_cipher_list(f"{suite}:@SECLEVEL=0".encode())
+                client, _ = self.shake(verification, server)
+                self.assertFalse(client.shook, (suite, insists))
+
+
 class PeerCertificateTests(TLSTestCase):
     """What the server makes of a Callbridge's certificate."""
 

@@ -31,6 +31,7 @@ from cms.logs import Logger
 from cms.signalflow import StepError
 from cms.slowwork import SlowWork
 from cms.startup import give_up
+from cms.statedir import claim, open_private, unusable
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
@@ -170,22 +171,20 @@ class AdminService(Service):
         """The lock ends with the process, however that ends."""
         state_dir = self._settings.state_dir
         try:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(state_dir / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            claim(state_dir)
+            self._lock = open_private(state_dir / LOCK, os.O_CREAT | os.O_RDWR)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._let_go()
-            mend = "Stop the other one, or give each a state_dir of its own."
-            raise self._wrong(f"another daemon uses {state_dir}", mend) from None
+            raise CONFIGURATION_VALUE.error(
+                file=self._settings.file,
+                key="state_dir",
+                problem=f"another daemon uses {state_dir}",
+                mend="Stop the other one, or give each a state_dir of its own.",
+            ) from None
         except OSError as problem:
             self._let_go()
-            mend = "Name a folder that this user can write."
-            raise self._wrong(f"{state_dir}: {problem.strerror}", mend) from None
-
-    def _wrong(self, problem: str, mend: str) -> StepError:
-        return CONFIGURATION_VALUE.error(
-            file=self._settings.file, key="state_dir", problem=problem, mend=mend
-        )
+            raise unusable(self._settings.file, state_dir, problem) from None
 
     def _open_socket(self) -> None:
         path = self._settings.state_dir / SOCKET

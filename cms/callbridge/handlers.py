@@ -101,18 +101,21 @@ class LinkTraffic:
         stream = self._stream
         if self._dispatcher is None or stream is None:
             return
+        if stanza.is_request and not stanza.has_one_child:
+            self._refuse(stanza, stream, "bad-request")  # RFC 6120 8.2.3
+            return
         if self._logins is not None and self._logins.take(stanza, stream):
             return
         taken = self._dispatcher.dispatch(stanza.element)
         if not taken and not getattr(stanza.element, "handled", False):
-            self._refuse(stanza, stream)
+            self._refuse(stanza, stream, "service-unavailable")
 
-    def _refuse(self, stanza: Stanza, stream: Carrier) -> None:
+    def _refuse(self, stanza: Stanza, stream: Carrier, condition: str) -> None:
         joins = is_join(stanza)
         if not stanza.is_stanza or (stanza.name == "presence" and not joins):
             return
-        # Of the rooms that might be here, this one is not (XEP-0045 7.2).
-        condition = "item-not-found" if joins else "service-unavailable"
+        if joins:
+            condition = "item-not-found"  # of the rooms that might be here (XEP-0045 7.2)
         reply = error_reply(stanza, StanzaError(condition))
         if reply is not None:
             stream.send(reply)

@@ -15,7 +15,7 @@ import cms
 from cms.admin.metrics import Exposition
 from cms.callbridge.authority import Authority
 from cms.callbridge.backoff import Backoff
-from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings
+from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
 from cms.callbridge.connector import TCPConnector
 from cms.callbridge.directory import LocalDirectory
 from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
@@ -31,6 +31,7 @@ from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
 from cms.logs import Logger
 from cms.signalflow import AttemptHistory, StepError
+from cms.statedir import WRITABLE, claim_for
 from cms.trust.files import PEMFiles
 
 
@@ -160,7 +161,7 @@ def _store(config: CallbridgeConfig) -> UserStore:
             file=config.file,
             key="state_dir",
             problem=problem,
-            mend="Name a folder that this user can write.",
+            mend=WRITABLE,
         ) from None
 
 
@@ -169,4 +170,5 @@ def make_daemon(file: Path, reactor: Any) -> CallbridgeService:
     @raise ConfigurationError: the file, what it names, or what the
         administration has stored beside it, is wrong.
     """
+    claim_for(file, read_config(file).state_dir)
     return CallbridgeService(effective_config(file), reactor)

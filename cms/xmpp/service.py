@@ -22,6 +22,7 @@ from cms.listening import check_plain
 from cms.logs import Logger
 from cms.signalflow import Step, StepError
 from cms.startup import give_up
+from cms.statedir import WRITABLE, claim_for
 from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
@@ -62,7 +63,7 @@ class XmppService(Service):
         for kind in ("component_plain", "client_plain"):
             for description in config.listen[kind]:
                 check_plain(f"listen.{kind}", description, config.file)
-        _make_state_dir(config)
+        claim_for(config.file, config.state_dir)
         self.links = Links()
         self.sessions = Sessions()
         self.callbridges = _callbridges(config, wall_clock(reactor))
@@ -220,18 +221,6 @@ class XmppService(Service):
             self._self_check.start()
 
 
-def _make_state_dir(config: XmppConfig) -> None:
-    try:
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as problem:
-        raise CONFIGURATION_VALUE.error(
-            file=config.file,
-            key="state_dir",
-            problem=f"{config.state_dir}: {problem.strerror}",
-            mend="Name a folder that this user can write.",
-        ) from None
-
-
 def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
     try:
         return Callbridges(config, now)
@@ -240,7 +229,7 @@ def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
             file=config.file,
             key="state_dir",
             problem=problem,
-            mend="Name a folder that this user can write.",
+            mend=WRITABLE,
         ) from None
 
 

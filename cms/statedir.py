@@ -1,0 +1,118 @@
+"""
+The folder that holds a daemon's secrets: nobody else may write it, and nothing in it leads
+elsewhere.
+
+Who can write a folder can put a file of his own, or a link to one of ours, in the place of
+any file in it, whatever the modes of the files are.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from cms.errors import CONFIGURATION_VALUE
+from cms.signalflow import StepError
+
+WRITABLE = "Name a folder that this user can write."
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class UnsafeFolder(OSError):
+    """
+    Somebody else could change what is kept there.
+
+    @ivar strerror: What is wrong.
+    @ivar mend: What to do.
+    """
+
+    def __init__(self, problem: str, mend: str) -> None:
+        super().__init__(None, problem)
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.strerror}. Cure: {self.mend}"
+
+
+def claim(folder: Path) -> None:
+    """
+    Make the folder, 0700, if it is missing, and see that it is ours alone.
+
+    The folder itself may be reached by a link, as systemd's C{DynamicUser} has it.
+
+    @raise UnsafeFolder: it is not ours alone.
+    @raise OSError: it cannot be made, or looked at.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    real = folder.resolve(strict=True)
+    _judge(real)
+    for above in real.parents:
+        _judge_above(above)
+    with os.scandir(real) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise UnsafeFolder(
+                    f"{real / entry.name} is a link",
+                    f"See who made it; put the file itself there, or: rm '{real / entry.name}'",
+                )
+
+
+def claim_for(file: Path, folder: Path) -> None:
+    """
+    The same for a daemon.
+
+    @param file: Its configuration file.
+    @raise ConfigurationError: the folder cannot be used.
+    """
+    try:
+        claim(folder)
+    except OSError as problem:
+        raise unusable(file, folder, problem) from None
+
+
+def unusable(file: Path, folder: Path, problem: OSError) -> StepError:
+    """What is told when the folder, or a file in it, cannot be used."""
+    unsafe = isinstance(problem, UnsafeFolder)
+    return CONFIGURATION_VALUE.error(
+        file=file,
+        key="state_dir",
+        problem=problem.strerror if unsafe else f"{folder}: {problem.strerror}",
+        mend=problem.mend if isinstance(problem, UnsafeFolder) else WRITABLE,
+    )
+
+
+def _judge(folder: Path) -> None:
+    facts = folder.stat()
+    if facts.st_uid not in (os.geteuid(), 0):
+        raise UnsafeFolder(
+            f"{folder} belongs to another user (uid {facts.st_uid}), who could change what is"
+            " in it",
+            f"Run this as that user, or: chown -R {os.geteuid()} '{folder}'",
+        )
+    if facts.st_mode & _OTHERS:
+        mode = stat.S_IMODE(facts.st_mode)
+        raise UnsafeFolder(
+            f"others than its owner may write to {folder} (mode {mode:04o})",
+            f"See that nobody has put anything there, then: chmod go-w '{folder}'",
+        )
+
+
+def _judge_above(folder: Path) -> None:
+    """Who may write there could put another folder in the place of this one."""
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise UnsafeFolder(
+            f"everybody may write to {folder}, above it (mode {stat.S_IMODE(mode):04o})",
+            f"Choose another place, or: chmod o-w '{folder}'",
+        )
+
+
+def open_private(path: Path, flags: int) -> int:
+    """
+    Open a file of the folder that only its owner may read; never through a link.
+
+    @return: A descriptor.
+    @raise OSError: it cannot be opened; C{ELOOP} for a link.
+    """
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

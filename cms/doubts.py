@@ -29,6 +29,13 @@ NO_CALLBRIDGE_KNOWN = _doubt(
     "This server knows no Callbridge: none can register, and nobody can log in.",
     "Add one, and give it the same secret in its callbridge.toml.",
 )
+FILES_FEW = _doubt(
+    "files-few",
+    Step.CONFIGURATION,
+    "{file}: {key} is {asked}, but each listener gets {given} places: the daemon may open {limit}"
+    " files.",
+    "Raise the limit of files and restart the daemon, or lower {key}.",
+)
 UNPROTECTED = _doubt(
     "unprotected",
     Step.TLS,

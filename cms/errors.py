@@ -152,6 +152,13 @@ CONFIGURATION_VALUE = _fault(
     "{file}: {key}: {problem}.",
     "{mend}",
 )
+FILES_RUN_OUT = _fault(
+    "files-run-out",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "Connections are closed unheard: the daemon has as many files open as it may ({limit}).",
+    "Raise the limit of files, and restart it.",
+)
 LISTEN_FAILED = _fault(
     "listen-failed",
     ConfigurationError,

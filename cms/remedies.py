@@ -97,6 +97,11 @@ _remedy(
     "cannot listen on tcp:5223",
     mend="ss -ltnp",
 )
+_FILES = "systemctl edit cms-xmpp     # [Service] LimitNOFILE=65536; in a shell: ulimit -Hn 65536"
+_remedy(
+    "files-run-out", "Too many open files", "EMFILE", "connections are closed at once", mend=_FILES
+)
+_remedy("files-few", "fewer connections than most_connections", mend=_FILES)
 _remedy("internal", "unexpected error", "Traceback in the log")
 _remedy("check-unfinished", "cms check hangs", "cms check takes for ever")
 _remedy(

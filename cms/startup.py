@@ -15,10 +15,13 @@ from twisted.python import usage
 
 import cms
 from cms import reactor as prompt
-from cms.clocks import make_steady
-from cms.logs import LEVELS, choose, quieten
+from cms.clocks import make_steady, steady
+from cms.files import raise_limit, tell_when_out
+from cms.logs import LEVELS, Logger, choose, quieten
 from cms.signalflow import StepError
 from cms.systemd import ServiceManager
+
+log = Logger()
 
 
 def give_up(error: StepError) -> NoReturn:
@@ -131,6 +134,8 @@ def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Servi
     from twisted.internet import reactor  # noqa: PLC0415 - the place where a process starts
 
     make_steady(reactor)
+    log.info("may have {files} files open; every connection is one", files=raise_limit())
+    tell_when_out(steady)
     try:
         service = make(options.config_file, reactor)
     except StepError as error:

@@ -78,6 +78,10 @@ class Table:
             raise self.wrong(key, "it is missing", "Add it; docs/configuration.md describes it.")
         return value
 
+    def has(self, key: str) -> bool:
+        """Whether the key is there, and not yet taken."""
+        return key in self._values
+
     def flag(self, key: str, *, default: bool) -> bool:
         """C{true} or C{false}."""
         return bool(self._take(key, bool, "true or false", default))

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.pace import BURST, IDLE_SHARE, SHARE, Pace, PacedConnection, PacedFactory
 from cms.admin.site import DEADLINE, IDLE, MOST_BODY, LimitedSite
+from cms.places import Limits, Places
 from tests.adminclient import FakeCallbridge, front
 
 PEER = IPv4Address("TCP", "192.0.2.7", 12345)
@@ -165,7 +166,8 @@ class PaceTests(SynchronousTestCase):
         self.pace = Pace(self.clock, lambda: Work.spent, self.worked)
         self.port = Port()
         self.pace.ports.append(self.port)
-        self.factory = PacedFactory(Factory.forProtocol(Work), self.pace, most=3)
+        self.places = Places(Limits.of(4, 3, 3), self.clock.seconds)
+        self.factory = PacedFactory(Factory.forProtocol(Work), self.pace, self.places)
 
     def worked(self) -> float:
         """How long the thread has."""
@@ -242,9 +244,16 @@ class PaceTests(SynchronousTestCase):
         """Connections beyond the bound are closed at once."""
         for _ in range(3):
             one, _ = self.connect()
+            one.trust_peer()
         self.assertIsNone(self.factory.buildProtocol(PEER))
         one.connectionLost(Failure(ConnectionDone()))
         self.assertIsNotNone(self.factory.buildProtocol(PEER))
+
+    def test_stranger_makes_room(self) -> None:
+        """Who has not logged in goes for the next of his address, at once."""
+        _, first = self.connect()
+        _, second = self.connect()
+        self.assertEqual([True, False], [first.disconnected, second.disconnected])
 
     def test_stop(self) -> None:
         """Nothing is left to come."""

@@ -15,6 +15,7 @@ from cms.admin.metrics import Exposition
 from cms.callbridge.authority import Authority
 from cms.callbridge.metrics import STATES, CallbridgeCollector
 from cms.callbridge.metrics import Events as CallbridgeEvents
+from cms.places import Limits
 from cms.signalflow import Step
 from cms.xmpp.listeners import StreamFactory
 from cms.xmpp.metrics import ServerCollector
@@ -63,8 +64,10 @@ class ServerTests(SynchronousTestCase):
         """A server with one listener of each kind."""
         self.server = server = Server()
         self.factories = [
-            StreamFactory(lambda: server.component().stream, 10, 10, kind="component"),
-            StreamFactory(lambda: server.client().stream, 1, 1, kind="client"),
+            StreamFactory(
+                lambda: server.component().stream, Limits.of(10), float, kind="component"
+            ),
+            StreamFactory(lambda: server.client().stream, Limits.of(1), float, kind="client"),
         ]
         server.links.on_down.append(server.events.link_ended)
         server.events.know(server.registry.secrets)
@@ -165,6 +168,7 @@ class ServerTests(SynchronousTestCase):
         """Counted by listener, also what has ended; never less than before."""
         address = IPv4Address("TCP", "192.0.2.1", 1)
         stream: Any = self.factories[1].buildProtocol(address)
+        stream.on_trusted()
         self.assertIsNone(self.factories[1].buildProtocol(address))
         heard = {"listener": "client", "direction": "received"}
         told = {"listener": "client", "direction": "sent"}

@@ -14,6 +14,7 @@ from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.errors import ConfigurationError
+from cms.places import Limits
 from cms.startup import supervise
 from cms.systemd import ServiceManager, notify_socket, watchdog_interval
 from cms.xmpp.listeners import Listeners, StreamFactory
@@ -167,7 +168,7 @@ class InheritedTests(SynchronousTestCase):
 
     def open(self, kind: str, name: str, domain: str = "INET") -> None:
         """Open a listener on one of them."""
-        factory = StreamFactory(lambda: self.fail("nobody connects"), 1, 1)  # type: ignore[arg-type, return-value]
+        factory = StreamFactory(lambda: self.fail("nobody connects"), Limits.of(1), float)  # type: ignore[arg-type, return-value]
         self.listeners.open(kind, f"systemd:domain={domain}:name={name}", factory)
 
     def test_good(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
 from cms.listening import BACKLOG, check_plain, expand
+from cms.places import Limits
 from cms.throttle import REFUSED_AFTER, Throttle, network_of
 from cms.tomlfile import Secret
 from cms.xmlstream import limits, ns
@@ -24,7 +26,7 @@ from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
 from cms.xmpp.listeners import StreamFactory
 from tests.support import header, one_stanza
-from tests.xmppserver import DOMAIN, Server
+from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
 
@@ -528,12 +530,41 @@ class ListenerTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """Connections are bounded, in all and from one address, and given back."""
         server = Server()
-        factory = StreamFactory(lambda: server.client().stream, 3, most_per_host=2)
+        few = Limits(most=3, per_address=2, strangers=3, strangers_per_address=2, reserve=0)
+        factory = StreamFactory(lambda: server.client().stream, few, server.clock.seconds)
         remote = IPv4Address("TCP", "192.0.2.1", 1)
         first, second = factory.buildProtocol(remote), factory.buildProtocol(remote)
+        for stream in (first, second):
+            stream.on_trusted()  # type: ignore[union-attr]
         self.assertIsNone(factory.buildProtocol(remote))
-        self.assertIsNotNone(factory.buildProtocol(IPv6Address("TCP", "::1", 1)))
+        local: Any = factory.buildProtocol(IPv6Address("TCP", "::1", 1))
+        local.on_trusted()
         self.assertIsNone(factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
+        self.assertEqual(2, factory.turned_away)
         for stream in (first, second):
             stream.transport.lose()  # type: ignore[union-attr]
         self.assertIsNotNone(factory.buildProtocol(IPv6Address("TCP", "::ffff:192.0.2.1", 1)))
+
+    def test_strangers_make_room(self) -> None:
+        """Who has not logged in goes for the next of his address; who has stays."""
+        server = Server()
+        callbridge = server.callbridge()
+        few = Limits(most=9, per_address=9, strangers=5, strangers_per_address=2, reserve=0)
+        clients: list[Peer] = []
+
+        def make() -> Any:
+            clients.append(server.client())
+            return clients[-1].stream
+
+        factory = StreamFactory(make, few, server.clock.seconds)
+        for _ in range(5):
+            factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+            client = clients[-1]
+            client.open()
+            if len(clients) == 1:
+                client.authenticate()
+                (start,) = callbridge.received()
+                message: Any = lp.parse(start.element.firstChildElement())
+                callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
+        self.assertEqual([False, True, True, False, False], [c.lost for c in clients])
+        self.assertEqual((3, 2), (factory.places.taken, factory.turned_away))

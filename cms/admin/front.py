@@ -45,6 +45,13 @@ class OpenGate:
         return "owner"
 
 
+def trust_peer(request: Any) -> None:
+    """The connection has shown whose it is: it keeps its place (L{cms.places})."""
+    trust = getattr(getattr(request.channel, "transport", None), "trust_peer", None)
+    if trust is not None:  # a connection of a listener
+        trust()
+
+
 @define
 class Counter:
     """Numbers the requests of a process."""
@@ -99,6 +106,7 @@ class Front(Resource):
                 authorization = http.header(request, "authorization")
                 visit.who = await self._gate.admit(authorization, visit.host)
                 http.set_account(request, visit.who)
+                trust_peer(request)
                 check_origin(request)
             request.postpath = segments or [b""]
             self._routes.render(request)

@@ -11,20 +11,21 @@ the thread is busy, and large where it would else be idle.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from cms.logs import Logger
+from cms.places import Guest, Places
+from cms.throttle import LOCAL
+from cms.xmlstream.stream import plain_host
 
 SHARE = 0.04  # of the thread's time, however much else there is to do
 IDLE_SHARE = 0.5  # of the time in which there is nothing else to do
 BURST = 0.1  # seconds that may be spent at once
 LOOK_EVERY = 0.01  # seconds
-MOST_CONNECTIONS = 200
 
 
 @define(eq=False)
@@ -109,6 +110,7 @@ class PacedConnection(ProtocolWrapper):
     """
 
     factory: PacedFactory
+    guest: Guest
     _held = b""
     _lost = False
 
@@ -131,6 +133,14 @@ class PacedConnection(ProtocolWrapper):
     def _network(self) -> Any:
         return self.transport
 
+    def trust_peer(self) -> None:
+        """Who it is was seen: see L{Guest.trust}."""
+        self.guest.trust()
+
+    def make_room(self) -> None:
+        """Its place is another's now."""
+        self._network.abortConnection()
+
     def proceed(self) -> None:
         """There is time again."""
         if self._lost:
@@ -144,6 +154,7 @@ class PacedConnection(ProtocolWrapper):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The end."""
         self._lost = True
+        self.guest.leave()
         self.factory.pace.paused.discard(self)
         super().connectionLost(reason)
 
@@ -153,19 +164,19 @@ class PacedFactory(WrappingFactory):
 
     protocol = PacedConnection
     noisy = False
-    log = Logger()
 
-    def __init__(self, wrapped: IProtocolFactory, pace: Pace, most: int = MOST_CONNECTIONS) -> None:
+    def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: Places) -> None:
         super().__init__(wrapped)
         self.pace = pace
-        self._most = most
+        self._places = places
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
         """A connection; C{None} (which closes it) beyond the bounds."""
-        if len(self.protocols) >= self._most:
-            self.log.warn("API connection refused: {most} are open", most=self._most)
-            return None
         began = self.pace.timer()
-        built = super().buildProtocol(addr)
+        guest = self._places.admit(plain_host(str(getattr(addr, "host", LOCAL))))
+        if guest is None:
+            return None
+        built: Any = super().buildProtocol(addr)
+        built.guest, guest.drop = guest, built.make_room
         self.pace.spend(self.pace.timer() - began)
-        return built
+        return cast("ProtocolWrapper", built)

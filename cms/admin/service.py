@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from cms import files
 from cms.admin.accounts import Accounts
 from cms.admin.front import Counter, Front, Gate, OpenGate
 from cms.admin.login import BasicGate
@@ -28,6 +29,7 @@ from cms.admin.site import LimitedSite
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
 from cms.listening import BACKLOG, check_plain, close_ports, open_listener, show_address
 from cms.logs import Logger
+from cms.places import MOST_API_CONNECTIONS, Limits, Places
 from cms.signalflow import StepError
 from cms.slowwork import SlowWork
 from cms.startup import give_up
@@ -48,6 +50,7 @@ class AdminSettings:
     @ivar file: The configuration file, for messages.
     @ivar api: Endpoint strings, with TLS.
     @ivar api_plain: Endpoint strings that only this host can reach.
+    @ivar most: Connections at a time, to each kind of listener.
     """
 
     file: Path
@@ -56,6 +59,7 @@ class AdminSettings:
     key: Path | None
     api: tuple[str, ...] = ()
     api_plain: tuple[str, ...] = field(default=())
+    most: int = MOST_API_CONNECTIONS
 
     def check(self) -> None:
         """
@@ -150,8 +154,13 @@ class AdminService(Service):
         return LimitedSite(front, self._reactor)
 
     def _open(self, kind: str, descriptions: Sequence[str], factory: IProtocolFactory) -> None:
+        # Half of the places are for whoever has logged in; of the others, one address gets
+        # half, for a browser opens six and a page that is followed keeps one.
+        most = files.places(self._settings.most, 8)
+        limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
+        places = Places(limits, self._reactor.seconds, kind)
         for description in descriptions:
-            paced = PacedFactory(factory, self._pace)
+            paced = PacedFactory(factory, self._pace, places)
             opened = open_listener(
                 self._reactor, self._settings.file, f"listen.{kind}", description, paced
             )
@@ -190,7 +199,11 @@ class AdminService(Service):
         path = self._settings.state_dir / SOCKET
         path.unlink(missing_ok=True)  # whoever made it is dead: the lock is ours
         # A pace of its own: a flood on the other listeners does not keep the owner out.
-        factory = PacedFactory(self._site(OpenGate()), self._owner_pace)
+        factory = PacedFactory(
+            self._site(OpenGate()),
+            self._owner_pace,
+            Places(Limits.of(files.places(MOST_API_CONNECTIONS, 8)), self._reactor.seconds, SOCKET),
+        )
         self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         before = os.umask(0o177)
         try:

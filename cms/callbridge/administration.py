@@ -206,6 +206,7 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         key=config.key,
         api=config.api,
         api_plain=config.api_plain,
+        most=config.most_api_connections,
     )
     operations = operations_of_callbridge(role, reactor, daemon.metrics)
     pages = CallbridgePages(role, reactor)

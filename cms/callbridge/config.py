@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
+from cms.places import MOST_API_CONNECTIONS
 from cms.signalflow import StepError
 from cms.tomlfile import Secret, Table
 
@@ -83,6 +84,7 @@ class CallbridgeConfig:
     remember_passwords: float = 0.0
     warnings: tuple[str, ...] = field(default=())
     source: Literal["file", "api"] = "file"
+    most_api_connections: int = MOST_API_CONNECTIONS
 
 
 def read_config(file: Path) -> CallbridgeConfig:
@@ -109,6 +111,9 @@ def read_config(file: Path) -> CallbridgeConfig:
         allow_guests=table.flag("allow_guests", default=False),
         remember_passwords=table.number("remember_passwords", 300, least=0, most=86_400),
         warnings=link_warnings(link[1]),
+        most_api_connections=int(
+            table.number("most_api_connections", MOST_API_CONNECTIONS, least=10, most=1_000_000)
+        ),
     )
     for part in (tls, dns, listen, table):
         part.finish()

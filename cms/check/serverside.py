@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -19,8 +19,11 @@ from cms.check.subject import STAGE
 from cms.clocks import wall_clock
 from cms.discovery.resolver import make_dns
 from cms.discovery.servers import Server
-from cms.errors import NO_CALLBRIDGE
+from cms.errors import FILES_RUN_OUT, NO_CALLBRIDGE
+from cms.files import judge
 from cms.signalflow import Step
+
+NEARLY = 3  # files that are free for a moment, while it is asked
 
 
 @frozen
@@ -79,6 +82,8 @@ class ServerSession:
         else:
             running = True
             told = judge_callbridges(answer.get("status", {}))
+            for finding in judge_files(self.server, answer.get("status", {})):
+                yield finding
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
         results = audit(self.server, reactor, resolver, self.random, running=running)
         waiting(Step.SRV, self.server.domain, STAGES * self.stage)
@@ -95,6 +100,24 @@ class ServerSession:
                 problem=result.problem,
             )
         yield told or Finding(Step.ACTIVE, "skipped", note="the server does not run")
+
+
+def judge_files(server: OwnServer, status: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the running server has files enough for the connections that it may have."""
+    used, most = int(status.get("openFiles", 0)), int(status.get("mostFiles", 0))
+    if not most:
+        return  # an older server
+    about = "the running server's files"
+    evidence = {"open": str(used), "most": str(most)}
+    asked, given = int(status.get("wantedPlaces", 0)), int(status.get("places", 0))
+    doubt = judge(server.file, "most_connections", asked, given, most)
+    if used + NEARLY >= most:
+        fault = FILES_RUN_OUT.error(limit=most)
+        yield Finding(fault.step, "failed", about, 0.0, evidence, "", fault)
+    elif doubt is not None:
+        yield Finding(doubt.step, "warning", about, 0.0, evidence, "", doubt)
+    else:
+        yield Finding(Step.CONFIGURATION, "passed", about, evidence=evidence)
 
 
 def judge_callbridges(status: Mapping[str, Any]) -> Finding:

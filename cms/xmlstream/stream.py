@@ -105,6 +105,7 @@ class XMLStream(Protocol):
         self._deadline: IDelayedCall | None = None
         self._calls: set[IDelayedCall] = set()
         self._known_address: tuple[str, object] | None = None
+        self.on_trusted: Callable[[], object] = _nobody_asks
 
     # For subclasses
 
@@ -471,6 +472,10 @@ class XMLStream(Protocol):
         """Drop the connection without waiting for anything."""
         if self.transport is not None:
             self.transport.abortConnection()
+
+
+def _nobody_asks() -> None:
+    """Whether the peer is trusted, without a listener that has few places."""
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from cms import errors
+from cms import errors, files
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.xmppapi import operations_of_xmpp_server
@@ -65,6 +65,10 @@ class XmppAdministration:
             "callBridgesKnown": len(self._callbridges.registry.secrets),
             "callBridgesActive": len(self._daemon.links),
             "clients": len(self._daemon.sessions),
+            "openFiles": files.in_use(),
+            "mostFiles": files.limit(),
+            "wantedPlaces": self._daemon.config.wanted_connections,
+            "places": self._daemon.config.places().most,
             "links": links,
             "lastFailure": failed.as_dict() if failed is not None else None,
         }
@@ -260,6 +264,7 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
         key=config.key,
         api=config.listen["api"],
         api_plain=config.listen["api_plain"],
+        most=config.most_api_connections,
     )
     role = XmppAdministration(daemon, reactor)
     operations = operations_of_xmpp_server(role, reactor, daemon.metrics)

@@ -50,6 +50,7 @@ from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
 
+HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
 # What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.
 _LANGUAGE = re.compile(r"(?=.{1,35}$)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
@@ -179,7 +180,8 @@ class ClientStream(XMLStream):
     def connectionMade(self) -> None:
         """Wait for the header, or shake hands first."""
         super().connectionMade()
-        self.set_deadline(self.policy.login_timeout)
+        self._late_at = self.clock.seconds() + self.policy.login_timeout
+        self.set_deadline(self.policy.login_timeout if self.tls is None else HANDSHAKE)
         if self.tls is None or self.direct:
             self._machine.starting_tls()
             if self.tls is None:
@@ -192,6 +194,7 @@ class ClientStream(XMLStream):
         if self.closing:
             return
         self._securing = False
+        self.set_deadline(max(0.0, self._late_at - self.clock.seconds()))
         self._binding_data = tls_exporter(connection_of(self.transport))
         self._machine.secured()
 
@@ -448,6 +451,7 @@ class ClientStream(XMLStream):
             return
         self.policy.events.login(self._mechanism, "success")
         self.authority = exchange.link.component
+        self.on_trusted()
         # The failures of this address stay counted: whoever has one account, or
         # comes as a guest, could else guess at the others for ever.
         self.write(sasl.step("success", answer.payload))

@@ -394,6 +394,7 @@ class ComponentStream(XMLStream):
         """Step 10 is done: the link is active."""
         self.set_deadline(None)
         self.policy.throttle.succeeded(self.peer_host)
+        self.on_trusted()
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")
         self.since = self._time.now

@@ -7,15 +7,18 @@ from typing import cast
 
 from attrs import frozen
 
+from cms import files
 from cms.discovery.address import ascii_domain
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.discovery.servers import Server
+from cms.places import MOST_API_CONNECTIONS, Limits
 from cms.tomlfile import Secret, Table
 from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
 
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
 ADMINISTRATION = ("api", "api_plain")
+FEWEST = 1_000  # connections to a listener, with which nobody who has not thought of it is poor
 NOT_YET = ("web",)  # known to the configuration, not to this version
 
 
@@ -25,6 +28,7 @@ class XmppConfig:
     The whole file.
 
     @ivar listen: Endpoint strings for each kind of listener.
+    @ivar wanted_connections: How many the operator counts on.
     @ivar callbridges: The secret of each component address.
     @ivar dns_servers: Asked for the server's own records; the system's if empty.
     """
@@ -40,7 +44,17 @@ class XmppConfig:
     listen: dict[str, tuple[str, ...]]
     callbridges: dict[str, Secret]
     most_connections: int
+    wanted_connections: int
+    most_per_address: int
+    most_strangers_per_address: int
+    most_api_connections: int
     dns_servers: tuple[Server, ...] = ()
+
+    def places(self) -> Limits:
+        """What each listener holds, within what this process may have open."""
+        kinds = sum(bool(self.listen[kind]) for kind in LISTENERS)
+        most = files.places(self.most_connections, kinds + 1)
+        return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
 
 
 def read_config(file: Path) -> XmppConfig:
@@ -58,6 +72,12 @@ def read_config(file: Path) -> XmppConfig:
     callbridges = _callbridges(table.table("callbridges"), domain)
     hostname = table.text("hostname")
     peers = tls.choice("callbridge_certificates", "optional", ("required", "optional", "off"))
+
+    def count(key: str, default: int, least: int = 1) -> int:
+        return int(table.number(key, default, least=least, most=1_000_000))
+
+    wanted = table.has("most_connections")
+    most = count("most_connections", 20_000)
     config = XmppConfig(
         file=file,
         domain=domain,
@@ -69,7 +89,11 @@ def read_config(file: Path) -> XmppConfig:
         callbridge_certificates=cast("PeerCertificates", peers),
         listen=listeners,
         callbridges=callbridges,
-        most_connections=int(table.number("most_connections", 20_000, least=1, most=1_000_000)),
+        most_connections=most,
+        wanted_connections=most if wanted else FEWEST,
+        most_per_address=count("most_per_address", max(1, most // 10)),
+        most_strangers_per_address=count("most_strangers_per_address", max(20, most // 100)),
+        most_api_connections=count("most_api_connections", MOST_API_CONNECTIONS, least=10),
         dns_servers=tuple(
             dns.parsed("servers", text, parse_dns_server, DNS_CURE) for text in dns.texts("servers")
         ),

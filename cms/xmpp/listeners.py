@@ -2,67 +2,68 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
 from cms.listening import close_ports, open_listener, show_address
 from cms.logs import Logger
-from cms.throttle import LOCAL, network_of
+from cms.places import Limits, Places
+from cms.throttle import LOCAL
 from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream, plain_host
 from cms.xmlstream.traffic import Traffic
 
 
-@define(eq=False)
 class StreamFactory(Factory):
     """
     Makes the streams of one listener, within bounds.
 
-    @ivar make: Makes a stream.
     @ivar kind: Its key in the configuration.
-    @ivar refused: How many connections were closed at once.
+    @ivar places: Who may be connected.
     @ivar carried: What its streams that have ended have carried.
-    @ivar most: Connections at a time.
-    @ivar most_per_host: Of those, from one address (a /64 of IPv6); what
-        reaches us through a proxy on this host is not counted this way.
+    @param make: Makes a stream.
     """
 
-    make: Callable[[], XMLStream]
-    most: int
-    most_per_host: int
-    kind: str = ""
-    refused: int = 0
-    carried: Traffic = field(factory=Traffic)
-    streams: set[XMLStream] = field(factory=set)
-    hosts: Counter[str] = field(factory=Counter)
-    log: Logger = field(factory=Logger)
-    noisy: bool = False
+    noisy = False
+
+    def __init__(
+        self,
+        make: Callable[[], XMLStream],
+        limits: Limits,
+        clock: Callable[[], float],
+        *,
+        kind: str = "",
+    ) -> None:
+        self.make = make
+        self.kind = kind
+        self.places = Places(limits, clock, kind)
+        self.carried = Traffic()
+        self.streams: set[XMLStream] = set()
+
+    @property
+    def turned_away(self) -> int:
+        """How many connections were closed for want of a place."""
+        return self.places.refused + self.places.dropped
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """A stream for a connection, C{None} (which closes it) beyond the bounds."""
-        host = plain_host(str(getattr(addr, "host", "local")))
-        network = network_of(host)
-        crowded = network != LOCAL and self.hosts[network] >= self.most_per_host
-        if len(self.streams) >= self.most or crowded:
-            self.refused += 1
-            self.log.warn("connection from {host} refused: too many are open", host=host)
+        host = plain_host(str(getattr(addr, "host", LOCAL)))
+        guest = self.places.admit(host)
+        if guest is None:
             return None
         stream = self.make()
+        guest.drop = stream.abort
         stream.factory = self
+        stream.on_trusted = guest.trust
         self.streams.add(stream)
-        self.hosts[network] += 1
 
         def forget(_: None) -> None:
+            guest.leave()
             self.streams.discard(stream)
-            self.hosts[network] -= 1
-            if not self.hosts[network]:
-                del self.hosts[network]
             self.carried.add(stream)
 
         stream.ended.addCallback(forget)

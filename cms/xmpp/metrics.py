@@ -209,7 +209,7 @@ class ServerCollector(Collector):
         for factory in set(self._factories()):
             kind, streams = factory.kind, factory.streams
             carried[kind] = factory.carried.with_live(streams)
-            turned_away.add_metric([kind], factory.refused)
+            turned_away.add_metric([kind], factory.turned_away)
             gauged["connections"][kind] = len(streams)
             slow = [stream for stream in streams if stream.is_slow]
             gauged["slow_streams"][kind] = len(slow)

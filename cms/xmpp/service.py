@@ -18,6 +18,7 @@ from cms.database import StoreError
 from cms.discovery.resolver import make_dns
 from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
+from cms.files import told_few
 from cms.listening import check_plain
 from cms.logs import Logger
 from cms.signalflow import Step, StepError
@@ -152,15 +153,11 @@ class XmppService(Service):
         """Open the listeners before the process gives up its rights."""
         super().privilegedStartService()
         self.log.info("cms-xmpp {version} starts", version=cms.__version__)
-        makers = self._makers()
+        makers, limits = self._makers(), self.config.places()
+        told_few(self.config.file, "most_connections", self.config.wanted_connections, limits.most)
         try:
             for kind in LISTENERS:
-                factory = StreamFactory(
-                    makers[kind],
-                    self.config.most_connections,
-                    most_per_host=max(1, self.config.most_connections // 10),
-                    kind=kind,
-                )
+                factory = StreamFactory(makers[kind], limits, self._reactor.seconds, kind=kind)
                 for description in self.config.listen[kind]:
                     watched = kind in ("component", "component_plain")
                     self._listeners.open(kind, description, factory, watched=watched)

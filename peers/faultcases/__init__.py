@@ -23,6 +23,8 @@ EXCEPTIONS: dict[str, str] = {
     "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
     "own-listener-local": "it takes an address beyond loopback: tests/test_audit_reach.py",
     "listen-failed": _START,
+    "files-run-out": "it takes a daemon with few files: peers/test_places.py",
+    "files-few": "it takes a daemon with few files: peers/test_places.py",
     "already-connected": "to a check no fault but a proof: test_already_connected",
     **dict.fromkeys(
         (

@@ -1,0 +1,159 @@
+"""Who keeps a place, and who makes room."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms.logs import Logger
+from cms.places import SELDOM, Guest, Limits, Places
+
+LIMITS = Limits(most=20, per_address=8, strangers=10, strangers_per_address=4, reserve=2)
+
+
+class PlacesTests(SynchronousTestCase):
+    """One listener with few places."""
+
+    def setUp(self) -> None:
+        """Nobody is there."""
+        self.now = 0.0
+        self.lines: list[Any] = []
+        log = Logger(observer=self.lines.append)
+        self.places = Places(LIMITS, lambda: self.now, "client", log=log)
+        self.dropped: list[Guest] = []
+
+    def come(self, host: str, *, trusted: bool = False) -> Guest | None:
+        """Somebody connects, and may be trusted at once."""
+        guest = self.places.admit(host)
+        if guest is not None:
+            guest.drop = lambda: self.dropped.append(guest)
+            if trusted:
+                guest.trust()
+        return guest
+
+    def test_own_network_makes_room(self) -> None:
+        """Beyond what one address gets, its own oldest stranger goes, and nobody is refused."""
+        other = self.come("192.0.2.1")
+        guests = [self.come("198.51.100.1") for _ in range(30)]
+        self.assertEqual(guests[:26], self.dropped)
+        self.assertTrue(other is not None and other.here)
+        self.assertEqual((5, 0), (self.places.taken, self.places.refused))
+
+    def test_a_64_is_an_address(self) -> None:
+        """However many addresses one customer has."""
+        for number in range(30):
+            self.come(f"2001:db8::{number:x}:1")
+        self.assertEqual(4, self.places.taken)
+        self.assertIsNotNone(self.come("2001:db8:0:1::1"))
+        self.assertEqual(5, self.places.taken)
+
+    def test_the_most_crowded_makes_room(self) -> None:
+        """When strangers have all they get, who comes alone pushes out one of a crowd."""
+        alone = [self.come(f"192.0.2.{n}") for n in range(6)]
+        crowd = [self.come("198.51.100.1") for _ in range(4)]
+        self.come("203.0.113.1")
+        self.assertEqual([crowd[0]], self.dropped)
+        self.come("203.0.113.2")
+        self.come("203.0.113.3")
+        self.assertEqual(crowd[:3], self.dropped)
+        self.come("203.0.113.4")  # now everybody is alone: the oldest goes
+        self.assertEqual([*crowd[:3], alone[0]], self.dropped)
+
+    def test_trusted_stay(self) -> None:
+        """Strangers push out strangers, and never all: half of the places are not theirs."""
+        known = [self.come(f"192.0.2.{n}", trusted=True) for n in range(8)]
+        for n in range(100):
+            self.come(f"198.51.100.{n}")
+        self.assertEqual(18, self.places.taken)
+        self.assertTrue(all(guest is not None and guest.here for guest in known))
+        late = self.come("203.0.113.1")
+        assert late is not None
+        late.trust()  # by the side of strangers who come and go
+        for n in range(100):
+            self.come(f"198.51.100.{n}")
+        self.assertTrue(late.here)
+
+    def test_full_of_trusted(self) -> None:
+        """Then a newcomer is refused, but not one of this host."""
+        for n in range(18):
+            self.come(f"192.0.2.{n}", trusted=True)
+        self.assertIsNone(self.come("203.0.113.1"))
+        self.assertEqual(1, self.places.refused)
+        for host in ("127.0.0.1", "local"):
+            self.assertIsNotNone(self.come(host, trusted=True))
+        self.assertIsNone(self.come("::1"))
+        self.assertEqual([], self.dropped)
+
+    def test_one_address_full_of_trusted(self) -> None:
+        """It gets no more, and the others do."""
+        for _ in range(8):
+            self.assertIsNotNone(self.come("192.0.2.1", trusted=True))
+        self.assertIsNone(self.come("192.0.2.1"))
+        self.assertIsNotNone(self.come("192.0.2.2"))
+
+    def test_this_host(self) -> None:
+        """Behind its address may be a proxy with everybody: it has no limit of its own."""
+        guests = [self.come("127.0.0.1") for _ in range(10)]
+        self.assertEqual(10, self.places.taken)
+        self.come("192.0.2.1")
+        self.assertEqual([guests[0]], self.dropped)
+        self.come("127.0.0.1")
+        self.assertEqual(guests[:2], self.dropped)
+
+    def test_leaving(self) -> None:
+        """A place is given back once, by whoever had it."""
+        guest = self.come("192.0.2.1")
+        assert guest is not None
+        guest.leave()
+        guest.leave()
+        guest.trust()
+        self.assertEqual(0, self.places.taken)
+
+    def test_log(self) -> None:
+        """A flood is one line a minute, with what is of use."""
+        for _ in range(30):
+            self.come("198.51.100.1")
+        self.assertEqual(1, len(self.lines))
+        self.now += SELDOM
+        self.come("198.51.100.1")
+        self.assertEqual([1, 26], [line["count"] for line in self.lines])
+        keys = ("taken", "most", "strangers")
+        self.assertEqual([4, 20, 4], [self.lines[1][key] for key in keys])
+
+    def test_counts(self) -> None:
+        """Whatever happens in whatever order, the books are right."""
+        random, guests = Random(7), list[Guest]()
+        for _ in range(5_000):
+            if random.random() < 0.6:
+                host = random.choice(("local", *(f"192.0.2.{n}" for n in range(9))))
+                guest = self.come(host)
+                guests += [guest] if guest is not None else []
+            elif guests:
+                guest = random.choice(guests)
+                guest.trust() if random.random() < 0.3 else guest.leave()
+            guests = [guest for guest in guests if guest.here]
+            strangers = [guest for guest in guests if not guest.trusted]
+            self.assertEqual((len(guests), len(strangers)), (self.places.taken, self.places._count))
+            sizes = [sum(s.network == g.network for s in strangers) for g in strangers]
+            self.assertEqual(max(sizes, default=0), self.places._largest)
+            self.assertLessEqual(len(guests), LIMITS.most)
+
+    def test_defaults(self) -> None:
+        """For every number of places the limits fit together."""
+        for most in (1, 2, 10, 200, 20_000):
+            limits = Limits.of(most)
+            self.assertLessEqual(limits.strangers_per_address, limits.strangers)
+            self.assertLessEqual(limits.per_address, most)
+            self.assertGreaterEqual(most - limits.reserve, 1)
+        self.assertEqual(
+            Limits(
+                most=20_000,
+                per_address=2_000,
+                strangers=10_000,
+                strangers_per_address=200,
+                reserve=16,
+            ),
+            Limits.of(20_000),
+        )

@@ -31,7 +31,7 @@ class Transport(StringTransport):
         self.loseConnection()
 
 
-class SiteTests(SynchronousTestCase):
+class SiteTestCase(SynchronousTestCase):
     """One connection."""
 
     def setUp(self) -> None:
@@ -61,6 +61,10 @@ class SiteTests(SynchronousTestCase):
         for part in parts:
             self.protocol.dataReceived(part.encode() if isinstance(part, str) else part)
         return self.transport.value()
+
+
+class SiteTests(SiteTestCase):
+    """What is served, within which bounds."""
 
     def test_keep_alive(self) -> None:
         """One request after the other, also in one piece."""

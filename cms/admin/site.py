@@ -11,9 +11,11 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from cms.admin.framing import BadFraming, Head
 from cms.admin.replies import failure_xml
 
 MOST_BODY = 64 * 1024  # bytes of a request's body
+MOST_RAW = 2 * MOST_BODY  # bytes of a body as it is sent, with sizes and extensions of chunks
 MOST_HEADERS = 8 * 1024  # bytes of its head
 IDLE = 30.0  # seconds that a connection may stay without a word
 DEADLINE = 30.0  # seconds for one whole request to arrive, the TLS handshake included
@@ -49,6 +51,7 @@ class LimitedRequest(Request):
         self._refused = True
         body = failure_xml("bodyTooLong")
         channel: Any = self.channel
+        channel.deaf = True
         channel.transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\n"
             b"content-type: text/xml; charset=utf-8\r\ncontent-length: %d\r\n\r\n"
@@ -64,11 +67,18 @@ class LimitedRequest(Request):
 
 
 class LimitedChannel(HTTPChannel):
-    """A connection whose requests arrive in time, whole or not at all."""
+    """
+    A connection whose requests arrive in time, whole or not at all.
+
+    @ivar deaf: Nothing that comes is a request any more.
+    """
 
     totalHeadersSize = MOST_HEADERS
     maxHeaders = 100
     abortTimeout = 5
+    deaf = False
+    _head: Head | None = None
+    _raw = 0
     _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -78,9 +88,48 @@ class LimitedChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Part of a request."""
+        if self.deaf:
+            return
         if not self._handlingRequest:
             self._expect()
         super().dataReceived(data)
+        if not self.line_mode:
+            return
+        rest: bytes = self._buffer
+        if b"\n" in rest and not self.deaf:  # alone, or it would have ended a line
+            self._respondToBadRequestAndDisconnect()
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of a head, judged before Twisted, which goes on after what it refuses."""
+        if self.deaf:
+            return
+        try:
+            if self._head is not None:
+                self._head.add(line) if line else self._head.end()
+            elif line and self.persistent:
+                self._head = Head.begin(line)
+                line = self._head.line
+        except BadFraming:
+            self._respondToBadRequestAndDisconnect()
+        else:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Part of a body, or what came while a request is worked on."""
+        if self.deaf:
+            return
+        if not self._handlingRequest:
+            self._raw += len(data)
+            if self._raw > MOST_RAW:
+                self._respondToBadRequestAndDisconnect()
+                return
+        super().rawDataReceived(data)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """From Twisted too, which would read on after it, and work on what it reads."""
+        if not self.deaf:
+            self.deaf = True
+            super()._respondToBadRequestAndDisconnect()
 
     def _expect(self) -> None:
         if self._deadline is None:
@@ -93,6 +142,7 @@ class LimitedChannel(HTTPChannel):
     def allContentReceived(self) -> None:
         """A request is whole."""
         self._expect_no_more()
+        self._head, self._raw = None, 0
         super().allContentReceived()
 
     def _expect_no_more(self) -> None:

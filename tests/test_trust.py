@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL
+from OpenSSL._util import lib
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol
@@ -327,6 +328,35 @@ class SuiteTests(TLSTestCase):
                 side.set_cipher_list(f"{suite}:@SECLEVEL=0".encode())
                 client, _ = self.shake(verification, server)
                 self.assertFalse(client.shook, (suite, insists))
+
+    def test_groups(self) -> None:
+        """Key exchange by elliptic curves; what takes a multiple of the time is not offered."""
+        for group, agreed in (
+            *((b"X25519", True), (b"P-256", True), (b"P-384", True), (b"P-521", True)),
+            *((b"ffdhe2048", False), (b"ffdhe4096", False), (b"X448", False)),
+        ):
+            verification = self.verification()
+            set_groups = lib.SSL_CTX_set1_curves_list
+            self.assertEqual(1, set_groups(verification._context._context, group))
+            client, _ = self.shake(verification, self.server())
+            self.assertEqual(agreed, client.shook, group)
+
+    def test_no_resumption(self) -> None:
+        """A session is never taken up again: the peer's certificate would not be looked at."""
+        server, verification = self.server(), self.verification()
+        client, _ = self.shake(verification, server)
+        session = client.connection.get_session()
+        make = verification.clientConnectionForTLS
+
+        def resume(protocol: object) -> SSL.Connection:
+            connection = make(protocol)
+            connection.set_session(session)
+            return connection
+
+        self.patch(verification, "clientConnectionForTLS", resume)
+        client, _ = self.shake(verification, server)
+        self.assertTrue(client.shook)
+        self.assertEqual(0, lib.SSL_session_reused(client.connection._ssl))
 
 
 class PeerCertificateTests(TLSTestCase):

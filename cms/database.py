@@ -45,7 +45,7 @@ class Database:
         self._version = version
         self._fill = fill
         try:
-            claim(path.parent)
+            claim(path.parent, of_anybody=os.geteuid() == 0)
             self._make_private()
             with self.open() as connection:
                 self._prepare(connection)

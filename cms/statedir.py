@@ -35,9 +35,11 @@ class UnsafeFolder(OSError):
         return f"{self.strerror}. Cure: {self.mend}"
 
 
-def claim(folder: Path) -> None:
+def claim(folder: Path, *, of_anybody: bool = False) -> None:
     """
     Make the folder, 0700, if it is missing, and see that it is ours alone.
+
+    @param of_anybody: It may belong to another user, alone: root looks into a daemon's.
 
     The folder itself may be reached by a link, as systemd's C{DynamicUser} has it.
 
@@ -46,7 +48,7 @@ def claim(folder: Path) -> None:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     real = folder.resolve(strict=True)
-    _judge(real)
+    _judge(real, of_anybody=of_anybody)
     for above in real.parents:
         _judge_above(above)
     with os.scandir(real) as entries:
@@ -82,9 +84,9 @@ def unusable(file: Path, folder: Path, problem: OSError) -> StepError:
     )
 
 
-def _judge(folder: Path) -> None:
+def _judge(folder: Path, *, of_anybody: bool) -> None:
     facts = folder.stat()
-    if facts.st_uid not in (os.geteuid(), 0):
+    if not of_anybody and facts.st_uid not in (os.geteuid(), 0):
         raise UnsafeFolder(
             f"{folder} belongs to another user (uid {facts.st_uid}), who could change what is"
             " in it",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import database
 from cms.database import Database, StoreError
 from cms.errors import ConfigurationError
 from cms.statedir import UnsafeFolder, claim, claim_for, open_private
@@ -57,6 +58,19 @@ class ClaimTests(SynchronousTestCase):
             claim(self.state)
             os.chown(self.state, 4321, -1)
         self.refused("belongs to another user", "chown")
+        claim(self.state, of_anybody=True)
+
+    def test_root_looks(self) -> None:
+        """Root reads the stores of a daemon that runs as another user."""
+        self.state.mkdir()
+        path = self.state / "x.sqlite3"
+        Database(path, "CREATE TABLE x (y)", 1)
+        judged: list[bool] = []
+        self.patch(database, "claim", lambda folder, of_anybody: judged.append(of_anybody))
+        for user in (0, 1000):
+            self.patch(os, "geteuid", lambda user=user: user)
+            Database(path, "CREATE TABLE x (y)", 1)
+        self.assertEqual([True, False], judged)
 
     def test_above(self) -> None:
         """Who may write above it may put another folder in its place; not with a sticky bit."""

@@ -134,6 +134,20 @@ ADDRESS_DEAD = _doubt(
     "{host} has the address {address}, which cannot be connected to ({problem}); another one can.",
     "Mend the way to {address}, or remove it from DNS: it costs time at each attempt.",
 )
+ADDRESS_FAILS = _doubt(
+    "address-fails",
+    Step.TLS,
+    "{peer} has the address {address}, which takes connections and then fails: {problem};"
+    " another one works.",
+    "Mend the server at {address}, or remove that address from DNS: it costs time whenever it is"
+    " tried first.",
+)
+TARGET_FAILS = _doubt(
+    "target-fails",
+    Step.CONNECT,
+    "{peer} fails, and another target works: {problem}",
+    "{mend}",
+)
 IPV6_DEAD = _doubt(
     "ipv6-dead",
     Step.CONNECT,

@@ -383,7 +383,8 @@ TLS_CLOSED = _fault(
     TrustError,
     Step.TLS,
     "{peer} closed the connection during the TLS handshake ({problem}).",
-    "Look at the XMPP server's log; a middlebox that inspects TLS does the same.",
+    "Look at the XMPP server's log; a middlebox that inspects TLS does the same, and so does a"
+    " port that expects the PROXY protocol, or another protocol, first.",
 )
 TLS_RESET = _fault(
     "tls-reset",
@@ -412,6 +413,30 @@ TLS_CLIENT_PORT = _fault(
     TrustError,
     Step.TLS,
     "{peer} is the port for clients: it speaks XMPP with STARTTLS, not TLS from the first byte.",
+    "Use the component port, 5223, in the SRV record or in server_address.",
+)
+TLS_HTTP = _fault(
+    "tls-http",
+    TrustError,
+    Step.TLS,
+    '{peer} is a web server: it answered TLS with plain HTTP ("{heard}").',
+    "Correct the port in the SRV record or in server_address (components use 5223); a proxy before"
+    " the XMPP server must pass TCP on, not HTTP.",
+)
+TLS_OTHER_SERVICE = _fault(
+    "tls-other-service",
+    TrustError,
+    Step.TLS,
+    '{peer} is {service} and no XMPP server: it said "{heard}".',
+    "Correct the host and the port in the SRV record or in server_address (components use 5223);"
+    " a proxy in between adds nothing of its own on this side.",
+)
+TLS_SERVER_PORT = _fault(
+    "tls-server-port",
+    TrustError,
+    Step.TLS,
+    "{peer} is the port for other XMPP servers, which speaks XMPP with STARTTLS, not TLS from the"
+    ' first byte (it said "{heard}").',
     "Use the component port, 5223, in the SRV record or in server_address.",
 )
 TLS_PLAIN_COMPONENT = _fault(
@@ -574,12 +599,28 @@ REGISTER_NOT_XMPP = _fault(
     "{peer} answered with something that is not an XMPP component stream ({problem}).",
     "Connect to the component port (5223); the client port speaks another namespace.",
 )
+REGISTER_HTTP = _fault(
+    "register-http",
+    RegistrationError,
+    Step.REGISTER,
+    '{peer} is a web server: it answered the stream header with "{heard}".',
+    "Correct the port in the SRV record or in server_address (components use 5223); a proxy before"
+    " the XMPP server must pass TCP on, not HTTP.",
+)
+REGISTER_OTHER_SERVICE = _fault(
+    "register-other-service",
+    RegistrationError,
+    Step.REGISTER,
+    '{peer} is {service} and no XMPP component port: it said "{heard}".',
+    "Correct the host and the port in the SRV record or in server_address (components use 5223).",
+)
 REGISTER_CLOSED = _fault(
     "register-closed",
     RegistrationError,
     Step.REGISTER,
     "{peer} closed the connection before it opened its stream ({problem}).",
-    "Look at the XMPP server's log for this time.",
+    "Look at the XMPP server's log for this time; a port that speaks TLS but not XMPP closes, too:"
+    " see that it is the component port (5223).",
 )
 REGISTER_REJECTED = _fault(
     "register-rejected",
@@ -682,6 +723,22 @@ PEER_BAD_XML = _fault(
     Step.REGISTER,
     "{peer} sent something that is not an XMPP stream ({condition}: {problem}).",
     "Look at what connects there; a health probe or a port scanner does this too.",
+)
+PEER_NOT_TLS = _fault(
+    "peer-not-tls",
+    TrustError,
+    Step.TLS,
+    '{peer} did not speak TLS, but sent {service} ("{heard}").',
+    "Let it connect to the listener that it means: this one wants TLS from the first byte. A proxy"
+    " before it adds no PROXY protocol unless the listener expects it.",
+)
+PEER_OTHER_PROTOCOL = _fault(
+    "peer-other-protocol",
+    RegistrationError,
+    Step.REGISTER,
+    '{peer} sent {service} in place of an XMPP stream ("{heard}").',
+    "Let it connect to the listener that it means: this one wants XMPP. A health probe that speaks"
+    " HTTP belongs to /healthz of listen.api.",
 )
 PEER_UNKNOWN_ID = _fault(
     "peer-unknown-id",

@@ -349,6 +349,18 @@ _remedy(
     mend="nc -vz {address} 5223",
 )
 _remedy(
+    "address-fails",
+    "the link comes up at the second try only",
+    "IPv6 accepts the connection and then says nothing",
+    mend="openssl s_client -connect {address}:5223 </dev/null",
+)
+_remedy(
+    "target-fails",
+    "one of several XMPP servers is down",
+    "no failover left: the other SRV targets do not work",
+    mend="cms explain {fault}",
+)
+_remedy(
     "ipv6-dead",
     "connecting takes longer than it should: IPv6 does not work",
     "AAAA record exists but the server listens on IPv4 only",
@@ -415,6 +427,24 @@ _remedy(
     "STARTTLS port used for a component",
     mend='server_address = "<host>:5223"\n'
     "_xmpp-component._tcp.<domain>. 300 IN SRV 10 10 5223 <host>.",
+)
+_remedy(
+    "tls-http",
+    "http request, wrong version number: a web server answers on this port",
+    "HTTP/1.1 400 Bad Request in answer to TLS",
+    mend='server_address = "<host>:5223"',
+)
+_remedy(
+    "tls-other-service",
+    "wrong version number: SSH or SMTP answers on this port",
+    "the SRV record names the wrong port",
+    mend='server_address = "<host>:5223"',
+)
+_remedy(
+    "tls-server-port",
+    "wrong version number on port 5269",
+    "the component connects to the port for other XMPP servers",
+    mend='server_address = "<host>:5223"',
 )
 _remedy(
     "tls-plain-component",
@@ -612,6 +642,18 @@ _remedy(
     mend=_SERVER_LOG,
 )
 _remedy(
+    "register-http",
+    "HTTP/1.1 400 Bad Request in place of a stream",
+    "the server address is that of a web page",
+    mend='server_address = "<host>:5223"',
+)
+_remedy(
+    "register-other-service",
+    "the server address is that of a mail server (SMTPS, IMAPS)",
+    "not-well-formed right after TLS",
+    mend='server_address = "<host>:5223"',
+)
+_remedy(
     "register-not-xmpp",
     "invalid-namespace",
     "not-well-formed",
@@ -695,6 +737,17 @@ _remedy(
 )
 _remedy("peer-bad-header", "improper-addressing", "stream header without to")
 _remedy("peer-bad-xml", "not-well-formed in the XMPP server's log", "port scanner on 5223")
+_remedy(
+    "peer-not-tls",
+    "http request, wrong version number in the XMPP server's log",
+    "a client with STARTTLS, or a health probe, on a port with TLS from the first byte",
+)
+_remedy(
+    "peer-other-protocol",
+    "GET / HTTP/1.1 on 5222",
+    "not-well-formed in the XMPP server's log",
+    "direct TLS on a STARTTLS port",
+)
 _remedy(
     "peer-unknown-id",
     "component refused: host-unknown",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from peers import stubs
 from peers.certs import Pair
 from peers.checking import Checked, run_check
-from peers.checkstage import ALICE, HOST, OTHER_HOST, PASSWORD, Stage, records
+from peers.checkstage import ALICE, HOST, OTHER_HOST, PASSWORD, SECRET, Stage, records
 from peers.contract import DOMAIN
-from peers.daemons import XmppServer
+from peers.daemons import Callbridge, XmppServer
 from peers.faultcases import trust
 from peers.faultcases.server import looks_at
 from peers.network import free_port, is_free
@@ -78,6 +79,53 @@ def test_two_targets(stage: Stage, processes: Processes) -> None:
     assert_healthy(checked, steps={4, 5, *WALKED})
     abouts = {f["about"] for f in checked.report["findings"] if f["step"] == 8}
     assert len(abouts) == 2, "both targets' certificates are looked at"
+
+
+def test_nine_targets(stage: Stage, processes: Processes) -> None:
+    """Eight servers are dead, the ninth lives: the daemon links, and so does the check."""
+    house = stage.house
+    server = local_server(stage, "ninth", free_port(), "127.0.0.1", HOST)
+    ports = [*(free_port() for _ in range(8)), server.component_port]
+    stage.zone(*records(5223, component=[f"SRV {n} 0 {p} xmpp1" for n, p in enumerate(ports)]))
+    checked = run_check(processes, stage.asks())
+    assert checked.status == 0, checked.report
+    assert not checked.failures
+    assert {one.fault for one in checked.warnings} == {"target-fails", "srv-single-target"}
+    causes = [one.cause for one in checked.warnings if one.fault == "target-fails"]
+    assert [
+        f"{HOST}:{port} fails" in cause for port, cause in zip(ports[:8], causes, strict=True)
+    ] == [True] * 8
+    assert not WALKED - checked.passed
+    callbridge = Callbridge(processes, house.certificates, SECRET, dns=house.dns)
+    output = callbridge.start().output
+    stage.callback(callbridge.process.stop)
+    assert f"FAILED: {HOST}:{ports[0]}: 127.0.0.1 refused the connection" in output
+
+
+def test_silent_ipv6(stage: Stage, processes: Processes) -> None:
+    """
+    IPv6 takes the connection and says nothing: in the next round IPv4 has its turn,
+    and IPv6 is tried only if nothing else can be connected to.
+    """
+    house = stage.house
+    server = local_server(stage, "mute-six", free_port(), "127.0.0.1", HOST)
+    taken = []
+
+    def mute(connection: socket.socket) -> None:
+        taken.append(connection)
+        stubs.silent(connection)
+
+    stage.serve(mute, "::1", server.component_port)
+    stage.zone(*records(server.component_port, hosts=["xmpp1 A 127.0.0.1", "xmpp1 AAAA ::1"]))
+    callbridge = Callbridge(processes, house.certificates, SECRET, dns=house.dns)
+    callbridge.settings["server_address"] = f"{HOST}:{server.component_port}"
+    callbridge.settings["link"] = {"stage": 1}
+    output = callbridge.start().output
+    stage.callback(callbridge.process.stop)
+    assert output.count(" FAILED: ") == 1, output
+    assert f"step 7 tls FAILED: ::1: {HOST}:{server.component_port} " in output
+    assert "step 6 connect passed" in output.partition(" FAILED: ")[2]
+    assert len(taken) == 1
 
 
 def test_ipv6_only(stage: Stage, processes: Processes) -> None:

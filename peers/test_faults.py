@@ -252,8 +252,21 @@ def test_certificates(
 @pytest.mark.parametrize(
     ("trouble", "cause", "cure"),
     [
-        (stubs.says(COMPONENT), "does not speak TLS", "5223"),
-        (stubs.says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak TLS", "5223"),
+        (stubs.says(COMPONENT), "component port, but one without TLS", "Enable TLS"),
+        (stubs.says(header("jabber:server")), "port for other XMPP servers", "5223"),
+        (
+            stubs.says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            'is a web server: it answered TLS with plain HTTP ("HTTP/1.1 400 Bad Request")',
+            "pass TCP on",
+        ),
+        (
+            stubs.says(b"SSH-2.0-OpenSSH_9.2p1\r\n"),
+            'SSH server or client and no XMPP server: it said "SSH-2.0-OpenSSH_9.2p1"',
+            "5223",
+        ),
+        (stubs.says(b"220 mx.example.com ESMTP\r\n"), "a mail server (SMTP) and no XMPP", "5223"),
+        (stubs.says(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"), "(PROXY protocol)", "nothing"),
+        (stubs.says(b"welcome\r\n"), 'does not speak TLS on this port (it said "welcome")', "5223"),
         (stubs.silent, "did not finish the TLS handshake", "middlebox"),
         (stubs.resets, "closed the connection during the TLS handshake", "middlebox"),
         (lambda connection: None, "closed the connection during the TLS handshake", "log"),
@@ -294,7 +307,9 @@ def test_client_certificate(bench: Bench, presented: bool) -> None:
     [
         (b"", 9, "sent no stream header", "component port"),
         (header("jabber:client"), 9, 'stream is for "jabber:client"', "5223"),
-        (b"220 mail.example.com ESMTP\r\n", 9, "not an XMPP component stream", "5223"),
+        (b"220 mail.example.com ESMTP\r\n", 9, "is a mail server (SMTP)", "5223"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", 9, "is a web server", "pass TCP on"),
+        (b"welcome\r\n", 9, "not an XMPP component stream", "5223"),
         (COMPONENT + b"<!-- -->", 9, "not an XMPP component stream", "5223"),
         (COMPONENT, 10, "did not answer the registration", "cb1.meet.example.com"),
         (
@@ -389,14 +404,14 @@ def test_probed_port(server: XmppServer) -> None:
                     pass
     server.process.wait_for("component refused", 5.0)
     assert server.process.output.count("component refused") == 1
-    assert "http request" in server.process.output
+    assert 'did not speak TLS, but sent an HTTP request ("GET ... HTTP")' in server.process.output
 
 
 def test_starttls_port(bench: Bench, server: XmppServer) -> None:
     """Registration on the STARTTLS port: a common slip in SRV records."""
     report = bench.against(server.client_port)
     assert report.step == 7
-    assert "does not speak TLS" in report.cause
+    assert "is the port for clients" in report.cause
     assert "5223" in report.cure
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "remedies": set(),
     "errors": {"signalflow", "remedies"},
     "doubts": {"signalflow", "errors"},
-    "xmlstream": {"signalflow", "errors", "logs", "endings"},
+    "xmlstream": {"endings", "errors", "logs", "signalflow"},
     "clocks": set(),
     "database": {"statedir"},
     "files": {"doubts", "errors", "logs", "signalflow"},

@@ -20,6 +20,7 @@ from cms.callbridge.linkcore import LinkCore
 from cms.callbridge.registration import ComponentRegistration
 from cms.discovery.address import ServerAddress
 from cms.discovery.places import Found, Target
+from cms.discovery.setbacks import Setbacks
 from cms.signalflow import Step
 from cms.tomlfile import Secret
 from cms.trust.verdict import Verdict
@@ -45,6 +46,7 @@ class World:
         self.clock = TwoClocks()
         self.searches: list[Deferred[Found]] = []
         self.lookups: list[tuple[Target, Deferred[Found]]] = []
+        self.divided: list[tuple[Any, Any]] = []
         self.races: list[tuple[Target, Deferred[Any]]] = []
         self.transports: list[MemoryTransport] = []
         self.streams: list[ComponentRegistration] = []
@@ -89,9 +91,15 @@ class World:
     # Connector
 
     def connect(
-        self, registrant: object, settings: LinkSettings, target: Target, addresses: Any
+        self,
+        registrant: object,
+        settings: LinkSettings,
+        target: Target,
+        addresses: Any,
+        last: Any,
     ) -> Deferred[Any]:
         """Step 6."""
+        self.divided.append((addresses, last))
         self.races.append((target, self._pending()))
         return self.races[-1][1]
 
@@ -116,11 +124,12 @@ class World:
         places = tuple(Target(h, 5223, is_ip=False, source="SRV") for h in hosts)
         self.searches[-1].callback(Found(targets=places, evidence={"record": "r"}))
 
-    def resolve(self) -> None:
-        """The look-up brings an address."""
-        self.lookups[-1][1].callback(Found(addresses=("192.0.2.1",), evidence={"address": "a"}))
+    def resolve(self, *addresses: str) -> None:
+        """The look-up brings addresses."""
+        found = Found(addresses=addresses or ("192.0.2.1",), evidence={"address": "a"})
+        self.lookups[-1][1].callback(found)
 
-    def connected(self, *, secure: bool = True) -> MemoryTransport:
+    def connected(self, address: str = "192.0.2.1", *, secure: bool = True) -> MemoryTransport:
         """TCP is connected, and the server's certificate is good."""
         target, race = self.races[-1]
         transport = MemoryTransport()
@@ -136,7 +145,7 @@ class World:
         transport.connect(stream)
         self.transports.append(transport)
         self.streams.append(stream)
-        race.callback((stream, "192.0.2.1"))
+        race.callback((stream, address))
         if secure and not self.core.settings.unprotected:
             transport.handshake()
         return transport
@@ -335,8 +344,8 @@ class FailureTests(SynchronousTestCase):
             (good + error.format("internal-server-error"), "registration-rejected", 10),
             (good + error.format("system-shutdown"), "registration-rejected", 10),
             (header(ns.CLIENT, " id='i'").decode(), "register-not-xmpp", 9),
-            ("HTTP/1.1 400 Bad Request\r\n\r\n", "register-not-xmpp", 9),
-            ("<html/>", "register-not-xmpp", 9),
+            ("HTTP/1.1 400 Bad Request\r\n\r\n", "register-http", 9),
+            ("<html/>", "register-http", 9),
             (good + "<!DOCTYPE x>", "register-not-xmpp", 9),
             ("</x>", "register-not-xmpp", 9),
         ):
@@ -443,6 +452,105 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual("internal", world.fault)
         self.assertEqual("waiting", world.link.status()["state"])
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+
+
+class SetbackTests(SynchronousTestCase):
+    """An address that takes a connection and then fails is not preferred any more."""
+
+    SIX, FOUR, OTHER = "2001:db8::1", "192.0.2.1", "192.0.2.2"
+
+    def round(self, world: World, *addresses: str) -> tuple[Any, Any]:
+        """The next round comes to step 6: what to try, and what only then."""
+        if world.core.timer is not None:
+            world.clock.advance(world.delay())
+        world.find("x1.example.com")
+        world.resolve(*addresses)
+        return world.divided[-1]
+
+    def test_next_round(self) -> None:
+        """IPv6 that says nothing waits until IPv4 cannot be connected to."""
+        world = World()
+        world.link.start()
+        both = (self.SIX, self.FOUR)
+        self.assertEqual((both, ()), self.round(world, *both))
+        world.connected(self.SIX, secure=False)
+        world.clock.advance(world.core.backoff.timing.stage)
+        self.assertEqual("tls-silent", world.fault)
+        self.assertEqual(((self.FOUR,), (self.SIX,)), self.round(world, *both))
+        world.connected(self.FOUR)
+        world.register()
+        world.transports[-1].lose()
+        self.assertEqual(((self.FOUR,), (self.SIX,)), self.round(world, *both), "it is known still")
+
+    def test_all_failed(self) -> None:
+        """Where all have failed they take turns; what is new comes first."""
+        world = World()
+        world.link.start()
+        both = (self.SIX, self.FOUR)
+        for address in both:
+            self.round(world, *both)
+            world.connected(address, secure=False)
+            world.transports[-1].lose()
+        self.assertEqual(((self.SIX,), (self.FOUR,)), self.round(world, *both))
+        world.connected(self.SIX, secure=False)
+        world.transports[-1].lose()
+        self.assertEqual(((self.FOUR,), (self.SIX,)), self.round(world, *both))
+        world.connected(self.FOUR, secure=False)
+        world.transports[-1].lose()
+        three = (*both, self.OTHER)
+        self.assertEqual(((self.OTHER,), both), self.round(world, *three))
+
+    def test_works_again(self) -> None:
+        """An address that led to a link is as good as any; so are all with other settings."""
+        world = World()
+        world.link.start()
+        both = (self.SIX, self.FOUR)
+        self.round(world, *both)
+        world.connected(self.SIX, secure=False)
+        world.transports[-1].lose()
+        self.round(world, *both)
+        world.connected(self.SIX)
+        world.register()
+        world.transports[-1].lose()
+        self.assertEqual((both, ()), self.round(world, *both))
+        world.connected(self.SIX, secure=False)
+        world.transports[-1].lose()
+        world.link.configure(world.core.settings)
+        self.assertEqual((both, ()), self.round(world, *both))
+
+    def test_refused_secret(self) -> None:
+        """A server that refuses the secret is no dead address."""
+        world = World()
+        world.link.start()
+        self.round(world, self.SIX, self.FOUR)
+        world.connected(self.SIX)
+        world.say(header(ns.COMPONENT, f" from='{COMPONENT}' id='i1'"))
+        world.error("not-authorized")
+        self.assertEqual("wrong-secret", world.fault)
+        self.assertEqual(((self.SIX, self.FOUR), ()), self.round(world, self.SIX, self.FOUR))
+
+    def test_bounded(self) -> None:
+        """However many fail, a bounded number is remembered, the latest."""
+        setbacks, target = Setbacks(), Target("x1", 5223, is_ip=False, source="SRV")
+        addresses = [f"192.0.2.{n}" for n in range(200)]
+        for address in addresses:
+            setbacks.note(target, address)
+        good, failed = setbacks.divide(target, addresses)
+        self.assertEqual((72, 128), (len(good), len(failed)))
+        self.assertEqual("192.0.2.199", failed[-1])
+
+    def test_told(self) -> None:
+        """A failure names target and address, wherever it happens."""
+        world = World()
+        world.link.start()
+        for secure, step in ((False, "tls"), (True, "register")):
+            self.round(world, self.FOUR)
+            world.connected(self.FOUR, secure=secure)
+            world.transports[-1].lose()
+            failure = world.link.status()["lastFailure"]
+            self.assertEqual(step, failure["name"])
+            told = failure["evidence"]["target"], failure["evidence"]["address"]
+            self.assertEqual(("x1.example.com:5223", self.FOUR), told)
 
 
 class ActiveTests(SynchronousTestCase):

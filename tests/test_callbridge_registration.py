@@ -64,9 +64,8 @@ class TranscriptTests(RegistrationTests):
         (header(ns.COMPONENT) + error("system-shutdown"), "register-rejected", 9),
         (header(ns.CLIENT, " id='i1'"), "register-not-xmpp", 9),
         (b"<stream xmlns='jabber:component:accept' id='i1'>", "register-not-xmpp", 9),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "register-not-xmpp", 9),
+        (b"welcome\r\n", "register-not-xmpp", 9),
         (b"<?xml version='1.0'?><!DOCTYPE x><x>", "register-not-xmpp", 9),
-        (b"\x15\x03\x03\x00\x02\x02\x46", "register-not-xmpp", 9),
         (ID + b"<handshake", "registered-silent", 10),
         (ID + b"</stream:stream>", "registered-closed", 10),
         (header(ns.COMPONENT) + b"</stream:stream>", "register-closed", 9),
@@ -98,6 +97,21 @@ class TranscriptTests(RegistrationTests):
                     self.world.say(said[number : number + 1])
             self.wait()
             self.assertEqual(fault, self.failure.fault, said)
+
+    def test_strangers(self) -> None:
+        """What a peer is that answers the stream header with another protocol (in one piece)."""
+        for said, fault in (
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "register-http"),
+            (b"<!DOCTYPE html><html>", "register-http"),
+            (b"<html></html>", "register-http"),
+            (b"\x15\x03\x03\x00\x02\x02\x46", "register-other-service"),
+            (b"SSH-2.0-x\r\n", "register-other-service"),
+        ):
+            self.setUp()
+            self.world.say(said)
+            self.wait()
+            self.assertEqual(fault, self.failure.fault, said)
+            self.assertTrue(self.failure.evidence["heard"])
 
     def test_no_handshake_before_the_proof(self) -> None:
         """A server that accepts before it gave a stream ID has checked no secret."""

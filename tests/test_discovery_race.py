@@ -146,6 +146,29 @@ class LoserTests(SynchronousTestCase):
         self.assertEqual("connect-refused", self.failureResultOf(deferred, StepError).value.fault)
         self.assertEqual([V4], self.tried())
 
+    def test_last(self) -> None:
+        """What is left for the end is tried when all others have failed, and not before."""
+        self.race = Race(
+            self.reactor,
+            Protocol,
+            ["192.0.2.1"],
+            5223,
+            timeout=5,
+            last=["2001:db8::1", "192.0.2.1"],
+        )
+        result = self.race.run()
+        self.reactor.advance(2)
+        self.assertEqual(["192.0.2.1"], [c[0] for c in self.reactor.tcpClients])
+        self.reactor.tcpClients[0][2].clientConnectionFailed(
+            self.reactor.connectors[0], Failure(TCPRefused())
+        )
+        self.assertEqual(["192.0.2.1", "2001:db8::1"], [c[0] for c in self.reactor.tcpClients])
+        self.reactor.tcpClients[1][2].clientConnectionFailed(
+            self.reactor.connectors[1], Failure(TCPRefused())
+        )
+        failure = self.failureResultOf(result, StepError).value
+        self.assertIn("2001:db8::1", failure.evidence["others"])
+
     def test_no_address(self) -> None:
         """Without an address there is no race that would never end."""
         self.assertRaises(ValueError, self.race, [])

@@ -49,6 +49,7 @@ class TCPConnector:
         settings: LinkSettings,
         target: Target,
         addresses: tuple[str, ...],
+        last: tuple[str, ...],
     ) -> Deferred[tuple[ComponentRegistration, str]]:
         """See L{cms.callbridge.linkcore.Connector}."""
 
@@ -73,5 +74,12 @@ class TCPConnector:
                 presents=self._files.certificate is not None,
             )
 
-        race = Race(self._reactor, make_stream, addresses, target.port, timeout=self._timing.stage)
+        race = Race(
+            self._reactor,
+            make_stream,
+            addresses,
+            target.port,
+            timeout=self._timing.stage,
+            last=last,
+        )
         return race.run()  # type: ignore[return-value]

@@ -21,6 +21,7 @@ from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.callbridge.steplog import log_step
 from cms.clocks import Timeline
 from cms.discovery.places import Found, Target, configured_target
+from cms.discovery.setbacks import Setbacks
 from cms.endings import tell
 from cms.errors import CredentialsRefused
 from cms.logs import Logger
@@ -50,6 +51,7 @@ class Connector(Protocol):
         settings: LinkSettings,
         target: Target,
         addresses: tuple[str, ...],
+        last: tuple[str, ...],
     ) -> Deferred[tuple[ComponentRegistration, str]]:
         """Fires with the stream and the address; fails with C{ConnectError}."""
         ...
@@ -113,6 +115,8 @@ class LinkCore:
 
     @ivar wanted: Between start and stop.
     @ivar halting: What was under way is ending.
+    @ivar address: The address of the target that the stream is connected to.
+    @ivar setbacks: What failed after it was connected to, in earlier rounds.
     @ivar since: When the link became active, in seconds since the epoch.
     @ivar stopped: Who waits for the end.
     @ivar on_step: Called with each record of an attempt that begins or ends.
@@ -136,6 +140,8 @@ class LinkCore:
     halting: bool = False
     targets: list[Target] = field(factory=list)
     target: Target | None = None
+    address: str = ""
+    setbacks: Setbacks = field(factory=Setbacks)
     stream: ComponentRegistration | None = None
     pending: Deferred[Any] | None = None
     timer: IDelayedCall | None = None
@@ -175,6 +181,7 @@ class LinkCore:
         settings = self.settings
         self.timer = self.last_end = None
         self.targets = []  # what an earlier round had left is asked anew
+        self.target, self.address = None, ""
         self._time.restart()
         self.attempt = self.history.begin(self.now, self._report)
         shown = {"domain": settings.domain, "component": settings.component}
@@ -197,7 +204,7 @@ class LinkCore:
 
     def resolve(self) -> None:
         """Look up the next target's addresses."""
-        self.target = self.targets.pop(0)
+        self.target, self.address = self.targets.pop(0), ""
         self.attempt.begin(Step.ADDRESS, self.now, target=str(self.target))
 
         def resolved(found: Found) -> None:
@@ -215,11 +222,12 @@ class LinkCore:
         self.attempt.begin(Step.CONNECT, self.now, target=str(target))
 
         def connected(result: tuple[ComponentRegistration, str]) -> None:
-            stream, address = result
-            self.attempt.passed(self.now, address=address, port=str(target.port))
+            stream, self.address = result
+            self.attempt.passed(self.now, address=self.address, port=str(target.port))
             self.events.connected(stream)
 
-        connecting = self.connector.connect(self, self.settings, target, found.addresses)
+        first, last = self.setbacks.divide(target, found.addresses)
+        connecting = self.connector.connect(self, self.settings, target, first, last)
         self._await(connecting, connected)
 
     def _await(self, pending: Deferred[Any], then: Callable[[Any], None]) -> None:
@@ -290,6 +298,8 @@ class LinkCore:
         self.since = self.now
         self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer)
         self.traffic.link_up(stream)
+        if self.target is not None:
+            self.setbacks.forgive(self.target, self.address)
 
     def received(self, stanza: Stanza) -> None:
         """From the stream."""
@@ -307,6 +317,12 @@ class LinkCore:
 
     def fail(self, error: StepError) -> None:
         """This target failed: the next one, unless no target could help."""
+        if self.target is not None:
+            error.evidence.setdefault("target", str(self.target))
+        if self.target is not None and self.address:
+            error.evidence.setdefault("address", self.address)
+            if not isinstance(error, CredentialsRefused):
+                self.setbacks.note(self.target, self.address)
         self.attempt.failed(self.now, error)
         stream, self.stream = self.stream, None
         if stream is not None:
@@ -366,6 +382,7 @@ class LinkCore:
         waiting, self.stopped = self.stopped, []
         if self.wanted:
             self.backoff.forget()
+            self.setbacks.clear()
             self.events.begin()
         else:
             self.events.halted()

@@ -37,6 +37,7 @@ from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.strangers import server_without_tls, server_without_xmpp
 from cms.xmlstream.stream import XMLStream
 
 _REFUSALS: dict[str, Fault] = {
@@ -169,7 +170,8 @@ class ComponentRegistration(XMLStream):
             self._headless = True  # some servers leave it out before they send an error
             return
         if problem is not None:
-            self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
+            unclear = errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
+            self._fail(server_without_xmpp(self.heard, peer=self.peer) or unclear)
             return
         stream_id = start.get("id") or ""
         self.link_id = link_id(stream_id)
@@ -233,7 +235,9 @@ class ComponentRegistration(XMLStream):
         if self.step is Step.ACTIVE:
             self._fail(errors.LINK_LOST.error(peer=self.peer, problem=problem), error)
         else:
-            self._fail(errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem), error)
+            stranger = server_without_xmpp(self.heard, peer=self.peer)
+            unclear = errors.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
+            self._fail(stranger or unclear, error)
 
     def deadline_passed(self) -> None:
         """The server fell silent at a stage."""
@@ -282,6 +286,9 @@ class ComponentRegistration(XMLStream):
         problem = openssl_words(reason)
         if self.step is Step.TLS:
             verdict = self.verification.verdict if self.verification is not None else None
+            stranger = server_without_tls(self.heard, peer=self.peer)
+            if stranger is not None:
+                return stranger
             return explain_handshake(
                 reason, peer=self.peer, presented=self.presents, verdict=verdict
             )

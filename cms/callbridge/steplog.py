@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from cms.signalflow import Attempt, Step, StepRecord
+from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 
 def log_step(log: Logger, attempt: Attempt, record: StepRecord) -> None:
@@ -29,12 +29,20 @@ def _log_failed(log: Logger, attempt: Attempt, record: StepRecord) -> None:
     failure = record.failure
     assert failure is not None  # noqa: S101 - that is what "failed" means
     log.warn(
-        "attempt {attempt}: {step_text} FAILED: {cause} Cure: {cure}",
+        "attempt {attempt}: {step_text} FAILED: {where}{cause} Cure: {cure}",
+        where=_where(failure),
         cause=failure.cause,
         cure=failure.cure,
         fault=failure.fault,
         **_fields(attempt, record),
     )
+
+
+def _where(failure: StepError) -> str:
+    """The target and the address, unless the cause names them."""
+    known = [failure.evidence.get(key, "") for key in ("target", "address")]
+    told = [place for place in known if place and place not in failure.cause]
+    return f"{', '.join(told)}: " if told else ""
 
 
 def _log_passed(log: Logger, attempt: Attempt, record: StepRecord) -> None:

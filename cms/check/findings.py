@@ -113,12 +113,17 @@ class Lane:
 
     Branches run at the same time, but are told one after the other: a lane that
     is not open yet keeps what it has.
+
+    @ivar holds: A failure, and what follows it, waits for L{settle}: another address
+        or target may show that it is none.
     """
 
     emit: Emit
     open: bool = False
     closed: bool = False
+    holds: bool = False
     findings: list[Finding] = field(factory=list)
+    _held: list[Finding] = field(factory=list)
     _kept: list[Finding] = field(factory=list)
     _next: Lane | None = None
 
@@ -148,11 +153,25 @@ class Lane:
 
     def add(self, finding: Finding) -> None:
         """Tell it, now or when the turn comes."""
+        if self._held or (self.holds and finding.result == "failed"):
+            self._held.append(finding)
+            return
         self.findings.append(finding)
         if self.open:
             self.emit(finding)
         else:
             self._kept.append(finding)
+
+    def settle(self, change: Callable[[Finding], Finding] = lambda finding: finding) -> None:
+        """
+        Tell what was held back.
+
+        @param change: Makes of each failure what it is in the end.
+        """
+        held, self._held, holds, self.holds = self._held, [], self.holds, False
+        for finding in held:
+            self.add(change(finding) if finding.result == "failed" else finding)
+        self.holds = holds
 
     def passed(
         self, step: Step, about: str, seconds: float, evidence: Mapping[str, str], note: str = ""

@@ -25,12 +25,18 @@ def headline(finding: Finding) -> str:
 def told(finding: Finding) -> str:
     """What a finding says, on one line."""
     if finding.problem is not None:
-        return finding.problem.cause
+        return f"{_where(finding)}{finding.problem.cause}"
     shown = {key: value for key, value in finding.evidence.items() if value}
     seen = [f"{key} {value}" for key, value in shown.items() if value != finding.about]
     about = [f"{finding.about}:"] if finding.about and (seen or finding.note) else [finding.about]
     note = [f"({finding.note})"] if finding.note else []
     return " ".join(filter(None, [*about, ", ".join(seen), *note]))
+
+
+def _where(finding: Finding) -> str:
+    """The target that failed, unless the cause names it."""
+    is_named = finding.about in finding.problem.cause if finding.problem is not None else True
+    return "" if is_named or finding.result != "failed" else f"{finding.about}: "
 
 
 def unsaid(finding: Finding) -> dict[str, str]:

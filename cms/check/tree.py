@@ -89,7 +89,7 @@ class LiveTree:
 
     def _head(self, finding: Finding) -> str:
         if finding.problem is not None:
-            return finding.problem.cause
+            return text.told(finding)
         return finding.about or finding.note
 
     def _leaves(self, finding: Finding) -> None:

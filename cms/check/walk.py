@@ -6,7 +6,7 @@ Whatever does not depend on a step that failed is looked at all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from attrs import evolve
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 
+from cms import doubts
 from cms.check.bounds import Waits, within
 from cms.check.findings import Finding, Lane, Waiting
 from cms.check.probes.daemon import Running
@@ -25,10 +26,11 @@ from cms.check.subject import Subject
 from cms.clocks import wall_clock
 from cms.discovery.places import SERVICE, Finder, Found, Target, configured_target
 from cms.discovery.resolver import DNS
-from cms.errors import RegistrationError
+from cms.errors import CredentialsRefused, RegistrationError
 from cms.signalflow import Step, StepError
 
-MOST_TARGETS = 8  # of a record, that are walked to
+MOST_GUESSES = 8  # hosts that are tried without a record
+MOST_TRIES = 3  # addresses of a target that take a connection and then fail
 STAGES = 9  # how many waits of a stage's length can follow each other
 COMPONENT_PORT = 5223
 BEFORE_LOGIN = [step for step in Step if Step.CONFIGURATION <= step <= Step.ACTIVE]
@@ -73,6 +75,8 @@ class Walk:
         self._running = running or Running()
         self._not_registering = "--no-register was given" if register is False else ""
         self._lanes = [lane]
+        self._targeted: dict[Target, Lane] = {}
+        self._linked = False
 
     async def run(self) -> None:
         """Walk; whatever happens is told to the lane, and nothing is raised."""
@@ -84,12 +88,26 @@ class Walk:
 
     def _tell_end(self, error: StepError) -> None:
         last = self._lanes[-1]
+        for target, lane in self._targeted.items():
+            if not lane.closed:
+                note = "it was not walked to its end, because the time was over"
+                lane.skipped(Step.CONNECT, str(target), note)
+        self._settle()
         for lane in self._lanes:
             lane.close()
         last = last.branch()
         last.start()
         self._lanes.append(last)
-        last.failed(error)
+        if self._linked:
+            last.skipped(error.step, "", error.cause)
+        else:
+            last.failed(error)
+
+    def _settle(self) -> None:
+        """All targets were walked to: a link that comes about is no failure."""
+        for lane in self._targeted.values():
+            lane.holds = False
+            lane.settle(_beside_another if self._linked else lambda finding: finding)
 
     # steps 2 and 3
 
@@ -174,8 +192,10 @@ class Walk:
         registers = self._subject.registers and not self._not_registering
         walks = []
         before = self._lane
-        for target in list(targets)[:MOST_TARGETS]:
-            lane = before.branch()
+        targets = list(targets)
+        for target in targets:
+            lane = self._targeted[target] = before.branch()
+            lane.holds = len(targets) > 1
             self._lanes.append(lane)
             walks.append(Deferred.fromCoroutine(self._target(tools, target, lane, registers)))
             before = lane
@@ -188,20 +208,45 @@ class Walk:
                 walk.addErrback(lambda failure: None)
                 walk.cancel()
             raise
+        self._settle()
+        for lane in self._targeted.values():
+            lane.close()
         self._lane = before.branch()
         self._lane.start()
         self._lanes.append(self._lane)
 
     async def _target(self, tools: Tools, target: Target, lane: Lane, registers: bool) -> None:
-        try:
-            found = await self._addresses(target, lane)
-            if found is not None:
-                probe = LinkProbe(tools, target, lane, registers=registers)
-                failure = await probe.run(found.addresses)
-                if not registers and failure is None and self._subject.registers:
-                    lane.skipped(Step.REGISTER, str(target), self._not_registering)
-        finally:
+        found = await self._addresses(target, lane)
+        if found is None or not await self._try(tools, target, lane, registers, found.addresses):
+            return
+        self._linked = True
+        if not registers and self._subject.registers:
+            lane.skipped(Step.REGISTER, str(target), self._not_registering)
+
+    async def _try(
+        self, tools: Tools, target: Target, lane: Lane, registers: bool, addresses: Sequence[str]
+    ) -> bool:
+        """
+        Walk to a target by whichever address leads there: the Callbridge remembers what
+        failed after it was connected to, and tries the others first when it comes again.
+        """
+        holds, left = lane.holds, list(addresses)
+        lane.holds = holds or len(left) > 1
+        for number in range(MOST_TRIES):
+            probe = LinkProbe(tools, target, lane, registers=registers)
+            failure = await probe.run(left, others=number == 0)
+            if failure is None:
+                lane.settle(_by_another)
+                break
+            if probe.address in left:
+                left.remove(probe.address)
+            if not probe.address or not left or isinstance(failure, CredentialsRefused):
+                break
+        lane.holds = holds
+        if not holds:
+            lane.settle()
             lane.close()
+        return failure is None
 
     async def _addresses(self, target: Target, lane: Lane) -> Found | None:
         self._waiting(Step.ADDRESS, target.host, self._subject.timing.stage)
@@ -228,7 +273,7 @@ class Walk:
         likely.append(Target(domain, COMPONENT_PORT, is_ip=False, source="guessed"))
         hosts = dict.fromkeys((target.host, target.port) for target in likely)
         found = []
-        for host, port in list(hosts)[:MOST_TARGETS]:
+        for host, port in list(hosts)[:MOST_GUESSES]:
             if await self._guessed(tools, Target(host, port, is_ip=False, source="guessed")):
                 found.append(f"{host}:{port}")
         if not found:
@@ -276,3 +321,26 @@ class Walk:
         if step is Step.ACTIVE and not isinstance(failed, RegistrationError):
             return "the link that is up already belongs to the Callbridge"
         return "not reached"
+
+
+def _beside_another(finding: Finding) -> Finding:
+    """A target that failed, where another one works; no other helps who is refused."""
+    error = finding.problem
+    if error is None or isinstance(error, CredentialsRefused):
+        return finding
+    seen = {"peer": finding.about, "problem": error.cause, "mend": error.cure}
+    doubt = evolve(doubts.TARGET_FAILS, step=error.step).error(fault=error.fault, **seen)
+    return evolve(finding, result="warning", problem=doubt)
+
+
+def _by_another(finding: Finding) -> Finding:
+    """An address that failed, where another one of the target works."""
+    error = finding.problem
+    if error is None:
+        return finding
+    doubt = evolve(doubts.ADDRESS_FAILS, step=error.step).error(
+        peer=finding.about,
+        address=finding.evidence.get("address", ""),
+        problem=error.cause.rstrip("."),
+    )
+    return evolve(finding, result="warning", problem=doubt)

@@ -32,6 +32,7 @@ class Race:
     @param make_protocol: Called for each connection that comes about.  A
         connection that comes too late is closed.
     @param addresses: At least one, in the order to try.
+    @param last: Addresses to try when none of the others could be connected to.
     @param timeout: Seconds that each address has.
     @raise ValueError: there is no address.
     """
@@ -45,12 +46,14 @@ class Race:
         *,
         timeout: float,
         stagger: float = STAGGER,
+        last: Sequence[str] = (),
     ) -> None:
         if not addresses:
             raise ValueError("no address to connect to")
         self._reactor = reactor
         self._make_protocol = make_protocol
         self._left = list(dict.fromkeys(addresses))
+        self._last = [address for address in dict.fromkeys(last) if address not in self._left]
         self._port = port
         self._timeout = timeout
         self._stagger = stagger
@@ -100,6 +103,8 @@ class Race:
         if self._won or failure.check(CancelledError):
             return
         self._failures[address] = self._explain(failure, address)
+        if not self._left and not self._running:
+            self._left, self._last = self._last, []
         if self._left:
             self._start_next()
         elif not self._running:
@@ -130,6 +135,7 @@ class Race:
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._left.clear()
+        self._last.clear()
         for connecting in list(self._running.values()):
             connecting.cancel()
 

@@ -26,6 +26,8 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from cms.xmlstream.heard import MOST_HEARD
+
 RECORD = 16_384  # bytes of a full one (RFC 8446 5.1)
 _SIZE = 2 * RECORD
 _buffer = ffi.new("char[]", _SIZE)  # of all layers: whatever is read into it is copied at once
@@ -36,9 +38,11 @@ class Layer(TLSMemoryBIOProtocol):
     TLS between a connection and its stream.
 
     @ivar send: Writes to the connection what is encrypted.
+    @ivar heard: The peer's first bytes, until the handshake is complete.
     """
 
     send: Callable[[bytes], object]
+    heard: bytes = b""
 
     def makeConnection(self, transport: Any) -> None:
         """Begin the handshake; the stream is connected already."""
@@ -57,7 +61,10 @@ class Layer(TLSMemoryBIOProtocol):
         """From the connection."""
         lib.BIO_write(self._tlsConnection._into_ssl, ffi.from_buffer(data), len(data))
         if not self._handshakeDone:
+            self.heard = (self.heard + data)[:MOST_HEARD]
             self._checkHandshakeStatus()
+            if self._handshakeDone:
+                self.heard = b""
         if self._handshakeDone:
             if self._appSendBuffer:
                 self._unbufferPendingWrites()

@@ -15,6 +15,7 @@ import re
 from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
+from cms.xmlstream.heard import MOST_HEARD
 from cms.xmlstream.limits import Limits
 from cms.xmlstream.readable import is_namespace
 from cms.xmlstream.reader import (
@@ -57,11 +58,13 @@ class PlainReader(Relying):
     Reads a stream as L{TreeReader} does, and with one from where it must.
 
     @param limits: Of the tree; what is plain is well within them.
+    @ivar first: What came in place of a plain header, for when it is none at all.
     """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._context: Context | None = None
+        self.first = b""
 
     @property
     def context(self) -> Context:
@@ -82,6 +85,8 @@ class PlainReader(Relying):
             events = self._read(data)
             if events is not None:
                 return events
+            if self._context is None:
+                self.first = data[:MOST_HEARD]
             self._slow = TreeReader(self._limits, self._context)
         return self._slow.feed(data)
 

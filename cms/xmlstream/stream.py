@@ -330,6 +330,15 @@ class XMLStream(Protocol):
         return self._known_address
 
     @property
+    def heard(self) -> bytes:
+        """
+        What the peer sent in place of a TLS handshake, or of a plain stream header; for
+        L{recognise<cms.xmlstream.heard.recognise>}, when that was the end of it.
+        """
+        early = self._layer.heard if self._layer is not None else b""
+        return early or getattr(self._reader, "first", b"")
+
+    @property
     def can_send(self) -> bool:
         """Whether a stanza sent now would leave for the peer."""
         return self._header_sent and not self.closing

@@ -41,6 +41,7 @@ from cms.xmlstream.replies import error_reply, ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.serialize import escape_text, quote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
+from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
 from cms.xmpp.forward import Forwarder
@@ -252,7 +253,12 @@ class ClientStream(XMLStream):
         return {**super().error_header(), "from": self.policy.domain}
 
     def stream_broken(self, error: StreamError) -> None:
-        """Bad XML."""
+        """Bad XML, or no XMPP at all."""
+        stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
+        if stranger is not None:
+            self.log.info(
+                "client: {cause} {cure}", cause=stranger.cause, cure=stranger.cure, **self.ids
+            )
         self.fail(error)
 
     def peer_closed(self) -> None:
@@ -292,7 +298,8 @@ class ClientStream(XMLStream):
         if self._securing and self.tls is not None:
             if self.direct and only_looked(connection_of(self.transport), reason):
                 return
-            fault = explain_handshake(reason, peer=self.peer_text, presented=True)
+            stranger = peer_without_tls(self.heard, peer=self.peer_text)
+            fault = stranger or explain_handshake(reason, peer=self.peer_text, presented=True)
             self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
 
     # ends

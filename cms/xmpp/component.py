@@ -48,6 +48,7 @@ from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
+from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp.flow import ServerFlow
 from cms.xmpp.forward import Forwarder
@@ -184,7 +185,11 @@ class ComponentStream(XMLStream):
             self._machine.stanza(stanza)
 
     def stream_broken(self, error: StreamError) -> None:
-        """Bad XML: say what it was."""
+        """Bad XML, or no XMPP at all: say what it was."""
+        stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
+        if stranger is not None:
+            self.refuse(stranger, error)
+            return
         fault = errors.PEER_BAD_XML.error(
             peer=self.peer_text, condition=error.condition, problem=error.text or "-"
         )
@@ -246,6 +251,9 @@ class ComponentStream(XMLStream):
     def _explain_tls(self, reason: Failure) -> StepError:
         if self._verdict is not None and self._verdict.error is not None:
             return self._verdict.error
+        stranger = peer_without_tls(self.heard, peer=self.peer_text)
+        if stranger is not None:
+            return stranger
         problem = openssl_words(reason)
         return errors.PEER_CERTIFICATE.error(peer=self.peer_text, problem=problem)
 

@@ -29,6 +29,7 @@ EXCEPTIONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("peer-silent", "peer-certificate", "peer-wrong-namespace", "peer-bad-header"),
+            *("peer-not-tls", "peer-other-protocol"),
             *("peer-bad-xml", "peer-unknown-id", "peer-wrong-secret", "peer-unregistered"),
             *("peer-conflict", "peer-refused", "peer-lied", "link-deleted", "link-secret-expired"),
         ),

@@ -332,6 +332,22 @@ def connect_unreachable(stage: Stage) -> list[str]:
     return stage.found(5223, hosts=[f"xmpp{n} A {NO_ROUTE}" for n in (1, 2)])
 
 
+@CASES.case("target-fails", 6, "and another target works", "Start the XMPP server", warns=True)
+def target_fails(stage: Stage) -> list[str]:
+    """The first of two servers is down."""
+    ports = free_port(), stage.component()
+    return stage.found(5223, component=[f"SRV {n}0 10 {p} xmpp{n}" for n, p in enumerate(ports, 1)])
+
+
+@CASES.case("address-fails", 7, "has the address ::1, which takes", "from DNS", warns=True)
+def address_fails(stage: Stage) -> list[str]:
+    """IPv6 takes the connection and says nothing; IPv4 works."""
+    port = stage.component()
+    stage.serve(stubs.silent, "::1", port)
+    hosts = [f"xmpp{n} {address}" for n in (1, 2) for address in ("A 127.0.0.1", "AAAA ::1")]
+    return stage.found(port, hosts=hosts)
+
+
 @CASES.case("ipv6-dead", 6, "IPv6 address ::1", "remove the AAAA record", warns=True)
 def ipv6_dead(stage: Stage) -> list[str]:
     """IPv6 that resolves and does not connect."""

@@ -41,18 +41,18 @@ CASES.add(
     name="client-namespace",
 )
 CASES.add(
-    "register-not-xmpp",
+    "register-other-service",
     9,
-    "not an XMPP component stream",
+    'is a mail server (SMTP) and no XMPP component port: it said "220 mail.example.com ESMTP"',
     "5223",
     says(before=b"220 mail.example.com ESMTP\r\n"),
     name="smtp-over-tls",
 )
 CASES.add(
-    "register-not-xmpp",
+    "register-http",
     9,
-    "not an XMPP component stream",
-    "5223",
+    'is a web server: it answered the stream header with "HTTP/1.1 400 Bad Request"',
+    "not HTTP",
     says(before=b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
     name="https-port",
 )

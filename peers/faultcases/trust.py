@@ -12,6 +12,7 @@ from peers import stubs
 from peers.certs import Pair
 from peers.checkstage import COMPONENT, HOST, OTHER_HOST, SECRET, Stage, records
 from peers.component import ComponentServer
+from peers.component import header as stream_header
 from peers.contract import DOMAIN
 from peers.faultcases.case import Cases
 from peers.pki import CLIENT, SERVER, Authority, Validity, malformed_san
@@ -36,10 +37,36 @@ def component_without_tls(stage: Stage) -> list[str]:
     return stage.against(stage.house.prosody.component_port)
 
 
-@CASES.case("tls-not-spoken", 7, "does not speak TLS", "5223", name="http-port")
+@CASES.case("tls-http", 7, '("HTTP/1.1 400 Bad Request")', "not HTTP")
 def http_port(stage: Stage) -> list[str]:
     """A web server."""
     return stage.against(stage.serve(stubs.says(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
+
+
+def other(name: str, said: bytes, cause: str) -> None:
+    """Another program on the port."""
+    CASES.add(
+        *("tls-other-service", 7, cause, "5223", lambda stage: stage.against(stage.serve(stub))),
+        name=name,
+    )
+    stub = stubs.says(said)
+
+
+other("ssh-port", b"SSH-2.0-OpenSSH_9.2p1\r\n", 'it said "SSH-2.0-OpenSSH_9.2p1"')
+other("smtp-port", b"220 mx.example.com ESMTP\r\n", "is a mail server (SMTP)")
+other("proxy-port", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 5223\r\n", "(PROXY protocol)")
+
+
+@CASES.case("tls-not-spoken", 7, 'it said "welcome"', "5223")
+def unknown_port(stage: Stage) -> list[str]:
+    """Nobody knows what."""
+    return stage.against(stage.serve(stubs.says(b"welcome\r\n")))
+
+
+@CASES.case("tls-server-port", 7, "the port for other XMPP servers", "component port, 5223")
+def server_port(stage: Stage) -> list[str]:
+    """The port where XMPP servers meet."""
+    return stage.against(stage.serve(stubs.says(stream_header("jabber:server"))))
 
 
 @CASES.case("tls-silent", 7, "did not finish the TLS handshake", "middlebox")

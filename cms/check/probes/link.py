@@ -34,6 +34,7 @@ from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 
+TURN_SHARE = 0.25  # of a stage that a server may take before the next registers beside it
 PATIENCE = 2.0  # seconds for an answer that is of use, but not needed
 
 
@@ -83,11 +84,15 @@ class _Registration(ComponentRegistration):
             self.turn.release()
             return
         self._has_turn = True
+        self.later(TURN_SHARE * self.timing.stage, self._pass_turn)
         super()._open()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The next one may."""
         super().connectionLost(reason)
+        self._pass_turn()
+
+    def _pass_turn(self) -> None:
         if self._has_turn:
             self._has_turn = False
             self.turn.release()
@@ -138,21 +143,24 @@ class LinkProbe:
         self._outcome: Deferred[StepError | None] = Deferred()
         self._address = ""
 
-    async def run(self, addresses: Sequence[str]) -> StepError | None:
+    @property
+    def address(self) -> str:
+        """The one that was connected to, empty if none was."""
+        return self._address
+
+    async def run(self, addresses: Sequence[str], *, others: bool = True) -> StepError | None:
         """
         Walk.
 
+        @param others: Whether to see which of the addresses can be connected to at all.
         @return: What failed, if anything did; it has been told already.
         """
-        others = [
-            Deferred.fromCoroutine(self._connects(address))
-            for address in addresses
-            if len(addresses) > 1
-        ]
+        tried = addresses if others and len(addresses) > 1 else ()
+        connecting = [Deferred.fromCoroutine(self._connects(address)) for address in tried]
         try:
             failure = await self._walk(addresses)
         finally:
-            results = [await other for other in others]
+            results = [await each for each in connecting]
         if not self._address or self.target.host.endswith("localhost"):
             return failure
         for problem in results:
@@ -246,7 +254,10 @@ class LinkProbe:
         self.lane.passed(self._step, self.peer, self._seconds, evidence, note)
 
     def _fail(self, error: StepError) -> StepError:
-        self.lane.failed(error, self.peer, self._seconds, self._chain_evidence(error.step))
+        evidence = self._chain_evidence(error.step)
+        if self._address:
+            evidence["address"] = self._address
+        self.lane.failed(error, self.peer, self._seconds, evidence)
         return error
 
     @property

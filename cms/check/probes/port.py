@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 
 from cms import errors
 from cms.discovery.race import Race
-from cms.signalflow import StepError, printable
+from cms.signalflow import StepError
 from cms.xmlstream import ns
+from cms.xmlstream.strangers import server_without_tls
 
 MOST_SECONDS = 2.0  # that an answer to a plain stream header may take
 MOST_BYTES = 4096
@@ -100,7 +101,7 @@ async def what_listens(
     try:
         plain = await _listen(reactor, address, port, header, b"<stream:features")
         if plain.heard:
-            return _recognise(error, plain.heard, peer=peer, port=port)
+            return server_without_tls(plain.heard, peer=peer) or error
         if error.fault != "tls-closed":
             return error
         hello = await _listen(reactor, address, port, client_hello(), b"\x16\x03")
@@ -108,14 +109,4 @@ async def what_listens(
         return error  # it answers no more; what was seen stands
     if hello.ended is not None and not hello.ended.check(ConnectionDone) and not hello.heard:
         return errors.TLS_RESET.error(peer=peer, problem="reset after the ClientHello", port=port)
-    return error
-
-
-def _recognise(error: StepError, heard: bytes, *, peer: str, port: int) -> StepError:
-    text = heard.decode("utf-8", "replace")
-    if ns.STREAMS in text and ns.COMPONENT in text:
-        return errors.TLS_PLAIN_COMPONENT.error(peer=peer, port=port, heard=text[:80])
-    if ns.STREAMS in text:
-        return errors.TLS_CLIENT_PORT.error(peer=peer, port=port, heard=text[:80])
-    error.evidence["heard"] = printable(text[:80])
     return error

@@ -454,6 +454,14 @@ TLS_FAILED = _fault(
     "The TLS handshake with {peer} failed: {problem}.",
     "Both sides must share a protocol of TLS 1.2 or later and a cipher.",
 )
+TLS_ALERT = _fault(
+    "tls-alert",
+    TrustError,
+    Step.TLS,
+    "{peer} speaks TLS, and broke the handshake off with an alert ({problem}).",
+    "Look at the log of what listens there for this time: it names the reason. Something else than"
+    " the XMPP server, which wants another name or protocol, does this too.",
+)
 TLS_CLIENT_CERTIFICATE_REQUIRED = _fault(
     "tls-client-certificate-required",
     TrustError,

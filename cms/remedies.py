@@ -461,6 +461,12 @@ _remedy(
     mend=_LOOK_AT_TLS,
 )
 _remedy(
+    "tls-alert",
+    "tlsv1 alert internal error",
+    "alert no application protocol",
+    mend=_LOOK_AT_TLS,
+)
+_remedy(
     "tls-client-certificate-required",
     "tlsv13 alert certificate required",
     "peer did not return a certificate",

@@ -11,8 +11,8 @@ from twisted.names import dns
 
 from peers.network import free_port
 
-Treatment = Callable[[dns.Query, bytes], bytes | None]
-"""Given a question and the server's answer, what arrives of it."""
+Treatment = Callable[[dns.Query, bytes], bytes | list[bytes] | None]
+"""Given a question and the server's answer, what arrives of it, in one or more datagrams."""
 
 
 @contextlib.contextmanager
@@ -34,8 +34,7 @@ def dns_path(server_port: int, treat: Treatment) -> Iterator[str]:
                     question, peer = front.recvfrom(4096)
                 except OSError:
                     continue
-                answer = _pass_on(question, server_port, treat)
-                if answer is not None:
+                for answer in _pass_on(question, server_port, treat):
                     front.sendto(answer, peer)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -47,14 +46,15 @@ def dns_path(server_port: int, treat: Treatment) -> Iterator[str]:
             thread.join()
 
 
-def _pass_on(question: bytes, port: int, treat: Treatment) -> bytes | None:
+def _pass_on(question: bytes, port: int, treat: Treatment) -> list[bytes]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
         back.settimeout(5)
         back.sendto(question, ("127.0.0.1", port))
         answer = back.recv(4096)
     message = dns.Message()
     message.fromStr(question)
-    return treat(message.queries[0], answer)
+    treated = treat(message.queries[0], answer)
+    return treated if isinstance(treated, list) else [treated] if treated is not None else []
 
 
 def truncates(*types: int) -> Treatment:
@@ -89,6 +89,18 @@ def answers_another(*types: int) -> Treatment:
         for record in message.answers:
             record.name = dns.Name(b"foo")
         return message.toStr()
+
+    return treat
+
+
+def strays_first(*types: int) -> Treatment:
+    """The same, and then the right answer."""
+    another = answers_another(*types)
+
+    def treat(query: dns.Query, answer: bytes) -> list[bytes]:
+        stray = another(query, answer)
+        assert isinstance(stray, bytes)
+        return [stray, answer] if query.type in types else [answer]
 
     return treat
 

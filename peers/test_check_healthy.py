@@ -102,6 +102,22 @@ def test_nine_targets(stage: Stage, processes: Processes) -> None:
     assert f"FAILED: {HOST}:{ports[0]}: 127.0.0.1 refused the connection" in output
 
 
+def test_hanging_targets(stage: Stage, processes: Processes) -> None:
+    """Ten servers fall silent when it comes to registering, and the eleventh has its turn."""
+    mute = stage.component(before=b"")
+    server = local_server(stage, "eleventh", free_port(), "127.0.0.1", HOST)
+    ports = [mute] * 10 + [server.component_port]
+    component = [f"SRV {n} 0 {p} xmpp1" for n, p in enumerate(ports)]
+    stage.zone(*records(5223, component=component))
+    checked = run_check(processes, stage.asks())
+    assert checked.status == 0, checked.report
+    causes = [one.cause for one in checked.warnings if one.fault == "target-fails"]
+    assert len(causes) == 10
+    assert all("sent no stream header" in cause for cause in causes)
+    assert {9, 10, 11} <= checked.passed
+    assert checked.report["seconds"] <= checked.report["bound"]
+
+
 def test_silent_ipv6(stage: Stage, processes: Processes) -> None:
     """
     IPv6 takes the connection and says nothing: in the next round IPv4 has its turn,

@@ -157,6 +157,11 @@ class UntidySRVTests(UntidyTestCase):
         expected = ("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2")
         self.assertEqual(expected, self.successResultOf(finder.addresses(target)).addresses)
 
+    def test_twice(self) -> None:
+        """A record that is there twice is one target."""
+        zone = {SRV: [srv(1, 1, 5223, HOST), srv(1, 1, 5223, HOST)]}
+        self.assertEqual(1, len(self.successResultOf(self.finder(zone).targets(DOMAIN)).targets))
+
     def test_many_targets(self) -> None:
         """What a round does not try of a long record is named all the same."""
         records = [srv(n, 1, 5223, f"x{n}.example.com") for n in range(40)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EADDRINUSE
 from pathlib import Path
+from socket import if_nametoindex
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 from attrs import define, field
@@ -24,7 +26,7 @@ from cms.signalflow import Step, StepError
 
 NAME = "_xmpp-component._tcp.meet.example.com"
 FIRST, SECOND = ("192.0.2.1", 53), ("192.0.2.2", 53)
-SCOPED = ("fe80::1%eth0", 53)
+SCOPED = ("fe80::1%lo", 53)
 
 Sent = dns.Message | bytes | None
 Reply = Callable[[dns.Message], Sent | list[Sent]]
@@ -68,6 +70,10 @@ class UDPTransport:
         """The only one that is heard."""
         self.peer = host, port
 
+    def getHandle(self) -> Any:
+        """The socket itself, which is told of the zone of an address."""
+        return SimpleNamespace(connect=self.reactor.zones.append)
+
     def write(self, datagram: bytes) -> None:
         """A question goes out; the answer comes back at once, or never."""
         address = self.peer
@@ -108,6 +114,7 @@ class DNSReactor(MemoryReactorClock):
     servers: dict[tuple[str, int], Reply | Exception]
     asked: list[tuple[str, int]] = field(factory=list)
     datagrams: list[bytes] = field(factory=list)
+    zones: list[Any] = field(factory=list)
     sockets: list[UDPTransport] = field(factory=list)
     full: bool = False
     taken: range = range(0)
@@ -516,7 +523,8 @@ class BelongingTests(ServersTestCase):
         """A server at a link-local address is heard; its zone is no part of what is compared."""
         self.reactor = DNSReactor({SCOPED: rcode(dns.OK)})
         self.dns = DNS(Servers(lambda: [SCOPED], self.reactor), "", self.reactor)
-        self.assertEqual("[fe80::1%eth0]:53", self.successResultOf(self.again()).server)
+        self.assertEqual("[fe80::1%lo]:53", self.successResultOf(self.again()).server)
+        self.assertEqual([if_nametoindex("lo")], [address[3] for address in self.reactor.zones])
 
     def test_refused_port(self) -> None:
         """Where no DNS server listens the next is asked at once."""

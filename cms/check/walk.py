@@ -76,6 +76,7 @@ class Walk:
         self._not_registering = "--no-register was given" if register is False else ""
         self._lanes = [lane]
         self._targeted: dict[Target, Lane] = {}
+        self._walked: set[Target] = set()
         self._linked = False
 
     async def run(self) -> None:
@@ -89,7 +90,7 @@ class Walk:
     def _tell_end(self, error: StepError) -> None:
         last = self._lanes[-1]
         for target, lane in self._targeted.items():
-            if not lane.closed:
+            if target not in self._walked:
                 note = "it was not walked to its end, because the time was over"
                 lane.skipped(Step.CONNECT, str(target), note)
         self._settle()
@@ -192,7 +193,7 @@ class Walk:
         registers = self._subject.registers and not self._not_registering
         walks = []
         before = self._lane
-        targets = list(targets)
+        targets = list(dict.fromkeys(targets))
         for target in targets:
             lane = self._targeted[target] = before.branch()
             lane.holds = len(targets) > 1
@@ -217,11 +218,12 @@ class Walk:
 
     async def _target(self, tools: Tools, target: Target, lane: Lane, registers: bool) -> None:
         found = await self._addresses(target, lane)
-        if found is None or not await self._try(tools, target, lane, registers, found.addresses):
-            return
-        self._linked = True
-        if not registers and self._subject.registers:
-            lane.skipped(Step.REGISTER, str(target), self._not_registering)
+        if found is not None:
+            linked = await self._try(tools, target, lane, registers, found.addresses)
+            self._linked = self._linked or linked
+            if linked and not registers and self._subject.registers:
+                lane.skipped(Step.REGISTER, str(target), self._not_registering)
+        self._walked.add(target)
 
     async def _try(
         self, tools: Tools, target: Target, lane: Lane, registers: bool, addresses: Sequence[str]

@@ -129,7 +129,7 @@ class Finder:
         named = srv_targets(answer)
         if not named:
             raise errors.SRV_NO_DATA.error(server=answer.server, **seen)
-        targets = [target for target in named if target.host]
+        targets = [target for target in dict.fromkeys(named) if target.host]
         if not targets:
             raise errors.SRV_NOT_OFFERED.error(**seen)
         ordered = order_targets(targets, self._random)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 from ipaddress import ip_address
 from random import Random, SystemRandom
+from socket import AI_NUMERICHOST, SOCK_DGRAM, getaddrinfo
 from typing import Any, TypeAlias
 
 from attrs import define, field
@@ -143,7 +144,11 @@ class _UDPQuestion(DatagramProtocol):
     def ask(self) -> None:
         """Ask; from here on the kernel hands on what this server sends and nothing else."""
         transport: Any = self.transport
-        transport.connect(*self._server)
+        host, port = self._server
+        if "%" in host:  # Twisted leaves the zone out, so the socket must know it before
+            (*_, whole), *_ = getaddrinfo(host, port, type=SOCK_DGRAM, flags=AI_NUMERICHOST)
+            transport.getHandle().connect(whole)
+        transport.connect(host, port)
         transport.write(self._question.data)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:

@@ -130,7 +130,10 @@ def explain_handshake(
         if any(said in problem.lower() for said in words):
             return fault.error(peer=peer, problem=problem)
     if reason.check(SSL.Error) and problem:
-        return errors.TLS_FAILED.error(peer=peer, problem=problem)
+        is_alert = "alert" in problem.lower() and _FAILURE_ALERT not in problem.lower()
+        return (errors.TLS_ALERT if is_alert else errors.TLS_FAILED).error(
+            peer=peer, problem=problem
+        )
     return errors.TLS_CLOSED.error(peer=peer, problem=problem or "connection closed")
 
 

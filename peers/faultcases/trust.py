@@ -63,6 +63,12 @@ def unknown_port(stage: Stage) -> list[str]:
     return stage.against(stage.serve(stubs.says(b"welcome\r\n")))
 
 
+@CASES.case("tls-alert", 7, "alert internal error", "Look at the log")
+def tls_alert(stage: Stage) -> list[str]:
+    """A server that has no certificate, or wants none of this."""
+    return stage.against(stage.serve(stubs.says(b"\x15\x03\x03\0\x02\x02\x50")))
+
+
 @CASES.case("tls-server-port", 7, "the port for other XMPP servers", "component port, 5223")
 def server_port(stage: Stage) -> list[str]:
     """The port where XMPP servers meet."""

@@ -18,7 +18,14 @@ from cms.check.probes.records import CLIENT_SERVICE
 from cms.check.subject import Subject
 from cms.clocks import wall_clock
 from cms.discovery.address import ascii_domain
-from cms.discovery.places import CLIENT_PORT, Finder, Target, order_targets, srv_targets
+from cms.discovery.places import (
+    CLIENT_PORT,
+    MOST_TARGETS,
+    Finder,
+    Target,
+    order_targets,
+    srv_targets,
+)
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, NoSuchName
 from cms.signalflow import Step, StepError, printable
@@ -119,7 +126,7 @@ class LoginProbe:
                 return self._configured()
             raise
         found = [target for target in srv_targets(answer) if target.host]
-        return order_targets(found, self._random) or self._configured() or fallback
+        return order_targets(found, self._random)[:MOST_TARGETS] or self._configured() or fallback
 
     def _configured(self) -> list[Target]:
         server = self._subject.link.server

@@ -4,7 +4,7 @@ DNS messages as bytes (RFC 1035 4.1): a question, and the answer that belongs to
 Whoever answers is not trusted yet, so everything is bounded before it is read: the
 records of a message, the length of a name, the pointers that it is put together
 from.  Only what a look-up needs is read (A, AAAA, CNAME, SRV).  C{twisted.names}
-reads more: names of any length from a thousand pointers (minutes for one message),
+reads more: names of any length from a thousand pointers (4.8 s for one message of 28 kB),
 records of forty types, and whatever answer has the right id.
 """
 

@@ -182,6 +182,13 @@ CERTIFICATE_CHAIN_SURPLUS = _doubt(
     'The chain of {peer} holds "{subject}", which issued none of the others.',
     "Remove it from the certificate file.",
 )
+TRUST_CA_EXPIRED = _doubt(
+    "trust-ca-expired",
+    Step.TLS,
+    'The CA "{subject}" in {path} (tls.trust) expired at {not_after}: no certificate under it is'
+    " believed any more.",
+    "Replace it by the CA's current certificate, or remove it.",
+)
 CERTIFICATE_NO_CLIENT_USE = _doubt(
     "certificate-no-client-use",
     Step.TLS,

@@ -484,6 +484,109 @@ CERTIFICATE_UNTRUSTED = _fault(
     " this side trusts ({problem}).",
     "Add the issuing CA to tls.trust, or give the peer's certificate its intermediates.",
 )
+CERTIFICATE_ROOT_UNTRUSTED = _fault(
+    "certificate-root-untrusted",
+    TrustError,
+    Step.TLS,
+    'The chain of {peer} is whole, but this side does not trust the root CA at its end, "{at}"'
+    " ({problem}).",
+    "If that CA is to be believed, add its certificate to tls.trust here, after comparing the"
+    " fingerprint; otherwise have the peer's certificate issued by a CA that is trusted.",
+)
+TRUST_OTHER_KEY = _fault(
+    "trust-other-key",
+    TrustError,
+    Step.TLS,
+    'The certificate "{at}" of {peer} is issued by "{issuer}"; tls.trust here holds a CA of that'
+    " name, but with another key ({problem}).",
+    "Take the CA's current certificate into tls.trust. If it is there beside an older one of the"
+    " same name, OpenSSL takes the first unless both have key identifiers: remove the older one."
+    " Where the peer has old certificates of a CA that was renewed, renew those.",
+)
+CERTIFICATE_SIGNATURE_WRONG = _fault(
+    "certificate-signature-wrong",
+    TrustError,
+    Step.TLS,
+    'The signature of the certificate "{at}" in the chain of {peer} was not made with the key of'
+    ' its issuer "{issuer}" ({problem}).',
+    "Put into the peer's certificate file the very CA certificate that issued this one: another"
+    " of the same name, older or newer, has another key.",
+)
+CERTIFICATE_REFUSED = _fault(
+    "certificate-refused",
+    TrustError,
+    Step.TLS,
+    'OpenSSL refuses the certificate of {peer}: {openssl} (code {code}), at depth {depth}, "{at}".',
+    "Have the certificate at that depth issued anew without what OpenSSL names; openssl verify,"
+    " run with the same files, says the same.",
+)
+CERTIFICATE_NAME_CONSTRAINTS = _fault(
+    "certificate-name-constraints",
+    TrustError,
+    Step.TLS,
+    'The certificate "{at}" of {peer} names {names}, which a CA above it may not issue for'
+    " ({problem}; {constraints}).",
+    "Issue it by a CA whose name constraints allow these names, or with names that they allow.",
+)
+CERTIFICATE_ISSUER_NO_CA = _fault(
+    "certificate-issuer-no-ca",
+    TrustError,
+    Step.TLS,
+    'The certificate "{at}" in the chain of {peer} has signed another one, but is no CA'
+    " ({problem}; key usage {key_usages}).",
+    "Have the certificate below it issued by a CA: one with basicConstraints CA:TRUE and, if its"
+    " key usage is limited, keyCertSign.",
+)
+CERTIFICATE_ISSUER_USAGE = _fault(
+    "certificate-issuer-usage",
+    TrustError,
+    Step.TLS,
+    'The CA "{at}" above the certificate of {peer} may not issue certificates for a {role}: its'
+    " extended key usage is {usages}.",
+    "Have the certificate issued by a CA whose extended key usage is not limited, or holds {use}.",
+)
+CERTIFICATE_PATH_LENGTH = _fault(
+    "certificate-path-length",
+    TrustError,
+    Step.TLS,
+    'Between the CA "{at}" and the certificate of {peer} stand more CAs than its path length'
+    " allows ({problem}).",
+    "Have the certificate issued by a CA that stands higher, or that upper CA issued anew with a"
+    " longer path length (pathlen).",
+)
+CERTIFICATE_CHAIN_LONG = _fault(
+    "certificate-chain-long",
+    TrustError,
+    Step.TLS,
+    "The chain of {peer} is longer than this side follows ({problem}).",
+    "Have the certificate issued by a CA that is closer to the root: a path of up to ten CAs is"
+    " followed.",
+)
+CERTIFICATE_CRITICAL_EXTENSION = _fault(
+    "certificate-critical-extension",
+    TrustError,
+    Step.TLS,
+    'The certificate "{at}" in the chain of {peer} has a critical extension that OpenSSL does not'
+    " know ({problem}); critical are {extensions}.",
+    "Issue it without that extension, or with the extension not critical.",
+)
+CERTIFICATE_KEY_USAGE = _fault(
+    "certificate-key-usage",
+    TrustError,
+    Step.TLS,
+    'The key of the certificate "{at}" of {peer} may not be used for TLS: its key usage is'
+    " {key_usages} ({problem}).",
+    "Issue it with the key usage digitalSignature.",
+)
+TRUST_EXPIRED = _fault(
+    "trust-expired",
+    ConfigurationError,
+    Step.TLS,
+    'The CA "{subject}", which this side trusts (tls.trust), expired at {not_after}; the'
+    " certificate of {peer} was issued under it.",
+    "Replace it in tls.trust here by the CA's current certificate; if it looks valid, set this"
+    " host's clock (NTP).",
+)
 CERTIFICATE_SELF_SIGNED = _fault(
     "certificate-self-signed",
     TrustError,
@@ -527,8 +630,26 @@ CERTIFICATE_WEAK = _fault(
     "certificate-weak",
     TrustError,
     Step.TLS,
-    'The certificate "{subject}" of {peer} is too weak to be believed ({problem}).',
-    "Issue it anew with a P-256 key or RSA of 2,048 bits or more, signed with SHA-256.",
+    'The key of the certificate "{subject}" of {peer}, {key}, is too weak to be believed'
+    " ({problem}).",
+    "Issue it anew with a P-256 key or RSA of 2,048 bits or more.",
+)
+CERTIFICATE_CA_WEAK = _fault(
+    "certificate-ca-weak",
+    TrustError,
+    Step.TLS,
+    'The key of the CA "{at}" above the certificate of {peer}, {key}, is too weak to be believed'
+    " ({problem}).",
+    "Have the certificate issued by a CA with a P-256 key or RSA of 2,048 bits or more: a new"
+    " certificate of this CA would not help.",
+)
+CERTIFICATE_SIGNATURE_WEAK = _fault(
+    "certificate-signature-weak",
+    TrustError,
+    Step.TLS,
+    'The certificate "{at}" in the chain of {peer} is signed with a hash that is too weak'
+    " ({problem}).",
+    "Have its CA issue it anew, signed with SHA-256 or better; the key may stay.",
 )
 CERTIFICATE_EXPIRED = _fault(
     "certificate-expired",
@@ -582,6 +703,15 @@ IDENTITY_BOTH_MISSING = _fault(
     "The certificate of {peer} names {names}, but neither the XMPP domain nor the server:"
     " {missing}.",
     "Issue a certificate whose subjectAltName holds both, or check that this is the right server.",
+)
+IDENTITY_OTHER_SNI = _fault(
+    "identity-other-sni",
+    TrustError,
+    Step.IDENTITY,
+    "The certificate that {peer} shows when it is asked for {host} does not do, but the one that"
+    " it shows for {other} (SNI) does, which names {names}. Of the first: {refused}",
+    "Let the server show that certificate when it is asked for {host} too, or make it the one"
+    " that it shows by default: a Callbridge asks for the server that it connects to.",
 )
 IDENTITY_TRAILING_DOT = _fault(
     "identity-trailing-dot",
@@ -958,6 +1088,15 @@ LOGIN_BROKEN = _fault(
 
 # What cms check --server finds out about the server's own set-up.
 
+OWN_CERTIFICATE_UNUSABLE = _fault(
+    "own-certificate-unusable",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file}: tls.certificate: nobody can use {path}: a TLS handshake with it, tried in memory,"
+    " fails ({problem}). Its keys: {keys}.",
+    "Issue it anew with a key that every peer can use, P-256 or RSA of 2,048 bits (an RSA-PSS key"
+    " without parameters), by CAs with such keys that sign with SHA-256.",
+)
 OWN_CHAIN_INCOMPLETE = _fault(
     "own-chain-incomplete",
     TrustError,

@@ -484,9 +484,81 @@ _remedy(
     "certificate-untrusted",
     "certificate verify failed: unable to get local issuer certificate",
     "PKIX path building failed",
+    mend="cat <the CA that issued it> >> ca.pem     # tls.trust",
+)
+_remedy(
+    "certificate-root-untrusted",
     "self-signed certificate in certificate chain",
     "SELF_SIGNED_CERT_IN_CHAIN",
-    mend="cat <the CA that issued it> >> ca.pem     # tls.trust",
+    "the private root CA is not trusted",
+    mend="cat <the root certificate> >> ca.pem     # tls.trust; sha256 {fingerprint}",
+)
+_remedy(
+    "trust-other-key",
+    "certificate signature failure, after the CA was renewed",
+    "authority and subject key identifier mismatch",
+    "the CA has the right name, but the chain is not trusted",
+    mend="openssl x509 -noout -subject -ext subjectKeyIdentifier -in ca.pem\n"
+    "cat <the CA's current certificate> >> ca.pem     # tls.trust",
+)
+_remedy(
+    "certificate-signature-wrong",
+    "certificate signature failure",
+    "the intermediate has the right name and the wrong key",
+    mend="cat xmpp.crt <the intermediate that issued it> > chain.crt",
+)
+_remedy(
+    "certificate-refused",
+    "certificate verify failed",
+    "certificate revoked, proxy certificates not allowed, RFC 3779 resource",
+    mend="openssl verify -purpose ssl{role} -CAfile ca.pem -untrusted chain.crt xmpp.crt",
+)
+_remedy(
+    "certificate-name-constraints",
+    "permitted subtree violation",
+    "excluded subtree violation",
+    "the company CA may issue for its own domain only (name constraints)",
+    mend="openssl x509 -noout -ext nameConstraints -in <the CA's certificate>",
+)
+_remedy(
+    "certificate-issuer-no-ca",
+    "invalid CA certificate",
+    "key usage does not include certificate signing",
+    "issuer certificate doesn't have a public key",
+    "the intermediate lacks basicConstraints CA:TRUE",
+    mend="basicConstraints = critical, CA:TRUE     # of the intermediate\n"
+    "keyUsage = critical, keyCertSign, cRLSign",
+)
+_remedy(
+    "certificate-issuer-usage",
+    "unsuitable certificate purpose, at depth 1",
+    "the intermediate CA is for e-mail or code signing",
+    mend="openssl x509 -noout -ext extendedKeyUsage -in <the CA's certificate>",
+)
+_remedy(
+    "certificate-path-length",
+    "path length constraint exceeded",
+    "pathlen:0, and yet a CA below it",
+    mend="openssl x509 -noout -ext basicConstraints -in <the CA's certificate>",
+)
+_remedy("certificate-chain-long", "certificate chain too long")
+_remedy(
+    "certificate-critical-extension",
+    "unhandled critical extension",
+    mend="openssl s_client -connect {peer} -showcerts </dev/null | openssl x509 -noout -text",
+)
+_remedy(
+    "certificate-key-usage",
+    "unsuitable certificate purpose, although the extended key usage is right",
+    "key usage does not include digital signature",
+    mend="keyUsage = critical, digitalSignature     # in the CA's template",
+)
+_remedy(
+    "trust-expired",
+    "certificate has expired, but the server's certificates are all new",
+    "the root in tls.trust has expired",
+    mend="openssl crl2pkcs7 -nocrl -certfile ca.pem | openssl pkcs7 -print_certs -noout"
+    "     # tls.trust",
 )
 _remedy(
     "certificate-self-signed",
@@ -526,10 +598,24 @@ _remedy(
 )
 _remedy(
     "certificate-weak",
+    "EE certificate key too weak",
     "ee key too small",
-    "ca md too weak",
-    "SHA-1 certificate, RSA 1024",
+    "RSA 1024",
     mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out xmpp.key",
+)
+_remedy(
+    "certificate-ca-weak",
+    "CA certificate key too weak",
+    "ca key too small",
+    "an old CA with RSA 1024",
+    mend="openssl x509 -noout -text -in <the CA's certificate> | grep 'Public-Key'",
+)
+_remedy(
+    "certificate-signature-weak",
+    "CA signature digest algorithm too weak",
+    "ca md too weak",
+    "SHA-1 or MD5 certificate",
+    mend="openssl x509 -req -sha256 -in xmpp.csr -CA <CA> -CAkey <key> -out xmpp.crt",
 )
 _remedy(
     "certificate-expired",
@@ -563,6 +649,11 @@ _remedy(
     "extra certificate in the chain",
 )
 _remedy(
+    "trust-ca-expired",
+    "expired CA in the trust bundle",
+    mend="openssl crl2pkcs7 -nocrl -certfile {path} | openssl pkcs7 -print_certs -noout",
+)
+_remedy(
     "certificate-no-client-use",
     "extended key usage: server authentication only",
     mend="extendedKeyUsage = serverAuth, clientAuth     # in the CA's template",
@@ -571,6 +662,14 @@ _remedy(
     "chain-unverified",
     "is my certificate bundle complete?",
     mend="openssl verify -untrusted {peer} {peer}",
+)
+_remedy(
+    "own-certificate-unusable",
+    "no shared cipher, no suitable signature algorithm",
+    "ca key too small",
+    "pss saltlen too small",
+    "no client can connect since the certificate was changed",
+    mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out xmpp.key",
 )
 _remedy(
     "own-chain-incomplete",
@@ -625,6 +724,13 @@ _remedy(
     "hostname mismatch",
     "ERR_CERT_COMMON_NAME_INVALID",
     mend=_NEW_CERTIFICATE,
+)
+_remedy(
+    "identity-other-sni",
+    "the wrong certificate is shown, although the right one is installed",
+    "SNI: another certificate for another name",
+    mend="openssl s_client -connect {peer} -servername {host} </dev/null\n"
+    "openssl s_client -connect {peer} -servername {other} </dev/null     # this one is right",
 )
 _remedy(
     "identity-trailing-dot",

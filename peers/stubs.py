@@ -67,6 +67,21 @@ def filtered_port() -> Iterator[int]:
         yield port
 
 
+def shows_for(name: str, pair: Pair) -> Callable[[ssl.SSLContext], None]:
+    """For L{tls}: another certificate for whoever asks for a name (SNI)."""
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    other.load_cert_chain(pair.certificate, pair.key)
+
+    def choose(connection: ssl.SSLObject, asked: str | None, _: ssl.SSLContext) -> None:
+        if asked == name:
+            connection.context = other
+
+    def adjust(context: ssl.SSLContext) -> None:
+        context.sni_callback = choose  # type: ignore[assignment]
+
+    return adjust
+
+
 def silent(connection: socket.socket) -> None:
     """Read everything, say nothing."""
     while True:

@@ -13,7 +13,7 @@ from peers.checking import Checked, run_check
 from peers.checkstage import ALICE, HOST, OTHER_HOST, PASSWORD, SECRET, Stage, records
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
-from peers.faultcases import trust
+from peers.faultcases import refusals, trust
 from peers.faultcases.server import looks_at
 from peers.network import free_port, is_free
 from peers.processes import Processes
@@ -218,6 +218,7 @@ def test_login(stage: Stage, processes: Processes, kind: str) -> None:
         trust.with_intermediate,
         trust.with_root,
         trust.without_usage,
+        refusals.expired_copy,
         trust.server_usage,
     ],
 )

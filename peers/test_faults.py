@@ -249,6 +249,18 @@ def test_certificates(
     assert not [data for data in heard if data]
 
 
+def test_other_sni(bench: Bench) -> None:
+    """A certificate that is right, but shown to who asks for the domain alone."""
+    named = bench.certificates.issue("localhost")
+    shown = stubs.shows_for(DOMAIN, bench.good)
+    with stubs.server(stubs.tls(named, stubs.silent, adjust=shown)) as port:
+        report = bench.against(port)
+    assert report.step == 8
+    assert f"the one that it shows for {DOMAIN} (SNI) does" in report.cause
+    assert f"not the XMPP domain {DOMAIN}" in report.cause
+    assert "when it is asked for localhost too" in report.cure
+
+
 @pytest.mark.parametrize(
     ("trouble", "cause", "cure"),
     [

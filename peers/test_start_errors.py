@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from peers.certs import Certificates
+from peers.certs import Certificates, Pair
 from peers.daemons import Callbridge, Daemon, XmppServer
+from peers.faultcases import refusals
 from peers.network import free_port
+from peers.pki import Authority
 from peers.processes import Processes
 
 Make = Callable[[Processes, Certificates], Daemon]
@@ -159,3 +162,21 @@ def test_bad_server_address(processes: Processes, certificates: Certificates) ->
     daemon = make_callbridge(processes, certificates)
     change(daemon, "server_address", "host:port:port")
     assert_refuses(daemon, "server_address")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "make_pair", [refusals.koblitz, refusals.weak_intermediate, refusals.rsa_pss]
+)
+def test_unusable_certificate(
+    make: Make, make_pair: Callable[[Any], Pair], processes: Processes, certificates: Certificates
+) -> None:
+    """What no peer can use, whatever it trusts, is found before any peer comes."""
+    daemon = make(processes, certificates)
+    folder = processes.make_directory("unusable")
+    pair = make_pair(
+        SimpleNamespace(house=SimpleNamespace(root=Authority("Root")), directory=folder)
+    )
+    change(daemon, "tls.certificate", str(pair.certificate))
+    change(daemon, "tls.key", str(pair.key))
+    assert_refuses(daemon, "tls.certificate", "nobody can use", str(pair.certificate))

@@ -61,7 +61,7 @@ MAY_IMPORT = {
         *("database", "discovery", "audit", "callbridge", "xmpp", "admin", "clocks", "files"),
     },
     "commands": {
-        *("signalflow", "errors", "tomlfile", "database", "trust", "discovery"),
+        *("signalflow", "errors", "doubts", "tomlfile", "database", "trust", "discovery"),
         *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable"),
     },
     "cli": {"commands", "check"},

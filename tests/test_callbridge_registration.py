@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import errors
 from cms.callbridge import registration
+from cms.callbridge.config import Timing
+from cms.errors import Fault
 from cms.signalflow import Attempt, Step, StepError
+from cms.trust.client import ServerVerification
 from cms.xmlstream import limits, ns
 from tests.support import MemoryTransport, header
 from tests.test_callbridge_link import COMPONENT, World
@@ -261,3 +267,94 @@ class RecordTests(RegistrationTests):
         self.world.say(ID + error("not-authorized"))
         self.transport.lose(ConnectionLost())
         self.assertEqual(1, sum(r.result == "failed" for r in self.attempt.records))
+
+
+class OtherNameTests(SynchronousTestCase):
+    """A certificate without the names, from a server that may have another (SNI)."""
+
+    def setUp(self) -> None:
+        """A stream at step 7; C{looks} are the handshakes under another name that it wants."""
+        self.failures: list[StepError] = []
+        self.looks: list[tuple[ServerVerification, str, int]] = []
+        self.looking: Deferred[bool] = Deferred()
+        self.begin("x1.example.com")
+
+    def begin(self, host: str) -> None:
+        """A new stream to that host."""
+        self.verification = ServerVerification(
+            SSL.Context(SSL.TLS_METHOD),
+            domain="example.com",
+            host=host,
+            host_is_ip=False,
+            peer=host,
+        )
+        self.stream = registration.ComponentRegistration(
+            *(Clock(), World.settings(), Timing(), self.verification, self),
+            peer=host,
+            presents=False,
+            look=self.look,
+        )
+        self.transport = MemoryTransport("192.0.2.9", 5223)
+        self.transport.connect(self.stream)
+        self.stream.begin()
+
+    def look(self, verification: ServerVerification, address: str, port: int) -> Deferred[bool]:
+        """Remember it."""
+        self.looks.append((verification, address, port))
+        return self.looking
+
+    def stage_begun(self, step: Step) -> None:
+        """From the stream."""
+
+    def registration_failed(self, failure: StepError) -> None:
+        """From the stream."""
+        self.failures.append(failure)
+
+    def refuse(self, fault: Fault) -> StepError:
+        """The certificate is refused, and the connection ends."""
+        refused = fault.error(peer="x1", names="DNS:x1", missing="example.com", wanted="", **SEEN)
+        self.verification.verdict.error = refused
+        self.transport.lose(ConnectionLost())
+        return refused
+
+    def test_fits(self) -> None:
+        """It is looked at once, where the first one was, and told when that is known."""
+        refused = self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        ((verification, *at),) = self.looks
+        self.assertEqual(["192.0.2.9", 5223], at)
+        self.assertEqual(("x1.example.com", "example.com"), (verification.host, verification.sni))
+        self.assertEqual([], self.failures)
+        self.looking.callback(True)
+        (failure,) = self.failures
+        self.assertEqual("identity-other-sni", failure.fault)
+        self.assertIn(refused.cause, failure.cause)
+
+    def test_does_not_fit(self) -> None:
+        """Nothing is better elsewhere: the first failure stands."""
+        refused = self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        self.looking.callback(False)
+        self.assertEqual([refused], self.failures)
+
+    def test_name_unknown(self) -> None:
+        """A server that knows no such name may know the domain."""
+        self.transport.lose(SSL.Error([("SSL routines", "", "tlsv1 unrecognized name")]))
+        self.looking.callback(True)
+        self.assertEqual("identity-other-sni", self.failures[0].fault)
+
+    def test_no_other_name(self) -> None:
+        """Where the host is the domain, or names are not the problem, nobody is asked again."""
+        refused = self.refuse(errors.CERTIFICATE_EXPIRED)
+        self.begin("example.com")
+        also = self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        self.assertEqual(([refused, also], []), (self.failures, self.looks))
+
+    def test_quit(self) -> None:
+        """Whoever gives up meanwhile hears nothing more, and nothing stays behind."""
+        cancelled = []
+        self.looking = Deferred(cancelled.append)
+        self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        self.stream.quit()
+        self.assertEqual(([self.looking], []), (cancelled, self.failures))
+
+
+SEEN = dict.fromkeys(("subject", "not_after", "not_before"), "-")

@@ -16,6 +16,7 @@ from cms.errors import ConfigurationError
 from cms.loginprotocol import NS as LOGIN
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
+from peers.pki import CLIENT, SERVER, Authority, pem
 from tests import LoggedError
 from tests.support import MemoryTransport, header, new_folder, stanzas
 
@@ -227,6 +228,25 @@ class CertificateTests(ServiceTests):
         transport.lose()
         self.reactor.advance(5)
         self.assertIs(transport.tls._context, self.context())
+
+    def test_judged(self) -> None:
+        """What peers will refuse is in the log at the start and after a reload, in each role."""
+        root = Authority("Root")
+        self.put(CertificateAuthority("one"))
+        for usage, fault in (
+            (SERVER, "certificate-usage-client"),
+            (CLIENT, "certificate-usage-server"),
+        ):
+            pair = root.issue([COMPONENT], usages=[usage]).write(self.folder)
+            (self.folder / "cb1.crt").write_bytes(pair.certificate.read_bytes())
+            (self.folder / "cb1.key").write_bytes(pair.key.read_bytes())
+            (self.folder / "ca.pem").write_bytes(pem(root.certificate))
+            daemon = self.daemon(self.TLS + '[listen]\napi = ["tcp:0:interface=127.0.0.1"]\n')
+            for act in (daemon.startService, daemon.reload):
+                before = len(self.logged("own certificates"))
+                act()
+                told = [event["fault"] for event in self.logged("own certificates")[before:]]
+                self.assertEqual([fault], [name for name in told if "usage" in name])
 
     def test_bad_start(self) -> None:
         """At the start such a file ends it."""

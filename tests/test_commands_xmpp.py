@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import grp
 import re
 import socket
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -13,7 +15,9 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cms.commands import sockets
+from cms.commands.certificates import closed
 from cms.trust.issue import CertificateAuthority
+from peers.pki import RSA_PSS, Authority, Validity, pem
 from tests.commandline import DOMAIN, HOSTNAME, ISSUED, CommandLineTests
 
 SECRET = re.compile(r"^Secret     : ([A-Za-z0-9]{24})$", re.MULTILINE)
@@ -219,6 +223,52 @@ class ShowTests(CommandLineTests):
         (self.folder / "xmpp.crt").unlink()
         self.assertIn("xmpp.crt", self.said("xmpp", "certs", status=1))
         self.assertIn("xmpp.crt", self.said("xmpp", "domain", status=1))
+
+    def test_key_of_the_units(self) -> None:
+        """A key as the systemd units want it, 0640 with the daemon's group, is right."""
+        self.with_tls()
+        key = self.folder / "xmpp.key"
+        for mode, cure in ((0o600, None), (0o640, None), (0o644, f"chmod o= {key}")):
+            key.chmod(mode)
+            found = self.facts("xmpp", "certs")["findings"]
+            cures = [finding["cure"] for finding in found if "other users" in finding["text"]]
+            self.assertEqual([cure] if cure else [], cures)
+
+    def test_key_of_another_group(self) -> None:
+        """The cure leaves the key readable for the daemon, whose the state directory is."""
+        key, state = self.write("k", b""), self.folder / "state"
+        state.mkdir()
+        self.assertEqual(f"chmod o= {key}", closed(key, state))
+        self.assertEqual(f"chmod o= {key}", closed(key, self.folder / "missing"))
+        group = grp.getgrall()[0]
+        theirs = SimpleNamespace(st_uid=12345, st_gid=group.gr_gid)
+        mine = SimpleNamespace(st_uid=1, st_gid=54321)
+        with patch("cms.commands.certificates.Path.stat", side_effect=[mine, theirs]):
+            cure = closed(key, state)
+        self.assertEqual(f"chgrp {group.gr_name} {key} && chmod 640 {key}", cure)
+
+    def test_expired_copy(self) -> None:
+        """An expired copy of the root beside a good path is nobody's failure."""
+        root = Authority("Root")
+        lower = Authority("Lower CA", root)
+        copy = root.renewed(Authority("Old root"), Validity(-30, -1))
+        self.with_tls()
+        self.write("ca.pem", pem(root.certificate))
+        leaf = lower.issue([DOMAIN, HOSTNAME])
+        pair = leaf.write(self.folder, lower, copy)
+        self.write("xmpp.crt", pair.certificate.read_bytes())
+        self.write("xmpp.key", pair.key.read_bytes()).chmod(0o600)
+        states = {finding["state"] for finding in self.facts("xmpp", "certs")["findings"]}
+        self.assertEqual({"ok"}, states)
+
+    def test_unusable(self) -> None:
+        """What nobody can use is told here, too."""
+        self.with_tls()
+        for kind in ("crt", "key"):
+            self.write(f"xmpp.{kind}", (RSA_PSS / f"never.{kind}").read_bytes())
+        said = self.said("xmpp", "certs", status=1)
+        self.assertIn("nobody can use", said)
+        self.assertIn("saltlen", said)
 
     def test_certs_for_clients(self) -> None:
         """A certificate that is only for clients."""

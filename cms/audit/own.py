@@ -13,15 +13,11 @@ from cms.audit.results import Result, failed, passed, warned
 from cms.audit.subject import OwnServer
 from cms.signalflow import Step, StepError
 from cms.tomlfile import Secret
-from cms.trust.audit import chain_doubts, chain_evidence, name_doubts
-from cms.trust.chain import is_intermediate_of_ours, is_self_issued, issued_by, path_of
+from cms.trust.audit import chain_evidence, judge_own, judge_trust, name_doubts
 from cms.trust.facts import CertificateFacts, when
-from cms.trust.files import PEMFiles, system_authorities
 from cms.trust.identity import check_identity
 
 WRITTEN = datetime(2025, 1, 1, tzinfo=UTC)  # no clock is right before this program existed
-_SERVER_USE = {"serverAuth", "anyExtendedKeyUsage"}
-_CLIENT_USE = {"clientAuth", "anyExtendedKeyUsage"}
 
 
 def audit_clock(now: datetime) -> Result:
@@ -61,68 +57,23 @@ def audit_certificate(
         return
     files = server.files
     try:
-        files.context()
+        judgement = judge_own(files, now if clock_is_right else None)
     except StepError as problem:
         yield failed(problem)
         return
-    assert files.certificate is not None  # noqa: S101 - a listener with TLS needs one
-    about = str(files.certificate)
-    chain = files.chain("tls.certificate", files.certificate)
-    yield from _audit_leaf(chain, about, now, clock_is_right=clock_is_right)
-    yield from _audit_chain(chain, files, about, now, clock_is_right=clock_is_right)
-    yield from _audit_names(server, chain[0], about)
-
-
-def _audit_leaf(
-    chain: Sequence[x509.Certificate], about: str, now: datetime, *, clock_is_right: bool
-) -> Iterator[Result]:
-    facts = CertificateFacts.of(chain[0])
-    seen = {"peer": about, "subject": facts.subject, "usages": ", ".join(facts.usages)}
-    problem = None
-    if clock_is_right and now > facts.not_after:
-        problem = errors.CERTIFICATE_EXPIRED.error(not_after=when(facts.not_after), **seen)
-    elif clock_is_right and now < facts.not_before:
-        problem = errors.CERTIFICATE_NOT_YET_VALID.error(not_before=when(facts.not_before), **seen)
-    elif facts.usages and not _SERVER_USE & set(facts.usages):
-        problem = errors.CERTIFICATE_USAGE_SERVER.error(**seen)
-    if problem is not None:
-        yield failed(problem, about)
-        return
-    yield passed(Step.TLS, about, **facts.evidence(), **chain_evidence(chain))
-    if facts.usages and not _CLIENT_USE & set(facts.usages):
-        yield warned(doubts.CERTIFICATE_NO_CLIENT_USE.error(**seen), about)
-
-
-def _audit_chain(
-    chain: Sequence[x509.Certificate],
-    files: PEMFiles,
-    about: str,
-    now: datetime,
-    *,
-    clock_is_right: bool,
-) -> Iterator[Result]:
-    for doubt in chain_doubts(chain, about, now):
-        if doubt.fault == doubts.CERTIFICATE_CHAIN_ORDER.name:
-            yield failed(doubt, about)  # our own file, and quickly mended
-        elif clock_is_right or doubt.fault != doubts.CERTIFICATE_EXPIRES_SOON.name:
-            yield warned(doubt, about)
-    for above in path_of(chain)[1:]:
-        facts = CertificateFacts.of(above)
-        if clock_is_right and now > facts.not_after:
-            seen = {"peer": about, "subject": facts.subject, "not_after": when(facts.not_after)}
-            yield failed(errors.CERTIFICATE_INTERMEDIATE_EXPIRED.error(**seen), about)
-    last = path_of(chain)[-1]
-    if is_self_issued(last):
-        return
-    trusted = files.chain("tls.trust", files.trust) if files.trust else system_authorities()
-    if any(last.issuer == ca.subject and issued_by(last, ca) for ca in trusted):
-        return
-    facts = CertificateFacts.of(last)
-    seen = {"peer": about, "subject": facts.subject, "issuer": facts.issuer}
-    if is_intermediate_of_ours(chain, [ca.subject for ca in trusted]):
-        yield failed(errors.OWN_CHAIN_INCOMPLETE.error(**seen), about)
-    else:
-        yield warned(doubts.CHAIN_UNVERIFIED.error(**seen), about)
+    assert judgement is not None  # noqa: S101 - a listener with TLS needs a certificate
+    about, leaf = str(files.certificate), judgement.chain[0]
+    if not judgement.failures:
+        facts = CertificateFacts.of(leaf)
+        yield passed(Step.TLS, about, **facts.evidence(), **chain_evidence(judgement.chain))
+    for failure in judgement.failures:
+        yield failed(failure, about)
+    for doubt in judgement.doubts:
+        yield warned(doubt, about)
+    for doubt in judge_trust(files, now) if clock_is_right else ():
+        yield warned(doubt, about)
+    if server.is_named:
+        yield from _audit_names(server, leaf, about)
 
 
 def _audit_names(server: OwnServer, leaf: x509.Certificate, about: str) -> Iterator[Result]:

@@ -38,6 +38,11 @@ class OwnServer:
     @property
     def speaks_tls(self) -> bool:
         """Whether any listener needs the certificate."""
+        return self.is_named or bool(self.listen.get("api"))
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the certificate must name the XMPP domain and the server."""
         return any(self.listen.get(kind) for kind in ("component", "client", "client_direct"))
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from OpenSSL import SSL
@@ -9,9 +10,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.othername import fits_under
 from cms.callbridge.registration import ComponentRegistration, Registrant
 from cms.discovery.places import Target
 from cms.discovery.race import Race
+from cms.signalflow import StepError
+from cms.trust.audit import judge_own, judge_trust
 from cms.trust.client import ServerVerification
 from cms.trust.files import PEMFiles
 
@@ -35,6 +39,21 @@ class TCPConnector:
         """When our own certificate does, in seconds since the epoch."""
         return self._files.expires
 
+    def judge(self, now: datetime, *, serves: bool) -> list[StepError]:
+        """
+        What is wrong with our certificate, or with the CAs that we trust.
+
+        @param serves: Whether the administration shows it as a server, too.
+        """
+        judgement = judge_own(self._files, now)
+        found = [*(judgement.problems if judgement else ()), *judge_trust(self._files, now)]
+        if judgement is not None and serves:
+            known = {problem.fault for problem in found}
+            seen = judge_own(self._files.as_server(), now)
+            assert seen is not None  # noqa: S101 - it is the same certificate
+            found += [failure for failure in seen.failures if failure.fault not in known]
+        return found
+
     def reload(self) -> None:
         """
         Read the files again; a link that is up keeps what it has.
@@ -42,6 +61,11 @@ class TCPConnector:
         @raise ConfigurationError: the new files are wrong; the old stay.
         """
         self._context = self._files.context()
+
+    def _look(self, verification: ServerVerification, address: str, port: int) -> Deferred[bool]:
+        timeout = self._timing.stage
+        looking = fits_under(self._reactor, verification, address, port, timeout)
+        return Deferred.fromCoroutine(looking)
 
     def connect(
         self,
@@ -72,6 +96,7 @@ class TCPConnector:
                 registrant,
                 peer=str(target),
                 presents=self._files.certificate is not None,
+                look=self._look,
             )
 
         race = Race(

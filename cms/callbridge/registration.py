@@ -8,15 +8,18 @@ and ends with exactly one outcome: registered and later lost, or failed.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError, exceptionFromStreamError
 
 from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.othername import explain_other_name, other_name
 from cms.endings import finish
 from cms.errors import Fault
 from cms.logs import link_id
@@ -46,6 +49,7 @@ _REFUSALS: dict[str, Fault] = {
     "conflict": errors.ALREADY_CONNECTED,
 }
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
+Look = Callable[[ServerVerification, str, int], Deferred[bool]]
 MOST_WORDS = 200  # characters of a server's own words that are shown
 
 
@@ -81,6 +85,8 @@ class ComponentRegistration(XMLStream):
     @ivar link_id: Names it in the logs of both sides, once the server has answered.
     @ivar certificate_expires: When the server's does, in seconds since the epoch.
     @param registers: Whether to go on after step 8; if not, it quits there.
+    @param look: Shakes hands with the server's address and port once more, and
+        tells whether its certificate is good under another name.
     """
 
     content_namespace = ns.COMPONENT
@@ -97,6 +103,7 @@ class ComponentRegistration(XMLStream):
         peer: str,
         presents: bool,
         registers: bool = True,
+        look: Look | None = None,
     ) -> None:
         super().__init__(clock)
         self.settings = settings
@@ -110,6 +117,9 @@ class ComponentRegistration(XMLStream):
         self.registers = registers
         self.requests = Requests(clock, self.send)
         self.step = Step.TLS
+        self._look = look
+        self._address: tuple[str, int] | None = None
+        self._looking: Deferred[bool] | None = None
         self._outcome: StepError | None = None
         self._reported = True  # until the race is won there is nothing to report
         self._headless = False
@@ -128,6 +138,9 @@ class ComponentRegistration(XMLStream):
         """TCP is connected, the race is won: shake hands."""
         self._reported = False
         watch_socket(self.transport)
+        peer = self.transport.getPeer() if self.transport is not None else None
+        if isinstance(peer, IPv4Address | IPv6Address):
+            self._address = peer.host, peer.port
         self._enter(Step.TLS)
         if self.verification is None:
             no_tls = doubts.UNPROTECTED.error()
@@ -271,13 +284,40 @@ class ComponentRegistration(XMLStream):
             self._keepalive.stop,
             self.requests.lost,
             lambda: self._judge_end(reason),
-            self._report,
+            self._look_or_report,
         )
 
     def _judge_end(self, reason: Failure) -> None:
         if self._outcome is None:
             self._outcome = errors.INTERNAL.error(problem="see above")
             self._outcome = self._explain(reason)
+
+    def _look_or_report(self) -> None:
+        if self._outcome is None or not self._looks_again(self._outcome):
+            self._report()
+
+    def _looks_again(self, outcome: StepError) -> bool:
+        """Before a certificate is called wrong: is the right one there under another name?"""
+        if self._look is None or self._reported:
+            return False
+        other = other_name(outcome, self.verification)
+        address = self._address
+        if other is None or address is None:
+            return False
+
+        def looked(fits: bool) -> None:
+            if fits:
+                self._outcome = explain_other_name(outcome, other)
+
+        def broken(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self.log.failure("the look for another certificate broke", failure)
+
+        self._looking = self._look(other, *address)
+        self._looking.addCallback(looked)
+        self._looking.addErrback(broken)
+        self._looking.addBoth(lambda _: self._report())
+        return True
 
     def _explain(self, reason: Failure) -> StepError:
         alert = explain_alert(reason, peer=self.peer, presented=self.presents)
@@ -321,6 +361,8 @@ class ComponentRegistration(XMLStream):
         C{ended} fires when the connection is gone.
         """
         self._reported = True
+        if self._looking is not None:
+            self._looking.cancel()
         if self.step is Step.TLS:
             self.abort()
             return

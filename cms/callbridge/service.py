@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -25,6 +26,7 @@ from cms.callbridge.logins import Logins
 from cms.callbridge.metrics import CallbridgeCollector, Events
 from cms.callbridge.settings import effective_config
 from cms.callbridge.store import StoreError, UserStore
+from cms.clocks import wall_clock
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
 from cms.endings import tell
@@ -50,7 +52,9 @@ class CallbridgeService(Service):
 
     def __init__(self, config: CallbridgeConfig, reactor: Any) -> None:
         self.config = config
-        files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+        files = PEMFiles(
+            str(config.file), config.trust, config.certificate, config.key, role="client"
+        )
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
         self._events = Events()
@@ -103,7 +107,21 @@ class CallbridgeService(Service):
             component=self.config.link.component,
             server=str(self.config.link.server or "by SRV"),
         )
+        self._judge_certificates()
         self.link.start()
+
+    def _judge_certificates(self) -> None:
+        """What peers will object to is in the log before they do."""
+        now = datetime.fromtimestamp(wall_clock(self._reactor)(), UTC)
+        for problem in self._connector.judge(now, serves=bool(self.config.api)):
+            self.log.warn(
+                "own certificates: {cause} Cure: {cure}",
+                cause=problem.cause,
+                cure=problem.cure,
+                fault=problem.fault,
+                step=int(problem.step),
+                evidence=dict(problem.evidence),
+            )
 
     def stopService(self) -> Deferred[None]:
         """End the link properly."""
@@ -151,6 +169,7 @@ class CallbridgeService(Service):
             self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
         else:
             self.log.info("keys and certificates were read again")
+            self._judge_certificates()
 
 
 def _store(config: CallbridgeConfig) -> UserStore:

@@ -58,7 +58,9 @@ def from_config(
     """
     return Subject(
         link=config.link,
-        files=PEMFiles(str(config.file), config.trust, config.certificate, config.key),
+        files=PEMFiles(
+            str(config.file), config.trust, config.certificate, config.key, role="client"
+        ),
         timing=_timing(stage or min(STAGE, config.timing.stage)),
         dns_servers=dns_servers or config.dns_servers,
         registers=True,
@@ -98,7 +100,7 @@ def from_options(
             secret=secret or Secret(""),
             unprotected=unprotected,
         ),
-        files=PEMFiles("the command line", trust, certificate, key),
+        files=PEMFiles("the command line", trust, certificate, key, role="client"),
         timing=_timing(stage),
         dns_servers=dns_servers,
         registers=unique_name is not None and secret is not None,

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
+import grp
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 
+from cms import doubts, errors
 from cms.commands.findings import Finding
 from cms.discovery.address import ascii_domain
 from cms.signalflow import StepError
+from cms.trust.audit import Judgement, judge_own, judge_trust
 from cms.trust.facts import CertificateFacts
 from cms.trust.files import PEMFiles
 from cms.trust.identity import check_identity
 from cms.xmpp.config import XmppConfig
 
-SOON = timedelta(days=21)
+# How this command words what the catalogue says of any peer.
+_WORDS = {
+    errors.CERTIFICATE_EXPIRED.name: "The certificate expired on {not_after}.",
+    errors.CERTIFICATE_NOT_YET_VALID.name: '"{subject}" is not valid before {not_before}.',
+    errors.CERTIFICATE_USAGE_SERVER.name: "The certificate is not for servers: {cause}",
+    doubts.CERTIFICATE_CHAIN_SURPLUS.name: "A certificate did not issue any other: {cause}",
+}
 _DATE = "%Y-%m-%d %H:%M UTC"
 
 
@@ -55,23 +64,30 @@ def findings(config: XmppConfig, now: datetime) -> Iterator[Finding]:
         return
     files = _files(config)
     try:
-        files.context()
-        chain = _chain(config)
+        judgement = judge_own(files, now)
     except StepError as error:
         yield Finding.of(error)
         return
+    assert judgement is not None  # noqa: S101 - there is a certificate
     yield Finding("ok", "The key fits the certificate.")
-    yield from _key_file(config.key)
-    yield _names(chain[0], config)
-    yield from _usage(chain[0])
-    for number, certificate in enumerate(chain):
-        what = "The certificate" if number == 0 else f"Intermediate certificate {number}"
-        yield from dates(certificate, what, now)
-    yield from _order(chain)
-    if config.trust is not None:
-        for ca in files.chain("tls.trust", config.trust):
-            name = CertificateFacts.of(ca).subject
-            yield from (f for f in dates(ca, f"The CA {name}", now) if f.state != "ok")
+    yield from _key_file(config.key, config.state_dir)
+    yield _names(judgement.chain[0], config)
+    yield from _validity(judgement)
+    for failure in judgement.failures:
+        text = _WORDS.get(failure.fault, "{cause}").format(cause=failure.cause, **failure.evidence)
+        yield Finding("wrong", text, failure.cure)
+    for doubt in (*judgement.doubts, *judge_trust(files, now)):
+        yield Finding("warning", doubt.cause, doubt.cure)
+
+
+def _validity(judgement: Judgement) -> Iterator[Finding]:
+    """The dates of each certificate on the path of which nothing is to be said."""
+    told = {str(problem.evidence.get("subject")) for problem in judgement.problems}
+    for number, certificate in enumerate(judgement.path):
+        facts = CertificateFacts.of(certificate)
+        if facts.subject not in told:
+            what = f'The CA "{facts.subject}"' if number else "The certificate"
+            yield Finding("ok", f"{what} is valid until {facts.not_after:{_DATE}}.")
 
 
 def name_findings(config: XmppConfig) -> Iterator[Finding]:
@@ -95,10 +111,25 @@ def _chain(config: XmppConfig) -> list[x509.Certificate]:
     return _files(config).chain("tls.certificate", config.certificate)
 
 
-def _key_file(key: Path | None) -> Iterator[Finding]:
-    if key is not None and stat.S_IMODE(key.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        text = f"{key} can be read by other users of this host."
-        yield Finding("warning", text, f"chmod 600 {key}")
+def _key_file(key: Path | None, state_dir: Path) -> Iterator[Finding]:
+    """
+    Whether others can read the key.  The group may: where the daemon runs as a user
+    of its own, the key is root's with that user's group (0640).
+    """
+    if key is None or not key.stat().st_mode & stat.S_IRWXO:
+        return
+    text = f"{key} can be read by other users of this host."
+    yield Finding("warning", text, closed(key, state_dir))
+
+
+def closed(key: Path, state_dir: Path) -> str:
+    """What closes a key to others, and not to the daemon, whose C{state_dir} is its own."""
+    mine = key.stat()
+    with suppress(OSError, KeyError):
+        daemon = state_dir.stat()
+        if mine.st_uid != daemon.st_uid and mine.st_gid != daemon.st_gid:
+            return f"chgrp {grp.getgrgid(daemon.st_gid).gr_name} {key} && chmod 640 {key}"
+    return f"chmod o= {key}"
 
 
 def _names(certificate: x509.Certificate, config: XmppConfig) -> Finding:
@@ -110,44 +141,6 @@ def _names(certificate: x509.Certificate, config: XmppConfig) -> Finding:
     except StepError as error:
         return Finding.of(error)
     return Finding("ok", f"The certificate names {domain} and {host}.")
-
-
-def _usage(certificate: x509.Certificate) -> Iterator[Finding]:
-    usages = CertificateFacts.of(certificate).usages
-    if usages and not {"serverAuth", "anyExtendedKeyUsage"} & set(usages):
-        yield Finding(
-            "wrong",
-            f"The certificate is not for servers (extended key usage {', '.join(usages)}).",
-            "Issue it with the extended key usage serverAuth.",
-        )
-
-
-def dates(certificate: x509.Certificate, what: str, now: datetime) -> Iterator[Finding]:
-    """Whether a certificate is valid now, and for how long."""
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now < begin:
-        cure = "Set this host's clock right (chronyc tracking), or wait."
-        yield Finding("wrong", f"{what} is not valid before {begin:{_DATE}}.", cure)
-    elif now >= end:
-        cure = "Renew it, then send the daemon SIGHUP."
-        yield Finding("wrong", f"{what} expired on {end:{_DATE}}.", cure)
-    elif now + SOON >= end:
-        days = (end - now).days
-        cure = "Renew it, then send the daemon SIGHUP."
-        yield Finding("warning", f"{what} expires in {days} days, on {end:{_DATE}}.", cure)
-    else:
-        yield Finding("ok", f"{what} is valid until {end:{_DATE}}.")
-
-
-def _order(chain: list[x509.Certificate]) -> Iterator[Finding]:
-    """Each certificate of the file must have issued the one before it."""
-    for number, (lower, upper) in enumerate(itertools.pairwise(chain), 1):
-        if lower.issuer != upper.subject:
-            yield Finding(
-                "wrong",
-                f"Certificate {number + 1} of the file did not issue certificate {number}.",
-                "Put the leaf certificate first, then each one's issuer.",
-            )
 
 
 def now() -> datetime:

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 MOST_SIGNATURES = 64
+MOST = 16  # certificates of a chain that are told of
 # What CAs call the certificates that they issue leaves with.
 _INTERMEDIATE = re.compile(r"\b(intermediate|issuing|sub(ordinate)?[ -]?ca)\b", re.IGNORECASE)
 

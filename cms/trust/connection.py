@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from cms import errors
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
-from cms.trust.files import openssl_error
+from cms.trust.rehearsal import openssl_error
 from cms.trust.verdict import Verdict
 
 EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266 2
@@ -64,11 +64,18 @@ def tls_evidence(connection: SSL.Connection | None) -> dict[str, str]:
 
 
 def peer_expiry(connection: SSL.Connection | None) -> float | None:
-    """When the peer's certificate expires, in seconds since the epoch, if it showed one."""
-    certificate = None
-    if connection is not None:
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-    return None if certificate is None else certificate.not_valid_after_utc.timestamp()
+    """
+    When the path by which the peer was believed first expires, in seconds since
+    the epoch; C{None} if it showed no certificate.  What was sent beside that
+    path does not count.
+    """
+    if connection is None:
+        return None
+    path = connection.get_verified_chain(as_cryptography=True)
+    leaf = connection.get_peer_certificate(as_cryptography=True)
+    if leaf is None:
+        return None
+    return min(part.not_valid_after_utc for part in path or [leaf]).timestamp()
 
 
 def tls_exporter(connection: SSL.Connection | None) -> bytes | None:

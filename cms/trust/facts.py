@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from attrs import frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtensionOID
 
 _T = TypeVar("_T")
@@ -24,6 +26,9 @@ class CertificateFacts:
     @ivar not_before: UTC.
     @ivar not_after: UTC.
     @ivar usages: Extended key usages, by their usual names; empty without any.
+    @ivar key_usages: What its key may be used for; empty where that is not limited.
+    @ivar key: The kind and size of its key.
+    @ivar critical: The extensions that whoever verifies must know.
     """
 
     subject: str
@@ -33,6 +38,9 @@ class CertificateFacts:
     not_after: datetime
     fingerprint: str
     usages: tuple[str, ...]
+    key_usages: tuple[str, ...]
+    key: str
+    critical: tuple[str, ...]
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> CertificateFacts:
@@ -45,6 +53,9 @@ class CertificateFacts:
             not_after=certificate.not_valid_after_utc,
             fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
             usages=_readable(lambda: _usages(certificate), UNREADABLE),
+            key_usages=_readable(lambda: _key_usages(certificate), UNREADABLE),
+            key=_readable(lambda: _key(certificate), "unreadable"),
+            critical=_readable(lambda: _critical(certificate), UNREADABLE),
         )
 
     def evidence(self) -> dict[str, str]:
@@ -65,7 +76,10 @@ def when(moment: datetime) -> str:
 def _readable(read: Callable[[], _T], otherwise: _T) -> _T:
     try:
         return read()
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (
+        *(ValueError, TypeError, UnsupportedAlgorithm),
+        *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    ):
         return otherwise
 
 
@@ -74,12 +88,83 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return ()
-    kinds: dict[type, str] = {
-        x509.DNSName: "DNS",
-        x509.IPAddress: "IP",
-        x509.UniformResourceIdentifier: "URI",
-    }
-    return tuple(f"{kinds.get(type(name), 'other')}:{name.value}" for name in san.value)
+    return tuple(_general_name(name) for name in san.value)
+
+
+_KINDS: dict[type, str] = {
+    x509.DNSName: "DNS",
+    x509.IPAddress: "IP",
+    x509.UniformResourceIdentifier: "URI",
+    x509.RFC822Name: "email",
+    x509.DirectoryName: "directory",
+}
+# RFC 6120 13.7.1.2.1 and RFC 4985: names of services, which the rule of step 8 does not count.
+_OTHER_NAMES = {"1.3.6.1.5.5.7.8.5": "XmppAddr", "1.3.6.1.5.5.7.8.7": "SRV"}
+
+
+def _general_name(name: x509.GeneralName) -> str:
+    if isinstance(name, x509.OtherName):
+        oid = name.type_id.dotted_string
+        text = name.value[2:].decode("utf-8", "replace")  # past tag and length
+        return f"{_OTHER_NAMES[oid]}:{text}" if oid in _OTHER_NAMES else f"other:{oid}"
+    if isinstance(name, x509.DirectoryName):
+        return f"directory:{name.value.rfc4514_string()}"
+    return f"{_KINDS.get(type(name), 'other')}:{name.value}"
+
+
+def constraints(certificate: x509.Certificate) -> str:
+    """What names a CA may issue certificates for, where that is limited; else empty."""
+    return _readable(lambda: _constraints(certificate), "unreadable")
+
+
+def _constraints(certificate: x509.Certificate) -> str:
+    try:
+        limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return ""
+    told = (("only", limits.permitted_subtrees), ("not", limits.excluded_subtrees))
+    return "; ".join(
+        f"{words} {', '.join(_general_name(name) for name in names)}"
+        for words, names in told
+        if names
+    )
+
+
+# RFC 5280 4.2.1.3, by what cryptography calls them.
+_KEY_USAGES = {
+    "digital_signature": "digitalSignature",
+    "content_commitment": "nonRepudiation",
+    "key_encipherment": "keyEncipherment",
+    "data_encipherment": "dataEncipherment",
+    "key_agreement": "keyAgreement",
+    "key_cert_sign": "keyCertSign",
+    "crl_sign": "cRLSign",
+}
+
+
+def _key_usages(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(shown for name, shown in _KEY_USAGES.items() if getattr(usage, name))
+
+
+def _key(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA of {key.key_size} bits"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"EC {key.curve.name}"
+    return type(key).__name__.removesuffix("PublicKey")
+
+
+def _critical(certificate: x509.Certificate) -> tuple[str, ...]:
+    return tuple(
+        each.oid._name if each.oid._name != "Unknown OID" else each.oid.dotted_string
+        for each in certificate.extensions
+        if each.critical
+    )
 
 
 def _usages(certificate: x509.Certificate) -> tuple[str, ...]:

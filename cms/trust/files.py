@@ -12,9 +12,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 
-from cms.errors import CONFIGURATION_VALUE
+from cms.errors import CONFIGURATION_VALUE, OWN_CERTIFICATE_UNUSABLE
 from cms.signalflow import StepError
+from cms.trust.chain import MOST
+from cms.trust.facts import CertificateFacts
+from cms.trust.refusals import Role
+from cms.trust.rehearsal import Rehearsal, openssl_error, rehearse
 
+MOST_CAS = 10  # between a leaf and its root: what a path may cost to build
 # As Mozilla orders them.  SHA-256, which processors know, makes a handshake 7 % cheaper
 # than SHA-384, which they do not.
 _SUITES_1_3 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -30,14 +35,6 @@ _SUITES_1_2 = (
 _GROUPS = b"X25519:P-256:P-384:P-521"
 
 
-def openssl_error(error: SSL.Error) -> str:
-    """OpenSSL's own words."""
-    stack = (error.args or ((),))[0]
-    if isinstance(stack, list | tuple):
-        return "; ".join(str(entry[-1]) for entry in stack if entry)
-    return str(error)
-
-
 def system_authorities() -> list[x509.Certificate]:
     """The CAs that this system trusts, those that can be read."""
     found = []
@@ -47,26 +44,52 @@ def system_authorities() -> list[x509.Certificate]:
     return found
 
 
+_Own = tuple[list[x509.Certificate], crypto.PKey]
+
+
 class PEMFiles:
     """
     The C{[tls]} files of one configuration.
 
     @ivar file: The configuration file, for messages.
-    @ivar expires: When the first certificate of our own chain does, in seconds
-        since the epoch; C{None} before it is loaded, or without one.
-    @ivar trusted: The subjects of the CAs in C{tls.trust}, once a context was
-        made; empty where the system's are trusted.
+    @ivar role: As what the certificate is presented.
+    @ivar own: Our own certificates, leaf first, once a context was made.
+    @ivar rehearsal: What a peer makes of our own certificate, once a context was made.
+    @ivar trusted: The CAs in C{tls.trust}, once a context was made; empty where the
+        system's are trusted.
     """
 
     def __init__(
-        self, file: str, trust: Path | None, certificate: Path | None, key: Path | None
+        self,
+        file: str,
+        trust: Path | None,
+        certificate: Path | None,
+        key: Path | None,
+        *,
+        role: Role = "server",
     ) -> None:
         self.file = file
         self.trust = trust
         self.certificate = certificate
         self.key = key
-        self.expires: float | None = None
-        self.trusted: tuple[x509.Name, ...] = ()
+        self.role = role
+        self.own: tuple[x509.Certificate, ...] = ()
+        self.rehearsal: Rehearsal | None = None
+        self.trusted: tuple[x509.Certificate, ...] = ()
+
+    def as_server(self) -> PEMFiles:
+        """The same files, for a listener."""
+        return PEMFiles(self.file, self.trust, self.certificate, self.key)
+
+    @property
+    def expires(self) -> float | None:
+        """
+        When the path by which our certificate is believed first does, in seconds
+        since the epoch; C{None} before it is loaded, or without one.
+        """
+        if self.rehearsal is None:
+            return None
+        return min(part.not_valid_after_utc for part in self.rehearsal.dated).timestamp()
 
     def context(self) -> SSL.Context:
         """
@@ -75,6 +98,18 @@ class PEMFiles:
 
         @raise ConfigurationError: naming the key whose file is at fault.
         """
+        own = self._read_own()
+        trusted = self.chain("tls.trust", self.trust) if self.trust is not None else []
+        if own is not None:
+            # A context that has made a connection cannot be changed any more.
+            rehearsal = rehearse(self._make(own, trusted), own[0], self.role, trusted)
+            if rehearsal.problem:
+                raise self._unusable(own[0], rehearsal.problem)
+            self.rehearsal, self.own = rehearsal, tuple(own[0])
+        self.trusted = tuple(trusted)
+        return self._make(own, trusted)
+
+    def _make(self, own: _Own | None, trusted: list[x509.Certificate]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(
@@ -85,52 +120,62 @@ class PEMFiles:
         # pyOpenSSL has no name for it.
         assert lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) == 1  # noqa: S101
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # idle connections keep no buffers
-        self._load_own(context)
-        self._load_trust(context)
+        context.set_verify_depth(MOST_CAS)
+        if own is not None:
+            self._use(context, *own)
+        if self.trust is None:
+            context.set_default_verify_paths()
+        store = context.get_cert_store()
+        assert store is not None  # noqa: S101 - a fresh context has one
+        for certificate in trusted:
+            store.add_cert(crypto.X509.from_cryptography(certificate))
         return context
 
-    def _load_own(self, context: SSL.Context) -> None:
+    def _use(self, context: SSL.Context, chain: list[x509.Certificate], key: crypto.PKey) -> None:
+        try:
+            context.use_certificate(chain[0])
+            for intermediate in chain[1:]:
+                context.add_extra_chain_cert(intermediate)
+            context.use_privatekey(key)
+            context.check_privatekey()
+        except SSL.Error as problem:
+            raise self._unusable(chain, openssl_error(problem)) from None
+
+    def _unusable(self, chain: list[x509.Certificate], problem: str) -> StepError:
+        facts = [CertificateFacts.of(certificate) for certificate in chain[:MOST]]
+        keys = ", ".join(f'"{each.subject}" {each.key}' for each in facts)
+        path = self.certificate
+        return OWN_CERTIFICATE_UNUSABLE.error(file=self.file, path=path, problem=problem, keys=keys)
+
+    def _read_own(self) -> _Own | None:
         if self.certificate is None and self.key is None:
-            return
+            return None
         if self.certificate is None or self.key is None:
             missing = "tls.certificate" if self.certificate is None else "tls.key"
             raise self._wrong(missing, "is missing", "Give both tls.certificate and tls.key.")
         chain = self.chain("tls.certificate", self.certificate)
+        pem = self._read("tls.key", self.key)
         try:
-            key = load_pem_private_key(self._read("tls.key", self.key), password=None)
+            key = load_pem_private_key(pem, password=None)
         except TypeError:
             mend = "Give a key without a passphrase, readable by this user alone."
             raise self._wrong("tls.key", f"{self.key} asks for a passphrase", mend) from None
         except (ValueError, UnsupportedAlgorithm):
             mend = "Give the private key of tls.certificate in PEM form."
             raise self._wrong("tls.key", f"{self.key} holds no PEM private key", mend) from None
-        if chain[0].public_key() != key.public_key():
+        try:
+            fits = chain[0].public_key() == key.public_key()
+            # OpenSSL reads it for itself: so an RSA-PSS key keeps its parameters.
+            usable = crypto.load_privatekey(crypto.FILETYPE_PEM, pem, b"")
+        except (ValueError, UnsupportedAlgorithm, crypto.Error) as problem:
+            raise self._unusable(chain, f"its key cannot be read: {problem}") from None
+        if not fits:
             mend = (
                 "Give the key that the certificate was made with, and the leaf certificate first."
             )
-            problem = f"{self.key} does not fit the first certificate in {self.certificate}"
-            raise self._wrong("tls.key", problem, mend)
-        try:
-            context.use_certificate(chain[0])
-            for intermediate in chain[1:]:
-                context.add_extra_chain_cert(intermediate)
-            context.use_privatekey(key)  # type: ignore[arg-type]
-        except SSL.Error as problem:
-            why = openssl_error(problem)
-            mend = "Issue it anew with a key that is strong enough (P-256, or RSA of 2,048 bits)."
-            raise self._wrong("tls.certificate", f"{self.certificate}: {why}", mend) from None
-        self.expires = min(part.not_valid_after_utc for part in chain).timestamp()
-
-    def _load_trust(self, context: SSL.Context) -> None:
-        if self.trust is None:
-            context.set_default_verify_paths()
-            return
-        store = context.get_cert_store()
-        assert store is not None  # noqa: S101 - a fresh context has one
-        trusted = self.chain("tls.trust", self.trust)
-        for certificate in trusted:
-            store.add_cert(crypto.X509.from_cryptography(certificate))
-        self.trusted = tuple(certificate.subject for certificate in trusted)
+            why = f"{self.key} does not fit the first certificate in {self.certificate}"
+            raise self._wrong("tls.key", why, mend)
+        return chain, usable
 
     def chain(self, key: str, path: Path) -> list[x509.Certificate]:
         """

@@ -44,6 +44,12 @@ def check_identity(
         elif host != domain:
             wanted_ids.append(DNS_ID(host))
         patterns = extract_patterns(certificate)
+        if not patterns and facts.names:
+            # Addresses of mail, or RFC 6120's XmppAddr: names, but none that counts.
+            both = host != domain
+            fault = errors.IDENTITY_BOTH_MISSING if both else errors.IDENTITY_DOMAIN_MISSING
+            missing = f"{domain}, {host}" if both else domain
+            raise fault.error(names=names, missing=missing, certificate=names, **seen)
         if not patterns:
             raise errors.IDENTITY_NO_SAN.error(subject=facts.subject, **seen)
         verify_service_identity(patterns, wanted_ids, optional_ids=[])

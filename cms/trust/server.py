@@ -65,7 +65,7 @@ class ServerTrust:
 
     def for_peer(self, peer: str) -> PeerVerification:
         """What makes, and then judges, the connection of one peer."""
-        return PeerVerification(self, Verdict(peer))
+        return PeerVerification(self, Verdict(peer, trusted=self._files.trusted, role="client"))
 
     def connection(self, verdict: Verdict) -> SSL.Connection:
         """A connection whose peer is judged by C{verdict}, if it is at all."""

@@ -126,13 +126,12 @@ class XmppService(Service):
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
-        own = PEMFiles(str(config.file), None, config.certificate, config.key)
-        both = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+        files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
         trust = {}
         if config.listen["component"]:
-            trust["component"] = ServerTrust(both, peers=config.callbridge_certificates)
+            trust["component"] = ServerTrust(files, peers=config.callbridge_certificates)
         if config.listen["client"] or config.listen["client_direct"]:
-            trust["client"] = ServerTrust(own, alpn=b"xmpp-client")
+            trust["client"] = ServerTrust(files, alpn=b"xmpp-client")
         return trust
 
     def _makers(self) -> dict[str, Callable[[], XMLStream]]:

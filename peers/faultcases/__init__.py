@@ -1,6 +1,6 @@
 """The fault catalogue brought about for real: what is wrong, and what must be said of it."""
 
-from peers.faultcases import discovery, login, registration, server, trust
+from peers.faultcases import discovery, login, refusals, registration, server, trust
 from peers.faultcases.case import Case
 
 __all__ = ["CASES", "EXCEPTIONS", "Case"]
@@ -8,6 +8,7 @@ __all__ = ["CASES", "EXCEPTIONS", "Case"]
 CASES: list[Case] = [
     *discovery.CASES,
     *trust.CASES,
+    *refusals.CASES,
     *registration.CASES,
     *login.CASES,
     *server.CASES,

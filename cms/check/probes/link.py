@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from cms import doubts, errors
+from cms.callbridge.othername import fits_under
 from cms.callbridge.registration import ComponentRegistration
 from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
@@ -233,11 +234,19 @@ class LinkProbe:
             peer=self.peer,
             presents=self.subject.files.certificate is not None,
             registers=self._registers,
+            look=self._shake_again,
         )
         stream.turn = self._turn
         stream.at_any_price = self._at_any_price
         stream.is_up = self._is_up
         return stream
+
+    def _shake_again(
+        self, verification: ServerVerification, address: str, port: int
+    ) -> Deferred[bool]:
+        timeout = self.subject.timing.stage
+        looking = fits_under(self.reactor, verification, address, port, timeout)
+        return Deferred.fromCoroutine(looking)
 
     # telling
 
@@ -266,6 +275,13 @@ class LinkProbe:
         if stream is None or stream.verification is None:
             return ()
         return stream.verification.verdict.chain
+
+    @property
+    def _path(self) -> tuple[x509.Certificate, ...]:
+        stream = self._stream
+        if stream is None or stream.verification is None:
+            return ()
+        return stream.verification.verdict.path
 
     def _chain_evidence(self, step: Step) -> dict[str, str]:
         return chain_evidence(self._chain) if step is Step.TLS else {}
@@ -313,7 +329,7 @@ class LinkProbe:
         if evidence.get("protocol") == "TLSv1.2":
             self.lane.warned(doubts.TLS_1_2_ONLY.error(peer=self.peer), self.peer)
         now = datetime.fromtimestamp(wall_clock(self.reactor)(), UTC)
-        for doubt in chain_doubts(self._chain, self.peer, now):
+        for doubt in chain_doubts(self._chain, self._path, self.peer, now):
             self.lane.warned(doubt, self.peer)
 
     def _doubt_names(self) -> None:

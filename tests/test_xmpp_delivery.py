@@ -10,6 +10,7 @@ from __future__ import annotations
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import loginprotocol as lp
 from cms.xmlstream import ns
 from cms.xmlstream.stanza import Stanza
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -255,6 +256,13 @@ class PresenceTests(House):
         heard = self.heard()
         self.assertEqual((["unavailable"], ["unavailable"]), (heard["phone"], heard["away"]))
 
+    def test_end(self) -> None:
+        """4.5.2: whoever says that he is gone hears it, too, as his other resources do."""
+        self.alice["desk"].say("<presence type='unavailable'><status>x</status></presence>")
+        self.assertEqual({r: ["unavailable"] for r in ("desk", "phone", "away")}, self.heard())
+        self.alice["desk"].say("<presence type='unavailable'/>")
+        self.assertEqual({}, self.heard())
+
     def test_priority(self) -> None:
         """4.7.2.3: an integer between -128 and 127; anything else is no priority."""
         for text, priority in (
@@ -476,3 +484,26 @@ class LanguageTests(House):
             self.setUp()
             peer = self.speaking(language)
             self.assertIsNone(self.language(peer, f"<message to='{ALICE}/phone'/>"), language)
+
+
+class StreamTests(House):
+    """RFC 6120 4.9: the end of a stream."""
+
+    def test_error_of_the_peer(self) -> None:
+        """4.9.1.1: a stream error is no reason for another; the stream is closed."""
+        error = f"<stream:error><bad-format xmlns='{ns.STREAM_ERRORS}'/></stream:error>"
+        for peer in (self.bob, self.callbridge, self.server.component(), self.server.client()):
+            if peer.stream.bytes_received == 0:
+                peer.open(to=CB1 if peer.content == ns.COMPONENT else DOMAIN)
+            peer.heard()
+            peer.say(error)
+            self.assertEqual("</stream:stream>", peer.heard())
+            self.assertTrue(peer.lost)
+            if peer is self.bob:
+                (told,) = self.callbridge.received()
+                self.assertEqual(lp.SessionEnd(f"{BOB}/r", "error"), lp.parse(told.child))
+
+    def test_text(self) -> None:
+        """4.9.2: a text says in which language it is."""
+        self.bob.say("<message></iq>")
+        self.assertIn(f"<text xmlns='{ns.STREAM_ERRORS}' xml:lang='en'>", self.bob.heard())

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
+from twisted.words.xish.domish import Element
 from zope.interface import implementer
 
 from cms.endings import finish
@@ -196,6 +197,17 @@ class XMLStream(Protocol):
 
     def peer_closed(self) -> None:
         """The peer closed its stream; close ours (RFC 6120 4.4)."""
+        self.close()
+        self._lose_connection()
+
+    def peer_failed(self, error: Element) -> None:
+        """The peer ended its stream with an error, which no error answers (RFC 6120 4.9.1.1)."""
+        condition = error.firstChildElement()
+        self.log.info(
+            "{peer} ended its stream with the error {condition}",
+            peer=self.peer_text,
+            condition="-" if condition is None else condition.name[:80],
+        )
         self.close()
         self._lose_connection()
 
@@ -452,6 +464,7 @@ class XMLStream(Protocol):
         self.closing = True
         last = b"</stream:stream>"
         if error is not None:
+            error.textLang = error.textLang or "en"  # RFC 6120 4.9.2
             last = serialize(error.getElement()) + last
         if self._gathered is not None:
             self._gathered.append(last)

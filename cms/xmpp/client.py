@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
 
 from cms import loginprotocol as lp
 from cms.endings import finish
@@ -241,7 +242,9 @@ class ClientStream(XMLStream):
 
     def stanza_received(self, stanza: Stanza) -> None:
         """Route what a bound client sends; negotiate with the others."""
-        if self._bound:
+        if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self.peer_failed(stanza.element)
+        elif self._bound:
             if self._language is not None:
                 stanza.in_language(self._language)
             self._route(stanza)
@@ -265,6 +268,12 @@ class ClientStream(XMLStream):
         """The client left properly."""
         self._end_reason = "closed"
         super().peer_closed()
+
+    def peer_failed(self, error: Element) -> None:
+        """The client found a fault with us."""
+        self._end_reason = "error"
+        super().peer_failed(error)
+        self._machine.ended()
 
     def deadline_passed(self) -> None:
         """The client did not log in and bind in time."""

@@ -179,7 +179,10 @@ class ComponentStream(XMLStream):
 
     def stanza_received(self, stanza: Stanza) -> None:
         """Route what a registered component sends; judge what others send."""
-        if self._registered:
+        if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self.peer_failed(stanza.element)
+            self._machine.refused()
+        elif self._registered:
             self._route(stanza)
         else:
             self._machine.stanza(stanza)

@@ -122,7 +122,10 @@ class LocalServices:
     def ended(self, session: Session, stanza: Stanza | None = None) -> None:
         """
         Tell everybody who saw the session that it is gone (RFC 6121 4.5, 4.6.3).
+
+        @param stanza: What it said itself, if it did: it hears that, too (4.5.2).
         """
+        said = stanza is not None
         if session.presence is None and not session.directed:
             return
         if stanza is None:
@@ -138,6 +141,9 @@ class LocalServices:
             for other in self._sessions.available(bare):
                 told.add(other.jid.full())
                 _copy(stanza, other)
+            if said:
+                told.add(session.jid.full())
+                _copy(stanza, session)
         directed, session.directed = session.directed, set()
         for address in directed - told:
             self._router.route(_addressed(stanza, address))

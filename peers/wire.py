@@ -8,6 +8,7 @@ server does.
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -64,8 +65,8 @@ class WireClient:
         bind = f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>{wanted}</bind>"
         self.send(f"<iq type='set' id='bind'>{bind}</iq>")
         bound = next(self._elements)
+        assert bound.get("type") == "result", shape(bound)
         self.jid = "".join(bound.itertext())
-        assert bound.get("type") == "result", self.jid
 
     def _open(self) -> Element:
         """Send a header; the features that come back."""
@@ -91,8 +92,8 @@ class WireClient:
                     yield element
 
     def send(self, xml: str) -> None:
-        """Send it as it is."""
-        self._socket.sendall(xml.encode())
+        """Send it as it is; a byte that is no text is written as a lone surrogate."""
+        self._socket.sendall(xml.encode("utf-8", "surrogateescape"))
 
     def ask(self, type_: str, payload: str, to: str = "") -> Element:
         """Send an IQ request; its answer, or whatever else has its id."""
@@ -126,6 +127,13 @@ class WireClient:
         """What still comes until the server ends the stream."""
         return list(self._elements)
 
+    def leave(self) -> None:
+        """Close the stream, if it is open still, and wait until the server has, too."""
+        with contextlib.suppress(OSError):
+            self.send("</stream:stream>")
+            self.rest()
+        self.close()
+
     def close(self) -> None:
         """Hang up, without a word."""
         self._socket.close()
@@ -136,28 +144,27 @@ def shape(element: Element) -> str:
     A stanza in one line: name, type, sender and what it holds, as
     C{message chat bob/r: body} or C{iq error -: bad-request}.
 
-    Of the sender the domain is left out; no sender at all is C{-}.
+    Of a sender at our domain only the rest is told; no sender at all is C{-}.
     """
     words = [_local(element.tag)]
     if "type" in element.attrib:
         words.append(element.attrib["type"])
-    sender = element.get("from", "-")
-    words.append(sender.replace(f"@{DOMAIN}", ""))
+    words.append(element.get("from", "-").replace(f"@{DOMAIN}", ""))
     return f"{' '.join(words)}: {' '.join(_content(element))}".removesuffix(": ")
 
 
 def _content(element: Element) -> Iterator[str]:
-    """Of an error the condition; of anything else the names of the children."""
+    """
+    The names of the children; of an error the condition, and whether it answers a join.
+
+    What else an error repeats of what it answers is its sender's choice (RFC 6120 8.3.1).
+    """
+    failed = element.get("type") == "error"
     for child in element:
         if child.tag == _CLIENT + "error":
-            yield from _conditions(child)
-        elif element.get("type") != "error" or _local(child.tag) == "x":
-            yield _local(child.tag)
-
-
-def _conditions(error: Element) -> Iterator[str]:
-    for child in error:
-        if child.tag.startswith(f"{{{STANZAS}}}") and _local(child.tag) != "text":
+            conditions = (_local(c.tag) for c in child if c.tag.startswith(f"{{{STANZAS}}}"))
+            yield from (condition for condition in conditions if condition != "text")
+        elif not failed or child.tag == "{http://jabber.org/protocol/muc}x":
             yield _local(child.tag)
 
 

@@ -1,8 +1,9 @@
-"""The examples of docs/configuration.md are what the daemons read."""
+"""The pages of docs/: their examples are what the daemons read, their tests are there."""
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 from attrs import asdict
@@ -14,7 +15,8 @@ from cms.tomlfile import Table
 from cms.xmpp.config import read_config as read_xmpp
 from tests.support import new_folder
 
-PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text("utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "configuration.md").read_text("utf-8")
 
 
 class ConfigurationPageTests(SynchronousTestCase):
@@ -70,3 +72,30 @@ class ConfigurationPageTests(SynchronousTestCase):
             for key in asked - tables:
                 if not key.startswith("callbridges."):
                     self.assertIn(f"`{key}`", rows, name)
+
+
+class StandardsPageTests(SynchronousTestCase):
+    """The table of RFC 6120 and 6121."""
+
+    def test_each_row_has_its_tests(self) -> None:
+        """They are there, and nothing else is named."""
+        table = (DOCS / "standards.md").read_text("utf-8").split("| section |")[1]
+        rows = [row.split(" | ") for row in table.splitlines() if row.startswith("| ")]
+        rows = [row for row in rows if not row[0].startswith(("| **", "| ---"))]
+        self.assertGreater(len(rows), 50)
+        for row in rows:
+            self.assertEqual(4, len(row), row)
+            tests = re.findall("`([^`]*)`", row[3])
+            self.assertTrue(tests, row)
+            self.assertEqual(", ".join(f"`{test}`" for test in tests), row[3].rstrip(" |"))
+            for test in tests:
+                self.assertTrue(self.exists(test), test)
+
+    def exists(self, test: str) -> bool:
+        """Whether there is such a test in our sources."""
+        path, _, name = test.partition("::")
+        if name:
+            return f"\ndef {name}(" in (DOCS.parent / path).read_text("utf-8")
+        module, kind, method = test.split(".")
+        made = getattr(import_module(f"tests.{module}"), kind)
+        return callable(getattr(made, method, None))

@@ -373,6 +373,28 @@ class BindTests(SynchronousTestCase):
         client.say("<presence/>")
         self.assertIn("not-authorized", client.heard())
 
+    def test_chosen(self) -> None:
+        """The resource that was asked for, prepared (7.7); without a wish the server's (7.6)."""
+        for asked, bound in (
+            ("desk", "desk"),
+            ("\uff21b", "Ab"),  # RFC 6122 B: compatibility forms are one
+            ("a/b@c", "a/b@c"),
+            ("x" * 1023, "x" * 1023),
+        ):
+            self.callbridge.heard()
+            client = self.logged_in()
+            client.say(BIND.replace("/></iq>", f"><resource>{asked}</resource></bind></iq>"))
+            self.assertIn(f"<jid>alice@{DOMAIN}/{bound}</jid>", client.heard())
+        made = set()
+        for bind in (BIND, BIND.replace("/></iq>", "><resource/></bind></iq>")) * 2:
+            self.callbridge.heard()
+            client = self.logged_in()
+            client.say(bind)
+            found = re.search(f"<jid>alice@{DOMAIN}/([0-9a-f]{{24}})</jid>", client.heard())
+            assert found is not None
+            made.add(found[1])
+        self.assertEqual(4, len(made))
+
     def test_bad_resource(self) -> None:
         """A resource that does not prepare is refused, and another may be tried."""
         client = self.logged_in()

@@ -7,6 +7,8 @@ holds Prosody and ejabberd to the same.
 
 from __future__ import annotations
 
+import re
+
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -142,6 +144,23 @@ class MessageTests(House):
         self.bob.say("<message type='chat' id='1'><body>x</body></message>")
         _, message = self.bob.received()
         self.assertEqual((f"{BOB}/r", BOB), (message.sender, message.to))
+
+    def test_order(self) -> None:
+        """RFC 6120 10.1: what came first is delivered first, whichever way it took."""
+        to = f"to='{ALICE}/phone'"
+        said = [
+            f"<message {to} id='1'/>",
+            f"<message  {to} id='2'/>",
+            f"<presence {to} id='3'/>",
+            f"<iq {to} type='get' id='4'>{X}</iq>",
+            f"<message {to} id='5'><body><![CDATA[x]]></body></message>",
+            f"<message {to} id='6'><body>x</body></message>",
+        ]
+        for order in (said, said[::-1], [*said[1:], said[0]]):
+            for xml in ("".join(order), *order):
+                self.bob.say(xml)
+            wanted = [re.search("id='(.)'", xml)[1] for xml in order]  # type: ignore[index]
+            self.assertEqual(wanted * 2, [s.id for s in self.alice["phone"].received()])
 
     def test_malformed(self) -> None:
         """RFC 6120 8.3.3.8: what is no address is told so, also an empty one."""

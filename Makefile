@@ -25,6 +25,7 @@ test:
 	@.ci/environment test
 	@.ci/debian peers
 	@.ci/npm
+	@.ci/suites
 	@.ci/check lint unit peers
 
 bench:

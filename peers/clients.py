@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,14 @@ class Driver:
     """
 
     def __init__(
-        self, processes: Processes, name: str, command: list[str], settings: dict[str, Any]
+        self,
+        processes: Processes,
+        name: str,
+        command: list[str],
+        settings: dict[str, Any],
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        self.process: Process = processes.start(name, command)
+        self.process: Process = processes.start(name, command, env=env)
         self._seen = 0
         self._say(settings)
         self.expect("ready", _START_SECONDS)
@@ -110,6 +116,10 @@ class Driver:
         """Send a chat message."""
         self._say({"do": "message", "to": to, "body": body})
 
+    def do(self, command: str) -> None:
+        """What only some of them know."""
+        self._say({"do": command})
+
     def disconnect(self) -> None:
         """Close the stream."""
         self._say({"do": "disconnect"})
@@ -157,15 +167,31 @@ def wokkel_component(processes: Processes, address: str, secret: str, port: int)
 
 def npm_component(processes: Processes, address: str, secret: str, port: int) -> Driver:
     """xmpp.js's C{@xmpp/component}, without TLS."""
+    settings = _component(address, secret, port)
+    return Driver(processes, "npm-component", _npm("component"), settings)
+
+
+def npm_client(
+    processes: Processes, service: str, domain: str, user: str, password: str, trust: Path
+) -> Driver:
+    """
+    xmpp.js's C{@xmpp/client}.
+
+    @param service: C{xmpp://host:port}, or C{xmpps://host:port} for direct TLS.
+    """
+    settings = {"service": service, "domain": domain, "username": user, "password": password}
+    env = {**os.environ, "NODE_EXTRA_CA_CERTS": str(trust)}
+    return Driver(processes, f"npm-{user}", _npm("client"), settings, env)
+
+
+def _npm(package: str) -> list[str]:
     node = require("node", "nodejs")
-    if not (_PEERS / "npm" / "node_modules" / "@xmpp" / "component").is_dir():
+    if not (_PEERS / "npm" / "node_modules" / "@xmpp" / package).is_dir():
         pytest.fail(
-            "@xmpp/component is not installed; run: make test, or npm ci --prefix peers/npm",
+            f"@xmpp/{package} is not installed; run: make test, or npm ci --prefix peers/npm",
             pytrace=False,
         )
-    settings = _component(address, secret, port)
-    command = [node, str(_PEERS / "npm" / "component.js")]
-    return Driver(processes, "npm-component", command, settings)
+    return [node, str(_PEERS / "npm" / f"{package}.js")]
 
 
 def _component(address: str, secret: str, port: int) -> dict[str, Any]:

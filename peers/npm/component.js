@@ -20,6 +20,7 @@ function connect() {
   });
   peer.iqCallee.get("urn:xmpp:ping", "ping", () => true);
   peer.on("online", (address) => tell("online", { jid: address.toString(), mechanism: null }));
+  peer.on("offline", () => tell("offline", {}));
   peer.on("disconnect", () => tell("disconnected", {}));
   peer.on("error", (error) =>
     tell("stream-error", { condition: error.condition || error.code || error.name, text: error.message }),
@@ -50,6 +51,8 @@ readline
       connect();
     } else if (words.do === "ping") {
       ping(words.to);
+    } else if (words.do === "stop") {
+      peer.stop();
     }
   })
   .on("close", () => process.exit(0));

@@ -30,7 +30,7 @@ class Stream:
     def __init__(self) -> None:
         self.clock = Clock()
         self.sent: list[Stanza] = []
-        self.requests = Requests(self.clock, self.send)
+        self.requests = Requests(self.clock, self.send, own=COMPONENT)
         self.link_id = "l1"
 
     def send(self, stanza: Stanza) -> None:

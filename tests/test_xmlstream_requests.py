@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import RequestLost, Requests
 from cms.xmlstream.stanza import Stanza
+from tests.support import one_stanza
 
 
 class TimeTests(SynchronousTestCase):
@@ -19,7 +20,7 @@ class TimeTests(SynchronousTestCase):
         """Requests of a stream."""
         self.clock = Clock()
         self.sent: list[Stanza] = []
-        self.requests = Requests(self.clock, self.sent.append)
+        self.requests = Requests(self.clock, self.sent.append, own="a")
 
     def ask(self, timeout: float) -> Deferred[Stanza]:
         """Ask something."""
@@ -100,3 +101,86 @@ class TimeTests(SynchronousTestCase):
         self.failureResultOf(answer, CancelledError)
         self.assertEqual(0, len(self.requests))
         self.assertFalse(self.requests.take(result_reply(self.sent[0])))
+
+
+class AddressTests(SynchronousTestCase):
+    """Whose answers count."""
+
+    own = "cb1.meet.example.com"
+
+    def ask(self, sender: str | None, to: str | None) -> tuple[Requests, str, Deferred[Stanza]]:
+        """Ask something; the table, the id and the answer to come."""
+        sent: list[Stanza] = []
+        requests = Requests(Clock(), sent.append, own=self.own)
+        attributes = {"from": sender, "to": to}
+        written = "".join(f" {k}='{v}'" for k, v in attributes.items() if v is not None)
+        answer = requests.ask(one_stanza(f"<iq type='get'{written}/>"), 10)
+        return requests, sent[0].id or "", answer
+
+    def test_table(self) -> None:
+        """The id, the sender and the addressee must fit, however they are written."""
+        domain, alice, bob = "meet.example.com", "alice@meet.example.com", "bob@meet.example.com"
+        for asking, asked, sender, to, counts in (
+            (domain, self.own, self.own, domain, True),
+            (domain, self.own, "CB1.meet.example.com.", "Meet.example.com", True),
+            (domain, self.own, self.own, None, True),
+            (domain, self.own, self.own, f"{alice}/r", False),
+            (domain, self.own, self.own, alice, False),
+            (domain, self.own, self.own, "@", False),
+            (domain, self.own, domain, domain, False),
+            (domain, self.own, None, domain, False),
+            (domain, self.own, "@", domain, False),
+            (domain, self.own, f"x@{self.own}", domain, False),
+            # who does not say who asks is the one whose stream it is
+            (None, f"{bob}/r", f"{bob}/r", self.own, True),
+            (None, f"{bob}/r", f"{bob}/r", f"alice@{self.own}", False),
+            (None, f"{bob}/r", f"{alice}/r", self.own, False),
+            # and who says it gets what is for him, not what is for another there
+            (f"alice@{self.own}", bob, bob, f"alice@{self.own}", True),
+            (f"alice@{self.own}", bob, bob, f"alice@{self.own}/r", True),
+            (f"alice@{self.own}", bob, bob, self.own, False),
+        ):
+            requests, identifier, answer = self.ask(asking, asked)
+            attributes = {"id": identifier, "from": sender, "to": to}
+            written = "".join(f" {k}='{v}'" for k, v in attributes.items() if v is not None)
+            case = f"{asking} asked {asked}: {written}"
+            for type_ in ("result", "error"):
+                wrong = one_stanza(f"<iq type='{type_}' {written.replace(identifier, 'c1')}/>")
+                self.assertFalse(requests.take(wrong), case)
+            self.assertIs(counts, requests.take(one_stanza(f"<iq type='result'{written}/>")), case)
+            self.assertIs(counts, answer.called, case)
+            self.assertEqual(not counts, len(requests), case)
+
+    def test_own_account(self) -> None:
+        """A client's request without an address is answered by its server or its account."""
+        self.own = "alice@meet.example.com"
+        for sender, counts in (
+            (None, True),
+            ("meet.example.com", True),
+            ("alice@meet.example.com", True),
+            ("alice@meet.example.com/r", True),
+            ("bob@meet.example.com", False),
+            ("cb1.meet.example.com", False),
+        ):
+            requests, identifier, _ = self.ask(None, None)
+            written = "" if sender is None else f" from='{sender}'"
+            result = f"<iq type='result' id='{identifier}' to='alice@meet.example.com/r'{written}/>"
+            self.assertIs(counts, requests.take(one_stanza(result)), sender)
+
+    def test_ids(self) -> None:
+        """Whoever is asked something learns nothing about the ids of other requests."""
+        sent: list[str] = []
+        requests = Requests(Clock(), lambda stanza: sent.append(stanza.id or ""), own="a")
+        for _ in range(100):
+            requests.ask(request("get", "a", "b", ping_payload()), 10)
+        self.assertEqual(100, len(set(sent)))
+        for place in zip(*sent, strict=True):  # each of its 96 bits is chosen anew
+            self.assertGreater(len(set(place)), 8)
+        self.assertEqual({24}, {len(identifier) for identifier in sent})
+
+    def test_randomness(self) -> None:
+        """It is a parameter."""
+        sent: list[Stanza] = []
+        requests = Requests(Clock(), sent.append, own="a", random=bytes)
+        requests.ask(request("get", "a", "b", ping_payload()), 10)
+        self.assertEqual("0" * 24, sent[0].id)

@@ -270,7 +270,7 @@ class EndTests(SynchronousTestCase):
     def test_requests_are_bounded(self) -> None:
         """A stream that owes many answers is asked nothing more until one has come."""
         clock, sent = Clock(), list[Stanza]()
-        requests = Requests(clock, sent.append, most=2)
+        requests = Requests(clock, sent.append, own=DOMAIN, most=2)
 
         def ask() -> Deferred[Stanza]:
             ping = request("get", DOMAIN, CB1, ping_payload())
@@ -285,7 +285,7 @@ class EndTests(SynchronousTestCase):
 
     def test_requests_after_the_end(self) -> None:
         """A lost stream is asked nothing more."""
-        requests = Requests(Clock(), lambda stanza: self.fail("sent"))
+        requests = Requests(Clock(), lambda stanza: self.fail("sent"), own=DOMAIN)
         requests.lost()
         self.failureResultOf(requests.ask(one_stanza("<iq to='x'/>"), 5), RequestLost)
 
@@ -426,6 +426,41 @@ class LinkTests(SynchronousTestCase):
         client.authenticate()
         self.assertIn("step 1 link-before-login", client.heard())
         self.assertEqual("", peer.heard())
+
+    def test_answers_to_others(self) -> None:
+        """
+        What a Callbridge answers to a client is no answer to the server, even where the
+        client has chosen the id of a log-in of somebody else.
+        """
+        server = Server()
+        callbridge = server.callbridge()
+        mallory = server.bound(callbridge, "mallory", "r&amp;d")  # is not read the fast way
+        client = server.client()
+        client.open()
+        client.authenticate()
+        (start,) = callbridge.received()
+        for identifier in (start.id, *(f"c{number}" for number in range(20))):
+            ping = f"<iq type='get' id='{identifier}' to='{CB1}'><ping xmlns='{ns.PING}'/></iq>"
+            mallory.say(ping)
+            (asked,) = callbridge.received()
+            callbridge.say(result_reply(asked).raw)
+            (answer,) = mallory.received()
+            self.assertEqual(("result", identifier), (answer.type, answer.id))
+        self.assertEqual("", client.heard())
+        message = lp.parse(start.child)
+        assert isinstance(message, lp.Start)
+        callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
+        self.assertIn("<success", client.heard())
+
+    def test_sloppy_answers(self) -> None:
+        """An answer without from or to is the component's own, to the server (XEP-0114 3)."""
+        for written in ("", f" from='{CB1}'", f" to='{DOMAIN}'", f" from='CB1.{DOMAIN}'"):
+            server = Server()
+            peer = server.register()
+            (question,) = peer.received()
+            names = lp.Mechanisms(("PLAIN",)).to_xml()
+            peer.say(f"<iq type='result' id='{question.id}'{written}>{names}</iq>")
+            self.assertEqual(1, len(server.links.authorities), written)
 
     def test_slow_callbridge_is_asked_again(self) -> None:
         """A Callbridge that was too busy to name its mechanisms is asked again."""

@@ -115,7 +115,7 @@ class ComponentRegistration(XMLStream):
         self.link_id = ""
         self.certificate_expires: float | None = None
         self.registers = registers
-        self.requests = Requests(clock, self.send)
+        self.requests = Requests(clock, self.send, own=settings.component)
         self.step = Step.TLS
         self._look = look
         self._address: tuple[str, int] | None = None

@@ -83,7 +83,7 @@ class LoginStream(XMLStream):
         super().__init__(clock)
         self.account = account
         self.session: Deferred[LoginStream] = Deferred()
-        self.requests = Requests(clock, self.send)
+        self.requests = Requests(clock, self.send, own=f"{account.name}@{account.domain}")
         self.jid = ""
         self.mechanism = ""
         self.waiting = ""

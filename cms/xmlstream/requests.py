@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from itertools import count
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, exceptionFromStanza
+from twisted.words.protocols.jabber.jid import JID
 
+from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.stanza import Stanza
 
 SOON = 0.05  # seconds that a request may be late
-_Key = tuple[str, str | None]  # the id, and who was asked
+_RANDOM = 12  # bytes of an id, each of its own: who is asked one thing must not guess another
 
 
 class TooManyRequests(Exception):
@@ -25,24 +28,54 @@ class RequestLost(Exception):
     """The stream ended before the answer came."""
 
 
+@frozen(eq=False)
+class _Open:
+    """
+    A request that is not answered yet.
+
+    @ivar asked: Whose answer counts; C{None}: the server, or the account that the
+        stream belongs to (RFC 6120 10.3.3).
+    @ivar asking: Whom the answer must be for.
+    """
+
+    answer: Deferred[Stanza]
+    due: float
+    asked: str | None
+    asking: str
+
+
 class Requests:
     """
     The open requests of one stream.
 
-    An answer counts only if both its id and its sender fit: wokkel's
-    C{StreamManager} looks at the id alone, so that anybody who guesses it can
-    answer for another.
+    An answer counts only if its id, its sender and its addressee fit.  Many may speak
+    through the stream: who gets the party that was asked to answer him, with an id that
+    he chose, must not answer for it.  So nobody can guess an id either.
+
+    An answer without C{to} is for the other end of the stream (RFC 6120 8.1.1.1, 10.3):
+    only who was asked could have left it out.
+
+    @param own: Who asks where the request does not say: the component's address, or
+        the account of a client, whose answers may name its resource.
+    @param random: Makes so many bytes that nobody can guess.
     """
 
     def __init__(
-        self, clock: IReactorTime, send: Callable[[Stanza], object], *, most: int = 10_000
+        self,
+        clock: IReactorTime,
+        send: Callable[[Stanza], object],
+        *,
+        own: str,
+        most: int = 10_000,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._clock = clock
         self._send = send
+        self._own = own
         self._most = most
-        self._ids = count(1)
+        self._random = random
         self._lost = False
-        self._open: dict[_Key, tuple[Deferred[Stanza], float]] = {}
+        self._open: dict[str, _Open] = {}
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -62,18 +95,17 @@ class Requests:
             return fail(RequestLost())
         if len(self._open) >= self._most:
             return fail(TooManyRequests())
-        identifier = f"c{next(self._ids)}"
+        identifier = self._random(_RANDOM).hex()
         request.identify(identifier)
-        key = (identifier, request.to)
-        answer: Deferred[Stanza] = Deferred(lambda _: self._forget(key))
+        answer: Deferred[Stanza] = Deferred(lambda _: self._forget(identifier))
         due = self._clock.seconds() + timeout
-        self._open[key] = answer, due
+        self._open[identifier] = _Open(answer, due, request.to, request.sender or self._own)
         self._watch(due)
         self._send(request)
         return answer
 
-    def _forget(self, key: _Key) -> None:
-        self._open.pop(key, None)
+    def _forget(self, identifier: str) -> None:
+        self._open.pop(identifier, None)
 
     def _watch(self, due: float) -> None:
         """One timer for all: most requests are answered long before they are due."""
@@ -87,26 +119,36 @@ class Requests:
 
     def _look(self) -> None:
         now = self._clock.seconds()
-        for key, (answer, due) in list(self._open.items()):
-            if due <= now and key in self._open:
-                self._forget(key)
-                answer.errback(Failure(DeferredTimeout("no answer in time")))
+        for identifier, waiting in list(self._open.items()):
+            if waiting.due <= now and identifier in self._open:
+                self._forget(identifier)
+                waiting.answer.errback(Failure(DeferredTimeout("no answer in time")))
         if self._open:  # many, when a peer falls silent: so not for each of them
-            self._watch(max(min(due for _, due in self._open.values()), now + SOON))
+            self._watch(max(min(w.due for w in self._open.values()), now + SOON))
 
     def take(self, stanza: Stanza) -> bool:
         """Deliver an IQ answer; C{False} when nobody asked for it."""
-        if not stanza.is_answer or stanza.id is None:
+        identifier = stanza.id
+        if identifier is None or identifier not in self._open or not stanza.is_answer:
             return False
-        waiting = self._open.pop((stanza.id, stanza.sender), None)
-        if waiting is None:
+        waiting = self._open[identifier]
+        if not (self._is_from(stanza, waiting.asked) and _is_for(stanza, waiting.asking)):
             return False
-        answer = waiting[0]
+        self._forget(identifier)
         if stanza.type == "error":
-            answer.errback(Failure(_error(stanza)))
+            waiting.answer.errback(Failure(_error(stanza)))
         else:
-            answer.callback(stanza)
+            waiting.answer.callback(stanza)
         return True
+
+    def _is_from(self, stanza: Stanza, asked: str | None) -> bool:
+        sender = stanza.sender
+        if sender == asked:
+            return True
+        if asked is not None:
+            return _same(sender, asked)
+        # RFC 6120 8.1.2.1: on a client's own stream the server speaks for the account too
+        return sender is None or _is_home(sender, self._own)
 
     def lost(self) -> None:
         """The stream has ended: nothing more will be answered."""
@@ -115,12 +157,41 @@ class Requests:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         while self._open:
-            answer, _ = self._open.pop(next(iter(self._open)))
-            answer.errback(Failure(RequestLost()))
+            waiting = self._open.pop(next(iter(self._open)))
+            waiting.answer.errback(Failure(RequestLost()))
 
 
 def _nobody(stanza: Stanza) -> None:
     """There is nobody to send to."""
+
+
+def _is_for(stanza: Stanza, asking: str) -> bool:
+    to = stanza.to
+    if to is None or to == asking:
+        return True
+    addressee, own = _parsed(to), _parsed(asking)
+    return addressee is not None and own in (addressee, addressee.userhostJID())
+
+
+def _is_home(sender: str, own: str) -> bool:
+    """Whether it is the server or the account of C{own}."""
+    home, claimed = _parsed(own), _parsed(sender)
+    if home is None or claimed is None:
+        return False
+    return bool(claimed.host == home.host) and claimed.user in (None, home.user)
+
+
+def _same(one: str | None, other: str) -> bool:
+    """Whether two addresses are one, however they are written."""
+    address = None if one is None else _parsed(one)
+    return address is not None and address == _parsed(other)
+
+
+def _parsed(address: str) -> JID | None:
+    try:
+        return parse_jid(address)
+    except MalformedJID:
+        return None
 
 
 def _error(stanza: Stanza) -> StanzaError:

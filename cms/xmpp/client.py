@@ -147,7 +147,7 @@ class ClientStream(XMLStream):
         self.priority = 0
         self.directed: set[str] = set()
         self.authority = ""
-        self.requests = Requests(policy.clock, self.send, most=10)
+        self.requests = Requests(policy.clock, self.send, own=policy.domain, most=10)
         self.exchange: Exchange | None = None
         self._login_exchange = self._connection_id = ""
         self._mechanism = ""
@@ -577,8 +577,8 @@ class ClientStream(XMLStream):
         stanza.stamp(self.jid.full())
         if stanza.flaw is not None:
             self.policy.router.bounce(stanza, "bad-request", text=stanza.flaw)
-        elif stanza.is_answer and stanza.to in (None, self.policy.domain):
-            self._own_answer(stanza)
+        elif stanza.is_answer and (stanza.to is None or self._is_ours(stanza.to)):
+            self.requests.take(stanza)  # no to, as many have it, is the server (RFC 6120 10.3)
         elif stanza.name == "presence":
             self.policy.service.presence(self, stanza)
         else:
@@ -586,10 +586,6 @@ class ClientStream(XMLStream):
                 stanza.address(self.jid.userhost())  # RFC 6120 10.3.1
             self.policy.router.route(stanza)
         self.policy.router.hold_back(self)
-
-    def _own_answer(self, stanza: Stanza) -> None:
-        """An answer to a ping of ours comes from the address that it was sent to."""
-        self.requests.take(stanza)
 
     def _is_self(self, sender: str) -> bool:
         try:

@@ -134,7 +134,7 @@ class ComponentStream(XMLStream):
         self.certificate_expires: float | None = None
         self.since = 0.0
         self.answers_pings = False
-        self.requests = Requests(policy.clock, self.send)
+        self.requests = Requests(policy.clock, self.send, own=policy.domain)
         self._machine = _machine(self)
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
@@ -440,14 +440,14 @@ class ComponentStream(XMLStream):
         self._forwarder.forward(slices)
 
     def _route(self, stanza: Stanza) -> None:
-        if self.requests.take(stanza):
-            return
         sender = stanza.sender
         if sender is None:
             stanza.stamp(self.component)
         elif not self._owns(sender):
             fault = errors.PEER_LIED.error(component=self.component, sender=sender[:80])
             self.refuse(fault, StreamError("invalid-from"))
+            return
+        if self.requests.take(stanza):
             return
         if stanza.is_stanza:
             if stanza.to is None:

@@ -945,6 +945,13 @@ LINK_SILENT = _fault(
     "{peer} did not answer a ping within {seconds} s: the link is dead.",
     "Look at the network between the two hosts and at the load of {peer}.",
 )
+LINK_STALLED = _fault(
+    "link-stalled",
+    LinkError,
+    Step.ACTIVE,
+    "{peer} does not keep up: what is sent to it waits to be read.",
+    "Look at the load of {peer}: its process may be stopped, or its host short of memory.",
+)
 LINK_LOST = _fault(
     "link-lost",
     LinkError,

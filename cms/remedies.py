@@ -885,6 +885,7 @@ _remedy(
     "Component not connected, bouncing error",
     "the link is up on one side and dead on the other",
 )
+_remedy("link-stalled", "send buffer full", "the link is up, and log-ins time out")
 _remedy("link-lost", "Connection lost", "Connection reset by peer", "the link flaps")
 _remedy("link-closed", "system-shutdown", "the XMPP server was restarted")
 _remedy("link-error", "stream error on an active link", "link dropped with a stream error")

@@ -44,13 +44,44 @@ class TwoClocks(Clock):
 
 
 class MemoryTransport(StringTransport):
-    """A transport that loses its connection when it is told to, as TCP does."""
+    """
+    A transport that loses its connection when it is told to, as TCP does.
+
+    Until L{stop_reading} its peer takes what is written at once.
+
+    @ivar unread: Bytes that the peer has not taken.
+    @ivar most_unread: The most that they ever were.
+    """
 
     def __init__(self, host: str = "192.0.2.7", port: int = 40000) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", host, port))
         self.protocol: Any = None
         self.tls: Any = None
         self.lost = False
+        self.reads = True
+        self.unread = self.most_unread = 0
+        self.bufferSize = 65_536
+
+    def stop_reading(self) -> None:
+        """The peer takes nothing more."""
+        self.reads = False
+
+    def read(self, *, once: bool = False) -> None:
+        """It takes all that is here, and goes on, or not."""
+        self.reads = not once
+        if self.unread:
+            self.unread = 0
+            self.producer.resumeProducing()
+
+    def write(self, data: bytes) -> None:
+        """As C{FileDescriptor} does."""
+        super().write(data)
+        if not self.reads:
+            fitted = self.unread <= self.bufferSize
+            self.unread += len(data)
+            self.most_unread = max(self.most_unread, self.unread)
+            if fitted and self.unread > self.bufferSize and self.producer is not None:
+                self.producer.pauseProducing()
 
     def connect(self, protocol: Any) -> None:
         """Begin."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -36,6 +37,11 @@ class Stream:
     def send(self, stanza: Stanza) -> None:
         """To the server."""
         self.sent.append(stanza)
+
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        """To the server."""
+        self.sent += [one_stanza(raw.decode()) for raw in raws]
+        return ()
 
 
 class Recorder(XMPPHandler):
@@ -79,7 +85,7 @@ class TrafficTests(SynchronousTestCase):
     def setUp(self) -> None:
         """The Callbridge's own handler and one that records."""
         self.recorder = Recorder()
-        self.traffic = LinkTraffic([CallbridgeHandler(), self.recorder])
+        self.traffic = LinkTraffic(Clock(), [CallbridgeHandler(), self.recorder])
         self.stream = Stream()
         self.traffic.link_up(self.stream)
 
@@ -245,7 +251,7 @@ class LifeTests(TrafficTests):
     def test_faulty_handler(self) -> None:
         """A handler that fails at the end of a link keeps nobody from hearing of it."""
         recorder = Recorder()
-        traffic = LinkTraffic([Faulty(), recorder])
+        traffic = LinkTraffic(Clock(), [Faulty(), recorder])
         traffic.link_up(self.stream)
         traffic.link_down()
         self.assertEqual("lost", recorder.happened[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -30,6 +31,10 @@ class Link:
     def send(self, stanza: Stanza) -> None:
         self.sent.append(stanza.element)
 
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        self.sent += [one_stanza(raw.decode()).element for raw in raws]
+        return ()
+
 
 class LoginHandlerTests(SynchronousTestCase):
     """IQs in, IQs out."""
@@ -37,7 +42,7 @@ class LoginHandlerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = MemoryDirectory({"alice": "pencil"})
         self.authority = Authority(Clock(), self.directory, DOMAIN, random=Random(7))
-        self.traffic = LinkTraffic([], LoginHandler(self.authority, DOMAIN))
+        self.traffic = LinkTraffic(Clock(), [], LoginHandler(self.authority, DOMAIN))
         self.link = Link()
         self.up(self.link)
 

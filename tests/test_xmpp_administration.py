@@ -13,6 +13,7 @@ from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.errors import ConfigurationError
 from cms.signalflow import Step
 from cms.xmlstream import ns
+from cms.xmlstream.stream import PATIENCE
 from cms.xmpp.administration import XmppAdministration, make_administration
 from cms.xmpp.config import read_config
 from cms.xmpp.flow import KEEP, ServerFlow
@@ -76,6 +77,14 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual(503, self.client.ask("GET", "/healthz").status)
         (question,) = peer.received()
         peer.answer(question, lp.Mechanisms(("PLAIN",)))
+        self.assertEqual(200, self.client.ask("GET", "/healthz").status)
+        peer.stream.pauseProducing()
+        self.assertEqual(200, self.client.ask("GET", "/healthz").status)
+        self.reactor.advance(PATIENCE)
+        answer = self.client.ask("GET", "/healthz")
+        self.assertEqual(503, answer.status)
+        self.assertIn(b"step 11 active: cb1.meet.example.com does not keep up", answer.body)
+        peer.stream.resumeProducing()
         self.assertEqual(200, self.client.ask("GET", "/healthz").status)
 
     def test_callbridges(self) -> None:

@@ -14,6 +14,7 @@ from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.written import written_result
+from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.flow import ServerFlow
@@ -43,7 +44,7 @@ class Server:
             {f"{name}.{DOMAIN}": [Secret(value)] for name, value in SECRETS.items()}
         )
         self.router = Router(DOMAIN, self.links, self.sessions, registry)
-        local = LocalServices(self.router, self.links, self.sessions)
+        local = LocalServices(self.router, self.links, self.sessions, Broadcast(self.clock))
         self.router.local = local
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
         self.flow = ServerFlow(self.clock, self.events.step)

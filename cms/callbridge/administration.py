@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 
+from cms import errors
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
@@ -42,7 +43,11 @@ class CallbridgeAdministration:
     def health(self) -> Health:
         """See L{cms.admin.interfaces.Daemon.health}."""
         last = self._daemon.link.history.last
-        if self._daemon.link.status()["state"] == "active":
+        link = self._daemon.link
+        if link.status()["state"] == "active":
+            stream = link.stream
+            if stream is not None and stream.is_stalled:
+                return Health(False, Step.ACTIVE, errors.LINK_STALLED.error(peer=stream.peer))
             return Health(True, Step.ACTIVE)
         if last is None:
             return Health(False, Step.CONFIGURATION)

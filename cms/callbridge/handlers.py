@@ -5,16 +5,18 @@ L{LinkTraffic} hands log-ins to L{LoginHandler} and carries any wokkel
 C{XMPPHandler} over our own stream: it gives handlers the event dispatcher they
 observe and sends what they send.  Unlike wokkel's C{StreamManager} it queues
 nothing while the link is down, and our own requests are answered only by the peer
-that was asked.
+that was asked.  Log-ins go first; what others want waits its turn in an
+L{Inbox<cms.callbridge.inbox.Inbox>}, so that nobody keeps the Callbridge to himself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
@@ -24,13 +26,14 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Answer, Authority
+from cms.callbridge.inbox import Inbox, sender_of
 from cms.endings import tell
 from cms.logs import Logger
 from cms.xmlstream import disco, ns
 from cms.xmlstream.replies import error_reply, is_join
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.written import written_result
+from cms.xmlstream.written import written_error, written_result
 
 
 class NotConnected(Exception):
@@ -44,7 +47,10 @@ class Carrier(Protocol):
     link_id: str
 
     def send(self, stanza: Stanza) -> None:
-        """Send a stanza to the server."""
+        """Send a stanza to the server, before all that waits."""
+
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        """See L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>}."""
 
 
 class HandlerStream(EventDispatcher):
@@ -55,8 +61,8 @@ class HandlerStream(EventDispatcher):
         self._stream = stream
 
     def send(self, element: Element) -> None:
-        """Send an element over the link."""
-        self._stream.send(Stanza(element))
+        """Send an element over the link, in the turn of those for whom it is."""
+        _deliver(self._stream, Stanza(element))
 
 
 class LinkTraffic:
@@ -67,7 +73,13 @@ class LinkTraffic:
 
     log = Logger()
 
-    def __init__(self, handlers: Iterable[XMPPHandler], logins: LoginHandler | None = None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        handlers: Iterable[XMPPHandler],
+        logins: LoginHandler | None = None,
+    ) -> None:
+        self._inbox = Inbox(clock, self._handle, self._constrained)
         self._handlers = list(handlers)
         self._logins = logins
         self._stream: Carrier | None = None
@@ -91,6 +103,7 @@ class LinkTraffic:
     def link_down(self) -> None:
         """The link has ended."""
         self._stream = self._dispatcher = None
+        self._inbox.clear()
         ends = [handler.connectionLost for handler in self._handlers]
         if self._logins is not None:
             ends.append(self._logins.link_down)
@@ -98,13 +111,19 @@ class LinkTraffic:
 
     def received(self, stanza: Stanza) -> None:
         """A stanza arrived."""
+        stream, logins = self._stream, self._logins
+        if stream is None:
+            return
+        flawed = stanza.is_request and not stanza.has_one_child
+        if flawed or logins is None or not logins.take(stanza, stream):
+            self._inbox.put(stanza)
+
+    def _handle(self, stanza: Stanza) -> None:
         stream = self._stream
         if self._dispatcher is None or stream is None:
             return
         if stanza.is_request and not stanza.has_one_child:
             self._refuse(stanza, stream, "bad-request")  # RFC 6120 8.2.3
-            return
-        if self._logins is not None and self._logins.take(stanza, stream):
             return
         taken = self._dispatcher.dispatch(stanza.element)
         if not taken and not getattr(stanza.element, "handled", False):
@@ -118,7 +137,15 @@ class LinkTraffic:
             condition = "item-not-found"  # of the rooms that might be here (XEP-0045 7.2)
         reply = error_reply(stanza, StanzaError(condition))
         if reply is not None:
-            stream.send(reply)
+            _deliver(stream, reply)
+
+    def _constrained(self, stanza: Stanza) -> None:
+        """Too much of its sender waits already."""
+        if stanza.name == "presence":
+            return
+        reply = written_error(stanza, "wait", "resource-constraint")
+        if reply is not None and self._stream is not None:
+            _deliver(self._stream, reply)
 
     # for handlers
 
@@ -128,7 +155,7 @@ class LinkTraffic:
         """
         if self._stream is None:
             raise NotConnected
-        self._stream.send(Stanza(element))
+        _deliver(self._stream, Stanza(element))
 
     def request(self, request: Any) -> Deferred[Element]:
         """From wokkel: send a C{generic.Request} and wait for its answer."""
@@ -136,6 +163,14 @@ class LinkTraffic:
             raise NotConnected
         asked = self._stream.requests.ask(Stanza(request.toElement()), request.timeout or 30)
         return asked.addCallback(lambda answer: answer.element)
+
+
+def _deliver(stream: Carrier, stanza: Stanza) -> None:
+    """
+    Send in the turn of those for whom it is.  Where even their share of what waits for
+    the server is used up, it is dropped: there is nobody who could be told.
+    """
+    stream.deliver((stanza.raw,), sender_of(stanza.to))
 
 
 def _observe(handler: Any, queries: Iterable[str]) -> None:

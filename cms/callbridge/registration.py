@@ -50,6 +50,7 @@ _REFUSALS: dict[str, Fault] = {
 }
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
 Look = Callable[[ServerVerification, str, int], Deferred[bool]]
+LINK_BYTES = 4 * 1024 * 1024  # for others that may wait for the server to read
 MOST_WORDS = 200  # characters of a server's own words that are shown
 
 
@@ -105,7 +106,7 @@ class ComponentRegistration(XMLStream):
         registers: bool = True,
         look: Look | None = None,
     ) -> None:
-        super().__init__(clock)
+        super().__init__(clock, send_limit=LINK_BYTES)
         self.settings = settings
         self.timing = timing
         self.verification = verification

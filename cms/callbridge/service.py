@@ -69,7 +69,7 @@ class CallbridgeService(Service):
                 clock=reactor,
                 places=Finder(make_dns(reactor, config.dns_servers), random),
                 connector=self._connector,
-                traffic=LinkTraffic([CallbridgeHandler()], self._logins),
+                traffic=LinkTraffic(reactor, [CallbridgeHandler()], self._logins),
                 backoff=Backoff(config.timing, random),
                 settings=config.link,
                 history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),

@@ -21,7 +21,7 @@ _RANDOM = 12  # bytes of an id, each of its own: who is asked one thing must not
 
 
 class TooManyRequests(Exception):
-    """The peer owes too many answers already."""
+    """The peer owes too many answers already, or does not read what it is asked."""
 
 
 class RequestLost(Exception):

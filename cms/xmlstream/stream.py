@@ -8,7 +8,7 @@ mean; this class sees to bytes, limits, deadlines and a proper end.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import ClassVar
 
@@ -30,6 +30,7 @@ from zope.interface import implementer
 from cms.endings import finish
 from cms.logs import Logger
 from cms.xmlstream import ns
+from cms.xmlstream.backlog import Backlog, Item
 from cms.xmlstream.layer import Layer, start_tls
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plain import PlainReader
@@ -46,7 +47,11 @@ from cms.xmlstream.splice import SplicedStanza, SpliceReader
 from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
+PATIENCE = 5.0  # seconds of that for which others wait, and after which it counts as stalled
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
+HOLD_BYTES = 65_536  # of one source that wait, before it is read no further
+DRAIN_BYTES = 65_536  # of what waits, given to the transport at once
+BURST_BYTES = 2 * READ_BYTES  # that may be given to it at once where nothing waits
 GATHERED_BYTES = 65_536  # no more waits for the end of a read or of a turn
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
 _LOCAL = "local", None  # the peer of a UNIX socket
@@ -64,11 +69,11 @@ class XMLStream(Protocol):
     An XML stream (RFC 6120 4), before anything is known of its purpose.
 
     @cvar content_namespace: What we declare as the default namespace.
-    @cvar is_shared: Many speak through this stream, so the stanzas that are sent within
-        one turn of the reactor leave together.
-    @ivar send_limit: How many bytes may wait for a peer that does not read before
-        others are told that no more can be queued.  What this side says itself
-        may be as much again.
+    @cvar is_shared: Many speak through this stream: it is never held for one of those
+        that they speak to, and the stanzas that are sent within one turn of the reactor
+        leave together.
+    @ivar send_limit: How many bytes of others may wait for a peer that does not read;
+        L{Backlog} shares them out.  What this side says itself may be as much again.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
     @ivar bytes_sent: What was written for it; TLS is not counted in either.
     @ivar closing: We have closed our side.
@@ -94,15 +99,14 @@ class XMLStream(Protocol):
         self._turn: IDelayedCall | None = None
         self._layer: Layer | None = None
         self._header_sent = False
+        self._backlog: Backlog | None = None  # while something waits
         self._paused = False
-        self._was_paused = False
         self._paused_at = 0.0
         self._watching_stall = False
-        self._sources: set[XMLStream] = set()
-        self._held_by: set[XMLStream] = set()
+        self._holding: dict[object, XMLStream] = {}  # for each source that waits, who is held
+        self._held_by: set[tuple[XMLStream, object]] = set()
         self._losing = False
         self._left = False
-        self._waiting_bytes = 0
         self._deadline: IDelayedCall | None = None
         self._calls: set[IDelayedCall] = set()
         self._known_address: tuple[str, object] | None = None
@@ -139,7 +143,8 @@ class XMLStream(Protocol):
         self.close(StreamError("connection-timeout"))
 
     def overflowed(self) -> None:
-        """The peer reads too slowly and C{send_limit} is reached."""
+        """The peer reads nothing, or not even what this side itself has to say."""
+        self._backlog = None
         self.close(StreamError("policy-violation", text="too slow to read"))
         self.abort()
 
@@ -229,6 +234,7 @@ class XMLStream(Protocol):
         )
 
     def _wait_no_more(self) -> None:
+        self._backlog = None
         self.set_deadline(None)
         for call in self._calls:
             if call.active():
@@ -237,20 +243,20 @@ class XMLStream(Protocol):
     def _leave(self) -> None:
         if not self._left:
             self._left = True
-            finish(self.log, self.peer_text, self._release, self._let_go, self.stream_closing)
+            finish(self.log, self.peer_text, self._let_go, self.stream_closing)
 
     def _let_go(self) -> None:
-        for receiver in list(self._held_by):
-            receiver._sources.discard(self)
-            self._held_by.discard(receiver)
-        self._read_again()
+        for source in list(self._holding):
+            self._release(source)
+        for receiver, source in list(self._held_by):
+            receiver._release(source)
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
         self._paused = True
         self._paused_at = self.clock.seconds()
         if not self._watching_stall:
-            self._watch_stall(STALL_TIMEOUT)
+            self._watch_stall(PATIENCE)
 
     def _watch_stall(self, seconds: float) -> None:
         self._watching_stall = True
@@ -258,64 +264,80 @@ class XMLStream(Protocol):
 
     def _judge_stall(self) -> None:
         self._watching_stall = False
-        if self._paused and not self.closing:
-            left = self._paused_at + STALL_TIMEOUT - self.clock.seconds()
-            if left > 0:
-                self._watch_stall(left)
-            else:
-                self.overflowed()
+        if not self._paused or self.closing:
+            return
+        since = self.clock.seconds() - self._paused_at
+        if since >= STALL_TIMEOUT:
+            self.overflowed()
+            return
+        if since >= PATIENCE:
+            for source, held in list(self._holding.items()):
+                if held is not self:
+                    self._release(source)
+        self._watch_stall((STALL_TIMEOUT if since >= PATIENCE else PATIENCE) - since)
 
     def resumeProducing(self) -> None:
         """The transport's buffer has drained."""
         self._paused = False
-        self._waiting_bytes = 0
-        self._release()
+        if self._backlog is not None:
+            self.drain()
 
     def stopProducing(self) -> None:
         """The transport will write no more; C{connectionLost} follows."""
 
-    # Back-pressure: whoever writes to a slow peer is read no further until it drains
+    # Back-pressure: whoever writes for himself is read no further until the peer has read
 
     @property
     def is_slow(self) -> bool:
-        """
-        The peer does not read as fast as it is written to: what was written
-        earlier waits still.  (What was written just now leaves with this turn.)
-        """
-        return self._paused and self._was_paused
+        """The peer does not read as fast as it is written to."""
+        return self._backlog is not None
+
+    @property
+    def is_stalled(self) -> bool:
+        """The peer has read nothing for L{PATIENCE}, so nobody waits for it."""
+        return self._paused and self.clock.seconds() - self._paused_at >= PATIENCE
 
     @property
     def is_full(self) -> bool:
-        """Nothing more should be queued for the peer."""
-        return self._waiting_bytes >= self.send_limit
+        """So much of what this side says itself waits that it should ask nothing more."""
+        return self._backlog is not None and self._backlog.first_size >= self.send_limit // 2
 
     @property
     def waiting_bytes(self) -> int:
-        """How much was written for the peer since it stopped reading."""
-        return self._waiting_bytes
+        """How much waits for the peer to read."""
+        return 0 if self._backlog is None else self._backlog.first_size + self._backlog.size
 
     @property
     def held(self) -> bool:
         """We do not read from the peer, because others do not keep up with it."""
         return bool(self._held_by)
 
-    def hold(self, source: XMLStream) -> None:
-        """Read nothing more from C{source} until this peer has caught up."""
-        if self._paused and not self.closing and not source.closing:
-            self._sources.add(source)
-            source._held_by.add(self)
-            if source.transport is not None:
-                source.transport.pauseProducing()
+    def _hold(self, source: object) -> None:
+        """
+        Much of C{source} waits: read no more of whoever it comes from.
 
-    def _release(self) -> None:
-        sources, self._sources = self._sources, set()
-        for source in sources:
-            source._held_by.discard(self)
-            source._read_again()
+        What a stream that speaks for many has written to a client, the client has asked
+        for, or must read first.
+        """
+        if isinstance(source, XMLStream) and not source.is_shared:
+            held = source
+        elif not self.is_shared:
+            held = self
+        else:
+            return
+        if source in self._holding or held.closing or (self.is_stalled and held is not self):
+            return
+        self._holding[source] = held
+        held._held_by.add((self, source))
+        if held.transport is not None:
+            held.transport.pauseProducing()
 
-    def _read_again(self) -> None:
-        if not self._held_by and self.transport is not None:
-            self.transport.resumeProducing()
+    def _release(self, source: object) -> None:
+        held = self._holding.pop(source, None)
+        if held is not None:
+            held._held_by.discard((self, source))
+            if not held._held_by and held.transport is not None:
+                held.transport.resumeProducing()
 
     # Actions
 
@@ -361,23 +383,98 @@ class XMLStream(Protocol):
         return self._last_of_read and self._reader.at_boundary
 
     def write(self, data: bytes) -> None:
-        """Send bytes; where the peer does not read, no more than twice C{send_limit}."""
+        """
+        Send bytes of our own, before what others have written and the peer has not read.
+
+        Where even they are not read, at C{send_limit}, the stream ends.
+        """
         if self.transport is None:
             return
-        self._was_paused = self._paused
-        if self._paused:
-            self._waiting_bytes += len(data)
-            if self._waiting_bytes > 2 * self.send_limit and not self.closing:
-                self.overflowed()
-                return
+        if not self._paused:
+            self._write(data)
+            return
+        backlog = self._backlog = self._backlog or Backlog(self.send_limit)
+        backlog.put_first(data)
+        if backlog.first_size > self.send_limit and not self.closing:
+            self.overflowed()
+
+    def _write(self, data: bytes) -> None:
         self.bytes_sent += len(data)
         if self._gathered is None:
-            (self._layer or self.transport).write(data)
+            (self._layer or self.transport).write(data)  # type: ignore[union-attr]
             return
         self._gathered.append(data)
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= GATHERED_BYTES:  # only what was written can make it slow
             self._write_gathered()
+
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        """
+        Send the bytes of stanzas that others have written, in their order.
+
+        @param source: Whose turn it is when they have to wait: the stream that they came
+            from, C{None} for the server's answers to this peer.
+        @return: Those for which there is no room; their senders must be told.
+        """
+        if not self._header_sent or self.closing or self.transport is None:
+            return ()
+        if self._backlog is None and not self._paused:
+            data = b"".join(raws)
+            if len(data) <= BURST_BYTES:
+                self.stanzas_sent += len(raws)
+                self._write(data)
+                return ()
+        nothing_waited = self._backlog is None
+        refused = [raw for raw in raws if not self.queue(raw, source)]
+        if nothing_waited and not self._paused:
+            self.drain()
+        return refused
+
+    def queue(self, item: Item, source: object) -> bool:
+        """
+        Let a stanza wait for its turn: until the peer reads, or L{drain} is called.
+
+        @return: Whether there is room for it.
+        """
+        if not self.can_send:
+            return True
+        waits = self._wait(item, source)
+        if not waits and not self._paused:
+            self.drain()
+            waits = self._wait(item, source)
+        self.stanzas_sent += waits
+        return waits
+
+    def _wait(self, item: Item, source: object) -> bool:
+        backlog = self._backlog = self._backlog or Backlog(self.send_limit)
+        waits = backlog.put(source, item)
+        if not backlog:
+            self._backlog = None
+        elif self._paused and backlog.waiting(source) >= HOLD_BYTES:
+            self._hold(source)
+        return waits
+
+    def drain(self, most: int | None = None) -> int:
+        """
+        Send of what waits as much as the peer takes.
+
+        @param most: Bytes; one more stanza may go.
+        @return: How many bytes were sent.
+        """
+        sent = 0
+        self._write_gathered()
+        while (backlog := self._backlog) is not None and not self._paused:
+            if most is not None and sent >= most:
+                break
+            step = DRAIN_BYTES if most is None else min(DRAIN_BYTES, most - sent)
+            data, emptied = backlog.take(step)
+            if not backlog:
+                self._backlog = None
+            sent += len(data)
+            self._write(data)
+            for source in emptied:
+                self._release(source)
+        return sent
 
     def _write_gathered(self) -> None:
         gathered, self._gathered, self._gathered_bytes = self._gathered, None, 0
@@ -419,12 +516,6 @@ class XMLStream(Protocol):
                 self._turn = self.clock.callLater(0, self._write_gathered)
             self.write(stanza.raw)
 
-    def send_raw(self, raws: list[bytes]) -> None:
-        """Send the bytes of stanzas, together."""
-        if self.can_send:
-            self.stanzas_sent += len(raws)
-            self.write(b"".join(raws))
-
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
         """Open our side of the stream (RFC 6120 4.7)."""
         self._header_sent = True
@@ -461,15 +552,16 @@ class XMLStream(Protocol):
         self.set_deadline(None)
         if not self._header_sent:
             self.send_header(self.error_header())
-        self.closing = True
         last = b"</stream:stream>"
         if error is not None:
             error.textLang = error.textLang or "en"  # RFC 6120 4.9.2
             last = serialize(error.getElement()) + last
-        if self._gathered is not None:
-            self._gathered.append(last)
-        else:
-            self.transport.write(last)
+        backlog, self._backlog = self._backlog, None
+        if backlog is not None:  # no more comes: let it all leave with the connection
+            self._write_gathered()
+            last = backlog.take()[0] + last
+        self._write(last)
+        self.closing = True
         self._leave()
         self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:

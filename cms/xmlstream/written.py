@@ -7,6 +7,7 @@ L{escape_text} around whatever came from elsewhere.
 
 from __future__ import annotations
 
+from cms.xmlstream import ns
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.splice import SplicedStanza
 from cms.xmlstream.stanza import Stanza
@@ -41,11 +42,28 @@ class WrittenRequest(SplicedStanza):
 
 def written_result(request: Stanza, payload: str = "") -> Stanza:
     """The C{result} of an IQ request (RFC 6120 8.2.3)."""
-    attributes = {"type": "result", "id": request.id, "to": request.sender, "from": request.to}
+    return _written(request, "result", payload)
+
+
+def written_error(stanza: Stanza, type_: str, condition: str) -> Stanza | None:
+    """
+    The error that answers a stanza, where there is no time for a tree.
+
+    @return: C{None} where none must be answered (RFC 6120 8.3.1), or is due.
+    """
+    if not stanza.is_stanza or stanza.type == "error" or stanza.is_answer:
+        return None
+    error = f"<error type='{type_}'><{condition} xmlns='{ns.STANZAS}'/></error>"
+    return _written(stanza, "error", error)
+
+
+def _written(stanza: Stanza, type_: str, payload: str) -> Stanza:
+    attributes = {"type": type_, "id": stanza.id, "to": stanza.sender, "from": stanza.to}
     start = "".join(
         f" {name}={quote_attribute(value)}"
         for name, value in attributes.items()
         if value is not None
     )
-    rest = f">{payload}</iq>" if payload else "/>"
-    return SplicedStanza((b"iq", None, None, f"<iq{start}{rest}".encode()))
+    name = stanza.name
+    rest = f">{payload}</{name}>" if payload else "/>"
+    return SplicedStanza((name.encode(), None, None, f"<{name}{start}{rest}".encode()))

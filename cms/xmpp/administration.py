@@ -44,9 +44,16 @@ class XmppAdministration:
     # status
 
     def health(self) -> Health:
-        """See L{cms.admin.interfaces.Daemon.health}: listening, and with a Callbridge."""
-        if self._daemon.running and self._daemon.links.authorities:
+        """
+        See L{cms.admin.interfaces.Daemon.health}: listening, and with a Callbridge that
+        reads what it is asked.
+        """
+        links = self._daemon.links.authorities if self._daemon.running else []
+        if any(not link.is_stalled for link in links):
             return Health(True, Step.ACTIVE)
+        if links:
+            fault = errors.LINK_STALLED.error(peer=links[0].component)
+            return Health(False, Step.ACTIVE, fault)
         return Health(False, Step.LINK_BEFORE_LOGIN, errors.NO_CALLBRIDGE.error())
 
     def status(self) -> Facts:

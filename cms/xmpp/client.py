@@ -543,7 +543,7 @@ class ClientStream(XMLStream):
         self._machine.bind()
         identifier = quote_attribute(stanza.id or "")
         bound = f"<bind xmlns='{ns.BIND}'><jid>{escape_text(own)}</jid></bind>"
-        self.send_raw([f"<iq type='result' id={identifier}>{bound}</iq>".encode()])
+        self.send(Stanza(None, f"<iq type='result' id={identifier}>{bound}</iq>".encode()))
         self._keepalive.start()
         self.policy.service.began(self)
 
@@ -584,8 +584,7 @@ class ClientStream(XMLStream):
         else:
             if stanza.name == "message" and stanza.to is None:
                 stanza.address(self.jid.userhost())  # RFC 6120 10.3.1
-            self.policy.router.route(stanza)
-        self.policy.router.hold_back(self)
+            self.policy.router.route(stanza, self)
 
     def _is_self(self, sender: str) -> bool:
         try:

@@ -56,6 +56,8 @@ from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 
+LINK_BYTES = 4 * 1024 * 1024  # of others that may wait for a component to read
+
 
 @define
 class ComponentPolicy:
@@ -122,7 +124,7 @@ class ComponentStream(XMLStream):
     is_shared = True
 
     def __init__(self, policy: ComponentPolicy, tls: ServerTrust | None) -> None:
-        super().__init__(policy.clock)
+        super().__init__(policy.clock, send_limit=LINK_BYTES)
         self.policy = policy
         self.tls = tls
         self.component = ""
@@ -453,10 +455,9 @@ class ComponentStream(XMLStream):
             if stanza.to is None:
                 stanza.address(self.policy.domain)  # so that the answer says who answers
             if stanza.flaw is None:
-                self.policy.router.route(stanza)
+                self.policy.router.route(stanza, self)
             else:
                 self.policy.router.bounce(stanza, "bad-request", text=stanza.flaw)
-            self.policy.router.hold_back(self)
         else:
             self.close(StreamError("unsupported-stanza-type"))
 
@@ -465,10 +466,6 @@ class ComponentStream(XMLStream):
             return bool(parse_jid(sender).host == self.component)
         except MalformedJID:
             return False
-
-    def deliver(self, stanza: Stanza) -> None:
-        """From the router."""
-        self.send(stanza)
 
     def _ping(self) -> Deferred[Stanza]:
         def note(result: Stanza | Failure) -> Stanza | Failure:

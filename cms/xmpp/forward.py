@@ -98,8 +98,7 @@ class Forwarder:
     def _receiver(self, to: bytes | None, sender: bytes | None) -> Receiver | None:
         if to is None or not (sender is None or sender in self._senders or self._knows(sender)):
             return None
-        receiver = self._router.find(to)
-        return None if receiver is None or receiver.is_full else receiver
+        return self._router.find(to)
 
     def _knows(self, sender: bytes) -> bool:
         if not self._owns(sender.decode()):
@@ -111,7 +110,7 @@ class Forwarder:
 
     def _send(self, gathered: dict[Receiver, list[bytes]]) -> None:
         for receiver, raws in gathered.items():
-            receiver.send_raw(raws)
-            if receiver.is_slow:
-                receiver.hold(self._source)
+            for raw in receiver.deliver(raws, self._source):
+                name = raw[1 : raw.index(b" ")]  # from is written there, at least
+                self._router.refuse(SplicedStanza((name, None, None, raw)))
         gathered.clear()

@@ -41,6 +41,16 @@ class Link(Receiver, Protocol):
         ...
 
     @property
+    def is_full(self) -> bool:
+        """It does not even read what the server asks: nothing more should be asked."""
+        ...
+
+    @property
+    def is_stalled(self) -> bool:
+        """It has read nothing for some seconds."""
+        ...
+
+    @property
     def peer_text(self) -> str:
         """Where it connected from."""
         ...
@@ -103,9 +113,10 @@ class Links:
         return [link for link in self._links.values() if link.mechanisms]
 
     def choose(self, mechanism: str) -> Link | None:
-        """An authority for a new exchange, each in its turn."""
+        """An authority for a new exchange, each in its turn, those that read before others."""
         able = [link for link in self.authorities if mechanism in link.mechanisms]
         if not able:
             return None
+        able = [link for link in able if not (link.is_stalled or link.is_full)] or able
         self._turn += 1
         return able[self._turn % len(able)]

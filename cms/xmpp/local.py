@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from twisted.words.protocols.jabber.error import StanzaError
@@ -15,6 +15,7 @@ from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.links import Links
 from cms.xmpp.router import SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
@@ -33,10 +34,13 @@ class LocalServices:
     application, so the roster is empty and cannot be changed.
     """
 
-    def __init__(self, router: Router, links: Links, sessions: Sessions) -> None:
+    def __init__(
+        self, router: Router, links: Links, sessions: Sessions, broadcast: Broadcast
+    ) -> None:
         self._router = router
         self._links = links
         self._sessions = sessions
+        self._broadcast = broadcast
         self._server: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
             ("get", ns.TIME, "time"): lambda _: _time(),
@@ -88,7 +92,7 @@ class LocalServices:
         except StanzaError as error:
             self._router.bounce(stanza, error.condition)
 
-    def presence(self, stanza: Stanza, to: JID) -> None:
+    def presence(self, stanza: Stanza, to: JID, source: object) -> None:
         """
         Presence sent to a user's bare address (RFC 6121 8.5.2.1.2).
 
@@ -98,7 +102,7 @@ class LocalServices:
         """
         if stanza.type in (None, "unavailable", "error"):
             for session in self._sessions.available(to.userhost()):
-                session.send(stanza)
+                session.deliver((stanza.raw,), source)
 
     # from a client's session
 
@@ -110,10 +114,10 @@ class LocalServices:
             first = session.presence is None
             session.presence, session.priority = stanza, _priority(stanza)
             others = self._sessions.available(session.jid.userhost())
-            for other in others:
-                _copy(stanza, other)
-                if first and other is not session and other.presence is not None:
-                    _copy(other.presence, session)
+            self._send_to(others, stanza, session)
+            for other in others if first else ():
+                if other is not session and other.presence is not None:
+                    self._send_to((session,), other.presence, other)
         elif stanza.type == "unavailable":
             self.ended(session, stanza)
         else:
@@ -137,16 +141,18 @@ class LocalServices:
         if session.presence is not None:
             session.presence = None
             bare = session.jid.userhost()
-            told.add(bare)
-            for other in self._sessions.available(bare):
-                told.add(other.jid.full())
-                _copy(stanza, other)
+            others = self._sessions.available(bare)
             if said:
-                told.add(session.jid.full())
-                _copy(stanza, session)
+                others.append(session)
+            told = {bare, *(other.jid.full() for other in others)}
+            self._send_to(others, stanza, session)
         directed, session.directed = session.directed, set()
         for address in directed - told:
-            self._router.route(_addressed(stanza, address))
+            self._router.route(_addressed(stanza, address), session)
+
+    def _send_to(self, receivers: Iterable[Session], stanza: Stanza, source: Session) -> None:
+        copies = [(receiver, receiver.jid.full()) for receiver in receivers]
+        self._broadcast.send(stanza, copies, source)
 
     def _directed(self, session: Session, stanza: Stanza) -> None:
         try:
@@ -162,14 +168,10 @@ class LocalServices:
             session.directed.discard(to)
         elif stanza.type is None and len(session.directed) < MOST_DIRECTED:
             session.directed.add(to)
-        self._router.route(stanza)
+        self._router.route(stanza, session)
 
     def _is_own(self, stanza: Stanza, to: JID) -> bool:
         return bool(parse_jid(stanza.sender or "-").userhost() == to.userhost())
-
-
-def _copy(stanza: Stanza, receiver: Session) -> None:
-    receiver.send(_addressed(stanza, receiver.jid.full()))
 
 
 def _addressed(stanza: Stanza, to: str) -> Stanza:

@@ -145,6 +145,8 @@ class LoginRelay:
 
     def ask(self, link: Link, message: lp.Message) -> Deferred[Answer]:
         """Send one step and read its answer; never fails."""
+        if link.is_full:
+            return succeed(self._explain(Failure(TooManyRequests()), link))
         answer = link.requests.ask(self._request(link, message), self._timeout)
         read: Deferred[Answer] = answer.addCallback(self._read)
         return read.addErrback(self._explain, link)
@@ -164,7 +166,9 @@ class LoginRelay:
             return _temporary(
                 errors.LOGIN_SILENT.error(component=link.component, seconds=self._timeout)
             )
-        if failure.check(StanzaError, lp.MalformedLogin, TooManyRequests):
+        if failure.check(TooManyRequests):
+            return _temporary(errors.LINK_STALLED.error(peer=link.component))
+        if failure.check(StanzaError, lp.MalformedLogin):
             problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
             return _temporary(
                 errors.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem)

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from cms.xmlstream.backlog import Item
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import XMLStream
 
 
 class Receiver(Protocol):
     """
     A link or a session, as the router sees it.
 
-    @ivar is_slow: It does not keep up: whoever writes to it should L{hold}.
-    @ivar is_full: Nothing more can be queued for it.
+    @ivar is_slow: Something waits for it to read.
     """
 
     @property
     def is_slow(self) -> bool: ...
 
-    @property
-    def is_full(self) -> bool: ...
-
     def send(self, stanza: Stanza) -> None:
-        """Deliver a stanza."""
+        """Send a word of the server's own, before those of others."""
         ...
 
-    def send_raw(self, raws: list[bytes]) -> None:
-        """Deliver the bytes of stanzas, together."""
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        """
+        Deliver the bytes of stanzas, together.
+
+        @param source: Whose they are: each has a share of what may wait, and a turn.
+        @return: Those for which there is no room.
+        """
         ...
 
-    def hold(self, source: XMLStream) -> None:
-        """Read nothing more from C{source} until this one has caught up."""
+    def queue(self, item: Item, source: object) -> bool:
+        """Let a stanza wait until L{drain} is called; whether there is room for it."""
+        ...
+
+    def drain(self, most: int | None = None) -> int:
+        """Send so many bytes of what waits, if the peer reads; how many it were."""
         ...

@@ -19,7 +19,6 @@ from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import XMLStream
 from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions
@@ -38,7 +37,7 @@ class Local(Protocol):
         """An IQ get or set for the server, or for a user's account."""
         ...
 
-    def presence(self, stanza: Stanza, to: JID) -> None:
+    def presence(self, stanza: Stanza, to: JID, source: object) -> None:
         """A presence stanza for a user of ours."""
         ...
 
@@ -63,7 +62,6 @@ class Router:
         self.local: Local | None = None
         self._found: dict[bytes, Receiver] = {}
         self._addresses: dict[Receiver, list[bytes]] = {}
-        self._slow: set[Receiver] = set()
         self.bounced: Counter[str] = Counter()
 
     def find(self, to: bytes) -> Receiver | None:
@@ -94,23 +92,23 @@ class Router:
         """It has ended."""
         for address in self._addresses.pop(receiver, ()):
             del self._found[address]
-        self._slow.discard(receiver)
 
-    def hold_back(self, source: XMLStream) -> None:
-        """Let C{source} wait for those that its stanzas have made slow."""
-        while self._slow:
-            self._slow.pop().hold(source)
+    def refuse(self, stanza: Stanza) -> None:
+        """There is no room for it."""
+        self.bounce(stanza, "resource-constraint", "wait", "too much waits for the recipient")
 
-    def _deliver(self, receiver: Receiver, stanza: Stanza) -> None:
-        if receiver.is_full:
-            self.bounce(stanza, "resource-constraint", "wait", "too much waits for the recipient")
-            return
-        receiver.send(stanza)
-        if receiver.is_slow:
-            self._slow.add(receiver)
+    def _deliver(self, receiver: Receiver, stanza: Stanza, source: object) -> None:
+        if receiver.deliver((stanza.raw,), source):
+            self.refuse(stanza)
 
-    def route(self, stanza: Stanza) -> None:
-        """Deliver a stanza by its C{to}; without one it is for the server."""
+    def route(self, stanza: Stanza, source: object = None) -> None:
+        """
+        Deliver a stanza by its C{to}; without one it is for the server.
+
+        @param source: The stream that it came from, which waits for a receiver that
+            does not read (L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>});
+            C{None} for what the server answers.
+        """
         to = stanza.to
         if stanza.name == "iq" and not (stanza.is_request or stanza.is_answer):
             self.bounce(stanza, "bad-request")
@@ -127,11 +125,11 @@ class Router:
             self.bounce(stanza, "jid-malformed")
             return
         if address.host == self.domain:
-            self._route_locally(stanza, address)
+            self._route_locally(stanza, address, source)
             return
         link = self.links.get(address.host)
         if link is not None:
-            self._deliver(link, stanza)
+            self._deliver(link, stanza, source)
         elif address.host in self.known:
             self.bounce(stanza, "service-unavailable", "wait", "this component is not connected")
         else:
@@ -148,19 +146,19 @@ class Router:
             self.bounced[condition] += 1
             self.route(reply)
 
-    def _route_locally(self, stanza: Stanza, to: JID) -> None:
+    def _route_locally(self, stanza: Stanza, to: JID, source: object) -> None:
         if to.user is None:
             self._to_server(stanza, to)
         elif stanza.name == "message":
-            self._message(stanza, to)
+            self._message(stanza, to, source)
         elif stanza.name == "iq":
-            self._iq(stanza, to)
+            self._iq(stanza, to, source)
         elif to.resource is not None and stanza.type in (None, "unavailable", "error"):
             session = self.sessions.find(to)
             if session is not None:
-                self._deliver(session, stanza)
+                self._deliver(session, stanza, source)
         elif self.local is not None:
-            self.local.presence(stanza, to)
+            self.local.presence(stanza, to, source)
 
     def _to_server(self, stanza: Stanza, to: JID) -> None:
         if stanza.is_request and self.local is not None:
@@ -168,21 +166,21 @@ class Router:
         elif stanza.name == "message":
             self.bounce(stanza, "service-unavailable")
 
-    def _iq(self, stanza: Stanza, to: JID) -> None:
+    def _iq(self, stanza: Stanza, to: JID, source: object) -> None:
         if to.resource is not None:
             session = self.sessions.find(to)
             if session is not None:
-                self._deliver(session, stanza)
+                self._deliver(session, stanza, source)
             else:
                 self.bounce(stanza, "service-unavailable")
         elif stanza.is_request and self.local is not None:
             self.local.request(stanza, to)
 
-    def _message(self, stanza: Stanza, to: JID) -> None:
+    def _message(self, stanza: Stanza, to: JID, source: object) -> None:
         """RFC 6121 8.5.2 and 8.5.3, with table 1; that an unknown type is normal, 5.2.2."""
         session = self.sessions.find(to) if to.resource is not None else None
         if session is not None:
-            self._deliver(session, stanza)
+            self._deliver(session, stanza, source)
             return
         kind = stanza.type if stanza.type in _SPECIAL else "normal"
         receivers: list[Session] = []
@@ -191,6 +189,6 @@ class Router:
         elif kind == "headline" and to.resource is None:
             receivers = self.sessions.willing(to.userhost())
         for receiver in receivers:
-            self._deliver(receiver, stanza)
+            self._deliver(receiver, stanza, source)
         if not receivers and kind != "headline":
             self.bounce(stanza, "service-unavailable")

@@ -28,6 +28,7 @@ from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream.stream import XMLStream
+from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
@@ -72,7 +73,7 @@ class XmppService(Service):
         self._watch = CallbridgeWatch(self.callbridges, reactor)
         registry = self.callbridges.registry
         router = Router(config.domain, self.links, self.sessions, registry)
-        local = LocalServices(router, self.links, self.sessions)
+        local = LocalServices(router, self.links, self.sessions, Broadcast(reactor))
         router.local = local
         relay = self._relay = LoginRelay(reactor, config.domain, self.links)
         events = self._make_events()

@@ -1,0 +1,153 @@
+"""
+What waits for its turn, each source's beside that of the others.
+
+L{Backlog} is the queue of a stream whose peer does not read as fast as it is written
+to.  docs/design/flow-control.md has the reasons for its order and its limits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict, deque
+from typing import Generic, TypeVar
+
+QUANTUM = 16_384  # bytes of each source in its turn
+GUARANTEED = 16_384  # bytes that each source may have waiting, whatever others have
+
+_T = TypeVar("_T")
+Item = bytes | tuple[bytes, ...]
+"""A whole stanza, perhaps in parts that other queues hold too."""
+
+
+class _Lane(Generic[_T]):
+    """What waits of one source, in its order."""
+
+    __slots__ = ("items", "size")
+
+    def __init__(self) -> None:
+        self.items: deque[tuple[_T, int]] = deque()
+        self.size = 0
+
+
+class Lanes(Generic[_T]):
+    """
+    Things that wait, of many sources that take turns.
+
+    @param most: The size that all together may have, beside what is guaranteed to each
+        source; one of them may have half of it.
+    @ivar size: What they have.
+    """
+
+    def __init__(self, most: int, *, guaranteed: int = GUARANTEED) -> None:
+        self._most = most
+        self._guaranteed = guaranteed
+        self._lanes: OrderedDict[object, _Lane[_T]] = OrderedDict()
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._lanes)
+
+    def put(self, source: object, item: _T, size: int) -> bool:
+        """
+        Let something wait for the turn of its source.
+
+        @return: Whether there is room for it.
+        """
+        lane = self._lanes.get(source)
+        waiting = size + (lane.size if lane is not None else 0)
+        if waiting > self._guaranteed and (
+            self.size + size > self._most or waiting > self._most // 2
+        ):
+            return False
+        if lane is None:
+            lane = self._lanes[source] = _Lane()
+        lane.items.append((item, size))
+        lane.size += size
+        self.size += size
+        return True
+
+    def waiting(self, source: object) -> int:
+        """The size of what waits of this source."""
+        lane = self._lanes.get(source)
+        return lane.size if lane is not None else 0
+
+    def take(self, most: int, quantum: int = QUANTUM) -> tuple[list[_T], list[object]]:
+        """
+        What is next.
+
+        @param most: Its size; the last may go beyond it.
+        @param quantum: Of each source in its turn; the last may go beyond it.
+        @return: The things, and the sources of which nothing waits any more.
+        """
+        taken: list[_T] = []
+        emptied: list[object] = []
+        left = most
+        while self._lanes and left > 0:
+            source, lane = next(iter(self._lanes.items()))
+            turn = 0
+            while lane.items and turn < quantum and turn < left:
+                item, size = lane.items.popleft()
+                taken.append(item)
+                turn += size
+            lane.size -= turn
+            self.size -= turn
+            left -= turn
+            if lane.items:
+                self._lanes.move_to_end(source)
+            else:
+                del self._lanes[source]
+                emptied.append(source)
+        return taken, emptied
+
+
+class Backlog:
+    """
+    The queue of one stream: what this side says itself, then every source in its turn.
+
+    @param most: See L{Lanes}; in bytes.
+    @ivar first_size: How many bytes wait that go before those of the sources.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._first: list[bytes] = []
+        self._lanes: Lanes[Item] = Lanes(most)
+        self.first_size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._first or self._lanes)
+
+    @property
+    def size(self) -> int:
+        """How many bytes the sources have."""
+        return self._lanes.size
+
+    def put_first(self, data: bytes) -> None:
+        """Let something leave before all that the sources have."""
+        self._first.append(data)
+        self.first_size += len(data)
+
+    def put(self, source: object, item: Item) -> bool:
+        """See L{Lanes.put}."""
+        size = len(item) if isinstance(item, bytes) else sum(map(len, item))
+        return self._lanes.put(source, item, size)
+
+    def waiting(self, source: object) -> int:
+        """See L{Lanes.waiting}."""
+        return self._lanes.waiting(source)
+
+    def take(self, most: int = sys.maxsize) -> tuple[bytes, list[object]]:
+        """
+        What leaves next.
+
+        @param most: Bytes; what goes first and one stanza may be more.
+        @return: The bytes, and the sources of which nothing waits any more.
+        """
+        taken, most = self._first, most - self.first_size
+        self._first, self.first_size = [], 0
+        items, emptied = self._lanes.take(most)
+        for item in items:
+            if isinstance(item, bytes):
+                taken.append(item)
+            else:
+                taken.extend(item)
+        return b"".join(taken), emptied

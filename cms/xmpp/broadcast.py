@@ -1,0 +1,72 @@
+"""
+One stanza to many: presence to a user's resources, and what a room says.
+
+It is serialised once, and its receivers share the bytes.  Each turn of the reactor
+sends a part, so that whoever else wants something does not wait for all of it; what
+the same source sends meanwhile to one of the receivers waits behind it, so that
+nothing is overtaken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.interfaces import IReactorTime
+
+from cms.xmlstream.serialize import quote_attribute
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.receiver import Receiver
+
+BYTES_A_TURN = 262_144
+
+
+class Broadcast:
+    """
+    Sends to many, a part in each turn.
+
+    @param a_turn: Bytes; one stanza more may leave.
+    @ivar dropped: How many copies had no room at a receiver that does not read.
+    """
+
+    def __init__(self, clock: IReactorTime, *, a_turn: int = BYTES_A_TURN) -> None:
+        self._clock = clock
+        self._a_turn = a_turn
+        self._left = a_turn
+        self._waiting = False
+        self._behind: dict[Receiver, None] = {}
+        self.dropped = 0
+
+    def send(
+        self, stanza: Stanza, receivers: Iterable[tuple[Receiver, str]], source: object
+    ) -> None:
+        """
+        Send a stanza that has no C{to}.
+
+        @param receivers: Each with the address that its copy gets.
+        @param source: See L{Receiver.deliver}.
+        """
+        name, raw = stanza.name.encode(), stanza.raw
+        start, rest = b"<" + name + b" to=", raw[len(name) + 1 :]
+        for receiver, to in receivers:
+            copy = start + quote_attribute(to).encode(), rest
+            if receiver.queue(copy, source):
+                self._behind[receiver] = None
+            else:
+                self.dropped += 1
+        self._send()
+
+    def _send(self) -> None:
+        while self._behind and self._left > 0:
+            receiver = next(iter(self._behind))
+            sent = receiver.drain(self._left)
+            self._left -= sent
+            if not (sent and receiver.is_slow and self._left <= 0):
+                del self._behind[receiver]  # or it goes on by itself when its peer reads
+        if not self._waiting and self._left < self._a_turn:
+            self._waiting = True
+            self._clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._waiting = False
+        self._left = self._a_turn
+        self._send()

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream.keepalive import Keepalive, watch_socket
+from cms.xmlstream.keepalive import NOT_READ, NOT_SENT, Keepalive, watch_socket
 from cms.xmlstream.stanza import Stanza
 
 
@@ -159,6 +159,9 @@ class WatchSocketTests(SynchronousTestCase):
             self.assertEqual(20_000, accepted.getsockopt(tcp, socket.TCP_USER_TIMEOUT))
             self.assertEqual(10, accepted.getsockopt(tcp, socket.TCP_KEEPIDLE))
             self.assertEqual(5, accepted.getsockopt(tcp, socket.TCP_KEEPINTVL))
+            self.assertEqual(NOT_SENT, accepted.getsockopt(tcp, socket.TCP_NOTSENT_LOWAT))
+            kept = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self.assertEqual(2 * NOT_READ, kept)
             self.assertTrue(accepted.getsockopt(tcp, socket.TCP_NODELAY))
 
     def test_other_transports(self) -> None:

@@ -341,7 +341,7 @@ class EndTests(SynchronousTestCase):
         self.server.links.on_down.append(lambda link: told.append(link.component))
         for collaborator, name in (
             (self.server.router, "forget"),
-            (peer.stream, "_release"),
+            (peer.stream, "_let_go"),
             (peer.stream, "_tell_end"),
         ):
             self.patch(collaborator, name, self.fail_once)

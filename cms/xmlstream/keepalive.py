@@ -14,6 +14,8 @@ from cms.logs import Logger
 from cms.xmlstream.stanza import Stanza
 
 USER_TIMEOUT = 20_000  # milliseconds that sent data may stay unacknowledged (RFC 5482)
+NOT_SENT = 16_384  # bytes that the kernel takes beyond what is on its way
+NOT_READ = 65_536  # bytes that it keeps for us; Linux doubles that, for what it needs itself
 
 
 class Listening(Protocol):
@@ -99,7 +101,12 @@ class Keepalive:
 
 
 def watch_socket(transport: object) -> None:
-    """Let TCP itself give up on a peer that acknowledges nothing."""
+    """
+    Let TCP itself give up on a peer that acknowledges nothing.
+
+    And let it hold little: a log-in can pass by what waits in our queue, and by nothing
+    that waits in the kernel's, which are of megabytes if they may be.
+    """
     handle = getattr(transport, "socket", None)
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -107,3 +114,5 @@ def watch_socket(transport: object) -> None:
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NOT_READ)

@@ -128,6 +128,10 @@ def _asks_the_server(besieged: Besieged) -> None:
     besieged.flood(ask(INFO, DOMAIN))
 
 
+def _asks_the_server_and_reads(besieged: Besieged) -> None:
+    besieged.flood(ask(INFO, DOMAIN), reads=True)
+
+
 def _each_other(besieged: Besieged) -> None:
     body = f"<body>{'x' * 2_000}</body>"
     for own, other in ("ab", "ba"):
@@ -152,6 +156,7 @@ ATTACKS: dict[str, Callable[[Besieged], None]] = {
     "asks and reads": _asks_and_reads,
     "messages to the Callbridge": _messages_to_the_callbridge,
     "asks the server": _asks_the_server,
+    "asks the server and reads": _asks_the_server_and_reads,
     "two flood each other": _each_other,
     "presence": _presence,
     "ids of others": _to_many_ids,

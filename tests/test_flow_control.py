@@ -27,6 +27,7 @@ from cms.xmlstream.stream import (
     STALL_TIMEOUT,
 )
 from cms.xmpp.broadcast import BYTES_A_TURN
+from cms.xmpp.client import A_TURN as A_CLIENTS_TURN
 from cms.xmpp.component import LINK_BYTES
 from tests.support import MemoryTransport, stanzas
 from tests.test_callbridge_service import ServiceTests
@@ -178,13 +179,64 @@ class SlowTests(SynchronousTestCase):
             told = 0
             while is_read(self.bob):
                 ping = f"<iq type='get' id='q' {asked}><ping xmlns='{ns.PING}'/></iq>"
-                self.bob.say(ping * 100)
-                told += 100
+                self.bob.say(ping * A_CLIENTS_TURN)
+                told += A_CLIENTS_TURN
                 self.assertLess(told, 5_000)
             self.assertLess(self.bob.stream.waiting_bytes, 2 * HOLD_BYTES)
             self.bob.transport.read()
             self.assertTrue(is_read(self.bob))
             self.assertEqual(told, len(self.bob.received()))
+
+    def pings(self, numbers: range) -> str:
+        """Requests to the server, which take more than to be forwarded."""
+        start, child = f"<iq type='get' to='{DOMAIN}' id=", f"<ping xmlns='{ns.PING}'/></iq>"
+        return "".join(f"{start}'{number}'>{child}" for number in numbers)
+
+    def test_turns(self) -> None:
+        """
+        What one client asks of the server is answered in parts, in its order, whichever
+        way it is read; what came later, and the end of the stream, wait for it.
+        """
+        slow = "<message to='x'><![CDATA[]]></message>".replace("x", self.jid)
+        for more in ("", slow * 2):
+            self.setUp()
+            self.bob.say(self.pings(range(100)) + more + self.pings(range(100, 120)))
+            self.assertEqual(A_CLIENTS_TURN, self.bob.transport.take().count("<iq"))
+            self.assertFalse(is_read(self.bob))
+            self.assertTrue(self.bob.stream.held)
+            self.bob.say(self.pings(range(120, 130)) + "</stream:stream>")
+            one_turn(self.server.clock)
+            said = self.bob.transport.take()
+            self.assertEqual(A_CLIENTS_TURN, said.count("<iq"))
+            self.assertIn(f"id='{A_CLIENTS_TURN}'", said)
+            self.assertFalse(self.bob.lost)
+            self.server.clock.advance(0)
+            said += self.bob.transport.take()
+            answered = [int(number) for number in re.findall("<iq[^>]* id='([0-9]+)'", said)]
+            self.assertEqual(list(range(A_CLIENTS_TURN, 130)), answered)
+            self.assertTrue(said.endswith("</stream:stream>"))
+            self.assertTrue(self.bob.lost)
+
+    def test_turns_of_messages(self) -> None:
+        """What only has to be forwarded does not wait, and is not overtaken."""
+        self.callbridge.heard()
+        self.bob.say("".join(message(CB1, number, 10) for number in range(200)))
+        self.assertEqual(list(range(200)), numbers(self.callbridge.received()))
+        mixed = self.pings(range(40)) + message(CB1, 1, 10) + self.pings(range(40, 80))
+        self.bob.say(mixed + message(CB1, 2, 10))
+        self.assertEqual([], numbers(stanzas(self.callbridge.transport.take(), ns.COMPONENT)))
+        one_turn(self.server.clock)
+        self.assertEqual([1], numbers(stanzas(self.callbridge.transport.take(), ns.COMPONENT)))
+        one_turn(self.server.clock)
+        self.assertEqual([2], numbers(self.callbridge.received()))
+        self.assertTrue(is_read(self.bob))
+
+    def test_lost_before_its_turn(self) -> None:
+        """What came before the end of the connection is done."""
+        self.bob.say(self.pings(range(100)) + message(CB1, 7, 10))
+        self.bob.transport.lose()
+        self.assertEqual([7], numbers(self.callbridge.received()))
+        self.assertEqual(0, len(self.server.sessions))
 
     def test_component_that_does_not_read(self) -> None:
         """

@@ -8,6 +8,7 @@ mean; this class sees to bytes, limits, deadlines and a proper end.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import ClassVar
@@ -35,6 +36,7 @@ from cms.xmlstream.layer import Layer, start_tls
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plain import PlainReader
 from cms.xmlstream.reader import (
+    Event,
     Reader,
     SlicesRead,
     StanzaRead,
@@ -54,6 +56,7 @@ DRAIN_BYTES = 65_536  # of what waits, given to the transport at once
 BURST_BYTES = 2 * READ_BYTES  # that may be given to it at once where nothing waits
 GATHERED_BYTES = 65_536  # no more waits for the end of a read or of a turn
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has for closing its side, RFC 6120 4.4
+_TURN = "turn"  # what a stream holds itself for
 _LOCAL = "local", None  # the peer of a UNIX socket
 
 
@@ -72,6 +75,8 @@ class XMLStream(Protocol):
     @cvar is_shared: Many speak through this stream: it is never held for one of those
         that they speak to, and the stanzas that are sent within one turn of the reactor
         leave together.
+    @cvar a_turn: How many stanzas that ask for more than to be forwarded are handled in
+        one turn of the reactor; the rest of what was read waits for the next.
     @ivar send_limit: How many bytes of others may wait for a peer that does not read;
         L{Backlog} shares them out.  What this side says itself may be as much again.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
@@ -82,6 +87,7 @@ class XMLStream(Protocol):
     log: ClassVar[Logger] = Logger()
     content_namespace: ClassVar[str] = ns.CLIENT
     is_shared: ClassVar[bool] = False
+    a_turn: ClassVar[int] = sys.maxsize
     transport: IStreamTransport | None
 
     def __init__(self, clock: IReactorTime, *, send_limit: int = 1024 * 1024) -> None:
@@ -94,6 +100,7 @@ class XMLStream(Protocol):
         self._reader: Reader = PlainReader(UNAUTHENTICATED)
         self._splice = False
         self._last_of_read = False
+        self._rest: list[Event] = []  # of what was read, for the next turn
         self._gathered: list[bytes] | None = None  # what leaves when the read, or the turn, ends
         self._gathered_bytes = 0
         self._turn: IDelayedCall | None = None
@@ -120,11 +127,16 @@ class XMLStream(Protocol):
     def stanza_received(self, stanza: Stanza) -> None:
         """The peer sent a top-level element."""
 
-    def slices_received(self, slices: list[Slice]) -> None:
-        """The peer sent stanzas that were not looked into (L{cms.xmlstream.splice})."""
+    def slices_received(self, slices: list[Slice]) -> list[Slice]:
+        """
+        The peer sent stanzas that were not looked into (L{cms.xmlstream.splice}).
+
+        @return: Those that must wait for the next turn of the reactor.
+        """
         for piece in slices:
             if not self.closing:
                 self.stanza_received(SplicedStanza(piece))
+        return []
 
     def secured(self) -> None:
         """The TLS handshake is complete and the peer is verified."""
@@ -162,27 +174,66 @@ class XMLStream(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Read stanzas and hand each on; what is answered leaves together."""
         self.bytes_received += len(data)
-        reader = self._reader
         if self._gathered is None:
             self._gathered = []
         try:
-            events = reader.feed(data)
-            for number, event in enumerate(events, 1):
-                if reader is not self._reader:
-                    return  # a restarted stream believes nothing read before
-                self._last_of_read = number == len(events)
-                self._dispatch(event)
+            events = self._reader.feed(data)
+            if self._rest:  # whose turn has not come yet
+                self._rest += events
+            else:
+                self._handle(events)
             if self._splice and isinstance(self._reader, PlainReader):
                 self._reader = SpliceReader(self._reader)
         except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
             self.close(StreamError("internal-server-error"))
         finally:
-            if self._gathered or self._turn is not None:
-                self._write_gathered()
-            self._gathered, self._gathered_bytes = None, 0
+            self._end_read()
 
-    def _dispatch(self, event: object) -> None:
+    def _end_read(self) -> None:
+        if self._gathered or self._turn is not None:
+            self._write_gathered()
+        self._gathered, self._gathered_bytes = None, 0
+
+    def _handle(self, events: list[Event]) -> None:
+        reader = self._reader
+        for number, event in enumerate(events, 1):
+            if reader is not self._reader:
+                return  # a restarted stream believes nothing read before
+            self._last_of_read = number == len(events)
+            left = self._dispatch(event)
+            if left:
+                self.stanzas_received -= len(left)
+                self._rest = [SlicesRead(left), *events[number:]]
+            elif number >= self.a_turn and not self._last_of_read:
+                self._rest = events[number:]
+            if self._rest:
+                self._wait_for_turn()
+                return
+
+    def _wait_for_turn(self) -> None:
+        """What the peer sends asks for more work than one of many should cost in a turn."""
+        self._held_by.add((self, _TURN))
+        if self.transport is not None:
+            self.transport.pauseProducing()
+        self.later(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        events, self._rest = self._rest, []
+        if self._gathered is None:
+            self._gathered = []
+        try:
+            self._handle(events)
+        except Exception:  # noqa: BLE001 - as while reading
+            self.log.failure("unexpected error in what {peer} sent", peer=self.peer_text)
+            self.close(StreamError("internal-server-error"))
+        finally:
+            self._end_read()
+        if not self._rest:
+            self._held_by.discard((self, _TURN))
+            self._read_again()
+
+    def _dispatch(self, event: Event) -> list[Slice]:
         kind = type(event)
         if kind is StreamEnd:
             self.peer_closed()
@@ -194,11 +245,12 @@ class XMLStream(Protocol):
             self.stanza_received(event.stanza)
         elif isinstance(event, SlicesRead):
             self.stanzas_received += len(event.slices)
-            self.slices_received(event.slices)
+            return self.slices_received(event.slices)
         elif isinstance(event, StreamStart):
             self.stream_started(event)
         elif isinstance(event, StreamBroken):
             self.stream_broken(event.error)
+        return []
 
     def peer_closed(self) -> None:
         """The peer closed its stream; close ours (RFC 6120 4.4)."""
@@ -222,6 +274,8 @@ class XMLStream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
+        while self._rest:  # it came before the end
+            self._take_turn()
         self.closing = True
         finish(
             self.log,
@@ -336,8 +390,11 @@ class XMLStream(Protocol):
         held = self._holding.pop(source, None)
         if held is not None:
             held._held_by.discard((self, source))
-            if not held._held_by and held.transport is not None:
-                held.transport.resumeProducing()
+            held._read_again()
+
+    def _read_again(self) -> None:
+        if not (self._held_by or self._losing) and self.transport is not None:
+            self.transport.resumeProducing()
 
     # Actions
 
@@ -530,12 +587,17 @@ class XMLStream(Protocol):
         self._reader = PlainReader(limits)
         self._header_sent = False
 
-    def splice(self, limits: Limits) -> None:
-        """The peer is authenticated: read the fast way from the next read on."""
+    def splice(self, limits: Limits, at_once: int = READ_BYTES) -> None:
+        """
+        The peer is authenticated: read the fast way from the next read on.
+
+        @param at_once: Bytes of each read, which is what one turn of the reactor does
+            for this peer, and of what is written that may wait in the transport.
+        """
         self.set_limits(limits)
         self._splice = True
         if self.transport is not None:
-            self.transport.bufferSize = READ_BYTES  # Twisted's own is 64 kB
+            self.transport.bufferSize = at_once  # Twisted's own is 64 kB
 
     def set_limits(self, limits: Limits) -> None:
         """Allow the stream as much as C{limits}, from now on."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from twisted.internet.interfaces import IReactorTime
 
 from cms.xmlstream.serialize import quote_attribute
+from cms.xmlstream.splice import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.receiver import Receiver
 
@@ -45,11 +46,9 @@ class Broadcast:
         @param receivers: Each with the address that its copy gets.
         @param source: See L{Receiver.deliver}.
         """
-        name, raw = stanza.name.encode(), stanza.raw
-        start, rest = b"<" + name + b" to=", raw[len(name) + 1 :]
+        start, rest = _parts(stanza)
         for receiver, to in receivers:
-            copy = start + quote_attribute(to).encode(), rest
-            if receiver.queue(copy, source):
+            if receiver.queue((start + quote_attribute(to).encode(), rest), source):
                 self._behind[receiver] = None
             else:
                 self.dropped += 1
@@ -70,3 +69,16 @@ class Broadcast:
         self._waiting = False
         self._left = self._a_turn
         self._send()
+
+
+def addressed(stanza: Stanza, to: str) -> Stanza:
+    """A copy, with its address, of a stanza that has none."""
+    start, rest = _parts(stanza)
+    raw = start + quote_attribute(to).encode() + rest
+    return SplicedStanza((stanza.name.encode(), None, None, raw))
+
+
+def _parts(stanza: Stanza) -> tuple[bytes, bytes]:
+    """What is before the value of its C{to}, and what is after it."""
+    name = stanza.name.encode()
+    return b"<" + name + b" to=", stanza.raw[len(name) + 1 :]

@@ -53,6 +53,8 @@ from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
 
 HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
+READ_BYTES = 32_768  # at once: a client is one of many, and what it sends may ask for work
+A_TURN = 30  # stanzas of one client that are looked into in one turn of the reactor
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
 # What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.
 _LANGUAGE = re.compile(r"(?=.{1,35}$)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
@@ -129,6 +131,7 @@ class ClientStream(XMLStream):
     """
 
     content_namespace = ns.CLIENT
+    a_turn = A_TURN
     jid: JID
 
     def __init__(
@@ -536,10 +539,11 @@ class ClientStream(XMLStream):
             own,
             owns=lambda sender: sender == own,
             general=self._route,
+            most=A_TURN,
             looked_into=frozenset({b"presence"}),
             language=self._language,
         )
-        self.splice(limits.CLIENT)
+        self.splice(limits.CLIENT, READ_BYTES)
         self._machine.bind()
         identifier = quote_attribute(stanza.id or "")
         bound = f"<bind xmlns='{ns.BIND}'><jid>{escape_text(own)}</jid></bind>"
@@ -563,9 +567,9 @@ class ClientStream(XMLStream):
 
     # the session, RFC 6120 8
 
-    def slices_received(self, slices: list[Slice]) -> None:
+    def slices_received(self, slices: list[Slice]) -> list[Slice]:
         """See L{XMLStream.slices_received}."""
-        self._forwarder.forward(slices)
+        return self._forwarder.forward(slices)
 
     def _route(self, stanza: Stanza) -> None:
         if not stanza.is_stanza:

@@ -437,9 +437,9 @@ class ComponentStream(XMLStream):
 
     # step 11
 
-    def slices_received(self, slices: list[Slice]) -> None:
+    def slices_received(self, slices: list[Slice]) -> list[Slice]:
         """See L{XMLStream.slices_received}."""
-        self._forwarder.forward(slices)
+        return self._forwarder.forward(slices)
 
     def _route(self, stanza: Stanza) -> None:
         sender = stanza.sender

@@ -9,6 +9,7 @@ after everything that was sent before it.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 
 from cms.xmlstream.serialize import quote_attribute
@@ -32,6 +33,7 @@ class Forwarder:
     @param address: Whose C{from} is stamped where there is none.
     @param owns: Whether the peer may speak for an address.
     @param general: The general way.
+    @param most: How many may go there at once.
     @param looked_into: Names of stanzas that always go there.
     @param language: What the peer's header said that it speaks; it is stamped where
         a stanza says nothing else (RFC 6120 8.1.5).
@@ -45,6 +47,7 @@ class Forwarder:
         *,
         owns: Callable[[str], bool],
         general: Callable[[Stanza], None],
+        most: int = sys.maxsize,
         looked_into: frozenset[bytes] = frozenset(),
         language: str | None = None,
     ) -> None:
@@ -52,6 +55,7 @@ class Forwarder:
         self._source = source
         self._owns = owns
         self._general = general
+        self._most = most
         self._looked_into = looked_into
         self._senders: set[bytes] = set()
         self._address = address.encode()
@@ -61,14 +65,19 @@ class Forwarder:
         if language is not None:
             self._language = b" xml:lang=" + quote_attribute(language).encode()
 
-    def forward(self, slices: list[Slice]) -> None:
-        """Deliver the slices in their order."""
+    def forward(self, slices: list[Slice]) -> list[Slice]:
+        """
+        Deliver the slices in their order.
+
+        @return: Those that are left when as many as C{most} have gone the general way.
+        """
+        left = self._most
         gathered: dict[Receiver, list[bytes]] = {}
         looked_into, stamps = self._looked_into, self._stamps
         if self._language:
             slices = [self._in_language(piece) for piece in slices]
         last_to = last_sender = add = None
-        for piece in slices:
+        for number, piece in enumerate(slices, 1):
             name, to, sender, raw = piece
             if to != last_to or sender != last_sender or add is None or name in looked_into:
                 add = None
@@ -77,7 +86,10 @@ class Forwarder:
                     self._send(gathered)
                     self._general(SplicedStanza(piece))
                     if self._source.closing:
-                        return
+                        return []
+                    left -= 1
+                    if not left:
+                        return slices[number:]
                     continue
                 add = gathered.setdefault(receiver, []).append
                 last_to, last_sender = to, sender
@@ -85,6 +97,7 @@ class Forwarder:
                 raw = stamps[name] + raw[len(name) + 1 :]
             add(raw)
         self._send(gathered)
+        return []
 
     def _in_language(self, piece: Slice) -> Slice:
         name, to, sender, raw = piece

@@ -15,7 +15,7 @@ from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
-from cms.xmpp.broadcast import Broadcast
+from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
 from cms.xmpp.links import Links
 from cms.xmpp.router import SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
@@ -133,10 +133,7 @@ class LocalServices:
         if session.presence is None and not session.directed:
             return
         if stanza is None:
-            element = Element((ns.CLIENT, "presence"))
-            element["type"] = "unavailable"
-            stanza = Stanza(element)
-            stanza.stamp(session.jid.full())
+            stanza = _unavailable(session)
         told: set[str] = set()
         if session.presence is not None:
             session.presence = None
@@ -147,8 +144,10 @@ class LocalServices:
             told = {bare, *(other.jid.full() for other in others)}
             self._send_to(others, stanza, session)
         directed, session.directed = session.directed, set()
+        if len(stanza.raw) * len(directed) > BYTES_A_TURN:
+            stanza = _unavailable(session)  # without what the client has to say about it
         for address in directed - told:
-            self._router.route(_addressed(stanza, address), session)
+            self._router.route(addressed(stanza, address), session)
 
     def _send_to(self, receivers: Iterable[Session], stanza: Stanza, source: Session) -> None:
         copies = [(receiver, receiver.jid.full()) for receiver in receivers]
@@ -174,12 +173,12 @@ class LocalServices:
         return bool(parse_jid(stanza.sender or "-").userhost() == to.userhost())
 
 
-def _addressed(stanza: Stanza, to: str) -> Stanza:
-    element = Element((ns.CLIENT, stanza.name), attribs=dict(stanza.element.attributes))
-    element.children = stanza.element.children
-    copy = Stanza(element)
-    copy.address(to)
-    return copy
+def _unavailable(session: Session) -> Stanza:
+    element = Element((ns.CLIENT, "presence"))
+    element["type"] = "unavailable"
+    stanza = Stanza(element)
+    stanza.stamp(session.jid.full())
+    return stanza
 
 
 def _priority(stanza: Stanza) -> int:

@@ -19,6 +19,7 @@ from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.written import written_error
 from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions
@@ -94,8 +95,12 @@ class Router:
             del self._found[address]
 
     def refuse(self, stanza: Stanza) -> None:
-        """There is no room for it."""
-        self.bounce(stanza, "resource-constraint", "wait", "too much waits for the recipient")
+        """There is no room for it, as for others of a flood: what that costs is little."""
+        if stanza.name != "presence":
+            reply = written_error(stanza, "wait", "resource-constraint")
+            if reply is not None:
+                self.bounced["resource-constraint"] += 1
+                self.route(reply)
 
     def _deliver(self, receiver: Receiver, stanza: Stanza, source: object) -> None:
         if receiver.deliver((stanza.raw,), source):

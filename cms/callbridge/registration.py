@@ -51,6 +51,7 @@ _REFUSALS: dict[str, Fault] = {
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
 Look = Callable[[ServerVerification, str, int], Deferred[bool]]
 LINK_BYTES = 4 * 1024 * 1024  # for others that may wait for the server to read
+READ_BYTES = 32_768  # at once, and written: log-ins pass by what waits behind that
 MOST_WORDS = 200  # characters of a server's own words that are shown
 
 
@@ -208,7 +209,7 @@ class ComponentRegistration(XMLStream):
 
     def _registered(self) -> None:
         self.set_deadline(None)
-        self.splice(limits.COMPONENT)
+        self.splice(limits.COMPONENT, READ_BYTES)
         self.step = Step.ACTIVE
         self.registrant.stage_passed({"peer": self.peer})
         self._keepalive.start()

@@ -20,8 +20,8 @@ from cms.admin.interfaces import Refused
 from cms.admin.login import REMEMBER, BasicGate, read_credentials
 from cms.admin.shared import API
 from cms.errors import ConfigurationError
+from cms.guessing import Guesses
 from cms.slowwork import SlowWork
-from cms.throttle import Throttle
 from tests.adminclient import Client, FakeCallbridge, accounts, basic, front, new_clock
 from tests.support import new_folder
 
@@ -76,9 +76,9 @@ class GateTests(SynchronousTestCase):
             return fits(name, password)
 
         self.accounts.fits = count  # type: ignore[method-assign]
-        self.throttle = Throttle(self.clock)
+        self.guesses = Guesses(self.clock)
         work = SlowWork(self.clock, at_once=1, most_waiting=3)
-        self.gate = BasicGate(self.clock, lambda: self.accounts, work, self.throttle)
+        self.gate = BasicGate(self.clock, lambda: self.accounts, work, self.guesses)
 
     def admit(self, authorization: str | None, host: str = "192.0.2.7") -> Deferred[str]:
         """Ask to be let in."""
@@ -122,7 +122,7 @@ class GateTests(SynchronousTestCase):
             for _ in range(12):
                 self.assertEqual(401, self.refusal(self.admit(header)).status, header)
         self.assertEqual(0, self.checked)
-        self.assertEqual(0.0, self.throttle.refused_for("192.0.2.7"))
+        self.assertEqual(0, len(self.guesses.places._levels))
 
     def test_guessing(self) -> None:
         """Slowed, then refused without a look, and heard again later."""
@@ -137,8 +137,22 @@ class GateTests(SynchronousTestCase):
         self.assertLessEqual(1, int(refused.headers["retry-after"]))
         self.assertEqual(10, self.checked)
         self.successResultOf(self.admit(basic("admin", "right"), host="192.0.2.8"))
-        self.clock.advance(61)
+        self.clock.advance(300)
         self.successResultOf(self.admit(basic("admin", "right")))
+        for attempt in range(10):  # which refuse nobody who has logged in from there
+            self.admit(basic("admin", f"guess {attempt}")).addErrback(lambda _: None)
+        self.clock.advance(8)
+        self.successResultOf(self.admit(basic("admin", "right")))
+
+    def test_same_wrong_one_at_once(self) -> None:
+        """A client that begins with many requests, and an old password, has guessed once."""
+        self.clock.at_once = False
+        asked = [self.admit(basic("admin", "old")) for _ in range(4)]
+        while self.clock.waiting:
+            self.clock.waiting.pop(0)()
+        self.assertEqual([401] * 4, [self.refusal(one).status for one in asked])
+        ((level, _),) = self.guesses.places._levels.values()
+        self.assertEqual(1, level)
 
     def test_many_at_once(self) -> None:
         """Of many first requests with the same log-in one is hashed; beyond a bound, 503."""

@@ -399,8 +399,43 @@ class GuessingTests(AuthorityTestCase):
         self.assertEqual(first.condition, "temporary-auth-failure")
         self.assertEqual(self.directory.asked, [])
         self.assertIsInstance(self.plain("pencil", peer="192.0.2.8"), lp.Success)
-        self.clock.advance(60)
+        self.clock.advance(300)
         self.assertIsInstance(self.plain("pencil"), lp.Success)
+
+    def test_who_belongs_there(self) -> None:
+        """Ten wrong passwords refuse nobody who logged in from there a minute ago."""
+        self.assertIsInstance(self.plain("pencil"), lp.Success)
+        for _ in range(10):
+            self.plain("pen")
+        self.assertIsInstance(self.plain("pencil"), lp.Success)
+
+    def test_sessions_tell_who_belongs_there(self) -> None:
+        """So it is for who was logged in when this Callbridge came."""
+        begin = lp.SessionBegin("alice@meet.example.com/x", PEER, "2026-11-28T12:00:00Z", True)
+        self.authority.note(begin)
+        for _ in range(10):
+            self.plain("pen")
+        self.assertIsInstance(self.plain("pencil"), lp.Success)
+
+    def test_no_proof_no_guess(self) -> None:
+        """What is refused before a proof is looked at counts for nothing."""
+        data, other = ("tls-exporter", b"x" * 32), ("tls-exporter", b"y" * 32)
+        for n in range(50):
+            asked = self.start(b"y,,n=alice,r=x", "SCRAM-SHA-256", f"a{n}", binding=data)
+            self.assertEqual(self.condition(self.successResultOf(asked)), "not-authorized")
+            client = ScramClient("SCRAM-SHA-256-PLUS", "alice", "pencil", data[1], f"n{n}")
+            asked = self.start(client.first(), client.mechanism, f"b{n}", binding=other)
+            final = client.final(self.successResultOf(asked).payload)
+            asked = self.respond(final, f"b{n}")
+            self.assertEqual(self.condition(self.successResultOf(asked)), "not-authorized")
+            for payload in (b"\0alice", b"n,,n=alice", b"\xff"):
+                mechanism = "PLAIN" if b"," not in payload else "SCRAM-SHA-1"
+                asked = self.start(payload, mechanism, f"c{n}")
+                self.assertEqual(self.condition(self.successResultOf(asked)), "malformed-request")
+            self.start(b"n,,n=alice,r=x", "SCRAM-SHA-256", f"d{n}")
+            self.authority.abort(lp.Abort(f"d{n}"))
+        self.assertIsInstance(self.plain("pencil"), lp.Success)
+        self.assertEqual(0, len(self.authority._guesses.places._levels))
 
     def test_many_at_once(self) -> None:
         """Guesses begun together do not go past the limit, and claims alone lock nobody out."""
@@ -409,7 +444,6 @@ class GuessingTests(AuthorityTestCase):
         for n, client in enumerate(clients):
             first = self.successResultOf(self.start(client.first(), client.mechanism, f"e{n}"))
             finals.append(client.final(first.payload))
-        self.assertIsInstance(self.plain("pencil", exchange="x"), lp.Success)
         answers = [self.respond(final, f"e{n}") for n, final in enumerate(finals)]
         self.clock.pump([1.0] * 9)
         conditions = [self.condition(self.successResultOf(answer)) for answer in answers]

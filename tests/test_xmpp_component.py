@@ -126,8 +126,20 @@ class RegistrationTests(SynchronousTestCase):
         peer.say(header(ns.COMPONENT, f" to='{CB1}'"))
         self.assertIn("too many failures", peer.heard())
         self.server.component("203.0.113.6").register(CB1, "one")
-        self.server.clock.advance(60)
+        self.server.clock.advance(300)
         self.assertNotIn("too many", self.server.component("203.0.113.5").open(to=CB1))
+
+    def test_a_guesser_keeps_nobody_out(self) -> None:
+        """One component's wrong secrets stand against no other, nor its own usual place."""
+        self.server.component("203.0.113.5").register(CB1, "one")
+        self.server.links.get(CB1).replace()
+        for host, name in (("203.0.113.5", f"cb2.{DOMAIN}"), ("203.0.113.6", CB1)):
+            for _ in range(15):
+                peer = self.server.component(host)
+                peer.say(header(ns.COMPONENT, f" to='{name}'") + b"<handshake>0</handshake>")
+                self.server.clock.advance(8.0)
+        self.assertIn("too many", self.server.component("203.0.113.6").open(to=CB1))
+        self.server.component("203.0.113.5").register(CB1, "one")
 
     def test_rotated_secret(self) -> None:
         """While a secret is rotated both are accepted."""

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from cms import loginprotocol as lp
-from cms.throttle import Throttle
+from cms.guessing import Guesses
 from cms.tomlfile import Secret
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
@@ -52,7 +52,7 @@ class Server:
             self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
         )
         self.components = ComponentPolicy(
-            self.clock, DOMAIN, registry, self.links, self.router, Throttle(self.clock), self.flow
+            self.clock, DOMAIN, registry, self.links, self.router, Guesses(self.clock), self.flow
         )
         self.clients = ClientPolicy(
             self.clock,
@@ -61,7 +61,6 @@ class Server:
             self.sessions,
             service,
             self.relay,
-            Throttle(self.clock),
             self.events,
         )
 

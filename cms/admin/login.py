@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 
 from cms.admin.accounts import Accounts
 from cms.admin.interfaces import Refused
+from cms.guessing import Guess, Guesses, TooManyGuesses
 from cms.slowwork import SlowWork, TooMuchWork
-from cms.throttle import Throttle
 
 REALM = "acano"  # which the clients of the field may look for
 REMEMBER = 3600.0  # seconds for which verified credentials are not hashed again
@@ -28,8 +28,7 @@ class BasicGate:
     Admits the accounts of a state directory.
 
     Verified credentials are remembered by a keyed digest, so that only the
-    first request of a client costs a hash.  Failures of one address are slowed,
-    then refused.
+    first request of a client costs a hash.  Guesses are slowed, then refused.
     """
 
     def __init__(
@@ -37,36 +36,44 @@ class BasicGate:
         clock: IReactorTime,
         accounts: Callable[[], Accounts],
         work: SlowWork,
-        throttle: Throttle,
+        guesses: Guesses,
     ) -> None:
         self._clock = clock
         self._accounts = accounts
         self._work = work
-        self._throttle = throttle
+        self._guesses = guesses
+        self._checking: set[bytes] = set()
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
 
     async def admit(self, authorization: str | None, host: str) -> str:
         """See L{cms.admin.front.Gate.admit}."""
-        wait = self._throttle.refused_for(host)
-        if wait > 0:
-            cause = "too many log-ins from this address have failed"
-            raise Refused(
-                "tooManyFailures",
-                cause,
-                f"Wait {wait:.0f} s.",
-                status=429,
-                headers={"retry-after": str(max(1, round(wait)))},
-            )
         name, password = read_credentials(authorization)
         digest = hmac.digest(self._key, f"{name}:{password}".encode(), "sha256")
-        if not self._knows(digest) and not await self._verify(name, password, digest):
-            delay = self._throttle.failed(host)
-            if delay:
-                await deferLater(self._clock, delay)
-            raise unauthorized("name or password is wrong")
-        self._throttle.succeeded(host)
+        try:
+            guess = self._guesses.begin(name, host)
+            if not self._knows(digest) and not await self._weigh(name, password, digest, guess):
+                delay = guess.failed()
+                if delay:
+                    await deferLater(self._clock, delay)
+                raise unauthorized("name or password is wrong")
+        except TooManyGuesses as problem:
+            raise too_many(problem.seconds) from None
+        guess.succeeded()
         return name
+
+    async def _weigh(self, name: str, password: str, digest: bytes, guess: Guess) -> bool:
+        if digest in self._checking:  # the same request many times over is one guess
+            return await self._verify(name, password, digest)
+        guess.weigh()
+        self._checking.add(digest)
+        try:
+            return await self._verify(name, password, digest)
+        except BaseException:
+            guess.abandoned()
+            raise
+        finally:
+            self._checking.discard(digest)
 
     def _knows(self, digest: bytes) -> bool:
         return self._remembered.get(digest, 0.0) > self._clock.seconds()
@@ -114,6 +121,18 @@ def read_credentials(authorization: str | None) -> tuple[str, str]:
     if scheme.lower() != "basic" or len(encoded) > MOST_CREDENTIALS or not colon:
         raise unauthorized("the Authorization header cannot be read")
     return name, password
+
+
+def too_many(seconds: float) -> Refused:
+    """It is not even looked at, for so long."""
+    wait = max(1, round(seconds))
+    return Refused(
+        "tooManyFailures",
+        "too many log-ins of this account, or from this address, have failed",
+        f"Wait {wait} s.",
+        status=429,
+        headers={"retry-after": str(wait)},
+    )
 
 
 def unauthorized(cause: str) -> Refused:

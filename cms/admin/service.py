@@ -27,6 +27,7 @@ from cms.admin.pace import Pace, PacedFactory
 from cms.admin.routes import Paths, make_app
 from cms.admin.site import LimitedSite
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
+from cms.guessing import Guesses
 from cms.listening import BACKLOG, check_plain, close_ports, open_listener, show_address
 from cms.logs import Logger
 from cms.places import MOST_API_CONNECTIONS, Limits, Places
@@ -34,7 +35,6 @@ from cms.signalflow import StepError
 from cms.slowwork import SlowWork
 from cms.startup import give_up
 from cms.statedir import claim, open_private, unusable
-from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 
@@ -136,7 +136,7 @@ class AdminService(Service):
                 self._reactor,
                 self._get_accounts,
                 SlowWork(self._reactor, at_once=1, most_waiting=50),
-                Throttle(self._reactor),
+                Guesses(self._reactor),
             )
             secured: IProtocolFactory = self._site(gate)
             if self._trust is not None:

@@ -24,10 +24,10 @@ from twisted.python.failure import Failure
 
 from cms import loginprotocol as lp
 from cms.callbridge.directory import Directory, DirectoryError
-from cms.callbridge.guessing import Guess, Guesses, TooManyGuesses
 from cms.callbridge.guests import Guests
 from cms.callbridge.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
-from cms.callbridge.scram import HASHES, SASLFailure
+from cms.callbridge.scram import HASHES, SASLFailure, WrongProof
+from cms.guessing import Guess, Guesses, TooManyGuesses
 from cms.logs import Logger, login_id, wanted
 from cms.signalflow import Step
 
@@ -171,6 +171,7 @@ class Authority:
             self.sessions[message.jid] = message
         if message.resumed:
             self._guests.resumed(_local_part(message.jid))
+            self._guesses.remember(_local_part(message.jid), message.peer)
         if wanted(LogLevel.info):
             self.log.info(
                 'session {how} for user "{jid}" from {peer}',
@@ -311,7 +312,7 @@ class Authority:
 
     async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
         self._log_unsuccessful(exchange, failure.text or failure.condition, self.log.info)
-        if failure.condition == "not-authorized" and exchange.guess is not None:
+        if isinstance(failure, WrongProof) and exchange.guess is not None:
             delay = exchange.guess.failed()
             if delay:
                 await deferLater(self._clock, delay)

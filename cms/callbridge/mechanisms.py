@@ -16,6 +16,7 @@ from cms.callbridge.scram import (
     HASHES,
     SASLFailure,
     ScramChallenge,
+    WrongProof,
     read_client_first,
     without_plus,
 )
@@ -113,7 +114,7 @@ class Scram:
         self.around.weigh()
         proof = self._challenge.check(payload)
         if not self._known:
-            raise SASLFailure("not-authorized")
+            raise WrongProof
         if self._challenge.keys.disabled:
             raise SASLFailure("account-disabled")
         return Identity(self._name, proof)
@@ -158,7 +159,7 @@ class Plain:
         except AccountDisabled:
             raise SASLFailure("account-disabled") from None
         if not right:
-            raise SASLFailure("not-authorized")
+            raise WrongProof
         return Identity(name)
 
 

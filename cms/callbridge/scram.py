@@ -56,6 +56,13 @@ class SASLFailure(Exception):
         self.text = text
 
 
+class WrongProof(SASLFailure):
+    """A password was looked at and is not the right one: a guess, if it was one."""
+
+    def __init__(self) -> None:
+        super().__init__("not-authorized")
+
+
 @frozen
 class StoredKeys:
     """
@@ -186,16 +193,21 @@ class ScramChallenge:
         Check the client's final message.
 
         @return: The server's own proof, as additional data of success.
-        @raise SASLFailure: C{not-authorized}, or C{malformed-request}.
+        @raise WrongProof: it does not show the password.
+        @raise SASLFailure: C{malformed-request}; or C{not-authorized} for another
+            channel or exchange than this one, when the proof is not looked at.
         """
         found = _FINAL.fullmatch(_text(final))
         if found is None:
             raise SASLFailure("malformed-request")
         same_binding = hmac.compare_digest(_decode(found["binding"]), self.first.bound)
         same_nonce = hmac.compare_digest(found["nonce"].encode(), self._nonce.encode())
-        signed = ",".join((self.first.bare, self.message, found["without_proof"])).encode()
-        if not (self._proves(_decode(found["proof"]), signed) and same_binding and same_nonce):
+        proof = _decode(found["proof"])
+        if not (same_binding and same_nonce):
             raise SASLFailure("not-authorized")
+        signed = ",".join((self.first.bare, self.message, found["without_proof"])).encode()
+        if not self._proves(proof, signed):
+            raise WrongProof
         signature = hmac.digest(self.keys.server_key, signed, self.hash_name)
         return b"v=" + base64.b64encode(signature)
 

@@ -2,7 +2,7 @@
 Steps 1 and 12 on the XMPP server: one client's stream (RFC 6120 4 to 7).
 
     greeting -> offering TLS -> securing -> greeting (secure)
-        -> choosing -> deciding -> challenged -> deciding ... (refusing -> choosing)
+        -> choosing -> deciding -> challenged -> deciding ... (refused: choosing)
         -> greeting (logged in) -> binding -> bound
 
 C{deciding} waits for a Callbridge; every state can go to closed.  The table at
@@ -31,7 +31,6 @@ from cms.endings import finish
 from cms.logs import login_id
 from cms.machines import Machine, release
 from cms.signalflow import Step
-from cms.throttle import Throttle
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
 from cms.xmlstream import limits, ns
@@ -76,7 +75,6 @@ class ClientPolicy:
     sessions: Sessions
     service: SessionService
     relay: LoginRelay
-    throttle: Throttle
     events: Events = field(factory=Events)
     login_timeout: float = 60.0
     ping_interval: float = 60.0
@@ -105,10 +103,7 @@ class _Inputs(Protocol):
         """The Callbridge wants another response."""
 
     def refused(self) -> None:
-        """The log-in failed; the client is told, perhaps not at once."""
-
-    def told(self) -> None:
-        """It was told, and may try again."""
+        """The log-in failed; the client may try again."""
 
     def logged_in(self) -> None:
         """The Callbridge said yes."""
@@ -421,12 +416,7 @@ class ClientStream(XMLStream):
         answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
 
     def _payload(self, stanza: Stanza) -> tuple[bool, bytes | None]:
-        """What the client sent, if it can be read and is heard at all."""
-        wait = self.policy.throttle.refused_for(self.peer_host)
-        if wait > 0:
-            text = f"too many failed log-ins, refused for {round(wait)} s"
-            self.refuse(Refusal("temporary-auth-failure", text))
-            return False, None
+        """What the client sent, if it can be read."""
         try:
             return True, sasl.decode(stanza.element)
         except sasl.IncorrectEncoding:
@@ -471,8 +461,6 @@ class ClientStream(XMLStream):
         self.policy.events.login(self._mechanism, "success")
         self.authority = exchange.link.component
         self.on_trusted()
-        # The failures of this address stay counted: whoever has one account, or
-        # comes as a guest, could else guess at the others for ever.
         self.write(sasl.step("success", answer.payload))
         self.reset(limits.CLIENT)
         self._machine.logged_in()
@@ -489,16 +477,7 @@ class ClientStream(XMLStream):
         self.policy.events.login(self._mechanism, refusal.condition)
         self._machine.refused()
         self._tries += 1
-        guess = refusal.condition == "not-authorized"
-        delay = self.policy.throttle.failed(self.peer_host) if guess else 0.0
-        if delay:
-            self.later(delay, self._send_refusal, refusal)
-        else:
-            self._send_refusal(refusal)
-
-    def _send_refusal(self, refusal: Refusal) -> None:
         self.write(sasl.failure(refusal.condition, refusal.text))
-        self._machine.told()
         if self._tries >= MOST_TRIES:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
 
@@ -615,7 +594,6 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     choosing = machine.state("choosing")
     deciding = machine.state("deciding")
     challenged = machine.state("challenged")
-    refusing = machine.state("refusing")
     greeting_again = machine.state("greeting, logged in")
     binding = machine.state("binding")
     bound = machine.state("bound")
@@ -629,12 +607,10 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     deciding.upon(_Inputs.challenge).to(challenged).returns(None)
     deciding.upon(_Inputs.logged_in).to(greeting_again).returns(None)
     for trying in (choosing, deciding, challenged):
-        trying.upon(_Inputs.refused).to(refusing).returns(None)
-    refusing.upon(_Inputs.told).to(choosing).returns(None)
-    closed.upon(_Inputs.told).loop().returns(None)
+        trying.upon(_Inputs.refused).to(choosing).returns(None)
     binding.upon(_Inputs.bind).to(bound).returns(None)
     every = (greeting, offering_tls, securing, greeting_secure, choosing, deciding, challenged)
-    for state in (*every, refusing, greeting_again, binding, bound, closed):
+    for state in (*every, greeting_again, binding, bound, closed):
         state.upon(_Inputs.ended).to(closed).returns(None)
     closed.upon(_Inputs.stanza).loop().returns(None)
 
@@ -661,10 +637,6 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     @deciding.upon(_Inputs.stanza).loop()
     def interrupt_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.interrupt_login(stanza)
-
-    @refusing.upon(_Inputs.stanza).loop()
-    def impatient(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
-        stream.fail(StreamError("policy-violation", text="the answer was not awaited"))
 
     @greeting_again.upon(_Inputs.header).to(binding)
     def offer_binding(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:

@@ -27,10 +27,10 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from cms import errors
 from cms.clocks import Timeline
 from cms.endings import finish
+from cms.guessing import Guess, Guesses, TooManyGuesses
 from cms.logs import link_id, wanted
 from cms.machines import Machine, release
 from cms.signalflow import Step, StepError
-from cms.throttle import Throttle
 from cms.tomlfile import Secret
 from cms.trust.connection import (
     connection_of,
@@ -75,7 +75,7 @@ class ComponentPolicy:
     registry: Registry
     links: Links
     router: Router
-    throttle: Throttle
+    guesses: Guesses
     flow: ServerFlow
     register_timeout: float = 20.0
     probe_timeout: float = 5.0
@@ -138,6 +138,7 @@ class ComponentStream(XMLStream):
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send, own=policy.domain)
         self._machine = _machine(self)
+        self._guess: Guess | None = None
         self._registered = False
         self._step = Step.TLS if tls is not None else Step.REGISTER
         self._reported = False
@@ -209,7 +210,7 @@ class ComponentStream(XMLStream):
 
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: forget the link."""
-        parts: list[Callable[[], object]] = [self._keepalive.stop]
+        parts: list[Callable[[], object]] = [self._keepalive.stop, self._abandon]
         if self._registered:
             self._registered = False
             del self._forwarder
@@ -268,6 +269,10 @@ class ComponentStream(XMLStream):
 
     # refusals
 
+    def _abandon(self) -> None:
+        if self._guess is not None:
+            self._guess.abandoned()
+
     def refuse(self, fault: StepError, error: StreamError) -> None:
         """End the stream with a stream error and log why."""
         self._report(fault)
@@ -277,7 +282,7 @@ class ComponentStream(XMLStream):
     def guessed(self, fault: StepError, error: StreamError) -> None:
         """Refuse a wrong ID or secret, the later the more often it happens."""
         self._report(fault)
-        delay = self.policy.throttle.failed(self.peer_host)
+        delay = self._guess.failed() if self._guess is not None else 0.0
         self._machine.refused()
         self.set_deadline(None)
         if delay:
@@ -304,8 +309,6 @@ class ComponentStream(XMLStream):
 
     def judge_header(self, start: StreamStart) -> None:
         """Welcome a header that names one of our components, or say why not."""
-        if self._is_refused():
-            return
         if (start.uri, start.name) != (ns.STREAMS, "stream"):
             self._bad_header("it is no stream header", StreamError("invalid-namespace"))
         elif start.default_namespace != ns.COMPONENT:
@@ -318,13 +321,18 @@ class ComponentStream(XMLStream):
         else:
             self._judge_address(start.get("to") or "")
 
-    def _is_refused(self) -> bool:
-        wait = self.policy.throttle.refused_for(self.peer_host)
-        if wait > 0:
-            fault = errors.PEER_REFUSED.error(peer=self.peer_text, seconds=round(wait))
-            text = f"too many failures, refused for {round(wait)} s"
+    def _weigh(self, component: str) -> bool:
+        """Whether an ID, or its secret, is looked at; a guesser is turned away."""
+        try:
+            self._guess = self.policy.guesses.begin(component, self.peer_host)
+            self._guess.weigh()
+        except TooManyGuesses as problem:
+            seconds = max(1, round(problem.seconds))
+            fault = errors.PEER_REFUSED.error(peer=self.peer_text, seconds=seconds)
+            text = f"too many failures, refused for {seconds} s"
             self.refuse(fault, StreamError("policy-violation", text=text))
-        return wait > 0
+            return False
+        return True
 
     def _bad_header(self, problem: str, error: StreamError) -> None:
         fault = errors.PEER_BAD_HEADER.error(
@@ -339,11 +347,14 @@ class ComponentStream(XMLStream):
             self._bad_header(f"to: {problem}", StreamError("host-unknown"))
             return
         component = str(address.full())
+        if not self._weigh(component):
+            return
         if component not in self.policy.registry:
             shown = component[:255]
             fault = errors.PEER_UNKNOWN_ID.error(peer=self.peer_text, component=shown)
             self.guessed(fault, StreamError("host-unknown"))
             return
+        self._abandon()  # it counts again when the secret comes
         self.component = component
         self._step = Step.REGISTERED
         self.policy.flow.named(self._attempt)
@@ -358,14 +369,17 @@ class ComponentStream(XMLStream):
             fault = errors.PEER_UNREGISTERED.error(peer=self.peer_text, name=stanza.name[:80])
             self.refuse(fault, StreamError("not-authorized"))
             return
-        if self._is_refused():
+        if not self._weigh(self.component):
             return
         digest = str(stanza.element)
         self.secret = self.policy.registry.proved(self.component, self.stream_id, digest)
         if self.secret is None:
             fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
             self.guessed(fault, StreamError("not-authorized"))
-        elif self.policy.links.get(self.component) is not None:
+            return
+        if self._guess is not None:
+            self._guess.succeeded()
+        if self.policy.links.get(self.component) is not None:
             self._machine.contested()
         else:
             self._machine.proved()
@@ -406,7 +420,6 @@ class ComponentStream(XMLStream):
     def register(self) -> None:
         """Step 10 is done: the link is active."""
         self.set_deadline(None)
-        self.policy.throttle.succeeded(self.peer_host)
         self.on_trusted()
         self.splice(limits.COMPONENT)
         self.write(b"<handshake/>")

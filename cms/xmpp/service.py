@@ -19,12 +19,12 @@ from cms.discovery.resolver import make_dns
 from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
 from cms.files import told_few
+from cms.guessing import Guesses
 from cms.listening import check_plain
 from cms.logs import Logger
 from cms.signalflow import Step, StepError
 from cms.startup import give_up
 from cms.statedir import WRITABLE, claim_for
-from cms.throttle import Throttle
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream.stream import XMLStream
@@ -82,7 +82,7 @@ class XmppService(Service):
             reactor, self.sessions, self.links, local, relay, flow=self.flow
         )
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Throttle(reactor), self.flow
+            reactor, config.domain, registry, self.links, router, Guesses(reactor), self.flow
         )
         self._client = ClientPolicy(
             reactor,
@@ -91,7 +91,6 @@ class XmppService(Service):
             self.sessions,
             self.session_service,
             relay,
-            Throttle(reactor),
             events,
         )
         self._trust = self._make_trust()

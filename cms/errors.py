@@ -167,6 +167,31 @@ LISTEN_FAILED = _fault(
     "Free the port, name another one, or allow this user to open it.",
 )
 
+PROXY_MISSING = _fault(
+    "proxy-missing",
+    StepError,
+    Step.CONNECT,
+    "{key}: {peer} sent no header of the PROXY protocol, which haproxy: awaits there ({problem}).",
+    "Let the proxy send it (HAProxy: send-proxy-v2; nginx: proxy_protocol on), or write the"
+    " endpoint without haproxy: if clients connect themselves.",
+)
+PROXY_UNTRUSTED = _fault(
+    "proxy-untrusted",
+    StepError,
+    Step.CONNECT,
+    "{key}: {peer} may not say who its clients are, so its connection was closed.",
+    "If it is your proxy, add its address to listen.proxies; clients belong on a listener without"
+    " haproxy:.",
+)
+PROXY_UNEXPECTED = _fault(
+    "proxy-unexpected",
+    StepError,
+    Step.CONNECT,
+    "{peer} began with a header of the PROXY protocol, which is not awaited there.",
+    "Write haproxy: before the endpoint of that listener, such as haproxy:tcp:5223, or let the"
+    " proxy send no header.",
+)
+
 INTERNAL = _fault(
     "internal",
     StepError,

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,8 +16,11 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.python.failure import Failure
 
 from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
+from cms.proxied import Network, ProxiedFactory
 from cms.signalflow import StepError
 
+PROXIED = "haproxy:"  # before an endpoint string: the PROXY protocol is spoken there
+KINDS = ("tcp", "tcp6", "unix", "systemd")
 BACKLOG = 1_024  # connections that wait to be accepted; Twisted's own is 50
 
 
@@ -28,7 +31,7 @@ def check_plain(key: str, description: str, file: object) -> None:
 
     @raise ConfigurationError: it could be reached from elsewhere.
     """
-    kind, _, rest = description.partition(":")
+    kind, _, rest = description.removeprefix(PROXIED).partition(":")
     interface = re.search(r"(?<!\\)(?::|^)interface=((?:\\.|[^:\\])*)", rest)
     if kind in ("unix", "systemd"):
         return
@@ -52,14 +55,32 @@ def _reachable(file: object, key: str, description: str) -> StepError:
     )
 
 
+def check_kind(key: str, description: str, file: object) -> None:
+    """
+    @raise ConfigurationError: no listener can be of that kind, or would serve anybody.
+    """
+    kind = description.removeprefix(PROXIED).partition(":")[0]
+    if kind in KINDS:
+        return
+    mend = 'Write a Twisted endpoint string, such as "tcp:5223".'
+    if kind in ("ssl", "tls"):
+        mend = f'Write tcp: in place of {kind}:, such as "tcp:5223"; TLS is ours, see [tls].'
+    elif kind == "haproxy":
+        mend = "Write haproxy: once."
+    problem = f'"{description}" is no endpoint that can be used here ({kind}: is none of'
+    problem += f" {', '.join(KINDS)}, with or without haproxy: before it)"
+    raise CONFIGURATION_VALUE.error(file=file, key=key, problem=problem, mend=mend)
+
+
 def expand(description: str) -> list[str]:
     """
-    The endpoint strings behind one of the configuration.
+    The endpoint strings behind one of the configuration, without L{PROXIED}.
 
     C{tcp:PORT} without an interface means all addresses of this host.  Twisted
     takes it for IPv4 only; a socket on C{::} takes both families, unless the
     kernel has no IPv6 or keeps the two apart, when the second string serves.
     """
+    description = description.removeprefix(PROXIED)
     texts = [description]
     if re.fullmatch(r"tcp:\d+", description):
         texts = [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:", description]
@@ -80,7 +101,13 @@ def _with_backlog(text: str) -> str:
 
 
 def open_listener(
-    reactor: Any, file: object, key: str, description: str, factory: IProtocolFactory
+    reactor: Any,
+    file: object,
+    key: str,
+    description: str,
+    factory: IProtocolFactory,
+    *,
+    proxies: Sequence[Network] = (),
 ) -> list[IListeningPort]:
     """
     Open what one endpoint string of the configuration says.
@@ -88,8 +115,12 @@ def open_listener(
     @param file: The configuration file, for messages.
     @param key: The key that holds the string, such as C{listen.api}; one that
         ends with C{_plain} is of a listener without TLS.
+    @param proxies: Who may say on it whom it speaks for, beside this host.
     @raise ConfigurationError: the endpoint cannot be read, or bound.
     """
+    check_kind(key, description, file)
+    if description.startswith(PROXIED):
+        factory = ProxiedFactory(reactor, factory, key, proxies)
     opened: list[IListeningPort] = []
     failures: list[Failure] = []
     for text in expand(description):

@@ -102,6 +102,24 @@ _remedy(
     "files-run-out", "Too many open files", "EMFILE", "connections are closed at once", mend=_FILES
 )
 _remedy("files-few", "fewer connections than most_connections", mend=_FILES)
+_remedy(
+    "proxy-missing",
+    "behind HAProxy nothing works",
+    "sent no header of the PROXY protocol",
+    mend="server xmpp1 127.0.0.1:5222 send-proxy-v2",
+)
+_remedy(
+    "proxy-untrusted",
+    "behind HAProxy connections are closed at once",
+    "may not say who its clients are",
+    mend='[listen]\nproxies = ["192.0.2.10"]',
+)
+_remedy(
+    "proxy-unexpected",
+    "not-well-formed or wrong version number behind HAProxy",
+    "began with a header of the PROXY protocol",
+    mend='[listen]\nclient = ["haproxy:tcp:5222"]',
+)
 _remedy("internal", "unexpected error", "Traceback in the log")
 _remedy("check-unfinished", "cms check hangs", "cms check takes for ever")
 _remedy(

@@ -157,6 +157,30 @@ def test_nonsense_endpoint(processes: Processes, certificates: Certificates) -> 
     assert_refuses(daemon, "listen.client", "nonsense")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "cure"),
+    [
+        ("ssl:5223:privateKey=x.pem", "Write tcp: in place of ssl:"),
+        ("haproxy:ssl:5223", "Write tcp: in place of ssl:"),
+        ("haproxy:haproxy:tcp:5223", "Write haproxy: once."),
+    ],
+)
+def test_endpoint_that_wraps(
+    endpoint: str, cure: str, processes: Processes, certificates: Certificates
+) -> None:
+    """What would start and serve nobody does not start."""
+    daemon = make_server(processes, certificates)
+    change(daemon, "listen.component", [endpoint])
+    assert_refuses(daemon, "listen.component", endpoint, cure)
+
+
+def test_bad_proxies(processes: Processes, certificates: Certificates) -> None:
+    """A network that cannot be read is named with its key."""
+    daemon = make_server(processes, certificates)
+    change(daemon, "listen.proxies", ["192.0.2.300"])
+    assert_refuses(daemon, "listen.proxies", "192.0.2.300")
+
+
 def test_bad_server_address(processes: Processes, certificates: Certificates) -> None:
     """A server address that cannot be read is named with its key."""
     daemon = make_callbridge(processes, certificates)

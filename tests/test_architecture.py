@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "slowwork": {"logs"},
     "durable": set(),
     "endings": set(),
-    "listening": {"errors", "signalflow"},
+    "listening": {"errors", "signalflow", "proxied"},
     "logs": set(),
     "machines": set(),
     "tomlfile": {"errors", "signalflow", "xmlstream"},
@@ -41,8 +41,9 @@ MAY_IMPORT = {
     "startup": {"clocks", "files", "signalflow", "logs", "systemd", "reactor"},
     "systemd": {"logs"},
     "admin": {
-        *("signalflow", "errors", "guessing", "slowwork", "durable", "listening"),
+        *("signalflow", "errors", "guessing", "slowwork", "durable", "listening", "throttle"),
         *("files", "places", "statedir", "xmlstream", "trust", "startup", "logs"),
+        *("proxied", "proxyheader"),
     },
     "callbridge": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "guessing", "tomlfile"),
@@ -50,6 +51,7 @@ MAY_IMPORT = {
         *("logs", "machines", "admin", "clocks", "endings"),
         "statedir",
         "places",
+        "proxied",
     },
     "xmpp": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "guessing", "tomlfile"),
@@ -67,6 +69,8 @@ MAY_IMPORT = {
         "statedir",
         "files",
         "places",
+        "proxied",
+        "proxyheader",
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),

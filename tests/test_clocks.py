@@ -14,6 +14,7 @@ from cms import clocks
 from cms.callbridge.config import Timing
 from cms.callbridge.logins import Logins
 from cms.clocks import Timeline, make_steady, wall_clock
+from cms.guessing import PLACE, TooManyGuesses
 from cms.reactor import PromptReactor
 from cms.signalflow import Attempt, Step
 from tests.support import TwoClocks
@@ -156,15 +157,21 @@ class DaemonTests(SynchronousTestCase):
     def test_guesses(self) -> None:
         """Who is refused is refused for as long as he was told."""
         server = Server()
-        throttle = server.clients.throttle
-        for _ in range(10):
-            throttle.failed("192.0.2.1")
-        refused = throttle.refused_for("192.0.2.1")
+        guesses = server.components.guesses
+        for _ in range(PLACE.burst):
+            guess = guesses.begin("alice", "192.0.2.1")
+            guess.weigh()
+            guess.failed()
+
+        def refused() -> float:
+            return self.assertRaises(TooManyGuesses, guesses.begin, "alice", "192.0.2.1").seconds
+
+        seconds = refused()
         server.clock.offset += HOUR
-        self.assertEqual(refused, throttle.refused_for("192.0.2.1"))
+        self.assertEqual(seconds, refused())
         server.clock.offset -= 2 * HOUR
-        server.clock.advance(refused)
-        self.assertEqual(0.0, throttle.refused_for("192.0.2.1"))
+        server.clock.advance(seconds)
+        guesses.begin("alice", "192.0.2.1").weigh()
 
     def test_link(self) -> None:
         """A link that held is a stable one, whatever the wall clock says of its length."""

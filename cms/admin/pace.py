@@ -18,7 +18,11 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
+from cms.errors import PROXY_UNEXPECTED
+from cms.listening import show_address
+from cms.logs import Logger
 from cms.places import Guest, Places
+from cms.proxyheader import begins_header
 from cms.throttle import LOCAL
 from cms.xmlstream.stream import plain_host
 
@@ -112,10 +116,18 @@ class PacedConnection(ProtocolWrapper):
     factory: PacedFactory
     guest: Guest
     _held = b""
+    _heard = False
     _lost = False
 
     def dataReceived(self, data: bytes) -> None:
         """Measure what this costs."""
+        if not self._heard:
+            self._heard = True
+            if begins_header(data):
+                fault = PROXY_UNEXPECTED.error(peer=show_address(self.getPeer()))
+                self.factory.log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure)
+                self.transport.abortConnection()  # type: ignore[union-attr]
+                return
         pace = self.factory.pace
         if pace.exhausted:
             self._held += data
@@ -164,6 +176,7 @@ class PacedFactory(WrappingFactory):
 
     protocol = PacedConnection
     noisy = False
+    log = Logger()
 
     def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: Places) -> None:
         super().__init__(wrapped)

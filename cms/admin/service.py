@@ -31,6 +31,7 @@ from cms.guessing import Guesses
 from cms.listening import BACKLOG, check_plain, close_ports, open_listener, show_address
 from cms.logs import Logger
 from cms.places import MOST_API_CONNECTIONS, Limits, Places
+from cms.proxied import Network
 from cms.signalflow import StepError
 from cms.slowwork import SlowWork
 from cms.startup import give_up
@@ -51,6 +52,7 @@ class AdminSettings:
     @ivar api: Endpoint strings, with TLS.
     @ivar api_plain: Endpoint strings that only this host can reach.
     @ivar most: Connections at a time, to each kind of listener.
+    @ivar proxies: Who may say on them whom it speaks for.
     """
 
     file: Path
@@ -60,6 +62,7 @@ class AdminSettings:
     api: tuple[str, ...] = ()
     api_plain: tuple[str, ...] = field(default=())
     most: int = MOST_API_CONNECTIONS
+    proxies: tuple[Network, ...] = field(default=())
 
     def check(self) -> None:
         """
@@ -162,7 +165,12 @@ class AdminService(Service):
         for description in descriptions:
             paced = PacedFactory(factory, self._pace, places)
             opened = open_listener(
-                self._reactor, self._settings.file, f"listen.{kind}", description, paced
+                self._reactor,
+                self._settings.file,
+                f"listen.{kind}",
+                description,
+                paced,
+                proxies=self._settings.proxies,
             )
             self._keep(kind, opened)
 

@@ -212,6 +212,7 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         api=config.api,
         api_plain=config.api_plain,
         most=config.most_api_connections,
+        proxies=config.proxies,
     )
     operations = operations_of_callbridge(role, reactor, daemon.metrics)
     pages = CallbridgePages(role, reactor)

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.places import MOST_API_CONNECTIONS
+from cms.proxied import PROXY_CURE, Network, parse_proxy
 from cms.signalflow import StepError
 from cms.tomlfile import Secret, Table
 
@@ -67,6 +68,7 @@ class CallbridgeConfig:
     @ivar source: C{api} when the administration has changed the link's settings.
     @ivar api: Endpoint strings for the administration, with TLS; C{api_plain}
         without.
+    @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
     """
 
     file: Path
@@ -82,6 +84,7 @@ class CallbridgeConfig:
     api_plain: tuple[str, ...] = ()
     allow_guests: bool = False
     remember_passwords: float = 0.0
+    proxies: tuple[Network, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     source: Literal["file", "api"] = "file"
     most_api_connections: int = MOST_API_CONNECTIONS
@@ -108,6 +111,10 @@ def read_config(file: Path) -> CallbridgeConfig:
         dns_servers=_dns_servers(dns),
         api=tuple(listen.texts("api")),
         api_plain=tuple(listen.texts("api_plain")),
+        proxies=tuple(
+            listen.parsed("proxies", text, parse_proxy, PROXY_CURE)
+            for text in listen.texts("proxies")
+        ),
         allow_guests=table.flag("allow_guests", default=False),
         remember_passwords=table.number("remember_passwords", 300, least=0, most=86_400),
         warnings=link_warnings(link[1]),

@@ -11,7 +11,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 
 from cms.commands.findings import Finding
-from cms.listening import check_plain, expand
+from cms.listening import PROXIED, check_kind, check_plain, expand
 from cms.signalflow import StepError
 from cms.xmpp.config import ADMINISTRATION, LISTENERS, XmppConfig
 
@@ -80,9 +80,10 @@ def findings(config: XmppConfig, running: bool) -> list[Finding]:
 
 def _judge(key: str, description: str, config: XmppConfig, running: bool) -> Finding:
     name = f"{key} {description}"
-    if description.startswith("systemd:"):
+    if description.removeprefix(PROXIED).startswith("systemd:"):
         return Finding("ok", f"{name} is handed over by systemd; systemctl list-sockets shows it.")
     try:
+        check_kind(key, description, config.file)
         if key.endswith("_plain"):
             check_plain(key, description, config.file)
         found = places(description)

@@ -272,6 +272,7 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
         api=config.listen["api"],
         api_plain=config.listen["api_plain"],
         most=config.most_api_connections,
+        proxies=config.proxies,
     )
     role = XmppAdministration(daemon, reactor)
     operations = operations_of_xmpp_server(role, reactor, daemon.metrics)

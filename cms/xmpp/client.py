@@ -26,10 +26,12 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
+from cms import errors
 from cms import loginprotocol as lp
 from cms.endings import finish
 from cms.logs import login_id
 from cms.machines import Machine, release
+from cms.proxyheader import begins_header
 from cms.signalflow import Step
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
@@ -255,6 +257,7 @@ class ClientStream(XMLStream):
 
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML, or no XMPP at all."""
+        self._judge_beginning()
         stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
         if stranger is not None:
             self.log.info(
@@ -305,9 +308,15 @@ class ClientStream(XMLStream):
         if self._securing and self.tls is not None:
             if self.direct and only_looked(connection_of(self.transport), reason):
                 return
+            self._judge_beginning()
             stranger = peer_without_tls(self.heard, peer=self.peer_text)
             fault = stranger or explain_handshake(reason, peer=self.peer_text, presented=True)
             self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
+
+    def _judge_beginning(self) -> None:
+        if begins_header(self.heard):
+            fault = errors.PROXY_UNEXPECTED.error(peer=self.peer_text)
+            self.log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure, **self.ids)
 
     # ends
 

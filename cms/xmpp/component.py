@@ -30,6 +30,7 @@ from cms.endings import finish
 from cms.guessing import Guess, Guesses, TooManyGuesses
 from cms.logs import link_id, wanted
 from cms.machines import Machine, release
+from cms.proxyheader import begins_header
 from cms.signalflow import Step, StepError
 from cms.tomlfile import Secret
 from cms.trust.connection import (
@@ -192,6 +193,9 @@ class ComponentStream(XMLStream):
 
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML, or no XMPP at all: say what it was."""
+        if begins_header(self.heard):
+            self.refuse(errors.PROXY_UNEXPECTED.error(peer=self.peer_text), error)
+            return
         stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
         if stranger is not None:
             self.refuse(stranger, error)
@@ -257,6 +261,8 @@ class ComponentStream(XMLStream):
     def _explain_tls(self, reason: Failure) -> StepError:
         if self._verdict is not None and self._verdict.error is not None:
             return self._verdict.error
+        if begins_header(self.heard):
+            return errors.PROXY_UNEXPECTED.error(peer=self.peer_text)
         stranger = peer_without_tls(self.heard, peer=self.peer_text)
         if stranger is not None:
             return stranger

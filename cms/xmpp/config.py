@@ -12,6 +12,7 @@ from cms.discovery.address import ascii_domain
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.discovery.servers import Server
 from cms.places import MOST_API_CONNECTIONS, Limits
+from cms.proxied import PROXY_CURE, Network, parse_proxy
 from cms.tomlfile import Secret, Table
 from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
@@ -30,6 +31,7 @@ class XmppConfig:
     @ivar listen: Endpoint strings for each kind of listener.
     @ivar wanted_connections: How many the operator counts on.
     @ivar callbridges: The secret of each component address.
+    @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
     @ivar dns_servers: Asked for the server's own records; the system's if empty.
     """
 
@@ -49,6 +51,7 @@ class XmppConfig:
     most_strangers_per_address: int
     most_api_connections: int
     dns_servers: tuple[Server, ...] = ()
+    proxies: tuple[Network, ...] = ()
 
     def places(self) -> Limits:
         """What each listener holds, within what this process may have open."""
@@ -94,6 +97,10 @@ def read_config(file: Path) -> XmppConfig:
         most_per_address=count("most_per_address", max(1, most // 10)),
         most_strangers_per_address=count("most_strangers_per_address", max(20, most // 100)),
         most_api_connections=count("most_api_connections", MOST_API_CONNECTIONS, least=10),
+        proxies=tuple(
+            listen.parsed("proxies", text, parse_proxy, PROXY_CURE)
+            for text in listen.texts("proxies")
+        ),
         dns_servers=tuple(
             dns.parsed("servers", text, parse_dns_server, DNS_CURE) for text in dns.texts("servers")
         ),

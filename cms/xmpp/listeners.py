@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from cms.listening import close_ports, open_listener, show_address
 from cms.logs import Logger
 from cms.places import Limits, Places
+from cms.proxied import Network
 from cms.throttle import LOCAL
 from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream, plain_host
@@ -75,13 +76,15 @@ class Listeners:
     Opens the listeners of a server.
 
     @param file: The configuration file, for messages.
+    @param proxies: See L{open_listener}.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, file: object) -> None:
+    def __init__(self, reactor: Any, file: object, proxies: Sequence[Network] = ()) -> None:
         self._reactor = reactor
         self._file = file
+        self._proxies = proxies
         self._ports: list[IListeningPort] = []
         self.factories: list[StreamFactory] = []
 
@@ -94,7 +97,9 @@ class Listeners:
         @param watched: TCP watches over its connections.
         @raise ConfigurationError: the endpoint cannot be read, or bound.
         """
-        opened = open_listener(self._reactor, self._file, f"listen.{kind}", description, factory)
+        opened = open_listener(
+            self._reactor, self._file, f"listen.{kind}", description, factory, proxies=self._proxies
+        )
         self._ports.extend(opened)
         for port in opened:
             if watched:

@@ -94,7 +94,7 @@ class XmppService(Service):
             events,
         )
         self._trust = self._make_trust()
-        self._listeners = Listeners(reactor, config.file)
+        self._listeners = Listeners(reactor, config.file, config.proxies)
         resolver = make_dns(reactor, config.dns_servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []

@@ -13,11 +13,77 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cms.statedir import claim, open_private
+from cms import errors
+from cms.signalflow import StepError
+from cms.statedir import claim, explain_os, has_room, open_private, this_user
+
+PATIENCE = 5.0  # seconds that another process may hold the file
+# Primary result codes (sqlite.org/rescode.html).
+_FULL, _READ_ONLY = sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY
+_IO_ERROR, _PERMISSION = sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM
+_FAULTS = {
+    sqlite3.SQLITE_BUSY: errors.STATE_BUSY,
+    sqlite3.SQLITE_LOCKED: errors.STATE_BUSY,
+    sqlite3.SQLITE_READONLY: errors.STATE_READ_ONLY,
+    sqlite3.SQLITE_CORRUPT: errors.STATE_DAMAGED,
+    sqlite3.SQLITE_NOTADB: errors.STATE_DAMAGED,
+}
 
 
 class StoreError(Exception):
     """The store cannot do what was asked; the text says why, in plain words."""
+
+
+class StoreUnusable(StoreError):
+    """
+    The file itself cannot be used, whatever is asked of it.
+
+    @ivar fault: What it is, and what mends it.
+    """
+
+    def __init__(self, fault: StepError) -> None:
+        super().__init__(fault.cause.rstrip("."))
+        self.fault = fault
+
+
+def explain_sqlite(path: Path, problem: sqlite3.Error) -> StepError:
+    """What SQLite complains of, and what mends it."""
+    seen: dict[str, object] = {"path": path, "folder": path.parent}
+    code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
+    forbidden = code == _PERMISSION
+    if code == _READ_ONLY:
+        mounted = os.statvfs(path.parent).f_flag & os.ST_RDONLY
+        forbidden = not mounted and not os.access(path.parent, os.W_OK)
+    if forbidden:
+        return errors.STATE_FORBIDDEN.error(**seen, user=this_user())
+    if code == _FULL or (code == _IO_ERROR and not has_room(path.parent)):
+        return errors.STATE_FULL.error(**seen)
+    fault = _FAULTS.get(code, errors.STATE_UNUSABLE)
+    return fault.error(**seen, seconds=round(PATIENCE), problem=problem)
+
+
+def connect(path: Path, timeout: float = PATIENCE) -> sqlite3.Connection:
+    """
+    A connection with which at least can be read.
+
+    Whoever opens a file in WAL mode first makes the index that the others share
+    (F{-shm}, sqlite.org/wal.html 8), for which a full disk has no room.  Then the
+    index is kept in memory, and the connection has the file for itself: close it soon.
+
+    @raise sqlite3.Error: the file cannot be read.
+    """
+    connection = sqlite3.connect(path, timeout=timeout)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.OperationalError:
+        connection.close()
+        if has_room(path.parent):
+            raise
+    else:
+        return connection
+    connection = sqlite3.connect(path, timeout=timeout)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return connection
 
 
 class Database:
@@ -30,7 +96,8 @@ class Database:
     @param version: Of the schema; a file with a later one is not touched.
     @param fill: Called with the connection of a new file, in the transaction
         that makes its tables.
-    @raise StoreError: it cannot be opened, or a newer version wrote it.
+    @raise StoreUnusable: it cannot be opened.
+    @raise StoreError: a newer version wrote it.
     """
 
     def __init__(
@@ -50,32 +117,29 @@ class Database:
             with self.open() as connection:
                 self._prepare(connection)
         except OSError as problem:
-            raise self._unusable(problem) from None
-
-    def _unusable(self, problem: Exception) -> StoreError:
-        return StoreError(f"{self.path} cannot be used: {problem}")
+            raise StoreUnusable(explain_os(path, problem)) from None
 
     @contextmanager
     def explained(self) -> Iterator[None]:
         """
         Around whatever asks SQLite.
 
-        @raise StoreError: SQLite complains.
+        @raise StoreUnusable: SQLite complains.
         """
         try:
             yield
         except sqlite3.Error as problem:
-            raise self._unusable(problem) from None
+            raise StoreUnusable(explain_sqlite(self.path, problem)) from None
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
         """
         A connection in a transaction.
 
-        @raise StoreError: SQLite complains; nothing was changed.
+        @raise StoreUnusable: SQLite complains; nothing was changed.
         """
         with self.explained():
-            connection = sqlite3.connect(self.path, timeout=5)
+            connection = connect(self.path)
             try:
                 connection.execute("PRAGMA foreign_keys = ON")
                 with connection:
@@ -110,28 +174,34 @@ class ChangeWatch:
     """
     Tells when another connection, of this process or another, changed a file.
 
-    It keeps a connection open and must not be carried across a fork.
-
-    @raise StoreError: the file cannot be opened.
+    It keeps a connection open, unless that fails, and must not be carried across a fork.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        with database.explained():
-            self._connection = sqlite3.connect(database.path, timeout=5)
+        self._connection: sqlite3.Connection | None = None
         self._seen: int | None = None
 
     def changed(self) -> bool:
         """
-        Whether the file was changed since the last call; the first says yes.
+        Whether the file was changed since the last call; the first says yes, and so
+        does the first after a failure.
 
-        @raise StoreError: it cannot be read.
+        @raise StoreUnusable: it cannot be read.
         """
         with self._database.explained():
-            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            try:
+                if self._connection is None:
+                    self._connection = sqlite3.connect(self._database.path, timeout=PATIENCE)
+                (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                self.close()  # it would keep from the file whoever needs it alone
+                raise
         before, self._seen = self._seen, version
         return bool(before != version)
 
     def close(self) -> None:
         """Let go of the file."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._seen = None

@@ -145,12 +145,69 @@ CONFIGURATION_FILE = _fault(
     "{file} cannot be read: {problem}.",
     "Give --config a readable TOML file; docs/configuration.md has one to start from.",
 )
+CONFIGURATION_ENCODING = _fault(
+    "configuration-encoding",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file} {problem}, so it is not read.",
+    "{mend}",
+)
 CONFIGURATION_VALUE = _fault(
     "configuration-value",
     ConfigurationError,
     Step.CONFIGURATION,
     "{file}: {key}: {problem}.",
     "{mend}",
+)
+STATE_FULL = _fault(
+    "state-full",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{path} cannot be written: there is no room left on its disk.",
+    "Make room on the disk of {folder}, and do it again; what was stored before is whole.",
+)
+STATE_READ_ONLY = _fault(
+    "state-read-only",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{path} cannot be written: its file system is mounted read-only.",
+    "Look at the kernel's log for why (a disk with errors is made so), mount it writable,"
+    " and do it again.",
+)
+STATE_FORBIDDEN = _fault(
+    "state-forbidden",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{path} cannot be used by this user ({user}).",
+    "Run it as the owner of the state directory.",
+)
+STATE_BUSY = _fault(
+    "state-busy",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{path} is being written by another process, and stayed so for {seconds} s.",
+    "Do it again when that process is done.",
+)
+STATE_DAMAGED = _fault(
+    "state-damaged",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{path} is damaged: {problem}.",
+    "Stop the daemon, put a backup in its place (docs/operate.md says how), and start it.",
+)
+STATE_UNSAFE = _fault(
+    "state-unsafe",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{problem}.",
+    "{mend}",
+)
+STATE_UNUSABLE = _fault(
+    "state-unusable",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{path} cannot be used: {problem}.",
+    "Look at the disk of {folder} and at the kernel's log (dmesg).",
 )
 FILES_RUN_OUT = _fault(
     "files-run-out",

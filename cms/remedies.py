@@ -88,8 +88,40 @@ _remedy(
     "it is not TOML",
 )
 _remedy(
+    "configuration-encoding",
+    "Invalid statement (at line 1, column 1)",
+    "invalid start byte",
+    "saved with Notepad or PowerShell",
+    mend="file {file}\nsed -i '1s/^\\xEF\\xBB\\xBF//' {file}   # a byte order mark\n"
+    "iconv -f UTF-16 -t UTF-8 {file}   # UTF-16",
+)
+_remedy(
     "configuration-value", "the daemon does not start", "this key is not known", "it is missing"
 )
+_remedy(
+    "state-full",
+    "No space left on device",
+    "database or disk is full",
+    "disk I/O error",
+    "Disk quota exceeded",
+    mend="df -h {folder}\ndf -i {folder}",
+)
+_remedy(
+    "state-read-only",
+    "Read-only file system",
+    "attempt to write a readonly database",
+    mend="findmnt --target {folder}\ndmesg --level=err",
+)
+_remedy("state-forbidden", "Permission denied", mend="ls -ld {folder} {path}")
+_remedy("state-busy", "database is locked", mend="fuser -v {path}")
+_remedy(
+    "state-damaged",
+    "database disk image is malformed",
+    "file is not a database",
+    mend="sqlite3 {path} 'PRAGMA integrity_check'",
+)
+_remedy("state-unsafe", "others than its owner may write")
+_remedy("state-unusable", "unable to open database file", "Input/output error")
 _remedy(
     "listen-failed",
     "Address already in use",

@@ -8,14 +8,18 @@ any file in it, whatever the modes of the files are.
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import stat
 from pathlib import Path
 
-from cms.errors import CONFIGURATION_VALUE
+from cms import errors
 from cms.signalflow import StepError
 
 WRITABLE = "Name a folder that this user can write."
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -74,14 +78,57 @@ def claim_for(file: Path, folder: Path) -> None:
 
 
 def unusable(file: Path, folder: Path, problem: OSError) -> StepError:
-    """What is told when the folder, or a file in it, cannot be used."""
-    unsafe = isinstance(problem, UnsafeFolder)
-    return CONFIGURATION_VALUE.error(
+    """
+    What is told when a daemon cannot start with the folder, or a file in it.
+
+    @param file: The configuration that names the folder.
+    """
+    return unusable_for(file, explain_os(folder, problem))
+
+
+def unusable_for(file: Path, fault: StepError) -> StepError:
+    """The same of a fault that is known already."""
+    names_another = fault.fault in (errors.STATE_FORBIDDEN.name, errors.STATE_UNUSABLE.name)
+    return errors.CONFIGURATION_VALUE.error(
         file=file,
         key="state_dir",
-        problem=problem.strerror if unsafe else f"{folder}: {problem.strerror}",
-        mend=problem.mend if isinstance(problem, UnsafeFolder) else WRITABLE,
+        problem=fault.cause.rstrip("."),
+        mend=WRITABLE if names_another else fault.cure,
     )
+
+
+def explain_os(path: Path, problem: OSError) -> StepError:
+    """
+    What a file or folder of the state directory failed with, and what mends it.
+
+    @param path: What was asked for; where C{problem} knows better, that is named.
+    """
+    if isinstance(problem, UnsafeFolder):
+        return errors.STATE_UNSAFE.error(problem=problem.strerror, mend=problem.mend)
+    named = problem.filename if isinstance(problem.filename, str) else None
+    path = Path(named) if named and named.startswith("/") else path
+    seen: dict[str, object] = {"path": path, "folder": path.parent}
+    if problem.errno in _FULL:
+        return errors.STATE_FULL.error(**seen)
+    if problem.errno == errno.EROFS:
+        return errors.STATE_READ_ONLY.error(**seen)
+    if problem.errno in _FORBIDDEN:
+        return errors.STATE_FORBIDDEN.error(**seen, user=this_user())
+    return errors.STATE_UNUSABLE.error(**seen, problem=problem.strerror or type(problem).__name__)
+
+
+def this_user() -> str:
+    """The name of the user that this process runs as."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"#{os.geteuid()}"
+
+
+def has_room(folder: Path) -> bool:
+    """Whether something can be written there, as far as the file system says."""
+    found = os.statvfs(folder)
+    return found.f_bavail > 0 and (found.f_favail > 0 or found.f_files == 0)
 
 
 def _judge(folder: Path, *, of_anybody: bool) -> None:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from cms.errors import CONFIGURATION_FILE, CONFIGURATION_VALUE
+from cms.errors import CONFIGURATION_ENCODING, CONFIGURATION_FILE, CONFIGURATION_VALUE
+from cms.plaintext import Unreadable, plain_text, read_secret
 from cms.signalflow import StepError
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
@@ -49,10 +50,14 @@ class Table:
         @raise ConfigurationError: the file cannot be read, or is not TOML.
         """
         try:
-            return cls(file, tomllib.loads(file.read_text("utf-8")))
+            return cls(file, tomllib.loads(plain_text(file.read_bytes())))
         except OSError as problem:
             raise CONFIGURATION_FILE.error(file=file, problem=problem.strerror) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        except Unreadable as problem:
+            raise CONFIGURATION_ENCODING.error(
+                file=file, problem=problem.problem, mend=problem.mend
+            ) from None
+        except tomllib.TOMLDecodeError as problem:
             raise CONFIGURATION_FILE.error(
                 file=file, problem=f"it is not TOML: {problem}"
             ) from None
@@ -145,15 +150,19 @@ class Table:
             problem = "it is missing" if value is None else f"{key}_file is given as well"
             raise self.wrong(key, problem, mend)
         if path is not None:
-            try:
-                value = path.read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as problem:
-                why = getattr(problem, "strerror", None) or "it is not text"
-                mend = "Name a file that this user can read and that holds the secret alone."
-                raise self.wrong(f"{key}_file", f"{path}: {why}", mend) from None
+            value = self._secret_of(f"{key}_file", path)
         if not value:
             raise self.wrong(key, "the secret is empty", "Give the secret of this Callbridge.")
         return Secret(value)
+
+    def _secret_of(self, key: str, path: Path) -> str:
+        try:
+            return read_secret(path)
+        except OSError as problem:
+            mend = "Name a file that this user can read and that holds the secret alone."
+            raise self.wrong(key, f"{path}: {problem.strerror}", mend) from None
+        except Unreadable as problem:
+            raise self.wrong(key, f"{path} {problem.problem}", problem.mend) from None
 
     def table(self, key: str) -> Table:
         """A table within this one, empty when it is left out."""

@@ -17,7 +17,8 @@ from cms.admin.operations import Call
 from cms.admin.replies import Reply
 from cms.admin.shared import API
 from cms.admin.xmppapi import operations_of_xmpp_server
-from cms.errors import CONNECT_REFUSED
+from cms.database import StoreUnusable
+from cms.errors import CONNECT_REFUSED, STATE_FULL
 from cms.signalflow import Attempt, Step
 from tests.adminclient import (
     CALLBRIDGE,
@@ -235,6 +236,20 @@ class RefusalTests(APITests):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         (failed,) = [e for e in self.traces() if "unexpected" in e["log_format"]]
         self.assertEqual(answer.headers["x-request-id"], failed["id"])
+
+    def test_store_that_cannot_be_used(self) -> None:
+        """A full disk is told with what mends it, by step, and is no error of the program."""
+        fault = STATE_FULL.error(path="/state/users.sqlite3", folder="/state")
+        for problem in (StoreUnusable(fault), fault):
+            self.callbridge.refusal = problem
+            answer = self.cb.ask("PUT", XMPP, "domain=x", accept=JSON)
+            self.assertEqual(500, answer.status)
+            told = json.loads(answer.body)["failureDetails"]
+            self.assertEqual(
+                {"reason": "notStored", "cause": fault.cause, "cure": fault.cure}, told
+            )
+        lines = [e for e in self.traces() if e.get("fault") == "state-full"]
+        self.assertEqual([2, 2], [line["step"] for line in lines])
 
 
 class AnswerTests(APITests):

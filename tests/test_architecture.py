@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "doubts": {"signalflow", "errors"},
     "xmlstream": {"endings", "errors", "logs", "signalflow"},
     "clocks": set(),
-    "database": {"statedir"},
+    "database": {"errors", "signalflow", "statedir"},
     "files": {"doubts", "errors", "logs", "signalflow"},
     "places": {"logs", "throttle"},
     "statedir": {"errors", "signalflow"},
@@ -32,9 +32,10 @@ MAY_IMPORT = {
     "listening": {"errors", "signalflow", "proxied"},
     "logs": set(),
     "machines": set(),
-    "tomlfile": {"errors", "signalflow", "xmlstream"},
+    "plaintext": set(),
+    "tomlfile": {"errors", "signalflow", "xmlstream", "plaintext"},
     "loginprotocol": {"xmlstream"},
-    "trust": {"errors", "doubts", "signalflow"},
+    "trust": {"errors", "doubts", "signalflow", "plaintext"},
     "discovery": {"errors", "doubts", "signalflow"},
     "audit": {"clocks", "errors", "doubts", "signalflow", "tomlfile", "trust", "discovery"},
     "reactor": set(),
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "systemd": {"logs"},
     "admin": {
         *("signalflow", "errors", "guessing", "slowwork", "durable", "listening", "throttle"),
-        *("files", "places", "statedir", "xmlstream", "trust", "startup", "logs"),
+        *("files", "places", "statedir", "xmlstream", "trust", "startup", "logs", "database"),
         *("proxied", "proxyheader"),
     },
     "callbridge": {
@@ -74,11 +75,13 @@ MAY_IMPORT = {
     },
     "check": {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
+        "plaintext",
         *("database", "discovery", "audit", "callbridge", "xmpp", "admin", "clocks", "files"),
     },
     "commands": {
         *("signalflow", "errors", "doubts", "tomlfile", "database", "trust", "discovery"),
-        *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable"),
+        *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable", "statedir"),
+        "plaintext",
     },
     "cli": {"commands", "check"},
 }

@@ -123,7 +123,7 @@ class StoppedTests(CommandLineTests):
         (self.folder / "xmpp").mkdir()
         (self.folder / "xmpp" / "callbridges.sqlite3").write_text("no database" * 100)
         said = self.said("xmpp", "callbridge", "add", "cb1", status=2)
-        self.assertIn("callbridges.sqlite3 cannot be used", said)
+        self.assertIn("callbridges.sqlite3 is damaged: file is not a database", said)
 
     def test_others_state(self) -> None:
         """Root leaves no files in a state directory of somebody else."""

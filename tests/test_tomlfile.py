@@ -50,12 +50,50 @@ class FileTests(TOMLTests):
         self.assertIn(str(self.file), error.cause)
 
     def test_unreadable(self) -> None:
-        """What is no TOML, no text or no file ends as the same fault."""
-        for content in (b"a = ", b"a = 1\na = 2\n", b"a = '\xff'"):
+        """What is no TOML or no file ends as the same fault."""
+        for content in (b"a = ", b"a = 1\na = 2\n"):
             self.file.write_bytes(content)
             error = self.assertRaises(ConfigurationError, Table.read, self.file)
             self.assertEqual("configuration-file", error.fault)
         self.assertRaises(ConfigurationError, Table.read, self.folder)
+
+    def test_encoding(self) -> None:
+        """What another system's editor made of a file is told, with what mends it."""
+        for content, problem in (
+            (b"\xef\xbb\xbfa = 1\n", "begins with a byte order mark (BOM)"),
+            ("\ufeffa = 1\n".encode("utf-16-le"), "is UTF-16"),
+            ("a = 1\n".encode("utf-16-be"), "is UTF-16"),
+            ("a = 1\n".encode("utf-16-le"), "is UTF-16"),
+            (b"a = 1\nb = '\xff'", "is not UTF-8 (line 2)"),
+        ):
+            self.file.write_bytes(content)
+            error = self.assertRaises(ConfigurationError, Table.read, self.file)
+            self.assertEqual("configuration-encoding", error.fault)
+            self.assertEqual(f"{self.file} {problem}, so it is not read.", error.cause)
+            self.assertIn("Save it as UTF-8", error.cure)
+
+    def test_secret_files(self) -> None:
+        """A secret is one line that shows; what is wrong is told, but not what it holds."""
+        secret = self.folder / "cb1.secret"
+        good = "s3cret-ü-of-cb1"
+        for content, said in (
+            (f"{good}\r\n".encode(), None),
+            (f"\ufeff{good}\n".encode(), "begins with a byte order mark"),
+            (good.encode("utf-16"), "is UTF-16"),
+            (b"s3cret\nother\n", "holds more than one line"),
+            (b"s3cr\x00et", "characters that do not show"),
+            ("s3cr\u200bet".encode(), "characters that do not show"),
+            (b"s3cret\xff", "is not UTF-8"),
+            (b" \n", "the secret is empty"),
+        ):
+            secret.write_bytes(content)
+            table = self.table("shared_secret_file = 'cb1.secret'")
+            if said is None:
+                self.assertEqual(good, table.secret("shared_secret").value)
+                continue
+            error = self.assertRaises(ConfigurationError, table.secret, "shared_secret")
+            self.assertIn(said, error.cause)
+            self.assertNotIn("s3cr", f"{error.cause} {error.cure} {error.evidence}")
 
     def test_unknown_key(self) -> None:
         """A key that nobody asked for is a mistake, at any depth."""

@@ -167,7 +167,7 @@ class StoreTests(SynchronousTestCase):
         error = self.assertRaises(
             StoreError, CallbridgeStore, self.folder / "sub", self.clock.seconds
         )
-        self.assertIn("callbridges.sqlite3 cannot be used", str(error))
+        self.assertIn("callbridges.sqlite3 is damaged: file is not a database", str(error))
 
     def test_locked(self) -> None:
         """A file that breaks later is an error of ours too."""

@@ -20,6 +20,7 @@ from attrs import frozen
 from cms.durable import replace_file, sweep
 from cms.errors import CONFIGURATION_VALUE
 from cms.logs import Logger
+from cms.statedir import explain_os
 
 ACCOUNTS, PASSWORD = "admin-accounts.json", "admin.password"
 FIRST = "admin"
@@ -103,7 +104,7 @@ class Accounts:
                 cls._make_first(state_dir, random_bytes)
             return cls(_parse(file.read_bytes()), random_bytes)
         except OSError as problem:
-            raise _unusable(file, str(problem.strerror)) from None
+            raise explain_os(file, problem) from None
         except (ValueError, KeyError, TypeError):
             raise _unusable(file, "it is damaged") from None
 

@@ -15,7 +15,9 @@ from cms.admin import http
 from cms.admin.forms import read_form, read_pairs
 from cms.admin.interfaces import Refused
 from cms.admin.operations import Call, Operation
+from cms.database import StoreUnusable
 from cms.logs import Logger
+from cms.signalflow import StepError
 
 log = Logger()
 
@@ -38,6 +40,20 @@ def make_app(operations: Sequence[Operation]) -> Klein:
     def unrouted(request: IRequest, failure: Failure) -> bytes:
         problem: Any = failure.value
         return http.refuse(request, _explain(problem))
+
+    @app.handle_errors(StoreUnusable, StepError)
+    def not_done(request: IRequest, failure: Failure) -> bytes:
+        problem: Any = failure.value
+        fault = problem.fault if isinstance(problem, StoreUnusable) else problem
+        log.error(
+            "API trace {id}: {cause} Cure: {cure}",
+            id=http.request_id(request),
+            step=int(fault.step),
+            fault=fault.fault,
+            cause=fault.cause,
+            cure=fault.cure,
+        )
+        return http.refuse(request, Refused("notStored", fault.cause, fault.cure, status=500))
 
     @app.handle_errors(Exception)
     def unexpected(request: IRequest, failure: Failure) -> bytes:

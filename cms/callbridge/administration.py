@@ -17,8 +17,10 @@ from cms.callbridge.config import read_config
 from cms.callbridge.service import CallbridgeService
 from cms.callbridge.settings import PARAMETERS, StoredSettings
 from cms.callbridge.store import StoreError, User, UserStore, user_name
+from cms.database import StoreUnusable
 from cms.signalflow import Step, StepError
 from cms.slowwork import SlowWork, TooMuchWork, shielded
+from cms.statedir import explain_os
 
 _T = TypeVar("_T")
 
@@ -105,9 +107,7 @@ class CallbridgeAdministration:
             else:
                 await self._run(self._stored.clear)
         except OSError as problem:
-            cause = f"the settings could not be stored: {problem.strerror}"
-            cure = "Look at the disk of the state directory."
-            raise Refused("notStored", cause, cure, status=500) from None
+            raise explain_os(self._stored.path, problem) from None
         self._daemon.use(config)
 
     # the users
@@ -144,6 +144,8 @@ class CallbridgeAdministration:
     async def _set_password(self, name: str, password: str) -> None:
         try:
             await self._run(lambda: self._store.set_password(name, password))
+        except StoreUnusable:
+            raise
         except StoreError as problem:
             cure = "Choose one of letters, digits and signs."
             raise wrong("password", str(problem), cure) from None

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import sqlite3
+from contextlib import closing
 from typing import Any, Protocol
 
 from twisted.enterprise.adbapi import ConnectionPool
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from cms.callbridge.saslprep import SASLPrepError
 from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTES, StoredKeys, derive
 from cms.callbridge.store import UserStore, find_keys
 from cms.callbridge.verified import Verified
+from cms.database import connect
 from cms.slowwork import SlowWork, TooMuchWork
+from cms.statedir import has_room
 
 MOST_LOOKUPS = 1_000  # that wait for the store
 PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked against
@@ -118,8 +121,21 @@ class LocalDirectory:
         """See L{Directory.keys}; fails with L{DirectoryBusy} as well."""
         try:
             return succeed(find_keys(self._cursor(), name, mechanism))
+        except sqlite3.OperationalError:
+            if not has_room(self._path.parent):
+                return self._keys_on_full_disk(name, mechanism)
+            return Deferred.fromCoroutine(self._keys(name, mechanism))
         except sqlite3.Error:
             return Deferred.fromCoroutine(self._keys(name, mechanism))
+
+    def _keys_on_full_disk(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
+        """By a connection of its own, which needs no room (L{cms.database.connect})."""
+        self._close_connection()  # it has the file open, and the other wants it alone
+        try:
+            with closing(connect(self._path, timeout=0)) as connection:
+                return succeed(find_keys(connection.cursor(), name, mechanism))
+        except sqlite3.Error as problem:
+            return fail(DirectoryError(f"the user store failed: {problem}"))
 
     def _cursor(self) -> sqlite3.Cursor:
         """Waits for nobody; opened when it is needed, which is after twistd has forked."""
@@ -183,7 +199,10 @@ class LocalDirectory:
 
     def close(self) -> None:
         """Close the connections to the store."""
+        self._close_connection()
+        self._pool.close()
+
+    def _close_connection(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._pool.close()

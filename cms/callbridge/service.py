@@ -27,13 +27,14 @@ from cms.callbridge.metrics import CallbridgeCollector, Events
 from cms.callbridge.settings import effective_config
 from cms.callbridge.store import StoreError, UserStore
 from cms.clocks import wall_clock
+from cms.database import StoreUnusable
 from cms.discovery.places import Finder
 from cms.discovery.resolver import make_dns
 from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
 from cms.logs import Logger
 from cms.signalflow import AttemptHistory, StepError
-from cms.statedir import WRITABLE, claim_for
+from cms.statedir import WRITABLE, claim_for, unusable_for
 from cms.trust.files import PEMFiles
 
 
@@ -175,6 +176,8 @@ class CallbridgeService(Service):
 def _store(config: CallbridgeConfig) -> UserStore:
     try:
         return UserStore(config.state_dir)
+    except StoreUnusable as problem:
+        raise unusable_for(config.file, problem.fault) from None
     except StoreError as problem:
         raise CONFIGURATION_VALUE.error(
             file=config.file,

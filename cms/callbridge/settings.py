@@ -18,6 +18,7 @@ from cms.callbridge.config import CallbridgeConfig, link_warnings, read_config, 
 from cms.durable import remove_file, replace_file, sweep
 from cms.errors import CONFIGURATION_VALUE
 from cms.signalflow import StepError
+from cms.statedir import explain_os
 from cms.tomlfile import Table
 
 FILE = "configuration-xmpp.json"
@@ -58,7 +59,7 @@ class StoredSettings:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as problem:
-            raise self._damaged(str(problem.strerror)) from None
+            raise explain_os(self.path, problem) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
         raise self._damaged("it holds no settings of this version")

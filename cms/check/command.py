@@ -28,10 +28,11 @@ from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
 from cms.clocks import make_steady
-from cms.database import StoreError
+from cms.database import StoreError, StoreUnusable
 from cms.discovery.resolver import parse_dns_server
 from cms.discovery.servers import Server
 from cms.errors import CATALOGUE
+from cms.plaintext import Unreadable, read_secret
 from cms.signalflow import StepError
 from cms.tomlfile import Secret
 from cms.xmpp.config import read_config as read_xmpp_config
@@ -123,6 +124,8 @@ def _check_server(
         raise SystemExit(_only(error, str(config_file), renderer, "server")) from None
     try:
         own = own_server(config, held_secrets(config))
+    except StoreUnusable as problem:
+        raise SystemExit(_only(problem.fault, str(config_file), renderer, "server")) from None
     except StoreError as problem:
         raise click.UsageError(str(problem)) from None
     servers = _dns_servers(dns) or config.dns_servers
@@ -212,7 +215,7 @@ def _subject(
             return from_config(_effective(config_file.absolute()), timeout, servers)
         if domain is None and who is None:
             raise click.UsageError("give --config, --domain or --login")
-        secret = Secret(secret_file.read_text("utf-8").strip()) if secret_file else None
+        secret = _secret(secret_file) if secret_file else None
         if secret is not None and not secret.value:
             raise click.UsageError(f"{secret_file} is empty")
         if secret is not None and unique_name is None:
@@ -230,6 +233,13 @@ def _subject(
         )
     except (ValueError, OSError) as problem:
         raise click.UsageError(str(problem)) from None
+
+
+def _secret(file: Path) -> Secret:
+    try:
+        return Secret(read_secret(file))
+    except Unreadable as problem:
+        raise click.UsageError(f"{file} {problem.problem}. Cure: {problem.mend}") from None
 
 
 def _effective(file: Path) -> CallbridgeConfig:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from cms.database import StoreError
+from cms.database import StoreError, StoreUnusable
 from cms.signalflow import StepError, printable
 from cms.xmpp.callbridges import FixedCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, UnknownCallbridge
@@ -53,6 +53,8 @@ class Root(click.Group):
             raise Wrong(f"{problem}. Cure: cms xmpp callbridge list shows them.") from None
         except FixedCallbridge as problem:
             raise Wrong(str(problem)) from None
+        except StoreUnusable as problem:
+            raise Complaint(f"{problem.fault.cause} Cure: {problem.fault.cure}") from None
         except StoreError as problem:
             raise Complaint(str(problem)) from None
 

@@ -20,6 +20,7 @@ from cms.check.flow import Attempt, Diagram, ended, heading, mermaid
 from cms.check.output import put
 from cms.commands.common import note
 from cms.commands.files import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
+from cms.plaintext import Unreadable, plain_text
 
 POLL = 0.5  # seconds between two looks with --follow
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -62,8 +63,10 @@ def _json(attempts: list[Attempt]) -> str:
 def _state_dir(file: Path) -> Path:
     """C{state_dir}, which both daemons name alike."""
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        values = tomllib.loads(plain_text(file.read_bytes()))
+    except Unreadable as problem:
+        raise click.UsageError(f"{file} {problem.problem}. Cure: {problem.mend}") from None
+    except (OSError, tomllib.TOMLDecodeError) as problem:
         raise click.UsageError(f"{file} cannot be read: {problem}") from None
     return file.absolute().parent / str(values.get("state_dir", "state"))
 

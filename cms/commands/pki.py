@@ -10,6 +10,7 @@ import click
 
 from cms.commands.common import Complaint, Wrong, note
 from cms.discovery.address import ascii_domain
+from cms.statedir import explain_os
 from cms.trust.issue import CertificateAuthority, Issued, certificate_request
 
 LOCAL = "localhost"  # where the administration listens
@@ -88,16 +89,23 @@ def _pair(name: str, issued: Issued) -> dict[str, bytes]:
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     """Write new files, keys for their owner alone."""
     _check_absent(folder / name for name in files)
+    path, written = folder, []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
+            path = folder / name
             mode = 0o600 if name.endswith(".key") else 0o644
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            with os.fdopen(os.open(folder / name, flags, mode), "wb") as file:
+            descriptor = os.open(path, flags, mode)
+            written.append(path)
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            note(f"wrote {folder / name}")
     except OSError as problem:
-        raise Complaint(f"{problem.filename}: {problem.strerror}") from None
+        for made in written:  # all or nothing, so that it can be done again
+            made.unlink()
+        raise explain_os(path, problem) from None
+    for path in written:
+        note(f"wrote {path}")
 
 
 def _check_absent(paths: Iterable[Path]) -> None:

@@ -13,9 +13,11 @@ from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 
 from cms.errors import CONFIGURATION_VALUE, OWN_CERTIFICATE_UNUSABLE
+from cms.plaintext import Unreadable
 from cms.signalflow import StepError
 from cms.trust.chain import MOST
 from cms.trust.facts import CertificateFacts
+from cms.trust.pem import certificates, check_key
 from cms.trust.refusals import Role
 from cms.trust.rehearsal import Rehearsal, openssl_error, rehearse
 
@@ -156,7 +158,10 @@ class PEMFiles:
         chain = self.chain("tls.certificate", self.certificate)
         pem = self._read("tls.key", self.key)
         try:
+            check_key(pem)
             key = load_pem_private_key(pem, password=None)
+        except Unreadable as found:
+            raise self._wrong("tls.key", f"{self.key} {found.problem}", found.mend) from None
         except TypeError:
             mend = "Give a key without a passphrase, readable by this user alone."
             raise self._wrong("tls.key", f"{self.key} asks for a passphrase", mend) from None
@@ -184,10 +189,9 @@ class PEMFiles:
         @raise ConfigurationError: when there is none, or it cannot be read.
         """
         try:
-            return x509.load_pem_x509_certificates(self._read(key, path))
-        except ValueError:
-            mend = "Give a file with one or more certificates in PEM form."
-            raise self._wrong(key, f"{path} holds no PEM certificate", mend) from None
+            return certificates(self._read(key, path))
+        except Unreadable as problem:
+            raise self._wrong(key, f"{path} {problem.problem}", problem.mend) from None
 
     def _read(self, key: str, path: Path) -> bytes:
         try:

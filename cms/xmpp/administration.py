@@ -175,9 +175,6 @@ class XmppAdministration:
             self._callbridges.refresh()
         except CallbridgeExists as problem:
             raise _exists(str(problem)) from None
-        except StoreError as problem:
-            cure = "Look at the disk of the state directory."
-            raise Refused("notStored", str(problem), cure, status=500) from None
         except TooMuchWork:
             raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
 

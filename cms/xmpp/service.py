@@ -14,7 +14,7 @@ import cms
 from cms.admin.metrics import Exposition
 from cms.audit.subject import OwnServer
 from cms.clocks import wall_clock
-from cms.database import StoreError
+from cms.database import StoreError, StoreUnusable
 from cms.discovery.resolver import make_dns
 from cms.endings import tell
 from cms.errors import CONFIGURATION_VALUE
@@ -24,7 +24,7 @@ from cms.listening import check_plain
 from cms.logs import Logger
 from cms.signalflow import Step, StepError
 from cms.startup import give_up
-from cms.statedir import WRITABLE, claim_for
+from cms.statedir import WRITABLE, claim_for, unusable_for
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream.stream import XMLStream
@@ -220,6 +220,8 @@ class XmppService(Service):
 def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
     try:
         return Callbridges(config, now)
+    except StoreUnusable as problem:
+        raise unusable_for(config.file, problem.fault) from None
     except StoreError as problem:
         raise CONFIGURATION_VALUE.error(
             file=config.file,

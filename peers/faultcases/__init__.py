@@ -26,6 +26,13 @@ EXCEPTIONS: dict[str, str] = {
     "listen-failed": _START,
     "files-run-out": "it takes a daemon with few files: peers/test_places.py",
     "files-few": "it takes a daemon with few files: peers/test_places.py",
+    **dict.fromkeys(
+        (
+            *("state-full", "state-read-only", "state-forbidden", "state-busy"),
+            *("state-damaged", "state-unusable", "state-unsafe"),
+        ),
+        "a command or the API says it: peers/test_bad_days.py, tests/test_database.py",
+    ),
     "already-connected": "to a check no fault but a proof: test_already_connected",
     "link-stalled": "a check never has so much to say: tests/test_flow_control.py",
     **dict.fromkeys(

@@ -47,6 +47,26 @@ CASES.add(
 )
 
 
+CASES.add(
+    "configuration-encoding",
+    2,
+    "begins with a byte order mark (BOM)",
+    "Save it as UTF-8",
+    lambda stage: ["--config", str(stage.file("callbridge.toml", b"\xef\xbb\xbfdomain = 'x'\n"))],
+)
+CASES.add(
+    "configuration-encoding",
+    2,
+    "is UTF-16",
+    "Save it as UTF-8",
+    lambda stage: [
+        "--config",
+        str(stage.file("callbridge.toml", "domain = 'x'\n".encode("utf-16"))),
+    ],
+    name="configuration-utf-16",
+)
+
+
 # Step 4, SRV
 
 

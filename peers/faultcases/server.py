@@ -165,6 +165,26 @@ for _fault, _step, _cause, _cure, _warns, _make in CERTIFICATES:
     )
 
 
+@CASES.case(
+    "configuration-value",
+    2,
+    "is cut: the CERTIFICATE that begins at line",
+    "Copy the whole file again",
+    name="server-certificate-cut",
+)
+def certificate_cut(stage: Stage) -> list[str]:
+    """The disk was full when the intermediate was written."""
+    intermediate = stage.house.intermediate
+
+    def make(stage: Stage) -> Pair:
+        pair = intermediate.issue(NAMES).write(stage.directory, intermediate)
+        whole = pair.certificate.read_bytes()
+        pair.certificate.write_bytes(whole[:-100])
+        return pair
+
+    return with_certificate(make)(stage)
+
+
 @CASES.case("certificate-chain-order", 7, "out of order", "leaf first", name="server-chain-order")
 def chain_order(stage: Stage) -> list[str]:
     """Two intermediates, the upper one first."""

@@ -20,6 +20,7 @@ from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.database import StoreUnusable
 from cms.errors import CONNECT_REFUSED, STATE_FULL
 from cms.signalflow import Attempt, Step
+from tests import LoggedError
 from tests.adminclient import (
     CALLBRIDGE,
     CLIENT,
@@ -250,6 +251,7 @@ class RefusalTests(APITests):
             )
         lines = [e for e in self.traces() if e.get("fault") == "state-full"]
         self.assertEqual([2, 2], [line["step"] for line in lines])
+        self.assertEqual(2, len(self.flushLoggedErrors(LoggedError)))
 
 
 class AnswerTests(APITests):

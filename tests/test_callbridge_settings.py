@@ -23,6 +23,7 @@ from cms.discovery.address import ServerAddress
 from cms.errors import ConfigurationError
 from cms.signalflow import StepError
 from cms.xmlstream import ns
+from tests import LoggedError
 from tests.adminclient import Answer, Client, front
 from tests.support import MemoryTransport, header, new_folder
 from tests.test_admin_login import PoolClock
@@ -233,6 +234,8 @@ class AdministrationTests(SynchronousTestCase):
         self.assertIn(b"<notStored />", answer.body)
         self.assertEqual("", transport.take())
         self.assertEqual("cb1", self.daemon.config.unique_name)
+        (error,) = self.flushLoggedErrors(LoggedError)
+        self.assertIn("no room left on its disk", str(error.value))
 
     def test_one_after_the_other(self) -> None:
         """Two at the same time: the later is stored and used last."""

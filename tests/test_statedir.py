@@ -110,7 +110,7 @@ class ClaimTests(SynchronousTestCase):
         self.state.mkdir()
         self.state.chmod(0o777)
         problem = self.assertRaises(StoreError, Database, path, "CREATE TABLE x (y)", 1)
-        self.assertIn("chmod go-w", str(problem))
+        self.assertIn("chmod go-w", problem.fault.cure)
         self.assertFalse(path.exists())
 
     def test_opened_through_no_link(self) -> None:

@@ -41,6 +41,19 @@ class BackoffTests(SynchronousTestCase):
         delays = [self.backoff.after_refusal() for _ in range(7)]
         self.assertEqual([15, 30, 60, 120, 240, 300, 300], delays)
 
+    def test_unreachable(self) -> None:
+        """A server that is away is looked for every second or so, however long it takes."""
+        for drawn, expected in ((0.0, 0.5), (0.5, 1.0), (0.999, 1.499)):
+            backoff = Backoff(Timing(), Draw(drawn))
+            delays = {round(backoff.after_silence(), 3) for _ in range(1_000)}
+            self.assertEqual({expected}, delays)
+
+    def test_restarts_are_no_flapping(self) -> None:
+        """Links that ended early because their server was away do not count against it."""
+        for _ in range(5):
+            self.assertEqual(0, self.backoff.after_link(0.1))
+            self.backoff.after_silence()
+
     def test_jitter(self) -> None:
         """Each delay has up to a second at random on top."""
         backoff = Backoff(Timing(), Draw(0.5))
@@ -86,13 +99,17 @@ class BackoffTests(SynchronousTestCase):
         self.backoff.forget()
         self.assertEqual(Backoff(Timing(), self.backoff.random), self.backoff)
 
-    @given(st.lists(st.sampled_from(("failure", "refusal", "up", "flap")), max_size=2_000))
+    @given(
+        st.lists(st.sampled_from(("failure", "refusal", "silence", "up", "flap")), max_size=2_000)
+    )
     def test_bounds(self, events: list[str]) -> None:
         """Whatever happens, and however often, no delay leaves its bounds."""
         backoff = Backoff(Timing(), Random(1))
         for event in events:
             if event == "failure":
                 self.assertTrue(1 <= backoff.after_failure() <= 61)
+            elif event == "silence":
+                self.assertTrue(0.5 <= backoff.after_silence() <= 1.5)
             elif event == "refusal":
                 self.assertTrue(15 <= backoff.after_refusal() <= 301)
             else:

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import errors
+from cms import loginprotocol as lp
 from cms.callbridge.backoff import AT_ONCE, Backoff
 from cms.callbridge.config import LinkSettings, Timing
 from cms.callbridge.link import Link
@@ -25,7 +28,7 @@ from cms.signalflow import Step
 from cms.tomlfile import Secret
 from cms.trust.verdict import Verdict
 from cms.xmlstream import ns
-from cms.xmlstream.replies import result_reply
+from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
 from tests.support import MemoryTransport, TwoClocks, header, stanzas
 
@@ -154,9 +157,19 @@ class World:
         """The server sends bytes."""
         self.streams[-1].dataReceived(text.encode() if isinstance(text, str) else text)
 
-    def register(self) -> None:
-        """The server accepts."""
+    def accept(self) -> None:
+        """The server accepts the handshake."""
         self.say(header(ns.COMPONENT, f" from='{COMPONENT}' id='i1'") + b"<handshake/>")
+
+    def answer_ping(self) -> None:
+        """The server answers the last ping that it was sent."""
+        pings = [s for s in stanzas(self.transports[-1].value().decode(), ns.COMPONENT) if s.id]
+        self.say(result_reply(pings[-1]).raw.decode())
+
+    def register(self) -> None:
+        """The server accepts, and asks for nothing."""
+        self.accept()
+        self.answer_ping()
 
     def activate(self) -> None:
         """From a search to an active link."""
@@ -444,6 +457,68 @@ class FailureTests(SynchronousTestCase):
             self.assertTrue(expected <= delay <= expected + 1, delays)
         self.assertGreater(len({round(delay % 1, 6) for delay in delays}), 5)
 
+    def _fail_to_reach(self, world: World) -> float:
+        """One round in which the only server refuses the connection; seconds until the next."""
+        world.find("x1.example.com")
+        world.resolve()
+        refused = errors.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
+        world.races[-1][1].errback(refused)
+        return world.delay()
+
+    def test_unreachable(self) -> None:
+        """
+        A server that is down for five minutes is found within 2 s, by a few
+        hundred attempts that cost it nothing.
+        """
+        world = World()
+        world.link.start()
+        attempts = 0
+        while world.clock.seconds() < 300:
+            delay = self._fail_to_reach(world)
+            self.assertTrue(0.5 <= delay <= 1.5, delay)
+            world.clock.advance(delay)
+            attempts += 1
+        self.assertTrue(200 <= attempts <= 600, attempts)
+
+    def test_unreachable_is_told_seldom(self) -> None:
+        """What fails alike is logged at first, then once a minute; what changes at once."""
+        world = World()
+        world.link.start()
+        lines: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        while world.clock.seconds() < 300:
+            world.clock.advance(self._fail_to_reach(world))
+        failed = [line for line in lines if line.get("fault") == "connect-refused"]
+        waiting = [line for line in lines if line["log_format"].startswith("next attempt")]
+        self.assertTrue(14 <= len(failed) <= 18, len(failed))
+        self.assertEqual(len(failed), len(waiting))
+        lines.clear()
+        world.find("x1.example.com")
+        world.resolve()
+        world.connected()
+        world.say(header(ns.COMPONENT, " id='i'"))
+        world.error("host-unknown")
+        self.assertEqual(["unknown-id"], [line["fault"] for line in lines if "fault" in line])
+
+    def test_reached(self) -> None:
+        """A server that can be reached and refuses is not tried that often."""
+        world = World()
+        world.link.start()
+        delays = []
+        for _ in range(3):
+            world.find("x1.example.com", "x2.example.com")
+            world.resolve()
+            world.connected()
+            world.error("undefined-condition")
+            world.resolve()
+            refused = errors.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
+            world.races[-1][1].errback(refused)
+            delays.append(world.delay())
+            world.clock.advance(delays[-1])
+        for delay, expected in zip(delays, (1, 2, 4), strict=True):
+            self.assertTrue(expected <= delay <= expected + 1, delays)
+
     def test_bug(self) -> None:
         """An error that nobody expected is logged, and the link goes on."""
         world = World()
@@ -553,6 +628,90 @@ class SetbackTests(SynchronousTestCase):
             self.assertEqual(("x1.example.com:5223", self.FOUR), told)
 
 
+class ConfirmingTests(SynchronousTestCase):
+    """Step 11 comes when the server knows what it asked for."""
+
+    MECHANISMS = "<mechanisms xmlns='urn:x-cms:login:1'/>"
+
+    def setUp(self) -> None:
+        """The handshake was accepted."""
+        self.world = World()
+        self.world.link.start()
+        self.world.find("x1.example.com")
+        self.world.resolve()
+        self.world.connected()
+        self.world.accept()
+
+    def ask_mechanisms(self, sender: str = DOMAIN) -> None:
+        """The question of the log-in protocol."""
+        self.world.say(
+            f"<iq type='get' id='m' from='{sender}' to='{COMPONENT}'>{self.MECHANISMS}</iq>"
+        )
+
+    def pings(self) -> int:
+        """How many pings were sent."""
+        return self.world.transports[-1].value().count(b"urn:xmpp:ping")
+
+    def assert_active(self, *, active: bool) -> None:
+        """What the status says."""
+        status = self.world.link.status()
+        expected = ("active", 11) if active else ("registered", 10)
+        self.assertEqual(expected, (status["state"], status["step"]))
+        self.assertEqual(active, status["since"] is not None)
+
+    def test_mechanisms(self) -> None:
+        """It is active when a ping that followed the mechanisms is answered, not before."""
+        (first,) = [s for s in stanzas(self.world.transports[-1].value().decode()) if s.id]
+        self.ask_mechanisms()
+        self.assertEqual([(lp.NS, "mechanisms")], [s.payload for s in self.world.stanzas])
+        self.assertEqual(2, self.pings())
+        self.world.say(result_reply(first).raw.decode())
+        self.assert_active(active=False)
+        self.world.answer_ping()
+        self.assert_active(active=True)
+        self.ask_mechanisms()
+        self.assertEqual(2, self.pings())
+
+    def test_nobody_asks(self) -> None:
+        """A server that knows no log-in protocol: its answer is enough, an error too."""
+        self.assert_active(active=False)
+        (ping,) = [s for s in stanzas(self.world.transports[-1].value().decode()) if s.id]
+        refusal = error_reply(ping, StanzaError("service-unavailable"))
+        assert refusal is not None
+        self.world.say(refusal.raw.decode())
+        self.assert_active(active=True)
+
+    def test_nobody_answers(self) -> None:
+        """One that answers no ping is believed in the end."""
+        self.world.clock.advance(9.9)
+        self.assert_active(active=False)
+        self.world.clock.advance(0.2)
+        self.assert_active(active=True)
+
+    def test_strangers(self) -> None:
+        """A client's question delays nothing."""
+        for _ in range(5):
+            self.ask_mechanisms(f"mallory@{DOMAIN}/x")
+        self.assertEqual(1, self.pings())
+        self.world.answer_ping()
+        self.assert_active(active=True)
+
+    def test_ends(self) -> None:
+        """A link that ends before is sought again like one that was active."""
+        self.world.transports[-1].lose(ConnectionLost())
+        self.assertEqual("link-lost", self.world.fault)
+        self.assertEqual(1, self.world.downs)
+        self.assertLess(self.world.delay(), AT_ONCE)
+
+    def test_stops(self) -> None:
+        """It can be stopped."""
+        stopped = self.world.link.stop()
+        self.assertEqual(1, self.world.downs)
+        self.world.transports[-1].lose()
+        self.successResultOf(stopped)
+        self.assertEqual("stopped", self.world.link.status()["state"])
+
+
 class ActiveTests(SynchronousTestCase):
     """Step 11."""
 
@@ -619,6 +778,7 @@ class ControlTests(SynchronousTestCase):
         "connecting",
         "securing",
         "registering",
+        "confirming",
         "active",
         "waiting",
     )
@@ -636,7 +796,8 @@ class ControlTests(SynchronousTestCase):
             ("resolving", world.resolve),
             ("connecting", lambda: world.connected(secure=False)),
             ("securing", lambda: world.transports[0].handshake()),  # noqa: PLW0108 - not there yet
-            ("registering", world.register),
+            ("registering", world.accept),
+            ("confirming", world.answer_ping),
         ):
             if state in (name, "waiting"):
                 break
@@ -658,7 +819,7 @@ class ControlTests(SynchronousTestCase):
             self.assertEqual([], world.clock.getDelayedCalls(), state)
             self.assertTrue(all(t.lost for t in world.transports), state)
             self.assertEqual("stopped", world.link.status()["state"])
-            self.assertEqual(state == "active", bool(world.downs))
+            self.assertEqual(state in ("confirming", "active"), bool(world.downs))
             world.link.start()
             self.assertEqual("srv", world.link.status()["state"], state)
 

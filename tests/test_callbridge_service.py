@@ -16,6 +16,7 @@ from cms.errors import ConfigurationError
 from cms.loginprotocol import NS as LOGIN
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
+from cms.xmlstream.replies import result_reply
 from peers.pki import CLIENT, SERVER, Authority, pem
 from tests import LoggedError
 from tests.support import MemoryTransport, header, new_folder, stanzas
@@ -58,7 +59,8 @@ class ServiceTests(SynchronousTestCase):
         """And the server accepts the component."""
         transport = self.connect()
         self.say(transport, header(ns.COMPONENT, " id='i1'") + b"<handshake/>")
-        transport.take()
+        *_, ping = stanzas(transport.take(), ns.COMPONENT)
+        self.say(transport, result_reply(ping).raw)
         return transport
 
     def say(self, transport: MemoryTransport, data: str | bytes) -> None:

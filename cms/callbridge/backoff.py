@@ -48,8 +48,19 @@ class Backoff:
             return self.random.random() * AT_ONCE
         return self._doubled(self.timing.first_delay, self.timing.most_delay, self.flaps - 2)
 
+    def after_silence(self) -> float:
+        """
+        No server could be reached, which costs none of them anything.  One that
+        restarts is found within 2 s, however long it was away: half of the delay
+        is drawn, so that many Callbridges spread.
+
+        The server that is away explains why links ended early: that was no flapping.
+        """
+        self.flaps = 0
+        return self.timing.unreachable_delay * (0.5 + self.random.random())
+
     def after_failure(self) -> float:
-        """No target could be registered with."""
+        """A server was reached, and could not be registered with."""
         self.failures += 1
         return self._doubled(self.timing.first_delay, self.timing.most_delay, self.failures - 1)
 

@@ -21,6 +21,7 @@ class Timing:
     How long the link waits for what, in seconds.
 
     @ivar stage: For each of: TCP, TLS, stream header, registration.
+    @ivar unreachable_delay: Before the next round while no server can be reached.
     @ivar first_delay: Before the second round, doubled for each further one.
     @ivar most_delay: At the most.
     @ivar refused_delay: The first after a refusal of ID or secret.
@@ -30,6 +31,7 @@ class Timing:
     stage: float = 10.0
     ping_interval: float = 8.0
     ping_timeout: float = 10.0
+    unreachable_delay: float = 1.0
     first_delay: float = 1.0
     most_delay: float = 60.0
     refused_delay: float = 15.0
@@ -174,6 +176,7 @@ def _timing(table: Table) -> Timing:
         stage=seconds("stage"),
         ping_interval=seconds("ping_interval"),
         ping_timeout=seconds("ping_timeout"),
+        unreachable_delay=seconds("unreachable_delay"),
         first_delay=seconds("first_delay"),
         most_delay=seconds("most_delay"),
         refused_delay=seconds("refused_delay"),

@@ -1,12 +1,12 @@
 """
 The Callbridge's link: a machine whose states are the steps of the signal flow.
 
-    idle -> finding -> resolving -> connecting -> registering -> active
-             (3, 4)       (5)          (6)          (7 to 10)      (11)
+    idle -> finding -> resolving -> connecting -> registering -> confirming -> active
+             (3, 4)       (5)          (6)          (7 to 10)                   (11)
 
 From resolving, connecting and registering a failure leads to the next target,
-and when there is none, to waiting; from active an end leads to waiting; from
-waiting a new round begins.  A new configuration, or a stop, leads from
+and when there is none, to waiting; from confirming and active an end leads to
+waiting; from waiting a new round begins.  A new configuration, or a stop, leads from
 everywhere to halting, where the old connection ends.  docs/link-states.md has
 the whole table.
 
@@ -135,6 +135,7 @@ def _make_machine() -> Callable[[LinkCore], Events]:
     resolving = machine.state("resolving")
     connecting = machine.state("connecting")
     registering = machine.state("registering")
+    confirming = machine.state("confirming")
     active = machine.state("active")
     waiting = machine.state("waiting")
     halting = machine.state("halting")
@@ -164,7 +165,11 @@ def _make_machine() -> Callable[[LinkCore], Events]:
     def register(events: Events, core: LinkCore, stream: ComponentRegistration) -> None:
         core.register(stream)
 
-    @registering.upon(Events.registered).to(active)
+    @registering.upon(Events.registered).to(confirming)
+    def confirm(events: Events, core: LinkCore) -> None:
+        core.confirm()
+
+    @confirming.upon(Events.confirmed).to(active)
     def celebrate(events: Events, core: LinkCore) -> None:
         core.celebrate()
 
@@ -172,6 +177,7 @@ def _make_machine() -> Callable[[LinkCore], Events]:
     @resolving.upon(Events.rest).to(waiting)
     @connecting.upon(Events.rest).to(waiting)
     @registering.upon(Events.rest).to(waiting)
+    @confirming.upon(Events.rest).to(waiting)
     @active.upon(Events.rest).to(waiting)
     def rest(events: Events, core: LinkCore) -> None:
         core.rest()
@@ -181,6 +187,7 @@ def _make_machine() -> Callable[[LinkCore], Events]:
     @resolving.upon(Events.halt).to(halting)
     @connecting.upon(Events.halt).to(halting)
     @registering.upon(Events.halt).to(halting)
+    @confirming.upon(Events.halt).to(halting)
     @active.upon(Events.halt).to(halting)
     @waiting.upon(Events.halt).to(halting)
     def halt(events: Events, core: LinkCore) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from cms import errors
+from cms import loginprotocol as lp
 from cms.callbridge.backoff import Backoff
 from cms.callbridge.config import LinkSettings
 from cms.callbridge.registration import ComponentRegistration, Registrant
@@ -26,8 +27,14 @@ from cms.endings import tell
 from cms.errors import CredentialsRefused
 from cms.logs import Logger
 from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepObserver, StepRecord
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.traffic import Traffic as Carried
+
+TOLD_AT_FIRST = 10  # rounds that fail alike before they are logged seldom
+TOLD_AGAIN = 60.0  # seconds
+SELDOM = "; while it fails alike it is tried as before, and told once a minute"
 
 
 class Places(Protocol):
@@ -98,6 +105,9 @@ class Events(Protocol):
     def registered(self) -> None:
         """Step 10 is done."""
 
+    def confirmed(self) -> None:
+        """The server knows all that it asked for."""
+
     def try_next(self) -> None:
         """This target failed and there is another."""
 
@@ -117,7 +127,10 @@ class LinkCore:
     @ivar halting: What was under way is ending.
     @ivar address: The address of the target that the stream is connected to.
     @ivar setbacks: What failed after it was connected to, in earlier rounds.
-    @ivar since: When the link became active, in seconds since the epoch.
+    @ivar up: When the link registered, in seconds since the epoch.
+    @ivar since: When it became active.
+    @ivar asked: The question whose answer makes it active.
+    @ivar same: Rounds in a row that ended with the same failure.
     @ivar stopped: Who waits for the end.
     @ivar on_step: Called with each record of an attempt that begins or ends.
     @ivar on_rest: Called at the end of a round or a link, before the wait for
@@ -145,7 +158,10 @@ class LinkCore:
     stream: ComponentRegistration | None = None
     pending: Deferred[Any] | None = None
     timer: IDelayedCall | None = None
+    up: float | None = None
     since: float | None = None
+    asked: Deferred[Stanza] | None = None
+    same: int = 0
     stopped: list[Deferred[None]] = field(factory=list)
     last_end: StepError | None = None
     on_step: list[StepObserver] = field(factory=list)
@@ -153,6 +169,9 @@ class LinkCore:
     streams: set[ComponentRegistration] = field(factory=set)
     carried: Carried = field(factory=Carried)
     _time: Timeline = field(init=False)
+    _last: StepError | None = None  # how the round before this one failed
+    _dull: bool = False  # it fails as it always does: not logged again
+    _logged: float = 0.0  # when a round was logged
 
     def __attrs_post_init__(self) -> None:
         self._time = Timeline(self.clock)
@@ -164,11 +183,13 @@ class LinkCore:
 
     @property
     def state(self) -> str:
-        """What it is doing, for people: the step's name, or one of four words."""
+        """What it is doing, for people: the step's name, or one of five words."""
         if self.halting:
             return "ending"
         if self.since is not None:
             return "active"
+        if self.up is not None:
+            return "registered"
         if self.timer is not None:
             return "waiting"
         running = self.history.last.running if self.history.last is not None else None
@@ -183,6 +204,7 @@ class LinkCore:
         self.targets = []  # what an earlier round had left is asked anew
         self.target, self.address = None, ""
         self._time.restart()
+        self._judge_dullness()
         self.attempt = self.history.begin(self.now, self._report)
         shown = {"domain": settings.domain, "component": settings.component}
         self.attempt.once(Step.CONFIGURATION, self.now, **shown)
@@ -291,19 +313,51 @@ class LinkCore:
 
     # step 11
 
+    def confirm(self) -> None:
+        """
+        Step 10 is done, so stanzas may flow.  The link is of use once the server knows
+        the mechanisms that it asks for: it reads in order, so its answer to a ping that
+        follows ours shows it.  One that does not ask for them has answered the first
+        ping by then, for it would have asked before.
+        """
+        stream = self.stream
+        assert stream is not None  # noqa: S101 - it has just registered
+        self.up = self.now
+        self.traffic.link_up(stream)
+        self._ask(stream)
+
+    def _ask(self, stream: ComponentRegistration) -> None:
+        def answered(result: Stanza | Failure) -> None:
+            if self.asked is asked:  # none was sent after it
+                self.asked = None
+                if not (isinstance(result, Failure) and result.check(RequestLost)):
+                    self.events.confirmed()  # also by an error, or by silence, which others watch
+
+        settings = self.settings
+        ping = request("get", settings.component, settings.domain, ping_payload())
+        self.asked = asked = stream.requests.ask(ping, self.backoff.timing.stage)
+        asked.addBoth(answered)
+
     def celebrate(self) -> None:
         """The link is active."""
         stream = self.stream
-        assert stream is not None  # noqa: S101 - it has just registered
+        assert stream is not None  # noqa: S101 - it has just answered
         self.since = self.now
+        self.same, self._last, self._dull = 0, None, False
         self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer)
-        self.traffic.link_up(stream)
         if self.target is not None:
             self.setbacks.forgive(self.target, self.address)
 
     def received(self, stanza: Stanza) -> None:
         """From the stream."""
         self.traffic.received(stanza)
+        if self.asked is not None and self.stream is not None and self._is_question(stanza):
+            self._ask(self.stream)
+
+    def _is_question(self, stanza: Stanza) -> bool:
+        """Whether the server, and nobody else, asked for the mechanisms; they are on their way."""
+        is_ours = stanza.is_request and stanza.sender == self.settings.domain
+        return is_ours and stanza.payload == (lp.NS, "mechanisms")
 
     def link_ended(self, error: StepError) -> None:
         """From the stream: it had been registered."""
@@ -335,22 +389,48 @@ class LinkCore:
 
     def rest(self) -> None:
         """Wait before the next round, for as long as the failure deserves."""
-        failure = self.last_end if self.since is None else None
-        if self.since is not None:
-            delay = self.backoff.after_link(self.now - self.since)
+        failure = self.last_end if self.up is None else None
+        if self.up is not None:
+            delay = self.backoff.after_link(self.now - self.up)
+        elif self._was_unreachable():
+            delay = self.backoff.after_silence()
         elif isinstance(self.last_end, CredentialsRefused):
             delay = self.backoff.after_refusal()
         else:
             delay = self.backoff.after_failure()
-        self.since = None
-        self.log.info(
-            "next attempt in {delay:.1f} s",
-            delay=delay,
-            attempt=self.attempt.number,
-            attempt_id=self.attempt.id,
-        )
+        self.up = self.since = self.asked = None
+        again = failure is not None and self._last is not None and failure.fault == self._last.fault
+        self.same, self._last = self.same + 1 if again else 0, failure
+        if not (self._dull and again):
+            self.log.info(
+                "next attempt in {delay:.1f} s{seldom}",
+                delay=delay,
+                seldom=SELDOM if self.same >= TOLD_AT_FIRST else "",
+                attempt=self.attempt.number,
+                attempt_id=self.attempt.id,
+            )
         self.timer = self.clock.callLater(delay, self.events.begin)
         tell(self.log, self.on_rest, failure)
+
+    def _was_unreachable(self) -> bool:
+        """Whether no target of this round could be connected with."""
+        failures = [r.failure for r in self.attempt.records if r.failure is not None]
+        return bool(failures) and all(failure.step is Step.CONNECT for failure in failures)
+
+    # a server that is away for long must not fill the disk: told at first, then seldom
+
+    def _judge_dullness(self) -> None:
+        now = self.clock.seconds()
+        self._dull = self.same >= TOLD_AT_FIRST and now - self._logged < TOLD_AGAIN
+        if not self._dull:
+            self._logged = now
+
+    def _is_news(self, record: StepRecord) -> bool:
+        """Whether a round fares differently from the one before."""
+        last = self._last
+        if not self._dull or last is None or record.step > last.step:
+            return True
+        return record.failure is not None and record.failure.fault != last.fault
 
     # the end
 
@@ -363,10 +443,12 @@ class LinkCore:
         pending, self.pending = self.pending, None
         if pending is not None:
             pending.cancel()
-        if self.since is not None:
-            self.since = None
-            self.attempt.passed(self.now, ended="by this side")
+        was_up, was_active = self.up is not None, self.since is not None
+        self.up = self.since = self.asked = None
+        if was_up:
             self.traffic.link_down()
+        if was_active:
+            self.attempt.passed(self.now, ended="by this side")
         elif self.history.last is not None:
             self.history.last.abandoned(self.now)
         self.targets = []
@@ -390,5 +472,6 @@ class LinkCore:
             waiter.callback(None)
 
     def _report(self, attempt: Attempt, record: StepRecord) -> None:
-        log_step(self.log, attempt, record)
+        if self._is_news(record):
+            log_step(self.log, attempt, record)
         tell(self.log, self.on_step, attempt, record)

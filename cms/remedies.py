@@ -963,14 +963,14 @@ _remedy(
 
 _remedy(
     "no-callbridge",
-    "temporary-auth-failure",
+    "remote-connection-failed",
     "log-in fails although user name and password are right",
     "no Callbridge is connected",
     mend="cms check --config callbridge.toml     # on the Callbridge's host",
 )
-_remedy("login-link-lost", "temporary-auth-failure: the Callbridge was lost during the log-in")
-_remedy("login-silent", "temporary-auth-failure after 15 s", "log-in hangs, then fails")
-_remedy("login-bad-answer", "temporary-auth-failure: no usable answer")
+_remedy("login-link-lost", "remote-connection-failed: the Callbridge was lost during the log-in")
+_remedy("login-silent", "remote-connection-failed after 15 s", "log-in hangs, then fails")
+_remedy("login-bad-answer", "remote-connection-failed: no usable answer")
 _remedy(
     "login-refused",
     "unsuccessful login request from",

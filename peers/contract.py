@@ -26,8 +26,8 @@ ADMINISTRATION_READY = "administration on "
 LINK_ACTIVE = "step 11 active: the link is up"
 """The Callbridge's line when its link is up."""
 
-NO_LINK_CONDITION = "temporary-auth-failure"
-"""How a log-in is refused before a Callbridge is connected (step 1)."""
+NO_LINK_CONDITION = "remote-connection-failed"
+"""How a client's stream ends when no Callbridge came in time to decide (step 1)."""
 
 START_SECONDS = 20.0
 """For a daemon to be ready, on a busy machine."""

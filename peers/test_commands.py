@@ -228,7 +228,7 @@ def test_users_and_login(system: System) -> None:
     system.callbridge.process.stop()
     assert system.cms(system.callbridge, *user, "list") == []
     status, output = log_in("second")
-    assert (status, "temporary-auth-failure" in output) == (1, True), output
+    assert (status, "remote-connection-failed" in output) == (1, True), output
     system.server.process.stop()
     status, output = log_in("second")
     assert (status, "Cure: " in output, "Traceback" in output) == (1, True, False), output

@@ -69,7 +69,7 @@ def test_twelve_steps(processes: Processes) -> None:
     shown = re.findall(r"^step +(\d+) \S+ +ok  (.*)$", output, re.MULTILINE)
     assert [int(number) for number, _ in shown] == list(range(1, 13))
     evidence = dict(shown)
-    assert "temporary-auth-failure" in evidence["1"]
+    assert "No Callbridge is connected" in evidence["1"]
     assert "_xmpp-component._tcp.meet.example.com" in evidence["4"]
     assert "127.0.0.1" in evidence["5"]
     assert "DNS:meet.example.com, DNS:xmpp1.meet.example.com" in evidence["8"]

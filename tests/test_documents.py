@@ -68,7 +68,7 @@ class ConfigurationPageTests(SynchronousTestCase):
             read(self.example(name))
             section = PAGE.split(f"## {name}")[1].split("\n## ")[0]
             rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
-            tables = {"tls", "listen", "dns", "link", "callbridges"}
+            tables = {"tls", "listen", "dns", "login", "link", "callbridges"}
             for key in asked - tables:
                 if not key.startswith("callbridges."):
                     self.assertIn(f"`{key}`", rows, name)

@@ -144,9 +144,8 @@ class ServerTests(SynchronousTestCase):
 
     def test_no_callbridge(self) -> None:
         """Step 1 has a reason of its own."""
-        client = self.server.client()
-        client.open()
-        client.authenticate()
+        self.server.client().open()
+        self.server.clock.advance(8)
         labels = {"stage": "login", "reason": errors.NO_CALLBRIDGE.name}
         self.assertEqual(1, self.figures("cms_xmpp_refusals_total", **labels))
 

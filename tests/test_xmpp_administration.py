@@ -200,9 +200,8 @@ class AdministrationTests(SynchronousTestCase):
 
     def test_refused_logins(self) -> None:
         """By this server, by the Callbridge, and by the client's own fault."""
-        lonely = self.server.client()
-        lonely.open()
-        lonely.authenticate()
+        self.server.client().open()
+        self.reactor.advance(8)
         callbridge = self.server.callbridge("cb1")
         client = self.server.client()
         client.open()

@@ -13,6 +13,7 @@ from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.written import written_result
 from cms.xmpp.loginrelay import MOST_NOTICE_BYTES
+from cms.xmpp.waitingroom import LET_IN, MOST_BYTES, PAUSE
 from tests.support import header
 from tests.xmppserver import DOMAIN, Peer, Server
 
@@ -63,7 +64,7 @@ class HeaderTests(SynchronousTestCase):
     def test_too_slow(self) -> None:
         """A client that does not log in in time is closed."""
         server = Server()
-        client = server.client()
+        client = server.client(NoTLS())
         client.open()
         server.clock.advance(server.clients.login_timeout)
         self.assertIn("connection-timeout", client.heard())
@@ -89,6 +90,7 @@ class StarttlsTests(SynchronousTestCase):
         self.client.say(f"<starttls xmlns='{ns.STARTTLS}'/>")
         self.assertEqual(f"<proceed xmlns='{ns.STARTTLS}'/>", self.client.heard())
         self.assertIsInstance(self.client.transport.tls, NoTLS)
+        self.server.callbridge("cb1", ("SCRAM-SHA-256",))
         self.client.transport.handshake()
         self.assertIn("<mechanism>SCRAM-SHA-256</mechanism>", self.client.open())
 
@@ -117,8 +119,159 @@ class StarttlsTests(SynchronousTestCase):
         """On a direct listener TLS comes first (XEP-0368)."""
         client = self.server.client(NoTLS(), direct=True)
         self.assertIsInstance(client.transport.tls, NoTLS)
+        self.server.callbridge()
         client.transport.handshake()
         self.assertIn("mechanisms", client.open())
+
+
+class WaitingTests(SynchronousTestCase):
+    """Step 1: a client that comes before the Callbridge waits for it."""
+
+    def setUp(self) -> None:
+        """A server without a Callbridge, and a client."""
+        self.server = Server(wait=8.0, most_waiting=3)
+        self.client = self.server.client()
+
+    def assert_unserved(self, client: Peer, heard: str | None = None) -> None:
+        """The stream ended with what real clients retry, and the text names step 1."""
+        heard = client.heard() if heard is None else heard
+        self.assertIn(f"<remote-connection-failed xmlns='{ns.STREAM_ERRORS}'/>", heard)
+        self.assertIn("step 1 link-before-login", heard)
+        self.assertIn(f"<no-callbridge xmlns='{ns.FAULT}'/>", heard)
+        self.assertTrue(heard.endswith("</stream:stream>"), heard)
+        self.assertNotIn("failure", heard)
+        self.assertTrue(client.lost)
+
+    def test_in_time(self) -> None:
+        """The features come with the Callbridge, and are what it decides."""
+        self.assertNotIn("features", self.client.open())
+        self.server.clock.advance(7.5)
+        self.assertEqual("", self.client.heard())
+        registered = self.server.register()
+        self.assertEqual("", self.client.heard())  # what it decides is not known yet
+        (question,) = registered.received()
+        registered.answer(question, lp.Mechanisms(("ANONYMOUS",)))
+        heard = self.client.heard()
+        self.assertEqual(["ANONYMOUS"], re.findall("<mechanism>([^<]*)</mechanism>", heard))
+        self.client.authenticate("ANONYMOUS", b"t")
+        self.assertEqual(1, len(registered.received()))
+
+    def test_too_late(self) -> None:
+        """Nothing came: the stream ends, and nothing of it stays behind."""
+        self.client.open()
+        self.server.clock.advance(8.0)
+        self.assert_unserved(self.client)
+        self.assertEqual(0, len(self.server.waiting_room))
+        self.assertEqual([], [c for c in self.server.clock.getDelayedCalls() if c.active()])
+
+    def test_each_its_time(self) -> None:
+        """Each waits as long, whenever it came."""
+        self.client.open()
+        self.server.clock.advance(5)
+        later = self.server.client()
+        later.open()
+        self.server.clock.advance(3)
+        self.assert_unserved(self.client)
+        self.assertEqual("", later.heard())
+        self.server.clock.advance(5)
+        self.assert_unserved(later)
+
+    def test_full(self) -> None:
+        """More than may wait are sent away at once; a place that is left is free again."""
+        clients = [self.server.client() for _ in range(3)]
+        for client in clients:
+            client.open()
+        self.assert_unserved(self.client, self.client.open())
+        clients[1].transport.lose()
+        late = self.server.client()
+        self.assertNotIn("error", late.open())
+        self.server.callbridge()
+        for client in (clients[0], clients[2], late):
+            self.assertIn("<mechanism>PLAIN</mechanism>", client.heard())
+
+    def test_nobody_is_expected(self) -> None:
+        """Where no Callbridge is known, or nobody shall wait, the stream ends at once."""
+        self.server.registry.secrets.clear()
+        self.assert_unserved(self.client, self.client.open())
+        self.server = Server(wait=0)
+        client = self.server.client()
+        self.assert_unserved(client, client.open())
+
+    def test_lost_before_the_exchange(self) -> None:
+        """A log-in that began while the Callbridge was lost is decided when it is back."""
+        callbridge = self.server.callbridge()
+        self.client.open()
+        callbridge.transport.lose()
+        self.client.authenticate()
+        self.assertEqual("", self.client.heard())
+        callbridge = self.server.callbridge()
+        (stanza,) = callbridge.received()
+        start = lp.parse(stanza.element.firstChildElement())
+        assert isinstance(start, lp.Start)
+        self.assertEqual(("PLAIN", b"\0alice\0x"), (start.mechanism, start.payload))
+        callbridge.answer(stanza, lp.Success(start.exchange, f"alice@{DOMAIN}"))
+        self.assertIn("<success", self.client.heard())
+
+    def test_lost_for_long(self) -> None:
+        """If it does not come back, the stream ends."""
+        callbridge = self.server.callbridge()
+        self.client.open()
+        callbridge.transport.lose()
+        self.client.authenticate()
+        self.server.clock.advance(8)
+        self.assert_unserved(self.client)
+
+    def test_aborted(self) -> None:
+        """A client that gives up meanwhile is told so, once, and may try again."""
+        self.server.callbridge().transport.lose()
+        callbridge = self.server.callbridge()
+        self.client.open()
+        callbridge.transport.lose()
+        self.client.authenticate()
+        self.client.say(f"<abort xmlns='{ns.SASL}'/>")
+        self.assertIn("<aborted/>", self.client.heard())
+        self.assertEqual(0, len(self.server.waiting_room))
+        callbridge = self.server.callbridge()
+        self.assertEqual([], callbridge.received())
+        self.client.authenticate()
+        self.assertEqual(1, len(callbridge.received()))
+
+    def test_hasty(self) -> None:
+        """Nothing is read before the features."""
+        self.client.open()
+        self.client.authenticate()
+        self.assertIn("<policy-violation", self.client.heard())
+        self.assertEqual(0, len(self.server.waiting_room))
+
+    def test_bytes(self) -> None:
+        """What they say meanwhile is bounded for all of them together."""
+        self.assertFalse(self.server.waiting_room.wait(MOST_BYTES).called)
+        self.assertFalse(self.successResultOf(self.server.waiting_room.wait(1)))
+
+    def test_all_at_once(self) -> None:
+        """A crowd is let in by the hundred, so that the Callbridge is not overrun."""
+        self.server = Server(most_waiting=1_000)
+        room = self.server.waiting_room
+        there: list[bool] = []
+        for _ in range(1_000):
+            room.wait().addCallback(there.append)
+        self.server.callbridge()
+        seen = [len(there)]
+        while len(room):
+            self.server.clock.advance(PAUSE)
+            seen.append(len(there))
+        self.assertEqual(list(range(LET_IN, 1_001, LET_IN)), seen)
+        self.assertEqual({True}, set(there))
+
+    def test_lost_again(self) -> None:
+        """Who has not been let in when the Callbridge is lost again waits on."""
+        self.server = Server(most_waiting=1_000)
+        ends = [self.server.waiting_room.wait() for _ in range(LET_IN + 1)]
+        self.server.callbridge().transport.lose()
+        self.server.clock.advance(PAUSE)
+        self.assertFalse(ends[-1].called)
+        self.server.clock.advance(8)
+        self.assertFalse(self.successResultOf(ends[-1]))
 
 
 class LoginTests(SynchronousTestCase):
@@ -151,22 +304,11 @@ class LoginTests(SynchronousTestCase):
 
     def test_guests_are_the_callbridges_business(self) -> None:
         """ANONYMOUS is never offered of the server's own accord, nor relayed then."""
-        for server in (Server(), self.server):
-            client = server.client()
-            self.assertNotIn("ANONYMOUS", self.offered(client.open()))
-            client.authenticate("ANONYMOUS", b"trace")
-            self.assertIn("<invalid-mechanism/>", client.heard())
+        client = self.server.client()
+        self.assertNotIn("ANONYMOUS", self.offered(client.open()))
+        client.authenticate("ANONYMOUS", b"trace")
+        self.assertIn("<invalid-mechanism/>", client.heard())
         self.assertEqual("", self.callbridge.heard())
-
-    def test_no_callbridge(self) -> None:
-        """Without a link a log-in is refused at once, and the text names step 1."""
-        client = Server().client()
-        self.assertIn("<mechanism>PLAIN</mechanism>", client.open())
-        client.authenticate()
-        heard = client.heard()
-        self.assertIn("<temporary-auth-failure/>", heard)
-        self.assertIn("step 1 link-before-login", heard)
-        self.assertFalse(client.lost)
 
     def test_success(self) -> None:
         """The Callbridge's yes becomes success, and a resource can be bound."""
@@ -263,13 +405,15 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual("", self.client.heard())
 
     def test_link_lost(self) -> None:
-        """When the Callbridge is lost in the middle, the client is told to try again."""
+        """When the Callbridge is lost in the middle, the stream ends; the client returns."""
         self.client.authenticate("SCRAM-SHA-256")
         self.started()
         self.callbridge.transport.lose()
         heard = self.client.heard()
-        self.assertIn("<temporary-auth-failure/>", heard)
+        self.assertIn("<remote-connection-failed ", heard)
+        self.assertIn("<login-link-lost xmlns='urn:x-cms:fault:1'/>", heard)
         self.assertIn("step 12 login", heard)
+        self.assertTrue(self.client.lost)
 
     def test_link_silent(self) -> None:
         """When it does not answer in time, too."""
@@ -291,7 +435,8 @@ class LoginTests(SynchronousTestCase):
             reply = spoil(stanza, start)
             assert reply is not None
             self.callbridge.say(reply.raw)
-            self.assertIn("<temporary-auth-failure/>", self.client.heard())
+            self.assertIn("<login-bad-answer xmlns='urn:x-cms:fault:1'/>", self.client.heard())
+            self.assertTrue(self.client.lost)
 
     def test_login_for_another_domain(self) -> None:
         """A Callbridge cannot make a client of another domain."""

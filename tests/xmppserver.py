@@ -26,6 +26,7 @@ from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.waitingroom import WaitingRoom
 from tests.support import MemoryTransport, TwoClocks, header, stanzas
 
 DOMAIN = "meet.example.com"
@@ -35,7 +36,7 @@ SECRETS = {"cb1": "one", "cb2": "two", "echo": "three"}
 class Server:
     """The parts of an XMPP server, without listeners."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wait: float = 8.0, most_waiting: int = 3) -> None:
         self.clock = TwoClocks()
         self.links = Links()
         self.sessions = Sessions()
@@ -51,6 +52,13 @@ class Server:
         service = SessionService(
             self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
         )
+        self.waiting_room = WaitingRoom(
+            self.clock,
+            self.relay,
+            lambda: bool(registry.secrets),
+            seconds=wait,
+            most=most_waiting,
+        )
         self.components = ComponentPolicy(
             self.clock, DOMAIN, registry, self.links, self.router, Guesses(self.clock), self.flow
         )
@@ -61,6 +69,7 @@ class Server:
             self.sessions,
             service,
             self.relay,
+            self.waiting_room,
             self.events,
         )
 

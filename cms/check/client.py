@@ -38,12 +38,14 @@ class LoginFailed(Exception):
 
     @ivar condition: The SASL or stream condition, or a word of our own.
     @ivar text: What the server said about it.
+    @ivar fault: The name that it has in our catalogue, if the server is one of ours.
     """
 
-    def __init__(self, condition: str, text: str = "") -> None:
+    def __init__(self, condition: str, text: str = "", fault: str = "") -> None:
         super().__init__(f"{condition}: {text}" if text else condition)
         self.condition = condition
         self.text = text
+        self.fault = fault
 
 
 @frozen
@@ -114,7 +116,8 @@ class LoginStream(XMLStream):
     def stream_started(self, start: StreamStart) -> None:
         """Features follow."""
         self.set_limits(limits.CLIENT)
-        self._await("its stream features")
+        # A server of ours holds the mechanisms back while it waits for a Callbridge.
+        self._await("its stream features", self._decision if self._secure else None)
 
     def secured(self) -> None:
         """TLS is up: begin again."""
@@ -128,7 +131,8 @@ class LoginStream(XMLStream):
             self._features(element)
         elif stanza.uri == ns.STREAMS and stanza.name == "error":
             error = exceptionFromStreamError(element)
-            self._fail(LoginFailed(error.condition or "stream error", error.text or ""))
+            fault = next((e.name for e in element.elements() if e.uri == ns.FAULT), "")
+            self._fail(LoginFailed(error.condition or "stream error", error.text or "", fault))
         elif (stanza.uri, stanza.name) == (ns.STARTTLS, "proceed") and self.transport is not None:
             self.reset(limits.CLIENT)
             self._await("the TLS handshake")

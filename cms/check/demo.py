@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from cms.callbridge.store import UserStore
 from cms.check.client import Account, LoginFailed, LoginStream, log_in
 from cms.clocks import make_steady
+from cms.errors import NO_CALLBRIDGE
 from cms.signalflow import Step, StepError
 from cms.trust.files import PEMFiles
 from cms.trust.issue import CertificateAuthority
@@ -186,6 +187,9 @@ component = ["tcp:{self.ports["component"]}:interface={LOOPBACK}"]
 client = ["tcp:{self.ports["client"]}:interface={LOOPBACK}"]
 api_plain = ["tcp:{self.ports["xmpp page"]}:interface={LOOPBACK}"]
 
+[login]
+wait = 1
+
 [callbridges]
 cb1 = {{ secret_file = "cb1.secret" }}
 
@@ -322,7 +326,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         try:
             stream = await self._log_in()
         except LoginFailed as refusal:
-            if refusal.condition != "temporary-auth-failure":
+            if refusal.fault != NO_CALLBRIDGE.name:
                 raise DemoFailed(f"step 1: refused with {refusal}") from None
             self.line(1, "ok", f"before any link a log-in is refused: {refusal}")
         else:

@@ -111,5 +111,6 @@ def _cure(outcome: Exception) -> str:
     cures = {
         "not-authorized": "Cure: see name and password; cms callbridge user list shows who exists.",
         "temporary-auth-failure": "Cure: see cms status: a Callbridge must be connected.",
+        "remote-connection-failed": "Cure: see cms status: a Callbridge must be connected.",
     }
     return cures.get(condition, "Cure: see the server's log; cms xmpp listen shows its ports.")

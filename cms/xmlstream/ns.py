@@ -20,4 +20,5 @@ MUC: Final = "http://jabber.org/protocol/muc"  # XEP-0045
 TIME: Final = "urn:xmpp:time"  # XEP-0202
 VERSION: Final = "jabber:iq:version"  # XEP-0092
 ROSTER: Final = "jabber:iq:roster"  # RFC 6121 2
+FAULT: Final = "urn:x-cms:fault:1"  # our faults' names, as application-specific conditions
 XML: Final = "http://www.w3.org/XML/1998/namespace"

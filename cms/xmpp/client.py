@@ -1,13 +1,13 @@
 """
 Steps 1 and 12 on the XMPP server: one client's stream (RFC 6120 4 to 7).
 
-    greeting -> offering TLS -> securing -> greeting (secure)
+    greeting -> offering TLS -> securing -> greeting (secure) -> waiting
         -> choosing -> deciding -> challenged -> deciding ... (refused: choosing)
         -> greeting (logged in) -> binding -> bound
 
-C{deciding} waits for a Callbridge; every state can go to closed.  The table at
-the end of this module is the machine; what each transition does is a method of
-L{ClientStream}.
+C{waiting} lasts until there is a Callbridge, C{deciding} until it answers; every
+state can go to closed.  The table at the end of this module is the machine; what
+each transition does is a method of L{ClientStream}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 
 from attrs import define, field
 from automat import TypeMachineBuilder
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
@@ -47,11 +47,12 @@ from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
 from cms.xmpp.forward import Forwarder
-from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
+from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal, no_callbridge
 from cms.xmpp.metrics import Events
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.waitingroom import WaitingRoom
 
 HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
 READ_BYTES = 32_768  # at once: a client is one of many, and what it sends may ask for work
@@ -77,6 +78,7 @@ class ClientPolicy:
     sessions: Sessions
     service: SessionService
     relay: LoginRelay
+    waiting_room: WaitingRoom
     events: Events = field(factory=Events)
     login_timeout: float = 60.0
     ping_interval: float = 60.0
@@ -97,6 +99,9 @@ class _Inputs(Protocol):
 
     def secured(self) -> None:
         """The TLS handshake is complete."""
+
+    def offered(self) -> None:
+        """There is a Callbridge, and the client knows its mechanisms."""
 
     def relayed(self) -> None:
         """A step of a log-in is on its way to a Callbridge."""
@@ -149,6 +154,7 @@ class ClientStream(XMLStream):
         self.authority = ""
         self.requests = Requests(policy.clock, self.send, own=policy.domain, most=10)
         self.exchange: Exchange | None = None
+        self._waits: Deferred[bool] | None = None
         self._login_exchange = self._connection_id = ""
         self._mechanism = ""
         self._login_began = 0.0
@@ -288,7 +294,7 @@ class ClientStream(XMLStream):
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: end the session, forget the exchange."""
         parts: list[Callable[[], object]] = [self._keepalive.stop, self.requests.lost]
-        if self.exchange is not None:
+        if self.exchange is not None or self._waits is not None:
             self.policy.events.login(self._mechanism, "abandoned")
             parts.append(self._drop_exchange)
         if self._bound:
@@ -380,11 +386,33 @@ class ClientStream(XMLStream):
 
     # SASL, RFC 6120 6
 
-    def offer_login(self) -> None:
+    def greet_login(self) -> None:
+        """Step 1: without a Callbridge there is nothing to offer."""
+        if self.policy.relay.is_ready:
+            self._offer_login()
+        else:
+            self._await_callbridge(0, self._offer_login)
+
+    def _await_callbridge(self, size: int, then: Callable[[], object]) -> None:
+        """Go on when there is a Callbridge; if none comes, the stream ends."""
+
+        def ended(there: bool) -> None:
+            self._waits = None
+            if there:
+                then()
+            else:
+                self._end_unserved(no_callbridge())
+
+        self._waits = waits = self.policy.waiting_room.wait(size)
+        waits.addCallbacks(ended, lambda failure: failure.trap(CancelledError))
+        waits.addErrback(self._unexpected)
+
+    def _offer_login(self) -> None:
         """The mechanisms of the Callbridges that are there."""
         can_bind = self._binding_data is not None
         self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
         self.write(features.login(self._offered, channel_binding=can_bind))
+        self._machine.offered()
 
     def begin_login(self, stanza: Stanza) -> None:
         """An C{auth} element begins an exchange."""
@@ -402,12 +430,20 @@ class ClientStream(XMLStream):
         readable, payload = self._payload(stanza)
         if not readable:
             return
+        self._machine.relayed()
+        if self.policy.relay.is_ready:
+            self._start_exchange(payload)
+        else:  # it was lost meanwhile
+            self._await_callbridge(len(payload or b""), lambda: self._start_exchange(payload))
+
+    def _start_exchange(self, payload: bytes | None) -> None:
         binding = None if self._binding_data is None else ("tls-exporter", self._binding_data)
-        exchange, answer = self.policy.relay.begin(mechanism, payload, self.peer_host, binding)
+        exchange, answer = self.policy.relay.begin(
+            self._mechanism, payload, self.peer_host, binding
+        )
         self.exchange = exchange
         if exchange is not None:
             self._login_exchange = exchange.id
-        self._machine.relayed()
         answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
 
     def continue_login(self, stanza: Stanza) -> None:
@@ -445,8 +481,11 @@ class ClientStream(XMLStream):
 
     def _drop_exchange(self) -> None:
         exchange, self.exchange = self.exchange, None
+        waits, self._waits = self._waits, None
         if exchange is not None:
             exchange.abort()
+        if waits is not None:
+            waits.cancel()
 
     def _answered(self, answer: Answer, exchange: Exchange | None) -> None:
         if self.closing or exchange is not self.exchange:
@@ -457,7 +496,9 @@ class ClientStream(XMLStream):
             return
         self.exchange = None
         self.policy.events.passed(Step.LOGIN, self.clock.seconds() - self._login_began)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, Refusal) and answer.fault is not None:
+            self._end_unserved(answer, None if exchange is None else exchange.link.component)
+        elif isinstance(answer, Refusal):
             self.refuse(answer, None if exchange is None else exchange.link.component)
         else:
             self._succeed(answer, exchange)
@@ -480,15 +521,31 @@ class ClientStream(XMLStream):
 
         @param callbridge: Which decided so; C{None} when it was not asked.
         """
-        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
-        reason = refusal.fault.fault if refusal.fault is not None else refusal.condition
-        self.policy.events.refused("login", reason)
-        self.policy.events.login(self._mechanism, refusal.condition)
+        self._note_refusal(refusal, callbridge, refusal.condition)
         self._machine.refused()
         self._tries += 1
         self.write(sasl.failure(refusal.condition, refusal.text))
         if self._tries >= MOST_TRIES:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
+
+    def _note_refusal(self, refusal: Refusal, callbridge: str | None, reason: str) -> None:
+        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
+        self.policy.events.refused("login", reason)
+        self.policy.events.login(self._mechanism, refusal.condition)
+
+    def _end_unserved(self, refusal: Refusal, callbridge: str | None = None) -> None:
+        """
+        Nobody could decide, which is not the client's doing.  After a SASL failure, be
+        it a temporary one, most programs never come back by themselves; all do after
+        the end of a stream (docs/design/restarts.md).
+        """
+        fault = refusal.fault
+        assert fault is not None  # noqa: S101 - that is what brings it here
+        self._note_refusal(refusal, callbridge, fault.fault)
+        self._end_reason = "error"
+        why = Element((ns.FAULT, fault.fault))
+        self.close(StreamError("remote-connection-failed", text=refusal.text, appCondition=why))
+        self._machine.ended()
 
     def _unexpected(self, failure: Failure) -> None:
         self.log.failure("unexpected error in a log-in from {peer}", failure, peer=self.peer_text)
@@ -600,6 +657,7 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     offering_tls = machine.state("offering TLS")
     securing = machine.state("securing")
     greeting_secure = machine.state("greeting, secure")
+    waiting = machine.state("waiting")
     choosing = machine.state("choosing")
     deciding = machine.state("deciding")
     challenged = machine.state("challenged")
@@ -611,6 +669,7 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     greeting.upon(_Inputs.starting_tls).to(securing).returns(None)
     offering_tls.upon(_Inputs.starting_tls).to(securing).returns(None)
     securing.upon(_Inputs.secured).to(greeting_secure).returns(None)
+    waiting.upon(_Inputs.offered).to(choosing).returns(None)
     choosing.upon(_Inputs.relayed).to(deciding).returns(None)
     challenged.upon(_Inputs.relayed).to(deciding).returns(None)
     deciding.upon(_Inputs.challenge).to(challenged).returns(None)
@@ -618,8 +677,8 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     for trying in (choosing, deciding, challenged):
         trying.upon(_Inputs.refused).to(choosing).returns(None)
     binding.upon(_Inputs.bind).to(bound).returns(None)
-    every = (greeting, offering_tls, securing, greeting_secure, choosing, deciding, challenged)
-    for state in (*every, greeting_again, binding, bound, closed):
+    every = (greeting, offering_tls, securing, greeting_secure, waiting, choosing, deciding)
+    for state in (*every, challenged, greeting_again, binding, bound, closed):
         state.upon(_Inputs.ended).to(closed).returns(None)
     closed.upon(_Inputs.stanza).loop().returns(None)
 
@@ -631,9 +690,9 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     def in_clear(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.answer_in_clear(stanza)
 
-    @greeting_secure.upon(_Inputs.header).to(choosing)
-    def offer_login(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:
-        stream.offer_login()
+    @greeting_secure.upon(_Inputs.header).to(waiting)
+    def greet_login(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:
+        stream.greet_login()
 
     @choosing.upon(_Inputs.stanza).loop()
     def begin_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
@@ -646,6 +705,10 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     @deciding.upon(_Inputs.stanza).loop()
     def interrupt_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.interrupt_login(stanza)
+
+    @waiting.upon(_Inputs.stanza).loop()
+    def hasty(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
+        stream.fail(StreamError("policy-violation", text="the features were not awaited"))
 
     @greeting_again.upon(_Inputs.header).to(binding)
     def offer_binding(inputs: _Inputs, stream: ClientStream, start: StreamStart) -> None:

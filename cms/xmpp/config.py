@@ -32,6 +32,8 @@ class XmppConfig:
     @ivar wanted_connections: How many the operator counts on.
     @ivar callbridges: The secret of each component address.
     @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
+    @ivar login_wait: Seconds that a log-in waits for a Callbridge.
+    @ivar most_waiting: How many may.
     @ivar dns_servers: Asked for the server's own records; the system's if empty.
     """
 
@@ -50,6 +52,8 @@ class XmppConfig:
     most_per_address: int
     most_strangers_per_address: int
     most_api_connections: int
+    login_wait: float
+    most_waiting: int
     dns_servers: tuple[Server, ...] = ()
     proxies: tuple[Network, ...] = ()
 
@@ -68,6 +72,7 @@ def read_config(file: Path) -> XmppConfig:
     """
     table = Table.read(file)
     tls, listen, dns = table.table("tls"), table.table("listen"), table.table("dns")
+    login = table.table("login")
     listeners = {
         kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)
     }
@@ -101,11 +106,13 @@ def read_config(file: Path) -> XmppConfig:
             listen.parsed("proxies", text, parse_proxy, PROXY_CURE)
             for text in listen.texts("proxies")
         ),
+        login_wait=login.number("wait", 8, least=0, most=30),
+        most_waiting=int(login.number("most_waiting", 5_000, least=0, most=1_000_000)),
         dns_servers=tuple(
             dns.parsed("servers", text, parse_dns_server, DNS_CURE) for text in dns.texts("servers")
         ),
     )
-    for part in (tls, listen, dns, table):
+    for part in (tls, listen, dns, login, table):
         part.finish()
     if not any(config.listen[kind] for kind in LISTENERS):
         mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'

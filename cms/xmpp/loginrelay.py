@@ -2,8 +2,8 @@
 Step 12 on the XMPP server: each SASL step travels to a Callbridge and back.
 
 The server decides nothing.  It picks a Callbridge for a new exchange, stays
-with it until the exchange ends, and turns whatever prevents an answer into
-C{temporary-auth-failure} with a text that says what it was.
+with it until the exchange ends, and turns whatever prevents an answer into a
+L{Refusal} with the fault that it was.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from cms.xmlstream.stream import new_stream_id
 from cms.xmlstream.written import WrittenRequest
 from cms.xmpp.links import Link, Links
 
-# What is offered while no Callbridge is there to say what it decides: without
-# it a client would find no mechanism and never be told about step 1.
+# What Callbridges usually decide: their figures begin at 0.
 USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
 ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
 MOST_SELDOM = 300.0
@@ -103,9 +102,14 @@ class LoginRelay:
         links.on_down.append(self._ask_no_more)
         self.on_authority: list[Callable[[Link], object]] = []
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether somebody is there to decide log-ins."""
+        return bool(self._links.authorities)
+
     def mechanisms(self, *, channel_binding: bool) -> tuple[str, ...]:
         """
-        The SASL mechanisms to offer, the usual ones while nobody is there.
+        The SASL mechanisms to offer; none while nobody is there.
 
         @param channel_binding: Whether this connection can bind (RFC 9266).
         """
@@ -131,8 +135,7 @@ class LoginRelay:
         if link is None:
             if self._links.authorities:
                 return None, succeed(Refusal("invalid-mechanism"))
-            fault = errors.NO_CALLBRIDGE.error()
-            return None, succeed(_temporary(fault))
+            return None, succeed(no_callbridge())
         exchange = Exchange(self, link)
         start = lp.Start(
             exchange=exchange.id,
@@ -174,7 +177,8 @@ class LoginRelay:
                 errors.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem)
             )
         self.log.failure("unexpected error in a log-in over {c}", failure, c=link.component)
-        return Refusal("temporary-auth-failure")
+        problem = "an unexpected error, which the log has"
+        return _temporary(errors.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem))
 
     # what a Callbridge is told
 
@@ -289,7 +293,12 @@ def _size(notice: lp.SessionBegin | lp.SessionEnd) -> int:
 @lru_cache(maxsize=256)
 def _offer(named: tuple[tuple[str, ...], ...], channel_binding: bool) -> tuple[str, ...]:
     offered = list(dict.fromkeys(mechanism for names in named for mechanism in names))
-    return tuple(m for m in offered or USUAL if channel_binding or not m.endswith("-PLUS"))
+    return tuple(m for m in offered if channel_binding or not m.endswith("-PLUS"))
+
+
+def no_callbridge() -> Refusal:
+    """Step 1: nobody is there to decide."""
+    return _temporary(errors.NO_CALLBRIDGE.error())
 
 
 def _temporary(fault: StepError) -> Refusal:

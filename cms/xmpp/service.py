@@ -43,6 +43,7 @@ from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.waitingroom import WaitingRoom
 
 
 class XmppService(Service):
@@ -91,6 +92,7 @@ class XmppService(Service):
             self.sessions,
             self.session_service,
             relay,
+            self._make_waiting_room(relay),
             events,
         )
         self._trust = self._make_trust()
@@ -105,6 +107,16 @@ class XmppService(Service):
 
     def _own(self) -> OwnServer:
         return own_server(self.config, self.callbridges.registry.secrets)
+
+    def _make_waiting_room(self, relay: LoginRelay) -> WaitingRoom:
+        known, below = self.callbridges.registry, f".{self.config.domain}"
+        return WaitingRoom(
+            self._reactor,
+            relay,
+            lambda: any(address.endswith(below) for address in known.secrets),
+            seconds=self.config.login_wait,
+            most=self.config.most_waiting,
+        )
 
     def _make_events(self) -> Events:
         events, registry = Events(), self.callbridges.registry

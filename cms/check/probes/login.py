@@ -220,9 +220,9 @@ class LoginProbe:
             "condition": condition,
             "text": text or "no text",
         }
-        if condition == "temporary-auth-failure":
-            if "step 1 " in text:
-                return errors.NO_CALLBRIDGE.error(**seen)
+        if refusal.fault == errors.NO_CALLBRIDGE.name:
+            return errors.NO_CALLBRIDGE.error(**seen)
+        if condition == "temporary-auth-failure" or refusal.fault in errors.CATALOGUE:
             return errors.LOGIN_TEMPORARY.error(**seen)
         if condition in ("account-disabled", "credentials-expired"):
             return errors.LOGIN_DISABLED.error(**seen)

@@ -1,0 +1,108 @@
+"""
+Step 1 on the XMPP server: clients that are here before their Callbridge wait for it.
+
+After a restart everybody comes back at the same time, and who comes first would be
+sent away for want of a Callbridge that is there a second later.  So what a client
+waits for, the mechanisms or the decision, is held for some seconds.  That costs
+nothing but the connection, which it has anyway, and the little that it said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from cms.xmpp.loginrelay import LoginRelay
+
+MOST_BYTES = 4 * 1024 * 1024  # of what those who wait have said, all together
+LET_IN = 100  # at once: all of them begin a log-in now
+PAUSE = 0.05  # seconds between these; a Callbridge takes 1,000 exchanges at a time
+
+
+class WaitingRoom:
+    """
+    Who waits for a Callbridge.
+
+    @param is_expected: Whether there is a Callbridge at all that could come.
+    @param seconds: How long each waits at the most; 0: not at all.
+    @param most: How many may wait.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        relay: LoginRelay,
+        is_expected: Callable[[], bool],
+        *,
+        seconds: float,
+        most: int,
+    ) -> None:
+        self._clock = clock
+        self._relay = relay
+        self._is_expected = is_expected
+        self._seconds = seconds
+        self._most = most
+        self._bytes = 0
+        self._waiting: dict[Deferred[bool], tuple[float, int]] = {}  # the longest first
+        self._timer: IDelayedCall | None = None
+        relay.on_authority.append(lambda link: self._let_in())
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self, size: int = 0) -> Deferred[bool]:
+        """
+        Wait for a Callbridge.
+
+        @param size: Bytes that are kept meanwhile.
+        @return: Fires with C{True} when there is one, with C{False} when none came
+            in time, or none can be waited for; may be cancelled.
+        """
+        if (
+            not self._seconds
+            or len(self._waiting) >= self._most
+            or self._bytes + size > MOST_BYTES
+            or not self._is_expected()
+        ):
+            return succeed(False)
+        waiting: Deferred[bool] = Deferred(self._forget)
+        self._waiting[waiting] = self._clock.seconds() + self._seconds, size
+        self._bytes += size
+        self._watch(self._seconds)
+        return waiting
+
+    def _forget(self, waiting: Deferred[bool]) -> None:
+        _, size = self._waiting.pop(waiting, (0.0, 0))
+        self._bytes -= size
+
+    def _watch(self, seconds: float) -> None:
+        """One timer for all, since all wait as long."""
+        if self._timer is None or not self._timer.active():
+            self._timer = self._clock.callLater(seconds, self._look)
+
+    def _look(self) -> None:
+        """Let in who may come in by now, and send away whose time is up."""
+        if self._relay.is_ready:
+            self._let_in()
+            return
+        now = self._clock.seconds()
+        for waiting, (due, _) in list(self._waiting.items()):
+            if due > now:
+                self._watch(due - now)
+                return
+            self._end(waiting, there=False)
+
+    def _let_in(self) -> None:
+        for waiting in list(self._waiting)[:LET_IN]:
+            self._end(waiting, there=True)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._waiting:
+            self._watch(PAUSE)
+
+    def _end(self, waiting: Deferred[bool], *, there: bool) -> None:
+        if waiting in self._waiting:  # not cancelled by what another did
+            self._forget(waiting)
+            waiting.callback(there)

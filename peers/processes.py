@@ -67,6 +67,7 @@ class Process:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self._log = log
@@ -79,6 +80,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=pass_fds,
                 preexec_fn=_prepare_child,  # noqa: PLW1509 - nothing here has threads
             )
         self._is_ours = any(Path(part).name in _OURS for part in command)
@@ -188,10 +190,11 @@ class Processes:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> Process:
         """Start a child; it works in C{cwd}, or in the directory of this test."""
         log = self.directory / f"{len(self._all) + 1}-{name}.log"
-        process = Process(name, command, log, cwd=cwd or self.directory, env=env)
+        process = Process(name, command, log, cwd=cwd or self.directory, env=env, pass_fds=pass_fds)
         self._all.append(process)
         return process
 

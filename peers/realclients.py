@@ -1,0 +1,419 @@
+"""
+Chat programs that people use, as Debian ships them, driven as a person would.
+
+Each has a home of its own.  What one has received is looked for where it shows
+it or keeps it; what it sends is typed, or said over its own remote control.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+
+from peers.certs import Pair
+from peers.desktop import Desktop
+from peers.network import wait_until
+from peers.processes import Process, Processes
+from peers.terminal import Terminal, Terminals
+from peers.tools import require
+
+_WINDOWS = 6  # more than finch ever opens by itself
+_BUDDY_LIST = "┤Buddy List├"
+PORT = 5222  # where a client looks whom nobody tells another
+
+
+@frozen
+class Account:
+    """
+    Who logs in where.
+
+    @ivar host: The address of the server.
+    @ivar trust: The CA of its certificate.
+    @ivar pair: Its certificate, for programs that know no CA but the system's.
+    """
+
+    jid: str
+    password: str
+    host: str
+    port: int
+    trust: Path
+    pair: Pair
+
+    @property
+    def user(self) -> str:
+        """Its local part."""
+        return self.jid.partition("@")[0]
+
+    @property
+    def domain(self) -> str:
+        """Its domain."""
+        return self.jid.partition("@")[2]
+
+
+class RealClient(Protocol):
+    """A chat program."""
+
+    name: str
+
+    def start(self) -> None:
+        """Start it; it logs in by itself."""
+
+    def say(self, to: str, body: str) -> None:
+        """Send a chat message; C{to} has written before."""
+
+    def has(self, body: str) -> bool:
+        """Whether a person sees that message, or finds it in the history."""
+        ...
+
+    def shown(self) -> str:
+        """What it shows, for whoever looks into why a test failed."""
+        ...
+
+
+def _home(processes: Processes, name: str) -> tuple[Path, dict[str, str]]:
+    """A home that is nobody's, and the environment that makes it so."""
+    home = processes.make_directory(name)
+    keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
+    folders = {}
+    for key, folder in (
+        ("XDG_CONFIG_HOME", ".config"),
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_CACHE_HOME", ".cache"),
+        ("XDG_STATE_HOME", ".local/state"),
+        ("XDG_RUNTIME_DIR", "run"),
+    ):
+        (home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        folders[key] = str(home / folder)
+    return home, {"LANG": "C.UTF-8", **keep, **folders, "HOME": str(home), "TERM": "screen"}
+
+
+def _not_as_root(module: str, function: str, *options: str) -> list[str]:
+    """Some refuse to run as root, who alone is there where continuous integration runs."""
+    told = f"import os; os.getuid = os.geteuid = lambda: 1000; from {module} import {function}"
+    return ["/usr/bin/python3", "-c", f"{told}; {function}()", *options]
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+class _InTerminal:
+    """One that runs in a terminal."""
+
+    terminal: Terminal
+
+    def shown(self) -> str:
+        """The screen."""
+        return self.terminal.screen
+
+
+class Profanity(_InTerminal):
+    """profanity: libstrophe and OpenSSL."""
+
+    def __init__(self, processes: Processes, terminals: Terminals, account: Account) -> None:
+        self.name = "profanity"
+        self._terminals = terminals
+        self._program = require("profanity", "profanity")
+        home, self._env = _home(processes, self.name)
+        self._env["SSL_CERT_FILE"] = str(account.trust)
+        folder = account.jid.replace("@", "_at_")
+        self._history = home / ".local/share/profanity/database" / folder / "chatlog.db"
+        _write(
+            home / ".local/share/profanity/accounts",
+            f"[test]\nenabled=true\njid={account.jid}\nresource=profanity\n"
+            f"server={account.host}\nport={account.port}\npassword={account.password}\n"
+            "tls.policy=force\npresence.last=online\npresence.login=online\n",
+        )
+        _write(
+            home / ".config/profanity/profrc", "[connection]\naccount=test\n[ui]\nsplash=false\n"
+        )
+
+    def start(self) -> None:
+        """See L{RealClient}."""
+        self.terminal = self._terminals.open(self.name, [self._program, "-a", "test"], self._env)
+
+    def say(self, to: str, body: str) -> None:
+        """See L{RealClient}."""
+        self.terminal.type(f"/msg {to} {body}")
+
+    def has(self, body: str) -> bool:
+        """In its history; the window of a new conversation is not shown by itself."""
+        return _in_database(self._history, "SELECT message FROM ChatLogs", body)
+
+
+class Poezio(_InTerminal):
+    """poezio: slixmpp, with its own idea of reconnecting."""
+
+    def __init__(self, processes: Processes, terminals: Terminals, account: Account) -> None:
+        self.name = "poezio"
+        self._terminals = terminals
+        require("poezio", "poezio")
+        home, self._env = _home(processes, self.name)
+        self._file = home / ".config/poezio/poezio.cfg"
+        self._history = home / ".local/share/poezio/logs"
+        _write(
+            self._file,
+            f"[Poezio]\njid = {account.jid}\npassword = {account.password}\n"
+            f"custom_host = {account.host}\ncustom_port = {account.port}\n"
+            f"ca_cert_path = {account.trust}\nuse_log = true\nauto_reconnect = true\n",
+        )
+
+    def start(self) -> None:
+        """See L{RealClient}."""
+        command = _not_as_root("poezio.__main__", "run", "-f", str(self._file))
+        self.terminal = self._terminals.open(self.name, command, self._env)
+
+    def say(self, to: str, body: str) -> None:
+        """See L{RealClient}."""
+        self.terminal.press("/")  # a command begins; the rest may come in one go
+        time.sleep(0.5)
+        self.terminal.type(f"message {to} {body}")
+
+    def has(self, body: str) -> bool:
+        """In its log; the tab of a new conversation is not shown by itself."""
+        return _in_files(self._history, body)
+
+
+class Finch(_InTerminal):
+    """finch: libpurple, as Pidgin has it."""
+
+    def __init__(self, processes: Processes, terminals: Terminals, account: Account) -> None:
+        self.name = "finch"
+        self._terminals = terminals
+        self._program = require("finch", "finch")
+        home, self._env = _home(processes, self.name)
+        self._purple = home / ".purple"
+        _write(
+            self._purple / "accounts.xml",
+            "<?xml version='1.0' encoding='UTF-8' ?>\n<account version='1.0'><account>"
+            f"<protocol>prpl-jabber</protocol><name>{account.jid}/finch</name>"
+            f"<password>{account.password}</password>"
+            "<statuses><status type='available' name='Available' active='true'>"
+            "<attributes/></status></statuses><settings>"
+            "<setting name='connection_security' type='string'>require_tls</setting>"
+            f"<setting name='connect_server' type='string'>{account.host}</setting>"
+            f"<setting name='port' type='int'>{account.port}</setting></settings>"
+            "<settings ui='gnt-purple'><setting name='auto-login' type='bool'>1</setting>"
+            "</settings></account></account>\n",
+        )
+        pinned = self._purple / "certificates/x509/tls_peers" / account.host
+        _write(pinned, account.pair.certificate.read_text())
+
+    def start(self) -> None:
+        """See L{RealClient}."""
+        command = [self._program, "-c", str(self._purple)]
+        self.terminal = self._terminals.open(self.name, command, self._env)
+
+    def say(self, to: str, body: str) -> None:
+        """
+        Typed into the window of the conversation, which opened with the first
+        message that came: it is sent once it shows there.
+        """
+        for _ in range(_WINDOWS):
+            if _BUDDY_LIST in self.terminal.screen:
+                self.terminal.press("M-c")  # it takes what is typed for a search
+                time.sleep(0.5)
+            self.terminal.write(body)
+            time.sleep(1.0)
+            if body in self.terminal.screen:
+                self.terminal.press("Enter")
+                return
+            self.terminal.press("M-n")
+        raise AssertionError("finch has no window to type in")
+
+    def has(self, body: str) -> bool:
+        """In its log; the window of a new conversation is not shown by itself."""
+        return _in_files(self._purple / "logs", body)
+
+
+class Gajim:
+    """Gajim: nbxmpp and GLib's TLS; said and asked over its own message bus interface."""
+
+    def __init__(self, processes: Processes, desktop: Desktop, account: Account) -> None:
+        self.name = "gajim"
+        self._desktop = desktop
+        require("gajim", "gajim")
+        self._home, self._env = _home(processes, self.name)
+        self._process: Process | None = None
+        settings = {
+            "password": account.password,
+            "custom_host": account.host,
+            "custom_port": account.port,
+        }
+        made = subprocess.run(
+            [
+                "/usr/bin/python3",
+                "-c",
+                _GAJIM_ACCOUNT,
+                account.user,
+                account.domain,
+                repr(settings),
+            ],
+            capture_output=True,
+            check=False,
+            cwd=self._home,
+            env={**self._env, **desktop.environment},
+            text=True,
+            timeout=60,
+        )
+        assert made.returncode == 0, made.stderr
+        # It trusts this one alone, as if a person had said so in its dialog.
+        certificates = self._home / ".local/share/gajim/cert_store"
+        _write(certificates / "server", account.pair.certificate.read_text())
+
+    def start(self) -> None:
+        """See L{RealClient}."""
+        command = _not_as_root("gajim.gajim", "main", "-l", "gajim=INFO")
+        self._process = self._desktop.start(self.name, command, self._env, self._home)
+
+    def say(self, to: str, body: str) -> None:
+        """See L{RealClient}."""
+        command = [
+            *("gdbus", "call", "--session", "--dest", "org.gajim.Gajim"),
+            *("--object-path", "/org/gajim/dbus/RemoteObject"),
+            *("--method", "org.gajim.dbus.RemoteInterface.send_chat_message", to, body, "test"),
+        ]
+        bus = (self._home / "bus").read_text()
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=False,
+            env={**self._env, "DBUS_SESSION_BUS_ADDRESS": bus},
+            text=True,
+            timeout=30,
+        )
+        assert "true" in done.stdout, done.stdout + done.stderr
+
+    def has(self, body: str) -> bool:
+        """In its history."""
+        return _in_database(
+            self._home / ".local/share/gajim/logs.db", "SELECT message FROM logs", body
+        )
+
+    def shown(self) -> str:
+        """Its log."""
+        return self._process.output if self._process is not None else ""
+
+
+class Dino:
+    """Dino: GLib's TLS and resolver, which know no settings but the system's."""
+
+    def __init__(self, processes: Processes, desktop: Desktop, account: Account) -> None:
+        self.name = "dino"
+        self._desktop = desktop
+        self._account = account
+        self._program = require("dino-im", "dino-im")
+        self._home, self._env = _home(processes, self.name)
+        self._database = self._home / ".local/share/dino/dino.db"
+        self._process: Process | None = None
+        system = {
+            "/etc/hosts": f"127.0.0.1 localhost\n{account.host} {account.domain}\n",
+            "/etc/resolv.conf": f"nameserver {account.host}\n",  # where nobody answers
+            "/etc/ssl/certs/ca-certificates.crt": account.trust.read_text(),
+        }
+        self._system = "set -e\n"
+        for number, (path, text) in enumerate(system.items()):
+            _write(self._home / f"system-{number}", text)
+            self._system += f"mount --bind {self._home}/system-{number} {path}\n"
+
+    def start(self) -> None:
+        """See L{RealClient}.  Its database is made by itself, without an account at first."""
+        first = self._launch("dino-first")
+        wait_until(self._is_made, 60.0, "Dino's database")
+        first.stop()
+        with contextlib.closing(sqlite3.connect(self._database)) as database, database:
+            database.execute(
+                "INSERT INTO account (bare_jid, resourcepart, password, enabled)"
+                " VALUES (?, 'dino', ?, 1)",
+                (self._account.jid, self._account.password),
+            )
+        self._process = self._launch(self.name)
+
+    def _is_made(self) -> bool:
+        try:
+            with contextlib.closing(sqlite3.connect(self._database)) as database:
+                return bool(database.execute("SELECT count(*) FROM account").fetchall())
+        except sqlite3.OperationalError:
+            return False
+
+    def _launch(self, name: str) -> Process:
+        """In a mount namespace of its own, where the system's settings are the test's."""
+        flags = "-m" if os.geteuid() == 0 else "-rm"
+        inside = [require("unshare", "util-linux"), flags, "/bin/sh", "-c"]
+        command = [*inside, self._system + 'exec "$@"', "sh", self._program]
+        return self._desktop.start(name, command, self._env, self._home)
+
+    def say(self, to: str, body: str) -> None:
+        """Typed into its window, once the conversation is open."""
+        done = subprocess.run(
+            [self._program, f"xmpp:{to}?message"],
+            capture_output=True,
+            check=False,
+            env={
+                **self._env,
+                **self._desktop.environment,
+                "DBUS_SESSION_BUS_ADDRESS": (self._home / "bus").read_text(),
+            },
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        window = self._desktop.window("Dino")
+        self._desktop.xdotool("windowfocus", "--sync", window)
+        self._desktop.xdotool("type", "--window", window, "--delay", "30", body)
+        self._desktop.xdotool("key", "--window", window, "Return")
+
+    def has(self, body: str) -> bool:
+        """In its database."""
+        return _in_database(self._database, "SELECT body FROM message", body)
+
+    def shown(self) -> str:
+        """Its output."""
+        return self._process.output if self._process is not None else ""
+
+
+def _in_files(folder: Path, text: str) -> bool:
+    return any(text in path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
+def _in_database(path: Path, query: str, text: str) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return any(text in (row[0] or "") for row in database.execute(query))
+    except sqlite3.OperationalError:
+        return False  # not made yet, or being written
+
+
+_GAJIM_ACCOUNT = """
+import sys
+import gi
+gi.require_versions({"Gtk": "3.0", "Gdk": "3.0", "GtkSource": "4", "Soup": "3.0"})
+from gajim.common import app, configpaths
+from gajim.common.settings import Settings
+configpaths.init()
+configpaths.create_paths()
+app.settings = Settings()
+app.settings.init()
+for key, value in {"use_keyring": False, "remote_control": True, "show_status_icon": False,
+                   "check_for_update": False, "confirm_on_window_delete": False}.items():
+    try:
+        app.settings.set(key, value)
+    except Exception as problem:
+        print(key, problem, file=sys.stderr)
+app.settings.add_account("test")
+account = {"name": sys.argv[1], "hostname": sys.argv[2], "savepass": True, "active": True,
+           "autoconnect": True, "use_custom_host": True, "custom_type": "START TLS",
+           "resource": "gajim", **eval(sys.argv[3])}
+for key, value in account.items():
+    app.settings.set_account_setting("test", key, value)
+app.settings.shutdown()
+"""

@@ -250,6 +250,7 @@ class RecordTests(RegistrationTests):
         self.world.say(ID)
         self.world.clock.advance(timing.stage - 1)
         self.world.say(b"<handshake/>")
+        self.world.answer_ping()
         self.world.clock.advance(2)
         self.assertEqual("active", self.world.link.status()["state"])
 

@@ -23,9 +23,10 @@ from cms.discovery.address import ServerAddress
 from cms.errors import ConfigurationError
 from cms.signalflow import StepError
 from cms.xmlstream import ns
+from cms.xmlstream.replies import result_reply
 from tests import LoggedError
 from tests.adminclient import Answer, Client, front
-from tests.support import MemoryTransport, header, new_folder
+from tests.support import MemoryTransport, header, new_folder, stanzas
 from tests.test_admin_login import PoolClock
 
 DOMAIN = "meet.example.com"
@@ -145,7 +146,8 @@ class AdministrationTests(SynchronousTestCase):
         transport = MemoryTransport("192.0.2.1", 5555)
         transport.connect(self.reactor.tcpClients[-1][2].buildProtocol(None))
         transport.protocol.dataReceived(header(ns.COMPONENT, " id='i1'") + b"<handshake/>")
-        transport.take()
+        *_, ping = stanzas(transport.take(), ns.COMPONENT)
+        transport.protocol.dataReceived(result_reply(ping).raw)
         return transport
 
     def get(self, path: str) -> Any:

@@ -134,7 +134,8 @@ class CallbridgeService(Service):
         Use another configuration of the link.  A link that is up with the same
         settings stays; one that waits is tried at once.
         """
-        same = config.link == self.config.link and self.link.status()["state"] == "active"
+        is_up = self.link.status()["state"] in ("registered", "active")
+        same = is_up and config.link == self.config.link
         self.config = evolve(self.config, unique_name=config.unique_name, source=config.source)
         if not same:
             self.configure(config.link)

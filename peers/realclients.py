@@ -282,16 +282,16 @@ class Gajim:
             *("--object-path", "/org/gajim/dbus/RemoteObject"),
             *("--method", "org.gajim.dbus.RemoteInterface.send_chat_message", to, body, "test"),
         ]
-        bus = (self._home / "bus").read_text()
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            env={**self._env, "DBUS_SESSION_BUS_ADDRESS": bus},
-            text=True,
-            timeout=30,
-        )
-        assert "true" in done.stdout, done.stdout + done.stderr
+        environment = {**self._env, "DBUS_SESSION_BUS_ADDRESS": (self._home / "bus").read_text()}
+
+        def said() -> bool:
+            done = subprocess.run(
+                command, capture_output=True, check=False, env=environment, text=True, timeout=60
+            )
+            return "true" in done.stdout
+
+        # On a busy machine it is logged in before it is to be found on the bus.
+        wait_until(said, 60.0, "Gajim's remote control")
 
     def has(self, body: str) -> bool:
         """In its history."""

@@ -362,7 +362,7 @@ class SlowTests(SynchronousTestCase):
             client.open()
             client.authenticate(payload=b"\0alice\0" + b"x" * 4_000)
         told = [client.transport.take() for client in clients]
-        refused = [text for text in told if "temporary-auth-failure" in text]
+        refused = [text for text in told if "remote-connection-failed" in text]
         self.assertIn("step 11 active: cb1.meet.example.com does not keep up", refused[0])
         self.assertGreater(len(refused), 100)
         self.assertFalse(self.callbridge.lost)

@@ -479,6 +479,26 @@ class BroadcastTests(SynchronousTestCase):
         self.assertLess(victim.transport.most_unread, 2 * READ_BYTES)
         self.assertFalse(victim.lost)
 
+    def test_directed(self) -> None:
+        """
+        What a client says when it leaves reaches those to whom it has sent presence; where
+        that would be much, they hear that it left.
+        """
+        for size, many, told in ((100, 40, "x" * 100), (20_000, 40, ""), (20_000, 5, "x" * 20_000)):
+            server = Server()
+            callbridge = server.callbridge()
+            one, other = (server.bound(callbridge, "bob", name) for name in "ab")
+            for address in [f"u{n}@{CB1}" for n in range(many)] + [other.stream.jid.full()]:
+                one.say(f"<presence to='{address}'/>")
+            other.heard()
+            callbridge.heard()
+            status = f"<status>{'x' * size}</status>"
+            one.say(f"<presence type='unavailable'>{status}</presence>")
+            heard = [*callbridge.received(), *other.received()]
+            self.assertEqual(many + 1, len(heard))
+            self.assertEqual({"unavailable"}, {presence.type for presence in heard})
+            self.assertEqual({told}, {str(p.child) if p.child else "" for p in heard})
+
     def test_small(self) -> None:
         """What is small leaves at once."""
         for peer in self.resources[:5]:

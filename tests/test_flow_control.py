@@ -582,6 +582,20 @@ class CallbridgeTests(ServiceTests):
         self.reactor.advance(0)
         self.assertIn(("alice", "result", "0"), self.heard())
 
+    def test_component_of_many_names(self) -> None:
+        """A component, whatever addresses it invents and writes, has the share of one."""
+        ping = f"<ping xmlns='{ns.PING}'/>"
+        for number in range(2_000):
+            host = "".join(c.upper() if number >> i & 1 else c for i, c in enumerate("bot-of-many"))
+            sender = f"u{number}@{host}.{DOMAIN}/r"
+            asked = f"<iq type='get' from='{sender}' to='{CB1}' id='{number}'>{ping}</iq>"
+            self.say(self.transport, asked)
+        self.assertEqual(MOST_OF_ONE, self.waiting())
+        self.transport.take()
+        self.say(self.transport, self.pings("alice", 1))
+        self.reactor.advance(0)
+        self.assertIn(("alice", "result", "0"), self.heard())
+
     def test_server_that_does_not_read(self) -> None:
         """
         What waits for one client is bounded and costs the link nothing; what the

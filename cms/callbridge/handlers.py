@@ -11,7 +11,8 @@ L{Inbox<cms.callbridge.inbox.Inbox>}, so that nobody keeps the Callbridge to him
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -26,7 +27,7 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms import loginprotocol as lp
 from cms.callbridge.authority import Answer, Authority
-from cms.callbridge.inbox import Inbox, sender_of
+from cms.callbridge.inbox import Inbox, share_of
 from cms.endings import tell
 from cms.logs import Logger
 from cms.xmlstream import disco, ns
@@ -56,13 +57,13 @@ class Carrier(Protocol):
 class HandlerStream(EventDispatcher):
     """What a wokkel handler needs of an C{xmlstream}."""
 
-    def __init__(self, stream: Carrier) -> None:
+    def __init__(self, send: Callable[[Stanza], object]) -> None:
         super().__init__()
-        self._stream = stream
+        self._send = send
 
     def send(self, element: Element) -> None:
         """Send an element over the link, in the turn of those for whom it is."""
-        _deliver(self._stream, Stanza(element))
+        self._send(Stanza(element))
 
 
 class LinkTraffic:
@@ -79,7 +80,7 @@ class LinkTraffic:
         handlers: Iterable[XMPPHandler],
         logins: LoginHandler | None = None,
     ) -> None:
-        self._inbox = Inbox(clock, self._handle, self._constrained)
+        self._inbox = Inbox(clock, self._handle, self._constrained, self._share)
         self._handlers = list(handlers)
         self._logins = logins
         self._stream: Carrier | None = None
@@ -92,7 +93,7 @@ class LinkTraffic:
     def link_up(self, stream: Carrier) -> None:
         """The link is active."""
         self._stream = stream
-        self._dispatcher = HandlerStream(stream)
+        self._dispatcher = HandlerStream(partial(self._deliver, stream))
         if self._logins is not None:
             self._logins.link_up(stream.link_id)
         for handler in self._handlers:
@@ -137,7 +138,7 @@ class LinkTraffic:
             condition = "item-not-found"  # of the rooms that might be here (XEP-0045 7.2)
         reply = error_reply(stanza, StanzaError(condition))
         if reply is not None:
-            _deliver(stream, reply)
+            self._deliver(stream, reply)
 
     def _constrained(self, stanza: Stanza) -> None:
         """Too much of its sender waits already."""
@@ -145,7 +146,7 @@ class LinkTraffic:
             return
         reply = written_error(stanza, "wait", "resource-constraint")
         if reply is not None and self._stream is not None:
-            _deliver(self._stream, reply)
+            self._deliver(self._stream, reply)
 
     # for handlers
 
@@ -155,7 +156,7 @@ class LinkTraffic:
         """
         if self._stream is None:
             raise NotConnected
-        _deliver(self._stream, Stanza(element))
+        self._deliver(self._stream, Stanza(element))
 
     def request(self, request: Any) -> Deferred[Element]:
         """From wokkel: send a C{generic.Request} and wait for its answer."""
@@ -164,13 +165,15 @@ class LinkTraffic:
         asked = self._stream.requests.ask(Stanza(request.toElement()), request.timeout or 30)
         return asked.addCallback(lambda answer: answer.element)
 
+    def _deliver(self, stream: Carrier, stanza: Stanza) -> None:
+        """
+        Send in the turn of those for whom it is.  Where even their share of what waits for
+        the server is used up, it is dropped: there is nobody who could be told.
+        """
+        stream.deliver((stanza.raw,), self._share(stanza.to))
 
-def _deliver(stream: Carrier, stanza: Stanza) -> None:
-    """
-    Send in the turn of those for whom it is.  Where even their share of what waits for
-    the server is used up, it is dropped: there is nobody who could be told.
-    """
-    stream.deliver((stanza.raw,), sender_of(stanza.to))
+    def _share(self, address: str | None) -> str:
+        return share_of(address, "" if self._logins is None else self._logins.domain)
 
 
 def _observe(handler: Any, queries: Iterable[str]) -> None:
@@ -219,6 +222,8 @@ class LoginHandler:
     They are believed only from the XMPP domain itself: a client could send the
     same elements.  There are four of them for each log-in, so they do not take
     the way of wokkel's handlers, each of which looks at a stanza in vain.
+
+    @ivar domain: The XMPP domain.
     """
 
     log = Logger()
@@ -229,7 +234,7 @@ class LoginHandler:
     def serve(self, authority: Authority, domain: str) -> None:
         """Ask C{authority} from now on; only while no link is up."""
         self._authority = authority
-        self._domain = domain
+        self.domain = domain
 
     def link_up(self, link_id: str) -> None:
         """The link is active."""
@@ -267,7 +272,7 @@ class LoginHandler:
         @return: What the result holds.
         @raise StanzaError: it is not from the server, or malformed.
         """
-        if stanza.sender != self._domain:
+        if stanza.sender != self.domain:
             raise StanzaError("forbidden", text="only the XMPP server may ask this")
         try:
             message = lp.parse(stanza.child)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.xmlstream.backlog import Lanes
+from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.stanza import Stanza
 
 A_TURN = 16  # stanzas that are handled in each turn of the reactor
@@ -28,6 +29,7 @@ class Inbox:
 
     @param handle: Called with each, in the order in which its sender sent them.
     @param refuse: Called with those for which there is no room.
+    @param share: Whose share a sender's stanzas are part of: L{share_of}.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class Inbox:
         clock: IReactorTime,
         handle: Callable[[Stanza], object],
         refuse: Callable[[Stanza], object],
+        share: Callable[[str | None], str],
     ) -> None:
         self._clock = clock
         self._handle = handle
         self._refuse = refuse
+        self._share = share
         self._left = A_TURN
         self._call: IDelayedCall | None = None
         self._lanes: Lanes[Stanza] = Lanes(MOST, guaranteed=EACH)
@@ -49,7 +53,7 @@ class Inbox:
             self._left -= 1
             self._handle(stanza)
         else:
-            sender = sender_of(stanza.sender)
+            sender = self._share(stanza.sender)
             size = max(EACH, len(stanza.raw))
             if self._lanes.waiting(sender) + size > MOST_OF_ONE or not self._lanes.put(
                 sender, stanza, size
@@ -77,6 +81,17 @@ class Inbox:
             self._call = self._clock.callLater(0, self._next_turn)
 
 
-def sender_of(address: str | None) -> str:
-    """Whose share something is part of: an account's, whatever its resources."""
-    return (address or "").partition("/")[0]
+def share_of(address: str | None, domain: str) -> str:
+    """
+    Whose share something is part of: an account's of the XMPP domain, whatever its
+    resources; else a whole component's, which may speak for as many accounts as it likes.
+
+    @param domain: The XMPP domain; its server has seen to how these addresses are written.
+    """
+    account = (address or "").partition("/")[0]
+    if not address or account.rpartition("@")[2] == domain:
+        return account
+    try:
+        return str(parse_jid(address).host)
+    except MalformedJID:
+        return ""

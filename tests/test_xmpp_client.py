@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
@@ -742,6 +743,15 @@ class SessionTests(SynchronousTestCase):
         self.assertIn("<show>away", heard)
         self.phone.say("<presence type='unavailable'/>")
         self.assertIn("type='unavailable'", self.alice.heard())
+
+    def test_presence_is_kept_as_bytes(self) -> None:
+        """What is kept has no tree, which may take a hundred times its bytes."""
+        for tag in ("<presence>", "<presence  >"):  # the fast way, and the slow one
+            self.alice.say(f"{tag}{'<q/>' * 1_000}<priority>1</priority></presence>")
+            kept: Any = self.alice.stream.presence
+            self.assertIsNone(kept._element)
+            self.assertEqual(1, self.alice.stream.priority)
+            self.assertIn(b"<q/><priority>1<", kept.raw)
 
     def test_directed_presence(self) -> None:
         """Whoever was sent presence is told when the session ends."""

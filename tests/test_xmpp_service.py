@@ -8,10 +8,13 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import files
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
+from cms.places import Limits
 from cms.xmlstream import ns
 from cms.xmpp import listeners
+from cms.xmpp.config import read_config
 from cms.xmpp.service import XmppService, make_daemon
 from tests.support import new_folder
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
@@ -92,6 +95,14 @@ class ConfigurationTests(SynchronousTestCase):
             self.refused((entry, entry.replace("cb1", quoted, 1)), "callbridges.")
         self.refused((entry, f"{entry}\n{entry.replace('cb1', 'CB1', 1)}"), "there already")
         self.refused((entry, "cb1 = {}"), "callbridges.cb1.secret")
+
+    def test_places(self) -> None:
+        """Of the places that the limit of files leaves, one address has a tenth, if not told."""
+        self.patch(files, "limit", lambda: 2_064)
+        file = new_folder(self) / "xmpp.toml"
+        for line, most in (("", None), ("most_per_address = 600\n", 600)):
+            file.write_text(line + CONFIGURATION)
+            self.assertEqual(Limits.of(2_000 // 3, most), read_config(file).places())
 
     def test_listeners(self) -> None:
         """A server that would listen nowhere, or in the open without TLS, does not start."""

@@ -30,6 +30,7 @@ class XmppConfig:
 
     @ivar listen: Endpoint strings for each kind of listener.
     @ivar wanted_connections: How many the operator counts on.
+    @ivar most_per_address: Of the places that there are; C{None}: L{Limits.of} decides.
     @ivar callbridges: The secret of each component address.
     @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
     @ivar login_wait: Seconds that a log-in waits for a Callbridge.
@@ -49,8 +50,8 @@ class XmppConfig:
     callbridges: dict[str, Secret]
     most_connections: int
     wanted_connections: int
-    most_per_address: int
-    most_strangers_per_address: int
+    most_per_address: int | None
+    most_strangers_per_address: int | None
     most_api_connections: int
     login_wait: float
     most_waiting: int
@@ -84,6 +85,9 @@ def read_config(file: Path) -> XmppConfig:
     def count(key: str, default: int, least: int = 1) -> int:
         return int(table.number(key, default, least=least, most=1_000_000))
 
+    def if_told(key: str) -> int | None:
+        return count(key, 1) if table.has(key) else None
+
     wanted = table.has("most_connections")
     most = count("most_connections", 20_000)
     config = XmppConfig(
@@ -99,8 +103,8 @@ def read_config(file: Path) -> XmppConfig:
         callbridges=callbridges,
         most_connections=most,
         wanted_connections=most if wanted else FEWEST,
-        most_per_address=count("most_per_address", max(1, most // 10)),
-        most_strangers_per_address=count("most_strangers_per_address", max(20, most // 100)),
+        most_per_address=if_told("most_per_address"),
+        most_strangers_per_address=if_told("most_strangers_per_address"),
         most_api_connections=count("most_api_connections", MOST_API_CONNECTIONS, least=10),
         proxies=tuple(
             listen.parsed("proxies", text, parse_proxy, PROXY_CURE)

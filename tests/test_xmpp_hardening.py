@@ -553,5 +553,30 @@ class ListenerTests(SynchronousTestCase):
                 (start,) = callbridge.received()
                 message: Any = lp.parse(start.element.firstChildElement())
                 callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
+                client.open()
+                client.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
         self.assertEqual([False, True, True, False, False], [c.lost for c in clients])
         self.assertEqual((3, 2), (factory.places.taken, factory.turned_away))
+
+    def test_log_ins_without_end(self) -> None:
+        """One account that logs in again and again, and binds nothing, keeps no place."""
+        server = Server()
+        callbridge = server.callbridge()
+        few = Limits(most=9, per_address=9, strangers=5, strangers_per_address=2, reserve=0)
+        clients: list[Peer] = []
+
+        def make() -> Any:
+            clients.append(server.client())
+            return clients[-1].stream
+
+        factory = StreamFactory(make, few, server.clock.seconds)
+        for _ in range(5):
+            factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+            client = clients[-1]
+            client.open()
+            client.authenticate()
+            (start,) = callbridge.received()
+            message: Any = lp.parse(start.element.firstChildElement())
+            callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
+            self.assertIn("success", client.heard())
+        self.assertEqual([True, True, True, False, False], [c.lost for c in clients])

@@ -510,7 +510,6 @@ class ClientStream(XMLStream):
             return
         self.policy.events.login(self._mechanism, "success")
         self.authority = exchange.link.component
-        self.on_trusted()
         self.write(sasl.step("success", answer.payload))
         self.reset(limits.CLIENT)
         self._machine.logged_in()
@@ -577,6 +576,7 @@ class ClientStream(XMLStream):
         self.jid = full
         self.set_deadline(None)
         self._bound = True
+        self.on_trusted()  # not before: an account has few resources, but any number of log-ins
         own = full.full()
         self._forwarder = Forwarder(
             self.policy.router,

@@ -103,6 +103,14 @@ class LoginHandlerTests(SynchronousTestCase):
         self.assertIsNone(self.result(lp.Sessions((one, lp.SessionEnd(one.jid, "closed"), other))))
         self.assertEqual([other.jid], list(self.authority.sessions))
 
+    def test_one_child(self) -> None:
+        """A question beside another element is none, and nothing of it is done."""
+        start = lp.Start("e", "PLAIN", None, PEER).to_xml()
+        begin = lp.SessionBegin(f"alice@{DOMAIN}/x", PEER, "2026-11-24T12:00:00Z").to_xml()
+        for payload in (start + begin, begin + start, begin + "<x xmlns='y'/>"):
+            self.assertEqual("bad-request", self.error(payload))
+        self.assertEqual([], list(self.authority.sessions))
+
     def test_only_the_server(self) -> None:
         """Nobody but the XMPP domain is heard, whatever else fits."""
         begin = lp.SessionBegin(f"alice@{DOMAIN}/x", PEER, "2026-11-24T12:00:00Z")

@@ -115,15 +115,14 @@ class LinkTraffic:
         stream, logins = self._stream, self._logins
         if stream is None:
             return
-        flawed = stanza.is_request and not stanza.has_one_child
-        if flawed or logins is None or not logins.take(stanza, stream):
+        if logins is None or not logins.take(stanza, stream):
             self._inbox.put(stanza)
 
     def _handle(self, stanza: Stanza) -> None:
         stream = self._stream
         if self._dispatcher is None or stream is None:
             return
-        if stanza.is_request and not stanza.has_one_child:
+        if stanza.is_request and stanza.only_child is None:
             self._refuse(stanza, stream, "bad-request")  # RFC 6120 8.2.3
             return
         taken = self._dispatcher.dispatch(stanza.element)
@@ -274,8 +273,11 @@ class LoginHandler:
         """
         if stanza.sender != self.domain:
             raise StanzaError("forbidden", text="only the XMPP server may ask this")
+        child = stanza.only_child
+        if child is None:
+            raise StanzaError("bad-request", text="a request has one child")  # RFC 6120 8.2.3
         try:
-            message = lp.parse(stanza.child)
+            message = lp.parse(child)
         except lp.MalformedLogin as problem:
             raise StanzaError("bad-request", text=str(problem)) from None
         authority = self._authority

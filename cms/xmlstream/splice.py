@@ -150,10 +150,13 @@ class SplicedStanza(Stanza):
         return super().child
 
     @property
-    def has_one_child(self) -> bool:
-        """See L{Stanza.has_one_child}."""
-        plain = self._element is None and read_child(self.raw) is not None
-        return plain or super().has_one_child
+    def only_child(self) -> Element | None:
+        """See L{Stanza.only_child}."""
+        if self._element is None:
+            found = read_child(self.raw)
+            if found is not None:
+                return found
+        return super().only_child
 
     @property
     def payload(self) -> tuple[str, str] | None:

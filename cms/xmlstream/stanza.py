@@ -94,9 +94,10 @@ class Stanza:
         return (child.uri, child.name) if child is not None else None
 
     @property
-    def has_one_child(self) -> bool:
-        """Whether it holds one child element, no more and no less, as a request must."""
-        return sum(1 for _ in self.element.elements()) == 1
+    def only_child(self) -> Element | None:
+        """Its child element; C{None} where it holds none or several, as no request may."""
+        children = list(self.element.elements())
+        return children[0] if len(children) == 1 else None
 
     @property
     def is_request(self) -> bool:

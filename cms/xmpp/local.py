@@ -68,7 +68,7 @@ class LocalServices:
     def request(self, stanza: Stanza, to: JID) -> None:
         """Answer an IQ request (RFC 6120 8.2.3, 10.3.3)."""
         payload = stanza.child
-        if payload is None or not stanza.id or not stanza.has_one_child:
+        if payload is None or not stanza.id or stanza.only_child is None:
             self._router.bounce(stanza, "bad-request")
             return
         key = (stanza.type or "", payload.uri, payload.name)

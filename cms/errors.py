@@ -9,7 +9,7 @@ log, the status page and C{cms check} show the same object.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cms.remedies import REMEDIES, Remedy
 from cms.signalflow import Step, StepError, printable
@@ -115,6 +115,10 @@ class Fault:
             mend=self.remedy.mend.format_map(_Seen(seen)),
         )
 
+    def at(self, step: Step) -> Fault:
+        """The same entry at the step where it happened, if that is another one."""
+        return evolve(self, step=step)
+
     @property
     def remedy(self) -> Remedy:
         """What people see when it happens, and what mends it, ready to be copied."""
@@ -158,6 +162,22 @@ CONFIGURATION_VALUE = _fault(
     Step.CONFIGURATION,
     "{file}: {key}: {problem}.",
     "{mend}",
+)
+CONFIGURATION_OF_XMPP_SERVER = _fault(
+    "configuration-of-xmpp-server",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file} is the configuration of an XMPP server, and a Callbridge's is wanted here.",
+    "Give --config a callbridge.toml. Of an xmpp.toml: cms check --server, cms xmpp and"
+    " twistd cms-xmpp.",
+)
+CONFIGURATION_OF_CALLBRIDGE = _fault(
+    "configuration-of-callbridge",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    "{file} is the configuration of a Callbridge, and an XMPP server's is wanted here.",
+    "Give --config an xmpp.toml. Of a callbridge.toml: cms check without --server, cms callbridge"
+    " and twistd cms-callbridge.",
 )
 STATE_FULL = _fault(
     "state-full",
@@ -253,8 +273,9 @@ INTERNAL = _fault(
     "internal",
     StepError,
     Step.CONFIGURATION,
-    "An unexpected error of this program: {problem}.",
-    "Report it with the log around this moment; the link is tried again by itself.",
+    "An unexpected error of this program: {problem}. It is no fault of the other side.",
+    "Report it to whoever maintains cms, with the traceback (the daemon's log around this moment);"
+    " a daemon goes on by itself, and tries its link again.",
 )
 
 CHECK_UNFINISHED = _fault(
@@ -771,6 +792,15 @@ IDENTITY_DOMAIN_MISSING = _fault(
     "The certificate of {peer} names {names}, but not the XMPP domain {missing}.",
     "Issue a certificate whose subjectAltName also holds DNS:{missing}.",
 )
+IDENTITY_OTHER_DOMAIN = _fault(
+    "identity-other-domain",
+    TrustError,
+    Step.IDENTITY,
+    "The certificate of {peer} names {names}: this server, but not the XMPP domain {missing};"
+    " perhaps the domain is {other}.",
+    "If {other} is the XMPP domain, correct domain on this side. Only if {missing} is right, issue"
+    " a certificate whose subjectAltName also holds DNS:{missing}.",
+)
 IDENTITY_HOST_MISSING = _fault(
     "identity-host-missing",
     TrustError,
@@ -784,7 +814,8 @@ IDENTITY_BOTH_MISSING = _fault(
     Step.IDENTITY,
     "The certificate of {peer} names {names}, but neither the XMPP domain nor the server:"
     " {missing}.",
-    "Issue a certificate whose subjectAltName holds both, or check that this is the right server.",
+    "Check domain here, and that this is the right server; if both are right, issue a certificate"
+    " whose subjectAltName holds both names.",
 )
 IDENTITY_OTHER_SNI = _fault(
     "identity-other-sni",
@@ -875,6 +906,14 @@ UNKNOWN_ID = _fault(
     '{peer} does not know the component "{component}" (host-unknown).',
     "Add this Callbridge on the XMPP server (cms xmpp callbridge add), or correct unique_name"
     " and domain.",
+)
+DOMAIN_MISMATCH = _fault(
+    "domain-mismatch",
+    CredentialsRefused,
+    Step.REGISTERED,
+    '{peer} serves the domain {served}, and "{component}" is not within it (host-unknown).',
+    "If {served} is the XMPP domain, correct domain on this side, and component_address if it is"
+    " set.",
 )
 WRONG_SECRET = _fault(
     "wrong-secret",
@@ -967,6 +1006,16 @@ PEER_UNKNOWN_ID = _fault(
     '{peer} asked for "{component}", which is no Callbridge of this server (host-unknown).',
     "Add it with cms xmpp callbridge add, or correct unique_name and domain on that Callbridge.",
 )
+PEER_OTHER_DOMAIN = _fault(
+    "peer-other-domain",
+    CredentialsRefused,
+    Step.REGISTERED,
+    '{peer} asked for "{component}", which is not within the domain of this server, {domain}'
+    " (host-unknown).",
+    "If it is a Callbridge, correct domain there to {domain}, and component_address if it is set."
+    " Another program may have such an address: add it by its whole address (cms xmpp callbridge"
+    " add); it decides no log-ins.",
+)
 PEER_WRONG_SECRET = _fault(
     "peer-wrong-secret",
     CredentialsRefused,
@@ -1004,6 +1053,34 @@ PEER_LIED = _fault(
     Step.ACTIVE,
     '"{component}" sent a stanza from "{sender}", which is not its own address (invalid-from).',
     "A component speaks only for its own domain; correct the program behind it.",
+)
+NO_AUTHORITY_CURE = (
+    "If it is a Callbridge, correct domain there to {domain}, and component_address if it is set."
+    " If it is another program, leave it, and add a Callbridge beside it."
+)
+LINK_OUTSIDE_DOMAIN = _fault(
+    "link-outside-domain",
+    LinkError,
+    Step.ACTIVE,
+    '"{component}" is connected, but it is not within the domain of this server, {domain}, so it'
+    " is not asked to decide log-ins.",
+    NO_AUTHORITY_CURE,
+)
+LINK_NO_AUTHORITY = _fault(
+    "link-no-authority",
+    LinkError,
+    Step.ACTIVE,
+    '"{component}" is connected, but decides no log-ins: {problem}.',
+    "If it is a Callbridge, compare domain there with {domain}, and the versions of both. If it is"
+    " another program, leave it, and add a Callbridge beside it.",
+)
+DOMAIN_NOT_SERVED = _fault(
+    "domain-not-served",
+    LinkError,
+    Step.ACTIVE,
+    "{peer} does not serve the domain {domain} ({problem}): the link is up, but no log-in is"
+    " decided over it.",
+    "Correct domain on this side: it is the domain of the XMPP server and of its users' addresses.",
 )
 LINK_DELETED = _fault(
     "link-deleted",
@@ -1064,6 +1141,13 @@ NO_CALLBRIDGE = _fault(
     Step.LINK_BEFORE_LOGIN,
     "No Callbridge is connected, so no log-in can be decided.",
     "Start a Callbridge; its own log names the step at which its link fails.",
+)
+NO_AUTHORITY = _fault(
+    "no-authority",
+    LoginError,
+    Step.LINK_BEFORE_LOGIN,
+    "What is connected to the XMPP server decides no log-ins: {problem}",
+    "{mend}",
 )
 LOGIN_LINK_LOST = _fault(
     "login-link-lost",

@@ -99,6 +99,18 @@ _remedy(
     "configuration-value", "the daemon does not start", "this key is not known", "it is missing"
 )
 _remedy(
+    "configuration-of-xmpp-server",
+    "unique_name: it is missing, although xmpp.toml is right",
+    "cms check --config xmpp.toml fails",
+    mend="cms check --server --config {file}",
+)
+_remedy(
+    "configuration-of-callbridge",
+    "hostname: it is missing, although callbridge.toml is right",
+    "cms check --server --config callbridge.toml fails",
+    mend="cms check --config {file}",
+)
+_remedy(
     "state-full",
     "No space left on device",
     "database or disk is full",
@@ -762,6 +774,12 @@ _remedy(
     mend=_NEW_CERTIFICATE,
 )
 _remedy(
+    "identity-other-domain",
+    "hostname mismatch: the certificate names another XMPP domain",
+    "domain is misspelt, or is the parent domain, in callbridge.toml",
+    mend='domain = "{other}"     # callbridge.toml',
+)
+_remedy(
     "identity-host-missing",
     "certificate error: the SAN lacks the server's FQDN",
     "hostname mismatch, certificate is not valid for xmpp1.meet.example.com",
@@ -858,6 +876,12 @@ _remedy(
     mend="cms xmpp callbridge add {component}",
 )
 _remedy(
+    "domain-mismatch",
+    "host-unknown, although the name was added",
+    "XMPP domain mismatch between Call Bridge and XMPP server",
+    mend='domain = "{served}"     # callbridge.toml',
+)
+_remedy(
     "wrong-secret",
     "authentication failure",
     "not-authorized: Given token does not match calculated token",
@@ -917,6 +941,12 @@ _remedy(
     mend="cms xmpp callbridge add {component}",
 )
 _remedy(
+    "peer-other-domain",
+    "component refused: host-unknown, the address ends with another domain",
+    "XMPP domain mismatch between Call Bridge and XMPP server",
+    mend='domain = "{domain}"     # callbridge.toml, on that host',
+)
+_remedy(
     "peer-wrong-secret",
     "component refused: not-authorized",
     "wrong component secret",
@@ -929,6 +959,25 @@ _remedy("peer-refused", "component refused: policy-violation", "brute force on t
 # Step 11.
 
 _remedy("peer-lied", "invalid-from", "component speaks for a foreign domain")
+_remedy(
+    "link-outside-domain",
+    "1 connected, and nobody can log in",
+    "the component's address ends with another domain",
+    mend='domain = "{domain}"     # callbridge.toml, on that host\n'
+    "cms xmpp callbridge del {component}     # when nothing registers as that any more",
+)
+_remedy(
+    "link-no-authority",
+    "connected, but decides no log-ins",
+    "the component is no Callbridge",
+    mend="cms check --config callbridge.toml     # on that host",
+)
+_remedy(
+    "domain-not-served",
+    "the link is up, and nobody can log in",
+    "remote-server-not-found for the XMPP domain",
+    mend='domain = "<the domain of the XMPP server>"     # callbridge.toml',
+)
 _remedy(
     "link-silent",
     "ping timeout",
@@ -967,6 +1016,12 @@ _remedy(
     "log-in fails although user name and password are right",
     "no Callbridge is connected",
     mend="cms check --config callbridge.toml     # on the Callbridge's host",
+)
+_remedy(
+    "no-authority",
+    "remote-connection-failed, although something is connected",
+    "cms status: connected, but none decides log-ins",
+    mend="cms status --config xmpp.toml     # on the XMPP server's host",
 )
 _remedy("login-link-lost", "remote-connection-failed: the Callbridge was lost during the log-in")
 _remedy("login-silent", "remote-connection-failed after 15 s", "log-in hangs, then fails")

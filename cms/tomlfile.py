@@ -8,7 +8,7 @@ complaint names the file, the key and the cure.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,12 @@ from cms.signalflow import StepError
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
 _T = TypeVar("_T")
+# The keys that one role's file has and the other's never.
+ONLY_CALLBRIDGE = (
+    *("unique_name", "shared_secret", "shared_secret_file"),
+    *("component_address", "server_address"),
+)
+ONLY_XMPP_SERVER = ("hostname", "callbridges")
 
 
 @frozen
@@ -86,6 +92,10 @@ class Table:
     def has(self, key: str) -> bool:
         """Whether the key is there, and not yet taken."""
         return key in self._values
+
+    def is_of_other_role(self, ours: Iterable[str], others: Iterable[str]) -> bool:
+        """Whether it has keys that only the other role's file has, and none of ours."""
+        return not any(map(self.has, ours)) and any(map(self.has, others))
 
     def flag(self, key: str, *, default: bool) -> bool:
         """C{true} or C{false}."""

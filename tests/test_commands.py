@@ -198,7 +198,9 @@ class RunningTests(CommandLineTests):
         details = {"reason": "callBridgeAlreadyExists", "cause": "it is there", "cure": "Rotate."}
         self.server.answers["POST", "/api/v1/callBridges"] = 400, {"failureDetails": details}
         said = self.refused("xmpp", "callbridge", "add", "cb1", status=1)
-        self.assertEqual("Error: it is there. Cure: Rotate.", said)
+        self.assertEqual(
+            "Error: it is there. Cure: cms xmpp callbridge rotate changes its secret.", said
+        )
 
     def test_nonsense(self) -> None:
         """What is no daemon of ours is told of."""

@@ -47,6 +47,7 @@ CALLBRIDGE_FACTS = {
     "certificate": "TLS",
     "certificateExpires": "Certificate expires",
     "mechanisms": "Log-ins by",
+    "problem": "Problem",
     "stanzasReceived": "Stanzas received",
     "stanzasSent": "Stanzas sent",
     "bytesReceived": "Bytes received",
@@ -126,7 +127,10 @@ class XmppPages:
 
     def _look(self) -> object:
         bridges = islice(self._role.callbridges(), SHOWN)
-        links = [(i, f.get("state"), f.get("linkId"), f.get("secrets")) for i, f in bridges]
+        links = [
+            (i, f.get("state"), f.get("linkId"), f.get("secrets"), f.get("problem"))
+            for i, f in bridges
+        ]
         health = self._role.health()
         flow = fingerprint(self._role.attempts(), ATTEMPTS)
         return links, health.good, flow, self._role.status().get("clients")
@@ -319,18 +323,24 @@ def _inline(cause: str, cure: str) -> list[Any]:
 
 
 def _state_of(known: Facts) -> Tag:
-    active = known.get("state") == "active"
-    mark = state_mark("passed" if active else "waiting", str(known.get("state", "")))
-    return tags.p(mark, class_="passed" if active else "waiting")
+    state, word = _judged(known)
+    return tags.p(state_mark(state, word), class_=state)
+
+
+def _judged(known: Facts) -> tuple[str, str]:
+    """How its link is marked, and the words for it."""
+    word = str(known.get("state", ""))
+    if word != "active":
+        return "waiting", word
+    return ("failed", "decides no log-ins") if known.get("problem") else ("passed", word)
 
 
 def _card(id_: str, known: Facts) -> Tag:
-    active = known.get("state") == "active"
-    state = "passed" if active else "waiting"
+    state, word = _judged(known)
     return tags.li(
         tags.h3(
             tags.span(str(known["name"]), class_="title"),
-            state_mark(state, str(known.get("state", ""))),
+            state_mark(state, word),
         ),
         _callbridge_facts(known),
         tags.p(

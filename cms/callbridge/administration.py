@@ -50,6 +50,8 @@ class CallbridgeAdministration:
             stream = link.stream
             if stream is not None and stream.is_stalled:
                 return Health(False, Step.ACTIVE, errors.LINK_STALLED.error(peer=stream.peer))
+            if stream is not None and stream.unserved is not None:
+                return Health(False, Step.ACTIVE, stream.unserved)
             return Health(True, Step.ACTIVE)
         if last is None:
             return Health(False, Step.CONFIGURATION)

@@ -9,10 +9,11 @@ from attrs import field, frozen
 
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
+from cms.errors import CONFIGURATION_OF_XMPP_SERVER
 from cms.places import MOST_API_CONNECTIONS
 from cms.proxied import PROXY_CURE, Network, parse_proxy
 from cms.signalflow import StepError
-from cms.tomlfile import Secret, Table
+from cms.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 
 
 @frozen
@@ -99,6 +100,8 @@ def read_config(file: Path) -> CallbridgeConfig:
     @raise ConfigurationError: naming the file, the key and the cure.
     """
     table = Table.read(file)
+    if table.is_of_other_role(ONLY_CALLBRIDGE, ONLY_XMPP_SERVER):
+        raise CONFIGURATION_OF_XMPP_SERVER.error(file=file)
     tls, dns, listen = table.table("tls"), table.table("dns"), table.table("listen")
     link = read_settings(table, unprotected=tls.flag("unprotected", default=False))
     config = CallbridgeConfig(

@@ -273,7 +273,8 @@ class LinkCore:
         if isinstance(failure.value, StepError):
             return failure.value
         self.log.failure("unexpected error in {step}", failure, step=self.attempt.reached)
-        return errors.INTERNAL.error(problem=type(failure.value).__name__)
+        problem = type(failure.value).__name__
+        return errors.INTERNAL.at(self.attempt.reached).error(problem=problem)
 
     def _pass(self, found: Found) -> None:
         running = self.attempt.running
@@ -328,6 +329,7 @@ class LinkCore:
 
     def _ask(self, stream: ComponentRegistration) -> None:
         def answered(result: Stanza | Failure) -> None:
+            stream.judge_domain(result)
             if self.asked is asked:  # none was sent after it
                 self.asked = None
                 if not (isinstance(result, Failure) and result.check(RequestLost)):

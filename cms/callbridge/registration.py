@@ -15,7 +15,11 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.words.protocols.jabber.error import StreamError, exceptionFromStreamError
+from twisted.words.protocols.jabber.error import (
+    StanzaError,
+    StreamError,
+    exceptionFromStreamError,
+)
 
 from cms import doubts, errors
 from cms.callbridge.config import LinkSettings, Timing
@@ -35,6 +39,7 @@ from cms.trust.connection import (
     tls_evidence,
 )
 from cms.xmlstream import limits, ns
+from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive, watch_socket
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
@@ -86,6 +91,7 @@ class ComponentRegistration(XMLStream):
     @param presents: Whether we have a certificate to show.
     @ivar link_id: Names it in the logs of both sides, once the server has answered.
     @ivar certificate_expires: When the server's does, in seconds since the epoch.
+    @ivar unserved: Set once it is known that the server does not serve our domain.
     @param registers: Whether to go on after step 8; if not, it quits there.
     @param look: Shakes hands with the server's address and port once more, and
         tells whether its certificate is good under another name.
@@ -125,6 +131,8 @@ class ComponentRegistration(XMLStream):
         self._outcome: StepError | None = None
         self._reported = True  # until the race is won there is nothing to report
         self._headless = False
+        self._served = ""
+        self.unserved: StepError | None = None
         self._keepalive = Keepalive(
             clock,
             self,
@@ -176,7 +184,7 @@ class ComponentRegistration(XMLStream):
 
     def stream_started(self, start: StreamStart) -> None:
         """The server's header: prove the secret for its stream ID."""
-        problem = None
+        problem, self._served = None, _one_line(start.get("from") or "")
         if (start.uri, start.name) != (ns.STREAMS, "stream"):
             problem = "its answer is no stream header"
         elif start.default_namespace != ns.COMPONENT:
@@ -226,6 +234,7 @@ class ComponentRegistration(XMLStream):
             "condition": condition,
             "text": text,
             "advice": ADVICE.get(condition, OTHERWISE),
+            "served": self._served,
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":
@@ -233,6 +242,8 @@ class ComponentRegistration(XMLStream):
                 seen["problem"] = "system-shutdown"
             else:
                 fault = errors.LINK_ERROR
+        elif condition == "host-unknown" and self._serves_another():
+            fault = errors.DOMAIN_MISMATCH
         elif condition in _REFUSALS:
             fault = _REFUSALS[condition]
         elif condition == "policy-violation" and "too many failures" in text:
@@ -243,6 +254,14 @@ class ComponentRegistration(XMLStream):
         else:
             fault = errors.REGISTRATION_REJECTED
         self._fail(fault.error(**seen))
+
+    def _serves_another(self) -> bool:
+        """Whether the header of a refusal is from a domain that our address is not within."""
+        try:
+            is_domain = parse_jid(self._served).full() == self._served
+        except MalformedJID:
+            return False
+        return is_domain and not f".{self.settings.component}".endswith(f".{self._served}")
 
     def stream_broken(self, error: StreamError) -> None:
         """The server sends what is not XMPP."""
@@ -291,7 +310,7 @@ class ComponentRegistration(XMLStream):
 
     def _judge_end(self, reason: Failure) -> None:
         if self._outcome is None:
-            self._outcome = errors.INTERNAL.error(problem="see above")
+            self._outcome = errors.INTERNAL.at(self.step).error(problem="see above")
             self._outcome = self._explain(reason)
 
     def _look_or_report(self) -> None:
@@ -374,6 +393,26 @@ class ComponentRegistration(XMLStream):
 
     # liveness, XEP-0199
 
+    def judge_domain(self, answer: Stanza | Failure) -> None:
+        """
+        See by the answer to a ping whether the server serves our domain at all: a link whose
+        server does not is up, and of no use.
+        """
+        refusal = answer.value if isinstance(answer, Failure) else None
+        error = unserved(refusal, peer=self.peer, domain=self.settings.domain)
+        if error is None or self.unserved is not None:
+            return
+        self.unserved = error
+        self.log.warn(
+            "{step_text}: {cause} Cure: {cure}",
+            step=int(error.step),
+            step_text=str(error.step),
+            fault=error.fault,
+            cause=error.cause,
+            cure=error.cure,
+            link_id=self.link_id,
+        )
+
     def _ping(self) -> Deferred[Stanza]:
         ping = request("get", self.settings.component, self.settings.domain, ping_payload())
         return self.requests.ask(ping, self.timing.ping_timeout)
@@ -383,6 +422,17 @@ class ComponentRegistration(XMLStream):
         self._outcome = self._outcome or error
         self.close(StreamError("connection-timeout"))
         self.abort()
+
+
+def unserved(answer: object, *, peer: str, domain: str) -> StepError | None:
+    """
+    What the answer to a ping to our domain says of the domain; C{None} where it is served, or
+    that is not known.
+    """
+    if not isinstance(answer, StanzaError) or answer.condition != "remote-server-not-found":
+        return None
+    problem = f'a ping to it was answered "{answer.condition}"'
+    return errors.DOMAIN_NOT_SERVED.error(peer=peer, domain=domain, problem=problem)
 
 
 def _one_line(text: str) -> str:

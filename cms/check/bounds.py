@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from attrs import define, evolve
+from attrs import define
 from twisted.internet.defer import Deferred
 
 from cms import errors
@@ -33,7 +33,7 @@ class Waits:
     def unfinished(self, seconds: float) -> StepError:
         """The failure of a check that did not end, at the step that it was at."""
         waiting = f"{self.step} ({self.about})" if self.about else str(self.step)
-        fault = evolve(errors.CHECK_UNFINISHED, step=self.step)
+        fault = errors.CHECK_UNFINISHED.at(self.step)
         return fault.error(seconds=f"{seconds:g}", waiting=waiting)
 
 
@@ -54,7 +54,8 @@ async def within(
             return waits.unfinished(seconds)
         if isinstance(problem, StepError):
             return problem
-        return errors.INTERNAL.error(problem=f"{type(problem).__name__}: {problem}")
+        told = f"{type(problem).__name__}: {problem}"
+        return errors.INTERNAL.at(waits.step).error(problem=told)
     finally:
         if timer.active():
             timer.cancel()

@@ -19,7 +19,7 @@ from cms.check.subject import STAGE
 from cms.clocks import wall_clock
 from cms.discovery.resolver import make_dns
 from cms.discovery.servers import Server
-from cms.errors import FILES_RUN_OUT, NO_CALLBRIDGE
+from cms.errors import FILES_RUN_OUT, NO_AUTHORITY, NO_AUTHORITY_CURE, NO_CALLBRIDGE
 from cms.files import judge
 from cms.signalflow import Step
 
@@ -132,5 +132,9 @@ def judge_callbridges(status: Mapping[str, Any]) -> Finding:
     }
     if not deciding:
         problem = NO_CALLBRIDGE.error(**evidence)
+        told = next((str(link["problem"]) for link in links if link.get("problem")), "")
+        if told:
+            mend = NO_AUTHORITY_CURE.format(domain=status.get("domain", "that of this server"))
+            problem = NO_AUTHORITY.error(problem=told, mend=mend, **evidence)
         return Finding(problem.step, "failed", "the running server", 0.0, evidence, "", problem)
     return Finding(Step.ACTIVE, "passed", "the running server", evidence=evidence)

@@ -26,6 +26,19 @@ MOST_BYTES = 16 * 1024 * 1024
 PAGE = 200  # entries of a list at a time
 
 
+# The API's cures name its methods; who types commands has commands.
+_CURES = {
+    "callBridgeDoesNotExist": "cms xmpp callbridge list shows them.",
+    "callBridgeAlreadyExists": "cms xmpp callbridge rotate changes its secret.",
+    "userDoesNotExist": "cms callbridge user list shows them.",
+    "userAlreadyExists": "cms callbridge user passwd changes its password.",
+    "notFound": "Bring the command and the daemon to the same version.",
+    "methodNotAllowed": "Bring the command and the daemon to the same version.",
+    "unknownParameter": "Bring the command and the daemon to the same version.",
+    "internalError": "See the daemon's log: journalctl -u cms-xmpp or -u cms-callbridge.",
+}
+
+
 class NoAnswer(Wrong):
     """Something is at the socket, but it does not answer as a daemon does."""
 
@@ -180,7 +193,7 @@ class Daemon:
             raise NoAnswer(self.path, f"HTTP status {status}")
         reason, cause = str(details.get("reason", "")), str(details.get("cause", ""))
         text = cause or f"the daemon refused: {reason}"
-        cure = details.get("cure")
+        cure = _CURES.get(reason, details.get("cure"))
         raise RefusedByDaemon(
             reason, printable(text.rstrip(".") + (f". Cure: {cure}" if cure else ""))
         )

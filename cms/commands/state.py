@@ -55,9 +55,16 @@ class State:
             rows += _link_rows(self.status.get("link"))
             if "clients" in self.status:
                 known, active = self.status["callBridgesKnown"], self.status["callBridgesActive"]
-                rows.append(("Callbridges", f"{active} connected, {known} known"))
+                rows.append(("Callbridges", f"{active} connected{self._deciding}, {known} known"))
                 rows.append(("Clients", self.status["clients"]))
         return rows + self._trouble()
+
+    @property
+    def _deciding(self) -> str:
+        """Not all that is connected is a Callbridge, or a Callbridge of this domain."""
+        active = self.status["callBridgesActive"]
+        deciding = self.status.get("callBridgesDeciding", active)
+        return "" if deciding == active else f" ({deciding or 'none'} of them decides log-ins)"
 
     def _trouble(self) -> list[Row]:
         """Why it does not do its job."""

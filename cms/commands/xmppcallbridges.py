@@ -326,6 +326,8 @@ def _rows(facts: dict[str, Any], where: Where) -> list[tuple[str, object]]:
         rows.append(("Rotation", f"{facts['secrets']} secrets are accepted"))
     if facts.get("state"):
         rows.append(("Link", facts["state"]))
+    if facts.get("problem"):
+        rows.append(("Problem", facts["problem"]))
     if facts.get("address"):
         rows += [("Peer", facts["address"]), ("Since", facts.get("since", "?"))]
     return rows

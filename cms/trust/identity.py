@@ -60,6 +60,17 @@ def check_identity(
         raise errors.IDENTITY_MALFORMED.error(problem=shown, **seen) from None
 
 
+def _other_domain(names: str, host: str) -> str:
+    """
+    What may be the XMPP domain, of a certificate that names the host: the one above it in DNS
+    before others; empty when there is none.
+    """
+    dns = [name[4:].lower() for name in names.split(", ") if name.startswith("DNS:")]
+    others = [name for name in dns if "*" not in name and name != host]
+    above = [name for name in others if host.endswith(f".{name}")]
+    return max(above or others, key=len, default="")
+
+
 def _missing(
     mismatch: VerificationError, domain: str, host: str, names: str, seen: dict[str, str]
 ) -> StepError:
@@ -76,6 +87,9 @@ def _missing(
         fault, missing = errors.IDENTITY_BOTH_MISSING, f"{domain}, {host}"
     elif no_domain:
         fault, missing = errors.IDENTITY_DOMAIN_MISSING, domain
+        other = _other_domain(names, host) if host != domain else ""
+        if other:
+            fault, seen = errors.IDENTITY_OTHER_DOMAIN, {**seen, "other": other}
     else:
         fault, missing = errors.IDENTITY_HOST_MISSING, host
     return fault.error(names=names, missing=missing, certificate=names, **seen)

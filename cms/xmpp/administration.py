@@ -54,7 +54,7 @@ class XmppAdministration:
         if links:
             fault = errors.LINK_STALLED.error(peer=links[0].component)
             return Health(False, Step.ACTIVE, fault)
-        return Health(False, Step.LINK_BEFORE_LOGIN, errors.NO_CALLBRIDGE.error())
+        return Health(False, Step.LINK_BEFORE_LOGIN, self._daemon.links.nobody())
 
     def status(self) -> Facts:
         """See L{cms.admin.interfaces.Daemon.status}."""
@@ -71,6 +71,7 @@ class XmppAdministration:
             "stepName": health.step.title,
             "callBridgesKnown": len(self._callbridges.registry.secrets),
             "callBridgesActive": len(self._daemon.links),
+            "callBridgesDeciding": len(self._daemon.links.authorities),
             "clients": len(self._daemon.sessions),
             "openFiles": files.in_use(),
             "mostFiles": files.limit(),
@@ -113,6 +114,7 @@ class XmppAdministration:
                 address=link.peer_text,
                 since=moment(link.since),
                 mechanisms=list(link.mechanisms),
+                problem=link.no_authority.cause if link.no_authority is not None else None,
                 certificate=dict(link.evidence),
                 certificateExpires=moment(link.certificate_expires),
                 linkId=link.link_id,

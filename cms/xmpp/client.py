@@ -47,7 +47,7 @@ from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
 from cms.xmpp.forward import Forwarder
-from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal, no_callbridge
+from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
 from cms.xmpp.metrics import Events
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -401,7 +401,7 @@ class ClientStream(XMLStream):
             if there:
                 then()
             else:
-                self._end_unserved(no_callbridge())
+                self._end_unserved(self.policy.relay.nobody())
 
         self._waits = waits = self.policy.waiting_room.wait(size)
         waits.addCallbacks(ended, lambda failure: failure.trap(CancelledError))

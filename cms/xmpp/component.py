@@ -117,6 +117,7 @@ class ComponentStream(XMLStream):
     @ivar component: Its address, once the header named one of ours.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
         is no Callbridge.
+    @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar secret: The secret that it proved, once it did.
     @ivar tls: C{None} on a plain listener.
     """
@@ -130,6 +131,7 @@ class ComponentStream(XMLStream):
         self.tls = tls
         self.component = ""
         self.mechanisms: tuple[str, ...] = ()
+        self.no_authority: StepError | None = None
         self.secret: Secret | None = None
         self.stream_id = new_stream_id()
         self.link_id = link_id(self.stream_id)
@@ -356,8 +358,7 @@ class ComponentStream(XMLStream):
         if not self._weigh(component):
             return
         if component not in self.policy.registry:
-            shown = component[:255]
-            fault = errors.PEER_UNKNOWN_ID.error(peer=self.peer_text, component=shown)
+            fault = self._explain_unknown(component[:255])
             self.guessed(fault, StreamError("host-unknown"))
             return
         self._abandon()  # it counts again when the secret comes
@@ -368,6 +369,12 @@ class ComponentStream(XMLStream):
         self._attempt.begin(Step.REGISTERED, self._time.now, component=component)
         self.send_header({"id": self.stream_id, "from": component})
         self._machine.welcomed()
+
+    def _explain_unknown(self, component: str) -> StepError:
+        domain = self.policy.domain
+        known = component.endswith(f".{domain}")
+        fault = errors.PEER_UNKNOWN_ID if known else errors.PEER_OTHER_DOMAIN
+        return fault.error(peer=self.peer_text, component=component, domain=domain)
 
     def judge_handshake(self, stanza: Stanza) -> None:
         """Compare the proof; then look whether the address is free."""

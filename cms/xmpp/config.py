@@ -11,9 +11,10 @@ from cms import files
 from cms.discovery.address import ascii_domain
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.discovery.servers import Server
+from cms.errors import CONFIGURATION_OF_CALLBRIDGE
 from cms.places import MOST_API_CONNECTIONS, Limits
 from cms.proxied import PROXY_CURE, Network, parse_proxy
-from cms.tomlfile import Secret, Table
+from cms.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
 
@@ -72,6 +73,8 @@ def read_config(file: Path) -> XmppConfig:
     @raise ConfigurationError: naming the file, the key and the cure.
     """
     table = Table.read(file)
+    if table.is_of_other_role(ONLY_XMPP_SERVER, ONLY_CALLBRIDGE):
+        raise CONFIGURATION_OF_CALLBRIDGE.error(file=file)
     tls, listen, dns = table.table("tls"), table.table("listen"), table.table("dns")
     login = table.table("login")
     listeners = {

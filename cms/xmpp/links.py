@@ -7,8 +7,10 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from cms import errors
 from cms.endings import tell
 from cms.logs import Logger
+from cms.signalflow import StepError
 from cms.xmlstream.requests import Requests
 from cms.xmpp.receiver import Receiver
 
@@ -17,6 +19,8 @@ class Link(Receiver, Protocol):
     """
     One registered component, wherever its stream ends.
 
+    @ivar mechanisms: What it decides log-ins by; none if it does not.
+    @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar evidence: What TLS and the certificate showed.
     @ivar link_id: Names it in the logs of both sides.
     @ivar since: When it registered, in seconds since the epoch.
@@ -25,6 +29,7 @@ class Link(Receiver, Protocol):
 
     component: str
     mechanisms: tuple[str, ...]
+    no_authority: StepError | None
     requests: Requests
     evidence: dict[str, str]
     link_id: str
@@ -111,6 +116,16 @@ class Links:
     def authorities(self) -> list[Link]:
         """The links that decide log-ins: those that named mechanisms."""
         return [link for link in self._links.values() if link.mechanisms]
+
+    def nobody(self) -> StepError:
+        """Why there is no authority."""
+        for link in self._links.values():
+            inner = link.no_authority
+            if inner is not None:
+                return errors.NO_AUTHORITY.error(
+                    problem=inner.cause, mend=inner.cure, fault=inner.fault
+                )
+        return errors.NO_CALLBRIDGE.error()
 
     def choose(self, mechanism: str) -> Link | None:
         """An authority for a new exchange, each in its turn, those that read before others."""

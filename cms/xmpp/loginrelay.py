@@ -135,7 +135,7 @@ class LoginRelay:
         if link is None:
             if self._links.authorities:
                 return None, succeed(Refusal("invalid-mechanism"))
-            return None, succeed(no_callbridge())
+            return None, succeed(self.nobody())
         exchange = Exchange(self, link)
         start = lp.Start(
             exchange=exchange.id,
@@ -145,6 +145,10 @@ class LoginRelay:
             channel_binding=channel_binding,
         )
         return exchange, self.ask(link, start)
+
+    def nobody(self) -> Refusal:
+        """Step 1: nobody is there to decide."""
+        return _temporary(self._links.nobody())
 
     def ask(self, link: Link, message: lp.Message) -> Deferred[Answer]:
         """Send one step and read its answer; never fails."""
@@ -242,12 +246,13 @@ class LoginRelay:
         its secret must not be worth the log-ins of everybody.
         """
         if not link.component.endswith(f".{self._domain}"):
+            self._judge(link, errors.LINK_OUTSIDE_DOMAIN)
             return
 
         def named(stanza: Stanza) -> None:
             answer = lp.parse(stanza.child)
             if isinstance(answer, lp.Mechanisms):
-                link.mechanisms = tuple(answer.names)
+                link.mechanisms, link.no_authority = tuple(answer.names), None
                 tell(self.log, self.on_authority, link)
                 self.log.info(
                     "{component} decides log-ins: {mechanisms}",
@@ -261,18 +266,37 @@ class LoginRelay:
                 return
             failure.trap(StanzaError, DeferredTimeout, lp.MalformedLogin)
             if failure.check(DeferredTimeout):
+                problem = "it has not answered yet which it decides"
+                link.no_authority = self._undecided(errors.LINK_NO_AUTHORITY, link, problem)
                 self._later[link] = self._clock.callLater(
                     again, self._ask_mechanisms, link, min(again * 2, MOST_SELDOM)
                 )
             else:
-                self.log.info(
-                    "{component} decides no log-ins", component=link.component, link_id=link.link_id
-                )
+                told = getattr(failure.value, "condition", "") or type(failure.value).__name__
+                problem = f'it answered the question which it decides with "{told}"'
+                self._judge(link, errors.LINK_NO_AUTHORITY, problem)
 
         question = self._request(link, lp.AskMechanisms(), "get")
         answer = link.requests.ask(question, self._timeout)
         answer.addCallback(named).addErrback(not_one).addErrback(
             lambda failure: self.log.failure("unexpected error at a new link", failure)
+        )
+
+    def _undecided(self, fault: errors.Fault, link: Link, problem: str = "") -> StepError:
+        return fault.error(component=link.component, domain=self._domain, problem=problem)
+
+    def _judge(self, link: Link, fault: errors.Fault, problem: str = "") -> None:
+        """It decides no log-ins, and that is final for this link."""
+        error = link.no_authority = self._undecided(fault, link, problem)
+        self.log.warn(
+            "{step_text}: {cause} Cure: {cure}",
+            step=int(error.step),
+            step_text=str(error.step),
+            fault=error.fault,
+            cause=error.cause,
+            cure=error.cure,
+            component=link.component,
+            link_id=link.link_id,
         )
 
     def _ask_no_more(self, link: Link) -> None:
@@ -294,11 +318,6 @@ def _size(notice: lp.SessionBegin | lp.SessionEnd) -> int:
 def _offer(named: tuple[tuple[str, ...], ...], channel_binding: bool) -> tuple[str, ...]:
     offered = list(dict.fromkeys(mechanism for names in named for mechanism in names))
     return tuple(m for m in offered if channel_binding or not m.endswith("-PLUS"))
-
-
-def no_callbridge() -> Refusal:
-    """Step 1: nobody is there to decide."""
-    return _temporary(errors.NO_CALLBRIDGE.error())
 
 
 def _temporary(fault: StepError) -> Refusal:

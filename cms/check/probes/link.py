@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from cms import doubts, errors
 from cms.callbridge.othername import fits_under
-from cms.callbridge.registration import ComponentRegistration
+from cms.callbridge.registration import ComponentRegistration, unserved
 from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
 from cms.check.probes.port import what_listens
@@ -398,6 +398,11 @@ class LinkProbe:
             self._end(errors.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
             stream.quit()
             return
+        useless = unserved(answer, peer=self.peer, domain=link.domain)
+        if useless is not None:
+            self._end(useless)
+            stream.quit()
+            return
         evidence = {"ping": f"{pinged * 1000:.1f} ms"}
         if told is not None:
             evidence["server_time"] = told.isoformat()
@@ -419,7 +424,7 @@ class LinkProbe:
 
     def _unexpected(self, failure: Failure) -> None:
         problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
-        self._end(errors.INTERNAL.error(problem=problem))
+        self._end(errors.INTERNAL.at(self._step).error(problem=problem))
 
     def _end(self, outcome: StepError | None) -> None:
         if not self._outcome.called:

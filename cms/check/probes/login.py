@@ -222,6 +222,9 @@ class LoginProbe:
         }
         if refusal.fault == errors.NO_CALLBRIDGE.name:
             return errors.NO_CALLBRIDGE.error(**seen)
+        if refusal.fault == errors.NO_AUTHORITY.name:
+            mend = "The status page of that server, or cms status on its host, says more."
+            return errors.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
         if condition == "temporary-auth-failure" or refusal.fault in errors.CATALOGUE:
             return errors.LOGIN_TEMPORARY.error(**seen)
         if condition in ("account-disabled", "credentials-expired"):

@@ -23,10 +23,11 @@ from peers.bind import Bind
 from peers.certs import Certificates, Pair
 from peers.component import header, stream_error
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import Callbridge, XmppServer, daemon_environment
 from peers.dnsproxy import dns_path, truncates
 from peers.network import free_port
 from peers.processes import Processes
+from peers.tools import script
 
 HOST = f"xmpp1.{DOMAIN}"
 RECORD = f"_xmpp-component._tcp.{DOMAIN}"
@@ -484,3 +485,58 @@ def test_new_certificate(bench: Bench, server: XmppServer) -> None:
     second = bench.callbridge(f"localhost:{server.component_port}")
     second.settings["state_dir"] = "second"
     assert bench.report(second).step == 8
+
+
+# A wrong domain, with the right secret.
+
+
+def test_wrong_domain(bench: Bench) -> None:
+    """Each step says that it is the domain; the wrong way out of it is seen as such by both."""
+    other = "office.example.com"
+    server = XmppServer(bench.processes, bench.certificates, {"cb1": "s3cret"})
+    for names in ((DOMAIN, HOST, "localhost"), (DOMAIN, other, "localhost")):
+        pair = bench.certificates.issue(*names)
+        server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+        process = server.start()
+        daemon = bench.callbridge(f"localhost:{server.component_port}")
+        daemon.settings["domain"] = other
+        daemon.settings["link"]["refused_delay"] = 1
+        report = bench.report(daemon)
+        if HOST in names:
+            assert report.step == 8
+            assert f"perhaps the domain is {DOMAIN}" in report.cause
+            assert f"If {DOMAIN} is the XMPP domain, correct domain" in report.cure
+            daemon.process.stop()
+            process.stop()
+    assert report.step == 10
+    assert f"serves the domain {DOMAIN}" in report.cause
+    assert f"If {DOMAIN} is the XMPP domain, correct domain" in report.cure
+    process.wait_for("is not within the domain of this server", 10.0)
+
+    def cms(*arguments: str, text: str = "") -> tuple[int, str]:
+        command = [*script("cms"), *arguments]
+        return bench.processes.run("cms", command, text=text, env=daemon_environment())
+
+    add = ("xmpp", "callbridge", "add-secret", f"cb1.{other}", "--secret-stdin")
+    status, said = cms(*add, "--config", str(server.file), text="s3cret-of-ours\n")
+    assert status == 0, said
+    daemon.process.stop()
+    daemon.settings["shared_secret"] = "s3cret-of-ours"
+    daemon.launch()
+    daemon.wait_active()
+    daemon.process.wait_for(f"does not serve the domain {other}", 10.0)
+    process.wait_for("so it is not asked to decide log-ins", 10.0)
+    status, said = cms("status", "--config", str(server.file))
+    assert status == 1
+    assert "1 connected (none of them decides log-ins)" in said
+    assert f"correct domain there to {DOMAIN}" in said
+    status, said = cms("status", "--config", str(daemon.file))
+    assert status == 1
+    assert f"does not serve the domain {other}" in said
+    status, said = cms("check", "--config", str(daemon.file), "--register", "--timeout", "1")
+    assert status == 1
+    assert "step 11 active            FAILED   the running Callbridge" in said
+    assert f"does not serve the domain {other}" in said
+    status, said = cms("check", "--server", "--config", str(server.file), "--timeout", "1")
+    assert status == 1
+    assert "What is connected to the XMPP server decides no log-ins" in said

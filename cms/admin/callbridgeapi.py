@@ -49,6 +49,7 @@ STATUS = schemas.record(
                 "peer": schemas.TEXT,
                 "since": schemas.TIME,
                 "unprotected": schemas.TRUTH,
+                "problem": schemas.FAULT,
                 "lastFailure": schemas.FAULT,
             },
             *("state", "step", "component"),

@@ -173,9 +173,13 @@ class CallbridgePages:
         link: Any = self._role.status().get("link", {})
         last = next((r.attempt for r in recorded if r.kind == "link"), None)
         content: list[Any]
+        fault = self._role.health().fault
         if self._active:
             state, word = "passed", "The link is active"
             content = [f" with {link['peer']}."] if link.get("peer") else []
+        elif fault is not None and link.get("state") == "active":
+            state, word = "failed", "The link is up, but no log-in is decided over it"
+            content = [f". {fault.cause} {fault.cure}"]
         elif last is not None and last.running is not None:
             state, word = "running", f"Attempt {last.number}"
             content = [f" is at {last.running.step}."]

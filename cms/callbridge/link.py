@@ -117,6 +117,7 @@ class Link:
         """State, step, peer, since when, and the last failure, as plain data."""
         core, last = self._core, self.history.last
         failure = next((a.failure for a in reversed(list(self.history)) if a.failure), None)
+        problem = core.stream.unserved if core.stream is not None else None
         return {
             "state": core.state,
             "step": int(last.reached) if last is not None else 0,
@@ -124,6 +125,7 @@ class Link:
             "peer": core.stream.peer if core.stream is not None else None,
             "since": core.since,
             "unprotected": core.settings.unprotected,
+            "problem": problem.as_dict() if problem is not None else None,
             "lastFailure": failure.as_dict() if failure is not None else None,
         }
 

@@ -8,6 +8,7 @@ and ends with exactly one outcome: registered and later lost, or failed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -39,7 +40,6 @@ from cms.trust.connection import (
     tls_evidence,
 )
 from cms.xmlstream import limits, ns
-from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive, watch_socket
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
@@ -53,6 +53,8 @@ _REFUSALS: dict[str, Fault] = {
     "not-authorized": errors.WRONG_SECRET,
     "conflict": errors.ALREADY_CONNECTED,
 }
+# Shown as a value to copy, so nothing else than a name; an internationalised domain is left out.
+_HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
 Look = Callable[[ServerVerification, str, int], Deferred[bool]]
 LINK_BYTES = 4 * 1024 * 1024  # for others that may wait for the server to read
@@ -234,7 +236,6 @@ class ComponentRegistration(XMLStream):
             "condition": condition,
             "text": text,
             "advice": ADVICE.get(condition, OTHERWISE),
-            "served": self._served,
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":
@@ -244,6 +245,7 @@ class ComponentRegistration(XMLStream):
                 fault = errors.LINK_ERROR
         elif condition == "host-unknown" and self._serves_another():
             fault = errors.DOMAIN_MISMATCH
+            seen["served"] = self._served
         elif condition in _REFUSALS:
             fault = _REFUSALS[condition]
         elif condition == "policy-violation" and "too many failures" in text:
@@ -257,11 +259,8 @@ class ComponentRegistration(XMLStream):
 
     def _serves_another(self) -> bool:
         """Whether the header of a refusal is from a domain that our address is not within."""
-        try:
-            is_domain = parse_jid(self._served).full() == self._served
-        except MalformedJID:
-            return False
-        return is_domain and not f".{self.settings.component}".endswith(f".{self._served}")
+        served, own = self._served.lower(), self.settings.component
+        return _HOST_NAME.fullmatch(served) is not None and not f".{own}".endswith(f".{served}")
 
     def stream_broken(self, error: StreamError) -> None:
         """The server sends what is not XMPP."""

@@ -6,6 +6,8 @@ Both are obligatory; a common name never counts.
 
 from __future__ import annotations
 
+import re
+
 from cryptography import x509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import extract_patterns
@@ -14,6 +16,8 @@ from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_serv
 from cms import errors
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
+
+_HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")  # no wildcard, and safe to be copied
 
 
 def check_identity(
@@ -62,13 +66,16 @@ def check_identity(
 
 def _other_domain(names: str, host: str) -> str:
     """
-    What may be the XMPP domain, of a certificate that names the host: the one above it in DNS
-    before others; empty when there is none.
+    What may be the XMPP domain, of a certificate that names the host: a name above the host in
+    DNS, or else above another name there, before others; empty when there is none.
     """
     dns = [name[4:].lower() for name in names.split(", ") if name.startswith("DNS:")]
-    others = [name for name in dns if "*" not in name and name != host]
-    above = [name for name in others if host.endswith(f".{name}")]
-    return max(above or others, key=len, default="")
+    others = [name for name in dns if name != host and _HOST_NAME.fullmatch(name)]
+
+    def above(*below: str) -> list[str]:
+        return [name for name in others if any(each.endswith(f".{name}") for each in below)]
+
+    return max(above(host) or above(*others) or others, key=len, default="")
 
 
 def _missing(

@@ -35,8 +35,11 @@ EXCEPTIONS: dict[str, str] = {
     ),
     "already-connected": "to a check no fault but a proof: test_already_connected",
     "link-stalled": "a check never has so much to say: tests/test_flow_control.py",
+    "no-authority": "it takes a wrong domain on purpose: peers/test_faults.py",
+    "domain-not-served": "the check is not let in: peers/test_faults.py",
     **dict.fromkeys(
         (
+            *("link-outside-domain", "link-no-authority", "peer-other-domain"),
             *("peer-silent", "peer-certificate", "peer-wrong-namespace", "peer-bad-header"),
             *("peer-not-tls", "peer-other-protocol"),
             *("peer-bad-xml", "peer-unknown-id", "peer-wrong-secret", "peer-unregistered"),

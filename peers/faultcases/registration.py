@@ -131,7 +131,7 @@ def host_unknown(stage: Stage) -> list[str]:
     return stage.against(stage.component(before=header() + stream_error("host-unknown")))
 
 
-@CASES.case("unknown-id", 10, f"cb1.{OFFICE}", "unique_name and domain", name="domain-mismatch")
+@CASES.case("domain-mismatch", 10, f"serves the domain {DOMAIN}", "correct domain on this side")
 def domain_mismatch(stage: Stage) -> list[str]:
     """One domain here, another one there; the certificate covers both."""
     stage.house.dns.change(OFFICE, records(5223))

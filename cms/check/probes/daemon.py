@@ -10,6 +10,7 @@ from attrs import frozen
 
 from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
 from cms.check.findings import Finding
+from cms.errors import DOMAIN_NOT_SERVED
 from cms.signalflow import Step, printable
 
 ABOUT = "the running Callbridge"
@@ -48,6 +49,11 @@ def judge_link(link: Mapping[str, Any]) -> Running:
         for key in ("state", "peer", "since", "component")
         if link.get(key)
     }
+    problem = link.get("problem") or {}
+    if problem.get("fault") == DOMAIN_NOT_SERVED.name:
+        useless = DOMAIN_NOT_SERVED.error(**problem["evidence"])
+        told = Finding(Step.ACTIVE, "failed", ABOUT, evidence=shown, problem=useless)
+        return Running("running", str(link.get("peer", "")), told)
     if link.get("state") == "active":
         told = Finding(Step.ACTIVE, "passed", ABOUT, evidence=shown)
         return Running("running", str(link.get("peer", "")), told)

@@ -192,6 +192,12 @@ class World:
         last = self.link.history.last
         return last.failure.fault if last is not None and last.failure is not None else None
 
+    @property
+    def failed_at(self) -> Step | None:
+        """The step of that failure."""
+        last = self.link.history.last
+        return last.failure.step if last is not None and last.failure is not None else None
+
     def delay(self) -> float:
         """Seconds until the next round."""
         assert self.core.timer is not None
@@ -524,7 +530,7 @@ class FailureTests(SynchronousTestCase):
         world = World()
         world.link.start()
         world.searches[0].errback(KeyError("bug"))
-        self.assertEqual("internal", world.fault)
+        self.assertEqual(("internal", Step.SRV), (world.fault, world.failed_at))
         self.assertEqual("waiting", world.link.status()["state"])
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
 
@@ -955,6 +961,8 @@ class ControlTests(SynchronousTestCase):
         world.connected(secure=False)
         self.assertTrue(world.transports[0].lost)
         self.assertEqual("internal", world.fault)
+        steps = [r.step for r in world.link.history.last.records if r.failure]  # type: ignore[union-attr]
+        self.assertEqual([Step.TLS], steps)
         self.assertEqual(2, len(world.lookups))  # the next target
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
 

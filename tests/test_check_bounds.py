@@ -57,8 +57,10 @@ class BoundTests(SynchronousTestCase):
         for problem, fault in ((silent, "link-silent"), (KeyError("x"), "internal")):
 
             async def work(problem: Exception = problem) -> None:
+                self.waits(Step.LOGIN, "alice", 2.0)
                 raise problem
 
             error: Any = self.successResultOf(self.begin(work()))
             self.assertEqual(fault, error.fault)
+            self.assertEqual(problem.step if problem is silent else Step.LOGIN, error.step)
             self.assertEqual([], self.clock.getDelayedCalls())

@@ -202,6 +202,42 @@ class RunningTests(CommandLineTests):
             "Error: it is there. Cure: cms xmpp callbridge rotate changes its secret.", said
         )
 
+    def test_cures(self) -> None:
+        """A person at the command line is told of commands, not of the API's methods."""
+        for reason, cure in (
+            ("callBridgeDoesNotExist", "cms xmpp callbridge list shows them."),
+            ("notFound", "Bring the command and the daemon to the same version."),
+            ("busy", "Try again."),
+        ):
+            given = "Try again." if reason == "busy" else "GET it, or PUT it."
+            details = {"reason": reason, "cause": "no", "cure": given}
+            self.server.answers["DELETE", "/api/v1/callBridges/cb1"] = (
+                400,
+                {"failureDetails": details},
+            )
+            said = self.refused("xmpp", "callbridge", "del", "cb1", status=1)
+            self.assertEqual(f"Error: no. Cure: {cure}", said)
+
+    def test_decides_nothing(self) -> None:
+        """A Callbridge that is connected and decides no log-in is not counted as if it did."""
+        figures = {"callBridgesKnown": 2, "callBridgesActive": 1, "callBridgesDeciding": 0}
+        self.server.get("system/status", {"status": {**STATUS, **figures, "clients": 0}})
+        said = self.said("xmpp")
+        self.assertIn(": 1 connected (none of them decides log-ins), 2 known\n", said)
+
+    def test_other_role(self) -> None:
+        """The file of the other role is recognised, and the right command named."""
+        xmpp, callbridge = self.folder / "xmpp.toml", self.folder / "callbridge.toml"
+        for arguments, file, cure in (
+            (("callbridge", "user", "list"), xmpp, "cms xmpp and twistd cms-xmpp"),
+            (("callbridge",), xmpp, "Give --config a callbridge.toml"),
+            (("xmpp", "callbridge", "list"), callbridge, "twistd cms-callbridge"),
+            (("xmpp",), callbridge, "Give --config an xmpp.toml"),
+        ):
+            said = self.refused(*arguments, "--config", str(file), status=2)
+            self.assertIn(f"{file} is the configuration of ", said)
+            self.assertIn(cure, said)
+
     def test_nonsense(self) -> None:
         """What is no daemon of ours is told of."""
         for answer in ((200, b"<html>"), (502, b""), (500, {"failureDetails": "?"})):

@@ -66,6 +66,26 @@ CASES.add(
     name="configuration-utf-16",
 )
 
+XMPP_TOML = f'domain = "{DOMAIN}"\nhostname = "xmpp1.{DOMAIN}"\n'
+CALLBRIDGE_TOML = f'domain = "{DOMAIN}"\nunique_name = "cb1"\nshared_secret = "s3cret"\n'
+CASES.add(
+    "configuration-of-xmpp-server",
+    2,
+    "is the configuration of an XMPP server",
+    "cms check --server",
+    lambda stage: ["--config", str(stage.file("xmpp.toml", XMPP_TOML.encode()))],
+)
+CASES.add(
+    "configuration-of-callbridge",
+    2,
+    "is the configuration of a Callbridge",
+    "cms check without --server",
+    lambda stage: [
+        *("--server", "--config"),
+        str(stage.file("callbridge.toml", CALLBRIDGE_TOML.encode())),
+    ],
+)
+
 
 # Step 4, SRV
 

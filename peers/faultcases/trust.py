@@ -342,7 +342,7 @@ def for_others(stage: Stage) -> Pair:
 
 
 @certificate(
-    "identity-domain-missing", 8, f"not the XMPP domain {DOMAIN}", DOMAIN, name="parent-domain"
+    "identity-other-domain", 8, f"not the XMPP domain {DOMAIN}", DOMAIN, name="parent-domain"
 )
 def for_the_parent(stage: Stage) -> Pair:
     """For the domain's parent, which covers nothing below it."""

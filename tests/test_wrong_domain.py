@@ -100,7 +100,10 @@ class LinkTests(SynchronousTestCase):
         """An active link, which has asked the domain."""
         self.world = World()
         self.world.link.start()
-        self.world.activate()
+        self.world.find("x1.example.com")
+        self.world.resolve()
+        self.world.connected()
+        self.world.accept()
         self.stream = self.world.streams[-1]
         sent = self.world.transports[-1].take().partition("</handshake>")[2]
         (self.ping,) = stanzas(sent, ns.COMPONENT)
@@ -183,9 +186,9 @@ class ServerTests(SynchronousTestCase):
         self.assertIn(f"correct domain there to {DOMAIN}", nobody.cure)
         client = self.server.client()
         client.open()
-        client.authenticate()
+        self.server.clock.advance(8)
         heard = client.heard()
-        self.assertIn("temporary-auth-failure", heard)
+        self.assertIn("<no-authority ", heard)
         self.assertIn("step 1 link-before-login: What is connected", heard)
 
     def test_no_callbridge(self) -> None:

@@ -17,9 +17,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO, cast
 
 from twisted.logger import (
+    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     LogLevel,
+    PredicateResult,
     formatEvent,
     formatEventAsClassicLogText,
 )
@@ -186,6 +188,17 @@ def choose(form: str, file: str | None) -> None:
     _chosen = form, file
 
 
+def _worth_a_line(event: LogEvent) -> Any:
+    """
+    Drop what Twisted says by its old way of logging whenever a socket is opened or closed:
+    four lines for each question to DNS.  Its errors and warnings stay, and what of it
+    matters to people we say ourselves.
+    """
+    told = event.get("log_namespace") == "log_legacy" and "warning" not in event
+    small = told and event.get("log_level", LogLevel.info) <= LogLevel.info
+    return PredicateResult.no if small else PredicateResult.yes
+
+
 def chosen() -> ILogObserver:
     """For twistd's C{--logger}: what L{choose} has said."""
     form, file = _chosen
@@ -199,4 +212,5 @@ def chosen() -> ILogObserver:
                 " Cure: name a file in a folder that this user may write to.\n"
             )
             raise SystemExit(1) from None
-    return json_observer(out) if form == "json" else text_observer(out)
+    observer = json_observer(out) if form == "json" else text_observer(out)
+    return FilteringLogObserver(observer, [_worth_a_line])

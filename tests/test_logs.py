@@ -11,6 +11,8 @@ from unittest.mock import patch
 
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.python import log
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
@@ -83,6 +85,24 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(
             ("hello alice@example.com", "alice@example.com"), (line["message"], line["jid"])
         )
+
+    def test_sockets(self) -> None:
+        """Twisted's word for each socket makes no line; its warnings and errors do."""
+        for form in ("text", "json"):
+            observer = self.observer(form)
+            globalLogPublisher.addObserver(observer)
+            try:
+                log.msg("_UDPQuestion starting on 25918")
+                log.showwarning("old", DeprecationWarning, "x.py", 1)
+                log.err(Failure(ZeroDivisionError()), "what broke")
+            finally:
+                globalLogPublisher.removeObserver(observer)
+            self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+            written = self.path.read_text()
+            self.assertNotIn("starting on", written)
+            self.assertIn("DeprecationWarning: old", written)
+            self.assertIn("ZeroDivisionError", written)
+            self.path.unlink()
 
     def test_ids(self) -> None:
         """Text names what a line belongs to, after what it says."""

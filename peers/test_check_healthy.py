@@ -144,6 +144,16 @@ def test_silent_ipv6(stage: Stage, processes: Processes) -> None:
     assert len(taken) == 1
 
 
+def test_one_family(stage: Stage, processes: Processes) -> None:
+    """Nothing listens on ::1, as in the sample; what fails on 127.0.0.1 is all that failed."""
+    server = local_server(stage, "four", free_port(), "127.0.0.1", HOST)
+    stage.zone(*records(server.component_port))
+    checked = run_check(processes, stage.asks(f"localhost:{server.component_port}"))
+    assert [one.fault for one in checked.failures] == ["identity-host-missing"]
+    notes = {f["step"]: f["note"] for f in checked.report["findings"] if f["result"] == "skipped"}
+    assert notes[9] == "step 8 failed"
+
+
 def test_ipv6_only(stage: Stage, processes: Processes) -> None:
     """Nothing but IPv6, from the name server on; then the address itself."""
     server = local_server(stage, "six", free_port(), "::1", HOST, OTHER_HOST, "::1")

@@ -235,8 +235,15 @@ class Walk:
         holds, left = lane.holds, list(addresses)
         lane.holds = holds or len(left) > 1
         for number in range(MOST_TRIES):
-            probe = LinkProbe(tools, target, lane, registers=registers)
-            failure = await probe.run(left, others=number == 0)
+            # That an address cannot be connected to, the first probe has said: beside one
+            # that can it is a warning, and must not stand before what fails there.
+            told = Lane(lambda finding: None) if number else lane
+            probe = LinkProbe(tools, target, told, registers=registers)
+            try:
+                failure = await probe.run(left, others=number == 0)
+            finally:
+                for finding in told.findings if number and probe.address else ():
+                    lane.add(finding)
             if failure is None:
                 lane.settle(_by_another)
                 break

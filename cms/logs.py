@@ -18,6 +18,7 @@ from typing import Any, Protocol, TextIO, cast
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     LogLevel,
@@ -213,4 +214,4 @@ def chosen() -> ILogObserver:
             )
             raise SystemExit(1) from None
     observer = json_observer(out) if form == "json" else text_observer(out)
-    return FilteringLogObserver(observer, [_worth_a_line])
+    return FilteringLogObserver(observer, [cast("ILogFilterPredicate", _worth_a_line)])

@@ -11,13 +11,16 @@ from unittest.mock import patch
 
 import click
 from cryptography import x509
+from twisted.internet.error import ConnectError
 from twisted.trial.unittest import SynchronousTestCase
 
 import cms
+from cms import errors
+from cms.check.client import LoginFailed
 from cms.cli import COMMANDS, main
 from cms.commands import files
 from cms.commands.common import Complaint, when
-from cms.commands.login import _place, _split
+from cms.commands.login import _complaint, _place, _split
 from cms.commands.manual import markdown_text, pages, walk
 from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedaemon import FakeDaemon
@@ -378,6 +381,19 @@ class LoginTests(CommandLineTests):
         self.assertEqual(("alice", DOMAIN), _split(f"Alice@{DOMAIN}"))
         self.assertEqual(("::1", 5222), _place("[::1]"))
         self.assertEqual(("::1", 99), _place("[::1]:99"))
+
+    def test_cures(self) -> None:
+        """What ends a log-in is told with what mends it at this command."""
+        untrusted = errors.CERTIFICATE_ROOT_UNTRUSTED.error(
+            peer="the server", at="CN=CA", problem="code 19"
+        )
+        for outcome, said in (
+            (untrusted, "with --trust FILE"),
+            (LoginFailed("host-unknown"), "did not succeed: host-unknown. Cure: see the domain"),
+            (LoginFailed("connection-lost", "It ended."), ": It ended. Cure: see --server"),
+            (ConnectError(), "Cure: start the server"),
+        ):
+            self.assertIn(said, _complaint(outcome, "localhost port 5222"))
 
 
 class ManualTests(SynchronousTestCase):

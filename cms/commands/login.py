@@ -20,6 +20,19 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 
 CLIENT_PORT = 5222
 TIMEOUT = 20.0  # seconds
+CURES = {  # by condition
+    "not-authorized": "see name and password; cms callbridge user list shows who exists.",
+    "temporary-auth-failure": "see cms status: a Callbridge must be connected.",
+    "remote-connection-failed": "see cms status: a Callbridge must be connected.",
+    "host-unknown": "see the domain in ADDRESS; cms xmpp domain shows that of the server.",
+    "connection-lost": "see --server: it wants the port for clients with STARTTLS, which"
+    " cms xmpp listen shows.",
+}
+# This command has no configuration: what others put into tls.trust, it takes from --trust.
+TRUST_CURES = dict.fromkeys(
+    ("certificate-untrusted", "certificate-root-untrusted"),
+    "give the CA's certificate with --trust FILE, if it is to be believed.",
+)
 
 
 @click.command()
@@ -98,19 +111,19 @@ def _log_in(account: Account, host: str, port: int, context: SSL.Context) -> tup
     outcome = ended[0] if ended else click.Abort()
     if isinstance(outcome, LoginStream):
         return outcome.jid, outcome.mechanism
-    if isinstance(outcome, StepError):
-        raise Wrong(f"{outcome.cause} Cure: {outcome.cure}")
     if isinstance(outcome, click.Abort):
         raise outcome
-    where = f"{host} port {port}"
-    raise Wrong(printable(f"the log-in at {where} did not succeed: {outcome}. {_cure(outcome)}"))
+    raise Wrong(_complaint(outcome, f"{host} port {port}"))
 
 
-def _cure(outcome: Exception) -> str:
-    condition = getattr(outcome, "condition", "")
-    cures = {
-        "not-authorized": "Cure: see name and password; cms callbridge user list shows who exists.",
-        "temporary-auth-failure": "Cure: see cms status: a Callbridge must be connected.",
-        "remote-connection-failed": "Cure: see cms status: a Callbridge must be connected.",
-    }
-    return cures.get(condition, "Cure: see the server's log; cms xmpp listen shows its ports.")
+def _complaint(outcome: Exception, where: str) -> str:
+    """What did not go well, and what mends it."""
+    if isinstance(outcome, StepError):
+        return f"{outcome.cause} Cure: {TRUST_CURES.get(outcome.fault, outcome.cure)}"
+    if isinstance(outcome, ConnectError | DNSLookupError):
+        cure = "start the server, or name host and port with --server; cms xmpp listen shows them."
+    else:
+        condition = getattr(outcome, "condition", "")
+        cure = CURES.get(condition, "see the server's log, and its ports with cms xmpp listen.")
+    problem = str(outcome).rstrip(".")
+    return printable(f"the log-in at {where} did not succeed: {problem}. Cure: {cure}")

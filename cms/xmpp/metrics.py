@@ -203,7 +203,7 @@ class ServerCollector(Collector):
         gauged: dict[str, dict[str, float]] = {name: {} for name in _STREAM_GAUGES}
         turned_away = CounterMetricFamily(
             "cms_xmpp_refused_connections",
-            "Connections closed at once, because too many were open.",
+            "Connections closed for want of a place, at once or for others that came.",
             labels=["listener"],
         )
         for factory in set(self._factories()):

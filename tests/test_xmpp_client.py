@@ -744,6 +744,17 @@ class SessionTests(SynchronousTestCase):
         self.phone.say("<presence type='unavailable'/>")
         self.assertIn("type='unavailable'", self.alice.heard())
 
+    def test_presence_that_grows(self) -> None:
+        """What is longer written than it was sent is no longer than any other stanza."""
+        self.alice.say("<presence/>")
+        self.alice.heard()
+        children = "<n:q/>" * 2_000
+        self.phone.say(f"<presence xmlns:n='urn:{'x' * 200}'>{children}</presence>")
+        (error,) = self.phone.received()
+        self.assertIn(b"<policy-violation ", error.raw)
+        self.assertEqual("", self.alice.heard())
+        self.assertIsNone(self.phone.stream.presence)
+
     def test_presence_is_kept_as_bytes(self) -> None:
         """What is kept has no tree, which may take a hundred times its bytes."""
         for tag in ("<presence>", "<presence  >"):  # the fast way, and the slow one

@@ -18,7 +18,7 @@ from cms.xmlstream.splice import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
 from cms.xmpp.links import Links
-from cms.xmpp.router import SUBSCRIPTION, Router
+from cms.xmpp.router import MOST_BYTES, SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
 
 FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION)
@@ -111,6 +111,8 @@ class LocalServices:
         """Presence from one of our clients, broadcast or directed."""
         if stanza.to is not None:
             self._directed(session, stanza)
+        elif len(stanza.raw) > MOST_BYTES:  # for a namespace has its name in full in each tag
+            self._router.bounce(stanza, "policy-violation", "modify", "the stanza is too long")
         elif stanza.type is None:
             first = session.presence is None
             session.priority = _priority(stanza)

@@ -116,11 +116,15 @@ class Guesses:
     Keeps the counts of one daemon.
 
     @param most: Bounds each of its tables.
+    @param together: Whether an account has a limit for all addresses together.  It is
+        right for passwords of people; where everybody waits for one account, as for a
+        Callbridge, some addresses could keep it out.
     """
 
-    def __init__(self, clock: IReactorTime, *, most: int = 20_000) -> None:
+    def __init__(self, clock: IReactorTime, *, most: int = 20_000, together: bool = True) -> None:
         self._clock = clock
         self._most = most
+        self.together = together
         self.places = _Buckets(clock, PLACE, most)
         self.known_places = _Buckets(clock, KNOWN, most)
         self.accounts = _Buckets(clock, ACCOUNT, most)
@@ -200,7 +204,8 @@ class Guess:
         guesses = self._guesses
         if self._is_known:
             return [(guesses.known_places, self._place)]
-        return [(guesses.places, self._place), (guesses.accounts, self._account)]
+        limits = [(guesses.places, self._place), (guesses.accounts, self._account)]
+        return limits if guesses.together else limits[:1]
 
     def weigh(self) -> None:
         """

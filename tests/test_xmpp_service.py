@@ -45,18 +45,34 @@ class Daemon(Server):
         self.service.privilegedStartService()
         self.service.startService()
 
-    def _connect(self, port: int, content: str) -> Peer:
+    def _connect(self, port: int, content: str, host: str = "127.0.0.1") -> Peer:
         factory = next(s[1] for s in self.reactor.tcpServers if s[0] == port)
-        stream = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
-        return Peer(stream, "127.0.0.1", content)
+        stream = factory.buildProtocol(IPv4Address("TCP", host, 40000))
+        return Peer(stream, host, content)
 
     def component(self, host: str = "127.0.0.1") -> Peer:
         """A connection to the component port."""
-        return self._connect(5347, ns.COMPONENT)
+        return self._connect(5347, ns.COMPONENT, host)
 
     def client(self, tls: object = None, **options: Any) -> Peer:
         """A connection to the client port."""
         return self._connect(5222, ns.CLIENT)
+
+
+class GuessTests(SynchronousTestCase):
+    """Wrong secrets, and who suffers by them."""
+
+    def test_from_everywhere(self) -> None:
+        """Whoever guesses, from however many addresses, does not keep a Callbridge out."""
+        daemon = Daemon(self)
+        for number in range(40):
+            for _ in range(11):
+                guesser = daemon.component(f"192.0.2.{number}")
+                heard = guesser.open(to=f"cb1.{DOMAIN}", version="")
+                guesser.say("<handshake>0</handshake>")
+                daemon.reactor.advance(10.0)
+        self.assertIn("too many failures", heard)
+        daemon.component("198.51.100.1").register(f"cb1.{DOMAIN}", SECRETS["cb1"])
 
 
 class ConfigurationTests(SynchronousTestCase):

@@ -82,8 +82,9 @@ class XmppService(Service):
         self.session_service = SessionService(
             reactor, self.sessions, self.links, local, relay, flow=self.flow
         )
+        guesses = Guesses(reactor, together=False)
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, Guesses(reactor), self.flow
+            reactor, config.domain, registry, self.links, router, guesses, self.flow
         )
         self._client = ClientPolicy(
             reactor,

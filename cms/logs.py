@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO, cast
 
@@ -30,6 +31,7 @@ from twisted.logger import Logger as TwistedLogger
 from zope.interface import provider
 
 LEVELS = ("debug", "info", "warn", "error")
+AT_ONCE = 100  # lines about strangers, then one a second
 IDS = ("attempt_id", "link_id", "connection_id", "login_id")
 _silent: set[Any] = set()  # of LogLevel's constants
 
@@ -92,6 +94,37 @@ def login_id(exchange: str) -> str:
 
 def _short(kind: str, text: str) -> str:
     return hashlib.sha256(f"{kind} {text}".encode()).hexdigest()[:12]
+
+
+class Sparing:
+    """
+    Lines that any stranger can cause, by a connection each: L{AT_ONCE} are written, then
+    one a second.  Who floods us must fill neither the disk nor our time with them.
+
+    @param clock: In seconds.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._level = 0.0
+        self._looked = clock()
+        self._left_out = 0
+
+    def allows(self) -> bool:
+        """Whether one more is written; says first how many were not."""
+        now = self._clock()
+        self._level = max(0.0, self._level - (now - self._looked))
+        self._looked = now
+        if self._level > AT_ONCE - 1:
+            self._left_out += 1
+            return False
+        self._level += 1
+        count, self._left_out = self._left_out, 0
+        if count:
+            self.log.warn("{count} lines about strangers were left out", count=count)
+        return True
 
 
 class LogFile:

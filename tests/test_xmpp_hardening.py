@@ -9,11 +9,13 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import loginprotocol as lp
 from cms.errors import ConfigurationError
 from cms.listening import BACKLOG, check_plain, expand
+from cms.logs import AT_ONCE, Logger, Sparing
 from cms.places import Limits
 from cms.throttle import network_of
 from cms.tomlfile import Secret
@@ -24,6 +26,8 @@ from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
+from cms.xmpp.client import ClientStream
+from cms.xmpp.component import ComponentStream
 from cms.xmpp.listeners import StreamFactory
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -557,6 +561,32 @@ class ListenerTests(SynchronousTestCase):
                 client.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
         self.assertEqual([False, True, True, False, False], [c.lost for c in clients])
         self.assertEqual((3, 2), (factory.places.taken, factory.turned_away))
+
+    def test_lines_about_strangers(self) -> None:
+        """Of a flood of them the log has a part, and how many there were; never of who belongs."""
+        server = Server()
+        told: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            told.append(formatEvent(event))
+
+        for kind in (ClientStream, ComponentStream, Sparing):
+            self.patch(kind, "log", Logger(observer=note))
+        registered = server.callbridge()
+        member = server.bound(registered, "alice")
+        for _ in range(300):
+            server.client().say("GET / HTTP/1.1\r\n\r\n")
+            server.component().say("GET / HTTP/1.1\r\n\r\n")
+        lines = [line for line in told if "192.0.2.7" in line or "198.51.100.9" in line]
+        self.assertGreater(len(lines), AT_ONCE)
+        self.assertLess(len(lines), 2 * AT_ONCE + 5)
+        told.clear()
+        member.say("<x/>")
+        self.assertIn("stream closed with unsupported-stanza-type", told[0])
+        server.clock.advance(1.0)
+        told.clear()
+        server.client().say("GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual("500 lines about strangers were left out", told[0])
 
     def test_log_ins_without_end(self) -> None:
         """One account that logs in again and again, and binds nothing, keeps no place."""

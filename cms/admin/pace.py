@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from cms.errors import PROXY_UNEXPECTED
 from cms.listening import show_address
-from cms.logs import Logger
+from cms.logs import Logger, Sparing
 from cms.places import Guest, Places
 from cms.proxyheader import begins_header
 from cms.throttle import LOCAL
@@ -125,7 +125,9 @@ class PacedConnection(ProtocolWrapper):
             self._heard = True
             if begins_header(data):
                 fault = PROXY_UNEXPECTED.error(peer=show_address(self.getPeer()))
-                self.factory.log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure)
+                log, sparing = self.factory.log, self.factory.sparing
+                if sparing.allows():
+                    log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure)
                 self.transport.abortConnection()  # type: ignore[union-attr]
                 return
         pace = self.factory.pace
@@ -181,6 +183,7 @@ class PacedFactory(WrappingFactory):
     def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: Places) -> None:
         super().__init__(wrapped)
         self.pace = pace
+        self.sparing = Sparing(pace.clock.seconds)
         self._places = places
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define, field
+from attrs import Factory, define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -29,7 +29,7 @@ from twisted.words.xish.domish import Element
 from cms import errors
 from cms import loginprotocol as lp
 from cms.endings import finish
-from cms.logs import login_id
+from cms.logs import Sparing, login_id
 from cms.machines import Machine, release
 from cms.proxyheader import begins_header
 from cms.signalflow import Step
@@ -80,6 +80,9 @@ class ClientPolicy:
     relay: LoginRelay
     waiting_room: WaitingRoom
     events: Events = field(factory=Events)
+    sparing: Sparing = field(
+        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
+    )
     login_timeout: float = 60.0
     ping_interval: float = 60.0
     ping_timeout: float = 30.0
@@ -265,7 +268,7 @@ class ClientStream(XMLStream):
         """Bad XML, or no XMPP at all."""
         self._judge_beginning()
         stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
-        if stranger is not None:
+        if stranger is not None and self._is_told:
             self.log.info(
                 "client: {cause} {cure}", cause=stranger.cause, cure=stranger.cure, **self.ids
             )
@@ -317,26 +320,35 @@ class ClientStream(XMLStream):
             self._judge_beginning()
             stranger = peer_without_tls(self.heard, peer=self.peer_text)
             fault = stranger or explain_handshake(reason, peer=self.peer_text, presented=True)
-            self.log.info("client: {cause}", cause=fault.cause, **self.ids)  # no cures: not ours
+            if self._is_told:
+                self.log.info(
+                    "client: {cause}", cause=fault.cause, **self.ids
+                )  # no cures: not ours
 
     def _judge_beginning(self) -> None:
-        if begins_header(self.heard):
+        if begins_header(self.heard) and self._is_told:
             fault = errors.PROXY_UNEXPECTED.error(peer=self.peer_text)
             self.log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure, **self.ids)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the log has a line about it; of strangers not all."""
+        return self.account is not None or self.policy.sparing.allows()
 
     # ends
 
     def fail(self, error: StreamError) -> None:
         """End the stream with an error of the client's making, and log it."""
         self._end_reason = "error"
-        self.log.info(
-            "client {peer}: stream closed with {condition}{text}",
-            peer=self.jid.full() if self._bound else self.peer_text,
-            condition=error.condition,
-            text=f" ({error.text})" if error.text else "",
-            address=self.peer_text,
-            **self.ids,
-        )
+        if self._is_told:
+            self.log.info(
+                "client {peer}: stream closed with {condition}{text}",
+                peer=self.jid.full() if self._bound else self.peer_text,
+                condition=error.condition,
+                text=f" ({error.text})" if error.text else "",
+                address=self.peer_text,
+                **self.ids,
+            )
         self.policy.events.refused("stream", error.condition)
         self.close(error)
         self._machine.ended()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define
+from attrs import Factory, define, field
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -28,7 +28,7 @@ from cms import errors
 from cms.clocks import Timeline
 from cms.endings import finish
 from cms.guessing import Guess, Guesses, TooManyGuesses
-from cms.logs import link_id, wanted
+from cms.logs import Sparing, link_id, wanted
 from cms.machines import Machine, release
 from cms.proxyheader import begins_header
 from cms.signalflow import Step, StepError
@@ -82,6 +82,9 @@ class ComponentPolicy:
     probe_timeout: float = 5.0
     ping_interval: float = 8.0
     ping_timeout: float = 10.0
+    sparing: Sparing = field(
+        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
+    )
 
 
 class _Inputs(Protocol):
@@ -301,6 +304,8 @@ class ComponentStream(XMLStream):
     def _report(self, fault: StepError) -> None:
         self._reported = True
         self._attempt.failed(self._time.now, fault)
+        if not (self.component or self.policy.sparing.allows()):
+            return
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
             step=int(fault.step),

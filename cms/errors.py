@@ -9,6 +9,9 @@ log, the status page and C{cms check} show the same object.
 
 from __future__ import annotations
 
+import re
+import shlex
+
 from attrs import evolve, field, frozen
 
 from cms.remedies import REMEDIES, Remedy
@@ -74,11 +77,33 @@ class Doubt(StepError):
 _WORDS = ("advice", "mend")
 
 
+_PLAIN = re.compile(r"[\w.:@%+,/=\[\]-]*")
+_SHELL = re.compile(r"[a-z][a-z0-9_]*( [^=]|$)")  # a command; key = value is a setting
+
+
 class _Seen(dict[str, str]):
     """Evidence; what is not known shows as something to fill in."""
 
     def __missing__(self, key: str) -> str:
         return f"<{key}>"
+
+
+def _copied(template: str, seen: dict[str, str]) -> str:
+    """
+    Lines to copy, filled in.  Peers' words are among the evidence: in a shell what is not
+    plain is quoted, and where that cannot be it is left to be filled in.
+    """
+    lines = []
+    for line in template.split("\n"):
+        command, mark, comment = line.partition("     # ")
+        quotes = _SHELL.match(command) is not None and not set("\"'") & set(command)
+        fit = {
+            key: value if _PLAIN.fullmatch(value) else shlex.quote(value)
+            for key, value in seen.items()
+            if quotes or _PLAIN.fullmatch(value)
+        }
+        lines.append(command.format_map(_Seen(fit)) + mark + comment.format_map(_Seen(seen)))
+    return "\n".join(lines)
 
 
 @frozen
@@ -112,7 +137,7 @@ class Fault:
             self.cause.format_map(seen),
             self.cure.format_map(seen),
             {key: value for key, value in seen.items() if key not in _WORDS},
-            mend=self.remedy.mend.format_map(_Seen(seen)),
+            mend=_copied(self.remedy.mend, seen),
         )
 
     def at(self, step: Step) -> Fault:
@@ -1182,7 +1207,7 @@ LOGIN_REFUSED = _fault(
     LoginError,
     Step.LOGIN,
     "The Callbridge {component} refused the log-in ({condition}).",
-    "Check the user name and password; cms callbridge user list shows who exists.",
+    "{mend}",
 )
 
 # Step 12 as the client sees it.
@@ -1194,6 +1219,15 @@ LOGIN_DENIED = _fault(
     "{peer} refused the log-in of {user} ({condition}): nothing is wrong with the link;"
     " who decides log-ins there, the Callbridge, said no.",
     "Check the user name and the password; cms callbridge user list shows who exists.",
+)
+LOGIN_SLOWED = _fault(
+    "login-slowed",
+    LoginError,
+    Step.LOGIN,
+    "{peer} does not look at the log-in of {user} now ({text}): wrong passwords came before, from"
+    " this address or for this account.",
+    "Wait that long, and log in with the right password: until then it is refused like a wrong one."
+    " If it was not you, the Callbridge's log names the address of who guesses.",
 )
 LOGIN_TEMPORARY = _fault(
     "login-temporary",
@@ -1207,7 +1241,8 @@ LOGIN_DISABLED = _fault(
     LoginError,
     Step.LOGIN,
     "{peer} knows {user}, but the account is not allowed to log in ({condition}).",
-    "Enable the account, or renew its password, in the Callbridge's user directory.",
+    "Enable the account on the Callbridge's host (cms callbridge user enable); where its password"
+    " has expired, set another one (cms callbridge user passwd).",
 )
 LOGIN_NO_MECHANISM = _fault(
     "login-no-mechanism",

@@ -59,6 +59,21 @@ ADVICE: dict[str, str] = {
     "unsupported-stanza-type": _OTHER_PORT,
     "unsupported-version": _VERSION,
 }
+# What helps whom a Callbridge refuses (RFC 6120 6.5).
+_CREDENTIALS = "Check the user name and the password; cms callbridge user list shows who exists."
+LOGIN_ADVICE: dict[str, str] = {
+    "account-disabled": "Enable the account on the Callbridge's host: cms callbridge user enable.",
+    "credentials-expired": "Set another password: cms callbridge user passwd.",
+    "not-authorized": _CREDENTIALS,
+    "invalid-authzid": "Let the client act as nobody but the user who logs in (no authzid).",
+    "invalid-mechanism": "Let the client choose one of the mechanisms that are offered.",
+    "mechanism-too-weak": "Let the client choose a stronger one of the mechanisms offered.",
+    "malformed-request": "Look at the client: what it sends is no step of its mechanism.",
+    "incorrect-encoding": "Look at the client: what it sends is not base64.",
+    "temporary-auth-failure": "Look at that Callbridge's log: after too many wrong passwords the"
+    " right one is not looked at for some minutes, or its user directory does not answer.",
+}
+LOGIN_OTHERWISE = "Look at that Callbridge's log for this time: it says why."
 OTHERWISE = "If the server is still starting, this passes by itself; otherwise look at its log."
 
 
@@ -71,9 +86,10 @@ def _remedy(name: str, *symptoms: str, mend: str = "") -> None:
 _COMPONENT_RECORD = "{record}. 300 IN SRV 10 10 5223 {host}."
 _CLIENT_RECORD = "_xmpp-client._tcp.{domain}. 300 IN SRV 10 10 5222 {host}."
 _NEW_CERTIFICATE = (
-    "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout xmpp.key"
-    ' -out xmpp.csr -subj "/CN={domain}" -addext "subjectAltName={san}"'
+    "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout new.key"
+    ' -out new.csr -subj "/CN={domain}" -addext "subjectAltName={san}"'
     ' -addext "extendedKeyUsage=serverAuth,clientAuth"'
+    "\n# new.csr goes to the CA; tls.key and tls.certificate change together, once it has answered"
 )
 _LOOK_AT_TLS = "openssl s_client -connect {peer} -showcerts </dev/null"
 _SERVER_LOG = "journalctl -u cms-xmpp --since -10min     # the XMPP server's log"
@@ -92,8 +108,8 @@ _remedy(
     "Invalid statement (at line 1, column 1)",
     "invalid start byte",
     "saved with Notepad or PowerShell",
-    mend="file {file}\nsed -i '1s/^\\xEF\\xBB\\xBF//' {file}   # a byte order mark\n"
-    "iconv -f UTF-16 -t UTF-8 {file}   # UTF-16",
+    mend="file {file}\nsed -i '1s/^\\xEF\\xBB\\xBF//' {file}     # a byte order mark\n"
+    "iconv -f UTF-16 -t UTF-8 -o {file}.utf8 {file}     # UTF-16: look at it, and rename it",
 )
 _remedy(
     "configuration-value", "the daemon does not start", "this key is not known", "it is missing"
@@ -306,7 +322,7 @@ _remedy(
 _remedy(
     "srv-misspelt-beside",
     "two SRV records, _xmpp-component and _xmppcomponent",
-    mend="{misspelt}. (remove this record)",
+    mend="; remove this record: {misspelt}.",
 )
 _remedy(
     "client-srv-missing",
@@ -627,8 +643,9 @@ _remedy(
     "certificate verify failed: self-signed certificate",
     "DEPTH_ZERO_SELF_SIGNED_CERT",
     "PKIX path building failed",
-    mend="openssl s_client -connect {peer} </dev/null | openssl x509 >> ca.pem"
-    "     # compare its fingerprint first",
+    mend="openssl s_client -connect {peer} </dev/null | openssl x509 -out peer.pem\n"
+    "openssl x509 -in peer.pem -noout -subject -fingerprint -sha256     # compare it there\n"
+    "cat peer.pem >> ca.pem     # tls.trust; only if they are the same",
 )
 _remedy(
     "certificate-intermediate-missing",
@@ -663,7 +680,8 @@ _remedy(
     "EE certificate key too weak",
     "ee key too small",
     "RSA 1024",
-    mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out xmpp.key",
+    mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out new.key"
+    "     # for a new certificate: the old key stays until it is there",
 )
 _remedy(
     "certificate-ca-weak",
@@ -677,7 +695,8 @@ _remedy(
     "CA signature digest algorithm too weak",
     "ca md too weak",
     "SHA-1 or MD5 certificate",
-    mend="openssl x509 -req -sha256 -in xmpp.csr -CA <CA> -CAkey <key> -out xmpp.crt",
+    mend="openssl x509 -req -sha256 -copy_extensions copy -in xmpp.csr -CA <CA> -CAkey <key>"
+    " -out new.crt     # by the CA; without -copy_extensions the names would be lost",
 )
 _remedy(
     "certificate-expired",
@@ -731,7 +750,8 @@ _remedy(
     "ca key too small",
     "pss saltlen too small",
     "no client can connect since the certificate was changed",
-    mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out xmpp.key",
+    mend="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out new.key"
+    "     # for a new certificate: the old key stays until it is there",
 )
 _remedy(
     "own-chain-incomplete",
@@ -887,7 +907,7 @@ _remedy(
     "not-authorized: Given token does not match calculated token",
     "Component authentication failed",
     "component secret mismatch",
-    mend="cms xmpp callbridge list     # on the XMPP server: the secret for this name",
+    mend="cms xmpp callbridge list --show-secrets     # on the XMPP server: compare",
 )
 _remedy(
     "already-connected",
@@ -950,7 +970,7 @@ _remedy(
     "peer-wrong-secret",
     "component refused: not-authorized",
     "wrong component secret",
-    mend="cms xmpp callbridge list",
+    mend="cms xmpp callbridge list --show-secrets     # the one that this server holds",
 )
 _remedy("peer-unregistered", "stanza before the handshake", "component refused: not-authorized")
 _remedy("peer-conflict", "component refused: conflict", "duplicate unique name")
@@ -1005,7 +1025,7 @@ _remedy(
     "link-secret-expired",
     "not-authorized on a link that was up",
     "the secret was rotated, and this Callbridge still has the old one",
-    mend="cms xmpp callbridge list     # on the XMPP server: the secret for this name",
+    mend="cms xmpp callbridge list --show-secrets     # on the XMPP server: compare",
 )
 
 # Steps 1 and 12.
@@ -1039,11 +1059,23 @@ _remedy(
     "unsuccessful login request from",
     "wrong user name or password",
     mend="cms callbridge user list --config callbridge.toml\n"
-    "cms callbridge user add {user} --config callbridge.toml",
+    "cms callbridge user add {user} --config callbridge.toml     # adds it, or sets its password",
 )
 _remedy("login-temporary", "temporary-auth-failure", "the log-in works only sometimes")
 _remedy("login-unusable", "aborted", "incorrect-encoding", "malformed-request")
-_remedy("login-disabled", "account-disabled", "credentials-expired")
+_remedy(
+    "login-disabled",
+    "account-disabled",
+    "credentials-expired",
+    mend="cms callbridge user enable {user} --config callbridge.toml",
+)
+_remedy(
+    "login-slowed",
+    "temporary-auth-failure: too many failed log-ins, refused for 300 s",
+    "the right password is refused after many wrong ones",
+    "locked out",
+    mend="journalctl -u cms-callbridge --since -1hour     # who guesses",
+)
 _remedy("login-no-mechanism", "invalid-mechanism", "no common SASL mechanism")
 _remedy(
     "login-no-starttls",

@@ -77,11 +77,12 @@ MAY_IMPORT = {
         *("signalflow", "errors", "doubts", "remedies", "xmlstream", "tomlfile", "trust"),
         "plaintext",
         *("database", "discovery", "audit", "callbridge", "xmpp", "admin", "clocks", "files"),
+        "guessing",
     },
     "commands": {
         *("signalflow", "errors", "doubts", "tomlfile", "database", "trust", "discovery"),
         *("callbridge", "xmpp", "check", "xmlstream", "listening", "durable", "statedir"),
-        "plaintext",
+        *("plaintext", "remedies", "guessing"),
     },
     "cli": {"commands", "check"},
 }

@@ -22,6 +22,7 @@ from cms.commands import files
 from cms.commands.common import Complaint, when
 from cms.commands.login import _complaint, _place, _split
 from cms.commands.manual import markdown_text, pages, walk
+from cms.guessing import TooManyGuesses
 from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedaemon import FakeDaemon
 
@@ -173,6 +174,18 @@ class RunningTests(CommandLineTests):
         self.assertEqual(2, len(self.facts("callbridge", "user", "list")))
         self.assertEqual(["0", "1"], [form["offset"] for _, _, form in self.bridge.asked])
 
+    def test_disable(self) -> None:
+        """An account is closed, and opened again."""
+        alice = f"alice@{DOMAIN}"
+        listing = {"users": {"total": 1, "user": [{"userJid": alice, "created": "then"}]}}
+        self.bridge.get("users", listing)
+        self.assertIn(f"{alice} disabled", self.said("callbridge", "user", "disable", "alice"))
+        self.assertFalse(self.facts("callbridge", "user", "enable", "alice")["disabled"])
+        self.refused("callbridge", "user", "enable", "bob", status=1)
+        one = f"/api/v1/users/alice%40{DOMAIN}"
+        asked = [("PUT", one, {"disabled": word}) for word in ("true", "false")]
+        self.assertEqual(asked, self.bridge.changes())
+
     def test_users(self) -> None:
         """Each command asks for what the API has."""
         alice = f"alice@{DOMAIN}"
@@ -288,6 +301,9 @@ class UserTests(CommandLineTests):
         self.assertIn("no Callbridge runs on it", said)
         change = self.facts(*user, "passwd", alice, "--password-stdin", text="other\n")
         self.assertEqual({"userJid": alice, "new": False}, change)
+        self.said(*user, "disable", "alice")
+        self.assertIn("  disabled", self.said(*user, "list"))
+        self.said(*user, "enable", "alice")
         (listed,) = self.facts(*user, "list")
         self.assertEqual((alice, False), (listed["userJid"], listed["disabled"]))
         self.assertIn(f"{alice}  since", self.said(*user, "list"))
@@ -383,17 +399,31 @@ class LoginTests(CommandLineTests):
         self.assertEqual(("::1", 99), _place("[::1]:99"))
 
     def test_cures(self) -> None:
-        """What ends a log-in is told with what mends it at this command."""
-        untrusted = errors.CERTIFICATE_ROOT_UNTRUSTED.error(
-            peer="the server", at="CN=CA", problem="code 19"
-        )
+        """What ends a log-in is told with what mends it at this command, and nothing else."""
+        slowed = LoginFailed("temporary-auth-failure", str(TooManyGuesses(300.0)))
         for outcome, said in (
-            (untrusted, "with --trust FILE"),
             (LoginFailed("host-unknown"), "did not succeed: host-unknown. Cure: see the domain"),
             (LoginFailed("connection-lost", "It ended."), ": It ended. Cure: see --server"),
             (ConnectError(), "Cure: start the server"),
+            (slowed, "refused for 300 s. Cure: wait that long, and give the right password"),
+            (LoginFailed("account-disabled"), "cms callbridge user enable"),
+            (LoginFailed("not-authorized"), "user list shows who exists"),
+            (LoginFailed("remote-connection-failed"), "cms status on the server's host"),
         ):
             self.assertIn(said, _complaint(outcome, "localhost port 5222"))
+
+    def test_untrusted(self) -> None:
+        """The CA is given by --trust here; there is no file with a tls.trust."""
+        seen = {"peer": "p", "subject": "s", "issuer": "i", "problem": "x", "at": "a"}
+        seen |= {"not_after": "n", "fingerprint": "f"}
+        for fault in (
+            *(errors.CERTIFICATE_UNTRUSTED, errors.CERTIFICATE_ROOT_UNTRUSTED),
+            *(errors.CERTIFICATE_SELF_SIGNED, errors.TRUST_OTHER_KEY, errors.TRUST_EXPIRED),
+        ):
+            said = _complaint(fault.error(**seen), "x")
+            self.assertIn(" Cure: give the CA's certificate with --trust FILE", said)
+        other = errors.CERTIFICATE_EXPIRED.error(**seen)
+        self.assertTrue(_complaint(other, "x").endswith(other.cure))
 
 
 class ManualTests(SynchronousTestCase):

@@ -14,6 +14,8 @@ from twisted.internet.task import react
 
 from cms.check.client import Account, LoginFailed, LoginStream, log_in
 from cms.commands.common import JSON, Complaint, Wrong, print_json, print_rows, read_secret
+from cms.guessing import SLOWED
+from cms.remedies import LOGIN_ADVICE
 from cms.signalflow import StepError, printable
 from cms.trust.files import PEMFiles
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -21,16 +23,23 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 CLIENT_PORT = 5222
 TIMEOUT = 20.0  # seconds
 CURES = {  # by condition
-    "not-authorized": "see name and password; cms callbridge user list shows who exists.",
-    "temporary-auth-failure": "see cms status: a Callbridge must be connected.",
-    "remote-connection-failed": "see cms status: a Callbridge must be connected.",
+    **LOGIN_ADVICE,
+    "remote-connection-failed": "see cms status on the server's host: a Callbridge must be"
+    " connected, and answer.",
     "host-unknown": "see the domain in ADDRESS; cms xmpp domain shows that of the server.",
     "connection-lost": "see --server: it wants the port for clients with STARTTLS, which"
     " cms xmpp listen shows.",
 }
+SLOWED_CURE = (
+    "wait that long, and give the right password: until then it is refused like a wrong one. The"
+    " Callbridge's log names the address of who guesses."
+)
 # This command has no configuration: what others put into tls.trust, it takes from --trust.
 TRUST_CURES = dict.fromkeys(
-    ("certificate-untrusted", "certificate-root-untrusted"),
+    (
+        *("certificate-untrusted", "certificate-root-untrusted", "certificate-self-signed"),
+        *("trust-other-key", "trust-expired"),
+    ),
     "give the CA's certificate with --trust FILE, if it is to be believed.",
 )
 
@@ -122,6 +131,8 @@ def _complaint(outcome: Exception, where: str) -> str:
         return f"{outcome.cause} Cure: {TRUST_CURES.get(outcome.fault, outcome.cure)}"
     if isinstance(outcome, ConnectError | DNSLookupError):
         cure = "start the server, or name host and port with --server; cms xmpp listen shows them."
+    elif isinstance(outcome, LoginFailed) and outcome.text.startswith(SLOWED):
+        cure = SLOWED_CURE
     else:
         condition = getattr(outcome, "condition", "")
         cure = CURES.get(condition, "see the server's log, and its ports with cms xmpp listen.")

@@ -70,6 +70,13 @@ class Users:
         else:
             self.daemon.post("users", userJid=address, password=password)
 
+    def set_disabled(self, address: str, disabled: bool) -> None:
+        """Close the account of one that exists to log-ins, or open it again."""
+        if self.daemon is None:
+            self._store.set_disabled(user_name(address, self.domain), disabled)
+        else:
+            self.daemon.put(f"users/{segment(address)}", disabled=str(disabled).lower())
+
     def delete(self, address: str) -> bool:
         """Whether there was such a user."""
         if self.daemon is None:
@@ -138,6 +145,38 @@ def passwd(address: str, password_stdin: bool, as_json: bool, config_file: Path 
     else:
         click.echo(f"{address} has a new password")
     users.said("changed")
+
+
+@user.command("enable")
+@click.argument("address")
+@JSON
+@CONFIG
+def enable(address: str, as_json: bool, config_file: Path | None) -> None:
+    """Let the user ADDRESS, who was disabled, log in again."""
+    _set_disabled(address, False, as_json, config_file)
+
+
+@user.command("disable")
+@click.argument("address")
+@JSON
+@CONFIG
+def disable(address: str, as_json: bool, config_file: Path | None) -> None:
+    """Let the user ADDRESS log in no more; password, and sessions that are there, stay."""
+    _set_disabled(address, True, as_json, config_file)
+
+
+def _set_disabled(address: str, disabled: bool, as_json: bool, config_file: Path | None) -> None:
+    users = Users.open(config_file)
+    address = users.address(address)
+    if not users.exists(address):
+        raise _unknown(address)
+    users.set_disabled(address, disabled)
+    word = "disabled" if disabled else "enabled"
+    if as_json:
+        print_json({"userJid": address, "disabled": disabled})
+    else:
+        click.echo(f"{address} {word}")
+    users.said(word)
 
 
 @user.command("list")

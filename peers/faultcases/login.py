@@ -61,6 +61,14 @@ CASES.add(
     text=PASSWORD,
 )
 CASES.add(
+    "login-slowed",
+    12,
+    "does not look at the log-in",
+    "until then it is refused like a wrong one",
+    stub(failure=("temporary-auth-failure", "too many failed log-ins, refused for 300 s")),
+    text=PASSWORD,
+)
+CASES.add(
     "login-no-mechanism",
     12,
     "GSSAPI",

@@ -28,6 +28,7 @@ from cms.discovery.places import (
 )
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, NoSuchName
+from cms.guessing import SLOWED
 from cms.signalflow import Step, StepError, printable
 from cms.trust.connection import connection_of, tls_evidence
 
@@ -220,13 +221,23 @@ class LoginProbe:
             "condition": condition,
             "text": text or "no text",
         }
+        return self._undecided(refusal, text, seen) or self._decided(condition, text, seen)
+
+    @staticmethod
+    def _undecided(refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError | None:
+        """Nobody has looked at the log-in."""
         if refusal.fault == errors.NO_CALLBRIDGE.name:
             return errors.NO_CALLBRIDGE.error(**seen)
         if refusal.fault == errors.NO_AUTHORITY.name:
             mend = "The status page of that server, or cms status on its host, says more."
             return errors.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
-        if condition == "temporary-auth-failure" or refusal.fault in errors.CATALOGUE:
+        if text.startswith(SLOWED):
+            return errors.LOGIN_SLOWED.error(**seen)
+        if refusal.condition == "temporary-auth-failure" or refusal.fault in errors.CATALOGUE:
             return errors.LOGIN_TEMPORARY.error(**seen)
+        return None
+
+    def _decided(self, condition: str, text: str, seen: dict[str, str]) -> StepError:
         if condition in ("account-disabled", "credentials-expired"):
             return errors.LOGIN_DISABLED.error(**seen)
         if condition in ("not-authorized", "invalid-authzid", "bad-protocol", "not-allowed"):

@@ -64,7 +64,12 @@ def test_single_box(stage: Stage, processes: Processes) -> None:
             f" {checked.seconds:.2f} s with the start of Python"
         )
         assert checked.report["seconds"] < OWN_SECONDS
-    assert_healthy(run_check(processes, stage.configured(addresses[-1])))
+    stage.zone(*records(port, client=[]))  # as in the sample: clients are told of localhost
+    checked = run_check(processes, stage.configured(addresses[-1]))
+    assert_healthy(checked)
+    about = f"_xmpp-client._tcp.{DOMAIN}"
+    notes = [f["note"] for f in checked.report["findings"] if f["about"] == about]
+    assert notes == ["it does not exist; a server by the name of localhost has no use for it"]
 
 
 def test_two_targets(stage: Stage, processes: Processes) -> None:

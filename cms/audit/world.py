@@ -21,7 +21,7 @@ from cms.discovery.resolver import DNS, NoSuchName
 from cms.signalflow import Step, StepError
 
 CLIENT_SERVICE = "_xmpp-client._tcp"
-_NAMELESS = "it does not exist; a server by the name of localhost has no use for it"
+NAMELESS = "it does not exist; a server by the name of localhost has no use for it"
 _NO_RECORD = {errors.SRV_NXDOMAIN.name, errors.SRV_NO_DATA.name}
 CONNECT_TIMEOUT = 3.0  # seconds to reach a listener on this very host
 
@@ -64,7 +64,7 @@ async def _component_record(
     except StepError as problem:
         port = _listening(server, "component")
         if problem.fault in _NO_RECORD and server.is_nameless:
-            return [skipped(Step.SRV, record, _NAMELESS)]
+            return [skipped(Step.SRV, record, NAMELESS)]
         if problem.fault in _NO_RECORD and not needed:
             seen = {"record": record, "host": server.hostname, "port": port}
             return [warned(doubts.OWN_SRV_MISSING.error(**seen), record)]
@@ -89,7 +89,7 @@ async def _client_record(server: OwnServer, resolver: DNS) -> list[Result]:
     if targets and not offered:
         doubt = doubts.CLIENT_SRV_NOT_OFFERED
     elif not targets and server.is_nameless:
-        return [skipped(Step.SRV, record, _NAMELESS)]
+        return [skipped(Step.SRV, record, NAMELESS)]
     elif not targets:
         doubt = doubts.CLIENT_SRV_MISSING
     else:

@@ -132,7 +132,8 @@ class Walk:
             self._lane.passed(Step.PORT, str(target), 0.0, {"server": str(target)})
             self._lane.skipped(Step.SRV, f"{SERVICE}.{domain}", "a server address is configured")
             await self._targets(tools, [target])
-            await self._beside(beside, misspelt_told=False)
+            nameless = target.host.endswith("localhost")
+            await self._beside(beside, misspelt_told=False, nameless=nameless)
         else:
             note = "no server address, so SRV decides"
             self._lane.passed(Step.PORT, "", 0.0, {}, note)
@@ -176,10 +177,12 @@ class Walk:
     def _since(self, began: float) -> float:
         return float(self._reactor.seconds() - began)
 
-    async def _beside(self, beside: Deferred[Beside], *, misspelt_told: bool) -> None:
+    async def _beside(
+        self, beside: Deferred[Beside], *, misspelt_told: bool, nameless: bool = False
+    ) -> None:
         seen = await beside
         domain = self._subject.link.ascii_domain
-        judge_beside(self._lane, seen, domain, misspelt_told=misspelt_told)
+        judge_beside(self._lane, seen, domain, misspelt_told=misspelt_told, nameless=nameless)
 
     def _with_hosts(self, error: StepError, beside: Beside, domain: str) -> StepError:
         """The record to copy, with a host that is known from elsewhere."""

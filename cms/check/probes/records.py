@@ -6,6 +6,7 @@ from attrs import field, frozen
 from twisted.names import dns
 
 from cms import doubts
+from cms.audit.world import NAMELESS
 from cms.check.findings import Lane
 from cms.discovery.places import MISSPELT, SERVICE, Found, Target
 from cms.discovery.places import srv_targets as targets_in
@@ -94,8 +95,14 @@ def judge_found(lane: Lane, found: Found, domain: str, *, seconds: float) -> Non
         )
 
 
-def judge_beside(lane: Lane, beside: Beside, domain: str, *, misspelt_told: bool) -> None:
-    """Tell of the records beside the component's."""
+def judge_beside(
+    lane: Lane, beside: Beside, domain: str, *, misspelt_told: bool, nameless: bool
+) -> None:
+    """
+    Tell of the records beside the component's.
+
+    @param nameless: The server is C{localhost}, which no record leads to.
+    """
     record = f"{CLIENT_SERVICE}.{domain}"
     if beside.silent is not None:
         lane.skipped(Step.SRV, record, f"not known: {beside.silent.cause}")
@@ -103,7 +110,9 @@ def judge_beside(lane: Lane, beside: Beside, domain: str, *, misspelt_told: bool
     if beside.client:
         shown = "; ".join(target.source for target in beside.client)
         lane.passed(Step.SRV, record, 0.0, {"record": record, "found": shown}, "for clients")
-    if beside.client_missing:
+    if beside.client_missing and nameless:
+        lane.skipped(Step.SRV, record, NAMELESS)
+    elif beside.client_missing:
         lane.warned(doubts.CLIENT_SRV_MISSING.error(record=record, domain=domain), record)
     if beside.client_closed:
         lane.warned(doubts.CLIENT_SRV_NOT_OFFERED.error(record=record), record)

@@ -93,6 +93,19 @@ VALUES = (
         *("</message>", "&#x110000;", "\ud800"),
     ),
 )
+# Of what addresses are made of, in all the ways that they are written.
+ADDRESSES = (
+    (
+        *("a", "b@c", "/", "x y", "&amp;", "&lt;", "&gt;", "&quot;", "&apos;", "'", '"', ">"),
+        *("&#64;", "&#x40;", "&#0000000000064;", "&#x00000040;", "&#9;", "&#xA;", "&#13;", "\t"),
+        *("\r\n", "\n", "&#38;amp;", "&amp;amp;", "&#38;#60;", "&amp;#60;", "&#xe4;", "\u00e4"),
+        *("&#x1F600;", "&#128512;", "&#x10FFFF;", "&#xFFFD;", "&#x85;", "&#65;" * 65),
+    ),
+    (
+        *("&#xFFFE;", "&#xD800;", "&#55296;", "&#0;", "&#x1F;", "&#x110000;", "&#99999999;", "&u;"),
+        *("&#xFFFFFFFFFF;", "&amp", "&#;", "&#x;", "&#X41;", "&#4 1;", "&AMP;", "<", "&", "\x01"),
+    ),
+)
 TEXTS = (
     (
         *("x", "x", "]", "]]", ">", "&gt;", "]]&gt;", "&#93;", "&#93;&#93;", "&#62;", "\r", "\n"),
@@ -152,7 +165,10 @@ class Maker:
                 continue
             names.add(attribute)
             quote = random.choice("''\"")
-            value = "".join(self._one(VALUES, hostile) for _ in range(random.choice((1, 1, 2))))
+            kinds = VALUES
+            if attribute in ("to", "from", "type") and random.random() < 0.7:
+                kinds = ADDRESSES
+            value = "".join(self._one(kinds, hostile) for _ in range(random.choice((1, 1, 2, 3))))
             if random.random() >= hostile / 10:
                 value = value.replace(quote, "")
             space = random.choice((" ", " ", " ", " ", "  ", "\n"))
@@ -337,6 +353,8 @@ def judge(given: Given, sender: str = "") -> str | None:
         return "addresses"
     if [s.flaw for s in fast.stanzas] != [s.flaw for s in slow.stanzas]:
         return "flaws"
+    if wrong := [piece for piece in fast.slices if not _says(piece)]:
+        return f"addresses of slices: {wrong}"
     if sender and (difference := _forwarded(fast.slices, sender)):
         return difference
     theirs, wrong = independent(head + given.body + given.end)
@@ -433,6 +451,19 @@ def _forwarded(slices: list[Slice], sender: str) -> str | None:
         None
         if sorted(map(repr, found)) == sorted(map(repr, expected))
         else (f"what is forwarded is another thing: {found} for {expected}")
+    )
+
+
+def _says(piece: Slice) -> bool:
+    """Whether a slice is routed by what it says, and stamped only where it says nothing."""
+    name, to, sender, _ = piece
+    stanza = SplicedStanza(piece)
+    routed = {"message": True, "iq": stanza.is_request or stanza.is_answer}
+    return (
+        name.decode() == stanza.name
+        and (None if sender is None else sender.decode()) == stanza.sender
+        and (to is None or to.decode() == stanza.to)
+        and (to is None or routed.get(stanza.name, stanza.type is None))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 from xml.parsers import expat
 
 from attrs import frozen
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream import ns
+from cms.xmlstream import ns, splice
 from cms.xmlstream.limits import Limits
 from cms.xmlstream.reader import Event, SlicesRead, StanzaRead, StreamBroken, StreamEnd, TreeReader
 from cms.xmlstream.serialize import serialize
@@ -192,6 +193,16 @@ TOP = (
 ATTRIBUTES = (
     *(" to='a@b'", " from='c@d/e'", " id='1'", " type='get'", " type='chat'", " xml:lang='de'"),
     *(' to="a@b"', ' from="c@d/e"', ' id="1"', ' type="result"', "", "", " to=''", ' from=""'),
+    *(" to='a@b/c&lt;d'", " from='c@d/&#x26;&amp;'", " to='&#x10FFFF;&#0000000097;'", " to='a b'"),
+    *(
+        " to='&#xD800;'",
+        " to='&#1;'",
+        " from='&#xFFFE;'",
+        ' to="a\'b"',
+        " to='a\r\nb'",
+        " to='a>b'",
+    ),
+    *(" type=''", " to='" + "&#97;" * 65 + "'", " to='&#38;lt;'", " to='&amp;lt;'", " from='&u;'"),
     *(" to = 'x'", "\nto='x'", "\tfrom\n=\r\n'x'", "  id='2'", " to='a&amp;b'", " from='&#120;'"),
     *(" a=\" to='x'\"", " a=' from=\"x\" '", " a='b to=c'", " a='to='", " a=' from='", " a='>'"),
     *(' a=">"', " a='/>'", " a='</message>'", " a='x>' b='>'", " a='=' b=' to='", " xto='x'"),
@@ -331,6 +342,129 @@ def mutated(changes: list[tuple[int, int, bytes]]) -> bytes:
         replaced = body[place : place + length * 4] * 2 if new == b"tx" else new
         body = body[:place] + replaced + body[place + length :]
     return body
+
+
+OTHERWISE = (  # how an address is written, and which it is
+    ("'a@b/c&amp;d'", "a@b/c&d"),
+    ("'a@b/&lt;&gt;&quot;&apos;'", "a@b/<>\"'"),
+    ('"a@b/c\'d"', "a@b/c'd"),
+    ("'a@b/c\"d>'", 'a@b/c"d>'),
+    ("'a@b/c d'", "a@b/c d"),
+    ("'a&#64;b/&#x1F600;'", "a@b/\U0001f600"),
+    ("'a&#x0000000000040;b'", "a@b"),
+    ("'a@b/&amp;lt;'", "a@b/&lt;"),
+    ("'a@b/&#38;lt;'", "a@b/&lt;"),
+    ("'a@b/&#38;amp;'", "a@b/&amp;"),
+    ("'a@b/&#xA;'", "a@b/\n"),
+    ("'a@b/\r\n\t'", "a@b/  "),
+)
+
+
+class Counted(TreeReader):
+    """A tree reader that is counted."""
+
+    made = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        Counted.made += 1
+        super().__init__(*arguments)
+
+
+class UnusualTests(SynchronousTestCase):
+    """Nobody makes a stanza, or the answers to it, expensive by the way it is written."""
+
+    def setUp(self) -> None:
+        """Trees are counted."""
+        tree = TreeReader(USUAL)
+        tree.feed(PLAIN)
+        self.reader = SpliceReader(tree)
+        self.reader.feed(b" ")
+        self.patch(splice, "TreeReader", Counted)
+        Counted.made = 0
+
+    def read(self, raw: str) -> list[Event]:
+        """What is read in one go."""
+        return self.reader.feed(raw.encode())
+
+    def test_addresses(self) -> None:
+        """Both addresses are known as they are meant, and no tree is made."""
+        for written, meant in OTHERWISE:
+            raw = f"<iq type='result' id='1' to={written} from={written}/>"
+            (event,) = self.read(raw)
+            assert isinstance(event, SlicesRead)
+            ((name, to, sender, piece),) = event.slices
+            self.assertEqual((b"iq", meant.encode(), meant.encode()), (name, to, sender), raw)
+            stanza = SplicedStanza(event.slices[0])
+            self.assertEqual((meant, meant, "1"), (stanza.to, stanza.sender, stanza.id))
+            self.assertEqual(received(raw.encode(), ns.CLIENT), received(piece, ns.CLIENT))
+        self.assertEqual(0, Counted.made)
+
+    def test_forms(self) -> None:
+        """Other white space, quotes and names, among usual ones, in one read."""
+        forms = (
+            "<message  to='a@b'>x</message>",
+            "<message\n\tto='a@b'>x</message>",
+            "<message to = \r\n'a@b' id=\"1\">x</message>",
+            "<message id='a>b' to='a@b'/>",
+            "<message id=\"a'b\" to='a@b'/>",
+            "<message to='a@b' type=''/>",
+            "<message to='a@b' xmlns:q='urn:q' q:a='1'/>",
+            "<message  to='a@b' xmlns='jabber:client' />",
+        )
+        usual = "<message to='a@b' id='2'><body>x</body></message>"
+        (event,) = self.read("".join(form + usual for form in forms * 10))
+        assert isinstance(event, SlicesRead)
+        self.assertEqual({b"a@b"}, {to for _, to, _, _ in event.slices})
+        self.assertEqual(160, len(event.slices))
+        self.assertEqual(0, Counted.made)
+        self.assertTrue(all(b" xmlns=" not in piece[3] for piece in event.slices))
+
+    def test_alone(self) -> None:
+        """What cannot be cut takes neither its neighbours with it nor a tree of its own."""
+        odd = "<message to='a@b'>x</message >"
+        usual = "<message to='a@b'>x</message>"
+        events = self.read((odd + usual) * 50)
+        kinds = [type(event) for event in events]
+        self.assertEqual([StanzaRead, SlicesRead] * 50, kinds)
+        self.assertEqual(1, Counted.made)
+
+    def test_not_proved(self) -> None:
+        """What hides in a read is looked for once, not again for each stanza of it."""
+        proofs = []
+        proves = SpliceReader._proves
+
+        def prove(reader: SpliceReader, data: bytes, end: int) -> bool:
+            proofs.append(end)
+            return proves(reader, data, end)
+
+        self.patch(SpliceReader, "_proves", prove)
+        for hidden in (
+            "<![CDATA[x]]>",
+            "<body xmlns='jabber:client'/>",
+            "<a><message></message></a>",
+        ):
+            proofs.clear()
+            Counted.made = 0
+            events = self.read(f"<message to='a@b'>{hidden}</message>" * 100)
+            self.assertEqual(100, len(outcome(events).stanzas))
+            self.assertEqual(1, Counted.made)
+            self.assertLessEqual(len(proofs), 2, hidden)
+            (event,) = self.read("<presence/>")
+            self.assertIsInstance(event, SlicesRead)  # and the next read is as fast as ever
+
+    def test_an_iq_needs_no_tree(self) -> None:
+        """Neither its attributes nor its payload, whatever its addresses are."""
+        for written, meant in OTHERWISE:
+            (event,) = self.read(f"<iq type='get' id='a&amp;b' to={written}><q xmlns='u:q'/></iq>")
+            assert isinstance(event, SlicesRead)
+            stanza = SplicedStanza(event.slices[0])
+            self.patch(splice, "_tree", self.fail)
+            self.assertEqual((meant, "a&b", "get"), (stanza.to, stanza.id, stanza.type))
+            self.assertEqual(("u:q", "q"), stanza.payload)
+            assert stanza.child is not None
+            self.assertEqual("u:q", stanza.child.uri)
+            assert stanza.only_child is not None
+            self.assertEqual("q", stanza.only_child.name)
 
 
 class EquivalenceTests(SynchronousTestCase):

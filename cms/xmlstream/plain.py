@@ -43,7 +43,7 @@ _DECLARATION = r"""(?:<\?xml version=(?:'1\.0'|"1\.0") ?\?>[ \n]*)?"""
 _HEADER = re.compile(rf"{_DECLARATION}<stream:stream({_PREFIXED})[ \n]*>")
 # An only child that holds no more than text, and what goes around it.
 _CHILD = re.compile(
-    rf"<iq{_ATTRIBUTES}><({_NAME})({_ATTRIBUTES})"
+    rf"<({_NAME})({_ATTRIBUTES})"
     r"(?:/>|>([ -%'-;=?-~\n]*)</\1>)</iq>"
 )
 # An end tag, or a start tag with its attributes and its slash; then the text that follows.
@@ -165,14 +165,16 @@ def read_elements(data: bytes, content: str) -> list[Element] | None:
     return None if open_ else read
 
 
-def read_child(iq: bytes) -> Element | None:
+def read_child(rest: bytes) -> Element | None:
     """
     The only child of an IQ that is well-formed, if it is plain and holds no more
     than text; else C{None}.
+
+    @param rest: What follows the start tag of the IQ.
     """
-    if len(iq) > MOST_BYTES or not iq.isascii():
+    if len(rest) > MOST_BYTES or not rest.isascii():
         return None
-    found = _CHILD.fullmatch(iq.decode())
+    found = _CHILD.fullmatch(rest.decode())
     if found is None:
         return None
     child = _element(found[1], found[2], ns.CLIENT, ns.CLIENT)

@@ -9,6 +9,7 @@ value that it writes.
 from __future__ import annotations
 
 import re
+import sys
 
 from twisted.words.xish.domish import Element, SerializedXML
 
@@ -32,6 +33,9 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # Prefixes that need no declaration, and of which XML's own must not have another
 # (Namespaces in XML 1.0 section 3).
 _BOUND = {ns.STREAMS: "stream", ns.XML: "xml"}
+_REFERENCE = re.compile("&(?:#0*([0-9]{1,7})|#x0*([0-9A-Fa-f]{1,6})|(lt|gt|quot|apos|amp));")
+_ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}  # XML 1.0 4.6, amp last
+_BREAK = re.compile("\r\n|[\t\r\n]")
 # What the functions below would return as it is, which is nearly everything.
 _PLAIN = re.compile("[ !#-%(-;=?-~]*").fullmatch
 
@@ -51,6 +55,28 @@ def quote_attribute(value: str) -> str:
     if "'" in value and '"' not in value:
         return f'"{_ATTRIBUTE_SPECIAL.sub(lambda m: _ESCAPES[m[0]], value)}"'
     return f"'{_QUOTED_SPECIAL.sub(lambda m: _ESCAPES[m[0]], value)}'"
+
+
+def unquote_attribute(written: str) -> str:
+    """
+    The value of an attribute that was proved well-formed, of what is between its
+    quotes (XML 1.0 2.11, 3.3.3, 4.6).
+    """
+    value = _BREAK.sub(" ", written)
+    if "&#" in value:
+        return _REFERENCE.sub(_referred, value)
+    if "&" in value:
+        for name, character in _ENTITIES.items():
+            value = value.replace(f"&{name};", character)
+    return value
+
+
+def _referred(reference: re.Match[str]) -> str:
+    decimal, hexadecimal, name = reference.groups()
+    if name:
+        return _ENTITIES[name]
+    number = int(decimal) if decimal else int(hexadecimal, 16)
+    return chr(number) if number <= sys.maxunicode else reference[0]
 
 
 def serialize(element: Element, default_namespace: str = ns.CLIENT) -> bytes:

@@ -13,9 +13,15 @@ that was open before can be closed at all.  A slice that is no complete element
 therefore leaves something open, which no other slice can close, and the whole
 cannot be well-formed.
 
+A start tag in an unusual form (references in an address, quotes of both kinds, other
+white space) is written anew in the usual one, so that nobody behind this has to
+know of it.  What is proved is what came.
+
 Whatever does not fit goes the slow way, through L{TreeReader}, which decides
 alone what is an error and which: a stanza inside a stanza, CDATA, a prefix of
-the stream header, anything long or deep.
+the stream header, anything long or deep.  One that cannot be cut takes only itself
+there; where the proof fails, nobody knows which it was, and the rest of the read
+goes: to cut and prove it again for each of them would take the square of the time.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from xml.parsers import expat
 
 from twisted.words.xish.domish import Element
@@ -43,7 +49,7 @@ from cms.xmlstream.reader import (
     StreamEnd,
     TreeReader,
 )
-from cms.xmlstream.serialize import quote_attribute
+from cms.xmlstream.serialize import quote_attribute, unquote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
 
 SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not start over
@@ -64,7 +70,7 @@ def _start_tag(quote: str, content: str) -> re.Pattern[bytes]:
     Its groups: name, from, to, type, the content namespace if it is declared
     once more, and the slash of an element without content.
     """
-    address = f"{quote}([^{quote}&<>\\s]+){quote}"
+    address = f"{quote}([^{quote}&<>\\t\\r\\n]+){quote}"
     pattern = (
         f"<(message|iq|presence)(?: from={address}| to={address}| type={address}"
         f"|( xmlns={quote}{re.escape(content)}{quote})"
@@ -80,14 +86,23 @@ _START_TAGS = {
 }
 _IQ_TYPES = frozenset({b"get", b"set", b"result", b"error"})
 _END_TAG = re.compile(rb"</(?:message|iq|presence)\s*>")
+# Any start tag of a stanza that is well-formed: its name, its attributes, the slash.
+_NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:.-]*+"
+_UNUSUAL_TAG = re.compile(
+    rb"<(message|iq|presence)"
+    rb"((?:[ \t\r\n]++" + _NAME + rb"[ \t\r\n]*+=[ \t\r\n]*+(?:'[^'<]*+'|\"[^\"<]*+\"))*+)"
+    rb"[ \t\r\n]*+(/?)>"
+)
+_UNUSUAL_ATTRIBUTE = re.compile(rb"(" + _NAME + rb")[ \t\r\n]*+=[ \t\r\n]*+('[^']*+'|\"[^\"]*+\")")
+_MOST_REFERENCES = 64  # to characters by number, in one address: each costs a call
 _BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">", b"/"))
 
 
 _OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
 _ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")""")
-_NOT_PLAIN = re.compile(rb"[&\t\r\n]|xmlns")
 # To the end of a start tag: a value may hold C{>}, if it was stamped.
 _OPENING = re.compile(rb"""<[^'">]*(?:(?:'[^']*'|"[^"]*")[^'">]*)*>""")
+_MARKED = re.compile(rb"[&\t\r\n]").search
 _PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")[\s/>]""")
 
 
@@ -104,6 +119,60 @@ def _tree(raw: bytes) -> Element:
     (event,) = _readers[0].feed(raw)
     assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
     return event.stanza.element
+
+
+class _Unusual(NamedTuple):
+    """
+    A start tag in another form than the usual.
+
+    @ivar tag: It, written anew, without C{xmlns}.
+    @ivar opened: Where it ends.
+    """
+
+    name: bytes
+    to: bytes | None
+    sender: bytes | None
+    type: bytes | None
+    tag: bytes
+    opened: int
+    empty: bool
+    declares: bool
+
+
+def _read_unusual(data: bytes, position: int, content: bytes) -> _Unusual | None:
+    """The start tag there; C{None} if it is none, or only the tree can tell."""
+    match = _UNUSUAL_TAG.match(data, position)
+    if match is None:
+        return None
+    name, written, slash = match.groups()
+    values: dict[bytes, bytes] = {}
+    for key, value in _UNUSUAL_ATTRIBUTE.findall(written):
+        if key in values:
+            return None
+        values[key] = value
+    declared = values.pop(b"xmlns", None)
+    if declared is not None and declared[1:-1] != content:
+        return None
+    # Where no value holds it, the first > is the end of the tag.
+    attributes = [b" " + key + b"=" + value for key, value in values.items()]
+    tag = b"<" + name + b"".join(attributes).replace(b">", b"&gt;") + slash + b">"
+    try:
+        to, sender, type_ = (_address(values.get(key)) for key in (b"to", b"from", b"type"))
+    except ValueError:
+        return None
+    if sender == b"":
+        return None
+    declares = declared is not None
+    return _Unusual(name, to or None, sender, type_, tag, match.end(), bool(slash), declares)
+
+
+def _address(quoted: bytes | None) -> bytes | None:
+    """What an attribute says, if it is there."""
+    if quoted is None or not _MARKED(quoted):
+        return quoted and quoted[1:-1]
+    if quoted.count(b"&#") > _MOST_REFERENCES:
+        raise ValueError("too many references")
+    return unquote_attribute(quoted[1:-1].decode()).encode()
 
 
 def _end_of_tag(raw: bytes) -> int:
@@ -143,20 +212,20 @@ class SplicedStanza(Stanza):
     @property
     def child(self) -> Element | None:
         """See L{Stanza.child}."""
-        if self._element is None:
-            found = read_child(self.raw)
-            if found is not None:
-                return found
-        return super().child
+        found = self._plain_child()
+        return super().child if found is None else found
+
+    def _plain_child(self) -> Element | None:
+        if self._element is not None or self._name != "iq":
+            return None
+        raw = self.raw
+        return read_child(raw[_end_of_tag(raw) :])
 
     @property
     def only_child(self) -> Element | None:
         """See L{Stanza.only_child}."""
-        if self._element is None:
-            found = read_child(self.raw)
-            if found is not None:
-                return found
-        return super().only_child
+        found = self._plain_child()
+        return super().only_child if found is None else found
 
     @property
     def payload(self) -> tuple[str, str] | None:
@@ -185,13 +254,28 @@ class SplicedStanza(Stanza):
     def _read_start_tag(self) -> Mapping[Any, str]:
         raw = self.raw
         tag = raw[: _end_of_tag(raw)]
-        if _NOT_PLAIN.search(tag):
+        if b"xmlns" in tag:
             return self.element.attributes
-        return {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}
+        read = {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}
+        if _MARKED(tag):
+            return {name: unquote_attribute(value) for name, value in read.items()}
+        return read
 
 
 class _NotProvedError(Exception):
     """The slow way must look at it."""
+
+
+def _is_too_much(data: bytes, opened: int, end: int, size: int, bounds: tuple[int, int]) -> bool:
+    """Whether a stanza is longer, or perhaps deeper, than is read here."""
+    most, depth = bounds
+    deep = depth * _NESTED
+    # So deep a nest fills C{deep} bytes, of which the last are end tags.
+    return size > most or (
+        end - opened > deep
+        and data.count(b"</", opened + deep - 64, end) >= 8
+        and data.count(b"</", opened, end) >= depth
+    )
 
 
 class SpliceReader(Relying):
@@ -211,6 +295,8 @@ class SpliceReader(Relying):
         self._end_tag = f"</{self._context.root}>".encode()
         self._ended = False
         self._start, self._other_start = _START_TAGS[self._context.content]
+        self._content = self._context.content.encode()
+        self._tree: TreeReader | None = None  # kept to the end of a read
         self._declarations = 0
         self._last = 0, False  # where the last slice begins, and whether it declares
         streams = self._context.prefixes.get("stream") == ns.STREAMS
@@ -228,6 +314,7 @@ class SpliceReader(Relying):
         events: list[Event] = []
         while data and not self._ended:
             data = self._read_slowly(data, events) if self._slow else self._read(data, events)
+        self._tree = None
         return events
 
     # the slow way
@@ -247,9 +334,21 @@ class SpliceReader(Relying):
                 break
         return data[position:]
 
+    def _read_all_slowly(self, data: bytes, events: list[Event]) -> bytes:
+        """What is not proved; nothing is left."""
+        tree = self._slow
+        assert tree is not None  # noqa: S101 - asked before
+        events += tree.feed(data)
+        if tree.at_boundary:
+            self._slow = None
+        return b""
+
     def _go_slow(self, data: bytes) -> bytes:
+        """The tree reads on; it is one for the whole of a read."""
         self._pending = b""
-        self._slow = TreeReader(self._limits, self._context)
+        if self._tree is None:
+            self._tree = TreeReader(self._limits, self._context)
+        self._slow = self._tree
         return data
 
     # the fast way
@@ -265,7 +364,8 @@ class SpliceReader(Relying):
             end, declared = self._last
             self._declarations -= declared
             if not slices or not self._proves(data, end):
-                return self._go_slow(data)
+                self._go_slow(b"")
+                return self._read_all_slowly(data, events)
         if slices:
             events.append(SlicesRead(slices))
         rest = data[end:].lstrip(_SPACE)
@@ -281,16 +381,13 @@ class SpliceReader(Relying):
     def _cut(self, data: bytes) -> tuple[list[Slice], int]:
         """The slices at the beginning of C{data}, unproved, and where they end."""
         slices: list[Slice] = []
-        add, kinds, find, count = slices.append, _KINDS, data.find, data.count
-        limits = self._limits
-        most = min(SPLICED_BYTES, limits.stanza_bytes, _ELEMENT * limits.elements)
-        most = min(most, _ATTRIBUTE_BYTES * limits.attributes)
-        depth = min(limits.depth, MOST_DEPTH)
-        deep = depth * _NESTED
-        shallow = min(most, deep)
+        add, kinds, find = slices.append, _KINDS, data.find
+        bounds = most, depth = self._bounds()
+        shallow = min(most, depth * _NESTED)
         start_tag = self._start
         position = begin = 0
-        stop, last_declared = len(data), None
+        stop = len(data)
+        last_declared: bytes | bool | None = None
         self._declarations = 0
         while position < stop:
             match = start_tag.match(data, position)
@@ -298,10 +395,17 @@ class SpliceReader(Relying):
                 if data[position] in _SPACE:
                     position += 1
                     continue
-                if not self._other_start.match(data, position):
+                if self._other_start.match(data, position):
+                    start_tag = self._other_start
+                    self._start, self._other_start = start_tag, self._start
+                    continue
+                unusual = self._cut_unusual(data, position, bounds)
+                if unusual is None:
                     break
-                start_tag = self._other_start
-                self._start, self._other_start = start_tag, self._start
+                piece, end, declares = unusual
+                add(piece)
+                self._declarations += declares
+                begin, position, last_declared = position, end, declares
                 continue
             name, sender, to, type_, declared, slash = match.groups()
             end_tag, length = kinds[name]
@@ -313,15 +417,7 @@ class SpliceReader(Relying):
                 if end < opened or end > stop or data[end - 1] != _GREATER:
                     break
             size = end - position
-            # So deep a nest fills C{deep} bytes, of which the last are end tags.
-            if size > shallow and (
-                size > most
-                or (
-                    end - opened > deep
-                    and count(b"</", opened + deep - 64, end) >= 8
-                    and count(b"</", opened, end) >= depth
-                )
-            ):
+            if size > shallow and _is_too_much(data, opened, end, size, bounds):
                 break
             if (name == b"iq" and type_ not in _IQ_TYPES) or (name == b"presence" and type_):
                 to = None
@@ -335,6 +431,34 @@ class SpliceReader(Relying):
             self._last = begin, bool(last_declared)
         return slices, position
 
+    def _bounds(self) -> tuple[int, int]:
+        """How long and how deep a slice may be."""
+        limits = self._limits
+        most = min(SPLICED_BYTES, limits.stanza_bytes, _ELEMENT * limits.elements)
+        return min(most, _ATTRIBUTE_BYTES * limits.attributes), min(limits.depth, MOST_DEPTH)
+
+    def _cut_unusual(
+        self, data: bytes, position: int, bounds: tuple[int, int]
+    ) -> tuple[Slice, int, bool] | None:
+        """A slice with a start tag in another form, where it ends, and whether it declares."""
+        read = _read_unusual(data, position, self._content)
+        if read is None:
+            return None
+        name, to, sender, type_, tag, opened, empty, declares = read
+        end = opened
+        if not empty:
+            end_tag, length = _KINDS[name]
+            end = data.find(end_tag, opened) + length
+            if end < opened or end > len(data) or data[end - 1] != _GREATER:
+                return None
+        if _is_too_much(data, opened, end, end - position, bounds):
+            return None
+        if (name == b"iq" and type_ not in _IQ_TYPES) or (
+            name == b"presence" and type_ is not None
+        ):
+            to = None
+        return (name, to, sender, tag + data[opened:end]), end, declares
+
     def _may_wait(self, rest: bytes) -> bool:
         """Whether this may be the beginning of one more slice."""
         if len(rest) >= LONG_TOKEN and b">" not in rest:
@@ -345,6 +469,7 @@ class SpliceReader(Relying):
             begins = rest.startswith(_BEGINS) or any(b.startswith(rest) for b in _BEGINS)
             return begins and b"<" not in rest[1:]
         match = self._start.match(rest) or self._other_start.match(rest)
+        match = match or _UNUSUAL_TAG.match(rest)
         return match is not None and rest.find(_KINDS[match[1]][0]) < 0
 
     def _proves(self, data: bytes, end: int) -> bool:

@@ -151,6 +151,23 @@ def _to_many_ids(besieged: Besieged) -> None:
     besieged.flood(asked, resource="r&amp;d", reads=True)
 
 
+def _answers_in_an_unusual_form(besieged: Besieged) -> None:
+    """Whose address and ids make every answer on the shared link look otherwise."""
+    asked = f"<iq type='get' id=\"a'b>c&amp;\" to='{CALLBRIDGE}'>{PING}</iq>"
+    besieged.flood(asked, resource="r&amp;d's &lt;b>", reads=True)
+
+
+def _requests_in_an_unusual_form(besieged: Besieged) -> None:
+    host = CALLBRIDGE.replace(".", "&#x2e;")
+    asked = f"<iq  type='get'\n id = \"c1\" to='{host}'>{PING}</iq>"
+    besieged.flood(asked, resource="m", reads=True)
+
+
+def _what_the_fast_way_cannot_read(besieged: Besieged) -> None:
+    hidden = f"<message to='{BOB}/none'><body><![CDATA[x]]></body></message>"
+    besieged.flood(hidden * 50 + ask(PING).replace("</iq>", "</iq >"), reads=True)
+
+
 ATTACKS: dict[str, Callable[[Besieged], None]] = {
     "asks and does not read": _asks_and_does_not_read,
     "asks and reads": _asks_and_reads,
@@ -160,6 +177,9 @@ ATTACKS: dict[str, Callable[[Besieged], None]] = {
     "two flood each other": _each_other,
     "presence": _presence,
     "ids of others": _to_many_ids,
+    "answers in an unusual form": _answers_in_an_unusual_form,
+    "requests in an unusual form": _requests_in_an_unusual_form,
+    "what the fast way cannot read": _what_the_fast_way_cannot_read,
 }
 
 

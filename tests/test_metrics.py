@@ -23,6 +23,8 @@ from tests.test_callbridge_link import World
 from tests.test_login_authority import MemoryDirectory
 from tests.xmppserver import DOMAIN, SECRETS, Server
 
+CB1 = f"cb1.{DOMAIN}"
+
 
 class Figures:
     """What collectors say, by name and labels."""
@@ -162,6 +164,29 @@ class ServerTests(SynchronousTestCase):
         )
         labels = {"condition": "service-unavailable"}
         self.assertEqual(1, self.figures("cms_xmpp_bounced_stanzas_total", **labels))
+
+    def test_dropped(self) -> None:
+        """What finds no room and has no answer, by kind."""
+        callbridge = self.server.callbridge()
+        bob = self.server.bound(callbridge, "bob")
+        other = self.server.bound(callbridge, "bob", "other")
+        name, jid = "cms_xmpp_dropped_stanzas_total", bob.stream.jid.full()
+        for kind in ("iq", "message", "presence"):
+            self.assertEqual(0, self.figures(name, kind=kind))
+        bob.say("<presence/>")
+        bob.transport.stop_reading()
+        bob.stream.pauseProducing()
+        long = f"<x>{'x' * 200_000}</x>"
+        for number in range(2, 12):  # as many as 512 KiB of one source hold are kept
+            callbridge.say(f"<iq type='result' id='{number}' from='{CB1}' to='{jid}'>{long}</iq>")
+            other.say(f"<presence>{long}</presence>")
+        callbridge.say(f"<message type='error' from='{CB1}' to='{jid}'>{long}</message>")
+        # A slow one takes 512 KiB of each source, and 1 MiB in all.
+        self.assertEqual(8, self.figures(name, kind="iq"))
+        self.assertEqual(1, self.figures(name, kind="message"))
+        self.assertEqual(8, self.figures(name, kind="presence"))
+        callbridge.say(f"<presence from='{CB1}' to='bob@{DOMAIN}'>{long}</presence>")
+        self.assertEqual(9, self.figures(name, kind="presence"))
 
     def test_streams(self) -> None:
         """Counted by listener, also what has ended; never less than before."""

@@ -63,7 +63,7 @@ class GrowthTests(SynchronousTestCase):
         callbridge = server.callbridge()
         client = server.bound(callbridge)
         prefix = f"xmlns:x='{'u' * 250}'"
-        inner = f"<message to='{CB1}' id='1' {prefix}>{'<x:a/>' * 2000}</message>"
+        inner = f"<message to='{CB1}' id='1' {prefix}>{'<x:a/>' * 3000}</message>"
         self.assertLess(len(inner), limits.CLIENT.stanza_bytes)
         client.say(inner)
         self.assertIn("policy-violation", client.heard())
@@ -166,8 +166,8 @@ class FlawTests(SynchronousTestCase):
 
     def test_text_in_two_reads(self) -> None:
         """What must be escaped is, in however many reads it came."""
-        self.client.say(f"<message  to='{CB1}'><body>&#93;&#93;")
-        self.client.say("&gt;</body></message>")
+        self.client.say(f"<message to='{CB1}'><body>&#93;&#93;")
+        self.client.say("&gt;</body></message >")
         self.assertIn("<body>]]&gt;</body>", self.callbridge.heard())
 
 
@@ -390,7 +390,7 @@ class LinkTests(SynchronousTestCase):
         """
         server = Server()
         callbridge = server.callbridge()
-        mallory = server.bound(callbridge, "mallory", "r&amp;d")  # is not read the fast way
+        mallory = server.bound(callbridge, "mallory", "r&amp;d")
         client = server.client()
         client.open()
         client.authenticate()
@@ -410,13 +410,55 @@ class LinkTests(SynchronousTestCase):
 
     def test_sloppy_answers(self) -> None:
         """An answer without from or to is the component's own, to the server (XEP-0114 3)."""
-        for written in ("", f" from='{CB1}'", f" to='{DOMAIN}'", f" from='CB1.{DOMAIN}'"):
+        escaped = DOMAIN.replace(".", "&#x2E;")
+        for written in (
+            *("", f" from='{CB1}'", f" to='{DOMAIN}'", f" from='CB1.{DOMAIN}'"),
+            *(f" to='{escaped}'", f" from='cb1.{escaped}' to=\"{escaped}\""),
+        ):
             server = Server()
             peer = server.register()
             (question,) = peer.received()
             names = lp.Mechanisms(("PLAIN",)).to_xml()
             peer.say(f"<iq type='result' id='{question.id}'{written}>{names}</iq>")
             self.assertEqual(1, len(server.links.authorities), written)
+
+    def test_addresses_with_references(self) -> None:
+        """They are whose they are meant to be, and what is written so is only forwarded."""
+        server = Server()
+        callbridge, echo = server.callbridge(), server.register("echo")
+        echo.received()
+        bob = server.bound(callbridge, "bob", "r&amp;d&apos;s &lt;b>")
+        jid = f"bob@{DOMAIN}/r&d's <b>"
+        self.assertEqual(jid, bob.stream.jid.full())
+        self.patch(server.router, "route", self.fail)
+        for written in (
+            f"'bob@{DOMAIN}/r&amp;d&apos;s &lt;b>'",
+            f'"bob@{DOMAIN}/r&#38;d\'s &#x3c;b&gt;"',
+            f"'bob&#64;{DOMAIN}/r&amp;d&#39;s\n&lt;b>'",
+        ):
+            callbridge.say(f"<message to={written} id='1'><body>x</body></message>")
+            (message,) = bob.received()
+            self.assertEqual((jid, CB1), (message.to, message.sender))
+            bob.say(f"<message from={written} to='{CB1}'/><message to='&#69;cho.{DOMAIN}'/>")
+            (message,) = callbridge.received()
+            self.assertEqual((CB1, jid), (message.to, message.sender))
+            (message,) = echo.received()
+            self.assertEqual((f"Echo.{DOMAIN}", jid), (message.to, message.sender))
+        callbridge.say(f"<message from='a&#43;b@cb1&#46;{DOMAIN}' to='echo&#46;{DOMAIN}'/>")
+        (message,) = echo.received()
+        self.assertEqual(f"a+b@{CB1}", message.sender)
+
+    def test_addresses_of_others_with_references(self) -> None:
+        """Nobody speaks for somebody else, however that one is written."""
+        server = Server()
+        callbridge, echo = server.callbridge(), server.register("echo")
+        bob = server.bound(callbridge, "bob", "r&amp;d")
+        bob.say(f"<message from='alice&#64;{DOMAIN}/r&amp;d' to='{CB1}'/>")
+        self.assertIn("<invalid-from", bob.heard())
+        callbridge.received()
+        echo.say(f"<message from='a@cb1&#46;{DOMAIN}' to='{CB1}'/>")
+        self.assertIn("<invalid-from", echo.heard())
+        self.assertEqual([], callbridge.received())
 
     def test_slow_callbridge_is_asked_again(self) -> None:
         """A Callbridge that was too busy to name its mechanisms is asked again."""

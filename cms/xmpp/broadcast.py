@@ -26,7 +26,6 @@ class Broadcast:
     Sends to many, a part in each turn.
 
     @param a_turn: Bytes; one stanza more may leave.
-    @ivar dropped: How many copies had no room at a receiver that does not read.
     """
 
     def __init__(self, clock: IReactorTime, *, a_turn: int = BYTES_A_TURN) -> None:
@@ -35,24 +34,26 @@ class Broadcast:
         self._left = a_turn
         self._waiting = False
         self._behind: dict[Receiver, None] = {}
-        self.dropped = 0
 
     def send(
         self, stanza: Stanza, receivers: Iterable[tuple[Receiver, str]], source: object
-    ) -> None:
+    ) -> int:
         """
         Send a stanza that has no C{to}.
 
         @param receivers: Each with the address that its copy gets.
         @param source: See L{Receiver.deliver}.
+        @return: How many copies had no room at a receiver that does not read.
         """
+        dropped = 0
         start, rest = _parts(stanza)
         for receiver, to in receivers:
             if receiver.queue((start + quote_attribute(to).encode(), rest), source):
                 self._behind[receiver] = None
             else:
-                self.dropped += 1
+                dropped += 1
         self._send()
+        return dropped
 
     def _send(self) -> None:
         while self._behind and self._left > 0:

@@ -103,7 +103,8 @@ class LocalServices:
         """
         if stanza.type in (None, "unavailable", "error"):
             for session in self._sessions.available(to.userhost()):
-                session.deliver((stanza.raw,), source)
+                if session.deliver((stanza.raw,), source):
+                    self._router.refuse(stanza)
 
     # from a client's session
 
@@ -157,7 +158,7 @@ class LocalServices:
 
     def _send_to(self, receivers: Iterable[Session], stanza: Stanza, source: Session) -> None:
         copies = [(receiver, receiver.jid.full()) for receiver in receivers]
-        self._broadcast.send(stanza, copies, source)
+        self._router.dropped["presence"] += self._broadcast.send(stanza, copies, source)
 
     def _directed(self, session: Session, stanza: Stanza) -> None:
         try:

@@ -25,6 +25,7 @@ from cms.admin.metrics import (
 )
 from cms.errors import CATALOGUE
 from cms.signalflow import Attempt, Step, StepRecord
+from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
@@ -160,6 +161,14 @@ class ServerCollector(Collector):
         for condition, number in self._router.bounced.items():
             bounced.add_metric([condition], number)
         yield bounced
+        dropped = CounterMetricFamily(
+            "cms_xmpp_dropped_stanzas",
+            "Stanzas that had no room at a receiver that does not read, and must not be answered.",
+            labels=["kind"],
+        )
+        for kind in sorted(KINDS):
+            dropped.add_metric([kind], self._router.dropped[kind])
+        yield dropped
         peers = {link.component: link.certificate_expires for link in self._links}
         yield expiries({"own": self._expires(), **peers})
 

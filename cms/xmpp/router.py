@@ -49,6 +49,8 @@ class Router:
 
     @ivar known: Component addresses that exist, connected or not.
     @ivar bounced: How many stanzas were answered with each error condition.
+    @ivar dropped: How many of each kind had no room at a receiver that does not read,
+        and must not be answered: presence, IQ answers, messages that are errors.
     """
 
     log = Logger()
@@ -64,6 +66,7 @@ class Router:
         self._found: dict[bytes, Receiver] = {}
         self._addresses: dict[Receiver, list[bytes]] = {}
         self.bounced: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
 
     def find(self, to: bytes) -> Receiver | None:
         """
@@ -96,11 +99,14 @@ class Router:
 
     def refuse(self, stanza: Stanza) -> None:
         """There is no room for it, as for others of a flood: what that costs is little."""
+        reply = None
         if stanza.name != "presence":
             reply = written_error(stanza, "wait", "resource-constraint")
-            if reply is not None:
-                self.bounced["resource-constraint"] += 1
-                self.route(reply)
+        if reply is None:
+            self.dropped[stanza.name] += 1
+        else:
+            self.bounced["resource-constraint"] += 1
+            self.route(reply)
 
     def _deliver(self, receiver: Receiver, stanza: Stanza, source: object) -> None:
         if receiver.deliver((stanza.raw,), source):

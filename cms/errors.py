@@ -14,7 +14,7 @@ import shlex
 
 from attrs import evolve, field, frozen
 
-from cms.remedies import REMEDIES, Remedy
+from cms.remedies import LOGIN_ADVICE, LOGIN_OTHERWISE, REMEDIES, Remedy
 from cms.signalflow import Step, StepError, printable
 
 
@@ -1209,6 +1209,13 @@ LOGIN_REFUSED = _fault(
     "The Callbridge {component} refused the log-in ({condition}).",
     "{mend}",
 )
+
+
+def login_refused(component: str, condition: str) -> StepError:
+    """A Callbridge said no with this condition (RFC 6120 6.5)."""
+    mend = LOGIN_ADVICE.get(condition, LOGIN_OTHERWISE)
+    return LOGIN_REFUSED.error(component=component, condition=condition, mend=mend)
+
 
 # Step 12 as the client sees it.
 

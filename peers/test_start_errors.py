@@ -69,6 +69,14 @@ def test_unknown_key(
     assert_refuses(daemon, key)
 
 
+def test_other_role(processes: Processes, certificates: Certificates) -> None:
+    """The file of the other daemon is recognised, and the right one named."""
+    server, bridge = make_server(processes, certificates), make_callbridge(processes, certificates)
+    server.settings, bridge.settings = bridge.settings, server.settings
+    assert_refuses(server, "is the configuration of a Callbridge", "twistd cms-callbridge")
+    assert_refuses(bridge, "is the configuration of an XMPP server", "twistd cms-xmpp")
+
+
 @BOTH
 def test_missing_key(make: Make, processes: Processes, certificates: Certificates) -> None:
     """A key that is needed and missing is named."""

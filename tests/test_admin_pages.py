@@ -361,7 +361,10 @@ class XmppTests(PagesTests):
             answer = self.post(self.xmpp, path, {})
             self.assertEqual((303, "/"), (answer.status, answer.headers["location"]))
             self.assertIn(call, self.server.calls)
-        self.assertEqual(400, self.post(self.xmpp, "/clients/gone/end", {}).status)
+        gone = self.post(self.xmpp, "/clients/gone/end", {})
+        self.assertEqual(400, gone.status)
+        self.assertIn(b"Go to the first page, which shows what there is.", gone.body)
+        self.assertNotIn(b"GET ", gone.body)
 
     def test_in_file(self) -> None:
         """What is in the file has no buttons that could not work."""
@@ -425,7 +428,7 @@ class FlowTests(SynchronousTestCase):
         """A password that was mistyped does not hide that log-ins work."""
         good, bad = Attempt(1, 11.0), Attempt(2, 12.0)
         good.once(Step.LOGIN, 11.0)
-        bad.failed(12.0, errors.LOGIN_REFUSED.error(component="c", condition="not-authorized"))
+        bad.failed(12.0, errors.login_refused("c", "not-authorized"))
         logins = [Recorded("login", bad), Recorded("login", good)]
         self.assertEqual("passed", self.states(self.up(), *logins, active=True)[Step.LOGIN])
         self.assertEqual("failed", self.states(self.up(), logins[0], active=True)[Step.LOGIN])

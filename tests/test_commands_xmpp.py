@@ -51,6 +51,9 @@ class StoppedTests(CommandLineTests):
 
     def test_add_json(self) -> None:
         """Standard output is JSON and nothing else."""
+        self.assertNotIn("is not within", self.said("xmpp", "callbridge", "add", "cb9"))
+        said = self.said("xmpp", "callbridge", "add", "cb9.office.example.com")
+        self.assertIn(f"cb9.office.example.com is not within {DOMAIN}, so it will not be", said)
         made = self.facts("xmpp", "callbridge", "add", "cb1")
         self.assertEqual({"callbridge": "cb1", "domain": DOMAIN, "secret": self.secrets()[0]}, made)
 

@@ -145,6 +145,23 @@ class LineTests(SynchronousTestCase):
             self.assertIn("callbridge list --show-secrets", REMEDIES[name].mend)
 
 
+class RefusedTests(SynchronousTestCase):
+    """Step 12 in the records of both sides."""
+
+    def test_each(self) -> None:
+        """Who is disabled or locked out is not sent to look at his password."""
+        for condition, said in (
+            ("not-authorized", "cms callbridge user list shows who exists"),
+            ("account-disabled", "cms callbridge user enable"),
+            ("credentials-expired", "cms callbridge user passwd"),
+            ("temporary-auth-failure", "after too many wrong passwords"),
+            ("aborted", "Callbridge's log for this time"),
+        ):
+            error = errors.login_refused("cb1.example.com", condition)
+            self.assertIn(said, error.cure)
+            self.assertEqual(condition, error.evidence["condition"])
+
+
 class QuotingTests(SynchronousTestCase):
     """What a peer chose stands in lines that people copy."""
 

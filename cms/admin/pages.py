@@ -237,11 +237,19 @@ def sentence(text: str) -> str:
     return text and text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
 
 
+# The API's cures name its methods; who looks at pages has pages.
+_FIRST_PAGE = "Go to the first page, which shows what there is."
+_CURES = dict.fromkeys(
+    ("callBridgeDoesNotExist", "clientDoesNotExist", "userDoesNotExist", "notFound"), _FIRST_PAGE
+)
+
+
 def alert(refused: Refused) -> Tag:
     """Cause and cure, read aloud at once."""
     content = [tags.p(sentence(refused.cause))]
-    if refused.cure:
-        content.append(tags.p(tags.strong("Cure: "), sentence(refused.cure)))
+    cure = _CURES.get(refused.reason, refused.cure)
+    if cure:
+        content.append(tags.p(tags.strong("Cure: "), sentence(cure)))
     return tags.div(*content, role="alert", class_="note failed")
 
 

@@ -46,7 +46,7 @@ class Logins:
         if result == "lost":
             attempt.abandoned(now)
         else:
-            fault = errors.LOGIN_REFUSED.error(component=self._component(), condition=result)
+            fault = errors.login_refused(self._component(), result)
             attempt.failed(now, fault)
         self._bad.append(attempt)
 

@@ -143,6 +143,14 @@ class Where:
         except ValueError as problem:
             raise Complaint(f"{problem}. Cure: {NAME_CURE}") from None
 
+    def note_outside(self, name: str) -> None:
+        """What has an address of another domain is no Callbridge of this one."""
+        if "." in name:
+            note(
+                f"{name} is not within {self.config.domain}, so it will not be asked to decide"
+                " log-ins; a Callbridge is added by its name alone, such as cb1"
+            )
+
     def said(self, done: str) -> None:
         """Say where it was done."""
         note(f"{done} {where_text('XMPP server', self.daemon, self.config.state_dir)}")
@@ -175,6 +183,7 @@ def add(name: str, secret_file: Path | None, as_json: bool, config_file: Path | 
         raise Wrong(f"{secret_file} exists. Cure: name another file, or remove it.")
     where.administration.add(name, secret)
     where.said("added")
+    where.note_outside(name)
     _print(where, name, secret, as_json, secret_file)
 
 
@@ -196,6 +205,7 @@ def add_secret(name: str, secret_stdin: bool, as_json: bool, config_file: Path |
     where.administration.add(name, secret)
     _print(where, name, None, as_json)
     where.said("added")
+    where.note_outside(name)
 
 
 @callbridge.command("list")

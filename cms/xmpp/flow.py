@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from cms import errors
 from cms.clocks import wall_clock
-from cms.remedies import LOGIN_ADVICE, LOGIN_OTHERWISE
 from cms.signalflow import Attempt, Step, StepError, StepObserver, StepRecord
 
 KEEP = 50  # of each kind
@@ -83,11 +82,7 @@ class ServerFlow:
         @param fault: Set where it is the system's failure and not the client's.
         """
         if fault is None and callbridge is not None:
-            fault = errors.LOGIN_REFUSED.error(
-                component=callbridge,
-                condition=condition,
-                mend=LOGIN_ADVICE.get(condition, LOGIN_OTHERWISE),
-            )
+            fault = errors.login_refused(callbridge, condition)
         elif fault is None:
             fault = errors.LOGIN_UNUSABLE.error(condition=condition)
         attempt = self._begin()

@@ -217,6 +217,18 @@ class SlowTests(SynchronousTestCase):
             self.assertTrue(said.endswith("</stream:stream>"))
             self.assertTrue(self.bob.lost)
 
+    def test_turns_of_components(self) -> None:
+        """So it is for a component; a Callbridge speaks for everybody, and is heard at once."""
+        bot = self.server.register("cb2")
+        (question,) = bot.received()
+        bot.say(self.pings(range(100)))
+        self.assertEqual(A_CLIENTS_TURN, bot.transport.take().count("<iq"))
+        self.server.clock.advance(0)
+        self.assertEqual(100 - A_CLIENTS_TURN, bot.transport.take().count("<iq"))
+        bot.answer(question, lp.Mechanisms(("PLAIN",)))
+        bot.say(self.pings(range(100)))
+        self.assertEqual(100, bot.transport.take().count("<iq"))
+
     def test_turns_of_messages(self) -> None:
         """What only has to be forwarded does not wait, and is not overtaken."""
         self.callbridge.heard()

@@ -46,7 +46,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp import features, sasl
-from cms.xmpp.forward import Forwarder
+from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
 from cms.xmpp.metrics import Events
 from cms.xmpp.router import Router
@@ -56,7 +56,6 @@ from cms.xmpp.waitingroom import WaitingRoom
 
 HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
 READ_BYTES = 32_768  # at once: a client is one of many, and what it sends may ask for work
-A_TURN = 30  # stanzas of one client that are looked into in one turn of the reactor
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
 # What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.
 _LANGUAGE = re.compile(r"(?=.{1,35}$)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")

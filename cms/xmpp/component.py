@@ -13,6 +13,7 @@ lives.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -52,7 +53,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmpp.flow import ServerFlow
-from cms.xmpp.forward import Forwarder
+from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
@@ -470,7 +471,13 @@ class ComponentStream(XMLStream):
 
     def slices_received(self, slices: list[Slice]) -> list[Slice]:
         """See L{XMLStream.slices_received}."""
+        self._forwarder.most = self.a_turn
         return self._forwarder.forward(slices)
+
+    @property
+    def a_turn(self) -> int:  # type: ignore[override]
+        """See L{XMLStream}: the answers of a Callbridge are for everybody, and not put off."""
+        return sys.maxsize if self.mechanisms else A_TURN
 
     def _route(self, stanza: Stanza) -> None:
         sender = stanza.sender

@@ -19,6 +19,7 @@ from cms.xmlstream.stream import XMLStream
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.router import Router
 
+A_TURN = 30  # stanzas of one peer that are looked into in one turn of the reactor
 MOST_SENDERS = 1_000  # addresses of the peer's own that are remembered
 _NAMES = (b"message", b"presence", b"iq")
 # A start tag with an xml:lang that is no part of another attribute's value.
@@ -33,7 +34,7 @@ class Forwarder:
     @param address: Whose C{from} is stamped where there is none.
     @param owns: Whether the peer may speak for an address.
     @param general: The general way.
-    @param most: How many may go there at once.
+    @ivar most: How many may go there at once.
     @param looked_into: Names of stanzas that always go there.
     @param language: What the peer's header said that it speaks; it is stamped where
         a stanza says nothing else (RFC 6120 8.1.5).
@@ -55,7 +56,7 @@ class Forwarder:
         self._source = source
         self._owns = owns
         self._general = general
-        self._most = most
+        self.most = most
         self._looked_into = looked_into
         self._senders: set[bytes] = set()
         self._address = address.encode()
@@ -71,7 +72,7 @@ class Forwarder:
 
         @return: Those that are left when as many as C{most} have gone the general way.
         """
-        left = self._most
+        left = self.most
         gathered: dict[Receiver, list[bytes]] = {}
         looked_into, stamps = self._looked_into, self._stamps
         if self._language:

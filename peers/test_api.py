@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
 import stat
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from random import Random
 
@@ -261,7 +265,10 @@ def test_document(
     ]
     # The field answers 400 where an object does not exist or is there already, which
     # no schema can say; and 503 is what healthz is for.
-    rest = ["--exclude-path", "/healthz", "--exclude-checks", "positive_data_acceptance"]
+    # Wrong passwords are many for one account, which is then told to wait (429):
+    # test_every_operation_asks_who_it_is has what is left of that check.
+    rest = ["--exclude-path", "/healthz"]
+    rest += ["--exclude-checks", "positive_data_acceptance,ignored_auth"]
     health = ["--include-path", "/healthz", "--exclude-checks", "not_a_server_error"]
     for arguments in (rest, health):
         status, output = processes.run(
@@ -273,3 +280,32 @@ def test_document(
         )
         assert status == 0, output[-8_000:]
     assert "Traceback" not in daemon.process.output
+
+
+@pytest.mark.parametrize("role", ["xmpp", "callbridge"])
+def test_every_operation_asks_who_it_is(
+    role: str, processes: Processes, certificates: Certificates
+) -> None:
+    """Whatever the document lists is refused without a password, and with a wrong one."""
+    daemon, port = with_api(role, processes, certificates)
+    document = administration(daemon).get("openapi.json")
+    context = ssl.create_default_context(cafile=str(certificates.trust))
+    asked = 0
+    for path, methods in document["paths"].items():
+        for method in methods.keys() & {"get", "put", "post", "delete"}:
+            if path == "/healthz":
+                continue
+            asked += 1
+            # An account each: nobody is told to wait.
+            wrong = base64.b64encode(f"nobody-{asked}:wrong".encode()).decode()
+            for headers in ({}, {"Authorization": f"Basic {wrong}"}):
+                request = urllib.request.Request(
+                    f"https://127.0.0.1:{port}{path.replace('{', '').replace('}', '')}",
+                    method=method.upper(),
+                    headers=headers,
+                )
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(request, context=context, timeout=30.0)
+                assert refused.value.code == 401, (method, path)
+                refused.value.close()
+    assert asked > 8

@@ -139,6 +139,7 @@ def test_daemons(
     pair_of_localhost = certificates.issue(DOMAIN, f"xmpp1.{DOMAIN}", "localhost")
     server.settings["tls"]["certificate"] = str(pair_of_localhost.certificate)
     server.settings["tls"]["key"] = str(pair_of_localhost.key)
+    processes.expect_error("there is no room left on its disk")
     started: list[Process] = []
     for daemon in pair:
         disk = FullDisk(processes, daemon.directory / daemon.settings["state_dir"])

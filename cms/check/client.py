@@ -67,6 +67,7 @@ class LoginStream(XMLStream):
     @ivar jid: The full address.
     @ivar mechanism: The one that was used.
     @ivar waiting: What it waits for, in words.
+    @ivar patience: For how many seconds.
     @param timeout: Seconds for each thing that it waits for.
     @param decision: Seconds for each answer to the log-in itself, which others
         than the server have to give.
@@ -89,6 +90,7 @@ class LoginStream(XMLStream):
         self.jid = ""
         self.mechanism = ""
         self.waiting = ""
+        self.patience = timeout
         self._timeout = timeout
         self._decision = decision or timeout
         self._peer = peer
@@ -106,8 +108,8 @@ class LoginStream(XMLStream):
         self._open()
 
     def _await(self, what: str, seconds: float | None = None) -> None:
-        self.waiting = what
-        self.set_deadline(seconds or self._timeout)
+        self.waiting, self.patience = what, seconds or self._timeout
+        self.set_deadline(self.patience)
 
     def _open(self) -> None:
         self._await("its stream header")

@@ -46,7 +46,14 @@ def disabled_user(stage: Stage) -> list[str]:
     return stage.logs_in(server.client_port, stage.house.disabled_user)
 
 
-@CASES.case("no-callbridge", 1, "No Callbridge is connected", "Start a Callbridge", text=PASSWORD)
+@CASES.case(
+    "no-callbridge",
+    1,
+    "No Callbridge is connected",
+    "Start a Callbridge",
+    text=PASSWORD,
+    seconds=3.0,  # the server waits for one, for longer than four seconds
+)
 def link_down(stage: Stage) -> list[str]:
     """The link is down, which is not the user's fault."""
     return stage.logs_in(stage.house.server.client_port)
@@ -131,11 +138,12 @@ CASES.add(
     name="login-certificate-without-domain",
     text=PASSWORD,
 )
+_DECIDED = ("challenge",)  # what others than the server have to answer has longer
 for _stop in ("header", "features", "proceed", "mechanisms", "challenge"):
     CASES.add(
         "login-timeout",
         12,
-        "did not complete the log-in",
+        f"did not complete the log-in within {4 if _stop in _DECIDED else 1} s",
         "hangs",
         stub(stops=_stop),
         name=f"login-silent-before-{_stop}",

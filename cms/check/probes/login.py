@@ -245,7 +245,6 @@ class LoginProbe:
         return self._explain_other(condition, text, seen)
 
     def _explain_other(self, condition: str, text: str, seen: dict[str, str]) -> StepError:
-        stage = self._subject.timing.stage
         if condition in ("no-mechanism", "invalid-mechanism", "mechanism-too-weak"):
             return errors.LOGIN_NO_MECHANISM.error(offered=text or condition, **seen)
         if condition == "no-starttls":
@@ -254,6 +253,8 @@ class LoginProbe:
             return errors.LOGIN_WRONG_DOMAIN.error(**seen)
         if condition == "timeout":
             waiting = text.removeprefix("it was waiting for ")
-            return errors.LOGIN_TIMEOUT.error(seconds=f"{stage:g}", waiting=waiting, **seen)
+            stage = self._subject.timing.stage
+            seconds = self._chosen.patience if self._chosen is not None else stage
+            return errors.LOGIN_TIMEOUT.error(seconds=f"{seconds:g}", waiting=waiting, **seen)
         problem = f"{condition}: {text}" if text else condition
         return errors.LOGIN_BROKEN.error(problem=problem, **seen)

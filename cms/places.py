@@ -76,12 +76,27 @@ class Guest:
     drop: Callable[[], object] = _gone
     trusted: bool = False
     here: bool = True
+    makes_room: bool = True  # it is among the strangers
 
     def trust(self) -> None:
         """It belongs here: nobody pushes it out any more."""
-        if self.here and not self.trusted:
-            self._places.forget_stranger(self)
+        if self.here:
+            self.shelter(True)
             self.trusted = True
+
+    def shelter(self, waits: bool) -> None:
+        """
+        A stranger who waits for something of ours, such as a Callbridge, makes room for
+        nobody meanwhile: all who come back after a restart wait, many from one address.
+
+        @param waits: Whether it does so from now on.
+        """
+        if self.here and not self.trusted and waits == self.makes_room:
+            self.makes_room = not waits
+            if waits:
+                self._places.forget_stranger(self)
+            else:
+                self._places.remember_stranger(self)
 
     def leave(self) -> None:
         """It is gone; harmless when it was told before."""
@@ -153,12 +168,16 @@ class Places:
         self._networks[guest.network] -= 1
         if not self._networks[guest.network]:
             del self._networks[guest.network]
-        if not guest.trusted:
+        if guest.makes_room:
             self.forget_stranger(guest)
 
     def forget_stranger(self, guest: Guest) -> None:
         """From the guest: he is one no more."""
         self._resize(guest.network, -1, guest)
+
+    def remember_stranger(self, guest: Guest) -> None:
+        """From the guest: he is one again, the newest."""
+        self._resize(guest.network, +1, guest)
 
     def _make_room(self, network: str = "") -> None:
         """The oldest stranger of a network goes; left out: of the most crowded one."""

@@ -61,6 +61,25 @@ class PlacesTests(SynchronousTestCase):
         self.come("203.0.113.4")  # now everybody is alone: the oldest goes
         self.assertEqual([*crowd[:3], alone[0]], self.dropped)
 
+    def test_waiting(self) -> None:
+        """Who waits for a Callbridge makes no room; afterwards he does, as the newest."""
+        waiting = self.come("192.0.2.1")
+        assert waiting is not None
+        for _ in range(2):
+            waiting.shelter(True)
+        others = [self.come("192.0.2.1") for _ in range(LIMITS.strangers_per_address + 1)]
+        self.assertEqual(others[:1], self.dropped)
+        waiting.shelter(False)
+        self.come("192.0.2.1")
+        self.assertEqual(others[:2], self.dropped)
+        for _ in range(LIMITS.strangers_per_address):
+            self.come("192.0.2.1")
+        self.assertIn(waiting, self.dropped)
+        taken = self.places.taken
+        waiting.shelter(False)  # he is gone, and nothing brings him back
+        waiting.leave()
+        self.assertEqual(taken, self.places.taken)
+
     def test_trusted_stay(self) -> None:
         """Strangers push out strangers, and never all: half of the places are not theirs."""
         known = [self.come(f"192.0.2.{n}", trusted=True) for n in range(8)]

@@ -157,6 +157,15 @@ class WaitingTests(SynchronousTestCase):
         self.client.authenticate("ANONYMOUS", b"t")
         self.assertEqual(1, len(registered.received()))
 
+    def test_makes_no_room(self) -> None:
+        """While it waits its listener does not push it out; afterwards it may again."""
+        told: list[bool] = []
+        self.client.stream.on_waiting = told.append
+        self.client.open()
+        self.assertEqual([True], told)
+        self.server.callbridge()
+        self.assertEqual([True, False], told)
+
     def test_too_late(self) -> None:
         """Nothing came: the stream ends, and nothing of it stays behind."""
         self.client.open()

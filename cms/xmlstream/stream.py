@@ -118,6 +118,7 @@ class XMLStream(Protocol):
         self._calls: set[IDelayedCall] = set()
         self._known_address: tuple[str, object] | None = None
         self.on_trusted: Callable[[], object] = _nobody_asks
+        self.on_waiting: Callable[[bool], object] = _nobody_asks
 
     # For subclasses
 
@@ -650,8 +651,8 @@ class XMLStream(Protocol):
             self.transport.abortConnection()
 
 
-def _nobody_asks() -> None:
-    """Whether the peer is trusted, without a listener that has few places."""
+def _nobody_asks(*_: object) -> None:
+    """Whether the peer is trusted, or waits, without a listener that has few places."""
 
 
 @lru_cache(maxsize=256)

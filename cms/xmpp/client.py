@@ -409,12 +409,14 @@ class ClientStream(XMLStream):
 
         def ended(there: bool) -> None:
             self._waits = None
+            self.on_waiting(False)
             if there:
                 then()
             else:
                 self._end_unserved(self.policy.relay.nobody())
 
         self._waits = waits = self.policy.waiting_room.wait(size)
+        self.on_waiting(True)
         waits.addCallbacks(ended, lambda failure: failure.trap(CancelledError))
         waits.addErrback(self._unexpected)
 

@@ -60,6 +60,7 @@ class StreamFactory(Factory):
         guest.drop = stream.abort
         stream.factory = self
         stream.on_trusted = guest.trust
+        stream.on_waiting = guest.shelter
         self.streams.add(stream)
 
         def forget(_: None) -> None:

@@ -32,9 +32,9 @@ NO_CALLBRIDGE_KNOWN = _doubt(
 FILES_FEW = _doubt(
     "files-few",
     Step.CONFIGURATION,
-    "{file}: {key} is {asked}, but each listener gets {given} places: the daemon may open {limit}"
-    " files.",
-    "Raise the limit of files and restart the daemon, or lower {key}.",
+    "{file}: each listener gets {given} places, where {asked} are wanted ({key}): the daemon may"
+    " open {limit} files.",
+    "Raise the limit of files and restart the daemon, or set {key} to what is enough here.",
 )
 UNPROTECTED = _doubt(
     "unprotected",

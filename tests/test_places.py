@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import files
 from cms.logs import Logger
 from cms.places import SELDOM, Guest, Limits, Places
 
@@ -176,3 +177,14 @@ class PlacesTests(SynchronousTestCase):
             ),
             Limits.of(20_000),
         )
+
+    def test_few(self) -> None:
+        """What is wanted is not said to be set: whoever set nothing is told of it, too."""
+        doubt = files.judge("xmpp.toml", "most_connections", 1_000, 6, 40)
+        assert doubt is not None
+        self.assertEqual(
+            "xmpp.toml: each listener gets 6 places, where 1000 are wanted (most_connections):"
+            " the daemon may open 40 files.",
+            doubt.cause,
+        )
+        self.assertIsNone(files.judge("xmpp.toml", "most_connections", 6, 6, 40))

@@ -34,7 +34,9 @@ class Terminals:
         """Start a program in a window of its own."""
         variables = [word for key, value in env.items() for word in ("-e", f"{key}={value}")]
         size = ["-x", str(_COLUMNS), "-y", str(_LINES)]
-        self.ask("new-session", "-d", "-s", name, *size, *variables, "--", *command)
+        # A window is a session of its own, and poezio survives the end of its terminal.
+        mortal = [require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--", *command]
+        self.ask("new-session", "-d", "-s", name, *size, *variables, "--", *mortal)
         self.ask("set-option", "-t", name, "remain-on-exit", "on")
         return Terminal(self, name)
 

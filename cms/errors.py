@@ -1195,6 +1195,14 @@ LOGIN_BAD_ANSWER = _fault(
     "The Callbridge {component} gave no usable answer ({problem}).",
     "Run the same version of both halves; the log of that Callbridge says more.",
 )
+LOGIN_UNDECIDED = _fault(
+    "login-undecided",
+    LoginError,
+    Step.LOGIN,
+    "The Callbridge {component} could not decide the log-in: {problem}.",
+    "Look at the log of that Callbridge: its user directory fails, or more log in at once than"
+    " it takes. The client's program tries again by itself.",
+)
 LOGIN_UNUSABLE = _fault(
     "login-unusable",
     LoginError,

@@ -177,18 +177,24 @@ class Success:
 
 @frozen
 class Failed:
-    """Callbridge to server: no."""
+    """
+    Callbridge to server: no.
+
+    @ivar undecided: Nothing is wrong with what the client did: it could not be decided.
+    """
 
     exchange: str
     condition: str
     text: str | None = None
+    undecided: bool = False
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
         text = f"<text>{escape_text(self.text)}</text>" if self.text else ""
         exchange = quote_attribute(self.exchange)
+        undecided = " undecided='true'" if self.undecided else ""
         inside = f"<{self.condition}/>{text}"
-        return f"<failure xmlns='{NS}' exchange={exchange}>{inside}</failure>"
+        return f"<failure xmlns='{NS}' exchange={exchange}{undecided}>{inside}</failure>"
 
 
 @frozen
@@ -307,7 +313,10 @@ def _failure(element: Element) -> Message:
     if texts and len(texts[0]) > MOST_TEXT:
         raise MalformedLogin("the text is too long")
     (condition,) = (name for name in conditions if name != "text")
-    return Failed(_exchange(element), condition, (texts or [""])[0] or None)
+    undecided = element.getAttribute("undecided", "false")
+    if undecided not in _BOOLEANS:
+        raise MalformedLogin("undecided is true or false")
+    return Failed(_exchange(element), condition, (texts or [""])[0] or None, _BOOLEANS[undecided])
 
 
 def _session_begin(element: Element) -> SessionBegin:

@@ -1045,6 +1045,13 @@ _remedy(
 )
 _remedy("login-link-lost", "remote-connection-failed: the Callbridge was lost during the log-in")
 _remedy("login-silent", "remote-connection-failed after 15 s", "log-in hangs, then fails")
+_remedy(
+    "login-undecided",
+    "the user directory cannot answer now",
+    "too many log-ins at once",
+    "remote-connection-failed: could not decide the log-in",
+    mend="journalctl -u cms-callbridge --since -10min",
+)
 _remedy("login-bad-answer", "remote-connection-failed: no usable answer")
 _remedy(
     "login-refused",

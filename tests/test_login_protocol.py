@@ -34,7 +34,13 @@ messages: st.SearchStrategy[lp.Message] = st.one_of(
     st.builds(lp.Challenge, exchanges, payloads),
     st.builds(lp.Abort, exchanges),
     st.builds(lp.Success, exchanges, bares, payloads),
-    st.builds(lp.Failed, exchanges, st.sampled_from(sorted(lp.CONDITIONS)), st.none() | texts),
+    st.builds(
+        lp.Failed,
+        exchanges,
+        st.sampled_from(sorted(lp.CONDITIONS)),
+        st.none() | texts,
+        st.booleans(),
+    ),
     st.builds(lp.SessionBegin, fulls, peers, times, st.booleans()),
     st.builds(lp.SessionEnd, fulls, st.sampled_from(sorted(lp.REASONS))),
     st.builds(

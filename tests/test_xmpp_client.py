@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
@@ -423,6 +424,23 @@ class LoginTests(SynchronousTestCase):
         self.assertIn("<remote-connection-failed ", heard)
         self.assertIn("<login-link-lost xmlns='urn:x-cms:fault:1'/>", heard)
         self.assertIn("step 12 login", heard)
+        self.assertTrue(self.client.lost)
+
+    def test_undecided(self) -> None:
+        """When the Callbridge cannot decide, too; when it refuses for the time being, not."""
+        self.client.authenticate()
+        stanza, start = self.started()
+        said = "the user directory cannot answer now"
+        failed = lp.Failed(start.exchange, "temporary-auth-failure", said)
+        self.callbridge.answer(stanza, failed)
+        self.assertIn("<temporary-auth-failure/>", self.client.heard())
+        self.client.authenticate()
+        stanza, start = self.started()
+        self.callbridge.answer(stanza, evolve(failed, exchange=start.exchange, undecided=True))
+        heard = self.client.heard()
+        self.assertIn("<remote-connection-failed ", heard)
+        self.assertIn("<login-undecided xmlns='urn:x-cms:fault:1'/>", heard)
+        self.assertIn(said, heard)
         self.assertTrue(self.client.lost)
 
     def test_link_silent(self) -> None:

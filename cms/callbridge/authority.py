@@ -222,7 +222,7 @@ class Authority:
         self._exchanges[exchange.id] = exchange
         while len(self._exchanges) > MOST_EXCHANGES:
             oldest = next(iter(self._exchanges.values()))
-            self._break_off(oldest, TEMPORARY, "too many log-ins at once")
+            self._break_off(oldest, TEMPORARY, "too many log-ins at once", undecided=True)
         return exchange
 
     def _claim(self, exchange: _Exchange, name: str) -> None:
@@ -266,7 +266,7 @@ class Authority:
             final = exchange.last
         else:
             self.log.failure("unexpected error in a log-in", result)
-            final = lp.Failed(exchange.id, TEMPORARY)
+            final = lp.Failed(exchange.id, TEMPORARY, undecided=True)
         if not isinstance(final, lp.Challenge):
             self._forget(exchange)
             self._count(exchange, final)
@@ -320,7 +320,8 @@ class Authority:
 
     def _cannot_tell(self, exchange: _Exchange, why: str) -> Answer:
         self._log_unsuccessful(exchange, why, self.log.warn)
-        return lp.Failed(exchange.id, TEMPORARY, "the user directory cannot answer now")
+        text = "the user directory cannot answer now"
+        return lp.Failed(exchange.id, TEMPORARY, text, undecided=True)
 
     def _log_unsuccessful(self, exchange: _Exchange, why: str, log: Callable[..., None]) -> None:
         claimed = exchange.claimed
@@ -349,11 +350,17 @@ class Authority:
             self._break_off(exchange, TEMPORARY, "the log-in took too long")
 
     def _break_off(
-        self, exchange: _Exchange, condition: str | None, text: str | None = None
+        self,
+        exchange: _Exchange,
+        condition: str | None,
+        text: str | None = None,
+        *,
+        undecided: bool = False,
     ) -> None:
         """End an exchange from outside, whatever it is doing."""
         exchange.ended = True
-        exchange.last = lp.Failed(exchange.id, condition, text) if condition else None
+        last = lp.Failed(exchange.id, condition, text, undecided) if condition else None
+        exchange.last = last
         self._forget(exchange)
         if exchange.pending is not None:
             exchange.pending.cancel()

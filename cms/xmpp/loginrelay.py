@@ -155,12 +155,17 @@ class LoginRelay:
         if link.is_full:
             return succeed(self._explain(Failure(TooManyRequests()), link))
         answer = link.requests.ask(self._request(link, message), self._timeout)
-        read: Deferred[Answer] = answer.addCallback(self._read)
+        read: Deferred[Answer] = answer.addCallback(self._read, link)
         return read.addErrback(self._explain, link)
 
-    def _read(self, stanza: Stanza) -> Answer:
+    def _read(self, stanza: Stanza, link: Link) -> Answer:
         answer = lp.parse(stanza.child)
         if isinstance(answer, lp.Failed):
+            if answer.undecided:
+                problem = answer.text or answer.condition
+                return _temporary(
+                    errors.LOGIN_UNDECIDED.error(component=link.component, problem=problem)
+                )
             return Refusal(answer.condition, answer.text)
         if isinstance(answer, lp.Challenge | lp.Success):
             return answer

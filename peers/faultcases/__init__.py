@@ -54,6 +54,7 @@ EXCEPTIONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("login-link-lost", "login-silent", "login-bad-answer", "login-refused"),
+            "login-undecided",
             "login-unusable",
         ),
         _RELAY,

@@ -114,6 +114,13 @@ class ToldReservation:
 
 
 def tell_when_out(clock: Callable[[], float]) -> None:
-    """Complain, now and then, when connections cannot be accepted for want of files."""
-    if not isinstance(tcp._reservedFD, ToldReservation):
-        tcp._reservedFD = ToldReservation(tcp._reservedFD, clock)  # type: ignore[assignment]
+    """
+    Complain, now and then, when connections cannot be accepted for want of files.
+
+    Twisted has no public place to hear of it; without the private one nothing is said.
+    """
+    reserved = getattr(tcp, "_reservedFD", None)
+    if reserved is None:
+        log.warn("this Twisted does not tell when files run out; status has their number")
+    elif not isinstance(reserved, ToldReservation):
+        tcp._reservedFD = ToldReservation(reserved, clock)  # type: ignore[assignment]

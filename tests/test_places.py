@@ -5,11 +5,14 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import files
+from cms.files import ToldReservation, tell_when_out
 from cms.logs import Logger
 from cms.places import SELDOM, Guest, Limits, Places
+from tests import LoggedError
 
 LIMITS = Limits(most=20, per_address=8, strangers=10, strangers_per_address=4, reserve=2)
 
@@ -188,3 +191,30 @@ class PlacesTests(SynchronousTestCase):
             doubt.cause,
         )
         self.assertIsNone(files.judge("xmpp.toml", "most_connections", 6, 6, 40))
+
+
+class ReservationTests(SynchronousTestCase):
+    """What stands on a private name of Twisted's, C{tcp._reservedFD}."""
+
+    def test_contract(self) -> None:
+        """Twisted has it, with what we call, and it works as before when it is told of."""
+        reserved = tcp._reservedFD
+        for name in ("available", "reserve", "__enter__", "__exit__"):
+            self.assertTrue(hasattr(reserved, name), name)
+        self.patch(tcp, "_reservedFD", reserved)
+        for _ in range(2):
+            tell_when_out(lambda: 7.0)
+        told: Any = tcp._reservedFD
+        self.assertIsInstance(told, ToldReservation)
+        self.assertIs(reserved, told._reserved)
+        told.reserve()
+        with told:
+            pass
+        (error,) = self.flushLoggedErrors(LoggedError)
+        self.assertIn("as many files open as it may", str(error.value))
+
+    def test_without(self) -> None:
+        """A Twisted without it serves all the same."""
+        self.patch(tcp, "_reservedFD", None)
+        tell_when_out(lambda: 7.0)
+        self.assertIsNone(tcp._reservedFD)

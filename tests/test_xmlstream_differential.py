@@ -43,6 +43,7 @@ class DifferentialTests(SynchronousTestCase):
             ("<message><a xmlns='urn:\u00e4'/></message>".encode(),),
             (b"<message><a xmlns='a|b'/></message>", 9, 20),
             (b"<message><q:a xmlns:q='a|b'/><b xmlns:q='a|b'/></message>",),
+            (f"<message xmlns:xml='{ns.XML}' xmlns:xml='{ns.XML}'/>".encode(), 15, 29),
             (f"<message>{deep}</message>".encode(),),
             (f"<message>{deep[3:-4]}</message>".encode(),),
         ):

@@ -36,7 +36,7 @@ bench:
 
 docs:
 	@.ci/environment run
-	@PYTHONPATH=. .venv/bin/python -m cms.check.explain docs/troubleshooting.md
+	@PYTHONPATH=. .venv/bin/python -m cms.faults.explain docs/troubleshooting.md
 
 screenshots:
 	@.ci/debian python

@@ -19,7 +19,7 @@ from typing import Protocol
 from attrs import frozen
 
 from bench import generator
-from cms.callbridge.store import UserStore
+from cms.callbridge.directories.store import UserStore
 from peers.api import Administration
 from peers.bind import Bind
 from peers.certs import Certificates, Pair

@@ -19,7 +19,7 @@ from typing import Any
 
 from attrs import evolve
 
-from cms.callbridge.store import UserStore
+from cms.callbridge.directories.store import UserStore
 from peers import stubs
 from peers.bind import Bind
 from peers.certs import Certificates, Pair

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-import cms.doubts  # noqa: F401 - its entries are part of the catalogue
-from cms.errors import CATALOGUE
+import cms.faults.warnings  # noqa: F401 - its entries are part of the catalogue
+from cms.faults.failures import CATALOGUE
 from peers.checking import Checked, run_check
 from peers.checkstage import PASSWORD, SECRET, Stage
 from peers.contract import LINK_ACTIVE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from cms import errors
+from cms import faults
 from peers.contract import DOMAIN
 from tests.test_cures import TOOLS
 
@@ -44,9 +44,9 @@ def test_new_certificate(tmp_path: Path) -> None:
     )
     san = f"DNS:{DOMAIN},DNS:{HOST}"
     seen = {"peer": "p", "missing": "m", "names": "n", "wanted": "w"}
-    run(errors.IDENTITY_DOMAIN_MISSING.error(domain=DOMAIN, san=san, **seen).mend, tmp_path)
+    run(faults.IDENTITY_DOMAIN_MISSING.error(domain=DOMAIN, san=san, **seen).mend, tmp_path)
     (tmp_path / "new.csr").rename(tmp_path / "xmpp.csr")
-    weak = errors.CERTIFICATE_SIGNATURE_WEAK.error(peer="p", at="a", problem="x")
+    weak = faults.CERTIFICATE_SIGNATURE_WEAK.error(peer="p", at="a", problem="x")
     run(weak.mend, tmp_path, CA="ca.pem", key="ca.key")
     leaf = x509.load_pem_x509_certificate((tmp_path / "new.crt").read_bytes())
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from cms.callbridge.store import UserStore
+from cms.callbridge.directories.store import UserStore
 from peers.api import Administration
 from peers.bind import Bind
 from peers.certs import Certificates

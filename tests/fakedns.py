@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.names import dns, error
 
-from cms.discovery.servers import Hearing
-from cms.discovery.wire import Reply
+from cms.discovery.message import Reply
+from cms.discovery.nameservers import Hearing
 
 
 class FakeResolver:
@@ -29,7 +29,7 @@ class FakeResolver:
         self.asked: list[tuple[str, int]] = []
 
     async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
-        """See L{cms.discovery.servers.Servers}."""
+        """See L{cms.discovery.nameservers.Servers}."""
         text = name.decode()
         self.asked.append((text, type_))
         entry = self.zone.get(text, error.DNSNameError())

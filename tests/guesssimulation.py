@@ -15,7 +15,7 @@ from random import Random
 from attrs import define, field
 from twisted.internet.task import Clock
 
-from cms.guessing import Guesses, TooManyGuesses
+from cms.protection.guessing import Guesses, TooManyGuesses
 
 DAY = 86_400.0
 OFFICE = "192.0.2.1"  # the address that a crowd has in common

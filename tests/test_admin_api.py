@@ -17,9 +17,9 @@ from cms.admin.operations import Call
 from cms.admin.replies import Reply
 from cms.admin.shared import API
 from cms.admin.xmppapi import operations_of_xmpp_server
-from cms.database import StoreUnusable
-from cms.errors import CONNECT_REFUSED, STATE_FULL
+from cms.faults.failures import CONNECT_REFUSED, STATE_FULL
 from cms.signalflow import Attempt, Step
+from cms.state.database import StoreUnusable
 from tests import LoggedError
 from tests.adminclient import (
     CALLBRIDGE,

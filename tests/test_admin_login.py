@@ -19,9 +19,9 @@ from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.interfaces import Refused
 from cms.admin.login import REMEMBER, BasicGate, read_credentials
 from cms.admin.shared import API
-from cms.errors import ConfigurationError
-from cms.guessing import Guesses
-from cms.slowwork import SlowWork
+from cms.faults.failures import ConfigurationError
+from cms.process.threads import SlowWork
+from cms.protection.guessing import Guesses
 from tests.adminclient import Client, FakeCallbridge, accounts, basic, front, new_clock
 from tests.support import new_folder
 

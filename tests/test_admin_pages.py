@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import errors
+from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.flowview import WORDS, twelve_steps
@@ -18,7 +18,7 @@ from cms.admin.interfaces import Health, Page, Recorded, Refused, Selection, wro
 from cms.admin.pages import POLICY
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import SHOWN, XmppPages
-from cms.callbridge.logins import KEEP, Logins
+from cms.callbridge.login.record import KEEP, Logins
 from cms.signalflow import Attempt, Step
 from tests.adminclient import (
     CALLBRIDGE,
@@ -188,7 +188,7 @@ class SafetyTests(PagesTests):
         attempt.begin(Step.SRV, 1.0, record=HOSTILE)
         attempt.failed(
             2.0,
-            errors.CONFIGURATION_VALUE.error(
+            faults.CONFIGURATION_VALUE.error(
                 file=HOSTILE, key=HOSTILE, problem=HOSTILE, mend=HOSTILE
             ),
         )
@@ -390,7 +390,7 @@ class XmppTests(PagesTests):
 
     def test_no_callbridge(self) -> None:
         """Cause and cure are on top."""
-        fault = errors.NO_CALLBRIDGE.error()
+        fault = faults.NO_CALLBRIDGE.error()
         self.server.good = Health(False, Step.LINK_BEFORE_LOGIN, fault)
         page = Document(self.xmpp.ask("GET", "/", authorization="alice"))
         self.assertIn(fault.cause, page.text)
@@ -428,7 +428,7 @@ class FlowTests(SynchronousTestCase):
         """A password that was mistyped does not hide that log-ins work."""
         good, bad = Attempt(1, 11.0), Attempt(2, 12.0)
         good.once(Step.LOGIN, 11.0)
-        bad.failed(12.0, errors.login_refused("c", "not-authorized"))
+        bad.failed(12.0, faults.login_refused("c", "not-authorized"))
         logins = [Recorded("login", bad), Recorded("login", good)]
         self.assertEqual("passed", self.states(self.up(), *logins, active=True)[Step.LOGIN])
         self.assertEqual("failed", self.states(self.up(), logins[0], active=True)[Step.LOGIN])
@@ -438,7 +438,7 @@ class FlowTests(SynchronousTestCase):
         attempt = Attempt(1, 1.0)
         attempt.once(Step.ADDRESS, 1.0)
         attempt.begin(Step.CONNECT, 1.0)
-        attempt.failed(2.0, errors.CONNECT_REFUSED.error(address="192.0.2.1", port=5223))
+        attempt.failed(2.0, faults.CONNECT_REFUSED.error(address="192.0.2.1", port=5223))
         attempt.begin(Step.ADDRESS, 3.0)
         views = {v.step: v for v in twelve_steps([Recorded("link", attempt)], active=False)}
         self.assertEqual("running", views[Step.ADDRESS].state)
@@ -458,7 +458,7 @@ class FlowTests(SynchronousTestCase):
             elif deed == "p":
                 attempt.passed(3.0)
             elif deed == "f":
-                attempt.failed(3.0, errors.INTERNAL.error(problem="x"))
+                attempt.failed(3.0, faults.INTERNAL.error(problem="x"))
             else:
                 attempt.abandoned(3.0)
         views = twelve_steps([Recorded("link", attempt)], active=active and bool(deeds))

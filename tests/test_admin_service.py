@@ -11,12 +11,12 @@ from attrs import evolve
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import startup
 from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.service import LOCK, SOCKET, AdminService, AdminSettings, socket_path
-from cms.errors import ConfigurationError
-from cms.listening import BACKLOG
+from cms.faults.failures import ConfigurationError
+from cms.process import startup
+from cms.process.endpoints import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests import LoggedError
 from tests.adminclient import FakeCallbridge

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.pace import BURST, IDLE_SHARE, SHARE, Pace, PacedConnection, PacedFactory
 from cms.admin.site import DEADLINE, IDLE, MOST_BODY, LimitedSite
-from cms.places import Limits, Places
+from cms.protection.connections import Limits, Places
 from tests.adminclient import FakeCallbridge, front
 
 PEER = IPv4Address("TCP", "192.0.2.7", 12345)

@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.audit.reach import audit_addresses
 from cms.audit.subject import OwnServer
-from cms.audit.world import audit_addresses
 from cms.discovery.resolver import DNS
 from cms.trust.files import PEMFiles
 from tests.fakedns import FakeResolver, a

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge.backoff import AT_ONCE, PROVEN, Backoff
 from cms.callbridge.config import Timing
+from cms.callbridge.link.backoff import AT_ONCE, PROVEN, Backoff
 
 
 class Draw(Random):

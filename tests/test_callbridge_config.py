@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.config import CallbridgeConfig, Timing, read_config
 from cms.discovery.address import ServerAddress
-from cms.errors import ConfigurationError
+from cms.faults.failures import ConfigurationError
 
 LEAST = {"unique_name": '"cb1"', "domain": '"meet.example.com"', "shared_secret": '"s3cret"'}
 

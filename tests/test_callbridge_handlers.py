@@ -16,7 +16,7 @@ from wokkel.generic import Request  # type: ignore[import-untyped]
 from wokkel.subprotocols import XMPPHandler
 
 import cms
-from cms.callbridge.handlers import CallbridgeHandler, LinkTraffic, NotConnected
+from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, NotConnected
 from cms.xmlstream import ns
 from cms.xmlstream.requests import RequestLost, Requests
 from cms.xmlstream.stanza import Stanza

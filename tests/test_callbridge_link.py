@@ -14,18 +14,18 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
-from cms import errors
-from cms import loginprotocol as lp
-from cms.callbridge.backoff import AT_ONCE, Backoff
+from cms import faults
 from cms.callbridge.config import LinkSettings, Timing
-from cms.callbridge.link import Link
-from cms.callbridge.linkcore import LinkCore
-from cms.callbridge.registration import ComponentRegistration
+from cms.callbridge.link.backoff import AT_ONCE, Backoff
+from cms.callbridge.link.core import LinkCore
+from cms.callbridge.link.machine import Link
+from cms.callbridge.link.registration import ComponentRegistration
+from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ServerAddress
-from cms.discovery.places import Found, Target
+from cms.discovery.lookup import Found, Target
 from cms.discovery.setbacks import Setbacks
+from cms.linkprotocol import login as lp
 from cms.signalflow import Step
-from cms.tomlfile import Secret
 from cms.trust.verdict import Verdict
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply, result_reply
@@ -288,7 +288,7 @@ class FailureTests(SynchronousTestCase):
         """Without targets there is a rest, and then a new search."""
         world = World()
         world.link.start()
-        world.searches[0].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+        world.searches[0].errback(faults.SRV_NXDOMAIN.error(record="r", server="s"))
         self.assertEqual("srv-nxdomain", world.fault)
         self.assertEqual("waiting", world.link.status()["state"])
         world.clock.advance(2.1)
@@ -302,13 +302,13 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual("active", world.link.status()["state"])
         world.transports[0].lose()
         world.clock.advance(1)
-        world.searches[1].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+        world.searches[1].errback(faults.SRV_NXDOMAIN.error(record="r", server="s"))
         self.assertEqual("waiting", world.link.status()["state"])
 
     def test_hostile_words(self) -> None:
         """What a server says cannot draw on a terminal."""
         world = self.world
-        world.races[-1][1].errback(errors.CONNECT_REFUSED.error(address="a\x9b2J\r\n", port=1))
+        world.races[-1][1].errback(faults.CONNECT_REFUSED.error(address="a\x9b2J\r\n", port=1))
         last = world.link.history.last
         assert last is not None
         assert last.failure is not None
@@ -318,11 +318,11 @@ class FailureTests(SynchronousTestCase):
         """A target that fails in any way makes place for the next."""
 
         def fails_to_resolve(world: World) -> None:
-            world.lookups[-1][1].errback(errors.HOST_NXDOMAIN.error(host="h", server="s"))
+            world.lookups[-1][1].errback(faults.HOST_NXDOMAIN.error(host="h", server="s"))
 
         def is_refused(world: World) -> None:
             world.resolve()
-            world.races[-1][1].errback(errors.CONNECT_REFUSED.error(address="a", port=1))
+            world.races[-1][1].errback(faults.CONNECT_REFUSED.error(address="a", port=1))
 
         def fails_tls(world: World) -> None:
             world.resolve()
@@ -426,7 +426,7 @@ class FailureTests(SynchronousTestCase):
     def test_refused_certificate(self) -> None:
         """What the verification found is what is reported, at its own step."""
         transport = self.world.connected(secure=False)
-        refusal = errors.IDENTITY_DOMAIN_MISSING.error(peer="p", names="n", missing=DOMAIN)
+        refusal = faults.IDENTITY_DOMAIN_MISSING.error(peer="p", names="n", missing=DOMAIN)
         verification: Any = self.world.streams[0].verification
         verification.verdict.error = refusal
         transport.lose(ConnectionLost())
@@ -456,7 +456,7 @@ class FailureTests(SynchronousTestCase):
         world.link.start()
         delays = []
         for _ in range(9):
-            world.searches[-1].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+            world.searches[-1].errback(faults.SRV_NXDOMAIN.error(record="r", server="s"))
             delays.append(world.delay())
             world.clock.advance(delays[-1])
         for delay, expected in zip(delays, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True):
@@ -467,7 +467,7 @@ class FailureTests(SynchronousTestCase):
         """One round in which the only server refuses the connection; seconds until the next."""
         world.find("x1.example.com")
         world.resolve()
-        refused = errors.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
+        refused = faults.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
         world.races[-1][1].errback(refused)
         return world.delay()
 
@@ -518,7 +518,7 @@ class FailureTests(SynchronousTestCase):
             world.connected()
             world.error("undefined-condition")
             world.resolve()
-            refused = errors.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
+            refused = faults.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
             world.races[-1][1].errback(refused)
             delays.append(world.delay())
             world.clock.advance(delays[-1])
@@ -796,7 +796,7 @@ class ControlTests(SynchronousTestCase):
             return world
         world.link.start()
         if state == "waiting":
-            world.searches[0].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+            world.searches[0].errback(faults.SRV_NXDOMAIN.error(record="r", server="s"))
         for name, advance in (
             ("finding", lambda: world.find("x1.example.com", "x2.example.com")),
             ("resolving", world.resolve),
@@ -971,7 +971,7 @@ class ControlTests(SynchronousTestCase):
         world = World()
         world.link.start()
         for _ in range(50):
-            world.searches[-1].errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+            world.searches[-1].errback(faults.SRV_NXDOMAIN.error(record="r", server="s"))
             world.clock.advance(world.delay())
         self.assertEqual(20, len(world.link.history))
 
@@ -1043,7 +1043,7 @@ class AnyOrderTests(SynchronousTestCase):
         if event == "find" and not search.called:
             world.find("x1.example.com", "x2.example.com")
         elif event == "nothing" and not search.called:
-            search.errback(errors.SRV_NXDOMAIN.error(record="r", server="s"))
+            search.errback(faults.SRV_NXDOMAIN.error(record="r", server="s"))
         elif event == "resolve" and lookup is not None and not lookup.called:
             world.resolve()
         elif event == "connect" and race is not None and not race.called:

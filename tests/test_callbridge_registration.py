@@ -8,10 +8,10 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import errors
-from cms.callbridge import registration
+from cms import faults
 from cms.callbridge.config import Timing
-from cms.errors import Fault
+from cms.callbridge.link import registration
+from cms.faults.failures import Fault
 from cms.signalflow import Attempt, Step, StepError
 from cms.trust.client import ServerVerification
 from cms.xmlstream import limits, ns
@@ -320,7 +320,7 @@ class OtherNameTests(SynchronousTestCase):
 
     def test_fits(self) -> None:
         """It is looked at once, where the first one was, and told when that is known."""
-        refused = self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        refused = self.refuse(faults.IDENTITY_DOMAIN_MISSING)
         ((verification, *at),) = self.looks
         self.assertEqual(["192.0.2.9", 5223], at)
         self.assertEqual(("x1.example.com", "example.com"), (verification.host, verification.sni))
@@ -332,7 +332,7 @@ class OtherNameTests(SynchronousTestCase):
 
     def test_does_not_fit(self) -> None:
         """Nothing is better elsewhere: the first failure stands."""
-        refused = self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        refused = self.refuse(faults.IDENTITY_DOMAIN_MISSING)
         self.looking.callback(False)
         self.assertEqual([refused], self.failures)
 
@@ -344,16 +344,16 @@ class OtherNameTests(SynchronousTestCase):
 
     def test_no_other_name(self) -> None:
         """Where the host is the domain, or names are not the problem, nobody is asked again."""
-        refused = self.refuse(errors.CERTIFICATE_EXPIRED)
+        refused = self.refuse(faults.CERTIFICATE_EXPIRED)
         self.begin("example.com")
-        also = self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        also = self.refuse(faults.IDENTITY_DOMAIN_MISSING)
         self.assertEqual(([refused, also], []), (self.failures, self.looks))
 
     def test_quit(self) -> None:
         """Whoever gives up meanwhile hears nothing more, and nothing stays behind."""
         cancelled = []
         self.looking = Deferred(cancelled.append)
-        self.refuse(errors.IDENTITY_DOMAIN_MISSING)
+        self.refuse(faults.IDENTITY_DOMAIN_MISSING)
         self.stream.quit()
         self.assertEqual(([self.looking], []), (cancelled, self.failures))
 

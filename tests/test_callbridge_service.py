@@ -10,10 +10,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge.service import CallbridgeService, make_daemon
+from cms.callbridge.daemon import CallbridgeService, make_daemon
 from cms.discovery.address import ServerAddress
-from cms.errors import ConfigurationError
-from cms.loginprotocol import NS as LOGIN
+from cms.faults.failures import ConfigurationError
+from cms.linkprotocol.login import NS as LOGIN
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply

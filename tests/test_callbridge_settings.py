@@ -17,10 +17,10 @@ from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.shared import API
 from cms.callbridge.administration import CallbridgeAdministration, make_administration
 from cms.callbridge.config import read_config
-from cms.callbridge.service import CallbridgeService, make_daemon
+from cms.callbridge.daemon import CallbridgeService, make_daemon
 from cms.callbridge.settings import FILE, KEYS, StoredSettings, effective_config
 from cms.discovery.address import ServerAddress
-from cms.errors import ConfigurationError
+from cms.faults.failures import ConfigurationError
 from cms.signalflow import StepError
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply

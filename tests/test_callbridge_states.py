@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge import link
+from cms.callbridge.link import machine as link
 
 PAGE = Path(__file__).parent.parent / "docs" / "link-states.md"
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.errors import ConfigurationError
+from cms.audit.certificate import judge_own, judge_trust
+from cms.faults.failures import ConfigurationError
 from cms.signalflow import StepError
-from cms.trust.audit import judge_own, judge_trust
 from cms.trust.client import ServerVerification
 from cms.trust.connection import peer_expiry
 from cms.trust.files import PEMFiles

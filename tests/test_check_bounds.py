@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.check.bounds import Waits, within
-from cms.errors import LINK_SILENT
+from cms.faults.failures import LINK_SILENT
 from cms.signalflow import Step, StepError
 
 

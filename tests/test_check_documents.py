@@ -10,10 +10,10 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import doubts, errors
-from cms.check.explain import document, entry
+from cms import faults
 from cms.check.findings import Finding, Report
-from cms.errors import CATALOGUE
+from cms.faults.explain import document, entry
+from cms.faults.failures import CATALOGUE
 from cms.signalflow import Step
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -48,8 +48,8 @@ class SchemaTests(SynchronousTestCase):
 
     def report(self) -> dict[str, Any]:
         """One of each result, at each step."""
-        failed = errors.LINK_SILENT.error(peer="xmpp1", seconds="5")
-        warned = doubts.CLIENT_SRV_MISSING.error(record="r", domain="d")
+        failed = faults.LINK_SILENT.error(peer="xmpp1", seconds="5")
+        warned = faults.CLIENT_SRV_MISSING.error(record="r", domain="d")
         report = Report("callbridge", {"domain": "meet.example.com"}, 1.5, 45.0, seconds=0.25)
         report.findings += [Finding(step, "passed", "it", 0.1, {"a": "b"}) for step in Step]
         report.findings += [

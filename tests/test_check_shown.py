@@ -13,7 +13,7 @@ from importlib import import_module
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import doubts, errors
+from cms import faults
 from cms.check.findings import Finding, Report
 from cms.check.output import put
 from cms.check.page import page
@@ -24,8 +24,8 @@ from tests.commandline import CommandLineTests
 
 flow = import_module("cms.commands.flow")
 PEER = "xmpp1.meet.example.com:5223"
-EXPIRED = errors.CERTIFICATE_EXPIRED.error(peer=PEER, subject="CN=<xmpp1>", not_after="2020-01-01")
-SOON = doubts.CERTIFICATE_EXPIRES_SOON.error(
+EXPIRED = faults.CERTIFICATE_EXPIRED.error(peer=PEER, subject="CN=<xmpp1>", not_after="2020-01-01")
+SOON = faults.CERTIFICATE_EXPIRES_SOON.error(
     peer=PEER, subject="CN=xmpp1", days=3, not_after="2030-01-01"
 )
 

@@ -10,12 +10,12 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock, LoopingCall
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import clocks
 from cms.callbridge.config import Timing
-from cms.callbridge.logins import Logins
-from cms.clocks import Timeline, make_steady, wall_clock
-from cms.guessing import PLACE, TooManyGuesses
-from cms.reactor import PromptReactor
+from cms.callbridge.login.record import Logins
+from cms.fast.reactor import PromptReactor
+from cms.process import clocks
+from cms.process.clocks import Timeline, make_steady, wall_clock
+from cms.protection.guessing import PLACE, TooManyGuesses
 from cms.signalflow import Attempt, Step
 from tests.support import TwoClocks
 from tests.test_callbridge_link import World

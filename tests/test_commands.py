@@ -15,14 +15,14 @@ from twisted.internet.error import ConnectError
 from twisted.trial.unittest import SynchronousTestCase
 
 import cms
-from cms import errors
-from cms.check.client import LoginFailed
+from cms import faults
 from cms.cli import COMMANDS, main
-from cms.commands import files
+from cms.client.login import LoginFailed
+from cms.commands import configfile
 from cms.commands.common import Complaint, when
 from cms.commands.login import _complaint, _place, _split
 from cms.commands.manual import markdown_text, pages, walk
-from cms.guessing import TooManyGuesses
+from cms.protection.guessing import TooManyGuesses
 from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedaemon import FakeDaemon
 
@@ -49,26 +49,26 @@ class ConfigurationTests(CommandLineTests):
         before = Path.cwd()
         self.addCleanup(os.chdir, before)
         os.chdir(here)
-        with patch.object(files, "SYSTEM", system), patch.dict(os.environ):
+        with patch.object(configfile, "SYSTEM", system), patch.dict(os.environ):
             os.environ.pop("CMS_CONFIG", None)
-            self.assertRaises(Complaint, files.find_config, None, "xmpp.toml")
-            self.assertRaises(Complaint, files.find_all, ())
+            self.assertRaises(Complaint, configfile.find_config, None, "xmpp.toml")
+            self.assertRaises(Complaint, configfile.find_all, ())
             (system / "xmpp.toml").touch()
-            self.assertEqual(system / "xmpp.toml", files.find_config(None, "xmpp.toml"))
+            self.assertEqual(system / "xmpp.toml", configfile.find_config(None, "xmpp.toml"))
             (here / "xmpp.toml").touch()
-            self.assertEqual(here / "xmpp.toml", files.find_config(None, "xmpp.toml"))
+            self.assertEqual(here / "xmpp.toml", configfile.find_config(None, "xmpp.toml"))
             (system / "callbridge.toml").touch()
             both = [here / "xmpp.toml", system / "callbridge.toml"]
-            self.assertEqual(both, files.find_all(()))
+            self.assertEqual(both, configfile.find_all(()))
             os.environ["CMS_CONFIG"] = str(self.folder)
-            self.assertEqual(self.folder / "xmpp.toml", files.find_config(None, "xmpp.toml"))
-            self.assertEqual(2, len(files.find_all(())))
+            self.assertEqual(self.folder / "xmpp.toml", configfile.find_config(None, "xmpp.toml"))
+            self.assertEqual(2, len(configfile.find_all(())))
             os.environ["CMS_CONFIG"] = "some.toml"
-            self.assertEqual(here / "some.toml", files.find_config(None, "xmpp.toml"))
-            self.assertEqual([here / "some.toml"], files.find_all(()))
+            self.assertEqual(here / "some.toml", configfile.find_config(None, "xmpp.toml"))
+            self.assertEqual([here / "some.toml"], configfile.find_all(()))
             given = Path("other.toml")
-            self.assertEqual(here / "other.toml", files.find_config(given, "xmpp.toml"))
-            self.assertEqual([here / "other.toml"], files.find_all((given,)))
+            self.assertEqual(here / "other.toml", configfile.find_config(given, "xmpp.toml"))
+            self.assertEqual([here / "other.toml"], configfile.find_all((given,)))
 
     def test_before_the_command(self) -> None:
         """The options of a group count for its commands."""
@@ -417,12 +417,12 @@ class LoginTests(CommandLineTests):
         seen = {"peer": "p", "subject": "s", "issuer": "i", "problem": "x", "at": "a"}
         seen |= {"not_after": "n", "fingerprint": "f"}
         for fault in (
-            *(errors.CERTIFICATE_UNTRUSTED, errors.CERTIFICATE_ROOT_UNTRUSTED),
-            *(errors.CERTIFICATE_SELF_SIGNED, errors.TRUST_OTHER_KEY, errors.TRUST_EXPIRED),
+            *(faults.CERTIFICATE_UNTRUSTED, faults.CERTIFICATE_ROOT_UNTRUSTED),
+            *(faults.CERTIFICATE_SELF_SIGNED, faults.TRUST_OTHER_KEY, faults.TRUST_EXPIRED),
         ):
             said = _complaint(fault.error(**seen), "x")
             self.assertIn(" Cure: give the CA's certificate with --trust FILE", said)
-        other = errors.CERTIFICATE_EXPIRED.error(**seen)
+        other = faults.CERTIFICATE_EXPIRED.error(**seen)
         self.assertTrue(_complaint(other, "x").endswith(other.cure))
 
 

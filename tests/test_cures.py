@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import click
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import errors
-from cms.check.explain import filled
+from cms import faults
 from cms.cli import main
-from cms.errors import CATALOGUE
-from cms.remedies import ADVICE, LOGIN_ADVICE, REMEDIES
+from cms.faults.explain import filled
+from cms.faults.failures import CATALOGUE
+from cms.faults.remedies import ADVICE, LOGIN_ADVICE, REMEDIES
 
 COMMENT = "     # "
 # The options of each tool that a cure may use; peers/test_cures.py asks the tools themselves.
@@ -157,7 +157,7 @@ class RefusedTests(SynchronousTestCase):
             ("temporary-auth-failure", "after too many wrong passwords"),
             ("aborted", "Callbridge's log for this time"),
         ):
-            error = errors.login_refused("cb1.example.com", condition)
+            error = faults.login_refused("cb1.example.com", condition)
             self.assertIn(said, error.cure)
             self.assertEqual(condition, error.evidence["condition"])
 
@@ -168,24 +168,24 @@ class QuotingTests(SynchronousTestCase):
     def test_shell(self) -> None:
         """It is one word, whatever it is."""
         for component in ("cb1.example.com; rm -rf /", "$(reboot)", "`id`.example.com", "a 'b'"):
-            error = errors.PEER_UNKNOWN_ID.error(peer="p", component=component)
+            error = faults.PEER_UNKNOWN_ID.error(peer="p", component=component)
             words = ["cms", "xmpp", "callbridge", "add", component]
             self.assertEqual(words, shlex.split(error.mend))
         file = "/etc/my cms/xmpp.toml"
-        error = errors.CONFIGURATION_OF_XMPP_SERVER.error(file=file)
+        error = faults.CONFIGURATION_OF_XMPP_SERVER.error(file=file)
         self.assertEqual(file, shlex.split(error.mend)[-1])
 
     def test_elsewhere(self) -> None:
         """Within quotes, in settings and in records it is left to be filled in."""
-        error = errors.PEER_OTHER_DOMAIN.error(peer="p", component="c", domain='x"\n[tls]')
+        error = faults.PEER_OTHER_DOMAIN.error(peer="p", component="c", domain='x"\n[tls]')
         self.assertTrue(error.mend.startswith('domain = "<domain>"'), error.mend)
         seen = {"peer": "p", "missing": "m", "names": "n", "wanted": "w"}
-        error = errors.IDENTITY_DOMAIN_MISSING.error(domain="$(reboot)", san="DNS:a,DNS:b", **seen)
+        error = faults.IDENTITY_DOMAIN_MISSING.error(domain="$(reboot)", san="DNS:a,DNS:b", **seen)
         self.assertIn('-subj "/CN=<domain>"', error.mend)
         self.assertIn('"subjectAltName=DNS:a,DNS:b"', error.mend)
 
     def test_plain(self) -> None:
         """Names, addresses and paths are as they are."""
         for peer in ("xmpp1.example.com:5223", "[2001:db8::1]:5223", "192.0.2.1:5223"):
-            error = errors.TLS_SILENT.error(peer=peer, seconds="1")
+            error = faults.TLS_SILENT.error(peer=peer, seconds="1")
             self.assertEqual(f"openssl s_client -connect {peer} -showcerts </dev/null", error.mend)

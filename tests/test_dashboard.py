@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 import tests
-from cms.errors import CATALOGUE
+from cms.faults.failures import CATALOGUE
 from cms.signalflow import Step
 from tests import test_metrics as metrics
 

@@ -9,9 +9,9 @@ from unittest.mock import Mock, patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import database
-from cms.database import ChangeWatch, Database, StoreUnusable, connect, explain_sqlite
-from cms.statedir import explain_os, unusable
+from cms.state import database
+from cms.state.database import ChangeWatch, Database, StoreUnusable, connect, explain_sqlite
+from cms.state.folder import explain_os, unusable
 from tests.support import new_folder
 
 SCHEMA = "CREATE TABLE words (word TEXT) STRICT"

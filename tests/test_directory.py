@@ -15,12 +15,18 @@ from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge import directory, verified
-from cms.callbridge.directory import AccountDisabled, DirectoryBusy, DirectoryError, LocalDirectory
-from cms.callbridge.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys, derive
-from cms.callbridge.store import StoreError, User, UserStore, find_keys, user_name
-from cms.callbridge.verified import Verified
-from cms.slowwork import SlowWork, TooMuchWork
+from cms.callbridge.directories import directory
+from cms.callbridge.directories.directory import (
+    AccountDisabled,
+    DirectoryBusy,
+    DirectoryError,
+    LocalDirectory,
+)
+from cms.callbridge.directories.store import StoreError, User, UserStore, find_keys, user_name
+from cms.callbridge.passwords import recent as recentpasswords
+from cms.callbridge.passwords.recent import Verified
+from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys, derive
+from cms.process.threads import SlowWork, TooMuchWork
 from tests.support import new_folder
 
 DOMAIN = "meet.example.com"
@@ -201,7 +207,7 @@ class VerifiedTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """The oldest makes room; nothing is remembered for no time at all; no password is held."""
-        self.patch(verified, "MOST_REMEMBERED", 2)
+        self.patch(recentpasswords, "MOST_REMEMBERED", 2)
         keys = StoredKeys(b"salt", 1, b"stored", b"server")
         some, none = Verified(Clock(), 10.0), Verified(Clock(), 0.0)
         for name in ("a", "b", "c"):

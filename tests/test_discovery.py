@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
-from cms.discovery.places import Finder, Found, Target, configured_target, order_targets
+from cms.discovery.lookup import Finder, Found, Target, configured_target, order_targets
+from cms.discovery.nameservers import NotByTCP
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, parse_dns_server
-from cms.discovery.servers import NotByTCP
-from cms.errors import ConfigurationError
+from cms.faults.failures import ConfigurationError
 from cms.signalflow import Step, StepError
 from tests.fakedns import FakeResolver, a, aaaa, cname, srv
 

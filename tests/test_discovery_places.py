@@ -14,10 +14,10 @@ from twisted.names import dns, error
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.discovery.address import ascii_domain, parse_server_address
-from cms.discovery.places import Finder, Found, Target
+from cms.discovery.lookup import Finder, Found, Target
+from cms.discovery.message import Reply
 from cms.discovery.resolver import DNS
-from cms.discovery.wire import Reply
-from cms.errors import ConfigurationError
+from cms.faults.failures import ConfigurationError
 from cms.signalflow import StepError
 from tests.fakedns import FakeResolver, a, aaaa, cname, srv
 

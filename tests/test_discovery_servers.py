@@ -19,9 +19,9 @@ from twisted.names import dns
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.discovery.nameservers import Servers
 from cms.discovery.resolver import DNS, Answer, NoSuchName, parse_dns_server
-from cms.discovery.servers import Servers
-from cms.discovery.system import addresses_in, system_search, system_servers
+from cms.discovery.systemfiles import addresses_in, system_search, system_servers
 from cms.signalflow import Step, StepError
 
 NAME = "_xmpp-component._tcp.meet.example.com"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from twisted.names import dns
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.discovery import wire
-from cms.discovery.wire import MOST_RECORDS, Question, Reply, Strange
+from cms.discovery import message
+from cms.discovery.message import MOST_RECORDS, Question, Reply, Strange
 
 NAME = b"_xmpp-component._tcp.meet.example.com"
 HEAD = struct.Struct("!6H")
@@ -184,7 +184,7 @@ class HostileTests(SynchronousTestCase):
     def test_work(self) -> None:
         """The worst that 64 kB can ask for: steps are counted, not timed."""
         steps = 0
-        read = wire._read_name
+        read = message._read_name
 
         class Counted(bytes):
             def __getitem__(self, key: Any) -> Any:
@@ -196,11 +196,11 @@ class HostileTests(SynchronousTestCase):
             return read(Counted(data), at)
 
         for make, count in ((self.many_labels, MOST_RECORDS), (self.many_labels, 5000)):
-            with patch.object(wire, "_read_name", counting):
+            with patch.object(message, "_read_name", counting):
                 steps = 0
                 with contextlib.suppress(Strange):
                     ASKED.read(make(count))
-            self.assertLess(steps, MOST_RECORDS * 2 * 2 * (128 + wire.MOST_POINTERS))
+            self.assertLess(steps, MOST_RECORDS * 2 * 2 * (128 + message.MOST_POINTERS))
 
     def many_labels(self, count: int) -> bytes:
         """Records whose names are as long as they may be, all by one pointer."""

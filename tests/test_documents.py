@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.config import Timing
 from cms.callbridge.config import read_config as read_callbridge
-from cms.tomlfile import Table
+from cms.configuration.tomlfile import Table
 from cms.xmpp.config import read_config as read_xmpp
 from tests.support import new_folder
 

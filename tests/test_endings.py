@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.endings import finish, tell
+from cms.process.cleanup import finish, tell
 from tests import LoggedError
 
 

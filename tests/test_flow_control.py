@@ -13,9 +13,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
 from cms.callbridge.administration import CallbridgeAdministration
-from cms.callbridge.inbox import A_TURN, EACH, MOST, MOST_OF_ONE
+from cms.callbridge.link.inbox import A_TURN, EACH, MOST, MOST_OF_ONE
+from cms.linkprotocol import login as lp
 from cms.xmlstream import ns, stanza
 from cms.xmlstream.backlog import GUARANTEED, QUANTUM, Backlog, Lanes
 from cms.xmlstream.stanza import Stanza

@@ -11,7 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port as UNIXPort
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.listening import BACKLOG, expand, open_listener
+from cms.process.endpoints import BACKLOG, expand, open_listener
 from tests.support import new_folder
 
 

@@ -14,13 +14,13 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
-from cms.callbridge import authority as authority_module
-from cms.callbridge.authority import DIRECTORY_TIMEOUT, EXCHANGE_TIMEOUT, Authority, run
-from cms.callbridge.directory import AccountDisabled, DirectoryBusy, DirectoryError
-from cms.callbridge.guests import Guests
-from cms.callbridge.scram import HASHES, StoredKeys, derive
-from cms.check.scramclient import ScramClient
+from cms.callbridge.directories.directory import AccountDisabled, DirectoryBusy, DirectoryError
+from cms.callbridge.login import authority as authority_module
+from cms.callbridge.login.authority import DIRECTORY_TIMEOUT, EXCHANGE_TIMEOUT, Authority, run
+from cms.callbridge.login.guests import Guests
+from cms.callbridge.passwords.scram import HASHES, StoredKeys, derive
+from cms.client.scram import ScramClient
+from cms.linkprotocol import login as lp
 
 DOMAIN = "meet.example.com"
 PEER = "192.0.2.7"

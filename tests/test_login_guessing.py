@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.guessing import (
+from cms.protection.guessing import (
     ACCOUNT,
     ADDRESS,
     KNOWN,

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
-from cms import loginprotocol as lp
-from cms.callbridge.authority import Authority
-from cms.callbridge.handlers import LinkTraffic, LoginHandler
+from cms.callbridge.link.handlers import LinkTraffic, LoginHandler
+from cms.callbridge.login.authority import Authority
+from cms.linkprotocol import login as lp
 from cms.xmlstream.stanza import Stanza
 from tests.support import one_stanza
 from tests.test_login_authority import DOMAIN, PEER, MemoryDirectory

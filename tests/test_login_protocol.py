@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
-from cms import loginprotocol as lp
+from cms.linkprotocol import login as lp
 from tests.support import one_stanza
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "login-protocol.md"

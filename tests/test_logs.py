@@ -15,9 +15,9 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
-from cms.callbridge.authority import Authority
-from cms.logs import choose, chosen, json_observer, link_id, login_id
+from cms.callbridge.login.authority import Authority
+from cms.linkprotocol import login as lp
+from cms.process.logs import choose, chosen, json_observer, link_id, login_id
 from tests.support import new_folder
 from tests.test_callbridge_link import World
 from tests.test_login_authority import MemoryDirectory

@@ -8,7 +8,7 @@ from typing import Protocol
 from automat import NoTransition, TypeMachineBuilder
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.machines import Machine, release
+from cms.fast.machines import Machine, release
 
 
 class _Inputs(Protocol):

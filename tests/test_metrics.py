@@ -9,13 +9,13 @@ from prometheus_client.registry import Collector
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import errors
-from cms import loginprotocol as lp
+from cms import faults
 from cms.admin.metrics import Exposition
-from cms.callbridge.authority import Authority
+from cms.callbridge.login.authority import Authority
 from cms.callbridge.metrics import STATES, CallbridgeCollector
 from cms.callbridge.metrics import Events as CallbridgeEvents
-from cms.places import Limits
+from cms.linkprotocol import login as lp
+from cms.protection.connections import Limits
 from cms.signalflow import Step
 from cms.xmpp.listeners import StreamFactory
 from cms.xmpp.metrics import ServerCollector
@@ -107,7 +107,7 @@ class ServerTests(SynchronousTestCase):
         peer = self.server.component()
         peer.open(to=f"mallory.{DOMAIN}", version="")
         name = "cms_xmpp_refusals_total"
-        reason = errors.PEER_UNKNOWN_ID.name
+        reason = faults.PEER_UNKNOWN_ID.name
         self.assertEqual(1, self.figures(name, stage="registration", reason=reason))
         name = "cms_xmpp_registrations_total"
         self.assertEqual(1, self.figures(name, result="failed", step="registered"))
@@ -148,7 +148,7 @@ class ServerTests(SynchronousTestCase):
         """Step 1 has a reason of its own."""
         self.server.client().open()
         self.server.clock.advance(8)
-        labels = {"stage": "login", "reason": errors.NO_CALLBRIDGE.name}
+        labels = {"stage": "login", "reason": faults.NO_CALLBRIDGE.name}
         self.assertEqual(1, self.figures("cms_xmpp_refusals_total", **labels))
 
     def test_stream_error(self) -> None:
@@ -272,7 +272,7 @@ class CallbridgeTests(SynchronousTestCase):
         self.assert_state("srv")
         world.clock.advance(0.2)
         evidence = {"record": "r", "server": "s"}
-        world.searches[-1].errback(errors.SRV_NXDOMAIN.error(**evidence))
+        world.searches[-1].errback(faults.SRV_NXDOMAIN.error(**evidence))
         self.assert_state("waiting")
         labels = {"result": "failed", "step": "srv"}
         self.assertEqual(1, self.figures("cms_callbridge_attempts_total", **labels))
@@ -304,7 +304,7 @@ class CallbridgeTests(SynchronousTestCase):
         self.assertEqual(0, self.figures("cms_callbridge_link_up"))
         self.assertEqual(sent, self.figures("cms_callbridge_bytes_total", direction="sent"))
         self.assertNotIn('cms_callbridge_attempts_total{result="failed"', self.figures.text)
-        labels = {"step": "active", "reason": errors.LINK_LOST.name}
+        labels = {"step": "active", "reason": faults.LINK_LOST.name}
         self.assertEqual(1, self.figures("cms_callbridge_failures_total", **labels))
 
     def test_logins(self) -> None:

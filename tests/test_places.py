@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import files
-from cms.files import ToldReservation, tell_when_out
-from cms.logs import Logger
-from cms.places import SELDOM, Guest, Limits, Places
+from cms.process import openfiles
+from cms.process.logs import Logger
+from cms.process.openfiles import ToldReservation, tell_when_out
+from cms.protection.connections import SELDOM, Guest, Limits, Places
 from tests import LoggedError
 
 LIMITS = Limits(most=20, per_address=8, strangers=10, strangers_per_address=4, reserve=2)
@@ -183,14 +183,14 @@ class PlacesTests(SynchronousTestCase):
 
     def test_few(self) -> None:
         """What is wanted is not said to be set: whoever set nothing is told of it, too."""
-        doubt = files.judge("xmpp.toml", "most_connections", 1_000, 6, 40)
+        doubt = openfiles.judge("xmpp.toml", "most_connections", 1_000, 6, 40)
         assert doubt is not None
         self.assertEqual(
             "xmpp.toml: each listener gets 6 places, where 1000 are wanted (most_connections):"
             " the daemon may open 40 files.",
             doubt.cause,
         )
-        self.assertIsNone(files.judge("xmpp.toml", "most_connections", 6, 6, 40))
+        self.assertIsNone(openfiles.judge("xmpp.toml", "most_connections", 6, 6, 40))
 
 
 class ReservationTests(SynchronousTestCase):

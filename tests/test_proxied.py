@@ -15,11 +15,10 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.errors import ConfigurationError
-from cms.listening import check_kind, check_plain
-from cms.places import Limits
-from cms.proxied import HEADER_TIMEOUT, MOST_WAITING, ProxiedFactory
-from cms.proxyheader import (
+from cms.faults.failures import ConfigurationError
+from cms.process.endpoints import check_kind, check_plain
+from cms.process.proxy import HEADER_TIMEOUT, MOST_WAITING, ProxiedFactory
+from cms.process.proxyheader import (
     MOST_V2,
     SIGNATURE,
     NoProxyHeader,
@@ -27,6 +26,7 @@ from cms.proxyheader import (
     begins_header,
     read_header,
 )
+from cms.protection.connections import Limits
 from cms.xmpp.client import ClientStream
 from cms.xmpp.listeners import StreamFactory
 from tests.support import MemoryTransport, header

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet import main
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import reactor as module
-from cms.reactor import PromptReactor
+from cms.fast import reactor as module
+from cms.fast.reactor import PromptReactor
 
 
 class Sender:

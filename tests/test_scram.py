@@ -12,8 +12,8 @@ from scramp import ScramClient as Scramp
 from scramp import ScramException
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge.saslprep import SASLPrepError, saslprep
-from cms.callbridge.scram import (
+from cms.callbridge.passwords.saslprep import SASLPrepError, saslprep
+from cms.callbridge.passwords.scram import (
     HASHES,
     SASLFailure,
     ScramChallenge,
@@ -22,7 +22,7 @@ from cms.callbridge.scram import (
     read_client_first,
     without_plus,
 )
-from cms.check.scramclient import ScramClient
+from cms.client.scram import ScramClient
 
 BINDING = ("tls-exporter", b"B" * 32)
 ROUNDS = 16  # few: these tests are not about slowness

@@ -17,8 +17,8 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 import cms
-from cms.logs import LEVELS, Logger, quieten
-from cms.startup import DaemonOptions, ReloadOnHangup, settle
+from cms.process.logs import LEVELS, Logger, quieten
+from cms.process.startup import DaemonOptions, ReloadOnHangup, settle
 from cms.xmpp.router import Router
 
 
@@ -55,15 +55,15 @@ class OptionsTests(SynchronousTestCase):
             (json_form[:2], {"logfile": "a.log"}, ("text", "a.log")),
             (json_form[:2], {"nodaemon": 0}, ("text", "twistd.log")),
         ):
-            with patch("cms.startup.choose") as choose:
+            with patch("cms.process.startup.choose") as choose:
                 options = self.options(*arguments, **twistd)
             choose.assert_called_once_with(*expected)
-            self.assertEqual("cms.logs.chosen", options.parent["logger"])
+            self.assertEqual("cms.process.logs.chosen", options.parent["logger"])
 
     def test_other_logs(self) -> None:
         """An observer that twistd was told of, and syslog, stay."""
         for twistd in ({"logger": "a.b"}, {"syslog": True}):
-            with patch("cms.startup.choose") as choose:
+            with patch("cms.process.startup.choose") as choose:
                 options = self.options("--config", "x", nodaemon=1, **twistd)
             choose.assert_not_called()
             self.assertEqual(twistd.get("logger"), options.parent.get("logger"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import database
-from cms.database import Database, StoreError
-from cms.errors import ConfigurationError
-from cms.statedir import UnsafeFolder, claim, claim_for, open_private
+from cms.faults.failures import ConfigurationError
+from cms.state import database
+from cms.state.database import Database, StoreError
+from cms.state.folder import UnsafeFolder, claim, claim_for, open_private
 from tests.support import new_folder
 
 

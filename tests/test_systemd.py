@@ -13,10 +13,10 @@ from twisted.internet.testing import MemoryReactor
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.errors import ConfigurationError
-from cms.places import Limits
-from cms.startup import supervise
-from cms.systemd import ServiceManager, notify_socket, watchdog_interval
+from cms.faults.failures import ConfigurationError
+from cms.process.startup import supervise
+from cms.process.systemd import ServiceManager, notify_socket, watchdog_interval
+from cms.protection.connections import Limits
 from cms.xmpp.listeners import Listeners, StreamFactory
 from tests import test_callbridge_service as callbridge_service
 from tests.support import new_folder

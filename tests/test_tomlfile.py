@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.errors import ConfigurationError
-from cms.tomlfile import Secret, Table
+from cms.configuration.tomlfile import Secret, Table
+from cms.faults.failures import ConfigurationError
 
 
 class TOMLTests(SynchronousTestCase):

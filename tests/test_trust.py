@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from cms.check.probes.port import client_hello
-from cms.errors import ConfigurationError
+from cms.faults.failures import ConfigurationError
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.plaintext import Unreadable
+from cms.state.textencoding import Unreadable
 from cms.trust.issue import CertificateAuthority, certificate_request
 from cms.trust.pem import certificates, check_key
 

@@ -6,11 +6,11 @@ from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
-from cms import loginprotocol as lp
 from cms.callbridge.administration import CallbridgeAdministration
-from cms.errors import TrustError
+from cms.configuration.tomlfile import Secret
+from cms.faults.failures import TrustError
+from cms.linkprotocol import login as lp
 from cms.signalflow import Step, StepError
-from cms.tomlfile import Secret
 from cms.trust.identity import check_identity
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns

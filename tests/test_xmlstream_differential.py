@@ -8,9 +8,9 @@ from typing import Any
 from lxml import etree
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
+from cms.linkprotocol import login as lp
 from cms.xmlstream import limits, ns, serialize
-from cms.xmlstream.readable import MOST_DEPTH, MOST_NAME, is_namespace
+from cms.xmlstream.portable import MOST_DEPTH, MOST_NAME, is_namespace
 from cms.xmlstream.reader import TreeReader
 from cms.xmlstream.splice import SpliceReader
 from tests.differential import HEADS, Given, Ours, examine, judge

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream.heard import MOST_SHOWN, recognise
+from cms.xmlstream.otherprotocols import MOST_SHOWN, recognise
 from tests.support import header
 
 SAID = (

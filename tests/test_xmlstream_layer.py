@@ -17,8 +17,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from cms.fast.tls import Layer, start_tls
 from cms.trust.connection import connection_of
-from cms.xmlstream.layer import Layer, start_tls
 from tests.support import MemoryTransport
 from tests.test_trust import TLSTestCase
 

@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream import limits, ns, plain
-from cms.xmlstream.plain import PlainReader
+from cms.xmlstream import limits, ns, plainreader
+from cms.xmlstream.plainreader import PlainReader
 from cms.xmlstream.reader import Event, Reader, StanzaRead, StreamBroken, TreeReader
 from cms.xmlstream.serialize import serialize
 
@@ -153,7 +153,7 @@ class UseTests(SynchronousTestCase):
 
     def test_none_is_needed(self) -> None:
         """A usual negotiation needs none."""
-        self.patch(plain, "TreeReader", lambda *_: self.fail("made"))
+        self.patch(plainreader, "TreeReader", lambda *_: self.fail("made"))
         for pieces in ((HEADER, AUTH, BIND), (COMPONENT, "<handshake>00</handshake>")):
             reader = PlainReader(limits.UNAUTHENTICATED)
             for piece in pieces:
@@ -174,9 +174,9 @@ class UseTests(SynchronousTestCase):
     def test_limits(self) -> None:
         """What is too much for the stream is never plain; new limits hold for the parser too."""
         strict = limits.UNAUTHENTICATED
-        self.assertLess(plain.MOST_BYTES, strict.stanza_bytes)
-        self.assertLess(plain.MOST_ELEMENTS, strict.elements)
-        self.assertLess(plain.MOST_DEPTH, strict.depth)
+        self.assertLess(plainreader.MOST_BYTES, strict.stanza_bytes)
+        self.assertLess(plainreader.MOST_ELEMENTS, strict.elements)
+        self.assertLess(plainreader.MOST_DEPTH, strict.depth)
         reader = PlainReader(strict)
         reader.feed(HEADER.encode())
         reader.feed(b"<a>\r</a>")

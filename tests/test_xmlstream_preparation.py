@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber import xmpp_stringprep
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 
-from cms.callbridge.saslprep import SASLPrepError, saslprep
+from cms.callbridge.passwords.saslprep import SASLPrepError, saslprep
 from cms.xmlstream import jid, preparation
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.preparation import (

@@ -7,17 +7,17 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
 from cms.admin.shared import API
 from cms.admin.xmppapi import operations_of_xmpp_server
-from cms.errors import ConfigurationError
+from cms.faults.failures import ConfigurationError
+from cms.linkprotocol import login as lp
 from cms.signalflow import Step
 from cms.xmlstream import ns
 from cms.xmlstream.stream import PATIENCE
 from cms.xmpp.administration import XmppAdministration, make_administration
 from cms.xmpp.config import read_config
-from cms.xmpp.flow import KEEP, ServerFlow
-from cms.xmpp.service import XmppService
+from cms.xmpp.daemon import XmppService
+from cms.xmpp.flowrecord import KEEP, ServerFlow
 from tests.adminclient import Client, front, new_clock
 from tests.support import new_folder
 from tests.test_callbridge_settings import Pool

@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.database import StoreError
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
+from cms.state.database import StoreError
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch, FixedCallbridge
 from cms.xmpp.callbridgestore import (
     CallbridgeExists,

@@ -9,11 +9,11 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
-from cms import loginprotocol as lp
+from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.written import written_result
+from cms.xmlstream.textiq import written_result
 from cms.xmpp.loginrelay import MOST_NOTICE_BYTES
 from cms.xmpp.waitingroom import LET_IN, MOST_BYTES, PAUSE
 from tests.support import header

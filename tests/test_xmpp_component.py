@@ -8,7 +8,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
 from cms.xmlstream import limits, ns
 from cms.xmlstream.replies import result_reply
 from cms.xmpp.component import ComponentStream

@@ -12,7 +12,7 @@ import re
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
+from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.stanza import Stanza
 from tests.xmppserver import DOMAIN, Peer, Server

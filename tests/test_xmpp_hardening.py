@@ -12,13 +12,13 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import loginprotocol as lp
-from cms.errors import ConfigurationError
-from cms.listening import BACKLOG, check_plain, expand
-from cms.logs import AT_ONCE, Logger, Sparing
-from cms.places import Limits
-from cms.throttle import network_of
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
+from cms.faults.failures import ConfigurationError
+from cms.linkprotocol import login as lp
+from cms.process.endpoints import BACKLOG, check_plain, expand
+from cms.process.logs import AT_ONCE, Logger, Sparing
+from cms.protection.connections import Limits
+from cms.protection.sources import network_of
 from cms.xmlstream import limits, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader

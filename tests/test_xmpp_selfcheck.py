@@ -13,8 +13,8 @@ from twisted.names import error
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.audit.subject import OwnServer
+from cms.configuration.tomlfile import Secret
 from cms.discovery.resolver import DNS
-from cms.tomlfile import Secret
 from cms.trust.files import PEMFiles
 from cms.xmpp.selfcheck import SelfCheck
 from tests.fakedns import FakeResolver, a, srv

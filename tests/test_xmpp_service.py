@@ -8,14 +8,14 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms import files
-from cms import loginprotocol as lp
-from cms.errors import ConfigurationError
-from cms.places import Limits
+from cms.faults.failures import ConfigurationError
+from cms.linkprotocol import login as lp
+from cms.process import openfiles
+from cms.protection.connections import Limits
 from cms.xmlstream import ns
 from cms.xmpp import listeners
 from cms.xmpp.config import read_config
-from cms.xmpp.service import XmppService, make_daemon
+from cms.xmpp.daemon import XmppService, make_daemon
 from tests.support import new_folder
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
 
@@ -114,7 +114,7 @@ class ConfigurationTests(SynchronousTestCase):
 
     def test_places(self) -> None:
         """Of the places that the limit of files leaves, one address has a tenth, if not told."""
-        self.patch(files, "limit", lambda: 2_064)
+        self.patch(openfiles, "limit", lambda: 2_064)
         file = new_folder(self) / "xmpp.toml"
         for line, most in (("", None), ("most_per_address = 600\n", 600)):
             file.write_text(line + CONFIGURATION)

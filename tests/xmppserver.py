@@ -7,17 +7,17 @@ import hashlib
 import re
 from typing import Any
 
-from cms import loginprotocol as lp
-from cms.guessing import Guesses
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
+from cms.linkprotocol import login as lp
+from cms.protection.guessing import Guesses
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.written import written_result
+from cms.xmlstream.textiq import written_result
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.client import ClientPolicy, ClientStream
 from cms.xmpp.component import ComponentPolicy, ComponentStream
-from cms.xmpp.flow import ServerFlow
+from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import NOTICE_DELAY, LoginRelay

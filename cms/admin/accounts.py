@@ -17,10 +17,10 @@ from typing import Any
 
 from attrs import frozen
 
-from cms.durable import replace_file, sweep
-from cms.errors import CONFIGURATION_VALUE
-from cms.logs import Logger
-from cms.statedir import explain_os
+from cms.faults.failures import CONFIGURATION_VALUE
+from cms.process.logs import Logger
+from cms.state.atomicfile import replace_file, sweep
+from cms.state.folder import explain_os
 
 ACCOUNTS, PASSWORD = "admin-accounts.json", "admin.password"
 FIRST = "admin"

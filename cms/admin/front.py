@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from cms.admin import http
 from cms.admin.interfaces import Refused
 from cms.admin.routes import Paths
-from cms.logs import Logger
+from cms.process.logs import Logger
 from cms.signalflow import printable
 
 QUIET = ("/healthz", "/metrics")  # asked for every few seconds; logged only when they go wrong
@@ -46,7 +46,7 @@ class OpenGate:
 
 
 def trust_peer(request: Any) -> None:
-    """The connection has shown whose it is: it keeps its place (L{cms.places})."""
+    """The connection has shown whose it is: it keeps its place (L{cms.protection.connections})."""
     trust = getattr(getattr(request.channel, "transport", None), "trust_peer", None)
     if trust is not None:  # a connection of a listener
         trust()

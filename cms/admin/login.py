@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 
 from cms.admin.accounts import Accounts
 from cms.admin.interfaces import Refused
-from cms.guessing import Guess, Guesses, TooManyGuesses
-from cms.slowwork import SlowWork, TooMuchWork
+from cms.process.threads import SlowWork, TooMuchWork
+from cms.protection.guessing import Guess, Guesses, TooManyGuesses
 
 REALM = "acano"  # which the clients of the field may look for
 REMEMBER = 3600.0  # seconds for which verified credentials are not hashed again

@@ -18,12 +18,12 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from cms.errors import PROXY_UNEXPECTED
-from cms.listening import show_address
-from cms.logs import Logger, Sparing
-from cms.places import Guest, Places
-from cms.proxyheader import begins_header
-from cms.throttle import LOCAL
+from cms.faults.failures import PROXY_UNEXPECTED
+from cms.process.endpoints import show_address
+from cms.process.logs import Logger, Sparing
+from cms.process.proxyheader import begins_header
+from cms.protection.connections import Guest, Places
+from cms.protection.sources import LOCAL
 from cms.xmlstream.stream import plain_host
 
 SHARE = 0.04  # of the thread's time, however much else there is to do

@@ -15,9 +15,9 @@ from cms.admin import http
 from cms.admin.forms import read_form, read_pairs
 from cms.admin.interfaces import Refused
 from cms.admin.operations import Call, Operation
-from cms.database import StoreUnusable
-from cms.logs import Logger
+from cms.process.logs import Logger
 from cms.signalflow import StepError
+from cms.state.database import StoreUnusable
 
 log = Logger()
 

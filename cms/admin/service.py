@@ -18,7 +18,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from cms import files
 from cms.admin.accounts import Accounts
 from cms.admin.front import Counter, Front, Gate, OpenGate
 from cms.admin.login import BasicGate
@@ -26,16 +25,17 @@ from cms.admin.operations import Operation
 from cms.admin.pace import Pace, PacedFactory
 from cms.admin.routes import Paths, make_app
 from cms.admin.site import LimitedSite
-from cms.errors import CONFIGURATION_VALUE, LISTEN_FAILED
-from cms.guessing import Guesses
-from cms.listening import BACKLOG, check_plain, close_ports, open_listener, show_address
-from cms.logs import Logger
-from cms.places import MOST_API_CONNECTIONS, Limits, Places
-from cms.proxied import Network
+from cms.faults.failures import CONFIGURATION_VALUE, LISTEN_FAILED
+from cms.process import openfiles
+from cms.process.endpoints import BACKLOG, check_plain, close_ports, open_listener, show_address
+from cms.process.logs import Logger
+from cms.process.proxy import Network
+from cms.process.startup import give_up
+from cms.process.threads import SlowWork
+from cms.protection.connections import MOST_API_CONNECTIONS, Limits, Places
+from cms.protection.guessing import Guesses
 from cms.signalflow import StepError
-from cms.slowwork import SlowWork
-from cms.startup import give_up
-from cms.statedir import claim, open_private, unusable
+from cms.state.folder import claim, open_private, unusable
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 
@@ -159,7 +159,7 @@ class AdminService(Service):
     def _open(self, kind: str, descriptions: Sequence[str], factory: IProtocolFactory) -> None:
         # Half of the places are for whoever has logged in; of the others, one address gets
         # half, for a browser opens six and a page that is followed keeps one.
-        most = files.places(self._settings.most, 8)
+        most = openfiles.places(self._settings.most, 8)
         limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
         places = Places(limits, self._reactor.seconds, kind)
         for description in descriptions:
@@ -210,7 +210,9 @@ class AdminService(Service):
         factory = PacedFactory(
             self._site(OpenGate()),
             self._owner_pace,
-            Places(Limits.of(files.places(MOST_API_CONNECTIONS, 8)), self._reactor.seconds, SOCKET),
+            Places(
+                Limits.of(openfiles.places(MOST_API_CONNECTIONS, 8)), self._reactor.seconds, SOCKET
+            ),
         )
         self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         before = os.umask(0o177)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain
-from cms.tomlfile import Secret
 from cms.trust.files import PEMFiles
 
 

@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 
-from cms import errors
+from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
 from cms.callbridge.config import read_config
-from cms.callbridge.service import CallbridgeService
+from cms.callbridge.daemon import CallbridgeService
+from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.settings import PARAMETERS, StoredSettings
-from cms.callbridge.store import StoreError, User, UserStore, user_name
-from cms.database import StoreUnusable
+from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step, StepError
-from cms.slowwork import SlowWork, TooMuchWork, shielded
-from cms.statedir import explain_os
+from cms.state.database import StoreUnusable
+from cms.state.folder import explain_os
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ class CallbridgeAdministration:
         if link.status()["state"] == "active":
             stream = link.stream
             if stream is not None and stream.is_stalled:
-                return Health(False, Step.ACTIVE, errors.LINK_STALLED.error(peer=stream.peer))
+                return Health(False, Step.ACTIVE, faults.LINK_STALLED.error(peer=stream.peer))
             if stream is not None and stream.unserved is not None:
                 return Health(False, Step.ACTIVE, stream.unserved)
             return Health(True, Step.ACTIVE)

@@ -7,13 +7,13 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from cms.configuration.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
-from cms.errors import CONFIGURATION_OF_XMPP_SERVER
-from cms.places import MOST_API_CONNECTIONS
-from cms.proxied import PROXY_CURE, Network, parse_proxy
+from cms.faults.failures import CONFIGURATION_OF_XMPP_SERVER
+from cms.process.proxy import PROXY_CURE, Network, parse_proxy
+from cms.protection.connections import MOST_API_CONNECTIONS
 from cms.signalflow import StepError
-from cms.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 
 
 @frozen

@@ -8,10 +8,10 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from cms.admin.metrics import counter, durations, expiries, gauge, gauges, mechanism_label, traffic
-from cms.callbridge.authority import Authority
-from cms.callbridge.link import Link
-from cms.callbridge.scram import HASHES
-from cms.errors import CATALOGUE
+from cms.callbridge.link.machine import Link
+from cms.callbridge.login.authority import Authority
+from cms.callbridge.passwords.scram import HASHES
+from cms.faults.failures import CATALOGUE
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 _TRIED = tuple(step for step in Step if Step.CONFIGURATION <= step <= Step.REGISTERED)

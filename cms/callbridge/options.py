@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.application.service import Service
 
-from cms.startup import DaemonOptions, build, supervise
+from cms.process.startup import DaemonOptions, build, supervise
 
 
 class Options(DaemonOptions):
@@ -20,7 +20,7 @@ class Options(DaemonOptions):
 def _make(file: Path, reactor: Any) -> Service:
     # Only now: some of what these import would bring in a reactor that is not ours.
     from cms.callbridge.administration import make_administration  # noqa: PLC0415
-    from cms.callbridge.service import make_daemon  # noqa: PLC0415
+    from cms.callbridge.daemon import make_daemon  # noqa: PLC0415
 
     daemon = make_daemon(file, reactor)
     administration = make_administration(daemon, reactor)

@@ -15,11 +15,11 @@ from pathlib import Path
 from attrs import evolve
 
 from cms.callbridge.config import CallbridgeConfig, link_warnings, read_config, read_settings
-from cms.durable import remove_file, replace_file, sweep
-from cms.errors import CONFIGURATION_VALUE
+from cms.configuration.tomlfile import Table
+from cms.faults.failures import CONFIGURATION_VALUE
 from cms.signalflow import StepError
-from cms.statedir import explain_os
-from cms.tomlfile import Table
+from cms.state.atomicfile import remove_file, replace_file, sweep
+from cms.state.folder import explain_os
 
 FILE = "configuration-xmpp.json"
 # The API's names, and the file's.

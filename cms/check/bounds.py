@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from cms import errors
+from cms import faults
 from cms.check.findings import Waiting
 from cms.signalflow import Step, StepError
 
@@ -33,7 +33,7 @@ class Waits:
     def unfinished(self, seconds: float) -> StepError:
         """The failure of a check that did not end, at the step that it was at."""
         waiting = f"{self.step} ({self.about})" if self.about else str(self.step)
-        fault = errors.CHECK_UNFINISHED.at(self.step)
+        fault = faults.CHECK_UNFINISHED.at(self.step)
         return fault.error(seconds=f"{seconds:g}", waiting=waiting)
 
 
@@ -55,7 +55,7 @@ async def within(
         if isinstance(problem, StepError):
             return problem
         told = f"{type(problem).__name__}: {problem}"
-        return errors.INTERNAL.at(waits.step).error(problem=told)
+        return faults.INTERNAL.at(waits.step).error(problem=told)
     finally:
         if timer.active():
             timer.cancel()

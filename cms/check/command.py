@@ -18,23 +18,23 @@ from twisted.internet.task import react
 
 from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.settings import StoredSettings
-from cms.check.explain import as_dict, entry, listing
 from cms.check.findings import Finding, Report
 from cms.check.output import put
 from cms.check.page import HTMLPage
 from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
+from cms.check.run import Login, Session
 from cms.check.serverside import ServerSession
-from cms.check.session import Login, Session
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
-from cms.clocks import make_steady
-from cms.database import StoreError, StoreUnusable
+from cms.configuration.tomlfile import Secret
+from cms.discovery.nameservers import Server
 from cms.discovery.resolver import parse_dns_server
-from cms.discovery.servers import Server
-from cms.errors import CATALOGUE
-from cms.plaintext import Unreadable, read_secret
+from cms.faults.explain import as_dict, entry, listing
+from cms.faults.failures import CATALOGUE
+from cms.process.clocks import make_steady
 from cms.signalflow import StepError
-from cms.tomlfile import Secret
+from cms.state.database import StoreError, StoreUnusable
+from cms.state.textencoding import Unreadable, read_secret
 from cms.xmpp.config import read_config as read_xmpp_config
 from cms.xmpp.selfcheck import held_secrets, own_server
 

@@ -8,19 +8,19 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cms.audit.everything import STAGES, audit
+from cms.audit.reach import CONNECT_TIMEOUT
 from cms.audit.subject import OwnServer
-from cms.audit.whole import STAGES, audit
-from cms.audit.world import CONNECT_TIMEOUT
 from cms.check.bounds import Waits, within
 from cms.check.daemon import PATIENCE, STATUS, NotRunning, Unreachable, ask_daemon
 from cms.check.findings import Finding, Report, Waiting
 from cms.check.renderers import Renderer
 from cms.check.subject import STAGE
-from cms.clocks import wall_clock
+from cms.discovery.nameservers import Server
 from cms.discovery.resolver import make_dns
-from cms.discovery.servers import Server
-from cms.errors import FILES_RUN_OUT, NO_AUTHORITY, NO_AUTHORITY_CURE, NO_CALLBRIDGE
-from cms.files import judge
+from cms.faults.failures import FILES_RUN_OUT, NO_AUTHORITY, NO_AUTHORITY_CURE, NO_CALLBRIDGE
+from cms.process.clocks import wall_clock
+from cms.process.openfiles import judge
 from cms.signalflow import Step
 
 NEARLY = 3  # files that are free for a moment, while it is asked

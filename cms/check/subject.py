@@ -7,9 +7,9 @@ from pathlib import Path
 from attrs import frozen
 
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, Timing
+from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain, parse_server_address
-from cms.discovery.servers import Server
-from cms.tomlfile import Secret
+from cms.discovery.nameservers import Server
 from cms.trust.files import PEMFiles
 from cms.xmlstream.jid import parse_jid
 

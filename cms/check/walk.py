@@ -15,18 +15,18 @@ from attrs import evolve
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 
-from cms import doubts
+from cms import faults
 from cms.check.bounds import Waits, within
 from cms.check.findings import Finding, Lane, Waiting
+from cms.check.probes.certificate import judge_own_certificate
 from cms.check.probes.daemon import Running
 from cms.check.probes.link import LinkProbe, Tools
-from cms.check.probes.own import judge_own_certificate
 from cms.check.probes.records import Beside, judge_beside, judge_found, look_beside
 from cms.check.subject import Subject
-from cms.clocks import wall_clock
-from cms.discovery.places import SERVICE, Finder, Found, Target, configured_target
+from cms.discovery.lookup import SERVICE, Finder, Found, Target, configured_target
 from cms.discovery.resolver import DNS
-from cms.errors import CredentialsRefused, RegistrationError
+from cms.faults.failures import CredentialsRefused, RegistrationError
+from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError
 
 MOST_GUESSES = 8  # hosts that are tried without a record
@@ -341,7 +341,7 @@ def _beside_another(finding: Finding) -> Finding:
     if error is None or isinstance(error, CredentialsRefused):
         return finding
     seen = {"peer": finding.about, "problem": error.cause, "mend": error.cure}
-    doubt = evolve(doubts.TARGET_FAILS, step=error.step).error(fault=error.fault, **seen)
+    doubt = evolve(faults.TARGET_FAILS, step=error.step).error(fault=error.fault, **seen)
     return evolve(finding, result="warning", problem=doubt)
 
 
@@ -350,7 +350,7 @@ def _by_another(finding: Finding) -> Finding:
     error = finding.problem
     if error is None:
         return finding
-    doubt = evolve(doubts.ADDRESS_FAILS, step=error.step).error(
+    doubt = evolve(faults.ADDRESS_FAILS, step=error.step).error(
         peer=finding.about,
         address=finding.evidence.get("address", ""),
         problem=error.cause.rstrip("."),

@@ -9,8 +9,8 @@ import click
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, note, print_json, print_rows
+from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.daemon import Daemon, where_text
-from cms.commands.files import CALLBRIDGE, config_option, find_config
 from cms.commands.findings import as_facts
 from cms.commands.state import Row, State
 from cms.commands.users import user

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from cms import doubts, errors
+from cms import faults
+from cms.audit.certificate import Judgement, judge_own, judge_trust
 from cms.commands.findings import Finding
 from cms.discovery.address import ascii_domain
 from cms.signalflow import StepError
-from cms.trust.audit import Judgement, judge_own, judge_trust
 from cms.trust.facts import CertificateFacts
 from cms.trust.files import PEMFiles
 from cms.trust.identity import check_identity
@@ -23,10 +23,10 @@ from cms.xmpp.config import XmppConfig
 
 # How this command words what the catalogue says of any peer.
 _WORDS = {
-    errors.CERTIFICATE_EXPIRED.name: "The certificate expired on {not_after}.",
-    errors.CERTIFICATE_NOT_YET_VALID.name: '"{subject}" is not valid before {not_before}.',
-    errors.CERTIFICATE_USAGE_SERVER.name: "The certificate is not for servers: {cause}",
-    doubts.CERTIFICATE_CHAIN_SURPLUS.name: "A certificate did not issue any other: {cause}",
+    faults.CERTIFICATE_EXPIRED.name: "The certificate expired on {not_after}.",
+    faults.CERTIFICATE_NOT_YET_VALID.name: '"{subject}" is not valid before {not_before}.',
+    faults.CERTIFICATE_USAGE_SERVER.name: "The certificate is not for servers: {cause}",
+    faults.CERTIFICATE_CHAIN_SURPLUS.name: "A certificate did not issue any other: {cause}",
 }
 _DATE = "%Y-%m-%d %H:%M UTC"
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from cms.database import StoreError, StoreUnusable
 from cms.signalflow import StepError, printable
+from cms.state.database import StoreError, StoreUnusable
 from cms.xmpp.callbridges import FixedCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, UnknownCallbridge
 

@@ -9,7 +9,7 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
-from cms.check.demo import run_demo
+from cms.demo.demonstration import run_demo
 
 
 @click.command()

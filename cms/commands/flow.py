@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from cms.check.daemon import FLOW, NotRunning, Unreachable, ask_daemon
-from cms.check.flow import Attempt, Diagram, ended, heading, mermaid
 from cms.check.output import put
 from cms.commands.common import note
-from cms.commands.files import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
-from cms.plaintext import Unreadable, plain_text
+from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
+from cms.diagram.sequence import Attempt, Diagram, ended, heading, mermaid
+from cms.state.textencoding import Unreadable, plain_text
 
 POLL = 0.5  # seconds between two looks with --follow
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

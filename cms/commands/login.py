@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.task import react
 
-from cms.check.client import Account, LoginFailed, LoginStream, log_in
+from cms.client.login import Account, LoginFailed, LoginStream, log_in
 from cms.commands.common import JSON, Complaint, Wrong, print_json, print_rows, read_secret
-from cms.guessing import SLOWED
-from cms.remedies import LOGIN_ADVICE
+from cms.faults.remedies import LOGIN_ADVICE
+from cms.protection.guessing import SLOWED
 from cms.signalflow import StepError, printable
 from cms.trust.files import PEMFiles
 from cms.xmlstream.jid import MalformedJID, parse_jid

@@ -14,7 +14,7 @@ import click
 
 import cms
 from cms.commands.common import Complaint, note
-from cms.commands.files import SYSTEM, VARIABLE
+from cms.commands.configfile import SYSTEM, VARIABLE
 
 WIDTH = 80
 _STATUS = (("0", "done"), ("1", "the thing asked about is wrong"), ("2", "usage or configuration"))

@@ -10,7 +10,7 @@ import click
 
 from cms.commands.common import Complaint, Wrong, note
 from cms.discovery.address import ascii_domain
-from cms.statedir import explain_os
+from cms.state.folder import explain_os
 from cms.trust.issue import CertificateAuthority, Issued, certificate_request
 
 LOCAL = "localhost"  # where the administration listens

@@ -11,7 +11,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 
 from cms.commands.findings import Finding
-from cms.listening import PROXIED, check_kind, check_plain, expand
+from cms.process.endpoints import PROXIED, check_kind, check_plain, expand
 from cms.signalflow import StepError
 from cms.xmpp.config import ADMINISTRATION, LISTENERS, XmppConfig
 

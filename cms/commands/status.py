@@ -8,8 +8,8 @@ import click
 
 from cms.callbridge import config as callbridge_config
 from cms.commands.common import JSON, note, print_blocks, print_json
+from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
 from cms.commands.daemon import Daemon, where_text
-from cms.commands.files import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
 from cms.commands.findings import as_facts
 from cms.commands.state import Row, State
 from cms.xmpp import config as xmpp_config

@@ -8,8 +8,8 @@ import click
 
 from cms.commands import certificates, sockets
 from cms.commands.common import JSON, note, print_json, print_rows
+from cms.commands.configfile import XMPP, config_option, find_config
 from cms.commands.daemon import Daemon, where_text
-from cms.commands.files import XMPP, config_option, find_config
 from cms.commands.findings import Finding, as_facts, report
 from cms.commands.state import Row, State
 from cms.commands.xmppcallbridges import callbridge

@@ -21,11 +21,11 @@ from cms.commands.common import (
     read_secret,
     when,
 )
+from cms.commands.configfile import XMPP, config_option, find_config
 from cms.commands.daemon import Daemon, segment, where_text
-from cms.commands.files import XMPP, config_option, find_config
 from cms.commands.findings import as_facts
-from cms.durable import replace_file
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
+from cms.state.atomicfile import replace_file
 from cms.xmpp.callbridges import USUAL_OVERLAP, Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import MOST_OVERLAP, check_secret, new_secret
 from cms.xmpp.config import XmppConfig, read_config

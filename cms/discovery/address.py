@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 import idna
 from attrs import frozen
 
-from cms.errors import SERVER_ADDRESS_INVALID
+from cms.faults.failures import SERVER_ADDRESS_INVALID
 
 COMPONENT_PORT = 5223
 

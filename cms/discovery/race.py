@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from cms import errors
+from cms import faults
 from cms.signalflow import StepError
 
 STAGGER = 0.25  # seconds before the next address is tried beside the last, RFC 8305 5
@@ -115,15 +115,15 @@ class Race:
     def _explain(self, failure: Failure, address: str) -> StepError:
         seen: dict[str, object] = {"address": address, "port": self._port}
         if failure.check(TCPRefused):
-            return errors.CONNECT_REFUSED.error(**seen)
+            return faults.CONNECT_REFUSED.error(**seen)
         if failure.check(TCPTimeout):
-            return errors.CONNECT_TIMEOUT.error(seconds=self._timeout, **seen)
+            return faults.CONNECT_TIMEOUT.error(seconds=self._timeout, **seen)
         problem = failure.getErrorMessage().rstrip(".")
-        return errors.CONNECT_UNREACHABLE.error(problem=problem, **seen)
+        return faults.CONNECT_UNREACHABLE.error(problem=problem, **seen)
 
     def _most_telling(self) -> StepError:
         """A refusal tells more than a silence, and both more than no route."""
-        order = (errors.CONNECT_REFUSED, errors.CONNECT_TIMEOUT, errors.CONNECT_UNREACHABLE)
+        order = (faults.CONNECT_REFUSED, faults.CONNECT_TIMEOUT, faults.CONNECT_UNREACHABLE)
         names = [fault.name for fault in order]
         error = min(self._failures.values(), key=lambda e: names.index(e.fault))
         others = [e.cause for e in self._failures.values() if e is not error]

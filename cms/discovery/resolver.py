@@ -13,8 +13,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.names import dns, error
 
-from cms import errors
-from cms.discovery.servers import (
+from cms import faults
+from cms.discovery.message import Reply, Strange
+from cms.discovery.nameservers import (
     FAILURES,
     Hearing,
     NotByTCP,
@@ -23,15 +24,14 @@ from cms.discovery.servers import (
     show_server,
     words_for,
 )
-from cms.discovery.system import (
+from cms.discovery.systemfiles import (
     HOSTS,
     RESOLV_CONF,
     addresses_in,
     system_search,
     system_servers,
 )
-from cms.discovery.wire import Reply, Strange
-from cms.errors import Fault
+from cms.faults.failures import Fault
 from cms.signalflow import Step, StepError
 
 DNS_CURE = "Write addresses such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53."
@@ -100,20 +100,20 @@ class _DNSFaults:
 
 _FAULTS = {
     Step.SRV: _DNSFaults(
-        errors.DNS_SILENT_SRV,
-        errors.DNS_FAILED_SRV,
-        errors.DNS_REFUSED_SRV,
-        errors.DNS_TRUNCATED_SRV,
-        errors.DNS_UNREACHABLE_SRV,
-        errors.DNS_STRANGE_SRV,
+        faults.DNS_SILENT_SRV,
+        faults.DNS_FAILED_SRV,
+        faults.DNS_REFUSED_SRV,
+        faults.DNS_TRUNCATED_SRV,
+        faults.DNS_UNREACHABLE_SRV,
+        faults.DNS_STRANGE_SRV,
     ),
     Step.ADDRESS: _DNSFaults(
-        errors.DNS_SILENT_ADDRESS,
-        errors.DNS_FAILED_ADDRESS,
-        errors.DNS_REFUSED_ADDRESS,
-        errors.DNS_TRUNCATED_ADDRESS,
-        errors.DNS_UNREACHABLE_ADDRESS,
-        errors.DNS_STRANGE_ADDRESS,
+        faults.DNS_SILENT_ADDRESS,
+        faults.DNS_FAILED_ADDRESS,
+        faults.DNS_REFUSED_ADDRESS,
+        faults.DNS_TRUNCATED_ADDRESS,
+        faults.DNS_UNREACHABLE_ADDRESS,
+        faults.DNS_STRANGE_ADDRESS,
     ),
 }
 

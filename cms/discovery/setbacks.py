@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from cms.discovery.places import Target
+from cms.discovery.lookup import Target
 
 MOST_REMEMBERED = 128
 

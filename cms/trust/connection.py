@@ -6,7 +6,7 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectionClosed
 from twisted.python.failure import Failure
 
-from cms import errors
+from cms import faults
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
 from cms.trust.rehearsal import openssl_error
@@ -103,11 +103,11 @@ def explain_alert(reason: Failure, *, peer: str, presented: bool) -> StepError |
     words = problem.lower()
     seen: dict[str, object] = {"peer": peer, "problem": problem}
     if any(said in words for said in _WANTS_CERTIFICATE):
-        return errors.TLS_CLIENT_CERTIFICATE_REQUIRED.error(**seen)
+        return faults.TLS_CLIENT_CERTIFICATE_REQUIRED.error(**seen)
     if any(said in words for said in _REFUSES_CERTIFICATE):
         if presented:
-            return errors.TLS_CLIENT_CERTIFICATE_REFUSED.error(**seen)
-        return errors.TLS_CLIENT_CERTIFICATE_REQUIRED.error(**seen)
+            return faults.TLS_CLIENT_CERTIFICATE_REFUSED.error(**seen)
+        return faults.TLS_CLIENT_CERTIFICATE_REQUIRED.error(**seen)
     return None
 
 
@@ -125,23 +125,23 @@ def explain_handshake(
         # TLS 1.2 has no alert of its own for a missing certificate, but by now
         # protocol, cipher and the server's certificate are agreed upon.
         refused, required = (
-            errors.TLS_CLIENT_CERTIFICATE_REFUSED,
-            errors.TLS_CLIENT_CERTIFICATE_REQUIRED,
+            faults.TLS_CLIENT_CERTIFICATE_REFUSED,
+            faults.TLS_CLIENT_CERTIFICATE_REQUIRED,
         )
         return (refused if presented else required).error(peer=peer, problem=problem)
     for words, fault in (
-        (_NOT_TLS, errors.TLS_NOT_SPOKEN),
-        (_TOO_OLD, errors.TLS_TOO_OLD),
-        ((_NO_SUCH_NAME,), errors.TLS_NAME_UNKNOWN),
+        (_NOT_TLS, faults.TLS_NOT_SPOKEN),
+        (_TOO_OLD, faults.TLS_TOO_OLD),
+        ((_NO_SUCH_NAME,), faults.TLS_NAME_UNKNOWN),
     ):
         if any(said in problem.lower() for said in words):
             return fault.error(peer=peer, problem=problem)
     if reason.check(SSL.Error) and problem:
         is_alert = "alert" in problem.lower() and _FAILURE_ALERT not in problem.lower()
-        return (errors.TLS_ALERT if is_alert else errors.TLS_FAILED).error(
+        return (faults.TLS_ALERT if is_alert else faults.TLS_FAILED).error(
             peer=peer, problem=problem
         )
-    return errors.TLS_CLOSED.error(peer=peer, problem=problem or "connection closed")
+    return faults.TLS_CLOSED.error(peer=peer, problem=problem or "connection closed")
 
 
 def openssl_words(reason: Failure) -> str:

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 
-from cms.errors import CONFIGURATION_VALUE, OWN_CERTIFICATE_UNUSABLE
-from cms.plaintext import Unreadable
+from cms.faults.failures import CONFIGURATION_VALUE, OWN_CERTIFICATE_UNUSABLE
 from cms.signalflow import StepError
+from cms.state.textencoding import Unreadable
 from cms.trust.chain import MOST
 from cms.trust.facts import CertificateFacts
 from cms.trust.pem import certificates, check_key

@@ -13,7 +13,7 @@ from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
 
-from cms import errors
+from cms import faults
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
 
@@ -51,17 +51,17 @@ def check_identity(
         if not patterns and facts.names:
             # Addresses of mail, or RFC 6120's XmppAddr: names, but none that counts.
             both = host != domain
-            fault = errors.IDENTITY_BOTH_MISSING if both else errors.IDENTITY_DOMAIN_MISSING
+            fault = faults.IDENTITY_BOTH_MISSING if both else faults.IDENTITY_DOMAIN_MISSING
             missing = f"{domain}, {host}" if both else domain
             raise fault.error(names=names, missing=missing, certificate=names, **seen)
         if not patterns:
-            raise errors.IDENTITY_NO_SAN.error(subject=facts.subject, **seen)
+            raise faults.IDENTITY_NO_SAN.error(subject=facts.subject, **seen)
         verify_service_identity(patterns, wanted_ids, optional_ids=[])
     except VerificationError as mismatch:
         raise _missing(mismatch, domain, host, names, seen) from None
     except (CertificateError, ValueError, TypeError, x509.DuplicateExtension) as problem:
         shown = str(problem) or type(problem).__name__
-        raise errors.IDENTITY_MALFORMED.error(problem=shown, **seen) from None
+        raise faults.IDENTITY_MALFORMED.error(problem=shown, **seen) from None
 
 
 def _other_domain(names: str, host: str) -> str:
@@ -85,18 +85,18 @@ def _missing(
     lacking = [error.mismatched_id for error in mismatch.errors]
     dotted = {f"dns:{name}." for name in (domain, host)}
     if dotted & set(names.lower().split(", ")):
-        return errors.IDENTITY_TRAILING_DOT.error(names=names, **seen)
+        return faults.IDENTITY_TRAILING_DOT.error(names=names, **seen)
     no_domain = any(isinstance(i, DNS_ID) and i.hostname.decode() == domain for i in lacking)
     no_host = any(
         not (isinstance(i, DNS_ID) and i.hostname.decode() == domain) for i in lacking
     ) or (host == domain and no_domain)
     if no_domain and no_host and host != domain:
-        fault, missing = errors.IDENTITY_BOTH_MISSING, f"{domain}, {host}"
+        fault, missing = faults.IDENTITY_BOTH_MISSING, f"{domain}, {host}"
     elif no_domain:
-        fault, missing = errors.IDENTITY_DOMAIN_MISSING, domain
+        fault, missing = faults.IDENTITY_DOMAIN_MISSING, domain
         other = _other_domain(names, host) if host != domain else ""
         if other:
-            fault, seen = errors.IDENTITY_OTHER_DOMAIN, {**seen, "other": other}
+            fault, seen = faults.IDENTITY_OTHER_DOMAIN, {**seen, "other": other}
     else:
-        fault, missing = errors.IDENTITY_HOST_MISSING, host
+        fault, missing = faults.IDENTITY_HOST_MISSING, host
     return fault.error(names=names, missing=missing, certificate=names, **seen)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from attrs import frozen
 from cryptography import x509
 
-from cms.plaintext import Unreadable, check_encoding
+from cms.state.textencoding import Unreadable, check_encoding
 
 _BOUNDARY = re.compile(rb"^[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t]*\r?$", re.MULTILINE)
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")

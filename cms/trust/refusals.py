@@ -9,8 +9,8 @@ from attrs import frozen
 from cryptography import x509
 from OpenSSL._util import ffi, lib
 
-from cms import errors
-from cms.errors import Fault
+from cms import faults
+from cms.faults.failures import Fault
 from cms.signalflow import StepError
 from cms.trust.chain import is_intermediate_of_ours, issued_by, path_of
 from cms.trust.facts import UNREADABLE, CertificateFacts, constraints, when
@@ -31,21 +31,21 @@ TOO_WEAK = frozenset({66, 67, 68})
 _USES = {"server": "serverAuth", "client": "clientAuth"}
 
 _FAULTS: dict[int, Fault] = {
-    **dict.fromkeys((4, 6, 7, 29, 30, 31, 76, 77, 78), errors.CERTIFICATE_SIGNATURE_WRONG),
-    NOT_YET_VALID: errors.CERTIFICATE_NOT_YET_VALID,
-    EXPIRED: errors.CERTIFICATE_EXPIRED,
-    _SELF_SIGNED: errors.CERTIFICATE_SELF_SIGNED,
-    _ROOT: errors.CERTIFICATE_ROOT_UNTRUSTED,
-    **dict.fromkeys(_NO_ISSUER, errors.CERTIFICATE_UNTRUSTED),
-    22: errors.CERTIFICATE_CHAIN_LONG,
-    **dict.fromkeys((24, 32, 79), errors.CERTIFICATE_ISSUER_NO_CA),
-    25: errors.CERTIFICATE_PATH_LENGTH,
-    34: errors.CERTIFICATE_CRITICAL_EXTENSION,
-    39: errors.CERTIFICATE_KEY_USAGE,
-    **dict.fromkeys((47, 48, 49, 51, 52, 53), errors.CERTIFICATE_NAME_CONSTRAINTS),
-    66: errors.CERTIFICATE_WEAK,
-    67: errors.CERTIFICATE_CA_WEAK,
-    68: errors.CERTIFICATE_SIGNATURE_WEAK,
+    **dict.fromkeys((4, 6, 7, 29, 30, 31, 76, 77, 78), faults.CERTIFICATE_SIGNATURE_WRONG),
+    NOT_YET_VALID: faults.CERTIFICATE_NOT_YET_VALID,
+    EXPIRED: faults.CERTIFICATE_EXPIRED,
+    _SELF_SIGNED: faults.CERTIFICATE_SELF_SIGNED,
+    _ROOT: faults.CERTIFICATE_ROOT_UNTRUSTED,
+    **dict.fromkeys(_NO_ISSUER, faults.CERTIFICATE_UNTRUSTED),
+    22: faults.CERTIFICATE_CHAIN_LONG,
+    **dict.fromkeys((24, 32, 79), faults.CERTIFICATE_ISSUER_NO_CA),
+    25: faults.CERTIFICATE_PATH_LENGTH,
+    34: faults.CERTIFICATE_CRITICAL_EXTENSION,
+    39: faults.CERTIFICATE_KEY_USAGE,
+    **dict.fromkeys((47, 48, 49, 51, 52, 53), faults.CERTIFICATE_NAME_CONSTRAINTS),
+    66: faults.CERTIFICATE_WEAK,
+    67: faults.CERTIFICATE_CA_WEAK,
+    68: faults.CERTIFICATE_SIGNATURE_WEAK,
 }
 
 
@@ -99,14 +99,14 @@ class Presented:
         facts = CertificateFacts.of(refusal.certificate)
         if facts.names == UNREADABLE and refusal.code not in DATES:
             # OpenSSL finds no issuer for a certificate that it cannot read
-            return errors.IDENTITY_MALFORMED.error(
+            return faults.IDENTITY_MALFORMED.error(
                 peer=self.peer,
                 problem="an extension is malformed",
                 wanted="names that can be read",
                 **refusal.evidence,
             )
         fault = self._fault(refusal, facts)
-        if fault is errors.CERTIFICATE_UNTRUSTED and self.chain:
+        if fault is faults.CERTIFICATE_UNTRUSTED and self.chain:
             facts = CertificateFacts.of(self.chain[0])  # whose chain it is
         seen = {
             **facts.evidence(),
@@ -123,9 +123,9 @@ class Presented:
             "fingerprint": facts.fingerprint,
             "problem": refusal.evidence["openssl"],
         }
-        if fault is errors.CERTIFICATE_NAME_CONSTRAINTS:
+        if fault is faults.CERTIFICATE_NAME_CONSTRAINTS:
             seen["constraints"] = "; ".join(self._constraints()) or "not readable here"
-        elif fault is errors.CERTIFICATE_CRITICAL_EXTENSION:
+        elif fault is faults.CERTIFICATE_CRITICAL_EXTENSION:
             seen["extensions"] = ", ".join(facts.critical) or "unknown"
         return fault.error(**seen)
 
@@ -133,25 +133,25 @@ class Presented:
         code, depth = refusal.code, refusal.depth
         if code == EXPIRED and depth:
             ours = refusal.certificate in self.trusted or refusal.certificate not in self.chain
-            return errors.TRUST_EXPIRED if ours else errors.CERTIFICATE_INTERMEDIATE_EXPIRED
+            return faults.TRUST_EXPIRED if ours else faults.CERTIFICATE_INTERMEDIATE_EXPIRED
         if code == _PURPOSE:
             return self._purpose(depth, facts)
         if code in (7, _ROOT, *_NO_ISSUER) and self._has_namesake(refusal):
-            return errors.TRUST_OTHER_KEY
+            return faults.TRUST_OTHER_KEY
         if code in _NO_ISSUER:
             names = [ca.subject for ca in self.trusted]
             if is_intermediate_of_ours(self.chain, names):
-                return errors.CERTIFICATE_INTERMEDIATE_MISSING
-        return _FAULTS.get(code, errors.CERTIFICATE_REFUSED)
+                return faults.CERTIFICATE_INTERMEDIATE_MISSING
+        return _FAULTS.get(code, faults.CERTIFICATE_REFUSED)
 
     def _purpose(self, depth: int, facts: CertificateFacts) -> Fault:
         if depth:
-            return errors.CERTIFICATE_ISSUER_USAGE
+            return faults.CERTIFICATE_ISSUER_USAGE
         if not facts.usages or {_USES[self.role], "anyExtendedKeyUsage"} & set(facts.usages):
-            return errors.CERTIFICATE_KEY_USAGE
+            return faults.CERTIFICATE_KEY_USAGE
         if self.role == "client":
-            return errors.CERTIFICATE_USAGE_CLIENT
-        return errors.CERTIFICATE_USAGE_SERVER
+            return faults.CERTIFICATE_USAGE_CLIENT
+        return faults.CERTIFICATE_USAGE_SERVER
 
     def _has_namesake(self, refusal: Refusal) -> bool:
         """Whether a CA of that name is trusted, but with another key."""

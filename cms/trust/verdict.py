@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from cms import errors
+from cms import faults
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
 from cms.trust.refusals import Presented, Refusal, Role
@@ -68,7 +68,7 @@ class Verdict:
             self.error = self.error or error
             return False
         except Exception as problem:  # noqa: BLE001 - whatever it is, it must not let the peer in
-            self.error = self.error or errors.IDENTITY_MALFORMED.error(
+            self.error = self.error or faults.IDENTITY_MALFORMED.error(
                 peer=self._peer, problem=type(problem).__name__, wanted="names that can be read"
             )
             return False

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from cms.logs import Logger
+from cms.process.logs import Logger
 from cms.xmlstream.stanza import Stanza
 
 USER_TIMEOUT = 20_000  # milliseconds that sent data may stay unacknowledged (RFC 5482)

@@ -23,7 +23,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import Limits
-from cms.xmlstream.readable import MOST_DEPTH, MOST_NAME, is_namespace
+from cms.xmlstream.portable import MOST_DEPTH, MOST_NAME, is_namespace
 from cms.xmlstream.stanza import Slice, Stanza
 
 

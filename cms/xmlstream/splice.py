@@ -36,8 +36,8 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.limits import COMPONENT
-from cms.xmlstream.plain import PlainReader, read_child, read_elements
-from cms.xmlstream.readable import MOST_DEPTH, is_namespace
+from cms.xmlstream.plainreader import PlainReader, read_child, read_elements
+from cms.xmlstream.portable import MOST_DEPTH, is_namespace
 from cms.xmlstream.reader import (
     LONG_TOKEN,
     MOST_NAMESPACE,

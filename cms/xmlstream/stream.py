@@ -28,13 +28,13 @@ from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.xish.domish import Element
 from zope.interface import implementer
 
-from cms.endings import finish
-from cms.logs import Logger
+from cms.fast.tls import Layer, start_tls
+from cms.process.cleanup import finish
+from cms.process.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.backlog import Backlog, Item
-from cms.xmlstream.layer import Layer, start_tls
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
-from cms.xmlstream.plain import PlainReader
+from cms.xmlstream.plainreader import PlainReader
 from cms.xmlstream.reader import (
     Event,
     Reader,
@@ -425,7 +425,7 @@ class XMLStream(Protocol):
     def heard(self) -> bytes:
         """
         What the peer sent in place of a TLS handshake, or of a plain stream header; for
-        L{recognise<cms.xmlstream.heard.recognise>}, when that was the end of it.
+        L{recognise<cms.xmlstream.otherprotocols.recognise>}, when that was the end of it.
         """
         early = self._layer.heard if self._layer is not None else b""
         return early or getattr(self._reader, "first", b"")
@@ -547,7 +547,7 @@ class XMLStream(Protocol):
         """
         Begin the handshake; L{secured} follows.
 
-        @param creator: See L{cms.xmlstream.layer.start_tls}.
+        @param creator: See L{cms.fast.tls.start_tls}.
         """
         self._write_gathered()
         self._layer = start_tls(self.transport, creator)

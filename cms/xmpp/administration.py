@@ -11,18 +11,19 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from cms import errors, files
+from cms import faults
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
-from cms.database import StoreError
+from cms.configuration.tomlfile import Secret
+from cms.process import openfiles
+from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step
-from cms.slowwork import SlowWork, TooMuchWork, shielded
-from cms.tomlfile import Secret
+from cms.state.database import StoreError
 from cms.xmpp.callbridges import Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
-from cms.xmpp.service import XmppService
+from cms.xmpp.daemon import XmppService
 from cms.xmpp.sessions import Session
 
 _T = TypeVar("_T")
@@ -52,7 +53,7 @@ class XmppAdministration:
         if any(not link.is_stalled for link in links):
             return Health(True, Step.ACTIVE)
         if links:
-            fault = errors.LINK_STALLED.error(peer=links[0].component)
+            fault = faults.LINK_STALLED.error(peer=links[0].component)
             return Health(False, Step.ACTIVE, fault)
         return Health(False, Step.LINK_BEFORE_LOGIN, self._daemon.links.nobody())
 
@@ -73,8 +74,8 @@ class XmppAdministration:
             "callBridgesActive": len(self._daemon.links),
             "callBridgesDeciding": len(self._daemon.links.authorities),
             "clients": len(self._daemon.sessions),
-            "openFiles": files.in_use(),
-            "mostFiles": files.limit(),
+            "openFiles": openfiles.in_use(),
+            "mostFiles": openfiles.limit(),
             "wantedPlaces": self._daemon.config.wanted_connections,
             "places": self._daemon.config.places().most,
             "links": links,

@@ -15,10 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from cms.database import ChangeWatch, StoreError
-from cms.endings import tell
-from cms.logs import Logger
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
+from cms.process.cleanup import tell
+from cms.process.logs import Logger
+from cms.state.database import ChangeWatch, StoreError
 from cms.xmpp.callbridgestore import (
     CallbridgeExists,
     CallbridgeStore,

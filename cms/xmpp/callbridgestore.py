@@ -15,8 +15,8 @@ from typing import Any
 
 from attrs import frozen
 
-from cms.database import Database, StoreError
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
+from cms.state.database import Database, StoreError
 
 SCHEMA_VERSION = 1
 FILE_NAME = "callbridges.sqlite3"
@@ -102,7 +102,7 @@ class CallbridgeStore:
     Every method may raise L{StoreError} when the file cannot be used.
 
     @param now: Seconds since the epoch.
-    @ivar database: For L{cms.database.ChangeWatch}.
+    @ivar database: For L{cms.state.database.ChangeWatch}.
     """
 
     def __init__(self, state_dir: Path, now: Callable[[], float]) -> None:

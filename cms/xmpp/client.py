@@ -26,12 +26,12 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
-from cms import errors
-from cms import loginprotocol as lp
-from cms.endings import finish
-from cms.logs import Sparing, login_id
-from cms.machines import Machine, release
-from cms.proxyheader import begins_header
+from cms import faults
+from cms.fast.machines import Machine, release
+from cms.linkprotocol import login as lp
+from cms.process.cleanup import finish
+from cms.process.logs import Sparing, login_id
+from cms.process.proxyheader import begins_header
 from cms.signalflow import Step
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
@@ -43,8 +43,8 @@ from cms.xmlstream.replies import error_reply, ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.serialize import escape_text, quote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
-from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp import features, sasl
 from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
@@ -326,7 +326,7 @@ class ClientStream(XMLStream):
 
     def _judge_beginning(self) -> None:
         if begins_header(self.heard) and self._is_told:
-            fault = errors.PROXY_UNEXPECTED.error(peer=self.peer_text)
+            fault = faults.PROXY_UNEXPECTED.error(peer=self.peer_text)
             self.log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure, **self.ids)
 
     @property

@@ -25,15 +25,15 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
-from cms import errors
-from cms.clocks import Timeline
-from cms.endings import finish
-from cms.guessing import Guess, Guesses, TooManyGuesses
-from cms.logs import Sparing, link_id, wanted
-from cms.machines import Machine, release
-from cms.proxyheader import begins_header
+from cms import faults
+from cms.configuration.tomlfile import Secret
+from cms.fast.machines import Machine, release
+from cms.process.cleanup import finish
+from cms.process.clocks import Timeline
+from cms.process.logs import Sparing, link_id, wanted
+from cms.process.proxyheader import begins_header
+from cms.protection.guessing import Guess, Guesses, TooManyGuesses
 from cms.signalflow import Step, StepError
-from cms.tomlfile import Secret
 from cms.trust.connection import (
     connection_of,
     only_looked,
@@ -50,9 +50,9 @@ from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
-from cms.xmlstream.strangers import peer_without_tls, peer_without_xmpp
 from cms.xmlstream.stream import XMLStream, new_stream_id
-from cms.xmpp.flow import ServerFlow
+from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
+from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
@@ -200,20 +200,20 @@ class ComponentStream(XMLStream):
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML, or no XMPP at all: say what it was."""
         if begins_header(self.heard):
-            self.refuse(errors.PROXY_UNEXPECTED.error(peer=self.peer_text), error)
+            self.refuse(faults.PROXY_UNEXPECTED.error(peer=self.peer_text), error)
             return
         stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
         if stranger is not None:
             self.refuse(stranger, error)
             return
-        fault = errors.PEER_BAD_XML.error(
+        fault = faults.PEER_BAD_XML.error(
             peer=self.peer_text, condition=error.condition, problem=error.text or "-"
         )
         self.refuse(fault, error)
 
     def deadline_passed(self) -> None:
         """The peer did not register in time."""
-        fault = errors.PEER_SILENT.error(
+        fault = faults.PEER_SILENT.error(
             peer=self.peer_text, seconds=self.policy.register_timeout, at=str(self._step)
         )
         self.refuse(fault, StreamError("connection-timeout"))
@@ -268,12 +268,12 @@ class ComponentStream(XMLStream):
         if self._verdict is not None and self._verdict.error is not None:
             return self._verdict.error
         if begins_header(self.heard):
-            return errors.PROXY_UNEXPECTED.error(peer=self.peer_text)
+            return faults.PROXY_UNEXPECTED.error(peer=self.peer_text)
         stranger = peer_without_tls(self.heard, peer=self.peer_text)
         if stranger is not None:
             return stranger
         problem = openssl_words(reason)
-        return errors.PEER_CERTIFICATE.error(peer=self.peer_text, problem=problem)
+        return faults.PEER_CERTIFICATE.error(peer=self.peer_text, problem=problem)
 
     def error_header(self) -> dict[str, str | None]:
         """The answer to a header that is refused."""
@@ -326,7 +326,7 @@ class ComponentStream(XMLStream):
         if (start.uri, start.name) != (ns.STREAMS, "stream"):
             self._bad_header("it is no stream header", StreamError("invalid-namespace"))
         elif start.default_namespace != ns.COMPONENT:
-            fault = errors.PEER_WRONG_NAMESPACE.error(
+            fault = faults.PEER_WRONG_NAMESPACE.error(
                 peer=self.peer_text, namespace=start.default_namespace[:80]
             )
             self.refuse(fault, StreamError("invalid-namespace"))
@@ -342,14 +342,14 @@ class ComponentStream(XMLStream):
             self._guess.weigh()
         except TooManyGuesses as problem:
             seconds = max(1, round(problem.seconds))
-            fault = errors.PEER_REFUSED.error(peer=self.peer_text, seconds=seconds)
+            fault = faults.PEER_REFUSED.error(peer=self.peer_text, seconds=seconds)
             text = f"too many failures, refused for {seconds} s"
             self.refuse(fault, StreamError("policy-violation", text=text))
             return False
         return True
 
     def _bad_header(self, problem: str, error: StreamError) -> None:
-        fault = errors.PEER_BAD_HEADER.error(
+        fault = faults.PEER_BAD_HEADER.error(
             peer=self.peer_text, problem=problem, condition=error.condition
         )
         self.refuse(fault, error)
@@ -379,13 +379,13 @@ class ComponentStream(XMLStream):
     def _explain_unknown(self, component: str) -> StepError:
         domain = self.policy.domain
         known = component.endswith(f".{domain}")
-        fault = errors.PEER_UNKNOWN_ID if known else errors.PEER_OTHER_DOMAIN
+        fault = faults.PEER_UNKNOWN_ID if known else faults.PEER_OTHER_DOMAIN
         return fault.error(peer=self.peer_text, component=component, domain=domain)
 
     def judge_handshake(self, stanza: Stanza) -> None:
         """Compare the proof; then look whether the address is free."""
         if (stanza.uri, stanza.name) != (ns.CLIENT, "handshake"):
-            fault = errors.PEER_UNREGISTERED.error(peer=self.peer_text, name=stanza.name[:80])
+            fault = faults.PEER_UNREGISTERED.error(peer=self.peer_text, name=stanza.name[:80])
             self.refuse(fault, StreamError("not-authorized"))
             return
         if not self._weigh(self.component):
@@ -393,7 +393,7 @@ class ComponentStream(XMLStream):
         digest = str(stanza.element)
         self.secret = self.policy.registry.proved(self.component, self.stream_id, digest)
         if self.secret is None:
-            fault = errors.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
+            fault = faults.PEER_WRONG_SECRET.error(peer=self.peer_text, component=self.component)
             self.guessed(fault, StreamError("not-authorized"))
             return
         if self._guess is not None:
@@ -414,7 +414,7 @@ class ComponentStream(XMLStream):
             if self.closing:
                 return
             if alive:
-                fault = errors.PEER_CONFLICT.error(
+                fault = faults.PEER_CONFLICT.error(
                     peer=self.peer_text, component=self.component, other=older.peer_text
                 )
                 self.refuse(fault, StreamError("conflict", text="this component is connected"))
@@ -484,7 +484,7 @@ class ComponentStream(XMLStream):
         if sender is None:
             stanza.stamp(self.component)
         elif not self._owns(sender):
-            fault = errors.PEER_LIED.error(component=self.component, sender=sender[:80])
+            fault = faults.PEER_LIED.error(component=self.component, sender=sender[:80])
             self.refuse(fault, StreamError("invalid-from"))
             return
         if self.requests.take(stanza):
@@ -522,7 +522,7 @@ class ComponentStream(XMLStream):
         if not (self.answers_pings or self.mechanisms):
             self._keepalive.start()
             return
-        fault = errors.LINK_SILENT.error(peer=self.component, seconds=self.policy.ping_timeout)
+        fault = faults.LINK_SILENT.error(peer=self.component, seconds=self.policy.ping_timeout)
         self._report(fault)
         self.close(StreamError("connection-timeout"))
         self.abort()
@@ -545,10 +545,10 @@ class ComponentStream(XMLStream):
         if registry.accepts(self.component, self.secret):
             return
         if self.component in registry:
-            fault = errors.LINK_SECRET_EXPIRED.error(component=self.component)
+            fault = faults.LINK_SECRET_EXPIRED.error(component=self.component)
             self.refuse(fault, StreamError("not-authorized", text="the secret has expired"))
         else:
-            fault = errors.LINK_DELETED.error(component=self.component)
+            fault = faults.LINK_DELETED.error(component=self.component)
             self.refuse(fault, StreamError("host-gone", text="this component was deleted"))
 
 
@@ -582,7 +582,7 @@ def _make_machine() -> Callable[[ComponentStream], _Inputs]:
 
     @probing.upon(_Inputs.stanza).loop()
     def impatient(inputs: _Inputs, stream: ComponentStream, stanza: Stanza) -> None:
-        fault = errors.PEER_UNREGISTERED.error(peer=stream.peer_text, name=stanza.name[:80])
+        fault = faults.PEER_UNREGISTERED.error(peer=stream.peer_text, name=stanza.name[:80])
         stream.refuse(fault, StreamError("not-authorized"))
 
     @handshaking.upon(_Inputs.proved).to(registered)

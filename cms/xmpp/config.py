@@ -7,14 +7,14 @@ from typing import cast
 
 from attrs import frozen
 
-from cms import files
+from cms.configuration.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 from cms.discovery.address import ascii_domain
+from cms.discovery.nameservers import Server
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
-from cms.discovery.servers import Server
-from cms.errors import CONFIGURATION_OF_CALLBRIDGE
-from cms.places import MOST_API_CONNECTIONS, Limits
-from cms.proxied import PROXY_CURE, Network, parse_proxy
-from cms.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
+from cms.faults.failures import CONFIGURATION_OF_CALLBRIDGE
+from cms.process import openfiles
+from cms.process.proxy import PROXY_CURE, Network, parse_proxy
+from cms.protection.connections import MOST_API_CONNECTIONS, Limits
 from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
 
@@ -62,7 +62,7 @@ class XmppConfig:
     def places(self) -> Limits:
         """What each listener holds, within what this process may have open."""
         kinds = sum(bool(self.listen[kind]) for kind in LISTENERS)
-        most = files.places(self.most_connections, kinds + 1)
+        most = openfiles.places(self.most_connections, kinds + 1)
         return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
 
 

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from cms import errors
-from cms.endings import tell
-from cms.logs import Logger
+from cms import faults
+from cms.process.cleanup import tell
+from cms.process.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import Requests
 from cms.xmpp.receiver import Receiver
@@ -122,10 +122,10 @@ class Links:
         for link in self._links.values():
             inner = link.no_authority
             if inner is not None:
-                return errors.NO_AUTHORITY.error(
+                return faults.NO_AUTHORITY.error(
                     problem=inner.cause, mend=inner.cure, fault=inner.fault
                 )
-        return errors.NO_CALLBRIDGE.error()
+        return faults.NO_CALLBRIDGE.error()
 
     def choose(self, mechanism: str) -> Link | None:
         """An authority for a new exchange, each in its turn, those that read before others."""

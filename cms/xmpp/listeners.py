@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
-from cms.listening import close_ports, open_listener, show_address
-from cms.logs import Logger
-from cms.places import Limits, Places
-from cms.proxied import Network
-from cms.throttle import LOCAL
+from cms.process.endpoints import close_ports, open_listener, show_address
+from cms.process.logs import Logger
+from cms.process.proxy import Network
+from cms.protection.connections import Limits, Places
+from cms.protection.sources import LOCAL
 from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream, plain_host
 from cms.xmlstream.traffic import Traffic

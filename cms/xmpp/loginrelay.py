@@ -18,15 +18,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 
-from cms import errors
-from cms import loginprotocol as lp
-from cms.endings import tell
-from cms.logs import Logger
+from cms import faults
+from cms.linkprotocol import login as lp
+from cms.process.cleanup import tell
+from cms.process.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import RequestLost, TooManyRequests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
-from cms.xmlstream.written import WrittenRequest
+from cms.xmlstream.textiq import WrittenRequest
 from cms.xmpp.links import Link, Links
 
 # What Callbridges usually decide: their figures begin at 0.
@@ -164,7 +164,7 @@ class LoginRelay:
             if answer.undecided:
                 problem = answer.text or answer.condition
                 return _temporary(
-                    errors.LOGIN_UNDECIDED.error(component=link.component, problem=problem)
+                    faults.LOGIN_UNDECIDED.error(component=link.component, problem=problem)
                 )
             return Refusal(answer.condition, answer.text)
         if isinstance(answer, lp.Challenge | lp.Success):
@@ -173,21 +173,21 @@ class LoginRelay:
 
     def _explain(self, failure: Failure, link: Link) -> Refusal:
         if failure.check(RequestLost):
-            return _temporary(errors.LOGIN_LINK_LOST.error(component=link.component))
+            return _temporary(faults.LOGIN_LINK_LOST.error(component=link.component))
         if failure.check(DeferredTimeout):
             return _temporary(
-                errors.LOGIN_SILENT.error(component=link.component, seconds=self._timeout)
+                faults.LOGIN_SILENT.error(component=link.component, seconds=self._timeout)
             )
         if failure.check(TooManyRequests):
-            return _temporary(errors.LINK_STALLED.error(peer=link.component))
+            return _temporary(faults.LINK_STALLED.error(peer=link.component))
         if failure.check(StanzaError, lp.MalformedLogin):
             problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
             return _temporary(
-                errors.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem)
+                faults.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem)
             )
         self.log.failure("unexpected error in a log-in over {c}", failure, c=link.component)
         problem = "an unexpected error, which the log has"
-        return _temporary(errors.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem))
+        return _temporary(faults.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem))
 
     # what a Callbridge is told
 
@@ -251,7 +251,7 @@ class LoginRelay:
         its secret must not be worth the log-ins of everybody.
         """
         if not link.component.endswith(f".{self._domain}"):
-            self._judge(link, errors.LINK_OUTSIDE_DOMAIN)
+            self._judge(link, faults.LINK_OUTSIDE_DOMAIN)
             return
 
         def named(stanza: Stanza) -> None:
@@ -272,14 +272,14 @@ class LoginRelay:
             failure.trap(StanzaError, DeferredTimeout, lp.MalformedLogin)
             if failure.check(DeferredTimeout):
                 problem = "it has not answered yet which it decides"
-                link.no_authority = self._undecided(errors.LINK_NO_AUTHORITY, link, problem)
+                link.no_authority = self._undecided(faults.LINK_NO_AUTHORITY, link, problem)
                 self._later[link] = self._clock.callLater(
                     again, self._ask_mechanisms, link, min(again * 2, MOST_SELDOM)
                 )
             else:
                 told = getattr(failure.value, "condition", "") or type(failure.value).__name__
                 problem = f'it answered the question which it decides with "{told}"'
-                self._judge(link, errors.LINK_NO_AUTHORITY, problem)
+                self._judge(link, faults.LINK_NO_AUTHORITY, problem)
 
         question = self._request(link, lp.AskMechanisms(), "get")
         answer = link.requests.ask(question, self._timeout)
@@ -287,10 +287,10 @@ class LoginRelay:
             lambda failure: self.log.failure("unexpected error at a new link", failure)
         )
 
-    def _undecided(self, fault: errors.Fault, link: Link, problem: str = "") -> StepError:
+    def _undecided(self, fault: faults.Fault, link: Link, problem: str = "") -> StepError:
         return fault.error(component=link.component, domain=self._domain, problem=problem)
 
-    def _judge(self, link: Link, fault: errors.Fault, problem: str = "") -> None:
+    def _judge(self, link: Link, fault: faults.Fault, problem: str = "") -> None:
         """It decides no log-ins, and that is final for this link."""
         error = link.no_authority = self._undecided(fault, link, problem)
         self.log.warn(

@@ -23,7 +23,7 @@ from cms.admin.metrics import (
     mechanism_label,
     traffic,
 )
-from cms.errors import CATALOGUE
+from cms.faults.failures import CATALOGUE
 from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic

@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.application.service import Service
 
-from cms.reactor import SPIN_SECONDS
-from cms.startup import DaemonOptions, build, supervise
+from cms.fast.reactor import SPIN_SECONDS
+from cms.process.startup import DaemonOptions, build, supervise
 
 
 class Options(DaemonOptions):
@@ -22,7 +22,7 @@ class Options(DaemonOptions):
 def _make(file: Path, reactor: Any) -> Service:
     # Only now: some of what these import would bring in a reactor that is not ours.
     from cms.xmpp.administration import make_administration  # noqa: PLC0415
-    from cms.xmpp.service import make_daemon  # noqa: PLC0415
+    from cms.xmpp.daemon import make_daemon  # noqa: PLC0415
 
     daemon = make_daemon(file, reactor)
     administration = make_administration(daemon, reactor)

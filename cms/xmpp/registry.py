@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 
-from cms.tomlfile import Secret
+from cms.configuration.tomlfile import Secret
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
 NAME_CURE = "Write a name without a domain part, such as cb1, or the address of a component."

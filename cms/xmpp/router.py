@@ -14,12 +14,12 @@ from typing import Protocol
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 
-from cms.logs import Logger
+from cms.process.logs import Logger
 from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.written import written_error
+from cms.xmlstream.textiq import written_error
 from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions

@@ -7,7 +7,7 @@ import binascii
 
 from twisted.words.xish.domish import Element
 
-from cms.loginprotocol import MOST_PAYLOAD
+from cms.linkprotocol.login import MOST_PAYLOAD
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import serialize
 

@@ -10,12 +10,12 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
+from cms.audit.everything import audit
 from cms.audit.results import Result
 from cms.audit.subject import OwnServer
-from cms.audit.whole import audit
+from cms.configuration.tomlfile import Secret
 from cms.discovery.resolver import DNS
-from cms.logs import Logger
-from cms.tomlfile import Secret
+from cms.process.logs import Logger
 from cms.trust.files import PEMFiles
 from cms.xmpp.callbridges import Callbridges
 from cms.xmpp.callbridgestore import FILE_NAME

@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import LogLevel
 
-from cms import loginprotocol as lp
-from cms.clocks import wall_clock
-from cms.logs import Logger, wanted
+from cms.linkprotocol import login as lp
+from cms.process.clocks import wall_clock
+from cms.process.logs import Logger, wanted
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
-from cms.xmpp.flow import ServerFlow
+from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Link, Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay, Refusal

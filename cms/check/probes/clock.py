@@ -8,7 +8,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
 
-from cms import doubts
+from cms import faults
 from cms.signalflow import StepError
 from cms.xmlstream import ns
 from cms.xmlstream.replies import request
@@ -58,4 +58,4 @@ def judge_clock(told: datetime, now: float, peer: str) -> StepError | None:
         return None
     shown = f"{abs(apart):.0f}"
     ahead = "peer" if apart > 0 else "this host"
-    return doubts.CLOCK_APART.error(peer=peer, seconds=shown, told=told.isoformat(), ahead=ahead)
+    return faults.CLOCK_APART.error(peer=peer, seconds=shown, told=told.isoformat(), ahead=ahead)

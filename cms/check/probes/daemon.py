@@ -10,7 +10,7 @@ from attrs import frozen
 
 from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
 from cms.check.findings import Finding
-from cms.errors import DOMAIN_NOT_SERVED
+from cms.faults.failures import DOMAIN_NOT_SERVED
 from cms.signalflow import Step, printable
 
 ABOUT = "the running Callbridge"

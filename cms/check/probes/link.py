@@ -14,18 +14,18 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from cms import doubts, errors
-from cms.callbridge.othername import fits_under
-from cms.callbridge.registration import ComponentRegistration, unserved
+from cms import faults
+from cms.audit.certificate import chain_doubts, chain_evidence, name_doubts
+from cms.callbridge.link.registration import ComponentRegistration, unserved
+from cms.callbridge.link.servername import fits_under
 from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
 from cms.check.probes.port import what_listens
 from cms.check.subject import Subject
-from cms.clocks import wall_clock
-from cms.discovery.places import Target
+from cms.discovery.lookup import Target
 from cms.discovery.race import Race
+from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError
-from cms.trust.audit import chain_doubts, chain_evidence, name_doubts
 from cms.trust.client import ServerVerification
 from cms.trust.facts import CertificateFacts
 from cms.trust.identity import check_identity
@@ -209,7 +209,7 @@ class LinkProbe:
 
     def _warn_dead(self, problem: StepError) -> None:
         address = problem.evidence["address"]
-        doubt = doubts.IPV6_DEAD if ":" in address else doubts.ADDRESS_DEAD
+        doubt = faults.IPV6_DEAD if ":" in address else faults.ADDRESS_DEAD
         seen = {"host": self.target.host, "address": address, "problem": problem.cause.rstrip(".")}
         self.lane.warned(doubt.error(**seen), self.peer)
 
@@ -327,7 +327,7 @@ class LinkProbe:
 
     def _doubt_tls(self, evidence: Mapping[str, str]) -> None:
         if evidence.get("protocol") == "TLSv1.2":
-            self.lane.warned(doubts.TLS_1_2_ONLY.error(peer=self.peer), self.peer)
+            self.lane.warned(faults.TLS_1_2_ONLY.error(peer=self.peer), self.peer)
         now = datetime.fromtimestamp(wall_clock(self.reactor)(), UTC)
         for doubt in chain_doubts(self._chain, self._path, self.peer, now):
             self.lane.warned(doubt, self.peer)
@@ -395,7 +395,7 @@ class LinkProbe:
         if self._outcome.called or isinstance(answer, RequestLost):
             return  # the stream itself says what became of the link
         if isinstance(answer, DeferredTimeout):
-            self._end(errors.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
+            self._end(faults.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
             stream.quit()
             return
         useless = unserved(answer, peer=self.peer, domain=link.domain)
@@ -424,7 +424,7 @@ class LinkProbe:
 
     def _unexpected(self, failure: Failure) -> None:
         problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
-        self._end(errors.INTERNAL.at(self._step).error(problem=problem))
+        self._end(faults.INTERNAL.at(self._step).error(problem=problem))
 
     def _end(self, outcome: StepError | None) -> None:
         if not self._outcome.called:

@@ -9,16 +9,15 @@ from attrs import field, frozen
 from twisted.internet.protocol import Protocol
 from twisted.names import dns
 
-from cms import errors
+from cms import faults
 from cms.check.bounds import Waits, within
-from cms.check.client import Account, LoginFailed, LoginStream
 from cms.check.findings import Lane, Waiting
 from cms.check.probes.clock import ask_time, judge_clock
 from cms.check.probes.records import CLIENT_SERVICE
 from cms.check.subject import Subject
-from cms.clocks import wall_clock
+from cms.client.login import Account, LoginFailed, LoginStream
 from cms.discovery.address import ascii_domain
-from cms.discovery.places import (
+from cms.discovery.lookup import (
     CLIENT_PORT,
     MOST_TARGETS,
     Finder,
@@ -28,7 +27,8 @@ from cms.discovery.places import (
 )
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, NoSuchName
-from cms.guessing import SLOWED
+from cms.process.clocks import wall_clock
+from cms.protection.guessing import SLOWED
 from cms.signalflow import Step, StepError, printable
 from cms.trust.connection import connection_of, tls_evidence
 
@@ -150,7 +150,7 @@ class LoginProbe:
             problem = error
         assert problem is not None  # noqa: S101 - there is a target at least
         port = problem.evidence.get("port", str(CLIENT_PORT))
-        raise errors.LOGIN_UNREACHABLE.error(
+        raise faults.LOGIN_UNREACHABLE.error(
             problem=problem.cause, port=port, fault=problem.fault
         ) from None
 
@@ -186,7 +186,7 @@ class LoginProbe:
         try:
             await stream.session
         except StepError as refused:
-            error = errors.LOGIN_UNTRUSTED.error(
+            error = faults.LOGIN_UNTRUSTED.error(
                 problem=refused.cause, mend=refused.cure, fault=refused.fault
             )
             error.mend = refused.mend
@@ -226,35 +226,35 @@ class LoginProbe:
     @staticmethod
     def _undecided(refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError | None:
         """Nobody has looked at the log-in."""
-        if refusal.fault == errors.NO_CALLBRIDGE.name:
-            return errors.NO_CALLBRIDGE.error(**seen)
-        if refusal.fault == errors.NO_AUTHORITY.name:
+        if refusal.fault == faults.NO_CALLBRIDGE.name:
+            return faults.NO_CALLBRIDGE.error(**seen)
+        if refusal.fault == faults.NO_AUTHORITY.name:
             mend = "The status page of that server, or cms status on its host, says more."
-            return errors.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
+            return faults.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
         if text.startswith(SLOWED):
-            return errors.LOGIN_SLOWED.error(**seen)
-        if refusal.condition == "temporary-auth-failure" or refusal.fault in errors.CATALOGUE:
-            return errors.LOGIN_TEMPORARY.error(**seen)
+            return faults.LOGIN_SLOWED.error(**seen)
+        if refusal.condition == "temporary-auth-failure" or refusal.fault in faults.CATALOGUE:
+            return faults.LOGIN_TEMPORARY.error(**seen)
         return None
 
     def _decided(self, condition: str, text: str, seen: dict[str, str]) -> StepError:
         if condition in ("account-disabled", "credentials-expired"):
-            return errors.LOGIN_DISABLED.error(**seen)
+            return faults.LOGIN_DISABLED.error(**seen)
         if condition in ("not-authorized", "invalid-authzid", "bad-protocol", "not-allowed"):
-            return errors.LOGIN_DENIED.error(**seen)
+            return faults.LOGIN_DENIED.error(**seen)
         return self._explain_other(condition, text, seen)
 
     def _explain_other(self, condition: str, text: str, seen: dict[str, str]) -> StepError:
         if condition in ("no-mechanism", "invalid-mechanism", "mechanism-too-weak"):
-            return errors.LOGIN_NO_MECHANISM.error(offered=text or condition, **seen)
+            return faults.LOGIN_NO_MECHANISM.error(offered=text or condition, **seen)
         if condition == "no-starttls":
-            return errors.LOGIN_NO_STARTTLS.error(**seen)
+            return faults.LOGIN_NO_STARTTLS.error(**seen)
         if condition in ("host-unknown", "host-gone"):
-            return errors.LOGIN_WRONG_DOMAIN.error(**seen)
+            return faults.LOGIN_WRONG_DOMAIN.error(**seen)
         if condition == "timeout":
             waiting = text.removeprefix("it was waiting for ")
             stage = self._subject.timing.stage
             seconds = self._chosen.patience if self._chosen is not None else stage
-            return errors.LOGIN_TIMEOUT.error(seconds=f"{seconds:g}", waiting=waiting, **seen)
+            return faults.LOGIN_TIMEOUT.error(seconds=f"{seconds:g}", waiting=waiting, **seen)
         problem = f"{condition}: {text}" if text else condition
-        return errors.LOGIN_BROKEN.error(problem=problem, **seen)
+        return faults.LOGIN_BROKEN.error(problem=problem, **seen)

@@ -12,11 +12,11 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from cms import errors
+from cms import faults
 from cms.discovery.race import Race
 from cms.signalflow import StepError
 from cms.xmlstream import ns
-from cms.xmlstream.strangers import server_without_tls
+from cms.xmlstream.wrongpeer import server_without_tls
 
 MOST_SECONDS = 2.0  # that an answer to a plain stream header may take
 MOST_BYTES = 4096
@@ -108,5 +108,5 @@ async def what_listens(
     except StepError:
         return error  # it answers no more; what was seen stands
     if hello.ended is not None and not hello.ended.check(ConnectionDone) and not hello.heard:
-        return errors.TLS_RESET.error(peer=peer, problem="reset after the ClientHello", port=port)
+        return faults.TLS_RESET.error(peer=peer, problem="reset after the ClientHello", port=port)
     return error

@@ -5,11 +5,11 @@ from __future__ import annotations
 from attrs import field, frozen
 from twisted.names import dns
 
-from cms import doubts
-from cms.audit.world import NAMELESS
+from cms import faults
+from cms.audit.reach import NAMELESS
 from cms.check.findings import Lane
-from cms.discovery.places import MISSPELT, SERVICE, Found, Target
-from cms.discovery.places import srv_targets as targets_in
+from cms.discovery.lookup import MISSPELT, SERVICE, Found, Target
+from cms.discovery.lookup import srv_targets as targets_in
 from cms.discovery.resolver import DNS, Answer, NoSuchName
 from cms.signalflow import Step, StepError
 
@@ -87,11 +87,11 @@ def judge_found(lane: Lane, found: Found, domain: str, *, seconds: float) -> Non
             lane.warned(doubt, record)
     for target in found.targets:
         if target.host == "localhost" or target.host.endswith(".localhost"):
-            lane.warned(doubts.SRV_TARGET_LOCAL.error(host=target.host), record)
+            lane.warned(faults.SRV_TARGET_LOCAL.error(host=target.host), record)
     hosts = sorted({target.host for target in found.targets})
     if len(hosts) == 1:
         lane.warned(
-            doubts.SRV_SINGLE_TARGET.error(record=record, host=hosts[0], domain=domain), record
+            faults.SRV_SINGLE_TARGET.error(record=record, host=hosts[0], domain=domain), record
         )
 
 
@@ -113,13 +113,13 @@ def judge_beside(
     if beside.client_missing and nameless:
         lane.skipped(Step.SRV, record, NAMELESS)
     elif beside.client_missing:
-        lane.warned(doubts.CLIENT_SRV_MISSING.error(record=record, domain=domain), record)
+        lane.warned(faults.CLIENT_SRV_MISSING.error(record=record, domain=domain), record)
     if beside.client_closed:
-        lane.warned(doubts.CLIENT_SRV_NOT_OFFERED.error(record=record), record)
+        lane.warned(faults.CLIENT_SRV_NOT_OFFERED.error(record=record), record)
     for target in beside.client:
         if target.port == COMPONENT_PORT:
             lane.warned(
-                doubts.CLIENT_SRV_PORT.error(
+                faults.CLIENT_SRV_PORT.error(
                     record=record,
                     host=target.host,
                     priority=target.priority,
@@ -129,9 +129,9 @@ def judge_beside(
             )
     if beside.misspelt and not misspelt_told:
         right, wrong = f"{SERVICE}.{domain}", f"{MISSPELT}.{domain}"
-        lane.warned(doubts.SRV_MISSPELT_BESIDE.error(record=right, misspelt=wrong), wrong)
+        lane.warned(faults.SRV_MISSPELT_BESIDE.error(record=right, misspelt=wrong), wrong)
     if beside.others:
-        lane.warned(doubts.DOMAIN_OF_OTHERS.error(domain=domain, records=", ".join(beside.others)))
+        lane.warned(faults.DOMAIN_OF_OTHERS.error(domain=domain, records=", ".join(beside.others)))
 
 
 def _is_ip(host: str) -> bool:

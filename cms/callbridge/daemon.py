@@ -1,0 +1,197 @@
+"""The Callbridge daemon, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from attrs import evolve
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+import cms
+from cms.admin.metrics import Exposition
+from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
+from cms.callbridge.directories.directory import LocalDirectory
+from cms.callbridge.directories.store import StoreError, UserStore
+from cms.callbridge.link.backoff import Backoff
+from cms.callbridge.link.connector import TCPConnector
+from cms.callbridge.link.core import LinkCore
+from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
+from cms.callbridge.link.machine import Link
+from cms.callbridge.login.authority import Authority
+from cms.callbridge.login.record import Logins
+from cms.callbridge.metrics import CallbridgeCollector, Events
+from cms.callbridge.settings import effective_config
+from cms.discovery.lookup import Finder
+from cms.discovery.resolver import make_dns
+from cms.faults.failures import CONFIGURATION_VALUE
+from cms.process.cleanup import tell
+from cms.process.clocks import wall_clock
+from cms.process.logs import Logger
+from cms.signalflow import AttemptHistory, StepError
+from cms.state.database import StoreUnusable
+from cms.state.folder import WRITABLE, claim_for, unusable_for
+from cms.trust.files import PEMFiles
+
+
+class CallbridgeService(Service):
+    """
+    A Callbridge with its link and its log-in authority.
+
+    @ivar link: See L{Link}; L{configure} hands it new settings.
+    @ivar on_change: Called when the link does something else.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
+    @ivar store: The local users.
+    @ivar logins: The recent log-ins.
+    """
+
+    log = Logger()
+
+    def __init__(self, config: CallbridgeConfig, reactor: Any) -> None:
+        self.config = config
+        files = PEMFiles(
+            str(config.file), config.trust, config.certificate, config.key, role="client"
+        )
+        self._connector = TCPConnector(reactor, config.timing, files)
+        self._reactor = reactor
+        self._events = Events()
+        self.logins = Logins(reactor, lambda: self.config.link.component)
+        self.store = _store(config)
+        self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
+        self.authority = self._make_authority(config.link.domain)
+        self._logins = LoginHandler(self.authority, config.link.domain)
+        random = SystemRandom()
+        self.link = Link(
+            LinkCore(
+                clock=reactor,
+                places=Finder(make_dns(reactor, config.dns_servers), random),
+                connector=self._connector,
+                traffic=LinkTraffic(reactor, [CallbridgeHandler()], self._logins),
+                backoff=Backoff(config.timing, random),
+                settings=config.link,
+                history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),
+            )
+        )
+        self.link.on_step.append(self._events.step)
+        self.link.on_rest.append(self._events.rest)
+        self.on_change: list[Callable[..., object]] = []
+        self.link.on_step.append(self._changed)
+        self.link.on_rest.append(self._changed)
+        figures = CallbridgeCollector(
+            self.link, lambda: self.authority, lambda: self._connector.expires
+        )
+        self.metrics = Exposition("callbridge", self._events, figures)
+
+    def _make_authority(self, domain: str) -> Authority:
+        return Authority(
+            *(self._reactor, self._directory, domain),
+            allow_guests=self.config.allow_guests,
+            decided=self._decided,
+        )
+
+    def _decided(self, mechanism: str, result: str, seconds: float) -> None:
+        self._events.login(mechanism, result, seconds)
+        self.logins.decided(mechanism, result, seconds)
+
+    def startService(self) -> None:
+        """Begin to look for the XMPP server."""
+        super().startService()
+        self.log.info("cms-callbridge {version} starts", version=cms.__version__)
+        self._warn(self.config.warnings)
+        self.log.info(
+            "configuration from the {source}: component {component}, server {server}",
+            source="API, which wins over the file" if self.config.source == "api" else "file",
+            component=self.config.link.component,
+            server=str(self.config.link.server or "by SRV"),
+        )
+        self._judge_certificates()
+        self.link.start()
+
+    def _judge_certificates(self) -> None:
+        """What peers will object to is in the log before they do."""
+        now = datetime.fromtimestamp(wall_clock(self._reactor)(), UTC)
+        for problem in self._connector.judge(now, serves=bool(self.config.api)):
+            self.log.warn(
+                "own certificates: {cause} Cure: {cure}",
+                cause=problem.cause,
+                cure=problem.cure,
+                fault=problem.fault,
+                step=int(problem.step),
+                evidence=dict(problem.evidence),
+            )
+
+    def stopService(self) -> Deferred[None]:
+        """End the link properly."""
+        super().stopService()
+        return self.link.stop().addCallback(lambda _: self._directory.close())
+
+    def use(self, config: CallbridgeConfig) -> None:
+        """
+        Use another configuration of the link.  A link that is up with the same
+        settings stays; one that waits is tried at once.
+        """
+        is_up = self.link.status()["state"] in ("registered", "active")
+        same = is_up and config.link == self.config.link
+        self.config = evolve(self.config, unique_name=config.unique_name, source=config.source)
+        if not same:
+            self.configure(config.link)
+
+    def configure(self, settings: LinkSettings) -> None:
+        """
+        Use other link settings from now on.  The old link is down when this
+        returns; with another domain, log-ins are decided for that domain.
+        """
+        before, self.config = self.config.link, evolve(self.config, link=settings)
+        self._warn(link_warnings(settings))
+        self.link.configure(settings)
+        if settings.domain != before.domain:
+            self.authority = self._make_authority(settings.domain)
+            self._logins.serve(self.authority, settings.domain)
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        for warning in warnings:
+            self.log.warn("WARNING: {doubt}", doubt=warning)
+
+    def _changed(self, *_: object) -> None:
+        tell(self.log, self.on_change)
+
+    def describe(self) -> str:
+        """The link's state and step."""
+        return self.link.describe()
+
+    def reload(self) -> None:
+        """Read keys and certificates again; the next connection uses them."""
+        try:
+            self._connector.reload()
+        except StepError as error:
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+        else:
+            self.log.info("keys and certificates were read again")
+            self._judge_certificates()
+
+
+def _store(config: CallbridgeConfig) -> UserStore:
+    try:
+        return UserStore(config.state_dir)
+    except StoreUnusable as problem:
+        raise unusable_for(config.file, problem.fault) from None
+    except StoreError as problem:
+        raise CONFIGURATION_VALUE.error(
+            file=config.file,
+            key="state_dir",
+            problem=problem,
+            mend=WRITABLE,
+        ) from None
+
+
+def make_daemon(file: Path, reactor: Any) -> CallbridgeService:
+    """
+    @raise ConfigurationError: the file, what it names, or what the
+        administration has stored beside it, is wrong.
+    """
+    claim_for(file, read_config(file).state_dir)
+    return CallbridgeService(effective_config(file), reactor)

@@ -1,0 +1,214 @@
+"""Where users are looked up: a small interface, and the local store behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import sqlite3
+from contextlib import closing
+from typing import Any, Protocol
+
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from cms.callbridge.directories.store import UserStore, find_keys
+from cms.callbridge.passwords.recent import Verified
+from cms.callbridge.passwords.saslprep import SASLPrepError
+from cms.callbridge.passwords.scram import (
+    DEFAULT_ITERATIONS,
+    HASHES,
+    SALT_BYTES,
+    StoredKeys,
+    derive,
+)
+from cms.process.threads import SlowWork, TooMuchWork
+from cms.state.database import connect
+from cms.state.folder import has_room
+
+MOST_LOOKUPS = 1_000  # that wait for the store
+PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked against
+
+
+class DirectoryError(Exception):
+    """The directory cannot answer.  The text is logged: no secret is in it."""
+
+
+class DirectoryBusy(DirectoryError):
+    """Too many questions wait already."""
+
+
+class AccountDisabled(Exception):
+    """The password is right, and the account is disabled."""
+
+
+class Directory(Protocol):
+    """
+    A user directory.  Its answers can be waited for and cancelled.
+
+    @ivar mechanisms: The SASL mechanisms, without -PLUS, that it can decide,
+        the strongest first: one that only verifies passwords (as LDAP does)
+        has C{("PLAIN",)}, and its C{keys} is never called.
+    """
+
+    mechanisms: tuple[str, ...]
+
+    def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
+        """
+        The SCRAM keys of a user.
+
+        @param name: The prepared local part.
+        @param mechanism: Without -PLUS.
+        @return: Fires with C{None} for an unknown user; fails with
+            L{DirectoryError}.
+        """
+        ...
+
+    def verify(self, name: str, password: str) -> Deferred[bool]:
+        """
+        Whether this is the user's password; takes the same time for a user
+        that does not exist.
+
+        @return: Fails with L{AccountDisabled} and L{DirectoryError}.
+        """
+        ...
+
+    def decoy(self, name: str, mechanism: str) -> StoredKeys:
+        """Keys that nobody can prove, always the same for the same unknown name."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held."""
+        ...
+
+
+class LocalDirectory:
+    """
+    The local store.
+
+    SCRAM needs one look-up.  It takes some microseconds, a hundredth of what it
+    takes to ask another thread, so it is made at once; only a store that is locked
+    is asked by a thread, which can wait.  PLAIN needs one PBKDF2 besides, which runs in the
+    reactor's thread pool, C{at_once} at the same time; beyond C{most_waiting}
+    the rest is refused rather than queued.
+
+    @param remember: Seconds for which a password that was right needs no PBKDF2.
+    """
+
+    mechanisms = (*reversed(HASHES), "PLAIN")
+
+    def __init__(
+        self,
+        store: UserStore,
+        reactor: Any,
+        *,
+        at_once: int = 2,
+        most_waiting: int = 200,
+        remember: float = 0.0,
+    ) -> None:
+        self._path = store.path
+        self._decoy_key = store.decoy_key()
+        self._work = SlowWork(reactor, at_once=at_once, most_waiting=most_waiting)
+        self._verified = Verified(reactor, remember)
+        self._lookups = 0
+        self._connection: sqlite3.Connection | None = None
+        self._pool = ConnectionPool(
+            "sqlite3",
+            str(store.path),
+            cp_min=1,
+            cp_max=2,
+            cp_reactor=reactor,
+            cp_noisy=False,
+            check_same_thread=False,
+            timeout=5,
+        )  # it starts its threads when the reactor runs: not before twistd has forked
+
+    def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
+        """See L{Directory.keys}; fails with L{DirectoryBusy} as well."""
+        try:
+            return succeed(find_keys(self._cursor(), name, mechanism))
+        except sqlite3.OperationalError:
+            if not has_room(self._path.parent):
+                return self._keys_on_full_disk(name, mechanism)
+            return Deferred.fromCoroutine(self._keys(name, mechanism))
+        except sqlite3.Error:
+            return Deferred.fromCoroutine(self._keys(name, mechanism))
+
+    def _keys_on_full_disk(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
+        """By a connection of its own, which needs no room (L{cms.state.database.connect})."""
+        self._close_connection()  # it has the file open, and the other wants it alone
+        try:
+            with closing(connect(self._path, timeout=0)) as connection:
+                return succeed(find_keys(connection.cursor(), name, mechanism))
+        except sqlite3.Error as problem:
+            return fail(DirectoryError(f"the user store failed: {problem}"))
+
+    def _cursor(self) -> sqlite3.Cursor:
+        """Waits for nobody; opened when it is needed, which is after twistd has forked."""
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, timeout=0)
+        return self._connection.cursor()
+
+    async def _keys(self, name: str, mechanism: str) -> StoredKeys | None:
+        if self._lookups >= MOST_LOOKUPS:
+            raise DirectoryBusy("too many look-ups wait for the user store")
+        answer: Deferred[StoredKeys | None] = Deferred()
+
+        def done(result: StoredKeys | Failure | None) -> None:
+            # A cancelled answer does not take the look-up out of the queue.
+            self._lookups -= 1
+            answer.callback(result)
+
+        self._lookups += 1
+        self._pool.runInteraction(find_keys, name, mechanism).addBoth(done)
+        try:
+            return await answer
+        except sqlite3.Error as problem:
+            raise DirectoryError(f"the user store failed: {problem}") from None
+
+    def verify(self, name: str, password: str) -> Deferred[bool]:
+        """See L{Directory.verify}; fails with L{DirectoryBusy} as well."""
+        return Deferred.fromCoroutine(self._verify(name, password))
+
+    async def _verify(self, name: str, password: str) -> bool:
+        keys = await self.keys(name, PLAIN_KEYS)
+        if keys is not None and self._verified.holds(name, password, keys):
+            return self._allowed(keys)
+        against = keys or self.decoy(name, PLAIN_KEYS)
+
+        def compute() -> bool:
+            try:
+                derived = derive(password, HASHES[PLAIN_KEYS], against.salt, against.iterations)
+            except SASLPrepError:
+                return False
+            return hmac.compare_digest(derived.stored_key, against.stored_key)
+
+        try:
+            right = await self._work.run(compute)
+        except TooMuchWork:
+            raise DirectoryBusy("too many passwords wait to be checked") from None
+        if keys is None or not right:
+            return False
+        self._verified.remember(name, password, keys)
+        return self._allowed(keys)
+
+    def _allowed(self, keys: StoredKeys) -> bool:
+        if keys.disabled:
+            raise AccountDisabled
+        return True
+
+    def decoy(self, name: str, mechanism: str) -> StoredKeys:
+        """See L{Directory.decoy}; the salt looks like any other of ours."""
+        seed = hmac.digest(self._decoy_key, f"{mechanism} {name}".encode(), "sha512")
+        size = hashlib.new(HASHES[mechanism]).digest_size
+        return StoredKeys(seed[:SALT_BYTES], DEFAULT_ITERATIONS, seed[-size:], seed[-size:])
+
+    def close(self) -> None:
+        """Close the connections to the store."""
+        self._close_connection()
+        self._pool.close()
+
+    def _close_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

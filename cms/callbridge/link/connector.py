@@ -1,0 +1,110 @@
+"""Step 6 for the link: a stream to whichever address of a target answers first."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+
+from cms.audit.certificate import judge_own, judge_trust
+from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.link.registration import ComponentRegistration, Registrant
+from cms.callbridge.link.servername import fits_under
+from cms.discovery.lookup import Target
+from cms.discovery.race import Race
+from cms.signalflow import StepError
+from cms.trust.client import ServerVerification
+from cms.trust.files import PEMFiles
+
+
+class TCPConnector:
+    """
+    Makes the stream of each attempt.
+
+    @param files: The C{[tls]} files; the context made of them is kept until
+        L{reload}.
+    """
+
+    def __init__(self, reactor: Any, timing: Timing, files: PEMFiles) -> None:
+        self._reactor = reactor
+        self._timing = timing
+        self._files = files
+        self._context: SSL.Context = files.context()
+
+    @property
+    def expires(self) -> float | None:
+        """When our own certificate does, in seconds since the epoch."""
+        return self._files.expires
+
+    def judge(self, now: datetime, *, serves: bool) -> list[StepError]:
+        """
+        What is wrong with our certificate, or with the CAs that we trust.
+
+        @param serves: Whether the administration shows it as a server, too.
+        """
+        judgement = judge_own(self._files, now)
+        found = [*(judgement.problems if judgement else ()), *judge_trust(self._files, now)]
+        if judgement is not None and serves:
+            known = {problem.fault for problem in found}
+            seen = judge_own(self._files.as_server(), now)
+            assert seen is not None  # noqa: S101 - it is the same certificate
+            found += [failure for failure in seen.failures if failure.fault not in known]
+        return found
+
+    def reload(self) -> None:
+        """
+        Read the files again; a link that is up keeps what it has.
+
+        @raise ConfigurationError: the new files are wrong; the old stay.
+        """
+        self._context = self._files.context()
+
+    def _look(self, verification: ServerVerification, address: str, port: int) -> Deferred[bool]:
+        timeout = self._timing.stage
+        looking = fits_under(self._reactor, verification, address, port, timeout)
+        return Deferred.fromCoroutine(looking)
+
+    def connect(
+        self,
+        registrant: Registrant,
+        settings: LinkSettings,
+        target: Target,
+        addresses: tuple[str, ...],
+        last: tuple[str, ...],
+    ) -> Deferred[tuple[ComponentRegistration, str]]:
+        """See L{cms.callbridge.link.core.Connector}."""
+
+        def make_stream() -> Protocol:
+            verification = None
+            if not settings.unprotected:
+                verification = ServerVerification(
+                    self._context,
+                    domain=settings.ascii_domain,
+                    host=target.host,
+                    host_is_ip=target.is_ip,
+                    peer=str(target),
+                    trusted=self._files.trusted,
+                )
+            return ComponentRegistration(
+                self._reactor,
+                settings,
+                self._timing,
+                verification,
+                registrant,
+                peer=str(target),
+                presents=self._files.certificate is not None,
+                look=self._look,
+            )
+
+        race = Race(
+            self._reactor,
+            make_stream,
+            addresses,
+            target.port,
+            timeout=self._timing.stage,
+            last=last,
+        )
+        return race.run()  # type: ignore[return-value]

@@ -1,0 +1,479 @@
+"""
+What the link's machine works on: the deeds of each state, and their record.
+
+L{cms.callbridge.link.machine} has the machine itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from cms import faults
+from cms.callbridge.config import LinkSettings
+from cms.callbridge.link.backoff import Backoff
+from cms.callbridge.link.registration import ComponentRegistration, Registrant
+from cms.callbridge.link.steplog import log_step
+from cms.discovery.lookup import Found, Target, configured_target
+from cms.discovery.setbacks import Setbacks
+from cms.faults.failures import CredentialsRefused
+from cms.linkprotocol import login as lp
+from cms.process.cleanup import tell
+from cms.process.clocks import Timeline
+from cms.process.logs import Logger
+from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepObserver, StepRecord
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import RequestLost
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.traffic import Traffic as Carried
+
+TOLD_AT_FIRST = 10  # rounds that fail alike before they are logged seldom
+TOLD_AGAIN = 60.0  # seconds
+SELDOM = "; while it fails alike it is tried as before, and told once a minute"
+
+
+class Places(Protocol):
+    """Where targets and addresses come from: L{cms.discovery.lookup.Finder}."""
+
+    def targets(self, domain: str) -> Deferred[Found]:
+        """Step 4."""
+        ...
+
+    def addresses(self, target: Target) -> Deferred[Found]:
+        """Step 5."""
+        ...
+
+
+class Connector(Protocol):
+    """Step 6: a stream to one of a target's addresses."""
+
+    def connect(
+        self,
+        registrant: Registrant,
+        settings: LinkSettings,
+        target: Target,
+        addresses: tuple[str, ...],
+        last: tuple[str, ...],
+    ) -> Deferred[tuple[ComponentRegistration, str]]:
+        """Fires with the stream and the address; fails with C{ConnectError}."""
+        ...
+
+
+class Traffic(Protocol):
+    """Who speaks over an active link."""
+
+    def link_up(self, stream: ComponentRegistration) -> None:
+        """The link is active."""
+
+    def link_down(self) -> None:
+        """It has ended."""
+
+    def received(self, stanza: Stanza) -> None:
+        """The server sent a stanza."""
+
+
+class Events(Protocol):
+    """What moves the machine."""
+
+    # from the owner
+
+    def start(self) -> None:
+        """A link is wanted."""
+
+    def halt(self) -> None:
+        """End whatever is under way."""
+
+    # from what the core does
+
+    def begin(self) -> None:
+        """Begin a round."""
+
+    def found(self) -> None:
+        """Steps 3 and 4 are done: there is a target to try."""
+
+    def resolved(self, found: Found) -> None:
+        """Step 5 is done: it has addresses."""
+
+    def connected(self, stream: ComponentRegistration) -> None:
+        """Step 6 is done."""
+
+    def registered(self) -> None:
+        """Step 10 is done."""
+
+    def confirmed(self) -> None:
+        """The server knows all that it asked for."""
+
+    def try_next(self) -> None:
+        """This target failed and there is another."""
+
+    def rest(self) -> None:
+        """Nothing is left to try in this round, or the link ended."""
+
+    def halted(self) -> None:
+        """Nothing is under way any more, and no round follows."""
+
+
+@define(eq=False)
+class LinkCore:
+    """
+    What the machine works on; use L{cms.callbridge.link.machine.Link}.
+
+    @ivar wanted: Between start and stop.
+    @ivar halting: What was under way is ending.
+    @ivar address: The address of the target that the stream is connected to.
+    @ivar setbacks: What failed after it was connected to, in earlier rounds.
+    @ivar up: When the link registered, in seconds since the epoch.
+    @ivar since: When it became active.
+    @ivar asked: The question whose answer makes it active.
+    @ivar same: Rounds in a row that ended with the same failure.
+    @ivar stopped: Who waits for the end.
+    @ivar on_step: Called with each record of an attempt that begins or ends.
+    @ivar on_rest: Called at the end of a round or a link, before the wait for
+        the next round, with the failure of the round, or C{None} after a link.
+    @ivar streams: Connections that are open, also those that are ending.
+    @ivar carried: What the others have carried.
+    """
+
+    clock: IReactorTime
+    places: Places
+    connector: Connector
+    traffic: Traffic
+    backoff: Backoff
+    settings: LinkSettings
+    history: AttemptHistory = field(factory=AttemptHistory)
+    log: Logger = field(factory=Logger)
+    events: Events = field(init=False)
+    attempt: Attempt = field(init=False)
+    wanted: bool = False
+    halting: bool = False
+    targets: list[Target] = field(factory=list)
+    target: Target | None = None
+    address: str = ""
+    setbacks: Setbacks = field(factory=Setbacks)
+    stream: ComponentRegistration | None = None
+    pending: Deferred[Any] | None = None
+    timer: IDelayedCall | None = None
+    up: float | None = None
+    since: float | None = None
+    asked: Deferred[Stanza] | None = None
+    same: int = 0
+    stopped: list[Deferred[None]] = field(factory=list)
+    last_end: StepError | None = None
+    on_step: list[StepObserver] = field(factory=list)
+    on_rest: list[Callable[[StepError | None], object]] = field(factory=list)
+    streams: set[ComponentRegistration] = field(factory=set)
+    carried: Carried = field(factory=Carried)
+    _time: Timeline = field(init=False)
+    _last: StepError | None = None  # how the round before this one failed
+    _dull: bool = False  # it fails as it always does: not logged again
+    _logged: float = 0.0  # when a round was logged
+
+    def __attrs_post_init__(self) -> None:
+        self._time = Timeline(self.clock)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._time.now
+
+    @property
+    def state(self) -> str:
+        """What it is doing, for people: the step's name, or one of five words."""
+        if self.halting:
+            return "ending"
+        if self.since is not None:
+            return "active"
+        if self.up is not None:
+            return "registered"
+        if self.timer is not None:
+            return "waiting"
+        running = self.history.last.running if self.history.last is not None else None
+        return "stopped" if running is None else running.step.title
+
+    # steps 2 to 4
+
+    def find(self) -> None:
+        """Begin a round: which targets are there?"""
+        settings = self.settings
+        self.timer = self.last_end = None
+        self.targets = []  # what an earlier round had left is asked anew
+        self.target, self.address = None, ""
+        self._time.restart()
+        self._judge_dullness()
+        self.attempt = self.history.begin(self.now, self._report)
+        shown = {"domain": settings.domain, "component": settings.component}
+        self.attempt.once(Step.CONFIGURATION, self.now, **shown)
+        if settings.server is not None:
+            target = configured_target(settings.server)
+            self.attempt.once(Step.PORT, self.now, server=str(target))
+            self._found(Found(targets=(target,)))
+            return
+        self.attempt.once(Step.PORT, self.now, server="blank, so SRV decides")
+        self.attempt.begin(Step.SRV, self.now)
+        self._await(self.places.targets(settings.ascii_domain), self._found)
+
+    def _found(self, found: Found) -> None:
+        self._pass(found)
+        self.targets = list(found.targets)
+        self.events.found()
+
+    # step 5
+
+    def resolve(self) -> None:
+        """Look up the next target's addresses."""
+        self.target, self.address = self.targets.pop(0), ""
+        self.attempt.begin(Step.ADDRESS, self.now, target=str(self.target))
+
+        def resolved(found: Found) -> None:
+            self._pass(found)
+            self.events.resolved(found)
+
+        self._await(self.places.addresses(self.target), resolved)
+
+    # step 6
+
+    def connect(self, found: Found) -> None:
+        """Race for a connection."""
+        target = self.target
+        assert target is not None  # noqa: S101 - resolved before
+        self.attempt.begin(Step.CONNECT, self.now, target=str(target))
+
+        def connected(result: tuple[ComponentRegistration, str]) -> None:
+            stream, self.address = result
+            self.attempt.passed(self.now, address=self.address, port=str(target.port))
+            self.events.connected(stream)
+
+        first, last = self.setbacks.divide(target, found.addresses)
+        connecting = self.connector.connect(self, self.settings, target, first, last)
+        self._await(connecting, connected)
+
+    def _await(self, pending: Deferred[Any], then: Callable[[Any], None]) -> None:
+        """Wait for a step; L{halt} may cancel it, and then nothing follows."""
+        self.pending = pending
+
+        def passed(result: Any) -> None:
+            self.pending = None
+            then(result)
+
+        def failed(failure: Failure) -> None:
+            if self.pending is pending:
+                self.pending = None
+                self.fail(self._explain(failure))
+
+        pending.addCallbacks(passed, failed)
+        pending.addErrback(lambda failure: self.fail(self._explain(failure)))
+        pending.addErrback(lambda failure: self.log.failure("the link is stuck", failure))
+
+    def _explain(self, failure: Failure) -> StepError:
+        if isinstance(failure.value, StepError):
+            return failure.value
+        self.log.failure("unexpected error in {step}", failure, step=self.attempt.reached)
+        problem = type(failure.value).__name__
+        return faults.INTERNAL.at(self.attempt.reached).error(problem=problem)
+
+    def _pass(self, found: Found) -> None:
+        running = self.attempt.running
+        if running is not None:
+            running.warnings.extend(doubt.cause for doubt in found.warnings)
+            self.attempt.passed(self.now, **found.evidence)
+
+    # steps 7 to 10, reported by the stream
+
+    def register(self, stream: ComponentRegistration) -> None:
+        """TCP is connected: TLS and registration follow."""
+        self.stream = stream
+        self.streams.add(stream)
+        stream.ended.addCallback(lambda _: self._forget(stream))
+        stream.begin()
+
+    def _forget(self, stream: ComponentRegistration) -> None:
+        self.streams.discard(stream)
+        self.carried.add(stream)
+
+    def stage_begun(self, step: Step) -> None:
+        """From the stream."""
+        self.attempt.begin(step, self.now)
+
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
+        """From the stream: the step that it began is done."""
+        self._pass(Found(evidence=evidence, warnings=warnings))
+
+    def registration_failed(self, error: StepError) -> None:
+        """From the stream: it ended before it was registered."""
+        self.stream = None
+        self.fail(error)
+
+    def registered(self) -> None:
+        """From the stream: step 10 is done."""
+        self.events.registered()
+
+    # step 11
+
+    def confirm(self) -> None:
+        """
+        Step 10 is done, so stanzas may flow.  The link is of use once the server knows
+        the mechanisms that it asks for: it reads in order, so its answer to a ping that
+        follows ours shows it.  One that does not ask for them has answered the first
+        ping by then, for it would have asked before.
+        """
+        stream = self.stream
+        assert stream is not None  # noqa: S101 - it has just registered
+        self.up = self.now
+        self.traffic.link_up(stream)
+        self._ask(stream)
+
+    def _ask(self, stream: ComponentRegistration) -> None:
+        def answered(result: Stanza | Failure) -> None:
+            stream.judge_domain(result)
+            if self.asked is asked:  # none was sent after it
+                self.asked = None
+                if not (isinstance(result, Failure) and result.check(RequestLost)):
+                    self.events.confirmed()  # also by an error, or by silence, which others watch
+
+        settings = self.settings
+        ping = request("get", settings.component, settings.domain, ping_payload())
+        self.asked = asked = stream.requests.ask(ping, self.backoff.timing.stage)
+        asked.addBoth(answered)
+
+    def celebrate(self) -> None:
+        """The link is active."""
+        stream = self.stream
+        assert stream is not None  # noqa: S101 - it has just answered
+        self.since = self.now
+        self.same, self._last, self._dull = 0, None, False
+        self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer)
+        if self.target is not None:
+            self.setbacks.forgive(self.target, self.address)
+
+    def received(self, stanza: Stanza) -> None:
+        """From the stream."""
+        self.traffic.received(stanza)
+        if self.asked is not None and self.stream is not None and self._is_question(stanza):
+            self._ask(self.stream)
+
+    def _is_question(self, stanza: Stanza) -> bool:
+        """Whether the server, and nobody else, asked for the mechanisms; they are on their way."""
+        is_ours = stanza.is_request and stanza.sender == self.settings.domain
+        return is_ours and stanza.payload == (lp.NS, "mechanisms")
+
+    def link_ended(self, error: StepError) -> None:
+        """From the stream: it had been registered."""
+        self.stream = None
+        self.last_end = error
+        self.attempt.failed(self.now, error)
+        self.traffic.link_down()
+        self.events.rest()
+
+    # failure and rest
+
+    def fail(self, error: StepError) -> None:
+        """This target failed: the next one, unless no target could help."""
+        if self.target is not None:
+            error.evidence.setdefault("target", str(self.target))
+        if self.target is not None and self.address:
+            error.evidence.setdefault("address", self.address)
+            if not isinstance(error, CredentialsRefused):
+                self.setbacks.note(self.target, self.address)
+        self.attempt.failed(self.now, error)
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.quit()
+        if self.targets and not isinstance(error, CredentialsRefused):
+            self.events.try_next()
+        else:
+            self.last_end = error
+            self.events.rest()
+
+    def rest(self) -> None:
+        """Wait before the next round, for as long as the failure deserves."""
+        failure = self.last_end if self.up is None else None
+        if self.up is not None:
+            delay = self.backoff.after_link(self.now - self.up)
+        elif self._was_unreachable():
+            delay = self.backoff.after_silence()
+        elif isinstance(self.last_end, CredentialsRefused):
+            delay = self.backoff.after_refusal()
+        else:
+            delay = self.backoff.after_failure()
+        self.up = self.since = self.asked = None
+        again = failure is not None and self._last is not None and failure.fault == self._last.fault
+        self.same, self._last = self.same + 1 if again else 0, failure
+        if not (self._dull and again):
+            self.log.info(
+                "next attempt in {delay:.1f} s{seldom}",
+                delay=delay,
+                seldom=SELDOM if self.same >= TOLD_AT_FIRST else "",
+                attempt=self.attempt.number,
+                attempt_id=self.attempt.id,
+            )
+        self.timer = self.clock.callLater(delay, self.events.begin)
+        tell(self.log, self.on_rest, failure)
+
+    def _was_unreachable(self) -> bool:
+        """Whether no target of this round could be connected with."""
+        failures = [r.failure for r in self.attempt.records if r.failure is not None]
+        return bool(failures) and all(failure.step is Step.CONNECT for failure in failures)
+
+    # a server that is away for long must not fill the disk: told at first, then seldom
+
+    def _judge_dullness(self) -> None:
+        now = self.clock.seconds()
+        self._dull = self.same >= TOLD_AT_FIRST and now - self._logged < TOLD_AGAIN
+        if not self._dull:
+            self._logged = now
+
+    def _is_news(self, record: StepRecord) -> bool:
+        """Whether a round fares differently from the one before."""
+        last = self._last
+        if not self._dull or last is None or record.step > last.step:
+            return True
+        return record.failure is not None and record.failure.fault != last.fault
+
+    # the end
+
+    def halt(self) -> None:
+        """End what is under way, then begin anew or stay stopped."""
+        self.halting = True
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self.timer = None
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.cancel()
+        was_up, was_active = self.up is not None, self.since is not None
+        self.up = self.since = self.asked = None
+        if was_up:
+            self.traffic.link_down()
+        if was_active:
+            self.attempt.passed(self.now, ended="by this side")
+        elif self.history.last is not None:
+            self.history.last.abandoned(self.now)
+        self.targets = []
+        stream, self.stream = self.stream, None
+        if stream is None:
+            self._settle(None)
+        else:
+            stream.ended.addBoth(self._settle)
+            stream.quit()
+
+    def _settle(self, _: object) -> None:
+        self.halting = False
+        waiting, self.stopped = self.stopped, []
+        if self.wanted:
+            self.backoff.forget()
+            self.setbacks.clear()
+            self.events.begin()
+        else:
+            self.events.halted()
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _report(self, attempt: Attempt, record: StepRecord) -> None:
+        if self._is_news(record):
+            log_step(self.log, attempt, record)
+        tell(self.log, self.on_step, attempt, record)

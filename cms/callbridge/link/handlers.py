@@ -1,0 +1,317 @@
+"""
+What the Callbridge answers on its link.
+
+L{LinkTraffic} hands log-ins to L{LoginHandler} and carries any wokkel
+C{XMPPHandler} over our own stream: it gives handlers the event dispatcher they
+observe and sends what they send.  Unlike wokkel's C{StreamManager} it queues
+nothing while the link is down, and our own requests are answered only by the peer
+that was asked.  Log-ins go first; what others want waits its turn in an
+L{Inbox<cms.callbridge.link.inbox.Inbox>}, so that nobody keeps the Callbridge to himself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.xish.domish import Element
+from twisted.words.xish.utility import EventDispatcher
+from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
+
+import cms
+from cms.callbridge.link.inbox import Inbox, share_of
+from cms.callbridge.login.authority import Answer, Authority
+from cms.linkprotocol import login as lp
+from cms.process.cleanup import tell
+from cms.process.logs import Logger
+from cms.xmlstream import disco, ns
+from cms.xmlstream.replies import error_reply, is_join
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.textiq import written_error, written_result
+
+
+class NotConnected(Exception):
+    """There is no active link to send over."""
+
+
+class Carrier(Protocol):
+    """What is needed of an active link's stream."""
+
+    requests: Requests
+    link_id: str
+
+    def send(self, stanza: Stanza) -> None:
+        """Send a stanza to the server, before all that waits."""
+
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        """See L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>}."""
+
+
+class HandlerStream(EventDispatcher):
+    """What a wokkel handler needs of an C{xmlstream}."""
+
+    def __init__(self, send: Callable[[Stanza], object]) -> None:
+        super().__init__()
+        self._send = send
+
+    def send(self, element: Element) -> None:
+        """Send an element over the link, in the turn of those for whom it is."""
+        self._send(Stanza(element))
+
+
+class LinkTraffic:
+    """
+    Hands what arrives on the link to the handlers, and what nobody took back
+    to its sender (RFC 6120 8.3, 8.4).
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        handlers: Iterable[XMPPHandler],
+        logins: LoginHandler | None = None,
+    ) -> None:
+        self._inbox = Inbox(clock, self._handle, self._constrained, self._share)
+        self._handlers = list(handlers)
+        self._logins = logins
+        self._stream: Carrier | None = None
+        self._dispatcher: HandlerStream | None = None
+        for handler in self._handlers:
+            handler.parent = self
+
+    # from the link
+
+    def link_up(self, stream: Carrier) -> None:
+        """The link is active."""
+        self._stream = stream
+        self._dispatcher = HandlerStream(partial(self._deliver, stream))
+        if self._logins is not None:
+            self._logins.link_up(stream.link_id)
+        for handler in self._handlers:
+            handler.makeConnection(self._dispatcher)
+        for handler in self._handlers:
+            handler.connectionInitialized()
+
+    def link_down(self) -> None:
+        """The link has ended."""
+        self._stream = self._dispatcher = None
+        self._inbox.clear()
+        ends = [handler.connectionLost for handler in self._handlers]
+        if self._logins is not None:
+            ends.append(self._logins.link_down)
+        tell(self.log, ends, Failure(ConnectionDone()))
+
+    def received(self, stanza: Stanza) -> None:
+        """A stanza arrived."""
+        stream, logins = self._stream, self._logins
+        if stream is None:
+            return
+        if logins is None or not logins.take(stanza, stream):
+            self._inbox.put(stanza)
+
+    def _handle(self, stanza: Stanza) -> None:
+        stream = self._stream
+        if self._dispatcher is None or stream is None:
+            return
+        if stanza.is_request and stanza.only_child is None:
+            self._refuse(stanza, stream, "bad-request")  # RFC 6120 8.2.3
+            return
+        taken = self._dispatcher.dispatch(stanza.element)
+        if not taken and not getattr(stanza.element, "handled", False):
+            self._refuse(stanza, stream, "service-unavailable")
+
+    def _refuse(self, stanza: Stanza, stream: Carrier, condition: str) -> None:
+        joins = is_join(stanza)
+        if not stanza.is_stanza or (stanza.name == "presence" and not joins):
+            return
+        if joins:
+            condition = "item-not-found"  # of the rooms that might be here (XEP-0045 7.2)
+        reply = error_reply(stanza, StanzaError(condition))
+        if reply is not None:
+            self._deliver(stream, reply)
+
+    def _constrained(self, stanza: Stanza) -> None:
+        """Too much of its sender waits already."""
+        if stanza.name == "presence":
+            return
+        reply = written_error(stanza, "wait", "resource-constraint")
+        if reply is not None and self._stream is not None:
+            self._deliver(self._stream, reply)
+
+    # for handlers
+
+    def send(self, element: Element) -> None:
+        """
+        @raise NotConnected: nothing is queued while the link is down.
+        """
+        if self._stream is None:
+            raise NotConnected
+        self._deliver(self._stream, Stanza(element))
+
+    def request(self, request: Any) -> Deferred[Element]:
+        """From wokkel: send a C{generic.Request} and wait for its answer."""
+        if self._stream is None:
+            raise NotConnected
+        asked = self._stream.requests.ask(Stanza(request.toElement()), request.timeout or 30)
+        return asked.addCallback(lambda answer: answer.element)
+
+    def _deliver(self, stream: Carrier, stanza: Stanza) -> None:
+        """
+        Send in the turn of those for whom it is.  Where even their share of what waits for
+        the server is used up, it is dropped: there is nobody who could be told.
+        """
+        stream.deliver((stanza.raw,), self._share(stanza.to))
+
+    def _share(self, address: str | None) -> str:
+        return share_of(address, "" if self._logins is None else self._logins.domain)
+
+
+def _observe(handler: Any, queries: Iterable[str]) -> None:
+    for query in queries:
+        handler.xmlstream.addObserver(query, handler.handleRequest)
+
+
+class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
+    """Ping (XEP-0199), service discovery (XEP-0030) and version (XEP-0092)."""
+
+    iqHandlers = {
+        f"/iq[@type='get']/ping[@xmlns='{ns.PING}']": "onPing",
+        f"/iq[@type='get']/query[@xmlns='{ns.DISCO_INFO}']": "onInfo",
+        f"/iq[@type='get']/query[@xmlns='{ns.DISCO_ITEMS}']": "onItems",
+        f"/iq[@type='get']/query[@xmlns='{ns.VERSION}']": "onVersion",
+    }
+
+    def connectionInitialized(self) -> None:
+        """Listen on the new link."""
+        _observe(self, self.iqHandlers)
+
+    def onPing(self, iq: Element) -> None:
+        """An empty result is the answer."""
+
+    def onInfo(self, iq: Element) -> Element:
+        """Who we are."""
+        features = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
+        return disco.info(iq.query, "component", "generic", "Callbridge", features)
+
+    def onItems(self, iq: Element) -> Element:
+        """There is nothing below us."""
+        return disco.items(iq.query)
+
+    def onVersion(self, iq: Element) -> Element:
+        """Which program this is."""
+        query = Element((ns.VERSION, "query"))
+        query.addElement("name", content="cms-callbridge")
+        query.addElement("version", content=cms.__version__)
+        return query
+
+
+class LoginHandler:
+    """
+    Log-in requests from the XMPP server (docs/login-protocol.md).
+
+    They are believed only from the XMPP domain itself: a client could send the
+    same elements.  There are four of them for each log-in, so they do not take
+    the way of wokkel's handlers, each of which looks at a stanza in vain.
+
+    @ivar domain: The XMPP domain.
+    """
+
+    log = Logger()
+
+    def __init__(self, authority: Authority, domain: str) -> None:
+        self.serve(authority, domain)
+
+    def serve(self, authority: Authority, domain: str) -> None:
+        """Ask C{authority} from now on; only while no link is up."""
+        self._authority = authority
+        self.domain = domain
+
+    def link_up(self, link_id: str) -> None:
+        """The link is active."""
+        self._authority.link_id = link_id
+
+    def link_down(self, reason: Failure) -> None:
+        """Exchanges and sessions belong to the link."""
+        self._authority.link_lost()
+
+    def take(self, stanza: Stanza, stream: Carrier) -> bool:
+        """Answer a request of the protocol; C{False} for anything else."""
+        if not stanza.is_request or stanza.payload not in _QUESTIONS:
+            return False
+        try:
+            answer = self._answer(stanza)
+        except StanzaError as error:
+            self._refuse(stanza, stream, error)
+            return True
+        except Exception:  # noqa: BLE001 - the server must have an answer, and the link go on
+            self._failed(Failure(), stanza, stream)
+            return True
+        if isinstance(answer, Deferred):
+            answer.addCallback(
+                lambda message: stream.send(written_result(stanza, message.to_xml()))
+            )
+            answer.addErrback(self._failed, stanza, stream)
+        else:
+            stream.send(written_result(stanza, answer))
+        return True
+
+    def _answer(self, stanza: Stanza) -> Deferred[Answer] | str:
+        """
+        Decide, or take note.
+
+        @return: What the result holds.
+        @raise StanzaError: it is not from the server, or malformed.
+        """
+        if stanza.sender != self.domain:
+            raise StanzaError("forbidden", text="only the XMPP server may ask this")
+        child = stanza.only_child
+        if child is None:
+            raise StanzaError("bad-request", text="a request has one child")  # RFC 6120 8.2.3
+        try:
+            message = lp.parse(child)
+        except lp.MalformedLogin as problem:
+            raise StanzaError("bad-request", text=str(problem)) from None
+        authority = self._authority
+        if isinstance(message, lp.AskMechanisms):
+            return lp.Mechanisms(authority.mechanisms).to_xml()
+        if isinstance(message, lp.Start):
+            return authority.start(message)
+        if isinstance(message, lp.Response):
+            return authority.respond(message)
+        if isinstance(message, lp.Abort):
+            authority.abort(message)
+        elif isinstance(message, lp.SessionBegin | lp.SessionEnd):
+            authority.note(message)
+        elif isinstance(message, lp.Sessions):
+            for notice in message.notices:
+                authority.note(notice)
+        else:
+            raise StanzaError("bad-request")
+        return ""
+
+    def _failed(self, failure: Failure, stanza: Stanza, stream: Carrier) -> None:
+        self.log.failure("unexpected error in a log-in", failure)
+        self._refuse(stanza, stream, StanzaError("internal-server-error"))
+
+    def _refuse(self, stanza: Stanza, stream: Carrier, error: StanzaError) -> None:
+        reply = error_reply(stanza, error)
+        if reply is not None:
+            stream.send(reply)
+
+
+_QUESTIONS = frozenset(
+    (lp.NS, name)
+    for name in (
+        *("mechanisms", "start", "response", "abort"),
+        *("session-begin", "session-end", "sessions"),
+    )
+)

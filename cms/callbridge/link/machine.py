@@ -1,0 +1,201 @@
+"""
+The Callbridge's link: a machine whose states are the steps of the signal flow.
+
+    idle -> finding -> resolving -> connecting -> registering -> confirming -> active
+             (3, 4)       (5)          (6)          (7 to 10)                   (11)
+
+From resolving, connecting and registering a failure leads to the next target,
+and when there is none, to waiting; from confirming and active an end leads to
+waiting; from waiting a new round begins.  A new configuration, or a stop, leads from
+everywhere to halting, where the old connection ends.  docs/link-states.md has
+the whole table.
+
+One round is one L{Attempt<cms.signalflow.Attempt>}: it records each step that
+was tried, with its evidence, and how it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred
+
+from cms.callbridge.config import LinkSettings
+from cms.callbridge.link.core import Events, LinkCore
+from cms.callbridge.link.registration import ComponentRegistration
+from cms.discovery.lookup import Found
+from cms.fast.machines import Machine
+from cms.signalflow import Step
+from cms.xmlstream.traffic import Traffic
+
+
+class Link:
+    """
+    The link as its owner sees it.
+
+    @ivar history: The last attempts, oldest first.
+    @ivar on_step: See L{LinkCore}.
+    @ivar on_rest: See L{LinkCore}.
+    """
+
+    def __init__(self, core: LinkCore) -> None:
+        self._core = core
+        self._events = core.events = _machine(core)
+        self.history = core.history
+        self.on_step = core.on_step
+        self.on_rest = core.on_rest
+
+    def start(self) -> None:
+        """
+        Begin, and never give up until L{stop}.  While an earlier stop is still
+        under way, begin when the old connection is gone.
+        """
+        if not self._core.wanted:
+            self._core.wanted = True
+            self._events.start()
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the link properly.
+
+        @return: Fires when nothing of it is open any more, within
+            L{CLOSE_TIMEOUT<cms.xmlstream.stream.CLOSE_TIMEOUT>}.
+        """
+        stopped: Deferred[None] = Deferred()
+        self._core.wanted = False
+        self._core.stopped.append(stopped)
+        self._events.halt()
+        return stopped
+
+    def configure(self, settings: LinkSettings) -> None:
+        """Use other settings from now on: what is under way ends, a new round begins."""
+        self._core.settings = settings
+        if self._core.wanted:
+            self._events.halt()
+
+    @property
+    def state(self) -> str:
+        """What it is doing, for people."""
+        return self._core.state
+
+    @property
+    def since(self) -> float | None:
+        """When it became active, in seconds since the epoch; C{None} while it is not."""
+        return self._core.since
+
+    @property
+    def reached(self) -> int:
+        """The furthest step of the last attempt, 0 before the first."""
+        last = self.history.last
+        return int(last.reached) if last is not None else 0
+
+    @property
+    def stream(self) -> ComponentRegistration | None:
+        """Its connection, from step 7 on."""
+        return self._core.stream
+
+    @property
+    def traffic(self) -> Traffic:
+        """What its connections have carried since the process began."""
+        return self._core.carried.with_live(self._core.streams)
+
+    def describe(self) -> str:
+        """What it is doing, and why it is not active, on one line."""
+        core, last = self._core, self.history.last
+        peer = core.stream.peer if core.stream is not None else "the XMPP server"
+        if core.since is not None:
+            return f"{Step.ACTIVE}: the link to {peer} is up"
+        if last is not None and last.running is not None:
+            return f"{last.running.step}: attempt {last.number} for {core.settings.component}"
+        if core.state == "waiting" and last is not None and last.failure is not None:
+            return f"waiting; {last.failure.step} failed: {last.failure.cause}"
+        return f"{core.state}; {core.settings.component}"
+
+    def status(self) -> dict[str, Any]:
+        """State, step, peer, since when, and the last failure, as plain data."""
+        core, last = self._core, self.history.last
+        failure = next((a.failure for a in reversed(list(self.history)) if a.failure), None)
+        problem = core.stream.unserved if core.stream is not None else None
+        return {
+            "state": core.state,
+            "step": int(last.reached) if last is not None else 0,
+            "component": core.settings.component,
+            "peer": core.stream.peer if core.stream is not None else None,
+            "since": core.since,
+            "unprotected": core.settings.unprotected,
+            "problem": problem.as_dict() if problem is not None else None,
+            "lastFailure": failure.as_dict() if failure is not None else None,
+        }
+
+
+def _make_machine() -> Callable[[LinkCore], Events]:
+    machine = TypeMachineBuilder(Events, LinkCore)
+    idle = machine.state("idle")
+    finding = machine.state("finding")
+    resolving = machine.state("resolving")
+    connecting = machine.state("connecting")
+    registering = machine.state("registering")
+    confirming = machine.state("confirming")
+    active = machine.state("active")
+    waiting = machine.state("waiting")
+    halting = machine.state("halting")
+
+    halting.upon(Events.start).loop().returns(None)  # the end of the old begins the new
+    halting.upon(Events.halt).loop().returns(None)
+    halting.upon(Events.halted).to(idle).returns(None)
+
+    @idle.upon(Events.start).to(finding)
+    @waiting.upon(Events.begin).to(finding)
+    @halting.upon(Events.begin).to(finding)
+    def find(events: Events, core: LinkCore) -> None:
+        core.find()
+
+    @finding.upon(Events.found).to(resolving)
+    @resolving.upon(Events.try_next).to(resolving)
+    @connecting.upon(Events.try_next).to(resolving)
+    @registering.upon(Events.try_next).to(resolving)
+    def resolve(events: Events, core: LinkCore) -> None:
+        core.resolve()
+
+    @resolving.upon(Events.resolved).to(connecting)
+    def connect(events: Events, core: LinkCore, found: Found) -> None:
+        core.connect(found)
+
+    @connecting.upon(Events.connected).to(registering)
+    def register(events: Events, core: LinkCore, stream: ComponentRegistration) -> None:
+        core.register(stream)
+
+    @registering.upon(Events.registered).to(confirming)
+    def confirm(events: Events, core: LinkCore) -> None:
+        core.confirm()
+
+    @confirming.upon(Events.confirmed).to(active)
+    def celebrate(events: Events, core: LinkCore) -> None:
+        core.celebrate()
+
+    @finding.upon(Events.rest).to(waiting)
+    @resolving.upon(Events.rest).to(waiting)
+    @connecting.upon(Events.rest).to(waiting)
+    @registering.upon(Events.rest).to(waiting)
+    @confirming.upon(Events.rest).to(waiting)
+    @active.upon(Events.rest).to(waiting)
+    def rest(events: Events, core: LinkCore) -> None:
+        core.rest()
+
+    @idle.upon(Events.halt).to(halting)
+    @finding.upon(Events.halt).to(halting)
+    @resolving.upon(Events.halt).to(halting)
+    @connecting.upon(Events.halt).to(halting)
+    @registering.upon(Events.halt).to(halting)
+    @confirming.upon(Events.halt).to(halting)
+    @active.upon(Events.halt).to(halting)
+    @waiting.upon(Events.halt).to(halting)
+    def halt(events: Events, core: LinkCore) -> None:
+        core.halt()
+
+    return Machine(machine)
+
+
+_machine = _make_machine()

@@ -1,0 +1,439 @@
+"""
+Steps 7 to 11 on the Callbridge: one stream to an XMPP server (XEP-0114).
+
+The stream begins when TCP is connected.  It reports each stage as it passes
+and ends with exactly one outcome: registered and later lost, or failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import (
+    StanzaError,
+    StreamError,
+    exceptionFromStreamError,
+)
+
+from cms import faults
+from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.link.servername import explain_other_name, other_name
+from cms.faults.failures import Fault
+from cms.faults.remedies import ADVICE, OTHERWISE
+from cms.process.cleanup import finish
+from cms.process.logs import link_id
+from cms.signalflow import Step, StepError
+from cms.trust.client import ServerVerification
+from cms.trust.connection import (
+    connection_of,
+    explain_alert,
+    explain_handshake,
+    openssl_words,
+    peer_expiry,
+    tls_evidence,
+)
+from cms.xmlstream import limits, ns
+from cms.xmlstream.keepalive import Keepalive, watch_socket
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream
+from cms.xmlstream.wrongpeer import server_without_tls, server_without_xmpp
+
+_REFUSALS: dict[str, Fault] = {
+    "host-unknown": faults.UNKNOWN_ID,
+    "not-authorized": faults.WRONG_SECRET,
+    "conflict": faults.ALREADY_CONNECTED,
+}
+# Shown as a value to copy, so nothing else than a name; an internationalised domain is left out.
+_HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
+Look = Callable[[ServerVerification, str, int], Deferred[bool]]
+LINK_BYTES = 4 * 1024 * 1024  # for others that may wait for the server to read
+READ_BYTES = 32_768  # at once, and written: log-ins pass by what waits behind that
+MOST_WORDS = 200  # characters of a server's own words that are shown
+
+
+class Registrant(Protocol):
+    """Whoever wants the stream: the link."""
+
+    def stage_begun(self, step: Step) -> None:
+        """A step begins."""
+
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
+        """It is done."""
+
+    def registration_failed(self, error: StepError) -> None:
+        """The stream ended before it was registered."""
+
+    def registered(self) -> None:
+        """Step 10 is done: stanzas may flow."""
+
+    def received(self, stanza: Stanza) -> None:
+        """The server sent a stanza."""
+
+    def link_ended(self, error: StepError) -> None:
+        """The stream ended after it was registered."""
+
+
+class ComponentRegistration(XMLStream):
+    """
+    The initiating side of XEP-0114.
+
+    @param verification: Judges the server's certificate; C{None} where the
+        operator asked for a link without TLS.
+    @param presents: Whether we have a certificate to show.
+    @ivar link_id: Names it in the logs of both sides, once the server has answered.
+    @ivar certificate_expires: When the server's does, in seconds since the epoch.
+    @ivar unserved: Set once it is known that the server does not serve our domain.
+    @param registers: Whether to go on after step 8; if not, it quits there.
+    @param look: Shakes hands with the server's address and port once more, and
+        tells whether its certificate is good under another name.
+    """
+
+    content_namespace = ns.COMPONENT
+    is_shared = True
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        settings: LinkSettings,
+        timing: Timing,
+        verification: ServerVerification | None,
+        registrant: Registrant,
+        *,
+        peer: str,
+        presents: bool,
+        registers: bool = True,
+        look: Look | None = None,
+    ) -> None:
+        super().__init__(clock, send_limit=LINK_BYTES)
+        self.settings = settings
+        self.timing = timing
+        self.verification = verification
+        self.registrant = registrant
+        self.peer = peer
+        self.presents = presents
+        self.link_id = ""
+        self.certificate_expires: float | None = None
+        self.registers = registers
+        self.requests = Requests(clock, self.send, own=settings.component)
+        self.step = Step.TLS
+        self._look = look
+        self._address: tuple[str, int] | None = None
+        self._looking: Deferred[bool] | None = None
+        self._outcome: StepError | None = None
+        self._reported = True  # until the race is won there is nothing to report
+        self._headless = False
+        self._served = ""
+        self.unserved: StepError | None = None
+        self._keepalive = Keepalive(
+            clock,
+            self,
+            ping=self._ping,
+            interval=timing.ping_interval,
+            timeout=timing.ping_timeout,
+            dead=self._silent,
+        )
+
+    # stages
+
+    def begin(self) -> None:
+        """TCP is connected, the race is won: shake hands."""
+        self._reported = False
+        watch_socket(self.transport)
+        peer = self.transport.getPeer() if self.transport is not None else None
+        if isinstance(peer, IPv4Address | IPv6Address):
+            self._address = peer.host, peer.port
+        self._enter(Step.TLS)
+        if self.verification is None:
+            no_tls = faults.UNPROTECTED.error()
+            self.registrant.stage_passed({"protocol": "NONE: unprotected"}, no_tls)
+            self._open()
+        elif self.transport is not None:
+            self.start_tls(self.verification)
+
+    def secured(self) -> None:
+        """The server's certificate was judged and found good."""
+        connection = connection_of(self.transport)
+        self.certificate_expires = peer_expiry(connection)
+        evidence = tls_evidence(connection)
+        names = {"names": evidence.pop("names", "")}
+        self.registrant.stage_passed(evidence)
+        self.registrant.stage_begun(Step.IDENTITY)  # judged within the handshake
+        self.registrant.stage_passed(names)
+        self._open()
+
+    def _enter(self, step: Step) -> None:
+        self.step = step
+        self.set_deadline(self.timing.stage)
+        self.registrant.stage_begun(step)
+
+    def _open(self) -> None:
+        if not self.registers:
+            self.quit()
+            return
+        self._enter(Step.REGISTER)
+        self.send_header({"to": self.settings.component})
+
+    def stream_started(self, start: StreamStart) -> None:
+        """The server's header: prove the secret for its stream ID."""
+        problem, self._served = None, _one_line(start.get("from") or "")
+        if (start.uri, start.name) != (ns.STREAMS, "stream"):
+            problem = "its answer is no stream header"
+        elif start.default_namespace != ns.COMPONENT:
+            problem = f'its stream is for "{start.default_namespace[:80]}"'
+        elif not start.get("id"):
+            self._headless = True  # some servers leave it out before they send an error
+            return
+        if problem is not None:
+            unclear = faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
+            self._fail(server_without_xmpp(self.heard, peer=self.peer) or unclear)
+            return
+        stream_id = start.get("id") or ""
+        self.link_id = link_id(stream_id)
+        evidence = {"component": self.settings.component, "link": self.link_id}
+        self.registrant.stage_passed(evidence)
+        self._enter(Step.REGISTERED)
+        proof = (stream_id + self.settings.secret.value).encode()
+        digest = hashlib.sha1(proof).hexdigest()  # noqa: S324 - XEP-0114 section 3
+        self.write(f"<handshake>{digest}</handshake>".encode())
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """The answer to the handshake, an error, or what an active link carries."""
+        if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self._stream_error(exceptionFromStreamError(stanza.element))
+        elif self.step is Step.ACTIVE:
+            if not self.requests.take(stanza):
+                self.registrant.received(stanza)
+        elif self.step is Step.REGISTERED and (stanza.uri, stanza.name) == _ACCEPTED:
+            self._registered()
+
+    def _registered(self) -> None:
+        self.set_deadline(None)
+        self.splice(limits.COMPONENT, READ_BYTES)
+        self.step = Step.ACTIVE
+        self.registrant.stage_passed({"peer": self.peer})
+        self._keepalive.start()
+        self.registrant.registered()
+
+    # endings
+
+    def _stream_error(self, error: StreamError) -> None:
+        condition = _one_line(error.condition or "undefined-condition")
+        text = _one_line(error.text or "no text")
+        seen: dict[str, object] = {
+            "peer": self.peer,
+            "component": self.settings.component,
+            "condition": condition,
+            "text": text,
+            "advice": ADVICE.get(condition, OTHERWISE),
+        }
+        if self.step is Step.ACTIVE:
+            if condition == "system-shutdown":
+                fault = faults.LINK_CLOSED
+                seen["problem"] = "system-shutdown"
+            else:
+                fault = faults.LINK_ERROR
+        elif condition == "host-unknown" and self._serves_another():
+            fault = faults.DOMAIN_MISMATCH
+            seen["served"] = self._served
+        elif condition in _REFUSALS:
+            fault = _REFUSALS[condition]
+        elif condition == "policy-violation" and "too many failures" in text:
+            fault = faults.REGISTRATION_SLOWED
+            seen["seconds"] = "".join(c for c in text if c.isdigit()) or "some"
+        elif self.step is Step.REGISTER:
+            fault = faults.REGISTER_REJECTED
+        else:
+            fault = faults.REGISTRATION_REJECTED
+        self._fail(fault.error(**seen))
+
+    def _serves_another(self) -> bool:
+        """Whether the header of a refusal is from a domain that our address is not within."""
+        served, own = self._served.lower(), self.settings.component
+        return _HOST_NAME.fullmatch(served) is not None and not f".{own}".endswith(f".{served}")
+
+    def stream_broken(self, error: StreamError) -> None:
+        """The server sends what is not XMPP."""
+        problem = f"{error.condition}: {error.text}" if error.text else str(error.condition)
+        if self.step is Step.ACTIVE:
+            self._fail(faults.LINK_LOST.error(peer=self.peer, problem=problem), error)
+        else:
+            stranger = server_without_xmpp(self.heard, peer=self.peer)
+            unclear = faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
+            self._fail(stranger or unclear, error)
+
+    def deadline_passed(self) -> None:
+        """The server fell silent at a stage."""
+        if self._headless:
+            problem = "its stream header has no id"
+            self._fail(faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
+            self.abort()
+            return
+        silent = {
+            Step.TLS: faults.TLS_SILENT,
+            Step.REGISTER: faults.REGISTER_SILENT,
+            Step.REGISTERED: faults.REGISTERED_SILENT,
+        }[self.step]
+        error = silent.error(
+            peer=self.peer, seconds=self.timing.stage, component=self.settings.component
+        )
+        self._fail(error)
+        self.abort()
+
+    def peer_closed(self) -> None:
+        """The server closed its stream."""
+        if self.step is Step.ACTIVE:
+            self._fail(faults.LINK_CLOSED.error(peer=self.peer, problem="stream closed"))
+        super().peer_closed()
+
+    def stream_lost(self, reason: Failure) -> None:
+        """The connection is gone: report what is known, once."""
+        finish(
+            self.log,
+            self.peer,
+            self._keepalive.stop,
+            self.requests.lost,
+            lambda: self._judge_end(reason),
+            self._look_or_report,
+        )
+
+    def _judge_end(self, reason: Failure) -> None:
+        if self._outcome is None:
+            self._outcome = faults.INTERNAL.at(self.step).error(problem="see above")
+            self._outcome = self._explain(reason)
+
+    def _look_or_report(self) -> None:
+        if self._outcome is None or not self._looks_again(self._outcome):
+            self._report()
+
+    def _looks_again(self, outcome: StepError) -> bool:
+        """Before a certificate is called wrong: is the right one there under another name?"""
+        if self._look is None or self._reported:
+            return False
+        other = other_name(outcome, self.verification)
+        address = self._address
+        if other is None or address is None:
+            return False
+
+        def looked(fits: bool) -> None:
+            if fits:
+                self._outcome = explain_other_name(outcome, other)
+
+        def broken(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self.log.failure("the look for another certificate broke", failure)
+
+        self._looking = self._look(other, *address)
+        self._looking.addCallback(looked)
+        self._looking.addErrback(broken)
+        self._looking.addBoth(lambda _: self._report())
+        return True
+
+    def _explain(self, reason: Failure) -> StepError:
+        alert = explain_alert(reason, peer=self.peer, presented=self.presents)
+        if alert is not None and self.step is not Step.ACTIVE:
+            return alert
+        problem = openssl_words(reason)
+        if self.step is Step.TLS:
+            verdict = self.verification.verdict if self.verification is not None else None
+            stranger = server_without_tls(self.heard, peer=self.peer)
+            if stranger is not None:
+                return stranger
+            return explain_handshake(
+                reason, peer=self.peer, presented=self.presents, verdict=verdict
+            )
+        if self.step is Step.ACTIVE:
+            return faults.LINK_LOST.error(peer=self.peer, problem=problem)
+        early = self.step is Step.REGISTER
+        closed = faults.REGISTER_CLOSED if early else faults.REGISTERED_CLOSED
+        return closed.error(peer=self.peer, problem=problem, component=self.settings.component)
+
+    def _fail(self, outcome: StepError, error: StreamError | None = None) -> None:
+        self._outcome = self._outcome or outcome
+        if self.step is Step.TLS:
+            self.abort()
+        else:
+            self.close(error)
+            self._lose_connection()
+
+    def _report(self) -> None:
+        if self._reported or self._outcome is None:
+            return
+        self._reported = True
+        if self.step is Step.ACTIVE:
+            self.registrant.link_ended(self._outcome)
+        else:
+            self.registrant.registration_failed(self._outcome)
+
+    def quit(self) -> None:
+        """
+        End it from our side, whatever stage it is in; nothing is reported.
+        C{ended} fires when the connection is gone.
+        """
+        self._reported = True
+        if self._looking is not None:
+            self._looking.cancel()
+        if self.step is Step.TLS:
+            self.abort()
+            return
+        self.close()
+        if self.step is not Step.ACTIVE:
+            self._lose_connection()  # an answer to the closing tag is not to be had yet
+
+    # liveness, XEP-0199
+
+    def judge_domain(self, answer: Stanza | Failure) -> None:
+        """
+        See by the answer to a ping whether the server serves our domain at all: a link whose
+        server does not is up, and of no use.
+        """
+        refusal = answer.value if isinstance(answer, Failure) else None
+        error = unserved(refusal, peer=self.peer, domain=self.settings.domain)
+        if error is None or self.unserved is not None:
+            return
+        self.unserved = error
+        self.log.warn(
+            "{step_text}: {cause} Cure: {cure}",
+            step=int(error.step),
+            step_text=str(error.step),
+            fault=error.fault,
+            cause=error.cause,
+            cure=error.cure,
+            link_id=self.link_id,
+        )
+
+    def _ping(self) -> Deferred[Stanza]:
+        ping = request("get", self.settings.component, self.settings.domain, ping_payload())
+        return self.requests.ask(ping, self.timing.ping_timeout)
+
+    def _silent(self) -> None:
+        error = faults.LINK_SILENT.error(peer=self.peer, seconds=self.timing.ping_timeout)
+        self._outcome = self._outcome or error
+        self.close(StreamError("connection-timeout"))
+        self.abort()
+
+
+def unserved(answer: object, *, peer: str, domain: str) -> StepError | None:
+    """
+    What the answer to a ping to our domain says of the domain; C{None} where it is served, or
+    that is not known.
+    """
+    if not isinstance(answer, StanzaError) or answer.condition != "remote-server-not-found":
+        return None
+    problem = f'a ping to it was answered "{answer.condition}"'
+    return faults.DOMAIN_NOT_SERVED.error(peer=peer, domain=domain, problem=problem)
+
+
+def _one_line(text: str) -> str:
+    """A server's own words, fit for a line of a log."""
+    return " ".join(text.split())[:MOST_WORDS]

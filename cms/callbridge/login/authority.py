@@ -1,0 +1,415 @@
+"""
+Step 12: the Callbridge's decision about every log-in.
+
+The XMPP server relays each SASL step here.  Exchanges and sessions belong to
+the link: when it ends, they are forgotten.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from functools import partial
+from random import Random, SystemRandom
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import LogLevel
+from twisted.python.failure import Failure
+
+from cms.callbridge.directories.directory import Directory, DirectoryError
+from cms.callbridge.login.guests import Guests
+from cms.callbridge.login.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
+from cms.callbridge.passwords.scram import HASHES, SASLFailure, WrongProof
+from cms.linkprotocol import login as lp
+from cms.process.logs import Logger, login_id, wanted
+from cms.protection.guessing import Guess, Guesses, TooManyGuesses
+from cms.signalflow import Step
+
+EXCHANGE_TIMEOUT = 60.0  # seconds that a client has for each response
+# Seconds that the directory has for each step: with the longest wait after a
+# wrong password this is still less than the XMPP server waits for an answer.
+DIRECTORY_TIMEOUT = 5.0
+MOST_EXCHANGES = 1_000
+MOST_SESSIONS = 100_000
+
+_T = TypeVar("_T")
+Answer = lp.Challenge | lp.Success | lp.Failed
+TEMPORARY = "temporary-auth-failure"
+
+
+@define(eq=False)
+class _Exchange:
+    """
+    @ivar guess: Set once the client has named an account.
+    @ivar pending: The decision that is being made.
+    @ivar ended: It was broken off from outside.
+    @ivar last: What is answered then; C{None}: nothing, nobody is there to
+        hear it.
+    """
+
+    id: str
+    mechanism_name: str
+    peer: str
+    expiry: IDelayedCall
+    began: float
+    mechanism: Mechanism = field(init=False)
+    claimed: str | None = None
+    guess: Guess | None = None
+    pending: Deferred[Answer] | None = None
+    ended: bool = False
+    last: lp.Failed | None = None
+
+
+class Authority:
+    """
+    Decides log-ins against a directory.
+
+    @param domain: The XMPP domain, prepared.
+    @param allow_guests: Whether ANONYMOUS is offered.
+    @param random: For nonces and guest names; it must not be guessable.
+    @param decided: Told of each exchange that has ended: mechanism, C{success},
+        C{lost} or the SASL condition, and seconds.
+    @ivar link_id: Names the link in the log.
+    @ivar sessions: The full addresses that are logged in through this
+        Callbridge now, with the begin of each.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        directory: Directory,
+        domain: str,
+        *,
+        allow_guests: bool = False,
+        random: Random | None = None,
+        decided: Callable[[str, str, float], object] = lambda *_: None,
+    ) -> None:
+        self._clock = clock
+        self._directory = directory
+        self._domain = domain
+        self._allow_guests = allow_guests
+        self._random = random or SystemRandom()
+        self._guests = Guests(self._random)
+        self._decided = decided
+        self._guesses = Guesses(clock)
+        self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
+        self.sessions: dict[str, lp.SessionBegin] = {}
+        self.link_id = ""
+
+    @property
+    def exchanges(self) -> int:
+        """How many log-ins are under way."""
+        return len(self._exchanges)
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """What is decided here, the strongest first."""
+        able = self._directory.mechanisms
+        plus = tuple(f"{name}-PLUS" for name in able if name in HASHES)
+        guests = ("ANONYMOUS",) if self._allow_guests else ()
+        return (*plus, *able, *guests)
+
+    # log-ins
+
+    def start(self, message: lp.Start) -> Deferred[Answer]:
+        """
+        Begin an exchange.
+
+        @return: Fires with the answer and never fails; it does not fire when
+            the link is lost first.
+        """
+        if message.exchange in self._exchanges:
+            self._break_off(self._exchanges[message.exchange], "malformed-request")
+            return succeed(lp.Failed(message.exchange, "malformed-request"))
+        if message.mechanism not in self.mechanisms:
+            self._decided(message.mechanism, "invalid-mechanism", 0.0)
+            return succeed(lp.Failed(message.exchange, "invalid-mechanism"))
+        exchange = self._open(message)
+        if message.payload is None and message.mechanism != "ANONYMOUS":
+            # RFC 6120 6.4.3: a client that speaks first is asked to do so
+            return succeed(lp.Challenge(exchange.id, b""))
+        return self._take(exchange, message.payload or b"")
+
+    def respond(self, message: lp.Response) -> Deferred[Answer]:
+        """Continue an exchange; see L{start} for what is returned."""
+        exchange = self._exchanges.get(message.exchange)
+        if exchange is None:
+            text = "the log-in took too long, or is not known"
+            return succeed(lp.Failed(message.exchange, TEMPORARY, text))
+        if exchange.pending is not None:
+            self._break_off(exchange, "malformed-request")
+            return succeed(lp.Failed(message.exchange, "malformed-request"))
+        exchange.expiry.reset(EXCHANGE_TIMEOUT)
+        return self._take(exchange, message.payload or b"")
+
+    def abort(self, message: lp.Abort) -> None:
+        """Forget an exchange."""
+        exchange = self._exchanges.get(message.exchange)
+        if exchange is not None:
+            self._break_off(exchange, "aborted")
+
+    # sessions
+
+    def note(self, notice: lp.SessionBegin | lp.SessionEnd) -> None:
+        """A session of a client of ours began or ended."""
+        if isinstance(notice, lp.SessionBegin):
+            self.session_began(notice)
+        else:
+            self.session_ended(notice)
+
+    def session_began(self, message: lp.SessionBegin) -> None:
+        """A client of ours bound a resource, or did so before this link came up."""
+        if len(self.sessions) < MOST_SESSIONS or message.jid in self.sessions:
+            self.sessions[message.jid] = message
+        if message.resumed:
+            self._guests.resumed(_local_part(message.jid))
+            self._guesses.remember(_local_part(message.jid), message.peer)
+        if wanted(LogLevel.info):
+            self.log.info(
+                'session {how} for user "{jid}" from {peer}',
+                how="resumed" if message.resumed else "created",
+                jid=message.jid,
+                peer=message.peer,
+                link_id=self.link_id,
+            )
+
+    def session_ended(self, message: lp.SessionEnd) -> None:
+        """A session is over."""
+        self.sessions.pop(message.jid, None)
+        if wanted(LogLevel.info):
+            self.log.info(
+                'user "{jid}": session ended ({reason})',
+                jid=message.jid,
+                reason=message.reason,
+                link_id=self.link_id,
+            )
+        name = _local_part(message.jid)
+        if self._guests.destroy(name):
+            self.log.info('destroying guest account with user ID "{name}"', name=name)
+
+    def link_lost(self) -> None:
+        """The link ended: what was under way is void, and nobody waits for an answer."""
+        for exchange in list(self._exchanges.values()):
+            self._break_off(exchange, None)
+        self.sessions.clear()
+        self._guests.clear()
+
+    # one exchange
+
+    def _open(self, message: lp.Start) -> _Exchange:
+        expiry = self._clock.callLater(EXCHANGE_TIMEOUT, self._expire, message.exchange)
+        now = self._clock.seconds()
+        exchange = _Exchange(message.exchange, message.mechanism, message.peer, expiry, now)
+        around = Surroundings(
+            directory=self._directory,
+            domain=self._domain,
+            channel_binding=message.channel_binding,
+            random=self._random,
+            claim=partial(self._claim, exchange),
+            weigh=partial(self._weigh, exchange),
+            new_guest=self._new_guest,
+            in_time=self._in_time,
+        )
+        exchange.mechanism = make_mechanism(message.mechanism, around)
+        self._exchanges[exchange.id] = exchange
+        while len(self._exchanges) > MOST_EXCHANGES:
+            oldest = next(iter(self._exchanges.values()))
+            self._break_off(oldest, TEMPORARY, "too many log-ins at once", undecided=True)
+        return exchange
+
+    def _claim(self, exchange: _Exchange, name: str) -> None:
+        """
+        The client has named an account.  Whoever guesses too much is turned
+        away here, before the password is looked at: a right one then gets the
+        same answer as a wrong one.
+        """
+        exchange.claimed = name
+        try:
+            exchange.guess = self._guesses.begin(name, exchange.peer)
+        except TooManyGuesses as problem:
+            raise SASLFailure(TEMPORARY, str(problem)) from None
+
+    def _weigh(self, exchange: _Exchange) -> None:
+        """The same once more when it comes to it: there may be many exchanges by then."""
+        if exchange.guess is not None:
+            try:
+                exchange.guess.weigh()
+            except TooManyGuesses as problem:
+                raise SASLFailure(TEMPORARY, str(problem)) from None
+
+    def _in_time(self, asked: Deferred[Any]) -> Deferred[Any]:
+        return asked if asked.called else asked.addTimeout(DIRECTORY_TIMEOUT, self._clock)
+
+    def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
+        """Decide about the client's response."""
+        answer: Deferred[Answer] = Deferred(lambda _: self._break_off(exchange, "aborted"))
+        exchange.pending = run(self._decide(exchange, payload))
+        exchange.pending.addBoth(self._settle, exchange, answer)
+        return answer
+
+    def _settle(
+        self, result: Answer | Failure, exchange: _Exchange, answer: Deferred[Answer]
+    ) -> None:
+        exchange.pending = None
+        final: Answer | None
+        if not isinstance(result, Failure):
+            final = result
+        elif exchange.ended and result.check(CancelledError):
+            final = exchange.last
+        else:
+            self.log.failure("unexpected error in a log-in", result)
+            final = lp.Failed(exchange.id, TEMPORARY, undecided=True)
+        if not isinstance(final, lp.Challenge):
+            self._forget(exchange)
+            self._count(exchange, final)
+        if final is not None:
+            answer.callback(final)
+
+    async def _decide(self, exchange: _Exchange, payload: bytes) -> Answer:
+        try:
+            result = await exchange.mechanism.respond(payload)
+        except SASLFailure as failure:
+            return await self._refused(exchange, failure)
+        except DirectoryError as problem:
+            return self._cannot_tell(exchange, str(problem))
+        except DeferredTimeout:
+            return self._cannot_tell(exchange, "the user directory did not answer in time")
+        except Exception as problem:
+            if exchange.ended and isinstance(problem, CancelledError):
+                raise
+            # Its text is not shown: nobody vouches that no password is in it.
+            place = traceback.extract_tb(problem.__traceback__)[-1]
+            what = f"{type(problem).__name__} in {place.name}, {place.filename}:{place.lineno}"
+            return self._cannot_tell(exchange, f"the user directory failed: {what}")
+        if isinstance(result, Identity):
+            return self._succeeded(exchange, result)
+        return lp.Challenge(exchange.id, result)
+
+    def _succeeded(self, exchange: _Exchange, identity: Identity) -> Answer:
+        if exchange.guess is not None:
+            exchange.guess.succeeded()
+        jid = f"{identity.name}@{self._domain}"
+        if wanted(LogLevel.info):
+            self.log.info(
+                "{step_text}: successful login request from {jid} ({mechanism}, {peer})",
+                step=int(Step.LOGIN),
+                step_text=str(Step.LOGIN),
+                jid=jid,
+                mechanism=exchange.mechanism_name,
+                peer=exchange.peer,
+                login_id=login_id(exchange.id),
+                link_id=self.link_id,
+            )
+        return lp.Success(exchange.id, jid, identity.payload)
+
+    async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
+        self._log_unsuccessful(exchange, failure.text or failure.condition, self.log.info)
+        if isinstance(failure, WrongProof) and exchange.guess is not None:
+            delay = exchange.guess.failed()
+            if delay:
+                await deferLater(self._clock, delay)
+        return lp.Failed(exchange.id, failure.condition, failure.text)
+
+    def _cannot_tell(self, exchange: _Exchange, why: str) -> Answer:
+        self._log_unsuccessful(exchange, why, self.log.warn)
+        text = "the user directory cannot answer now"
+        return lp.Failed(exchange.id, TEMPORARY, text, undecided=True)
+
+    def _log_unsuccessful(self, exchange: _Exchange, why: str, log: Callable[..., None]) -> None:
+        claimed = exchange.claimed
+        who = {"jid": f"{claimed}@{self._domain}"} if claimed else {}
+        log(
+            "{step_text}: unsuccessful login request from {who} ({why}; {mechanism}, {peer})",
+            step=int(Step.LOGIN),
+            step_text=str(Step.LOGIN),
+            who=who.get("jid", "an unnamed user"),
+            **who,
+            mechanism=exchange.mechanism_name,
+            peer=exchange.peer,
+            why=why,
+            login_id=login_id(exchange.id),
+            link_id=self.link_id,
+        )
+
+    def _new_guest(self) -> str:
+        name = self._guests.create()
+        self.log.info('created guest account with user ID "{name}"', name=name)
+        return name
+
+    def _expire(self, exchange_id: str) -> None:
+        exchange = self._exchanges.get(exchange_id)
+        if exchange is not None:
+            self._break_off(exchange, TEMPORARY, "the log-in took too long")
+
+    def _break_off(
+        self,
+        exchange: _Exchange,
+        condition: str | None,
+        text: str | None = None,
+        *,
+        undecided: bool = False,
+    ) -> None:
+        """End an exchange from outside, whatever it is doing."""
+        exchange.ended = True
+        last = lp.Failed(exchange.id, condition, text, undecided) if condition else None
+        exchange.last = last
+        self._forget(exchange)
+        if exchange.pending is not None:
+            exchange.pending.cancel()
+        else:
+            self._count(exchange, exchange.last)
+
+    def _count(self, exchange: _Exchange, final: Answer | None) -> None:
+        result = final.condition if isinstance(final, lp.Failed) else "success"
+        if final is None:
+            result = "lost"
+        self._decided(exchange.mechanism_name, result, self._clock.seconds() - exchange.began)
+
+    def _forget(self, exchange: _Exchange) -> None:
+        if self._exchanges.get(exchange.id) is exchange:
+            del self._exchanges[exchange.id]
+            del exchange.mechanism  # which knows it: neither needs the garbage collector to go
+        if exchange.expiry.active():
+            exchange.expiry.cancel()
+        if exchange.guess is not None:
+            exchange.guess.abandoned()
+
+
+def run(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
+    """
+    C{Deferred.fromCoroutine}, but what need not wait, as most log-ins, is done at once
+    and without what it takes to wait.
+    """
+    try:
+        waiting = coroutine.send(None)
+    except StopIteration as done:
+        return succeed(done.value)
+    except Exception:  # noqa: BLE001 - it is the result, whatever it is
+        return fail()
+    return Deferred.fromCoroutine(_go_on(coroutine, waiting))
+
+
+async def _go_on(coroutine: Coroutine[Deferred[Any], Any, _T], waiting: Deferred[Any]) -> _T:
+    try:
+        while True:
+            try:
+                result = await waiting
+            except Exception as problem:  # noqa: BLE001 - it is the coroutine's
+                waiting = coroutine.throw(problem)
+            else:
+                waiting = coroutine.send(result)
+    except StopIteration as done:
+        value: _T = done.value
+        return value
+
+
+def _local_part(jid: str) -> str:
+    return jid.partition("@")[0]

@@ -1,0 +1,67 @@
+"""Step 12 as a Callbridge sees it: the recent log-ins that it decided."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from twisted.internet.interfaces import IReactorTime
+
+from cms import faults
+from cms.admin.metrics import mechanism_label
+from cms.process.clocks import wall_clock
+from cms.signalflow import Attempt, Step
+
+KEEP = 20  # of each kind
+
+
+class Logins:
+    """
+    A bounded record.  Guessers do not push out what users did.
+
+    @param component: The address of this Callbridge.
+    """
+
+    def __init__(self, clock: IReactorTime, component: Callable[[], str]) -> None:
+        self._clock = clock
+        self._component = component
+        self._good: deque[tuple[int, float, float, str]] = deque(maxlen=KEEP)
+        self._bad: deque[Attempt] = deque(maxlen=KEEP)
+        self._count = 0
+
+    def decided(self, mechanism: str, result: str, seconds: float) -> None:
+        """
+        A log-in came to an end.
+
+        @param mechanism: As the client named it.
+        @param result: C{success}, C{lost} with the link, or a SASL condition.
+        """
+        now = wall_clock(self._clock)()
+        self._count += 1
+        began = now - max(0.0, seconds)
+        if result == "success":
+            self._good.append((self._count, began, now, mechanism))
+            return
+        attempt = _begun(self._count, began, mechanism)
+        if result == "lost":
+            attempt.abandoned(now)
+        else:
+            fault = faults.login_refused(self._component(), result)
+            attempt.failed(now, fault)
+        self._bad.append(attempt)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """The newest first."""
+        good = []
+        for number, began, ended, mechanism in self._good:
+            attempt = _begun(number, began, mechanism)
+            attempt.passed(ended)
+            good.append(attempt)
+        both = (*good, *self._bad)
+        return iter(sorted(both, key=lambda attempt: attempt.number, reverse=True))
+
+
+def _begun(number: int, began: float, mechanism: str) -> Attempt:
+    attempt = Attempt(number, began)
+    attempt.begin(Step.LOGIN, began, mechanism=mechanism_label(mechanism))
+    return attempt

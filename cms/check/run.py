@@ -1,0 +1,99 @@
+"""One run of C{cms check}: its parts, one after the other, into one report."""
+
+from __future__ import annotations
+
+from random import SystemRandom
+from typing import Any
+
+from attrs import field, frozen
+
+from cms.check.daemon import PATIENCE
+from cms.check.findings import Finding, Lane, Report
+from cms.check.probes.daemon import Running, look_at_daemon
+from cms.check.probes.login import Login, LoginProbe
+from cms.check.renderers import Renderer
+from cms.check.subject import Subject
+from cms.check.walk import Walk, bound_of
+from cms.discovery.resolver import make_dns
+from cms.process.clocks import wall_clock
+from cms.signalflow import Step
+
+__all__ = ["Login", "Session"]
+
+
+@frozen
+class Session:
+    """
+    What was asked for.
+
+    @ivar register: Whether to register: always, never, or where it disturbs nobody.
+    @ivar login: Who logs in, if anybody does.
+    @ivar walks: Whether the Callbridge's steps are walked.
+    """
+
+    subject: Subject
+    renderer: Renderer
+    register: bool | None = None
+    login: Login | None = None
+    walks: bool = True
+    random: Any = field(factory=SystemRandom)
+
+    async def run(self, reactor: Any) -> Report:
+        """Check; what happens is in the report, and nothing is raised."""
+        subject, renderer = self.subject, self.renderer
+        bound = self.walks * bound_of(subject)
+        bound += PATIENCE if self.walks and subject.state_dir is not None else 0
+        bound += LoginProbe.bound_of(subject) if self.login else 0
+        shown = subject.shown()
+        if self.login is not None:
+            shown["login"] = self.login.address
+        began = reactor.seconds()
+        report = Report("callbridge", shown, wall_clock(reactor)(), bound)
+
+        def emit(finding: Finding) -> None:
+            report.findings.append(finding)
+            renderer.found(finding)
+
+        renderer.begin(report)
+        dns = make_dns(reactor, subject.dns_servers, timeout=subject.timing.stage)
+        if self.walks:
+            lane = _opened(emit)
+            running = await look_at_daemon(reactor, subject.state_dir)
+            walk = Walk(
+                reactor,
+                subject,
+                dns,
+                lane,
+                renderer.waiting,
+                random=self.random,
+                register=True if self._alone(running) else self.register,
+                running=running,
+            )
+            await walk.run()
+        lane = _opened(emit)
+        if self.login is not None:
+            probe = LoginProbe(
+                reactor,
+                subject,
+                dns,
+                self.login,
+                lane=lane,
+                waiting=renderer.waiting,
+                random=self.random,
+            )
+            await probe.run()
+        else:
+            lane.skipped(Step.LOGIN, "", "no --login was given")
+        report.seconds = reactor.seconds() - began
+        renderer.end(report)
+        return report
+
+    def _alone(self, running: Running) -> bool:
+        """Whether no link can be disturbed, because no Callbridge runs that has one."""
+        return self.register is None and running.state == "stopped"
+
+
+def _opened(emit: Any) -> Lane:
+    lane = Lane(emit)
+    lane.start()
+    return lane

@@ -1,0 +1,1 @@
+"""An XMPP client, for commands and checks."""

@@ -1,0 +1,1 @@
+"""What is faster than the library that it stands on, and stands on its private parts."""

@@ -1,0 +1,167 @@
+"""
+TLS on a connection that is up: Twisted's C{startTLS} without what a stream does not need.
+
+Twisted's layer delivers record by record, holds small writes back for a turn of the
+reactor to gather them, and gives every connection interfaces of its own; pyOpenSSL
+makes a buffer for each call, and an exception whenever there is nothing more to read.
+An XML stream gathers what it writes itself, and reads the better the more it is given
+at once.  docs/performance.md has what that brings.
+
+The handshake, the end and every error are Twisted's and pyOpenSSL's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+from twisted.internet._newtls import _BypassTLS
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+MOST_HEARD = 512  # bytes of a peer that are kept until it has shown what it is
+
+
+RECORD = 16_384  # bytes of a full one (RFC 8446 5.1)
+_SIZE = 2 * RECORD
+_buffer = ffi.new("char[]", _SIZE)  # of all layers: whatever is read into it is copied at once
+
+
+class Layer(TLSMemoryBIOProtocol):
+    """
+    TLS between a connection and its stream.
+
+    @ivar send: Writes to the connection what is encrypted.
+    @ivar heard: The peer's first bytes, until the handshake is complete.
+    """
+
+    send: Callable[[bytes], object]
+    heard: bytes = b""
+
+    def makeConnection(self, transport: Any) -> None:
+        """Begin the handshake; the stream is connected already."""
+        self._appSendBuffer = []
+        self.connected = 1
+        self.transport = transport
+        self._checkHandshakeStatus()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, and what held its parts together goes."""
+        super().connectionLost(reason)
+        self.transport = None
+        del self.send
+
+    def dataReceived(self, data: bytes) -> None:
+        """From the connection."""
+        lib.BIO_write(self._tlsConnection._into_ssl, ffi.from_buffer(data), len(data))
+        if not self._handshakeDone:
+            self.heard = (self.heard + data)[:MOST_HEARD]
+            self._checkHandshakeStatus()
+            if self._handshakeDone:
+                self.heard = b""
+        if self._handshakeDone:
+            if self._appSendBuffer:
+                self._unbufferPendingWrites()
+            self._flushReceiveBIO()
+
+    def _flushReceiveBIO(self) -> None:
+        """Deliver all that has come together, and then its end if that came with it."""
+        if self._lostTLSConnection:
+            return
+        connection = self._tlsConnection
+        pieces: list[bytes] = []
+        while (size := lib.SSL_read(connection._ssl, _buffer, _SIZE)) > 0:
+            pieces.append(ffi.buffer(_buffer, size)[:])
+        end: SSL.Error | None = None
+        if lib.SSL_get_error(connection._ssl, size) != lib.SSL_ERROR_WANT_READ:
+            try:
+                connection._raise_ssl_error(connection._ssl, size)
+            except SSL.Error as problem:
+                end = problem.with_traceback(None)  # whose frame is this one, and holds it
+        if pieces and not self._aborted:
+            ProtocolWrapper.dataReceived(self, b"".join(pieces))
+        if self._lostTLSConnection:
+            return
+        if isinstance(end, SSL.ZeroReturnError):
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        elif end is not None and not isinstance(end, SSL.WantReadError):
+            self._tlsShutdownFinished(Failure(end))
+        self._flushSendBIO()
+
+    def _write(self, data: bytes) -> None:
+        """From the stream."""
+        if self._lostTLSConnection:
+            return
+        connection, size, sent = self._tlsConnection, len(data), 0
+        source = ffi.from_buffer(data)
+        while sent < size:
+            done = lib.SSL_write(connection._ssl, source + sent, min(size - sent, RECORD))
+            if done <= 0:
+                self._cannot_write(done, data[sent:])
+                return
+            sent += done
+            self._flushSendBIO()
+
+    def _cannot_write(self, result: int, rest: bytes) -> None:
+        connection = self._tlsConnection
+        try:
+            connection._raise_ssl_error(connection._ssl, result)
+        except SSL.WantReadError:
+            self._bufferedWrite(rest)
+        except SSL.Error as problem:
+            self._tlsShutdownFinished(Failure(problem.with_traceback(None)))
+
+    def _flushSendBIO(self) -> None:
+        """Hand on to the connection what is encrypted."""
+        size = lib.BIO_read(self._tlsConnection._from_ssl, _buffer, _SIZE)
+        if size > 0:
+            self.send(ffi.buffer(_buffer, size)[:])
+
+
+class _Factory:
+    """Of no layer in particular; Twisted's keeps a list of them."""
+
+    def unregisterProtocol(self, protocol: Layer) -> None:
+        """Nothing was registered."""
+
+
+_factory = cast("Any", _Factory())
+
+
+def start_tls(transport: Any, creator: Any) -> Layer | None:
+    """
+    Start TLS on a connection, in the direction in which it was made.
+
+    @param creator: Makes the TLS connection, see C{ITLSTransport.startTLS}.
+    @return: The layer; C{None} for a transport that starts TLS in its own way.
+    """
+    if not isinstance(transport, Connection):
+        transport.startTLS(creator)
+        return None
+    producer, streaming = transport.producer, transport.streamingProducer
+    if producer is not None:
+        transport.unregisterProducer()
+    below: Any = transport
+    layer = Layer(_factory, below.protocol, False)
+    if below._tlsClientDefault:
+        connection = creator.clientConnectionForTLS(layer)
+        connection.set_connect_state()
+    else:
+        connection = creator.serverConnectionForTLS(layer)
+        connection.set_accept_state()
+    layer._tlsConnection = connection
+    layer.send = partial(FileDescriptor.write, below)
+    below.protocol, below.TLS = layer, True
+    below.getHandle, below.getPeerCertificate = layer.getHandle, layer.getPeerCertificate
+    layer.makeConnection(_BypassTLS(FileDescriptor, below))
+    if producer is not None:
+        below.registerProducer(producer, streaming)
+    return layer

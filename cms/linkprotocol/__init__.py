@@ -1,0 +1,1 @@
+"""What the two halves say to each other over the link."""

@@ -1,0 +1,1 @@
+"""Running a daemon: its start, log, clocks, threads, listeners and service manager."""

@@ -1,0 +1,1 @@
+"""What strangers are held to: connections, guesses, and what counts as one source."""

@@ -1,0 +1,258 @@
+"""
+Guessing passwords and secrets: how many wrong ones are looked at, and for whom.
+
+Only a proof that was looked at, and was wrong, counts; docs/design/guessing.md says why
+the limits are as they are, and what they come to in a day.
+
+Each limit is a bucket: a wrong proof fills it by one, time empties it.  A full one
+refuses before the proof is looked at.  An account has a bucket for each address that it
+is tried from, and one for all of these together; an address has one for all accounts.
+Where an account has logged in before, it has a bucket of its own, which nothing that
+others do elsewhere, or to other accounts, can fill.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from hashlib import blake2b
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from cms.protection.sources import LOCAL, network_of
+
+FREE = 2  # wrong ones that cost no wait: a typing error is nobody's fault
+MAX_DELAY = 8.0  # seconds
+KNOWN_FOR = 7 * 86_400.0  # seconds; so that it holds over a weekend
+MOST_PLACES = 8  # at which one account is known
+LOOK_AT = 8  # buckets, when there are too many, of which one goes
+
+
+SLOWED = "too many failed log-ins"  # how the text of a refusal begins, here and on the wire
+
+
+class TooManyGuesses(Exception):
+    """
+    This log-in is not even looked at; the text may be shown to the user.
+
+    @ivar seconds: For how long; 0.0 when it is only too much at the same time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"{SLOWED}, refused for {max(1, round(seconds))} s"
+            if seconds
+            else "too many log-ins of this account at once, try again"
+        )
+        self.seconds = seconds
+
+
+@frozen
+class Limit:
+    """
+    @ivar burst: So many wrong ones are looked at, however quickly they come.
+    @ivar every: Seconds after which it is one more.
+    """
+
+    burst: int
+    every: float
+
+
+PLACE = Limit(10, 300.0)  # one account from one address
+KNOWN = Limit(100, 300.0)  # the same, where the account has logged in before
+ACCOUNT = Limit(30, 300.0)  # one account from all addresses where it is not known
+ADDRESS = Limit(200, 30.0)  # one address, for all accounts that are not known there
+
+
+class _Buckets:
+    """
+    A bounded table.  When it is full, of the oldest few that which stands lowest goes,
+    so that nobody empties the bucket of an account by filling others by a drop.
+    """
+
+    def __init__(self, clock: IReactorTime, limit: Limit, most: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._most = most
+        self._levels: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def level(self, key: bytes) -> float:
+        """How many wrong ones stand against it."""
+        held = self._levels.get(key)
+        if held is None:
+            return 0.0
+        left = held[0] - (self._clock.seconds() - held[1]) / self._limit.every
+        if left <= 0:
+            del self._levels[key]
+            return 0.0
+        return left
+
+    def refused_for(self, key: bytes) -> float:
+        """Seconds until one more is looked at."""
+        over = self.level(key) + 1 - self._limit.burst
+        return max(0.0, over * self._limit.every)
+
+    def has_room(self, key: bytes, under_way: int) -> bool:
+        """Whether one more may be looked at, beside those whose outcome is open."""
+        return self.level(key) + under_way + 1 <= self._limit.burst
+
+    def add(self, key: bytes) -> float:
+        """One was wrong; the level after it."""
+        level = min(self.level(key), 2.0 * self._limit.burst) + 1
+        self._levels[key] = level, self._clock.seconds()
+        self._levels.move_to_end(key)
+        if len(self._levels) > self._most:
+            self._drop()
+        return level
+
+    def _drop(self) -> None:
+        oldest = [self._levels.popitem(last=False) for _ in range(min(LOOK_AT, self._most))]
+        now, every = self._clock.seconds(), self._limit.every
+        lowest = min(oldest, key=lambda held: held[1][0] - (now - held[1][1]) / every)
+        for held in oldest:
+            if held is not lowest:
+                self._levels[held[0]] = held[1]
+
+
+class Guesses:
+    """
+    Keeps the counts of one daemon.
+
+    @param most: Bounds each of its tables.
+    @param together: Whether an account has a limit for all addresses together.  It is
+        right for passwords of people; where everybody waits for one account, as for a
+        Callbridge, some addresses could keep it out.
+    """
+
+    def __init__(self, clock: IReactorTime, *, most: int = 20_000, together: bool = True) -> None:
+        self._clock = clock
+        self._most = most
+        self.together = together
+        self.places = _Buckets(clock, PLACE, most)
+        self.known_places = _Buckets(clock, KNOWN, most)
+        self.accounts = _Buckets(clock, ACCOUNT, most)
+        self.addresses = _Buckets(clock, ADDRESS, most)
+        self.under_way: Counter[bytes] = Counter()
+        self._known: OrderedDict[bytes, OrderedDict[str, float]] = OrderedDict()
+
+    def begin(self, account: str, host: str) -> Guess:
+        """
+        Somebody claims to be C{account}.
+
+        @param host: Its IP address.
+        @raise TooManyGuesses: it is not heard now.
+        """
+        address = network_of(host)
+        guess = Guess(self, _key(account), address, _key(account, address))
+        guess.hear()
+        return guess
+
+    def knows(self, account: bytes, address: str) -> bool:
+        """Whether an account has logged in from an address; for L{Guess}."""
+        since = self._known.get(account, _NOWHERE).get(address)
+        return since is not None and since + KNOWN_FOR > self._clock.seconds()
+
+    def trust(self, account: bytes, address: str) -> None:
+        """An account has logged in from an address; for L{Guess}."""
+        places = self._known.setdefault(account, OrderedDict())
+        places[address] = self._clock.seconds()
+        places.move_to_end(address)
+        if len(places) > MOST_PLACES:
+            places.popitem(last=False)
+        self._known.move_to_end(account)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+    def remember(self, account: str, host: str) -> None:
+        """An account is known to have logged in from an address, by others than us."""
+        self.trust(_key(account), network_of(host))
+
+
+_NOWHERE: OrderedDict[str, float] = OrderedDict()
+
+
+@define
+class Guess:
+    """
+    One log-in, from the claim of a name to its outcome: L{weigh} it before the
+    proof is looked at, then call one of the other methods, once.
+
+    Until it is weighed it counts for nothing: whoever only claims to be alice,
+    again and again, does not keep alice out.
+    """
+
+    _guesses: Guesses
+    _account: bytes
+    _address: str
+    _place: bytes
+    _holds: tuple[bytes, ...] = field(default=(), init=False)
+
+    @property
+    def _is_known(self) -> bool:
+        return self._guesses.knows(self._account, self._address)
+
+    def hear(self) -> None:
+        """
+        @raise TooManyGuesses: it is not heard now.
+        """
+        guesses = self._guesses
+        waits = [buckets.refused_for(key) for buckets, key in self._limits()]
+        if not self._is_known and self._address != LOCAL:
+            waits.append(guesses.addresses.refused_for(_key(self._address)))
+        if max(waits) > 0:
+            raise TooManyGuesses(max(waits))
+
+    def _limits(self) -> list[tuple[_Buckets, bytes]]:
+        """Of which it takes a part while it is weighed, and for good if it was wrong."""
+        guesses = self._guesses
+        if self._is_known:
+            return [(guesses.known_places, self._place)]
+        limits = [(guesses.places, self._place), (guesses.accounts, self._account)]
+        return limits if guesses.together else limits[:1]
+
+    def weigh(self) -> None:
+        """
+        The proof is about to be looked at.
+
+        @raise TooManyGuesses: it must not be.
+        """
+        self.hear()
+        limits, open_ = self._limits(), self._guesses.under_way
+        if not all(buckets.has_room(key, open_[key]) for buckets, key in limits):
+            raise TooManyGuesses(0.0)  # or many at the same time would go past the limit
+        self._holds = tuple(key for _, key in limits)
+        open_.update(self._holds)
+
+    def failed(self) -> float:
+        """
+        It was wrong; without L{weigh} that counts for nothing.
+
+        @return: How long the answer should wait, in seconds.
+        """
+        if not self._holds:
+            return 0.0
+        self.abandoned()
+        level, *_ = [buckets.add(key) for buckets, key in self._limits()]
+        if not self._is_known and self._address != LOCAL:  # where a proxy stands, and all behind it
+            self._guesses.addresses.add(_key(self._address))
+        excess = int(level + 0.5) - FREE
+        return 0.0 if excess <= 0 else float(min(MAX_DELAY, 2.0 ** min(excess - 2, 10)))
+
+    def succeeded(self) -> None:
+        """It was right."""
+        self.abandoned()
+        self._guesses.trust(self._account, self._address)
+
+    def abandoned(self) -> None:
+        """It had no outcome; harmless after one of the others."""
+        holds, self._holds = self._holds, ()
+        open_ = self._guesses.under_way
+        for key in holds:
+            open_[key] -= 1
+            if open_[key] <= 0:
+                del open_[key]
+
+
+def _key(*parts: str) -> bytes:
+    """Of one size, however long a name somebody claims."""
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""State on disk: databases, small files, the folder that holds them."""

@@ -1,0 +1,251 @@
+"""The XMPP server daemon, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+
+import cms
+from cms.admin.metrics import Exposition
+from cms.audit.subject import OwnServer
+from cms.discovery.resolver import make_dns
+from cms.faults.failures import CONFIGURATION_VALUE
+from cms.process.cleanup import tell
+from cms.process.clocks import wall_clock
+from cms.process.endpoints import check_plain
+from cms.process.logs import Logger
+from cms.process.openfiles import told_few
+from cms.process.startup import give_up
+from cms.protection.guessing import Guesses
+from cms.signalflow import Step, StepError
+from cms.state.database import StoreError, StoreUnusable
+from cms.state.folder import WRITABLE, claim_for, unusable_for
+from cms.trust.files import PEMFiles
+from cms.trust.server import ServerTrust
+from cms.xmlstream.stream import XMLStream
+from cms.xmpp.broadcast import Broadcast
+from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
+from cms.xmpp.client import ClientPolicy, ClientStream
+from cms.xmpp.component import ComponentPolicy, ComponentStream
+from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.flowrecord import ServerFlow
+from cms.xmpp.links import Link, Links
+from cms.xmpp.listeners import Listeners, StreamFactory
+from cms.xmpp.local import LocalServices
+from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events, ServerCollector
+from cms.xmpp.router import Router
+from cms.xmpp.selfcheck import SelfCheck, own_server
+from cms.xmpp.sessions import Sessions
+from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.waitingroom import WaitingRoom
+
+
+class XmppService(Service):
+    """
+    An XMPP server: its listeners, its links and its sessions.
+
+    @ivar callbridges: Who may register.
+    @ivar links: The components that are registered now.
+    @ivar sessions: The clients that are logged in now.
+    @ivar flow: The recent registrations and log-ins.
+    @ivar on_change: Called when a link comes or goes.
+    @ivar metrics: Its figures; what C{GET /metrics} answers.
+    """
+
+    log = Logger()
+
+    def __init__(self, config: XmppConfig, reactor: Any) -> None:
+        self.config = config
+        self._reactor = reactor
+        for kind in ("component_plain", "client_plain"):
+            for description in config.listen[kind]:
+                check_plain(f"listen.{kind}", description, config.file)
+        claim_for(config.file, config.state_dir)
+        self.links = Links()
+        self.sessions = Sessions()
+        self.callbridges = _callbridges(config, wall_clock(reactor))
+        self.callbridges.on_change.append(self._judge_links)
+        self._watch = CallbridgeWatch(self.callbridges, reactor)
+        registry = self.callbridges.registry
+        router = Router(config.domain, self.links, self.sessions, registry)
+        local = LocalServices(router, self.links, self.sessions, Broadcast(reactor))
+        router.local = local
+        relay = self._relay = LoginRelay(reactor, config.domain, self.links)
+        events = self._make_events()
+        self.flow = ServerFlow(reactor, events.step)
+        self.session_service = SessionService(
+            reactor, self.sessions, self.links, local, relay, flow=self.flow
+        )
+        guesses = Guesses(reactor, together=False)
+        self._component = ComponentPolicy(
+            reactor, config.domain, registry, self.links, router, guesses, self.flow
+        )
+        self._client = ClientPolicy(
+            reactor,
+            config.domain,
+            router,
+            self.sessions,
+            self.session_service,
+            relay,
+            self._make_waiting_room(relay),
+            events,
+        )
+        self._trust = self._make_trust()
+        self._listeners = Listeners(reactor, config.file, config.proxies)
+        resolver = make_dns(reactor, config.dns_servers)
+        self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
+        self.on_change: list[Callable[..., object]] = []
+        for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
+            changes.append(self._changed)
+        self.callbridges.on_change.append(self._changed)
+        self.metrics = Exposition("xmpp", events, self._make_collector(router))
+
+    def _own(self) -> OwnServer:
+        return own_server(self.config, self.callbridges.registry.secrets)
+
+    def _make_waiting_room(self, relay: LoginRelay) -> WaitingRoom:
+        known, below = self.callbridges.registry, f".{self.config.domain}"
+        return WaitingRoom(
+            self._reactor,
+            relay,
+            lambda: any(address.endswith(below) for address in known.secrets),
+            seconds=self.config.login_wait,
+            most=self.config.most_waiting,
+        )
+
+    def _make_events(self) -> Events:
+        events, registry = Events(), self.callbridges.registry
+        events.know(registry.secrets)
+        self.callbridges.on_change.append(lambda: events.know(registry.secrets))
+        self.links.on_down.append(events.link_ended)
+        return events
+
+    def _make_collector(self, router: Router) -> ServerCollector:
+        return ServerCollector(
+            *(self.callbridges.registry, self.links, self.sessions, router),
+            factories=lambda: self._listeners.factories,
+            expires=self._expires,
+        )
+
+    def _expires(self) -> float | None:
+        known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
+        return min(known, default=None)
+
+    def _make_trust(self) -> dict[str, ServerTrust]:
+        config = self.config
+        files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+        trust = {}
+        if config.listen["component"]:
+            trust["component"] = ServerTrust(files, peers=config.callbridge_certificates)
+        if config.listen["client"] or config.listen["client_direct"]:
+            trust["client"] = ServerTrust(files, alpn=b"xmpp-client")
+        return trust
+
+    def _makers(self) -> dict[str, Callable[[], XMLStream]]:
+        component, client = self._trust.get("component"), self._trust.get("client")
+        return {
+            "component": lambda: ComponentStream(self._component, component),
+            "component_plain": lambda: ComponentStream(self._component, None),
+            "client": lambda: ClientStream(self._client, client),
+            "client_direct": lambda: ClientStream(self._client, client, direct=True),
+            "client_plain": lambda: ClientStream(self._client, None),
+        }
+
+    def _judge_links(self) -> None:
+        for link in self.links:
+            link.judge_secret()
+
+    def privilegedStartService(self) -> None:
+        """Open the listeners before the process gives up its rights."""
+        super().privilegedStartService()
+        self.log.info("cms-xmpp {version} starts", version=cms.__version__)
+        makers, limits = self._makers(), self.config.places()
+        told_few(self.config.file, "most_connections", self.config.wanted_connections, limits.most)
+        try:
+            for kind in LISTENERS:
+                factory = StreamFactory(makers[kind], limits, self._reactor.seconds, kind=kind)
+                for description in self.config.listen[kind]:
+                    watched = kind in ("component", "component_plain")
+                    self._listeners.open(kind, description, factory, watched=watched)
+        except StepError as error:
+            give_up(error)
+
+    def startService(self) -> None:
+        """Say what is not there."""
+        super().startService()
+        for kind in NOT_YET:
+            if self.config.listen[kind]:
+                self.log.warn("listen.{kind}: not in this version; nothing listens", kind=kind)
+        self._watch.startService()
+        for name in self.callbridges.doubled():
+            self.log.warn(
+                "{name} was added, and is in [callbridges] too, which counts; delete it there",
+                name=name,
+            )
+        self._self_check.start()
+
+    def stopService(self) -> Deferred[Any]:
+        """Close every stream properly, then let go."""
+        super().stopService()
+        self._watch.stopService()
+        self._self_check.stop()
+        closed = self._listeners.close()
+        streams = [s for factory in self._listeners.factories for s in factory.streams]
+        links = [stream for stream in streams if isinstance(stream, ComponentStream)]
+        for stream in streams:
+            if stream not in links:
+                stream.shut_down()
+        self._relay.send_notices()  # that the sessions end; then the links may
+        for link in links:
+            link.shut_down()
+        return DeferredList([closed, *(stream.ended for stream in streams)])
+
+    def _changed(self, _: Link | None = None) -> None:
+        tell(self.log, self.on_change)
+
+    def describe(self) -> str:
+        """Which steps of the signal flow are done: the links that are up."""
+        known = len(self.callbridges.registry.secrets)
+        up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
+        names = ", ".join(sorted(link.component for link in self.links.authorities))
+        if names:
+            return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
+        return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"
+
+    def reload(self) -> None:
+        """Read keys and certificates again; new connections use them."""
+        try:
+            for trust in self._trust.values():
+                trust.reload()
+        except StepError as error:
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+        else:
+            self.log.info("keys and certificates were read again")
+            self._self_check.start()
+
+
+def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
+    try:
+        return Callbridges(config, now)
+    except StoreUnusable as problem:
+        raise unusable_for(config.file, problem.fault) from None
+    except StoreError as problem:
+        raise CONFIGURATION_VALUE.error(
+            file=config.file,
+            key="state_dir",
+            problem=problem,
+            mend=WRITABLE,
+        ) from None
+
+
+def make_daemon(file: Path, reactor: Any) -> XmppService:
+    """
+    @raise ConfigurationError: the file, or what it names, is wrong.
+    """
+    return XmppService(read_config(file), reactor)

@@ -1,0 +1,104 @@
+"""The signal flow as the server sees it: recent registrations and log-ins, step by step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from cms import faults
+from cms.process.clocks import wall_clock
+from cms.signalflow import Attempt, Step, StepError, StepObserver, StepRecord
+
+KEEP = 50  # of each kind
+
+
+def _ignore(attempt: Attempt, record: StepRecord) -> None:
+    """Nobody wants to know."""
+
+
+def _recent() -> deque[Any]:
+    return deque(maxlen=KEEP)
+
+
+@define
+class ServerFlow:
+    """
+    A bounded record.  What strangers and guessers do does not push out what
+    known components and users did.
+
+    @param observer: Told of each step of a registration.
+    """
+
+    _clock: IReactorTime
+    _observer: StepObserver = _ignore
+    _count: int = 0
+    _strangers: dict[int, Attempt] = field(factory=dict)
+    _components: deque[Attempt] = field(factory=_recent)
+    _refused: deque[Attempt] = field(factory=_recent)
+    _logins: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return wall_clock(self._clock)()
+
+    def _begin(self) -> Attempt:
+        self._count += 1
+        return Attempt(self._count, self.now)
+
+    def connected(self) -> Attempt:
+        """Somebody has connected to register a component."""
+        attempt = self._begin()
+        attempt.observer = self._observer
+        strangers = self._strangers
+        strangers[attempt.number] = attempt
+        if len(strangers) > KEEP:
+            del strangers[next(iter(strangers))]
+        return attempt
+
+    def named(self, attempt: Attempt) -> None:
+        """It named a component that is known here."""
+        self._strangers.pop(attempt.number, None)
+        self._components.append(attempt)
+
+    def logged_in(self, jid: str, peer: str, callbridge: str) -> None:
+        """A client has logged in and bound its resource."""
+        self._count += 1
+        evidence = {"jid": jid, "peer": peer, "callbridge": callbridge}
+        self._logins.append((self._count, self.now, evidence))
+
+    def login_failed(
+        self, peer: str, condition: str, callbridge: str | None, fault: StepError | None
+    ) -> None:
+        """
+        A log-in was refused.
+
+        @param condition: Of RFC 6120 6.5.
+        @param callbridge: Which refused it; C{None} when it was this server.
+        @param fault: Set where it is the system's failure and not the client's.
+        """
+        if fault is None and callbridge is not None:
+            fault = faults.login_refused(callbridge, condition)
+        elif fault is None:
+            fault = faults.LOGIN_UNUSABLE.error(condition=condition)
+        attempt = self._begin()
+        attempt.begin(fault.step, self.now, peer=peer)
+        attempt.failed(self.now, fault)
+        self._refused.append(attempt)
+
+    def registrations(self) -> Iterator[Attempt]:
+        """Connections of components, in no order."""
+        yield from self._strangers.values()
+        yield from self._components
+
+    def logins(self) -> Iterator[Attempt]:
+        """Log-ins, in no order."""
+        yield from self._refused
+        for number, when, evidence in self._logins:
+            attempt = Attempt(number, when)
+            attempt.once(Step.LOGIN, when, **evidence)
+            yield attempt

@@ -1,4 +1,4 @@
-"""The pages of docs/: their examples are what the daemons read, their tests are there."""
+"""The pages of docs/: the daemons read their examples; their links and tests exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from cms.configuration.tomlfile import Table
 from cms.xmpp.config import read_config as read_xmpp
 from tests.support import new_folder
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.resolve()
+DOCS = ROOT / "docs"
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 PAGE = (DOCS / "configuration.md").read_text("utf-8")
 
 
@@ -72,6 +75,60 @@ class ConfigurationPageTests(SynchronousTestCase):
             for key in asked - tables:
                 if not key.startswith("callbridges."):
                     self.assertIn(f"`{key}`", rows, name)
+
+
+class LinkTests(SynchronousTestCase):
+    """Links between the pages."""
+
+    def test_links(self) -> None:
+        """Each relative link leads to a file, and each anchor to a heading of that file."""
+        links = [(page, link) for page in PAGES for link in LINK.findall(plain(page))]
+        self.assertGreater(len(links), 50)
+        for page, link in links:
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            self.assertTrue(target.exists(), f"{page.name} links to {link}")
+            if anchor:
+                self.assertIn(anchor, anchors(target), f"{page.name} links to {link}")
+
+    def test_every_page_is_linked(self) -> None:
+        """Somebody who starts at the README finds each page."""
+        found: set[Path] = set()
+        unread = [ROOT / "README.md"]
+        while unread:
+            page = unread.pop()
+            found.add(page)
+            linked = {(page.parent / link.partition("#")[0]) for link in LINK.findall(plain(page))}
+            unread += [
+                one for path in linked if (one := path.resolve()) in PAGES and one not in found
+            ]
+        self.assertEqual(
+            set(PAGES) - {ROOT / "CONTRIBUTING.md"}, found - {ROOT / "CONTRIBUTING.md"}
+        )
+
+    def test_anchors(self) -> None:
+        """They are made as GitHub makes them."""
+        self.assertEqual("behind-a-proxy", anchor("Behind a proxy"))
+        self.assertEqual("--server", anchor("`--server`"))
+        self.assertEqual(
+            "rfc-6120-and-6121-case-by-case", anchor("RFC 6120 and 6121, case by case")
+        )
+
+
+def plain(page: Path) -> str:
+    """The text of a page without its code."""
+    return re.sub("```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    text = re.sub("```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    return {anchor(heading) for heading in re.findall("^#+ (.*)$", text, re.MULTILINE)}
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 class StandardsPageTests(SynchronousTestCase):

@@ -40,7 +40,8 @@ from cms.xmlstream.reader import (
     TreeReader,
 )
 from cms.xmlstream.replies import error_reply
-from cms.xmlstream.splice import SplicedStanza, SpliceReader
+from cms.xmlstream.splice import SpliceReader
+from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmpp.forward import Forwarder
 from tests.support import header

@@ -27,16 +27,12 @@ goes: to cut and prove it again for each of them would take the square of the ti
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.parsers import expat
 
-from twisted.words.xish.domish import Element
-
 from cms.xmlstream import ns
-from cms.xmlstream.limits import COMPONENT
-from cms.xmlstream.plainreader import PlainReader, read_child, read_elements
+from cms.xmlstream.plainreader import PlainReader
 from cms.xmlstream.portable import MOST_DEPTH, is_namespace
 from cms.xmlstream.reader import (
     LONG_TOKEN,
@@ -45,12 +41,12 @@ from cms.xmlstream.reader import (
     Event,
     Relying,
     SlicesRead,
-    StanzaRead,
     StreamEnd,
     TreeReader,
 )
-from cms.xmlstream.serialize import quote_attribute, unquote_attribute
-from cms.xmlstream.stanza import Slice, Stanza
+from cms.xmlstream.serialize import unquote_attribute
+from cms.xmlstream.spliced import MARKED
+from cms.xmlstream.stanza import Slice
 
 SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not start over
 _ELEMENT = 4  # bytes of the shortest element
@@ -96,29 +92,6 @@ _UNUSUAL_TAG = re.compile(
 _UNUSUAL_ATTRIBUTE = re.compile(rb"(" + _NAME + rb")[ \t\r\n]*+=[ \t\r\n]*+('[^']*+'|\"[^\"]*+\")")
 _MOST_REFERENCES = 64  # to characters by number, in one address: each costs a call
 _BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">", b"/"))
-
-
-_OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
-_ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")""")
-# To the end of a start tag: a value may hold C{>}, if it was stamped.
-_OPENING = re.compile(rb"""<[^'">]*(?:(?:'[^']*'|"[^"]*")[^'">]*)*>""")
-_MARKED = re.compile(rb"[&\t\r\n]").search
-_PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")[\s/>]""")
-
-
-_readers = [TreeReader(COMPONENT, _OURS)]  # to make a parser costs more than to use it
-
-
-def _tree(raw: bytes) -> Element:
-    """The tree of bytes that were proved to be a stanza."""
-    plain = read_elements(raw, ns.CLIENT)
-    if plain is not None:
-        return plain[0]
-    reader = _readers[0]
-    _readers[0] = TreeReader(COMPONENT, _OURS) if not reader.at_boundary else reader
-    (event,) = _readers[0].feed(raw)
-    assert isinstance(event, StanzaRead)  # noqa: S101 - it was proved
-    return event.stanza.element
 
 
 class _Unusual(NamedTuple):
@@ -168,98 +141,11 @@ def _read_unusual(data: bytes, position: int, content: bytes) -> _Unusual | None
 
 def _address(quoted: bytes | None) -> bytes | None:
     """What an attribute says, if it is there."""
-    if quoted is None or not _MARKED(quoted):
+    if quoted is None or not MARKED(quoted):
         return quoted and quoted[1:-1]
     if quoted.count(b"&#") > _MOST_REFERENCES:
         raise ValueError("too many references")
     return unquote_attribute(quoted[1:-1].decode()).encode()
-
-
-def _end_of_tag(raw: bytes) -> int:
-    opening = _OPENING.match(raw)
-    assert opening is not None  # noqa: S101 - it was proved, or written here
-    return opening.end()
-
-
-class SplicedStanza(Stanza):
-    """A stanza of bytes that were proved to be one; the tree only where it is needed."""
-
-    __slots__ = ("_attributes", "_name")
-
-    def __init__(self, piece: Slice) -> None:
-        super().__init__(None, piece[3])
-        self._name = piece[0].decode()
-        self._attributes: Mapping[Any, str] | None = None
-
-    @property
-    def element(self) -> Element:
-        """See L{Stanza.element}."""
-        if self._element is None:
-            self._element = _tree(self.raw)
-            self._attributes = self._element.attributes
-        return self._element
-
-    @property
-    def name(self) -> str:
-        """See L{Stanza.name}."""
-        return self._name
-
-    @property
-    def uri(self) -> str:
-        """C{jabber:client}."""
-        return ns.CLIENT
-
-    @property
-    def child(self) -> Element | None:
-        """See L{Stanza.child}."""
-        found = self._plain_child()
-        return super().child if found is None else found
-
-    def _plain_child(self) -> Element | None:
-        if self._element is not None or self._name != "iq":
-            return None
-        raw = self.raw
-        return read_child(raw[_end_of_tag(raw) :])
-
-    @property
-    def only_child(self) -> Element | None:
-        """See L{Stanza.only_child}."""
-        found = self._plain_child()
-        return super().only_child if found is None else found
-
-    @property
-    def payload(self) -> tuple[str, str] | None:
-        """See L{Stanza.payload}."""
-        if self._element is None:
-            raw = self.raw
-            found = _PAYLOAD.match(raw, _end_of_tag(raw))
-            if found is not None:
-                return (found[2] or found[3] or b"").decode(), found[1].decode()
-        return super().payload
-
-    def stamp(self, sender: str) -> None:
-        """See L{Stanza.stamp}; only the start tag is written anew."""
-        if self._element is None and self.sender is None:
-            tag, rest = self.raw[: len(self._name) + 1], self.raw[len(self._name) + 1 :]
-            self._raw = tag + b" from=" + quote_attribute(sender).encode() + rest
-            self._attributes = {**(self._attributes or {}), "from": sender}
-        else:
-            super().stamp(sender)
-
-    def _attribute(self, name: str) -> str | None:
-        if self._attributes is None:
-            self._attributes = self._read_start_tag()
-        return self._attributes.get(name)
-
-    def _read_start_tag(self) -> Mapping[Any, str]:
-        raw = self.raw
-        tag = raw[: _end_of_tag(raw)]
-        if b"xmlns" in tag:
-            return self.element.attributes
-        read = {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}
-        if _MARKED(tag):
-            return {name: unquote_attribute(value) for name, value in read.items()}
-        return read
 
 
 class _NotProvedError(Exception):

@@ -45,7 +45,8 @@ from cms.xmlstream.reader import (
     StreamStart,
 )
 from cms.xmlstream.serialize import quote_attribute, serialize
-from cms.xmlstream.splice import SplicedStanza, SpliceReader
+from cms.xmlstream.splice import SpliceReader
+from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 
 STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from cms.xmlstream.serialize import quote_attribute
-from cms.xmlstream.splice import SplicedStanza
+from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmpp.receiver import Receiver

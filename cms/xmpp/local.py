@@ -14,7 +14,7 @@ import cms
 from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
-from cms.xmlstream.splice import SplicedStanza
+from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
 from cms.xmpp.links import Links

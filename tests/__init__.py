@@ -9,8 +9,10 @@ C{flushLoggedErrors}).  Here a line that is logged as an error is such a failure
 
 from __future__ import annotations
 
+from typing import cast
+
 from hypothesis import HealthCheck, settings
-from twisted.logger import LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,4 +33,4 @@ def _fail(event: LogEvent) -> None:
         _log.failure("an error was logged", Failure(LoggedError(formatEvent(event))))
 
 
-globalLogPublisher.addObserver(_fail)
+globalLogPublisher.addObserver(cast("ILogObserver", _fail))  # any callable will do

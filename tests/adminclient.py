@@ -35,7 +35,7 @@ class Client:
 
     def __init__(self, test: SynchronousTestCase, root: IResource) -> None:
         self._test = test
-        self.http = StubTreq(root)
+        self.http: Any = StubTreq(root)  # which has the names of treq only when it runs
 
     def send(self, method: str, path: str, body: str | bytes = b"", **headers: str) -> Any:
         """Send a request; gives the Deferred of its response."""

@@ -169,9 +169,8 @@ class Maker:
                 continue
             names.add(attribute)
             quote = random.choice("''\"")
-            kinds = VALUES
-            if attribute in ("to", "from", "type") and random.random() < 0.7:
-                kinds = ADDRESSES
+            address = attribute in ("to", "from", "type") and random.random() < 0.7
+            kinds = ADDRESSES if address else VALUES
             value = "".join(self._one(kinds, hostile) for _ in range(random.choice((1, 1, 2, 3))))
             if random.random() >= hostile / 10:
                 value = value.replace(quote, "")
@@ -361,21 +360,22 @@ def judge(given: Given, sender: str = "") -> str | None:
         return f"addresses of slices: {wrong}"
     if sender and (difference := _forwarded(fast.slices, sender)):
         return difference
-    theirs, wrong = independent(head + given.body + given.end)
-    if slow.end == "closed" and wrong - _FLAWS:
-        return f"accepted, though {wrong}"
-    if not wrong and slow.end != "closed" and slow.end not in _STRICT:
+    theirs, objections = independent(head + given.body + given.end)
+    if slow.end == "closed" and objections - _FLAWS:
+        return f"accepted, though {objections}"
+    if not objections and slow.end != "closed" and slow.end not in _STRICT:
         if _XML_TWICE.search(given.body):
             return None  # which XML 1.0 3.1 forbids, as it does every attribute twice
         return f"refused with {slow.end}, though libxml2 takes it"
-    if slow.end == "closed" and not wrong:
+    if slow.end == "closed" and not objections:
         if len(theirs) != len(slow.stanzas):
             return "the number of stanzas to libxml2"
         if [address(s)[1:] for s in fast.stanzas] != [
             tuple(map(child.get, ("type", "id", "to", "from"))) for child in theirs
         ]:
             return "addresses to libxml2"
-    return _sent(given, theirs if slow.end == "closed" and not wrong else None, fast, slow, sender)
+    taken = theirs if slow.end == "closed" and not objections else None
+    return _sent(given, taken, fast, slow, sender)
 
 
 def _sent(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 from unittest import TestCase
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from cms.xmlstream import limits, ns
@@ -71,6 +73,7 @@ class MemoryTransport(StringTransport):
         self.reads = not once
         if self.unread:
             self.unread = 0
+            assert self.producer is not None
             self.producer.resumeProducing()
 
     def write(self, data: bytes) -> None:
@@ -114,7 +117,7 @@ class MemoryTransport(StringTransport):
 
     def take(self) -> str:
         """What was written since the last time."""
-        text = self.value().decode()
+        text: str = self.value().decode()
         self.clear()
         return text
 
@@ -125,6 +128,17 @@ def stanzas(sent: str, content: str = ns.CLIENT) -> list[Stanza]:
     if "<stream:stream" not in sent:
         reader.feed(header(content))
     return [e.stanza for e in reader.feed(sent.encode()) if isinstance(e, StanzaRead)]
+
+
+def as_observer(note: Callable[[LogEvent], object]) -> ILogObserver:
+    """A function as what a logger calls; any callable will do, whose interface says more."""
+    return cast("ILogObserver", note)
+
+
+def observe_log(test: TestCase, note: Callable[[LogEvent], object]) -> None:
+    """Call C{note} with whatever is logged until the end of the test."""
+    globalLogPublisher.addObserver(as_observer(note))
+    test.addCleanup(globalLogPublisher.removeObserver, as_observer(note))
 
 
 def new_folder(test: TestCase) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.admin.callbridgeapi import operations_of_callbridge
@@ -32,6 +32,7 @@ from tests.adminclient import (
     front,
     new_clock,
 )
+from tests.support import observe_log
 
 XMPP = f"{API}/system/configuration/xmpp"
 JSON = "application/json"
@@ -47,8 +48,7 @@ class APITests(SynchronousTestCase):
         self.cb = self.client(operations_of_callbridge(self.callbridge, self.clock, Figures()))
         self.xmpp = self.client(operations_of_xmpp_server(self.server, self.clock))
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observe_log(self, self.events.append)
 
     def client(self, operations: Any) -> Client:
         """A client of some operations."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.admin import accounts as module
@@ -23,7 +23,7 @@ from cms.faults.failures import ConfigurationError
 from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from tests.adminclient import Client, FakeCallbridge, accounts, basic, front, new_clock
-from tests.support import new_folder
+from tests.support import new_folder, observe_log
 
 
 class PoolClock(Clock):
@@ -207,8 +207,7 @@ class AccountTests(SynchronousTestCase):
         self.folder = new_folder(self)
         self.patch(module, "_ROUNDS", 2)
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observe_log(self, self.events.append)
 
     def test_first(self) -> None:
         """Made once, its password written for the owner alone and not logged."""

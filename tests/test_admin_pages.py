@@ -113,7 +113,7 @@ class Bridge(FakeCallbridge):
 class Server(FakeXmppServer):
     """Its lists can be told."""
 
-    bridge = CALLBRIDGE[1]
+    bridge: dict[str, Any] = CALLBRIDGE[1]
     session = CLIENT[1]
     count = 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.service import LOCK, SOCKET, AdminService, AdminSettings, socket_path
 from cms.faults.failures import ConfigurationError
-from cms.process import startup
 from cms.process.endpoints import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests import LoggedError
@@ -152,7 +152,7 @@ class AdminServiceTests(SynchronousTestCase):
         """One line and the exit status."""
         service = self.service(api=("nonsense:1",))
         said: list[str] = []
-        self.patch(startup.sys, "stderr", Said(said))
+        self.patch(sys, "stderr", Said(said))
         self.assertRaises(SystemExit, service.privilegedStartService)
         self.assertIn("listen.api", "".join(said))
 

@@ -60,7 +60,8 @@ class SiteTestCase(SynchronousTestCase):
         self.transport.clear()
         for part in parts:
             self.protocol.dataReceived(part.encode() if isinstance(part, str) else part)
-        return self.transport.value()
+        said: bytes = self.transport.value()
+        return said
 
 
 class SiteTests(SiteTestCase):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
@@ -30,7 +29,7 @@ from cms.trust.verdict import Verdict
 from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
-from tests.support import MemoryTransport, TwoClocks, header, stanzas
+from tests.support import MemoryTransport, TwoClocks, header, observe_log, stanzas
 
 DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
 
@@ -491,8 +490,7 @@ class FailureTests(SynchronousTestCase):
         world = World()
         world.link.start()
         lines: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(lines.append)
-        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        observe_log(self, lines.append)
         while world.clock.seconds() < 300:
             world.clock.advance(self._fail_to_reach(world))
         failed = [line for line in lines if line.get("fault") == "connect-refused"]
@@ -656,7 +654,8 @@ class ConfirmingTests(SynchronousTestCase):
 
     def pings(self) -> int:
         """How many pings were sent."""
-        return self.world.transports[-1].value().count(b"urn:xmpp:ping")
+        sent: bytes = self.world.transports[-1].value()
+        return sent.count(b"urn:xmpp:ping")
 
     def assert_active(self, *, active: bool) -> None:
         """What the status says."""

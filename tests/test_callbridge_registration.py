@@ -15,6 +15,7 @@ from cms.faults.failures import Fault
 from cms.signalflow import Attempt, Step, StepError
 from cms.trust.client import ServerVerification
 from cms.xmlstream import limits, ns
+from cms.xmlstream.stanza import Stanza
 from tests.support import MemoryTransport, header
 from tests.test_callbridge_link import COMPONENT, World
 
@@ -307,9 +308,21 @@ class OtherNameTests(SynchronousTestCase):
     def stage_begun(self, step: Step) -> None:
         """From the stream."""
 
-    def registration_failed(self, failure: StepError) -> None:
+    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
         """From the stream."""
-        self.failures.append(failure)
+
+    def registration_failed(self, error: StepError) -> None:
+        """From the stream."""
+        self.failures.append(error)
+
+    def registered(self) -> None:
+        """From the stream."""
+
+    def received(self, stanza: Stanza) -> None:
+        """From the stream."""
+
+    def link_ended(self, error: StepError) -> None:
+        """From the stream."""
 
     def refuse(self, fault: Fault) -> StepError:
         """The certificate is refused, and the connection ends."""
@@ -351,7 +364,7 @@ class OtherNameTests(SynchronousTestCase):
 
     def test_quit(self) -> None:
         """Whoever gives up meanwhile hears nothing more, and nothing stays behind."""
-        cancelled = []
+        cancelled: list[object] = []
         self.looking = Deferred(cancelled.append)
         self.refuse(faults.IDENTITY_DOMAIN_MISSING)
         self.stream.quit()

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.daemon import CallbridgeService, make_daemon
@@ -19,7 +19,7 @@ from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from peers.pki import CLIENT, SERVER, Authority, pem
 from tests import LoggedError
-from tests.support import MemoryTransport, header, new_folder, stanzas
+from tests.support import MemoryTransport, header, new_folder, observe_log, stanzas
 
 DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
 CONFIG = f"""\
@@ -39,8 +39,7 @@ class ServiceTests(SynchronousTestCase):
         self.folder = new_folder(self)
         self.reactor: Any = MemoryReactorClock()
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observe_log(self, self.events.append)
 
     def daemon(self, more: str = UNPROTECTED, config: str = CONFIG) -> CallbridgeService:
         """The daemon of a configuration file."""

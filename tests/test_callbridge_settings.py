@@ -41,7 +41,7 @@ unprotected = true
 XMPP = f"{API}/system/configuration/xmpp"
 
 
-class Pool(PoolClock, MemoryReactorClock):  # type: ignore[misc]
+class Pool(PoolClock, MemoryReactorClock):
     """A reactor in memory whose threads work at once, or when they are told to."""
 
     def __init__(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -117,7 +118,7 @@ class RefusalTests(TLSTestCase):
         nameless, also = (Authority("Root", identified=False) for _ in range(2))
         lower, namesake = (Authority("Lower CA", ROOT, identified=False) for _ in range(2))
         short = Authority("Root", basic=x509.BasicConstraints(ca=True, path_length=0))
-        mail = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        mail = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
         revokes, unknown = [pki.key_usage("crl_sign")], [pki.UNKNOWN]
         for fault, code, depth, at, (certificate, chain), trusted in (
             ("self-signed", 18, 0, "self-signed", (pki.self_signed(NAMES), []), ROOT),
@@ -252,8 +253,8 @@ class OwnTests(TLSTestCase):
 
     def test_rsa_pss(self) -> None:
         """RSA-PSS works, as a server and as a client."""
-        for role in ("server", "client"):
-            self.assertEqual([], self.problems(self.pss("fits", role)))  # type: ignore[arg-type]
+        for role in get_args(Role):
+            self.assertEqual([], self.problems(self.pss("fits", role)))
         files = self.pss("fits", "server")
         client, _ = self.shake(self.verification_of(files), ServerTrust(files))
         self.assertTrue(client.shook)
@@ -357,7 +358,7 @@ class NameTests(SynchronousTestCase):
         """What is missing in a certificate with these names."""
         san = x509.SubjectAlternativeName(names)
         certificate = ROOT.issue(san=san).certificate
-        return self.assertRaises(
+        error: StepError = self.assertRaises(
             StepError,
             *(check_identity, certificate),
             domain=DOMAIN,
@@ -365,6 +366,7 @@ class NameTests(SynchronousTestCase):
             host_is_ip=False,
             peer="p",
         )
+        return error
 
     def test_names_that_do_not_count(self) -> None:
         """XmppAddr, SRV-ID and mail addresses are shown as what they are; none is a DNS name."""

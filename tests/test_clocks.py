@@ -164,7 +164,10 @@ class DaemonTests(SynchronousTestCase):
             guess.failed()
 
         def refused() -> float:
-            return self.assertRaises(TooManyGuesses, guesses.begin, "alice", "192.0.2.1").seconds
+            refused: TooManyGuesses = self.assertRaises(
+                TooManyGuesses, guesses.begin, "alice", "192.0.2.1"
+            )
+            return refused.seconds
 
         seconds = refused()
         server.clock.offset += HOUR

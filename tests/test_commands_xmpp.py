@@ -335,7 +335,7 @@ class ShowTests(CommandLineTests):
         """The kernel's refusals have words and cures of their own."""
         self.listen_on("tcp:443:interface=127.0.0.1")
         for number in (errno.EACCES, errno.EADDRNOTAVAIL, errno.ENETDOWN):
-            with patch.object(sockets.socket.socket, "bind", side_effect=OSError(number, "no")):
+            with patch.object(socket.socket, "bind", side_effect=OSError(number, "no")):
                 said = self.said("xmpp", "listen", status=1)
             self.assertIn("Cure: ", said)
 

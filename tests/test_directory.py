@@ -7,6 +7,7 @@ import queue
 import sqlite3
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -405,7 +406,7 @@ class SlowWorkTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """Two run, three wait, one more is refused."""
-        asked = [self.work.run(lambda n=n: n) for n in range(5)]
+        asked = [self.work.run(partial(int, n)) for n in range(5)]
         self.assertEqual(len(self.reactor.work), 2)
         self.failureResultOf(self.work.run(lambda: 9), TooMuchWork)
         while self.reactor.work:
@@ -414,7 +415,7 @@ class SlowWorkTests(SynchronousTestCase):
 
     def test_cancelled_while_waiting(self) -> None:
         """It never runs, and makes room."""
-        asked = [self.work.run(lambda n=n: n) for n in range(5)]
+        asked = [self.work.run(partial(int, n)) for n in range(5)]
         asked[2].cancel()
         self.failureResultOf(asked[2], CancelledError)
         self.assertNoResult(self.work.run(lambda: 5))
@@ -422,7 +423,7 @@ class SlowWorkTests(SynchronousTestCase):
 
     def test_cancelled_while_running(self) -> None:
         """A thread cannot be stopped, so its turn lasts until it is done."""
-        asked = [self.work.run(lambda n=n: n) for n in range(3)]
+        asked = [self.work.run(partial(int, n)) for n in range(3)]
         asked[0].cancel()
         self.failureResultOf(asked[0], CancelledError)
         self.assertEqual(len(self.reactor.work), 2)

@@ -187,7 +187,7 @@ class SRVTests(FinderTestCase):
         """The failure of the look-up."""
         deferred = self.finder(zone).targets(DOMAIN)
         self.clock.advance(5)
-        error = self.failureResultOf(deferred, StepError).value
+        error: StepError = self.failureResultOf(deferred, StepError).value
         self.assertEqual(Step.SRV, error.step)
         return error
 
@@ -278,7 +278,7 @@ class HostTests(FinderTestCase):
         place = Target("x1.example.com", 5223, is_ip=False, source="SRV")
         deferred = self.finder(zone).addresses(place)
         self.clock.advance(5)
-        error = self.failureResultOf(deferred, StepError).value
+        error: StepError = self.failureResultOf(deferred, StepError).value
         self.assertEqual(Step.ADDRESS, error.step)
         return error
 
@@ -365,6 +365,7 @@ class RaceTests(SynchronousTestCase):
         protocol = self.reactor.tcpClients[number][2].buildProtocol(None)
         transport = StringTransport()
         transport.abortConnection = lambda: setattr(transport, "aborting", True)  # type: ignore[method-assign]
+        assert protocol is not None
         protocol.makeConnection(transport)
         return transport
 

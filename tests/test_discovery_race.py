@@ -148,7 +148,7 @@ class LoserTests(SynchronousTestCase):
 
     def test_last(self) -> None:
         """What is left for the end is tried when all others have failed, and not before."""
-        self.race = Race(
+        race = Race(
             self.reactor,
             Protocol,
             ["192.0.2.1"],
@@ -156,7 +156,7 @@ class LoserTests(SynchronousTestCase):
             timeout=5,
             last=["2001:db8::1", "192.0.2.1"],
         )
-        result = self.race.run()
+        result = race.run()
         self.reactor.advance(2)
         self.assertEqual(["192.0.2.1"], [c[0] for c in self.reactor.tcpClients])
         self.reactor.tcpClients[0][2].clientConnectionFailed(

@@ -42,6 +42,17 @@ def reply(question: dns.Message, rcode: int = dns.OK, *, truncated: bool = False
     return message
 
 
+def after(stranger: Reply) -> Reply:
+    """The right answer, after something else."""
+
+    def both(question: dns.Message) -> list[Sent]:
+        first = stranger(question)
+        assert not isinstance(first, list)
+        return [first, reply(question)]
+
+    return both
+
+
 def rcode(code: int) -> Reply:
     """A server that answers with a code."""
     return lambda question: reply(question, code)
@@ -460,7 +471,7 @@ class BelongingTests(ServersTestCase):
     def test_dropped(self) -> None:
         """What does not belong is dropped, and the right answer is waited for."""
         for words, stranger in self.strangers():
-            asked = self.ask(lambda question, first=stranger: [first(question), reply(question)])
+            asked = self.ask(after(stranger))
             self.reactor.advance(0)
             answer = self.successResultOf(asked)
             self.assertEqual([NAME], [str(r.name.name, "ascii") for r in answer.records], words)

@@ -111,6 +111,7 @@ class ReplyTests(SynchronousTestCase):
         head = HEAD.pack(ASKED.id, 0x8180, 1, 1, 0, 0) + ASKED.data[12:]
         data = head + b"\xc0\x0c" + struct.pack("!HHIH", 33, 1, 9, len(target)) + target
         (read,) = ASKED.read(data).answers
+        assert isinstance(read.payload, dns.Record_SRV)
         self.assertEqual(b"x1\\.evil\\\\com.example", read.payload.target.name)
 
     def test_truncated(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.state import atomicfile
 from cms.state.atomicfile import remove_file, replace_file, sweep
 from tests.support import new_folder
 
@@ -44,8 +43,8 @@ class ReplaceTests(SynchronousTestCase):
             seen.append("sync folder" if folder else "sync file")
             fsync(descriptor)
 
-        self.patch(atomicfile.os, "rename", note_rename)
-        self.patch(atomicfile.os, "fsync", note_fsync)
+        self.patch(os, "rename", note_rename)
+        self.patch(os, "fsync", note_fsync)
         replace_file(self.path, b"new")
         self.assertEqual(["sync file", "rename", "sync folder"], seen)
 
@@ -56,7 +55,7 @@ class ReplaceTests(SynchronousTestCase):
             raise OSError(28, "No space left on device")
 
         for name in ("fsync", "rename", "fchmod"):
-            self.patch(atomicfile.os, name, fail)
+            self.patch(os, name, fail)
             self.assertRaises(OSError, replace_file, self.path, b"new")
             self.assertEqual(b"old", self.path.read_bytes())
             self.assertEqual(["file"], os.listdir(self.folder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,7 +35,7 @@ class EndingTests(SynchronousTestCase):
             told.append(f"leaver {what}")
             listeners.remove(leave)
 
-        listeners = [leave, self.fail_once, told.append]
+        listeners: list[Callable[[str], object]] = [leave, self.fail_once, told.append]
         tell(self.log, listeners, "news")
         self.assertEqual(["leaver news", "news"], told)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))

@@ -10,6 +10,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +19,7 @@ from cms.callbridge.link.inbox import A_TURN, EACH, MOST, MOST_OF_ONE
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns, stanza
 from cms.xmlstream.backlog import GUARANTEED, QUANTUM, Backlog, Lanes
+from cms.xmlstream.serialize import serialize
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import (
     BURST_BYTES,
@@ -27,8 +29,8 @@ from cms.xmlstream.stream import (
     STALL_TIMEOUT,
 )
 from cms.xmpp.broadcast import BYTES_A_TURN
-from cms.xmpp.client import A_TURN as A_CLIENTS_TURN
 from cms.xmpp.component import LINK_BYTES
+from cms.xmpp.forward import A_TURN as A_CLIENTS_TURN
 from tests.support import MemoryTransport, stanzas
 from tests.test_callbridge_service import ServiceTests
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -70,6 +72,7 @@ def logs_in(server: Server, callbridge: Peer) -> None:
 def one_turn(clock: Clock) -> None:
     """What is due now, but not what it leads to."""
     for call in [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]:
+        assert isinstance(call, DelayedCall)
         function, arguments = call.func, call.args
         call.cancel()
         function(*arguments)
@@ -441,8 +444,12 @@ class BroadcastTests(SynchronousTestCase):
         self.written()
         receiver = self.resources[7]
         made: list[str] = []
-        serialized = stanza.serialize
-        self.patch(stanza, "serialize", lambda e, *a: (made.append(e.name), serialized(e, *a))[1])
+
+        def counted(element: Any, *more: Any) -> bytes:
+            made.append(element.name)
+            return serialize(element, *more)
+
+        self.patch(stanza, "serialize", counted)
         self.resources[0].say(
             f"<presence>{status}</presence>"
             f"<message to='{receiver.stream.jid.full()}' id='1'><body>after it</body></message>"

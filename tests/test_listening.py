@@ -22,9 +22,16 @@ class RealPorts(MemoryReactorClock):
         """From C{IReactorTCP}."""
         return self._started(TCPPort(port, factory, backlog, interface, self))
 
-    def listenUNIX(self, address: str, factory: Any, backlog: int = 50, **rest: Any) -> Any:
+    def listenUNIX(
+        self,
+        address: bytes,
+        factory: Any,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> Any:
         """From C{IReactorUNIX}."""
-        return self._started(UNIXPort(address, factory, backlog, reactor=self, **rest))
+        return self._started(UNIXPort(address, factory, backlog, mode, self, wantPID))
 
     def _started(self, port: Any) -> Any:
         port.startListening()
@@ -37,6 +44,7 @@ class BacklogTests(SynchronousTestCase):
     def open(self, description: str) -> Any:
         """A listener that accepts nothing."""
         factory = Factory.forProtocol(Protocol)
+        port: Any
         (port,) = open_listener(RealPorts(), "f", "listen.x", description, factory)
         self.addCleanup(port.socket.close)
         return port

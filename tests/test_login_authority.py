@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryBusy, DirectoryError
@@ -21,6 +22,7 @@ from cms.callbridge.login.guests import Guests
 from cms.callbridge.passwords.scram import HASHES, StoredKeys, derive
 from cms.client.scram import ScramClient
 from cms.linkprotocol import login as lp
+from tests.support import observe_log
 
 DOMAIN = "meet.example.com"
 PEER = "192.0.2.7"
@@ -83,8 +85,7 @@ class AuthorityTestCase(SynchronousTestCase):
                 self.events.append(event)
                 self.lines.append(formatEvent(event))
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        observe_log(self, observe)
 
     def make(self, *, allow_guests: bool) -> Authority:
         """A fresh authority."""
@@ -369,7 +370,7 @@ class ExchangeTests(AuthorityTestCase):
             (ValueError("pencil"), "ValueError"),
             (CancelledError("pencil"), "CancelledError"),
         ):
-            self.directory.before = lambda error=error: fail(error)
+            self.directory.before = partial(fail, error)
             for message, mechanism in ((b"\0alice\0pencil", "PLAIN"),
                                        (b"n,,n=alice,r=x", "SCRAM-SHA-1")):  # fmt: skip
                 answer = self.successResultOf(self.start(message, mechanism))
@@ -473,7 +474,12 @@ class GuessingTests(AuthorityTestCase):
     def test_passwords_at_once(self) -> None:
         """Of passwords that are being checked at the same moment no more than that count."""
         pending: list[Deferred[Any]] = []
-        self.directory.before = lambda: pending.append(Deferred()) or pending[-1]
+
+        def before() -> Deferred[Any]:
+            pending.append(Deferred())
+            return pending[-1]
+
+        self.directory.before = before
         answers = [self.start(b"\0alice\0pen", exchange=f"e{n}") for n in range(12)]
         self.assertEqual(len(pending), 10)
         late = self.successResultOf(answers[-1])
@@ -612,7 +618,7 @@ class RunTests(SynchronousTestCase):
         async def work() -> object:
             one = await first
             try:
-                await second
+                return one, await second
             except ValueError as problem:
                 return one, str(problem)
 

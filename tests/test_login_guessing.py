@@ -38,7 +38,10 @@ class GuessesTests(SynchronousTestCase):
 
     def refused(self, account: str, peer: str) -> float:
         """For how many seconds a log-in is refused."""
-        return self.assertRaises(TooManyGuesses, self.guesses.begin, account, peer).seconds
+        refused: TooManyGuesses = self.assertRaises(
+            TooManyGuesses, self.guesses.begin, account, peer
+        )
+        return refused.seconds
 
     def heard(self, account: str, peer: str) -> None:
         """A log-in is looked at."""

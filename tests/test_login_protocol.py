@@ -25,7 +25,7 @@ locals_ = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True)
 bares = locals_.map(lambda name: f"{name}@meet.example.com")
 fulls = st.tuples(bares, st.from_regex(r"[a-zA-Z0-9]{1,20}", fullmatch=True)).map("/".join)
 times = st.sampled_from(["2026-11-24T12:00:00+00:00", "2026-11-24T12:00:00.123456Z"])
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=99)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=99)
 messages: st.SearchStrategy[lp.Message] = st.one_of(
     st.just(lp.AskMechanisms()),
     st.builds(lp.Mechanisms, st.lists(mechanisms, min_size=1, max_size=32).map(tuple)),
@@ -66,7 +66,9 @@ def read(xml: str) -> lp.Message:
 
 def element_of(message: lp.Message) -> Element:
     """A message as it comes out of the stream's reader."""
-    return one_stanza(f"<iq type='set' id='1'>{message.to_xml()}</iq>").element.firstChildElement()
+    stanza = one_stanza(f"<iq type='set' id='1'>{message.to_xml()}</iq>")
+    child: Element = stanza.element.firstChildElement()
+    return child
 
 
 class RoundTripTests(SynchronousTestCase):

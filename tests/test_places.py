@@ -13,6 +13,7 @@ from cms.process.logs import Logger
 from cms.process.openfiles import ToldReservation, tell_when_out
 from cms.protection.connections import SELDOM, Guest, Limits, Places
 from tests import LoggedError
+from tests.support import as_observer
 
 LIMITS = Limits(most=20, per_address=8, strangers=10, strangers_per_address=4, reserve=2)
 
@@ -24,7 +25,7 @@ class PlacesTests(SynchronousTestCase):
         """Nobody is there."""
         self.now = 0.0
         self.lines: list[Any] = []
-        log = Logger(observer=self.lines.append)
+        log = Logger(observer=as_observer(self.lines.append))
         self.places = Places(LIMITS, lambda: self.now, "client", log=log)
         self.dropped: list[Guest] = []
 

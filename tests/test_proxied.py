@@ -29,7 +29,7 @@ from cms.process.proxyheader import (
 from cms.protection.connections import Limits
 from cms.xmpp.client import ClientStream
 from cms.xmpp.listeners import StreamFactory
-from tests.support import MemoryTransport, header
+from tests.support import MemoryTransport, as_observer, header, observe_log
 from tests.xmppserver import Server
 
 V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 56324 5222\r\n"
@@ -165,8 +165,7 @@ class ProxiedTests(SynchronousTestCase):
         networks = (ip_network("192.0.2.0/24"),)
         self.factory = ProxiedFactory(self.clock, wrapped, "listen.client", networks)
         self.said: list[str] = []
-        globalLogPublisher.addObserver(self.note)
-        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+        observe_log(self, self.note)
 
     def note(self, event: Any) -> None:
         """What is logged."""
@@ -299,9 +298,9 @@ class ProxiedTests(SynchronousTestCase):
             for peer in (server.client(), server.component()):
                 self.said.clear()
                 events: list[Any] = []
-                globalLogPublisher.addObserver(events.append)
+                globalLogPublisher.addObserver(as_observer(events.append))
                 peer.say(data + header())
-                globalLogPublisher.removeObserver(events.append)
+                globalLogPublisher.removeObserver(as_observer(events.append))
                 causes = [e["cause"] for e in events if "haproxy:" in str(e.get("cure"))]
                 self.assertEqual(1, len(causes), data)
                 self.assertIn("began with a header of the PROXY protocol", causes[0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
+import time
 from typing import Any
 
 from twisted.internet import main
@@ -222,8 +225,8 @@ class SpinTests(SynchronousTestCase):
         self.reactor = PromptReactor(spin=3.0)
         self.reactor._poller.close()
         self.now = 0.0
-        self.patch(module.time, "perf_counter", lambda: self.now)
-        self.patch(module.os, "sched_yield", lambda: self.passes(1.0))
+        self.patch(time, "perf_counter", lambda: self.now)
+        self.patch(os, "sched_yield", lambda: self.passes(1.0))
         self.patch(module, "CROWDED_SECONDS", 1.5)
 
     def passes(self, seconds: float) -> None:
@@ -250,7 +253,7 @@ class SpinTests(SynchronousTestCase):
 
     def test_crowded(self) -> None:
         """Where others want the processor it does not compete for it."""
-        self.patch(module.os, "sched_yield", lambda: self.passes(2.0))
+        self.patch(os, "sched_yield", lambda: self.passes(2.0))
         self.poll(None, [(-7, 1)])
         self.assertEqual([0, 9.0], self.poll(9.0))
 
@@ -279,8 +282,8 @@ class InstallTests(SynchronousTestCase):
         """Which reactors were installed."""
         installed: list[PromptReactor] = []
         self.patch(module, "installReactor", installed.append)
-        self.patch(module.sys, "modules", modules)
-        self.patch(module.os, "cpu_count", lambda: processors)
+        self.patch(sys, "modules", modules)
+        self.patch(os, "cpu_count", lambda: processors)
         module.install(3.0)
         for reactor in installed:
             reactor._poller.close()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from twisted.internet.testing import MemoryReactorClock
@@ -20,6 +20,7 @@ import cms
 from cms.process.logs import LEVELS, Logger, quieten
 from cms.process.startup import DaemonOptions, ReloadOnHangup, settle
 from cms.xmpp.router import Router
+from tests.support import as_observer
 
 
 class OptionsTests(SynchronousTestCase):
@@ -28,7 +29,7 @@ class OptionsTests(SynchronousTestCase):
     def options(self, *arguments: str, **twistd: Any) -> DaemonOptions:
         """Parsed below twistd's own options."""
         options = DaemonOptions()
-        options.parent = twistd
+        options.parent = cast("usage.Options", twistd)  # which are a dictionary too
         options.parseOptions(arguments)
         return options
 
@@ -58,6 +59,7 @@ class OptionsTests(SynchronousTestCase):
             with patch("cms.process.startup.choose") as choose:
                 options = self.options(*arguments, **twistd)
             choose.assert_called_once_with(*expected)
+            assert options.parent is not None
             self.assertEqual("cms.process.logs.chosen", options.parent["logger"])
 
     def test_other_logs(self) -> None:
@@ -66,6 +68,7 @@ class OptionsTests(SynchronousTestCase):
             with patch("cms.process.startup.choose") as choose:
                 options = self.options("--config", "x", nodaemon=1, **twistd)
             choose.assert_not_called()
+            assert options.parent is not None
             self.assertEqual(twistd.get("logger"), options.parent.get("logger"))
         with self.assertRaisesRegex(usage.UsageError, "no standard output"):
             self.options("--config", "x", logfile="-")
@@ -109,7 +112,7 @@ class LevelTests(SynchronousTestCase):
             ("error", ["error"]),
         ):
             events: list[LogEvent] = []
-            log = Logger(observer=events.append)
+            log = Logger(observer=as_observer(events.append))
             quieten(least)
             for level in LEVELS:
                 getattr(log, level)("hello")

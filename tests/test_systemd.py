@@ -168,7 +168,7 @@ class InheritedTests(SynchronousTestCase):
 
     def open(self, kind: str, name: str, domain: str = "INET") -> None:
         """Open a listener on one of them."""
-        factory = StreamFactory(lambda: self.fail("nobody connects"), Limits.of(1), float)  # type: ignore[arg-type, return-value]
+        factory = StreamFactory(lambda: self.fail("nobody connects"), Limits.of(1), float)
         self.listeners.open(kind, f"systemd:domain={domain}:name={name}", factory)
 
     def test_good(self) -> None:

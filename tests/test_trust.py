@@ -12,9 +12,10 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL._util import lib
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -122,7 +123,12 @@ class TLSTestCase(SynchronousTestCase):
         context = self.files(issued).context()
         if "most" in options:
             context.set_max_proto_version(options.pop("most"))
-        arguments = {"domain": DOMAIN, "host_is_ip": False, "peer": "the server"} | options
+        arguments: dict[str, Any] = {
+            "domain": DOMAIN,
+            "host_is_ip": False,
+            "peer": "the server",
+            **options,
+        }
         return ServerVerification(context, host=host, **arguments)
 
     def shake(self, client: ServerVerification, server: ServerTrust) -> tuple[End, End]:
@@ -132,7 +138,7 @@ class TLSTestCase(SynchronousTestCase):
         for creator, is_client in ((client, True), (server.for_peer("the peer"), False)):
             end = End()
             factory = TLSMemoryBIOFactory(creator, is_client, _Factory(end), clock=clock)
-            protocol = factory.buildProtocol(None)  # type: ignore[arg-type]
+            protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000))
             assert protocol is not None
             wire = Wire()
             protocol.makeConnection(wire)
@@ -155,7 +161,7 @@ class TLSTestCase(SynchronousTestCase):
         return c, s
 
 
-class _Factory:
+class _Factory(Factory):
     """Gives out one protocol."""
 
     noisy = False
@@ -166,12 +172,6 @@ class _Factory:
     def buildProtocol(self, address: object) -> End:
         """The protocol."""
         return self.end
-
-    def doStart(self) -> None:
-        """From Twisted."""
-
-    def doStop(self) -> None:
-        """From Twisted."""
 
 
 def issue(
@@ -199,12 +199,11 @@ class ServerCertificateTests(TLSTestCase):
         if error is not None:
             self.assertEqual(b"", server.heard, "bytes reached a server that was refused")
             self.assertEqual(b"", client.heard, "bytes of a refused server were believed")
-            self.assertIs(
-                error,
-                explain_handshake(
-                    client.reason, peer="", presented=False, verdict=verification.verdict
-                ),
-            )  # type: ignore[arg-type]
+            assert client.reason is not None
+            told = explain_handshake(
+                client.reason, peer="", presented=False, verdict=verification.verdict
+            )
+            self.assertIs(error, told)
             return error.fault
         self.assertEqual((b"hello", b"hello"), (client.heard, server.heard))
         return None
@@ -242,10 +241,8 @@ class ServerCertificateTests(TLSTestCase):
     def test_host_is_the_domain(self) -> None:
         """One name is enough where the host is the domain itself."""
         self.assertIsNone(self.fault(issue([DOMAIN]), host=DOMAIN))
-        self.assertEqual(
-            "identity-host-missing",
-            self.fault(issue([HOST]), host=DOMAIN).replace("domain", "host"),
-        )  # type: ignore[union-attr]
+        missing = self.fault(issue([HOST]), host=DOMAIN)
+        self.assertIn(missing, ("identity-host-missing", "identity-domain-missing"))
 
     def test_localhost(self) -> None:
         """A single box on localhost works."""
@@ -539,7 +536,7 @@ class FilesTests(TLSTestCase):
             verification = self.verification()
             end = End()
             factory = TLSMemoryBIOFactory(verification, True, _Factory(end), clock=Clock())
-            protocol = factory.buildProtocol(None)  # type: ignore[arg-type]
+            protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000))
             assert protocol is not None
             protocol.makeConnection(Wire())
             protocol.dataReceived(said)

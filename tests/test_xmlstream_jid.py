@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.xmlstream import jid
-from cms.xmlstream.jid import MAX_PART, MalformedJID
+from cms.xmlstream.jid import MalformedJID
+from cms.xmlstream.preparation import MAX_PART
 
 _TEXTS = st.text(alphabet="abA1.-_@/ !&'~xn:\x7f\t\xdf", max_size=14)
 _NOTHING = re.compile("(?!)")

@@ -62,13 +62,13 @@ class End(Protocol):
         self.events.append("stopped")
 
 
-class Client(ClientMixin, tcp.Connection):  # type: ignore[misc]
+class Client(ClientMixin, tcp.Connection):
     """The end that connected."""
 
     logstr = "client"
 
 
-class Accepted(ServerMixin, tcp.Connection):  # type: ignore[misc]
+class Accepted(ServerMixin, tcp.Connection):
     """The end that was connected to."""
 
     logstr = "server"
@@ -91,7 +91,7 @@ class LayerTests(TLSTestCase):
             end.makeConnection(connection)
             connection.startReading()
             self.ends.append((end, connection))
-        (self.client, self.near), (self.server, self.far) = self.ends
+        (self.client, self.near), (self.accepted, self.far) = self.ends
 
     def start(self) -> None:
         """Both begin TLS."""
@@ -137,12 +137,12 @@ class LayerTests(TLSTestCase):
         self.start()
         self.client.transport.write(b"early")
         self.run_until_quiet()
-        self.server.transport.write(b"answer")
+        self.accepted.transport.write(b"answer")
         self.run_until_quiet()
         self.assertEqual(
-            ([b"early"], [b"answer"]), (self.server.deliveries, self.client.deliveries)
+            ([b"early"], [b"answer"]), (self.accepted.deliveries, self.client.deliveries)
         )
-        for end in (self.client, self.server):
+        for end in (self.client, self.accepted):
             self.assertEqual(["secured"], end.events)
             connection = connection_of(end.transport)
             assert connection is not None
@@ -157,8 +157,8 @@ class LayerTests(TLSTestCase):
         self.client.transport.write(sent)
         self.run_until_quiet(self.near)
         self.run_until_quiet()
-        self.assertEqual([len(sent)], list(map(len, self.server.deliveries)))
-        self.assertTrue(sent == self.server.deliveries[0])
+        self.assertEqual([len(sent)], list(map(len, self.accepted.deliveries)))
+        self.assertTrue(sent == self.accepted.deliveries[0])
 
     def test_end(self) -> None:
         """What was said before the end is heard, and the end is none of TLS's errors."""
@@ -167,8 +167,8 @@ class LayerTests(TLSTestCase):
         self.client.transport.write(b"x" * 20_000)
         self.client.transport.loseConnection()
         self.run_until_quiet()
-        self.assertEqual(20_000, sum(map(len, self.server.deliveries)))
-        for end in (self.client, self.server):
+        self.assertEqual(20_000, sum(map(len, self.accepted.deliveries)))
+        for end in (self.client, self.accepted):
             assert end.reason is not None
             self.assertTrue(end.reason.check(ConnectionDone, ConnectionLost), end.reason)
 
@@ -178,8 +178,8 @@ class LayerTests(TLSTestCase):
         self.run_until_quiet()
         self.near.protocol._shutdownTLS()
         self.run_until_quiet()
-        assert self.server.reason is not None
-        self.assertTrue(self.server.reason.check(ConnectionDone, ConnectionLost))
+        assert self.accepted.reason is not None
+        self.assertTrue(self.accepted.reason.check(ConnectionDone, ConnectionLost))
 
     def test_garbage(self) -> None:
         """What is no record ends the connection with OpenSSL's words, after what was said."""
@@ -188,42 +188,42 @@ class LayerTests(TLSTestCase):
         self.client.transport.write(b"good")
         FileDescriptor.write(self.near, b"garbage that is no record of TLS")
         self.run_until_quiet()
-        self.assertEqual([b"good"], self.server.deliveries)
-        assert self.server.reason is not None
-        self.assertTrue(self.server.reason.check(SSL.Error), self.server.reason)
+        self.assertEqual([b"good"], self.accepted.deliveries)
+        assert self.accepted.reason is not None
+        self.assertTrue(self.accepted.reason.check(SSL.Error), self.accepted.reason)
 
     def test_abort(self) -> None:
         """Who aborts upon what it hears is told nothing more."""
         self.start()
         self.run_until_quiet()
-        self.server.react = self.server.transport.abortConnection
+        self.accepted.react = self.accepted.transport.abortConnection
         self.client.transport.write(b"one")
         self.run_until_quiet()
         self.client.transport.write(b"two")
         self.run_until_quiet()
-        self.assertEqual([b"one"], self.server.deliveries)
-        self.assertIsNotNone(self.server.reason)
+        self.assertEqual([b"one"], self.accepted.deliveries)
+        self.assertIsNotNone(self.accepted.reason)
 
     def test_no_tls(self) -> None:
         """A peer that speaks something else is found out, with OpenSSL's words."""
         start_tls(self.far, self.trust.for_peer("the peer"))
         self.client.transport.write(b"<stream:stream>")
         self.run_until_quiet()
-        assert self.server.reason is not None
-        self.assertTrue(self.server.reason.check(SSL.Error), self.server.reason)
-        self.assertEqual(([], []), (self.server.events, self.server.deliveries))
+        assert self.accepted.reason is not None
+        self.assertTrue(self.accepted.reason.check(SSL.Error), self.accepted.reason)
+        self.assertEqual(([], []), (self.accepted.events, self.accepted.deliveries))
 
     def test_producer(self) -> None:
         """A producer that was registered in the clear is told when the peer does not read."""
-        self.server.transport.registerProducer(self.server, True)
+        self.accepted.transport.registerProducer(self.accepted, True)
         self.start()
         self.run_until_quiet()
-        self.server.events.clear()
-        self.server.transport.write(b"x" * 4_000_000)
+        self.accepted.events.clear()
+        self.accepted.transport.write(b"x" * 4_000_000)
         self.run_until_quiet(self.far)
-        self.assertEqual(["paused"], self.server.events)
+        self.assertEqual(["paused"], self.accepted.events)
         self.run_until_quiet()
-        self.assertEqual(["paused", "resumed"], self.server.events)
+        self.assertEqual(["paused", "resumed"], self.accepted.events)
         self.assertEqual(4_000_000, sum(map(len, self.client.deliveries)))
 
     def test_other_transports(self) -> None:

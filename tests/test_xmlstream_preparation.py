@@ -187,7 +187,7 @@ class PriceTests(SynchronousTestCase):
             asked.append(label)
             return idna.core.decode(label)
 
-        self.patch(jid.idna, "decode", decode)
+        self.patch(idna, "decode", decode)
         self.assertEqual("b\xfccher.example", parse_jid("xn--bcher-kva.example").host)
         asked.clear()
         jid._shown_label.cache_clear()

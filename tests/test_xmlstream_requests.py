@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.xmlstream.replies import ping_payload, request, result_reply
@@ -77,19 +80,27 @@ class TimeTests(SynchronousTestCase):
             self.clock.advance(0.001)
         looks: list[None] = []
         look = self.requests._look
-        self.patch(self.requests, "_look", lambda: (looks.append(None), look()))
+
+        def counted() -> None:
+            looks.append(None)
+            look()
+
+        self.patch(self.requests, "_look", counted)
         for _ in range(600):
             self.clock.advance(0.01)
         self.assertEqual(0, len(self.requests))
         self.assertLess(len(looks), 25)
 
+    def lose(self, order: list[int], number: int, failure: Failure) -> None:
+        """A request that the end of the stream has ended."""
+        failure.trap(RequestLost)
+        order.append(number)
+
     def test_lost(self) -> None:
         """The end of the stream ends all, in their order, and nothing is watched any more."""
         order: list[int] = []
         for number in range(3):
-            self.ask(5 + number).addErrback(
-                lambda failure, number=number: failure.trap(RequestLost) and order.append(number)
-            )
+            self.ask(5 + number).addErrback(partial(self.lose, order, number))
         self.requests.lost()
         self.assertEqual([0, 1, 2], order)
         self.assertEqual([], self.clock.getDelayedCalls())

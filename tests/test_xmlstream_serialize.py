@@ -14,7 +14,7 @@ from tests.support import header, one_stanza
 
 TEXT = st.text(
     st.characters(
-        exclude_categories=("Cs",),
+        exclude_categories=["Cs"],
         exclude_characters="".join(map(chr, [*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF])),
     )
 )

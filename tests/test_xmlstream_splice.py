@@ -516,10 +516,11 @@ class EquivalenceTests(SynchronousTestCase):
             *(f"<message>{c}</message>" for c in CONTENT),
             *(f"<iq>{c}</iq >" for c in CONTENT),
         ]
+        cuts: tuple[Sequence[int] | int, ...] = ((), 1)
         different = [
             (head, body, places, found)
             for body in bodies
-            for head, places in itertools.product(HEADERS, ((), 1))
+            for head, places in itertools.product(HEADERS, cuts)
             if (found := difference(head, f"{body}<presence/>".encode() + closing(head), places))
         ]
         self.assertEqual([], different)

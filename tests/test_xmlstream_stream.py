@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -191,8 +193,13 @@ class GatheredTests(SynchronousTestCase):
         self.patch(
             self.stream,
             "stanza_received",
-            lambda stanza: (self.stream.write(stanza.name.encode()), answer(stanza)),
+            lambda stanza: self.said_first(stanza, answer),
         )
+
+    def said_first(self, stanza: Stanza, answer: Callable[[Stanza], None]) -> None:
+        """Write the name of a stanza before it is answered."""
+        self.stream.write(stanza.name.encode())
+        answer(stanza)
 
     def test_one_write(self) -> None:
         """The header and all that follows it are one write."""
@@ -274,11 +281,12 @@ class GatheredTests(SynchronousTestCase):
         self.stream.dataReceived(header(ns.CLIENT))
         before = len(self.written)
         self.patch(self.transport, "startTLS", lambda creator: self.written.append(b"(TLS)"))
-        self.patch(
-            self.stream,
-            "stanza_received",
-            lambda _: (self.stream.write(b"proceed"), self.stream.start_tls(object())),
-        )
+
+        def proceed(stanza: Stanza) -> None:
+            self.stream.write(b"proceed")
+            self.stream.start_tls(object())
+
+        self.patch(self.stream, "stanza_received", proceed)
         self.stream.dataReceived(b"<starttls/>")
         self.assertEqual([b"proceed", b"(TLS)"], self.written[before:])
 

@@ -132,7 +132,9 @@ class RegistrationTests(SynchronousTestCase):
     def test_a_guesser_keeps_nobody_out(self) -> None:
         """One component's wrong secrets stand against no other, nor its own usual place."""
         self.server.component("203.0.113.5").register(CB1, "one")
-        self.server.links.get(CB1).replace()
+        link = self.server.links.get(CB1)
+        assert link is not None
+        link.replace()
         for host, name in (("203.0.113.5", f"cb2.{DOMAIN}"), ("203.0.113.6", CB1)):
             for _ in range(15):
                 peer = self.server.component(host)

@@ -29,7 +29,7 @@ from cms.xmlstream.stream import new_stream_id
 from cms.xmpp.client import ClientStream
 from cms.xmpp.component import ComponentStream
 from cms.xmpp.listeners import StreamFactory
-from tests.support import header, one_stanza
+from tests.support import as_observer, header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
@@ -613,7 +613,7 @@ class ListenerTests(SynchronousTestCase):
             told.append(formatEvent(event))
 
         for kind in (ClientStream, ComponentStream, Sparing):
-            self.patch(kind, "log", Logger(observer=note))
+            self.patch(kind, "log", Logger(observer=as_observer(note)))
         registered = server.callbridge()
         member = server.bound(registered, "alice")
         for _ in range(300):

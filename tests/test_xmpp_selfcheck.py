@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.names import error
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +18,7 @@ from cms.discovery.resolver import DNS
 from cms.trust.files import PEMFiles
 from cms.xmpp.selfcheck import SelfCheck
 from tests.fakedns import FakeResolver, a, srv
+from tests.support import observe_log
 
 DOMAIN = "meet.example.com"
 HOST = "localhost.meet.example.com"
@@ -46,8 +47,7 @@ class SelfCheckTests(SynchronousTestCase):
         """Listen to the log."""
         self.patch(OwnServer, "speaks_tls", False)
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observe_log(self, self.events.append)
         self.reactor: Any = MemoryReactorClock()
         self.reactor.advance(1_800_000_000)
 

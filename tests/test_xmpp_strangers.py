@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import observe_log
 from tests.xmppserver import Server
 
 HELLO = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"
@@ -21,8 +22,7 @@ class StrangerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.lines: list[str] = []
-        globalLogPublisher.addObserver(self.note)
-        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+        observe_log(self, self.note)
 
     def note(self, event: dict[str, object]) -> None:
         """A line of the log."""

@@ -1,0 +1,6 @@
+from typing import Any
+
+def subplots(
+    nrows: int, ncols: int, *, figsize: tuple[float, float], squeeze: bool
+) -> tuple[Any, Any]: ...
+def close(fig: Any) -> None: ...

@@ -60,10 +60,11 @@ class Pinned(Processes):
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> Process:
         """Start a child there."""
         pinned = ["taskset", "-c", str(self._core), *command]
-        return super().start(name, pinned, cwd=cwd, env=env)
+        return super().start(name, pinned, cwd=cwd, env=env, pass_fds=pass_fds)
 
 
 @frozen

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 
@@ -33,6 +33,8 @@ from peers.network import free_port
 from peers.pki import Authority, pem
 from peers.processes import Process, Processes
 from peers.prosody import Prosody
+
+_Foreign = TypeVar("_Foreign", Prosody, Ejabberd)
 
 HOST, OTHER_HOST = f"xmpp1.{DOMAIN}", f"xmpp2.{DOMAIN}"
 COMPONENT = f"cb1.{DOMAIN}"
@@ -160,7 +162,7 @@ class House:
         """ejabberd."""
         return self._foreign(Ejabberd)
 
-    def _foreign(self, kind: Callable[..., Any]) -> Any:
+    def _foreign(self, kind: Callable[..., _Foreign]) -> _Foreign:
         components, users = {COMPONENT: SECRET}, {"carol": "password"}
         server = kind(self.processes, self.good, DOMAIN, components, users)
         server.start()

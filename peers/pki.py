@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from peers.certs import Pair, write_pair
 
@@ -200,7 +200,7 @@ def malformed_san() -> x509.ExtensionType:
     """A subjectAltName whose one name is written in Latin-1 instead of A-labels."""
     name = "b\u00fcro.example.com".encode("latin-1")
     octets = bytes([0x30, len(name) + 2, 0x82, len(name)]) + name
-    return x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, octets)
+    return x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, octets)
 
 
 def pem(*certificates: x509.Certificate) -> bytes:

@@ -77,7 +77,7 @@ def shows_for(name: str, pair: Pair) -> Callable[[ssl.SSLContext], None]:
             connection.context = other
 
     def adjust(context: ssl.SSLContext) -> None:
-        context.sni_callback = choose  # type: ignore[assignment]
+        context.sni_callback = choose
 
     return adjust
 

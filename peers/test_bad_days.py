@@ -81,7 +81,7 @@ def pair(processes: Processes, certificates: Certificates) -> tuple[XmppServer, 
 
 def on_disk(daemon: XmppServer | Callbridge, disk: FullDisk) -> Path:
     """The state directory as it is, and the configuration that names its copy on the disk."""
-    state = daemon.directory / daemon.settings["state_dir"]
+    state: Path = daemon.directory / daemon.settings["state_dir"]
     daemon.settings["state_dir"] = str(disk.mount / state.name)
     daemon.write()
     return state

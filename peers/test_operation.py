@@ -15,6 +15,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,11 @@ def panels() -> Iterator[tuple[str, str]]:
             yield panel["title"], query
 
 
+def has_samples(prometheus: Prometheus, query: str) -> bool:
+    """Whether a query finds anything."""
+    return bool(prometheus.query(query))
+
+
 def test_prometheus(system: System, processes: Processes, certificates: Certificates) -> None:
     """
     A Prometheus configured by the documentation scrapes both; the dashboard has
@@ -202,7 +208,7 @@ def test_prometheus(system: System, processes: Processes, certificates: Certific
     assert system.client().connected()
     for role in ("xmpp", "callbridge"):
         logged_in = f'increase(cms_{role}_logins_total{{result="success"}}[10s]) > 0'
-        wait_until(lambda query=logged_in: bool(prometheus.query(query)), 15.0, logged_in)
+        wait_until(partial(has_samples, prometheus, logged_in), 15.0, logged_in)
     empty = {title for title, query in panels() if not prometheus.query(query)}
     assert empty <= {"Stanzas answered with an error, or dropped"}
     assert all(group["rules"] for group in prometheus.get("rules")["groups"])
@@ -540,8 +546,8 @@ def test_samples(certificates_by: str, processes: Processes) -> None:
     port = int(ports["5222"])
     assert slixmpp_client(processes, ALICE, PASSWORD, port, samples / "ca.pem").connected()
     if certificates_by == "trial":
-        for port in ("8445", "8446"):
-            assert_reachable(f"https://localhost:{ports[port]}/healthz", samples / "ca.pem")
+        for written in ("8445", "8446"):
+            assert_reachable(f"https://localhost:{ports[written]}/healthz", samples / "ca.pem")
     for process in (callbridge, server):
         assert not re.search(r"WARNING|#(warn|error|critical)", process.output), process.output
         assert process.stop() in (0, -signal.SIGTERM)

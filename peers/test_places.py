@@ -107,7 +107,7 @@ def test_few_files(server: XmppServer, processes: Processes, files: int) -> None
     assert f"the daemon may open {files} files" in server.process.output
     with strangers(server.client_port, files + 20):
         wait_until(
-            lambda: re.search("dropped to make room|closed unheard", server.process.output),
+            lambda: bool(re.search("dropped to make room|closed unheard", server.process.output)),
             START_SECONDS,
             "a word about it",
         )

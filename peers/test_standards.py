@@ -352,7 +352,12 @@ def test_directed_presence(place: Place, end: str) -> None:
     else:
         alice.close()
     heard: list[str] = []
-    wait_until(lambda: bool(heard.extend(_shapes(bob)) or heard), 10.0, "the end")
+
+    def hears() -> bool:
+        heard.extend(_shapes(bob))
+        return bool(heard)
+
+    wait_until(hears, 10.0, "the end")
     assert [text.partition(":")[0] for text in heard] == ["presence unavailable alice/one"]
 
 

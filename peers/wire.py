@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import cast
 from xml.etree.ElementTree import Element, XMLPullParser
 
 from peers.contract import DOMAIN
@@ -79,12 +80,11 @@ class WireClient:
 
     def _read(self) -> Iterator[Element]:
         """What the server sends, element by element, until it ends the stream."""
-        parser = XMLPullParser(("start", "end"))
+        parser: XMLPullParser[Element] = XMLPullParser(("start", "end"))
         depth = 0
         while data := self._socket.recv(65536):
             parser.feed(data)
-            for kind, element in parser.read_events():
-                assert isinstance(element, Element)
+            for kind, element in cast("Iterator[tuple[str, Element]]", parser.read_events()):
                 depth += 1 if kind == "start" else -1
                 if kind == "start" and depth == 1:
                     self.header = dict(element.attrib)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from typing import Any
 
 from slixmpp import ClientXMPP
 
 
 def log_in(port: int, jid: str, password: str) -> str:
     """One stream, from its header to its session, or to slixmpp's giving up."""
-    client = ClientXMPP(jid, password)
+    client: Any = ClientXMPP(jid, password)  # the distribution's, which is another than the tests'
     context = client.ssl_context
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     outcome: asyncio.Future[str] = client.loop.create_future()
@@ -33,7 +34,8 @@ def log_in(port: int, jid: str, password: str) -> str:
     client.add_event_handler("disconnected", lambda _: settle("refused"))
     client.connect(("127.0.0.1", port))
     try:
-        return client.loop.run_until_complete(asyncio.wait_for(outcome, 30))
+        told: str = client.loop.run_until_complete(asyncio.wait_for(outcome, 30))
+        return told
     finally:
         client.abort()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from peers import pki, stubs
 from peers.certs import Pair
@@ -87,7 +88,7 @@ def issuer_no_ca(stage: Stage) -> tuple[Leaf, list[Authority]]:
 @case("certificate-issuer-usage", "for a server: its extended key usage is", "holds serverAuth")
 def issuer_usage(stage: Stage) -> tuple[Leaf, list[Authority]]:
     """A CA for e-mail."""
-    mail = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    mail = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
     return below(stage, extensions=[mail])
 
 

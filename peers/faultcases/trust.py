@@ -45,11 +45,11 @@ def http_port(stage: Stage) -> list[str]:
 
 def other(name: str, said: bytes, cause: str) -> None:
     """Another program on the port."""
+    stub = stubs.says(said)
     CASES.add(
         *("tls-other-service", 7, cause, "5223", lambda stage: stage.against(stage.serve(stub))),
         name=name,
     )
-    stub = stubs.says(said)
 
 
 other("ssh-port", b"SSH-2.0-OpenSSH_9.2p1\r\n", 'it said "SSH-2.0-OpenSSH_9.2p1"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -50,16 +51,75 @@ MAY_IMPORT = {
     "cli": {"check", "commands"},
 }
 
+# Modules that are over MOST_LINES and are being parted.
+LONG = {
+    "cms.faults.failures",
+    "cms.faults.remedies",
+    "cms.xmlstream.stream",
+    "cms.xmpp.client",
+    "cms.xmpp.component",
+}
+# Modules that import each other and are being parted.
+CIRCLES = [{"cms.xmpp.client", "cms.xmpp.sessionservice"}]
+MOST_LINES = 500
+REASON = "is long because"  # what the docstring of a longer module says
+
+
+def name_of(file: Path) -> str:
+    """A module's name."""
+    name = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {name_of(file): file for file in sorted(ROOT.rglob("*.py"))}
+
 
 def imports(file: Path) -> set[str]:
-    """The modules that a file imports, wherever it does."""
+    """The modules that a file imports, wherever it does: in a function or for types alone too."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+    return found | {name.rpartition(".")[0] for name in found}
+
+
+def modules_imported(name: str) -> set[str]:
+    """Of C{cms}, what a module names in its imports; not the packages on the way there."""
+    found = set()
+    for imported in imports(MODULES[name]):
+        if imported in MODULES and imported not in ("cms", name):
+            found.add(imported)
+    return {one for one in found if not any(other.startswith(f"{one}.") for other in found)}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """The groups of modules each of which leads to all others of its group (Tarjan)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    waiting: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(one: str) -> None:
+        order[one] = lowest[one] = len(order)
+        waiting.append(one)
+        for other in sorted(graph[one]):
+            if other not in order:
+                visit(other)
+                lowest[one] = min(lowest[one], lowest[other])
+            elif other in waiting:
+                lowest[one] = min(lowest[one], order[other])
+        if lowest[one] == order[one]:
+            group = {*waiting[waiting.index(one) :]}
+            del waiting[waiting.index(one) :]
+            if len(group) > 1:
+                found.append(group)
+
+    for one in sorted(graph):
+        if one not in order:
+            visit(one)
     return found
 
 
@@ -68,24 +128,60 @@ def room(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+def rooms_imported(file: Path) -> set[str]:
+    """The rooms that a file imports, its own among them."""
+    rooms = {m.split(".")[1] for m in imports(file) if m.startswith("cms.")}
+    return {r for r in rooms if (ROOT / r).exists() or (ROOT / f"{r}.py").exists()}
+
+
 class ArchitectureTests(SynchronousTestCase):
     """Imports."""
 
     def test_imports_point_downwards(self) -> None:
         """No room imports one that it may not, and the roles not each other."""
-        for file in sorted(ROOT.rglob("*.py")):
-            if file.name == "__init__.py" and file.parent == ROOT:
-                continue
-            here = room(file)
-            rooms = {m.split(".")[1] for m in imports(file) if m.startswith("cms.")}
-            rooms = {r for r in rooms if (ROOT / r).exists() or (ROOT / f"{r}.py").exists()}
-            self.assertEqual(set(), rooms - {here} - MAY_IMPORT[here], file)
+        for file in MODULES.values():
+            if file != ROOT / "__init__.py":
+                here = room(file)
+                self.assertEqual(set(), rooms_imported(file) - {here} - MAY_IMPORT[here], file)
+
+    def test_allowances(self) -> None:
+        """No room may import another that it does not."""
+        used: dict[str, set[str]] = {here: set() for here in MAY_IMPORT}
+        for file in MODULES.values():
+            if file != ROOT / "__init__.py":
+                used[room(file)] |= rooms_imported(file)
+        unused = {here: may - used[here] for here, may in MAY_IMPORT.items() if may - used[here]}
+        self.assertEqual({}, unused)
+
+    def test_no_circles(self) -> None:
+        """No modules import each other, in one room neither."""
+        graph = {name: modules_imported(name) for name in MODULES}
+        self.assertEqual(CIRCLES, circles(graph))
+
+    def test_circles_are_found(self) -> None:
+        """Of two modules and of more, beside what only hangs on them."""
+        graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
+        self.assertEqual([{"d", "e"}, {"a", "b", "c"}], circles(graph))
+
+    def test_rooms(self) -> None:
+        """Beside the rooms there are the command line and the twelve steps alone."""
+        loose = {file.name for file in ROOT.glob("*.py")}
+        self.assertEqual({"__init__.py", "cli.py", "signalflow.py"}, loose)
+
+    def test_lengths(self) -> None:
+        """No module is longer than can be looked over, unless it says why."""
+        texts = {name: file.read_text() for name, file in MODULES.items()}
+        long = {name for name, text in texts.items() if text.count("\n") > MOST_LINES}
+        told = {
+            name for name in long if REASON in (ast.get_docstring(ast.parse(texts[name])) or "")
+        }
+        self.assertEqual(LONG, long - told)
 
     def test_reactor(self) -> None:
         """Only the place where a process starts imports the reactor."""
         importers = {
             str(file.relative_to(ROOT))
-            for file in ROOT.rglob("*.py")
+            for file in MODULES.values()
             if "twisted.internet.reactor" in imports(file)
         }
         self.assertEqual({"process/startup.py"}, importers)

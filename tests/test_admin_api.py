@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.interfaces import Health, Recorded, Refused
 from cms.admin.operations import Call
 from cms.admin.replies import Reply
 from cms.admin.shared import API
 from cms.admin.xmppapi import operations_of_xmpp_server
-from cms.faults.failures import CONNECT_REFUSED, STATE_FULL
 from cms.signalflow import Attempt, Step
 from cms.state.database import StoreUnusable
 from tests import LoggedError
@@ -240,7 +240,7 @@ class RefusalTests(APITests):
 
     def test_store_that_cannot_be_used(self) -> None:
         """A full disk is told with what mends it, by step, and is no error of the program."""
-        fault = STATE_FULL.error(path="/state/users.sqlite3", folder="/state")
+        fault = faults.STATE_FULL.error(path="/state/users.sqlite3", folder="/state")
         for problem in (StoreUnusable(fault), fault):
             self.callbridge.refusal = problem
             answer = self.cb.ask("PUT", XMPP, "domain=x", accept=JSON)
@@ -283,7 +283,8 @@ class AnswerTests(APITests):
         """Attempts with steps, evidence, cause and cure, the newest first."""
         attempt = Attempt(3, 1_700_000_000.5)
         attempt.begin(Step.CONNECT, 1_700_000_000.5, target="x:5223")
-        attempt.failed(1_700_000_001.0, CONNECT_REFUSED.error(address="192.0.2.1", port=5223))
+        refused = faults.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
+        attempt.failed(1_700_000_001.0, refused)
         login = Attempt(4, 1_700_000_002.0)
         login.once(Step.LOGIN, 1_700_000_002.0, jid="a@b/c")
         self.callbridge.recorded = [Recorded("login", login), Recorded("link", attempt)]
@@ -302,7 +303,7 @@ class AnswerTests(APITests):
     def test_health(self) -> None:
         """200 or 503, with the step."""
         self.assertEqual((200, b"ok: step 11 active\n"), self.health())
-        fault = CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
+        fault = faults.CONNECT_REFUSED.error(address="192.0.2.1", port=5223)
         self.callbridge.good = Health(False, Step.CONNECT, fault)
         status, body = self.health()
         self.assertEqual(503, status)

@@ -13,13 +13,13 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.admin import accounts as module
 from cms.admin.accounts import ACCOUNTS, FIRST, PASSWORD, Accounts
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.interfaces import Refused
 from cms.admin.login import REMEMBER, BasicGate, read_credentials
 from cms.admin.shared import API
-from cms.faults.failures import ConfigurationError
 from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from tests.adminclient import Client, FakeCallbridge, accounts, basic, front, new_clock
@@ -244,7 +244,7 @@ class AccountTests(SynchronousTestCase):
         file = self.folder / ACCOUNTS
         for content in ("", "[]", '{"version": 2}', '{"version": 1, "accounts": {"a": {}}}', "{"):
             file.write_text(content)
-            error = self.assertRaises(ConfigurationError, Accounts.open, self.folder)
+            error = self.assertRaises(faults.ConfigurationError, Accounts.open, self.folder)
             self.assertIn(str(file), error.cause)
         file.write_text(json.dumps({"version": 1, "accounts": {}}))
         self.assertFalse(Accounts.open(self.folder).fits(FIRST, ""))

@@ -12,10 +12,10 @@ from attrs import evolve
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.service import LOCK, SOCKET, AdminService, AdminSettings, socket_path
-from cms.faults.failures import ConfigurationError
 from cms.process.endpoints import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests import LoggedError
@@ -97,16 +97,16 @@ class AdminServiceTests(SynchronousTestCase):
             ("listen.api_plain", {"api_plain": ("tcp:1:interface=0.0.0.0",)}),
         ]
         for key, changed in table:
-            error = self.assertRaises(ConfigurationError, self.service, **changed)
+            error = self.assertRaises(faults.ConfigurationError, self.service, **changed)
             self.assertIn(key, error.cause)
-        error = self.assertRaises(ConfigurationError, self.service(api=("nonsense:1",)).open)
+        error = self.assertRaises(faults.ConfigurationError, self.service(api=("nonsense:1",)).open)
         self.assertIn("listen.api", error.cause)
 
     def test_second_daemon(self) -> None:
         """Not on the same directory, until the first has let go."""
         first, second = self.service(), self.service()
         first.open()
-        error = self.assertRaises(ConfigurationError, second.open)
+        error = self.assertRaises(faults.ConfigurationError, second.open)
         self.assertIn("another daemon", error.cause)
         self.assertEqual(1, len(self.unix))
         self.successResultOf(first.stopService())
@@ -124,7 +124,7 @@ class AdminServiceTests(SynchronousTestCase):
     def test_directory_that_cannot_be_used(self) -> None:
         """The start is stopped."""
         (self.folder / "state").touch()
-        error = self.assertRaises(ConfigurationError, self.service().open)
+        error = self.assertRaises(faults.ConfigurationError, self.service().open)
         self.assertIn("state_dir", error.cause)
 
     def test_long_path(self) -> None:

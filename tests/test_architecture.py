@@ -53,8 +53,6 @@ MAY_IMPORT = {
 
 # Modules that are over MOST_LINES and are being parted.
 LONG = {
-    "cms.faults.failures",
-    "cms.faults.remedies",
     "cms.xmlstream.stream",
     "cms.xmpp.client",
     "cms.xmpp.component",

@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.callbridge.config import CallbridgeConfig, Timing, read_config
 from cms.discovery.address import ServerAddress
-from cms.faults.failures import ConfigurationError
 
 LEAST = {"unique_name": '"cb1"', "domain": '"meet.example.com"', "shared_secret": '"s3cret"'}
 
@@ -32,9 +32,11 @@ class ConfigTests(SynchronousTestCase):
         file.write_text("\n".join([*lines, tables]), "utf-8")
         return read_config(file)
 
-    def refused(self, key: str, tables: str = "", **keys: str | None) -> ConfigurationError:
+    def refused(self, key: str, tables: str = "", **keys: str | None) -> faults.ConfigurationError:
         """It is refused, and the complaint names this key."""
-        error: ConfigurationError = self.assertRaises(ConfigurationError, self.read, tables, **keys)
+        error: faults.ConfigurationError = self.assertRaises(
+            faults.ConfigurationError, self.read, tables, **keys
+        )
         self.assertIn(f"callbridge.toml: {key}: ", error.cause)
         self.assertNotIn("..", error.cause.replace(str(self.folder), ""))
         self.assertNotIn("s3cret", str(error))

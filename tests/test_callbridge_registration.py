@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.config import Timing
 from cms.callbridge.link import registration
-from cms.faults.failures import Fault
 from cms.signalflow import Attempt, Step, StepError
 from cms.trust.client import ServerVerification
 from cms.xmlstream import limits, ns
@@ -324,7 +323,7 @@ class OtherNameTests(SynchronousTestCase):
     def link_ended(self, error: StepError) -> None:
         """From the stream."""
 
-    def refuse(self, fault: Fault) -> StepError:
+    def refuse(self, fault: faults.Fault) -> StepError:
         """The certificate is refused, and the connection ends."""
         refused = fault.error(peer="x1", names="DNS:x1", missing="example.com", wanted="", **SEEN)
         self.verification.verdict.error = refused

@@ -10,9 +10,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.callbridge.daemon import CallbridgeService, make_daemon
 from cms.discovery.address import ServerAddress
-from cms.faults.failures import ConfigurationError
 from cms.linkprotocol.login import NS as LOGIN
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
@@ -253,13 +253,13 @@ class CertificateTests(ServiceTests):
         """At the start such a file ends it."""
         self.put(CertificateAuthority("one"))
         (self.folder / "cb1.crt").unlink()
-        error = self.assertRaises(ConfigurationError, self.daemon, self.TLS)
+        error = self.assertRaises(faults.ConfigurationError, self.daemon, self.TLS)
         self.assertIn("tls.certificate", error.cause)
 
     def test_state_that_cannot_be_kept(self) -> None:
         """A state_dir that is no folder ends the start with its name."""
         (self.folder / "state").write_text("a file")
-        error = self.assertRaises(ConfigurationError, self.daemon)
+        error = self.assertRaises(faults.ConfigurationError, self.daemon)
         self.assertIn("state_dir", error.cause)
 
     def test_verification(self) -> None:

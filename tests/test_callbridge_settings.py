@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.shared import API
 from cms.callbridge.administration import CallbridgeAdministration, make_administration
@@ -20,7 +21,6 @@ from cms.callbridge.config import read_config
 from cms.callbridge.daemon import CallbridgeService, make_daemon
 from cms.callbridge.settings import FILE, KEYS, StoredSettings, effective_config
 from cms.discovery.address import ServerAddress
-from cms.faults.failures import ConfigurationError
 from cms.signalflow import StepError
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
@@ -101,7 +101,7 @@ class StoreTests(SynchronousTestCase):
             '{"version": 1, "settings": {"domain": "no domain"}}',
         ):
             self.stored.path.write_text(content)
-            error = self.assertRaises(ConfigurationError, effective_config, self.file)
+            error = self.assertRaises(faults.ConfigurationError, effective_config, self.file)
             self.assertIn(str(self.stored.path), error.cause)
             self.assertNotIn("s3cret", error.cause)
 
@@ -323,6 +323,8 @@ class AdministrationTests(SynchronousTestCase):
         """The listener needs a certificate; metrics are the daemon's."""
         self.file.write_text(CONFIG + '[listen]\napi = ["tcp:8445"]\n')
         daemon = make_daemon(self.file, Pool())
-        error = self.assertRaises(ConfigurationError, make_administration, daemon, self.reactor)
+        error = self.assertRaises(
+            faults.ConfigurationError, make_administration, daemon, self.reactor
+        )
         self.assertIn("tls.certificate", error.cause)
         self.assertIn(b"cms_", self.client.ask("GET", "/metrics").body)

@@ -13,8 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.audit.certificate import judge_own, judge_trust
-from cms.faults.failures import ConfigurationError
 from cms.signalflow import StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import peer_expiry
@@ -182,7 +182,7 @@ class RefusalTests(TLSTestCase):
         """Words that differ by whose files are to be mended, and what they hold."""
         expired_root = self.refused("server", *below(), ROOT.renewed(validity=EXPIRED))
         assert expired_root is not None
-        self.assertIsInstance(expired_root, ConfigurationError)
+        self.assertIsInstance(expired_root, faults.ConfigurationError)
         self.assertIn('"CN=Root", which this side trusts', expired_root.cause)
         constrained = self.refused("server", *below(extensions=[ELSEWHERE]), ROOT)
         assert constrained is not None
@@ -239,7 +239,7 @@ class OwnTests(TLSTestCase):
             self.pss("never", "server"),
             self.pss("never", "client"),
         ):
-            error = self.assertRaises(ConfigurationError, files.context)
+            error = self.assertRaises(faults.ConfigurationError, files.context)
             self.assertEqual("own-certificate-unusable", error.fault)
             self.assertIn(
                 f"test.toml: tls.certificate: nobody can use {files.certificate}", str(error)
@@ -277,7 +277,7 @@ class OwnTests(TLSTestCase):
             assert old is not None
             assert new is not None
             old.write_bytes(new.read_bytes())
-        self.assertRaises(ConfigurationError, server.reload)
+        self.assertRaises(faults.ConfigurationError, server.reload)
         self.assertEqual(expires, server.expires)
         client, _ = self.shake(self.verification_of(good), server)
         self.assertTrue(client.shook)

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.check.bounds import Waits, within
-from cms.faults.failures import LINK_SILENT
 from cms.signalflow import Step, StepError
 
 
@@ -53,7 +53,7 @@ class BoundTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """What breaks is told as well, whatever it is."""
-        silent = LINK_SILENT.error(peer="xmpp1", seconds="5")
+        silent = faults.LINK_SILENT.error(peer="xmpp1", seconds="5")
         for problem, fault in ((silent, "link-silent"), (KeyError("x"), "internal")):
 
             async def work(problem: Exception = problem) -> None:

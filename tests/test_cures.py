@@ -13,8 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.cli import main
 from cms.faults.explain import filled
-from cms.faults.failures import CATALOGUE
-from cms.faults.remedies import ADVICE, LOGIN_ADVICE, REMEDIES
 
 COMMENT = "     # "
 # The options of each tool that a cure may use; peers/test_cures.py asks the tools themselves.
@@ -58,8 +56,8 @@ OTHER = ("; remove this record: x.", "server xmpp1 127.0.0.1:5222 send-proxy-v2"
 
 def lines() -> Iterator[tuple[str, str]]:
     """Each line to copy, with a word in place of what is to be filled in, without its comment."""
-    for name, remedy in REMEDIES.items():
-        for line in filled(remedy.mend).splitlines():
+    for name, fault in faults.CATALOGUE.items():
+        for line in filled(fault.mend).splitlines():
             said = re.sub(r"<[^<>]*(<[^<>]*>)?>(?!>)", "x", line.partition(COMMENT)[0])
             if said and not said.startswith("#"):
                 yield name, said.strip()
@@ -114,7 +112,7 @@ class LineTests(SynchronousTestCase):
 
     def test_each_is_known(self) -> None:
         """A line is a command, a record, or settings that can be read; nothing else."""
-        for name in REMEDIES:
+        for name in faults.CATALOGUE:
             settings = []
             for line in (line for named, line in lines() if named == name):
                 tool = any(line.startswith(f"{t} ") or line == t for t in (*TOOLS, "cms"))
@@ -126,8 +124,8 @@ class LineTests(SynchronousTestCase):
 
     def test_prose(self) -> None:
         """A command in a sentence is one, too, with the options that follow it."""
-        texts = [f"{fault.cause} {fault.cure}" for fault in CATALOGUE.values()]
-        texts += [*ADVICE.values(), *LOGIN_ADVICE.values()]
+        texts = [f"{fault.cause} {fault.cure}" for fault in faults.CATALOGUE.values()]
+        texts += [*faults.STREAM_ADVICE.values(), *faults.LOGIN_ADVICE.values()]
         seen = 0
         for text in texts:
             for found in re.finditer(r"\bcms ((?:[a-z-]+[ ,.;:)]+)+)", text):
@@ -142,7 +140,7 @@ class LineTests(SynchronousTestCase):
     def test_secrets_are_shown(self) -> None:
         """The list of Callbridges hides secrets, so whoever is to compare one asks for them."""
         for name in ("wrong-secret", "peer-wrong-secret", "link-secret-expired"):
-            self.assertIn("callbridge list --show-secrets", REMEDIES[name].mend)
+            self.assertIn("callbridge list --show-secrets", faults.CATALOGUE[name].mend)
 
 
 class RefusedTests(SynchronousTestCase):

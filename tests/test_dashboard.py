@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 import tests
-from cms.faults.failures import CATALOGUE
+from cms import faults
 from cms.signalflow import Step
 from tests import test_metrics as metrics
 
@@ -128,7 +128,7 @@ class DocumentTests(SynchronousTestCase):
             self.assert_exists(expression)
             for label, _, value in _LABEL.findall(expression):
                 if label == "reason":
-                    self.assertEqual(set(), set(value.split("|")) - set(CATALOGUE))
+                    self.assertEqual(set(), set(value.split("|")) - set(faults.CATALOGUE))
 
     def test_list(self) -> None:
         """docs/metrics.md has each figure of ours, with its labels, and no other."""

@@ -19,12 +19,12 @@ from twisted.names import dns, error
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.lookup import Finder, Found, Target, configured_target, order_targets
 from cms.discovery.nameservers import NotByTCP
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, parse_dns_server
-from cms.faults.failures import ConfigurationError
 from cms.signalflow import Step, StepError
 from tests.fakedns import FakeResolver, a, aaaa, cname, srv
 
@@ -80,7 +80,7 @@ class AddressTests(SynchronousTestCase):
             (".", "not a host name"),
             ("a." * 130 + "b", "not a host name"),
         ):
-            failure = self.assertRaises(ConfigurationError, parse_server_address, text)
+            failure = self.assertRaises(faults.ConfigurationError, parse_server_address, text)
             self.assertIn(problem, failure.cause, text)
             self.assertEqual(Step.PORT, failure.step)
 
@@ -89,7 +89,7 @@ class AddressTests(SynchronousTestCase):
         """Any text is an address, nothing, or a clear complaint; what is read, reads back."""
         try:
             address = parse_server_address(text)
-        except ConfigurationError:
+        except faults.ConfigurationError:
             return
         if address is not None:
             self.assertEqual(address, parse_server_address(str(address)))

@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 from twisted.names import dns, error
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.discovery.address import ascii_domain, parse_server_address
 from cms.discovery.lookup import Finder, Found, Target
 from cms.discovery.message import Reply
 from cms.discovery.resolver import DNS
-from cms.faults.failures import ConfigurationError
 from cms.signalflow import StepError
 from tests.fakedns import FakeResolver, a, aaaa, cname, srv
 
@@ -52,7 +52,7 @@ class ComplaintTests(SynchronousTestCase):
             ("[::1%a b]", "no IPv6 address"),
             ("[::1%]", "no IPv6 address"),
         ):
-            failure = self.assertRaises(ConfigurationError, parse_server_address, text)
+            failure = self.assertRaises(faults.ConfigurationError, parse_server_address, text)
             self.assertEqual("server-address-invalid", failure.fault)
             self.assertIn(problem, failure.cause)
 
@@ -79,7 +79,7 @@ class ComplaintTests(SynchronousTestCase):
         """Nothing but a tidy host comes out, and it reads back as itself."""
         try:
             address = parse_server_address(text)
-        except ConfigurationError:
+        except faults.ConfigurationError:
             return
         if address is not None:
             self.assertRegex(address.host, r"\A[a-z0-9.:%_~-]+\Z")

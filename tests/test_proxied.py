@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.faults.failures import ConfigurationError
+from cms import faults
 from cms.process.endpoints import check_kind, check_plain
 from cms.process.proxy import HEADER_TIMEOUT, MOST_WAITING, ProxiedFactory
 from cms.process.proxyheader import (
@@ -325,7 +325,7 @@ class EndpointTests(SynchronousTestCase):
             ("haproxy:", "Write a Twisted endpoint string"),
         ):
             args = ("listen.client", bad, "xmpp.toml")
-            problem = self.assertRaises(ConfigurationError, check_kind, *args)
+            problem = self.assertRaises(faults.ConfigurationError, check_kind, *args)
             self.assertIn(f'xmpp.toml: listen.client: "{bad}"', problem.cause)
             self.assertIn(cure, problem.cure)
 
@@ -334,5 +334,5 @@ class EndpointTests(SynchronousTestCase):
         check_plain("listen.client_plain", "haproxy:tcp:1:interface=127.0.0.1", "x")
         check_plain("listen.client_plain", "haproxy:unix:/run/x", "x")
         self.assertRaises(
-            ConfigurationError, check_plain, "listen.client_plain", "haproxy:tcp:1", "x"
+            faults.ConfigurationError, check_plain, "listen.client_plain", "haproxy:tcp:1", "x"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.faults.failures import ConfigurationError
+from cms import faults
 from cms.state import database
 from cms.state.database import Database, StoreError
 from cms.state.folder import UnsafeFolder, claim, claim_for, open_private
@@ -96,12 +96,12 @@ class ClaimTests(SynchronousTestCase):
         """A daemon names the file, the key and the cure."""
         self.state.mkdir()
         self.state.chmod(0o777)
-        error = self.assertRaises(ConfigurationError, claim_for, Path("x.toml"), self.state)
+        error = self.assertRaises(faults.ConfigurationError, claim_for, Path("x.toml"), self.state)
         self.assertIn("x.toml: state_dir: ", error.cause)
         self.assertIn("chmod go-w", error.cure)
         self.state = self.folder / "file"
         self.state.write_text("")
-        error = self.assertRaises(ConfigurationError, claim_for, Path("x.toml"), self.state)
+        error = self.assertRaises(faults.ConfigurationError, claim_for, Path("x.toml"), self.state)
         self.assertIn("user can write", error.cure)
 
     def test_stores(self) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.faults.failures import ConfigurationError
+from cms import faults
 from cms.process.startup import supervise
 from cms.process.systemd import ServiceManager, notify_socket, watchdog_interval
 from cms.protection.connections import Limits
@@ -185,7 +185,7 @@ class InheritedTests(SynchronousTestCase):
             ("client", "path", "INET", "another domain"),
             ("client", "missing", "INET", "no such socket"),
         ):
-            with self.assertRaisesRegex(ConfigurationError, words):
+            with self.assertRaisesRegex(faults.ConfigurationError, words):
                 self.open(kind, name, domain)
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.configuration.tomlfile import Secret, Table
-from cms.faults.failures import ConfigurationError
 
 
 class TOMLTests(SynchronousTestCase):
@@ -31,10 +31,12 @@ class TOMLTests(SynchronousTestCase):
         self.file.write_text(text, "utf-8")
         return Table.read(self.file)
 
-    def wrong(self, text: str, read: Callable[[Table], object], *said: str) -> ConfigurationError:
+    def wrong(
+        self, text: str, read: Callable[[Table], object], *said: str
+    ) -> faults.ConfigurationError:
         """Reading this fails with a complaint that holds these words."""
         table = self.table(text)
-        error: ConfigurationError = self.assertRaises(ConfigurationError, read, table)
+        error: faults.ConfigurationError = self.assertRaises(faults.ConfigurationError, read, table)
         for word in (str(self.file), *said):
             self.assertIn(word, f"{error.cause} {error.cure}")
         return error
@@ -45,7 +47,7 @@ class FileTests(TOMLTests):
 
     def test_missing_file(self) -> None:
         """A file that is not there is named."""
-        error = self.assertRaises(ConfigurationError, Table.read, self.file)
+        error = self.assertRaises(faults.ConfigurationError, Table.read, self.file)
         self.assertEqual("configuration-file", error.fault)
         self.assertIn(str(self.file), error.cause)
 
@@ -53,9 +55,9 @@ class FileTests(TOMLTests):
         """What is no TOML or no file ends as the same fault."""
         for content in (b"a = ", b"a = 1\na = 2\n"):
             self.file.write_bytes(content)
-            error = self.assertRaises(ConfigurationError, Table.read, self.file)
+            error = self.assertRaises(faults.ConfigurationError, Table.read, self.file)
             self.assertEqual("configuration-file", error.fault)
-        self.assertRaises(ConfigurationError, Table.read, self.folder)
+        self.assertRaises(faults.ConfigurationError, Table.read, self.folder)
 
     def test_encoding(self) -> None:
         """What another system's editor made of a file is told, with what mends it."""
@@ -67,7 +69,7 @@ class FileTests(TOMLTests):
             (b"a = 1\nb = '\xff'", "is not UTF-8 (line 2)"),
         ):
             self.file.write_bytes(content)
-            error = self.assertRaises(ConfigurationError, Table.read, self.file)
+            error = self.assertRaises(faults.ConfigurationError, Table.read, self.file)
             self.assertEqual("configuration-encoding", error.fault)
             self.assertEqual(f"{self.file} {problem}, so it is not read.", error.cause)
             self.assertIn("Save it as UTF-8", error.cure)
@@ -91,7 +93,7 @@ class FileTests(TOMLTests):
             if said is None:
                 self.assertEqual(good, table.secret("shared_secret").value)
                 continue
-            error = self.assertRaises(ConfigurationError, table.secret, "shared_secret")
+            error = self.assertRaises(faults.ConfigurationError, table.secret, "shared_secret")
             self.assertIn(said, error.cause)
             self.assertNotIn("s3cr", f"{error.cause} {error.cure} {error.evidence}")
 
@@ -113,7 +115,7 @@ class FileTests(TOMLTests):
     def test_any_text(self, text: str) -> None:
         """Whatever the file holds, nothing but a complaint comes of it."""
         self.file.write_bytes(text.encode("utf-8", "surrogatepass"))
-        with contextlib.suppress(ConfigurationError):
+        with contextlib.suppress(faults.ConfigurationError):
             Table.read(self.file).finish()
 
 

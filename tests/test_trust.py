@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from cms import faults
 from cms.check.probes.port import client_hello
-from cms.faults.failures import ConfigurationError
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import (
@@ -401,7 +401,7 @@ class PeerCertificateTests(TLSTestCase):
         """New files serve new connections; wrong ones leave the old in force."""
         server = self.server()
         self.put("own.crt", issue([HOST]).certificate)
-        self.assertRaises(ConfigurationError, server.reload)
+        self.assertRaises(faults.ConfigurationError, server.reload)
         client, _ = self.shake(self.verification(), server)
         self.assertTrue(client.shook)
         server = self.server()
@@ -502,7 +502,7 @@ class FilesTests(TLSTestCase):
 
     def complaint(self, files: PEMFiles) -> str:
         """What is said."""
-        error = self.assertRaises(ConfigurationError, files.context)
+        error = self.assertRaises(faults.ConfigurationError, files.context)
         return f"{error.cause} {error.cure}"
 
     def test_complaints(self) -> None:

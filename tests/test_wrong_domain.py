@@ -6,9 +6,9 @@ from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
+from cms import faults
 from cms.callbridge.administration import CallbridgeAdministration
 from cms.configuration.tomlfile import Secret
-from cms.faults.failures import TrustError
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step, StepError
 from cms.trust.identity import check_identity
@@ -32,7 +32,7 @@ class CertificateTests(SynchronousTestCase):
         issued = CA.issue(names[0], list(names))
         leaf = x509.load_pem_x509_certificate(issued.certificate)
         error: StepError = self.assertRaises(
-            TrustError,
+            faults.TrustError,
             check_identity,
             leaf,
             domain=domain,

@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.admin.shared import API
 from cms.admin.xmppapi import operations_of_xmpp_server
-from cms.faults.failures import ConfigurationError
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step
 from cms.xmlstream import ns
@@ -228,7 +228,9 @@ class AdministrationTests(SynchronousTestCase):
         """The listener needs a certificate."""
         self.file.write_text(CONFIG.replace("[listen]", '[listen]\napi = ["tcp:8445"]'))
         daemon = XmppService(read_config(self.file), Pool())
-        error = self.assertRaises(ConfigurationError, make_administration, daemon, self.reactor)
+        error = self.assertRaises(
+            faults.ConfigurationError, make_administration, daemon, self.reactor
+        )
         self.assertIn("tls.certificate", error.cause)
 
 

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.configuration.tomlfile import Secret
-from cms.faults.failures import ConfigurationError
 from cms.linkprotocol import login as lp
 from cms.process.endpoints import BACKLOG, check_plain, expand
 from cms.process.logs import AT_ONCE, Logger, Sparing
@@ -553,7 +553,7 @@ class ListenerTests(SynchronousTestCase):
             "tcp:5347:interface=localhost",
             "",
         ):
-            self.assertRaises(ConfigurationError, check_plain, "listen.x", bad, "f")
+            self.assertRaises(faults.ConfigurationError, check_plain, "listen.x", bad, "f")
 
     def test_all_addresses(self) -> None:
         """A bare port means both families."""

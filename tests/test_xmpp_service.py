@@ -8,7 +8,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.faults.failures import ConfigurationError
+from cms import faults
 from cms.linkprotocol import login as lp
 from cms.process import openfiles
 from cms.protection.connections import Limits
@@ -83,7 +83,9 @@ class ConfigurationTests(SynchronousTestCase):
         file = new_folder(self) / "xmpp.toml"
         self.assertIn(change[0], CONFIGURATION)
         file.write_text(CONFIGURATION.replace(*change))
-        error: Any = self.assertRaises(ConfigurationError, make_daemon, file, MemoryReactorClock())
+        error: Any = self.assertRaises(
+            faults.ConfigurationError, make_daemon, file, MemoryReactorClock()
+        )
         for word in (str(file), *words):
             self.assertIn(word, error.cause)
         self.assertNotIn(f'"{SECRETS["cb1"]}"', f"{error.cause} {error.cure}")

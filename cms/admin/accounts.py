@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cms.faults.failures import CONFIGURATION_VALUE
+from cms import faults
 from cms.process.logs import Logger
 from cms.state.atomicfile import replace_file, sweep
 from cms.state.folder import explain_os
@@ -151,7 +151,7 @@ def _hash(entry: Mapping[str, Any]) -> Hash:
 
 
 def _unusable(file: Path, problem: str) -> Exception:
-    return CONFIGURATION_VALUE.error(
+    return faults.CONFIGURATION_VALUE.error(
         file=file,
         key="accounts",
         problem=problem,

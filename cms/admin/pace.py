@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from cms.faults.failures import PROXY_UNEXPECTED
+from cms import faults
 from cms.process.endpoints import show_address
 from cms.process.logs import Logger, Sparing
 from cms.process.proxyheader import begins_header
@@ -124,7 +124,7 @@ class PacedConnection(ProtocolWrapper):
         if not self._heard:
             self._heard = True
             if begins_header(data):
-                fault = PROXY_UNEXPECTED.error(peer=show_address(self.getPeer()))
+                fault = faults.PROXY_UNEXPECTED.error(peer=show_address(self.getPeer()))
                 log, sparing = self.factory.log, self.factory.sparing
                 if sparing.allows():
                     log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure)

@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from cms import faults
 from cms.admin.accounts import Accounts
 from cms.admin.front import Counter, Front, Gate, OpenGate
 from cms.admin.login import BasicGate
@@ -25,7 +26,6 @@ from cms.admin.operations import Operation
 from cms.admin.pace import Pace, PacedFactory
 from cms.admin.routes import Paths, make_app
 from cms.admin.site import LimitedSite
-from cms.faults.failures import CONFIGURATION_VALUE, LISTEN_FAILED
 from cms.process import openfiles
 from cms.process.endpoints import BACKLOG, check_plain, close_ports, open_listener, show_address
 from cms.process.logs import Logger
@@ -71,7 +71,7 @@ class AdminSettings:
         for description in self.api_plain:
             check_plain("listen.api_plain", description, self.file)
         if self.api and (self.certificate is None or self.key is None):
-            raise CONFIGURATION_VALUE.error(
+            raise faults.CONFIGURATION_VALUE.error(
                 file=self.file,
                 key="tls.certificate" if self.certificate is None else "tls.key",
                 problem="it is missing, and listen.api speaks TLS",
@@ -193,7 +193,7 @@ class AdminService(Service):
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._let_go()
-            raise CONFIGURATION_VALUE.error(
+            raise faults.CONFIGURATION_VALUE.error(
                 file=self._settings.file,
                 key="state_dir",
                 problem=f"another daemon uses {state_dir}",
@@ -221,7 +221,7 @@ class AdminService(Service):
                 _short(path, self._folder), factory, backlog=BACKLOG, mode=0o600
             )
         except CannotListenError as problem:
-            raise LISTEN_FAILED.error(
+            raise faults.LISTEN_FAILED.error(
                 file=self._settings.file,
                 key="state_dir",
                 endpoint=path,

@@ -7,10 +7,10 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from cms import faults
 from cms.configuration.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
-from cms.faults.failures import CONFIGURATION_OF_XMPP_SERVER
 from cms.process.proxy import PROXY_CURE, Network, parse_proxy
 from cms.protection.connections import MOST_API_CONNECTIONS
 from cms.signalflow import StepError
@@ -101,7 +101,7 @@ def read_config(file: Path) -> CallbridgeConfig:
     """
     table = Table.read(file)
     if table.is_of_other_role(ONLY_CALLBRIDGE, ONLY_XMPP_SERVER):
-        raise CONFIGURATION_OF_XMPP_SERVER.error(file=file)
+        raise faults.CONFIGURATION_OF_XMPP_SERVER.error(file=file)
     tls, dns, listen = table.table("tls"), table.table("dns"), table.table("listen")
     link = read_settings(table, unprotected=tls.flag("unprotected", default=False))
     config = CallbridgeConfig(

@@ -13,6 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 import cms
+from cms import faults
 from cms.admin.metrics import Exposition
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
 from cms.callbridge.directories.directory import LocalDirectory
@@ -28,7 +29,6 @@ from cms.callbridge.metrics import CallbridgeCollector, Events
 from cms.callbridge.settings import effective_config
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
-from cms.faults.failures import CONFIGURATION_VALUE
 from cms.process.cleanup import tell
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
@@ -180,7 +180,7 @@ def _store(config: CallbridgeConfig) -> UserStore:
     except StoreUnusable as problem:
         raise unusable_for(config.file, problem.fault) from None
     except StoreError as problem:
-        raise CONFIGURATION_VALUE.error(
+        raise faults.CONFIGURATION_VALUE.error(
             file=config.file,
             key="state_dir",
             problem=problem,

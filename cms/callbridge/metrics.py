@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from cms import faults
 from cms.admin.metrics import counter, durations, expiries, gauge, gauges, mechanism_label, traffic
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.passwords.scram import HASHES
-from cms.faults.failures import CATALOGUE
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 _TRIED = tuple(step for step in Step if Step.CONFIGURATION <= step <= Step.REGISTERED)
@@ -45,7 +45,7 @@ class Events(Collector):
             self._seconds.labels(step.title)
         self._attempts.labels("active", Step.ACTIVE.title)
         # A series that begins at 0 lets a rate see the first failure too.
-        for fault in CATALOGUE.values():
+        for fault in faults.CATALOGUE.values():
             if Step.PORT <= fault.step <= Step.ACTIVE and not fault.name.startswith("peer-"):
                 self._failures.labels(fault.step.title, fault.name)
         for mechanism in (*HASHES, *(f"{name}-PLUS" for name in HASHES), "PLAIN"):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from attrs import evolve
 
+from cms import faults
 from cms.callbridge.config import CallbridgeConfig, link_warnings, read_config, read_settings
 from cms.configuration.tomlfile import Table
-from cms.faults.failures import CONFIGURATION_VALUE
 from cms.signalflow import StepError
 from cms.state.atomicfile import remove_file, replace_file, sweep
 from cms.state.folder import explain_os
@@ -65,7 +65,7 @@ class StoredSettings:
         raise self._damaged("it holds no settings of this version")
 
     def _damaged(self, problem: str) -> StepError:
-        return CONFIGURATION_VALUE.error(
+        return faults.CONFIGURATION_VALUE.error(
             file=self.path,
             key="settings",
             problem=problem,

@@ -16,6 +16,7 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from cms import faults
 from cms.callbridge.config import CallbridgeConfig, read_config
 from cms.callbridge.settings import StoredSettings
 from cms.check.findings import Finding, Report
@@ -30,7 +31,6 @@ from cms.configuration.tomlfile import Secret
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import parse_dns_server
 from cms.faults.explain import as_dict, entry, listing
-from cms.faults.failures import CATALOGUE
 from cms.process.clocks import make_steady
 from cms.signalflow import StepError
 from cms.state.database import StoreError, StoreUnusable
@@ -261,11 +261,11 @@ async def _run(session: Session | ServerSession, reactor: Any) -> None:
 def explain(fault: str | None, as_json: bool) -> None:
     """Explain FAULT: what one sees, what it means, and what cures it; without it, list all."""
     if fault is None:
-        click.echo(_json([as_dict(f) for f in CATALOGUE.values()]) if as_json else listing())
+        click.echo(_json([as_dict(f) for f in faults.CATALOGUE.values()]) if as_json else listing())
         return
-    found = CATALOGUE.get(fault)
+    found = faults.CATALOGUE.get(fault)
     if found is None:
-        near = difflib.get_close_matches(fault, CATALOGUE, n=3)
+        near = difflib.get_close_matches(fault, faults.CATALOGUE, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else "; cms explain lists all"
         raise click.UsageError(f"there is no fault {fault}{hint}")
     click.echo(_json(as_dict(found)) if as_json else entry(found))

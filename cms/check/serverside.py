@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cms import faults
 from cms.audit.everything import STAGES, audit
 from cms.audit.reach import CONNECT_TIMEOUT
 from cms.audit.subject import OwnServer
@@ -18,7 +19,6 @@ from cms.check.renderers import Renderer
 from cms.check.subject import STAGE
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import make_dns
-from cms.faults.failures import FILES_RUN_OUT, NO_AUTHORITY, NO_AUTHORITY_CURE, NO_CALLBRIDGE
 from cms.process.clocks import wall_clock
 from cms.process.openfiles import judge
 from cms.signalflow import Step
@@ -112,7 +112,7 @@ def judge_files(server: OwnServer, status: Mapping[str, Any]) -> Iterator[Findin
     asked, given = int(status.get("wantedPlaces", 0)), int(status.get("places", 0))
     doubt = judge(server.file, "most_connections", asked, given, most)
     if used + NEARLY >= most:
-        fault = FILES_RUN_OUT.error(limit=most)
+        fault = faults.FILES_RUN_OUT.error(limit=most)
         yield Finding(fault.step, "failed", about, 0.0, evidence, "", fault)
     elif doubt is not None:
         yield Finding(doubt.step, "warning", about, 0.0, evidence, "", doubt)
@@ -131,10 +131,11 @@ def judge_callbridges(status: Mapping[str, Any]) -> Finding:
         "not_connected": ", ".join(absent),
     }
     if not deciding:
-        problem = NO_CALLBRIDGE.error(**evidence)
+        problem = faults.NO_CALLBRIDGE.error(**evidence)
         told = next((str(link["problem"]) for link in links if link.get("problem")), "")
         if told:
-            mend = NO_AUTHORITY_CURE.format(domain=status.get("domain", "that of this server"))
-            problem = NO_AUTHORITY.error(problem=told, mend=mend, **evidence)
+            domain = status.get("domain", "that of this server")
+            mend = faults.NO_AUTHORITY_CURE.format(domain=domain)
+            problem = faults.NO_AUTHORITY.error(problem=told, mend=mend, **evidence)
         return Finding(problem.step, "failed", "the running server", 0.0, evidence, "", problem)
     return Finding(Step.ACTIVE, "passed", "the running server", evidence=evidence)

@@ -25,7 +25,6 @@ from cms.check.probes.records import Beside, judge_beside, judge_found, look_bes
 from cms.check.subject import Subject
 from cms.discovery.lookup import SERVICE, Finder, Found, Target, configured_target
 from cms.discovery.resolver import DNS
-from cms.faults.failures import CredentialsRefused, RegistrationError
 from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError
 
@@ -252,7 +251,7 @@ class Walk:
                 break
             if probe.address in left:
                 left.remove(probe.address)
-            if not probe.address or not left or isinstance(failure, CredentialsRefused):
+            if not probe.address or not left or isinstance(failure, faults.CredentialsRefused):
                 break
         lane.holds = holds
         if not holds:
@@ -330,7 +329,7 @@ class Walk:
             return f"step {min(f.step for f in before).value} failed"
         if step >= Step.REGISTER and self._not_registering:
             return self._not_registering
-        if step is Step.ACTIVE and not isinstance(failed, RegistrationError):
+        if step is Step.ACTIVE and not isinstance(failed, faults.RegistrationError):
             return "the link that is up already belongs to the Callbridge"
         return "not reached"
 
@@ -338,10 +337,10 @@ class Walk:
 def _beside_another(finding: Finding) -> Finding:
     """A target that failed, where another one works; no other helps who is refused."""
     error = finding.problem
-    if error is None or isinstance(error, CredentialsRefused):
+    if error is None or isinstance(error, faults.CredentialsRefused):
         return finding
     seen = {"peer": finding.about, "problem": error.cause, "mend": error.cure}
-    doubt = evolve(faults.TARGET_FAILS, step=error.step).error(fault=error.fault, **seen)
+    doubt = faults.TARGET_FAILS.at(error.step).error(fault=error.fault, **seen)
     return evolve(finding, result="warning", problem=doubt)
 
 
@@ -350,7 +349,7 @@ def _by_another(finding: Finding) -> Finding:
     error = finding.problem
     if error is None:
         return finding
-    doubt = evolve(faults.ADDRESS_FAILS, step=error.step).error(
+    doubt = faults.ADDRESS_FAILS.at(error.step).error(
         peer=finding.about,
         address=finding.evidence.get("address", ""),
         problem=error.cause.rstrip("."),

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.task import react
 
+from cms import faults
 from cms.client.login import Account, LoginFailed, LoginStream, log_in
 from cms.commands.common import JSON, Complaint, Wrong, print_json, print_rows, read_secret
-from cms.faults.remedies import LOGIN_ADVICE
 from cms.protection.guessing import SLOWED
 from cms.signalflow import StepError, printable
 from cms.trust.files import PEMFiles
@@ -23,7 +23,7 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 CLIENT_PORT = 5222
 TIMEOUT = 20.0  # seconds
 CURES = {  # by condition
-    **LOGIN_ADVICE,
+    **faults.LOGIN_ADVICE,
     "remote-connection-failed": "see cms status on the server's host: a Callbridge must be"
     " connected, and answer.",
     "host-unknown": "see the domain in ADDRESS; cms xmpp domain shows that of the server.",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from cms.faults.failures import CONFIGURATION_ENCODING, CONFIGURATION_FILE, CONFIGURATION_VALUE
+from cms import faults
 from cms.signalflow import StepError
 from cms.state.textencoding import Unreadable, plain_text, read_secret
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -58,19 +58,19 @@ class Table:
         try:
             return cls(file, tomllib.loads(plain_text(file.read_bytes())))
         except OSError as problem:
-            raise CONFIGURATION_FILE.error(file=file, problem=problem.strerror) from None
+            raise faults.CONFIGURATION_FILE.error(file=file, problem=problem.strerror) from None
         except Unreadable as problem:
-            raise CONFIGURATION_ENCODING.error(
+            raise faults.CONFIGURATION_ENCODING.error(
                 file=file, problem=problem.problem, mend=problem.mend
             ) from None
         except tomllib.TOMLDecodeError as problem:
-            raise CONFIGURATION_FILE.error(
+            raise faults.CONFIGURATION_FILE.error(
                 file=file, problem=f"it is not TOML: {problem}"
             ) from None
 
     def wrong(self, key: str, problem: str, mend: str) -> StepError:
         """The complaint about a key."""
-        return CONFIGURATION_VALUE.error(
+        return faults.CONFIGURATION_VALUE.error(
             file=self.file, key=self._prefix + key, problem=problem, mend=mend
         )
 

@@ -27,9 +27,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.names import authority, dns, server
 from twisted.python.failure import Failure
 
+from cms import faults
 from cms.callbridge.directories.store import UserStore
 from cms.client.login import Account, LoginFailed, LoginStream, log_in
-from cms.faults.failures import NO_CALLBRIDGE
 from cms.process.clocks import make_steady
 from cms.signalflow import Step, StepError
 from cms.trust.files import PEMFiles
@@ -326,7 +326,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         try:
             stream = await self._log_in()
         except LoginFailed as refusal:
-            if refusal.fault != NO_CALLBRIDGE.name:
+            if refusal.fault != faults.NO_CALLBRIDGE.name:
                 raise DemoFailed(f"step 1: refused with {refusal}") from None
             self.line(1, "ok", f"before any link a log-in is refused: {refusal}")
         else:

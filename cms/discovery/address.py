@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 import idna
 from attrs import frozen
 
-from cms.faults.failures import SERVER_ADDRESS_INVALID
+from cms import faults
 
 COMPONENT_PORT = 5223
 
@@ -47,7 +47,7 @@ def parse_server_address(text: str) -> ServerAddress | None:
         host, port = _split(written)
         return _address(host, _port(port))
     except ValueError as problem:
-        raise SERVER_ADDRESS_INVALID.error(address=text[:300], problem=problem) from None
+        raise faults.SERVER_ADDRESS_INVALID.error(address=text[:300], problem=problem) from None
 
 
 def _split(text: str) -> tuple[str, str | None]:

@@ -31,7 +31,6 @@ from cms.discovery.systemfiles import (
     system_search,
     system_servers,
 )
-from cms.faults.failures import Fault
 from cms.signalflow import Step, StepError
 
 DNS_CURE = "Write addresses such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53."
@@ -90,12 +89,12 @@ class Asked(Protocol):
 
 @frozen
 class _DNSFaults:
-    silent: Fault
-    failed: Fault
-    refused: Fault
-    truncated: Fault
-    unreachable: Fault
-    strange: Fault
+    silent: faults.Fault
+    failed: faults.Fault
+    refused: faults.Fault
+    truncated: faults.Fault
+    unreachable: faults.Fault
+    strange: faults.Fault
 
 
 _FAULTS = {

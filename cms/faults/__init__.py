@@ -1,8 +1,57 @@
 """
 Every way in which a step can fail, and what works but should be put right: one catalogue.
 
-Use an entry as C{faults.NAME}: whichever step it belongs to, it is found here.
+Use an entry as C{faults.NAME}, whichever step it belongs to.  There is a module for each
+step, and nothing to register: docs/design/catalogue.md says how to add an entry.
 """
 
-from cms.faults.failures import *  # noqa: F403 - the entries, whatever their step
-from cms.faults.warnings import *  # noqa: F403
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cms.faults import (
+    step01_link_before_login,
+    step02_configuration,
+    step03_port,
+    step04_srv,
+    step05_address,
+    step06_connect,
+    step07_certificates,
+    step07_tls,
+    step08_identity,
+    step09_register,
+    step10_registered,
+    step11_active,
+    step12_login,
+)
+from cms.faults.advice import *  # noqa: F403
+from cms.faults.kinds import *  # noqa: F403
+from cms.faults.step01_link_before_login import *  # noqa: F403
+from cms.faults.step02_configuration import *  # noqa: F403
+from cms.faults.step03_port import *  # noqa: F403
+from cms.faults.step04_srv import *  # noqa: F403
+from cms.faults.step05_address import *  # noqa: F403
+from cms.faults.step06_connect import *  # noqa: F403
+from cms.faults.step07_certificates import *  # noqa: F403
+from cms.faults.step07_tls import *  # noqa: F403
+from cms.faults.step08_identity import *  # noqa: F403
+from cms.faults.step09_register import *  # noqa: F403
+from cms.faults.step10_registered import *  # noqa: F403
+from cms.faults.step11_active import *  # noqa: F403
+from cms.faults.step12_login import *  # noqa: F403
+
+CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
+    step01_link_before_login,
+    step02_configuration,
+    step03_port,
+    step04_srv,
+    step05_address,
+    step06_connect,
+    step07_tls,
+    step07_certificates,
+    step08_identity,
+    step09_register,
+    step10_registered,
+    step11_active,
+    step12_login,
+)

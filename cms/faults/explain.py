@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cms.faults.warnings  # noqa: F401 - its entries are part of the catalogue
-from cms.faults.failures import CATALOGUE, Fault
-from cms.faults.remedies import ADVICE, OTHERWISE
+from cms import faults
+from cms.faults.advice import STREAM_ADVICE, STREAM_OTHERWISE
+from cms.faults.kinds import Fault
 from cms.signalflow import Step
 
 _HEAD = """\
@@ -44,43 +44,43 @@ def filled(template: str) -> str:
 
 def of_step(step: Step) -> list[Fault]:
     """The entries of a step, failures first."""
-    found = [fault for fault in CATALOGUE.values() if fault.step is step]
-    return sorted(found, key=lambda fault: fault.is_doubt)
+    found = [fault for fault in faults.CATALOGUE.values() if fault.step is step]
+    return sorted(found, key=lambda fault: fault.is_warning)
 
 
 def entry(fault: Fault) -> str:
     """One entry for a terminal."""
-    kind = "a warning" if fault.is_doubt else "a failure"
+    kind = "a warning" if fault.is_warning else "a failure"
     lines = [f"{fault.name}: {kind} at {fault.step}", ""]
-    if fault.remedy.symptoms:
+    if fault.symptoms:
         lines.append("What you see:")
-        lines += [f"  {symptom}" for symptom in fault.remedy.symptoms]
+        lines += [f"  {symptom}" for symptom in fault.symptoms]
     lines += ["What it means:", f"  {filled(fault.cause)}"]
     lines += ["What cures it:", f"  {filled(fault.cure)}"]
     if "{advice}" in fault.cure:
         lines += [f"  {condition}: {advice}" for condition, advice in _advice()]
-    if fault.remedy.mend:
+    if fault.mend:
         lines.append("To copy:")
-        lines += [f"  {line}" for line in filled(fault.remedy.mend).splitlines()]
+        lines += [f"  {line}" for line in filled(fault.mend).splitlines()]
     return "\n".join(lines)
 
 
 def _advice() -> Iterator[tuple[str, str]]:
-    yield from sorted(ADVICE.items())
-    yield "any other", OTHERWISE
+    yield from sorted(STREAM_ADVICE.items())
+    yield "any other", STREAM_OTHERWISE
 
 
 def as_dict(fault: Fault) -> dict[str, Any]:
     """One entry as plain data."""
     return {
         "fault": fault.name,
-        "kind": "warning" if fault.is_doubt else "failure",
+        "kind": "warning" if fault.is_warning else "failure",
         "step": int(fault.step),
         "name": fault.step.title,
-        "symptoms": list(fault.remedy.symptoms),
+        "symptoms": list(fault.symptoms),
         "cause": filled(fault.cause),
         "cure": filled(fault.cure),
-        "mend": filled(fault.remedy.mend),
+        "mend": filled(fault.mend),
     }
 
 
@@ -96,7 +96,7 @@ def listing() -> str:
 
 
 def _first_symptom(fault: Fault) -> str:
-    return fault.remedy.symptoms[0] if fault.remedy.symptoms else filled(fault.cause)
+    return fault.symptoms[0] if fault.symptoms else filled(fault.cause)
 
 
 def document() -> str:
@@ -114,16 +114,16 @@ def document() -> str:
 
 
 def _section(fault: Fault) -> str:
-    first, *others = fault.remedy.symptoms or (filled(fault.cause),)
+    first, *others = fault.symptoms or (filled(fault.cause),)
     text = f"### {_prose(first)}\n\n"
-    kind = "a warning" if fault.is_doubt else "a failure"
+    kind = "a warning" if fault.is_warning else "a failure"
     text += f"`{fault.name}`, {kind}."
     if others:
         text += " Also seen as: " + "; ".join(_prose(other) for other in others) + "."
     text += f"\n\n* means: {_prose(_sentence(fault.cause))}\n"
     text += f"* cure: {_prose(_sentence(fault.cure))}\n"
-    if fault.remedy.mend:
-        text += f"\n```\n{filled(fault.remedy.mend)}\n```\n"
+    if fault.mend:
+        text += f"\n```\n{filled(fault.mend)}\n```\n"
     return text + "\n"
 
 

@@ -15,7 +15,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromSt
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 
-from cms.faults.failures import CONFIGURATION_VALUE, LISTEN_FAILED
+from cms import faults
 from cms.process.proxy import Network, ProxiedFactory
 from cms.signalflow import StepError
 
@@ -47,7 +47,7 @@ def check_plain(key: str, description: str, file: object) -> None:
 
 
 def _reachable(file: object, key: str, description: str) -> StepError:
-    return CONFIGURATION_VALUE.error(
+    return faults.CONFIGURATION_VALUE.error(
         file=file,
         key=key,
         problem=f"{description} has no TLS and could be reached from another host",
@@ -69,7 +69,7 @@ def check_kind(key: str, description: str, file: object) -> None:
         mend = "Write haproxy: once."
     problem = f'"{description}" is no endpoint that can be used here ({kind}: is none of'
     problem += f" {', '.join(KINDS)}, with or without haproxy: before it)"
-    raise CONFIGURATION_VALUE.error(file=file, key=key, problem=problem, mend=mend)
+    raise faults.CONFIGURATION_VALUE.error(file=file, key=key, problem=problem, mend=mend)
 
 
 def expand(description: str) -> list[str]:
@@ -135,7 +135,7 @@ def open_listener(
             break
     if not opened:
         why = failures[0].getErrorMessage().rstrip(".")
-        raise LISTEN_FAILED.error(file=file, key=key, endpoint=description, problem=why)
+        raise faults.LISTEN_FAILED.error(file=file, key=key, endpoint=description, problem=why)
     return opened
 
 
@@ -154,13 +154,13 @@ def _judge_inherited(
 
 def _bad(file: object, key: str, description: str, problem: object) -> StepError:
     if isinstance(problem, LookupError) and description.startswith("systemd:"):
-        return CONFIGURATION_VALUE.error(
+        return faults.CONFIGURATION_VALUE.error(
             file=file,
             key=key,
             problem=f"{description}: systemd has handed over no such socket",
             mend="Start it by a socket unit whose FileDescriptorName= is the name here.",
         )
-    return CONFIGURATION_VALUE.error(
+    return faults.CONFIGURATION_VALUE.error(
         file=file,
         key=key,
         problem=f'"{description}" is no endpoint ({problem})',

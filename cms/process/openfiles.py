@@ -12,8 +12,7 @@ from typing import Any
 
 from twisted.internet import tcp
 
-from cms.faults.failures import FILES_RUN_OUT
-from cms.faults.warnings import FILES_FEW
+from cms import faults
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 
@@ -70,7 +69,7 @@ def judge(file: object, key: str, asked: int, given: int, most: int) -> StepErro
     """
     if given >= asked:
         return None
-    return FILES_FEW.error(file=file, key=key, asked=asked, given=given, limit=most)
+    return faults.FILES_FEW.error(file=file, key=key, asked=asked, given=given, limit=most)
 
 
 def told_few(file: object, key: str, asked: int, given: int) -> None:
@@ -102,7 +101,7 @@ class ToldReservation:
         now = self._clock()
         if self._told is None or now - self._told >= SELDOM:
             self._told = now
-            fault = FILES_RUN_OUT.error(limit=limit())
+            fault = faults.FILES_RUN_OUT.error(limit=limit())
             log.error(
                 "{step_text}: {cause} Cure: {cure}",
                 step=int(fault.step),

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 
-from cms.faults.failures import CONFIGURATION_VALUE, OWN_CERTIFICATE_UNUSABLE
+from cms import faults
 from cms.signalflow import StepError
 from cms.state.textencoding import Unreadable
 from cms.trust.chain import MOST
@@ -147,7 +147,9 @@ class PEMFiles:
         facts = [CertificateFacts.of(certificate) for certificate in chain[:MOST]]
         keys = ", ".join(f'"{each.subject}" {each.key}' for each in facts)
         path = self.certificate
-        return OWN_CERTIFICATE_UNUSABLE.error(file=self.file, path=path, problem=problem, keys=keys)
+        return faults.OWN_CERTIFICATE_UNUSABLE.error(
+            file=self.file, path=path, problem=problem, keys=keys
+        )
 
     def _read_own(self) -> _Own | None:
         if self.certificate is None and self.key is None:
@@ -202,4 +204,4 @@ class PEMFiles:
             raise self._wrong(key, f"{path}: {problem.strerror}", mend) from None
 
     def _wrong(self, key: str, problem: str, mend: str) -> StepError:
-        return CONFIGURATION_VALUE.error(file=self.file, key=key, problem=problem, mend=mend)
+        return faults.CONFIGURATION_VALUE.error(file=self.file, key=key, problem=problem, mend=mend)

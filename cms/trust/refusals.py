@@ -10,7 +10,6 @@ from cryptography import x509
 from OpenSSL._util import ffi, lib
 
 from cms import faults
-from cms.faults.failures import Fault
 from cms.signalflow import StepError
 from cms.trust.chain import is_intermediate_of_ours, issued_by, path_of
 from cms.trust.facts import UNREADABLE, CertificateFacts, constraints, when
@@ -30,7 +29,7 @@ DATES = frozenset({NOT_YET_VALID, EXPIRED})
 TOO_WEAK = frozenset({66, 67, 68})
 _USES = {"server": "serverAuth", "client": "clientAuth"}
 
-_FAULTS: dict[int, Fault] = {
+_FAULTS: dict[int, faults.Fault] = {
     **dict.fromkeys((4, 6, 7, 29, 30, 31, 76, 77, 78), faults.CERTIFICATE_SIGNATURE_WRONG),
     NOT_YET_VALID: faults.CERTIFICATE_NOT_YET_VALID,
     EXPIRED: faults.CERTIFICATE_EXPIRED,
@@ -129,7 +128,7 @@ class Presented:
             seen["extensions"] = ", ".join(facts.critical) or "unknown"
         return fault.error(**seen)
 
-    def _fault(self, refusal: Refusal, facts: CertificateFacts) -> Fault:
+    def _fault(self, refusal: Refusal, facts: CertificateFacts) -> faults.Fault:
         code, depth = refusal.code, refusal.depth
         if code == EXPIRED and depth:
             ours = refusal.certificate in self.trusted or refusal.certificate not in self.chain
@@ -144,7 +143,7 @@ class Presented:
                 return faults.CERTIFICATE_INTERMEDIATE_MISSING
         return _FAULTS.get(code, faults.CERTIFICATE_REFUSED)
 
-    def _purpose(self, depth: int, facts: CertificateFacts) -> Fault:
+    def _purpose(self, depth: int, facts: CertificateFacts) -> faults.Fault:
         if depth:
             return faults.CERTIFICATE_ISSUER_USAGE
         if not facts.usages or {_USES[self.role], "anyExtendedKeyUsage"} & set(facts.usages):

@@ -7,11 +7,11 @@ from typing import cast
 
 from attrs import frozen
 
+from cms import faults
 from cms.configuration.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
 from cms.discovery.address import ascii_domain
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
-from cms.faults.failures import CONFIGURATION_OF_CALLBRIDGE
 from cms.process import openfiles
 from cms.process.proxy import PROXY_CURE, Network, parse_proxy
 from cms.protection.connections import MOST_API_CONNECTIONS, Limits
@@ -74,7 +74,7 @@ def read_config(file: Path) -> XmppConfig:
     """
     table = Table.read(file)
     if table.is_of_other_role(ONLY_XMPP_SERVER, ONLY_CALLBRIDGE):
-        raise CONFIGURATION_OF_CALLBRIDGE.error(file=file)
+        raise faults.CONFIGURATION_OF_CALLBRIDGE.error(file=file)
     tls, listen, dns = table.table("tls"), table.table("listen"), table.table("dns")
     login = table.table("login")
     listeners = {

@@ -11,10 +11,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
 import cms
+from cms import faults
 from cms.admin.metrics import Exposition
 from cms.audit.subject import OwnServer
 from cms.discovery.resolver import make_dns
-from cms.faults.failures import CONFIGURATION_VALUE
 from cms.process.cleanup import tell
 from cms.process.clocks import wall_clock
 from cms.process.endpoints import check_plain
@@ -236,7 +236,7 @@ def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
     except StoreUnusable as problem:
         raise unusable_for(config.file, problem.fault) from None
     except StoreError as problem:
-        raise CONFIGURATION_VALUE.error(
+        raise faults.CONFIGURATION_VALUE.error(
             file=config.file,
             key="state_dir",
             problem=problem,

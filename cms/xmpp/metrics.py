@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cms import faults
 from cms.admin.metrics import (
     counter,
     durations,
@@ -23,7 +24,6 @@ from cms.admin.metrics import (
     mechanism_label,
     traffic,
 )
-from cms.faults.failures import CATALOGUE
 from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic
@@ -67,7 +67,7 @@ class Events(Collector):
             self._steps.labels(step.title)
         self._registrations.labels("active", Step.ACTIVE.title)
         # A series that begins at 0 lets a rate see the first refusal too.
-        for fault in CATALOGUE.values():
+        for fault in faults.CATALOGUE.values():
             if fault.name.startswith("peer-"):
                 self._refusals.labels("registration", fault.name)
             elif fault.step in (Step.LINK_BEFORE_LOGIN, Step.LOGIN):

@@ -21,7 +21,6 @@ from cms.callbridge.link.registration import ComponentRegistration, Registrant
 from cms.callbridge.link.steplog import log_step
 from cms.discovery.lookup import Found, Target, configured_target
 from cms.discovery.setbacks import Setbacks
-from cms.faults.failures import CredentialsRefused
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import tell
 from cms.process.clocks import Timeline
@@ -377,13 +376,13 @@ class LinkCore:
             error.evidence.setdefault("target", str(self.target))
         if self.target is not None and self.address:
             error.evidence.setdefault("address", self.address)
-            if not isinstance(error, CredentialsRefused):
+            if not isinstance(error, faults.CredentialsRefused):
                 self.setbacks.note(self.target, self.address)
         self.attempt.failed(self.now, error)
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.quit()
-        if self.targets and not isinstance(error, CredentialsRefused):
+        if self.targets and not isinstance(error, faults.CredentialsRefused):
             self.events.try_next()
         else:
             self.last_end = error
@@ -396,7 +395,7 @@ class LinkCore:
             delay = self.backoff.after_link(self.now - self.up)
         elif self._was_unreachable():
             delay = self.backoff.after_silence()
-        elif isinstance(self.last_end, CredentialsRefused):
+        elif isinstance(self.last_end, faults.CredentialsRefused):
             delay = self.backoff.after_refusal()
         else:
             delay = self.backoff.after_failure()

@@ -25,8 +25,6 @@ from twisted.words.protocols.jabber.error import (
 from cms import faults
 from cms.callbridge.config import LinkSettings, Timing
 from cms.callbridge.link.servername import explain_other_name, other_name
-from cms.faults.failures import Fault
-from cms.faults.remedies import ADVICE, OTHERWISE
 from cms.process.cleanup import finish
 from cms.process.logs import link_id
 from cms.signalflow import Step, StepError
@@ -48,7 +46,7 @@ from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.wrongpeer import server_without_tls, server_without_xmpp
 
-_REFUSALS: dict[str, Fault] = {
+_REFUSALS: dict[str, faults.Fault] = {
     "host-unknown": faults.UNKNOWN_ID,
     "not-authorized": faults.WRONG_SECRET,
     "conflict": faults.ALREADY_CONNECTED,
@@ -235,7 +233,7 @@ class ComponentRegistration(XMLStream):
             "component": self.settings.component,
             "condition": condition,
             "text": text,
-            "advice": ADVICE.get(condition, OTHERWISE),
+            "advice": faults.of_stream_error(condition),
         }
         if self.step is Step.ACTIVE:
             if condition == "system-shutdown":

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from cms import faults
 from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
 from cms.check.findings import Finding
-from cms.faults.failures import DOMAIN_NOT_SERVED
 from cms.signalflow import Step, printable
 
 ABOUT = "the running Callbridge"
@@ -50,8 +50,8 @@ def judge_link(link: Mapping[str, Any]) -> Running:
         if link.get(key)
     }
     problem = link.get("problem") or {}
-    if problem.get("fault") == DOMAIN_NOT_SERVED.name:
-        useless = DOMAIN_NOT_SERVED.error(**problem["evidence"])
+    if problem.get("fault") == faults.DOMAIN_NOT_SERVED.name:
+        useless = faults.DOMAIN_NOT_SERVED.error(**problem["evidence"])
         told = Finding(Step.ACTIVE, "failed", ABOUT, evidence=shown, problem=useless)
         return Running("running", str(link.get("peer", "")), told)
     if link.get("state") == "active":

@@ -1,0 +1,181 @@
+"""
+What an entry of the catalogue is: L{Fault}, the exceptions that it makes, and the
+sides on which it can occur.
+
+C{FAULT.error(...)} makes the exception, whose class says who can act on it.  The words
+of the cause and the cure are written once, in the entry; the log, the status page and
+C{cms check} show the same object.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import shlex
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+
+from attrs import evolve, field, frozen
+
+from cms.signalflow import Step, StepError, printable
+
+
+class ConfigurationError(StepError):
+    """This machine's own settings or files are wrong."""
+
+
+class DiscoveryError(StepError):
+    """DNS did not lead to an address (steps 3 to 5)."""
+
+
+class ConnectError(StepError):
+    """No TCP connection came about (step 6)."""
+
+
+class TrustError(StepError):
+    """The peer could not be believed (steps 7 and 8)."""
+
+
+class RegistrationError(StepError):
+    """The XMPP server did not accept the registration (steps 9 and 10)."""
+
+
+class CredentialsRefused(RegistrationError):
+    """The XMPP server refused this unique ID or secret: trying another target,
+    or hurrying, would not help."""
+
+
+class LinkError(StepError):
+    """An active link ended (step 11)."""
+
+
+class LoginError(StepError):
+    """A client's log-in could not be served (steps 1 and 12)."""
+
+
+class StepWarning(StepError):
+    """It works, and should be put right all the same: it never stops anything."""
+
+
+class Side(enum.Flag):
+    """
+    Where a fault can occur.  C{/metrics} of a daemon has a series for each failure that
+    it counts, and for no other.
+    """
+
+    LINK = enum.auto()
+    """The Callbridge's attempts at its link, and the link: counted there."""
+    CALLBRIDGE = enum.auto()
+    """What else a Callbridge does: start, settings, API, status."""
+    REGISTRATION = enum.auto()
+    """The XMPP server, of a component and its link: counted there as C{registration}."""
+    LOGIN = enum.auto()
+    """The XMPP server, of a client's log-in: counted there as C{login}."""
+    SERVER = enum.auto()
+    """What else an XMPP server does: start, settings, API, status, the look at its own set-up."""
+    CHECK = enum.auto()
+    """C{cms check}."""
+    COMMAND = enum.auto()
+    """The other commands of C{cms}."""
+
+    CONFIGURED = CALLBRIDGE | SERVER | CHECK | COMMAND
+    """Wherever a configuration is read, with the files that it names."""
+
+
+# Given with the evidence, but words of ours and not seen anywhere.
+_WORDS = ("advice", "mend")
+
+_PLAIN = re.compile(r"[\w.:@%+,/=\[\]-]*")
+_SHELL = re.compile(r"[a-z][a-z0-9_]*( [^=]|$)")  # a command; key = value is a setting
+
+
+class _Seen(dict[str, str]):
+    """Evidence; in place of what is missing stands its name, for the reader to fill in."""
+
+    def __missing__(self, key: str) -> str:
+        return f"<{key}>"
+
+
+def _copied(template: str, seen: dict[str, str]) -> str:
+    """
+    Lines to copy, filled in.  Peers' words are among the evidence: in a shell what is not
+    plain is quoted, and where that cannot be it is left to be filled in.
+    """
+    lines = []
+    for line in template.split("\n"):
+        command, mark, comment = line.partition("     # ")
+        quotes = _SHELL.match(command) is not None and not set("\"'") & set(command)
+        fit = {
+            key: value if _PLAIN.fullmatch(value) else shlex.quote(value)
+            for key, value in seen.items()
+            if quotes or _PLAIN.fullmatch(value)
+        }
+        lines.append(command.format_map(_Seen(fit)) + mark + comment.format_map(_Seen(seen)))
+    return "\n".join(lines)
+
+
+@frozen
+class Fault:
+    """
+    One entry of the catalogue.
+
+    @ivar name: Stable, for C{cms explain} and alerts.
+    @ivar kind: The exception that it makes; L{StepWarning} for what works.
+    @ivar step: Where it occurs; L{at} where it can occur at others too.
+    @ivar on: The sides on which it can occur.
+    @ivar symptoms: As logs, status pages and people word it, the most usual first.
+    @ivar cause: A format string over the evidence.
+    @ivar cure: A format string over the evidence.
+    @ivar mend: The command, record or setting that mends it, to be copied; a format string
+        over the evidence, of which C{<name>} stands for what is not known.
+    """
+
+    name: str
+    kind: type[StepError] = field(repr=False)
+    step: Step
+    on: Side = field(repr=False, kw_only=True)
+    symptoms: tuple[str, ...] = field(repr=False, kw_only=True)
+    cause: str = field(repr=False, kw_only=True)
+    cure: str = field(repr=False, kw_only=True)
+    mend: str = field(repr=False, kw_only=True, default="")
+
+    def error(self, **evidence: object) -> StepError:
+        """
+        The exception for this fault.
+
+        @param evidence: What was seen, at least each name that the cause and
+            the cure mention.
+        @raise KeyError: when one of those is missing.
+        """
+        seen = {key: printable(str(value)) for key, value in evidence.items()}
+        return self.kind(
+            self.name,
+            self.step,
+            self.cause.format_map(seen),
+            self.cure.format_map(seen),
+            {key: value for key, value in seen.items() if key not in _WORDS},
+            mend=_copied(self.mend, seen),
+        )
+
+    def at(self, step: Step) -> Fault:
+        """The same entry at the step where it happened, if that is another one."""
+        return evolve(self, step=step)
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether it is a warning and not a failure."""
+        return issubclass(self.kind, StepWarning)
+
+
+def whole(*steps: ModuleType) -> Mapping[str, Fault]:
+    """
+    The entries of these modules by name, not to be changed.
+
+    @raise ValueError: two of them have the same name.
+    """
+    found: dict[str, Fault] = {}
+    for step in steps:
+        for value in vars(step).values():
+            if isinstance(value, Fault) and found.setdefault(value.name, value) is not value:
+                raise ValueError(f"two faults are named {value.name}")
+    return MappingProxyType(found)

@@ -1,0 +1,64 @@
+"""The catalogue of faults is whole, and nobody changes it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from attrs import evolve
+from attrs.exceptions import FrozenInstanceError
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import faults
+from cms.faults.kinds import Fault, StepWarning, whole
+from cms.signalflow import Step
+
+
+def module(**entries: Fault) -> ModuleType:
+    """One that holds these entries."""
+    made = ModuleType("made")
+    vars(made).update(entries)
+    return made
+
+
+class CatalogueTests(SynchronousTestCase):
+    """All entries together."""
+
+    def test_names(self) -> None:
+        """An entry is found as C{faults.NAME}, by the name that it is told by."""
+        for name, fault in faults.CATALOGUE.items():
+            self.assertEqual(name, fault.name)
+            constant = name.upper().replace("-", "_").replace(".", "_")
+            self.assertIs(fault, getattr(faults, constant))
+
+    def test_order(self) -> None:
+        """They stand in the order of the steps."""
+        steps = [fault.step for fault in faults.CATALOGUE.values()]
+        self.assertEqual(sorted(steps), steps)
+        self.assertEqual(set(Step), set(steps))
+
+    def test_duplicates(self) -> None:
+        """Two faults of one name are refused; one that is seen twice is one."""
+        lost, closed = faults.LINK_LOST, faults.LINK_CLOSED
+        self.assertEqual({"link-lost": lost}, dict(whole(module(A=lost), module(B=lost))))
+        twin = evolve(closed, name="link-lost")
+        self.assertRaises(ValueError, whole, module(A=lost, B=twin))
+        self.assertRaises(ValueError, whole, module(A=lost), module(A=twin))
+
+    def test_read_only(self) -> None:
+        """Neither the catalogue nor an entry can be changed."""
+        catalogue: dict[str, Fault] = faults.CATALOGUE  # type: ignore[assignment]
+        with self.assertRaises(TypeError):
+            catalogue["mine"] = faults.LINK_LOST
+        with self.assertRaises(FrozenInstanceError):
+            faults.LINK_LOST.cause = "changed"  # type: ignore[misc]
+
+    def test_warnings(self) -> None:
+        """A warning is told by the kind of its exception."""
+        warnings = {name for name, fault in faults.CATALOGUE.items() if fault.is_warning}
+        self.assertIn(faults.UNPROTECTED.name, warnings)
+        self.assertNotIn(faults.LINK_LOST.name, warnings)
+        self.assertIsInstance(faults.NO_CALLBRIDGE_KNOWN.error(), StepWarning)
+
+    def test_everywhere(self) -> None:
+        """Each entry can occur somewhere."""
+        self.assertEqual([], [f.name for f in faults.CATALOGUE.values() if not f.on])

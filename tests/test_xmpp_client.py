@@ -238,9 +238,12 @@ class WaitingTests(SynchronousTestCase):
         callbridge = self.server.callbridge()
         self.client.open()
         callbridge.transport.lose()
+        told: list[bool] = []
+        self.client.stream.on_waiting = told.append
         self.client.authenticate()
         self.client.say(f"<abort xmlns='{ns.SASL}'/>")
         self.assertIn("<aborted/>", self.client.heard())
+        self.assertEqual([True, False], told)  # its place is not kept any longer
         self.assertEqual(0, len(self.server.waiting_room))
         callbridge = self.server.callbridge()
         self.assertEqual([], callbridge.received())

@@ -15,7 +15,8 @@ from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
 from cms.xmpp.broadcast import Broadcast
-from cms.xmpp.client import ClientPolicy, ClientStream
+from cms.xmpp.client import ClientStream
+from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links

@@ -2,12 +2,12 @@
 Steps 1 and 12 on the XMPP server: one client's stream (RFC 6120 4 to 7).
 
     greeting -> offering TLS -> securing -> greeting (secure) -> waiting
-        -> choosing -> deciding -> challenged -> deciding ... (refused: choosing)
+        -> choosing -> authenticating (refused: choosing)
         -> greeting (logged in) -> binding -> bound
 
-C{waiting} lasts until there is a Callbridge, C{deciding} until it answers; every
-state can go to closed.  The table at the end of this module is the machine; what
-each transition does is a method of L{ClientStream}.
+C{waiting} lasts until there is a Callbridge, C{authenticating} as long as a
+L{SaslExchange}; every state can go to closed.  The table at the end of this module is
+the machine; what each transition does is a method of L{ClientStream}.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import Factory, define, field
 from automat import TypeMachineBuilder
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
@@ -30,9 +28,8 @@ from cms import faults
 from cms.fast.machines import Machine, release
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import finish
-from cms.process.logs import Sparing, login_id
+from cms.process.logs import login_id
 from cms.process.proxyheader import begins_header
-from cms.signalflow import Step
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
 from cms.xmlstream import limits, ns
@@ -46,45 +43,16 @@ from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp import features, sasl
+from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.forward import A_TURN, Forwarder
-from cms.xmpp.loginrelay import Answer, Exchange, LoginRelay, Refusal
-from cms.xmpp.metrics import Events
-from cms.xmpp.router import Router
-from cms.xmpp.sessions import Sessions
-from cms.xmpp.sessionservice import SessionService
-from cms.xmpp.waitingroom import WaitingRoom
+from cms.xmpp.loginrelay import Refusal
+from cms.xmpp.saslexchange import SaslExchange, await_callbridge, note_refusal
 
 HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
 READ_BYTES = 32_768  # at once: a client is one of many, and what it sends may ask for work
 MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
 # What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.
 _LANGUAGE = re.compile(r"(?=.{1,35}$)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
-
-
-@define
-class ClientPolicy:
-    """
-    What every client stream of this server shares.
-
-    @ivar login_timeout: Seconds from the connection to the bound resource.
-    @ivar ping_interval: Seconds of silence after which a client is asked.
-    @ivar ping_timeout: Seconds that it then has.
-    """
-
-    clock: IReactorTime
-    domain: str
-    router: Router
-    sessions: Sessions
-    service: SessionService
-    relay: LoginRelay
-    waiting_room: WaitingRoom
-    events: Events = field(factory=Events)
-    sparing: Sparing = field(
-        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
-    )
-    login_timeout: float = 60.0
-    ping_interval: float = 60.0
-    ping_timeout: float = 30.0
 
 
 class _Inputs(Protocol):
@@ -105,11 +73,8 @@ class _Inputs(Protocol):
     def offered(self) -> None:
         """There is a Callbridge, and the client knows its mechanisms."""
 
-    def relayed(self) -> None:
-        """A step of a log-in is on its way to a Callbridge."""
-
-    def challenge(self) -> None:
-        """The Callbridge wants another response."""
+    def began(self) -> None:
+        """The client began to log in."""
 
     def refused(self) -> None:
         """The log-in failed; the client may try again."""
@@ -155,16 +120,15 @@ class ClientStream(XMLStream):
         self.directed: set[str] = set()
         self.authority = ""
         self.requests = Requests(policy.clock, self.send, own=policy.domain, most=10)
-        self.exchange: Exchange | None = None
-        self._waits: Deferred[bool] | None = None
+        self._exchange: SaslExchange | None = None
+        self._waiting: Deferred[None] | None = None
         self._login_exchange = self._connection_id = ""
         self._mechanism = ""
-        self._login_began = 0.0
         self._tries = 0
         self._bound = False
         self._end_reason = "lost"
         self._language: str | None = None
-        self._binding_data: bytes | None = None
+        self.channel_binding: tuple[str, bytes] | None = None
         self._securing = direct
         self._machine = _machine(self)
         self._keepalive = Keepalive(
@@ -181,8 +145,9 @@ class ClientStream(XMLStream):
         """What ties its lines in the log together: the connection, and the last log-in."""
         self._connection_id = self._connection_id or os.urandom(6).hex()
         ids = {"connection_id": self._connection_id}
-        if self._login_exchange:
-            ids["login_id"] = login_id(self._login_exchange)
+        login = (self._exchange.id if self._exchange is not None else "") or self._login_exchange
+        if login:
+            ids["login_id"] = login_id(login)
         return ids
 
     # from XMLStream
@@ -205,7 +170,8 @@ class ClientStream(XMLStream):
             return
         self._securing = False
         self.set_deadline(max(0.0, self._late_at - self.clock.seconds()))
-        self._binding_data = tls_exporter(connection_of(self.transport))
+        data = tls_exporter(connection_of(self.transport))
+        self.channel_binding = None if data is None else ("tls-exporter", data)
         self._machine.secured()
 
     def stream_started(self, start: StreamStart) -> None:
@@ -296,9 +262,11 @@ class ClientStream(XMLStream):
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: end the session, forget the exchange."""
         parts: list[Callable[[], object]] = [self._keepalive.stop, self.requests.lost]
-        if self.exchange is not None or self._waits is not None:
+        if self._exchange is not None:
+            parts.append(self._exchange.leave)
+        if self._waiting is not None:
             self.policy.events.login(self._mechanism, "abandoned")
-            parts.append(self._drop_exchange)
+            parts.append(self._waiting.cancel)
         if self._bound:
             self._bound = False
             del self._forwarder
@@ -401,165 +369,126 @@ class ClientStream(XMLStream):
         """Step 1: without a Callbridge there is nothing to offer."""
         if self.policy.relay.is_ready:
             self._offer_login()
-        else:
-            self._await_callbridge(0, self._offer_login)
+            return
 
-    def _await_callbridge(self, size: int, then: Callable[[], object]) -> None:
-        """Go on when there is a Callbridge; if none comes, the stream ends."""
+        def came() -> None:
+            self._waiting = None
+            self.waits(False)
+            self._offer_login()
 
-        def ended(there: bool) -> None:
-            self._waits = None
-            self.on_waiting(False)
-            if there:
-                then()
-            else:
-                self._end_unserved(self.policy.relay.nobody())
+        def nobody() -> None:
+            self._waiting = None
+            self.waits(False)
+            refusal = self.policy.relay.nobody()
+            note_refusal(self.policy, self, "", refusal)
+            self.unserved(refusal)
 
-        self._waits = waits = self.policy.waiting_room.wait(size)
-        self.on_waiting(True)
-        waits.addCallbacks(ended, lambda failure: failure.trap(CancelledError))
-        waits.addErrback(self._unexpected)
+        self.waits(True)
+        self._waiting = await_callbridge(self.policy.waiting_room, 0, came, nobody, self.broken)
 
     def _offer_login(self) -> None:
         """The mechanisms of the Callbridges that are there."""
-        can_bind = self._binding_data is not None
+        can_bind = self.channel_binding is not None
         self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
         self.write(features.login(self._offered, channel_binding=can_bind))
         self._machine.offered()
 
     def begin_login(self, stanza: Stanza) -> None:
         """An C{auth} element begins an exchange."""
-        if (stanza.uri, stanza.name) != (ns.SASL, "auth"):
-            if stanza.uri == ns.SASL:
-                self.refuse(Refusal("malformed-request"))
-            else:
-                self.fail(StreamError("not-authorized"))
+        if stanza.uri != ns.SASL:
+            self.fail(StreamError("not-authorized"))
             return
-        self._mechanism = mechanism = stanza.element.getAttribute("mechanism") or ""
-        self._login_began = self.clock.seconds()
-        if mechanism not in self._offered:
-            self.refuse(Refusal("invalid-mechanism"))
-            return
-        readable, payload = self._payload(stanza)
-        if not readable:
-            return
-        self._machine.relayed()
-        if self.policy.relay.is_ready:
-            self._start_exchange(payload)
-        else:  # it was lost meanwhile
-            self._await_callbridge(len(payload or b""), lambda: self._start_exchange(payload))
-
-    def _start_exchange(self, payload: bytes | None) -> None:
-        binding = None if self._binding_data is None else ("tls-exporter", self._binding_data)
-        exchange, answer = self.policy.relay.begin(
-            self._mechanism, payload, self.peer_host, binding
-        )
-        self.exchange = exchange
-        if exchange is not None:
-            self._login_exchange = exchange.id
-        answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
+        is_auth = stanza.name == "auth"
+        if is_auth:
+            self._mechanism = stanza.element.getAttribute("mechanism") or ""
+        self._exchange = SaslExchange(self.policy, self, self._mechanism)
+        self._machine.began()
+        if not is_auth:
+            self._exchange.refuse("malformed-request")
+        elif self._mechanism not in self._offered:
+            self._exchange.refuse("invalid-mechanism")
+        else:
+            self._pass_on(stanza, self._exchange.begin, self._exchange.refuse)
 
     def continue_login(self, stanza: Stanza) -> None:
         """A C{response} continues it; anything else ends it."""
-        exchange = self.exchange
-        if exchange is None or stanza.uri != ns.SASL or stanza.name != "response":
-            self.interrupt_login(stanza)
-            return
-        readable, payload = self._payload(stanza)
-        if not readable:
-            self._drop_exchange()
-            return
-        self._machine.relayed()
-        answer = exchange.respond(payload or b"")
-        answer.addCallback(self._answered, exchange).addErrback(self._unexpected)
-
-    def _payload(self, stanza: Stanza) -> tuple[bool, bytes | None]:
-        """What the client sent, if it can be read."""
-        try:
-            return True, sasl.decode(stanza.element)
-        except sasl.IncorrectEncoding:
-            self.refuse(Refusal("incorrect-encoding"))
-        except sasl.MalformedRequest:
-            self.refuse(Refusal("malformed-request"))
-        return False, None
-
-    def interrupt_login(self, stanza: Stanza) -> None:
-        """Something else than the response that was due."""
-        if stanza.uri != ns.SASL:
+        exchange = self._exchange
+        if stanza.uri != ns.SASL or exchange is None:
             self.fail(StreamError("not-authorized"))
+        elif stanza.name == "response":
+            self._pass_on(
+                stanza, lambda payload: exchange.respond(payload or b""), exchange.unreadable
+            )
         else:
-            self._drop_exchange()
-            aborted = stanza.name == "abort"
-            self.refuse(Refusal("aborted" if aborted else "malformed-request"))
+            exchange.refuse("aborted" if stanza.name == "abort" else "malformed-request")
 
-    def _drop_exchange(self) -> None:
-        exchange, self.exchange = self.exchange, None
-        waits, self._waits = self._waits, None
-        if exchange is not None:
-            exchange.abort()
-        if waits is not None:
-            waits.cancel()
-
-    def _answered(self, answer: Answer, exchange: Exchange | None) -> None:
-        if self.closing or exchange is not self.exchange:
-            return  # the client is gone, or gave up meanwhile
-        if isinstance(answer, lp.Challenge):
-            self.write(sasl.step("challenge", answer.payload))
-            self._machine.challenge()
-            return
-        self.exchange = None
-        self.policy.events.passed(Step.LOGIN, self.clock.seconds() - self._login_began)
-        if isinstance(answer, Refusal) and answer.fault is not None:
-            self._end_unserved(answer, None if exchange is None else exchange.link.component)
-        elif isinstance(answer, Refusal):
-            self.refuse(answer, None if exchange is None else exchange.link.component)
+    def _pass_on(
+        self,
+        stanza: Stanza,
+        then: Callable[[bytes | None], object],
+        otherwise: Callable[[str], object],
+    ) -> None:
+        """What the client sent, or with which condition it cannot be read."""
+        try:
+            payload = sasl.decode(stanza.element)
+        except sasl.Unreadable as problem:
+            otherwise(problem.condition)
         else:
-            self._succeed(answer, exchange)
+            then(payload)
 
-    def _succeed(self, answer: lp.Success, exchange: Exchange | None) -> None:
-        self.account = parse_jid(answer.jid)
-        if self.account.host != self.policy.domain or exchange is None:
+    # what an exchange comes to: Authenticator
+
+    def waits(self, does: bool) -> None:
+        """While it waits for a Callbridge it keeps its place."""
+        self.on_waiting(does)
+
+    def challenged(self, payload: bytes | None) -> None:
+        """The client has to respond."""
+        self.write(sasl.step("challenge", payload))
+
+    def succeeded(self, success: lp.Success, callbridge: str) -> None:
+        """The client is logged in: a new stream follows."""
+        self._forget_exchange()
+        self.account = parse_jid(success.jid)
+        if self.account.host != self.policy.domain:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
         self.policy.events.login(self._mechanism, "success")
-        self.authority = exchange.link.component
-        self.write(sasl.step("success", answer.payload))
+        self.authority = callbridge
+        self.write(sasl.step("success", success.payload))
         self.reset(limits.CLIENT)
         self._machine.logged_in()
 
-    def refuse(self, refusal: Refusal, callbridge: str | None = None) -> None:
-        """
-        Tell the client that this log-in failed; it may try again, not for ever.
+    def _forget_exchange(self) -> None:
+        if self._exchange is not None:
+            self._login_exchange = self._exchange.id or self._login_exchange
+            self._exchange = None
 
-        @param callbridge: Which decided so; C{None} when it was not asked.
-        """
-        self._note_refusal(refusal, callbridge, refusal.condition)
+    def refused(self, refusal: Refusal) -> None:
+        """Tell the client that this log-in failed; it may try again, not for ever."""
+        self._forget_exchange()
         self._machine.refused()
         self._tries += 1
         self.write(sasl.failure(refusal.condition, refusal.text))
         if self._tries >= MOST_TRIES:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
 
-    def _note_refusal(self, refusal: Refusal, callbridge: str | None, reason: str) -> None:
-        self.policy.service.refused(self.peer_text, refusal, callbridge, self.ids)
-        self.policy.events.refused("login", reason)
-        self.policy.events.login(self._mechanism, refusal.condition)
-
-    def _end_unserved(self, refusal: Refusal, callbridge: str | None = None) -> None:
+    def unserved(self, refusal: Refusal) -> None:
         """
         Nobody could decide, which is not the client's doing.  After a SASL failure, be
         it a temporary one, most programs never come back by themselves; all do after
         the end of a stream (docs/design/restarts.md).
         """
+        self._forget_exchange()
         fault = refusal.fault
         assert fault is not None  # noqa: S101 - that is what brings it here
-        self._note_refusal(refusal, callbridge, fault.fault)
         self._end_reason = "error"
         why = Element((ns.FAULT, fault.fault))
         self.close(StreamError("remote-connection-failed", text=refusal.text, appCondition=why))
         self._machine.ended()
 
-    def _unexpected(self, failure: Failure) -> None:
+    def broken(self, failure: Failure) -> None:
+        """Something that nobody thought of."""
         self.log.failure("unexpected error in a log-in from {peer}", failure, peer=self.peer_text)
         self.close(StreamError("internal-server-error"))
 
@@ -672,8 +601,7 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     greeting_secure = machine.state("greeting, secure")
     waiting = machine.state("waiting")
     choosing = machine.state("choosing")
-    deciding = machine.state("deciding")
-    challenged = machine.state("challenged")
+    authenticating = machine.state("authenticating")
     greeting_again = machine.state("greeting, logged in")
     binding = machine.state("binding")
     bound = machine.state("bound")
@@ -683,15 +611,12 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     offering_tls.upon(_Inputs.starting_tls).to(securing).returns(None)
     securing.upon(_Inputs.secured).to(greeting_secure).returns(None)
     waiting.upon(_Inputs.offered).to(choosing).returns(None)
-    choosing.upon(_Inputs.relayed).to(deciding).returns(None)
-    challenged.upon(_Inputs.relayed).to(deciding).returns(None)
-    deciding.upon(_Inputs.challenge).to(challenged).returns(None)
-    deciding.upon(_Inputs.logged_in).to(greeting_again).returns(None)
-    for trying in (choosing, deciding, challenged):
-        trying.upon(_Inputs.refused).to(choosing).returns(None)
+    choosing.upon(_Inputs.began).to(authenticating).returns(None)
+    authenticating.upon(_Inputs.refused).to(choosing).returns(None)
+    authenticating.upon(_Inputs.logged_in).to(greeting_again).returns(None)
     binding.upon(_Inputs.bind).to(bound).returns(None)
-    every = (greeting, offering_tls, securing, greeting_secure, waiting, choosing, deciding)
-    for state in (*every, challenged, greeting_again, binding, bound, closed):
+    every = (greeting, offering_tls, securing, greeting_secure, waiting, choosing)
+    for state in (*every, authenticating, greeting_again, binding, bound, closed):
         state.upon(_Inputs.ended).to(closed).returns(None)
     closed.upon(_Inputs.stanza).loop().returns(None)
 
@@ -711,13 +636,9 @@ def _make_machine() -> Callable[[ClientStream], _Inputs]:
     def begin_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.begin_login(stanza)
 
-    @challenged.upon(_Inputs.stanza).loop()
+    @authenticating.upon(_Inputs.stanza).loop()
     def continue_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
         stream.continue_login(stanza)
-
-    @deciding.upon(_Inputs.stanza).loop()
-    def interrupt_login(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:
-        stream.interrupt_login(stanza)
 
     @waiting.upon(_Inputs.stanza).loop()
     def hasty(inputs: _Inputs, stream: ClientStream, stanza: Stanza) -> None:

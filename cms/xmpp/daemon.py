@@ -30,7 +30,8 @@ from cms.trust.server import ServerTrust
 from cms.xmlstream.stream import XMLStream
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
-from cms.xmpp.client import ClientPolicy, ClientStream
+from cms.xmpp.client import ClientStream
+from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.component import ComponentPolicy, ComponentStream
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
 from cms.xmpp.flowrecord import ServerFlow

@@ -14,11 +14,23 @@ from cms.xmlstream.serialize import serialize
 MOST_TEXT = (MOST_PAYLOAD + 2) // 3 * 4
 
 
-class IncorrectEncoding(ValueError):
+class Unreadable(ValueError):
+    """
+    The text of a step cannot be read.
+
+    @ivar condition: What the client is told.
+    """
+
+    condition = "malformed-request"
+
+
+class IncorrectEncoding(Unreadable):
     """The text is not base64 (RFC 6120 6.5.5)."""
 
+    condition = "incorrect-encoding"
 
-class MalformedRequest(ValueError):
+
+class MalformedRequest(Unreadable):
     """No step of any mechanism looks like this (RFC 6120 6.5.7)."""
 
 

@@ -1,0 +1,40 @@
+"""What every client of this server has in common: whom it may ask, and how long it has."""
+
+from __future__ import annotations
+
+from attrs import Factory, define, field
+from twisted.internet.interfaces import IReactorTime
+
+from cms.process.logs import Sparing
+from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.metrics import Events
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Sessions
+from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.waitingroom import WaitingRoom
+
+
+@define
+class ClientPolicy:
+    """
+    What all clients of this server share.
+
+    @ivar login_timeout: Seconds from the connection to the bound resource.
+    @ivar ping_interval: Seconds of silence after which a client is asked.
+    @ivar ping_timeout: Seconds that it then has.
+    """
+
+    clock: IReactorTime
+    domain: str
+    router: Router
+    sessions: Sessions
+    service: SessionService
+    relay: LoginRelay
+    waiting_room: WaitingRoom
+    events: Events = field(factory=Events)
+    sparing: Sparing = field(
+        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
+    )
+    login_timeout: float = 60.0
+    ping_interval: float = 60.0
+    ping_timeout: float = 30.0

@@ -15,6 +15,7 @@ class Session(Receiver, Protocol):
     """
     One bound resource.
 
+    @ivar authority: The Callbridge that decided its log-in.
     @ivar presence: Its last broadcast presence, C{None} while unavailable.
     @ivar priority: Of that presence (RFC 6121 4.7.2.3).
     @ivar directed: Addresses that were sent presence and must be told when the
@@ -22,6 +23,7 @@ class Session(Receiver, Protocol):
     """
 
     jid: JID
+    authority: str
     presence: Stanza | None
     priority: int
     directed: set[str]
@@ -29,6 +31,16 @@ class Session(Receiver, Protocol):
     @property
     def peer_text(self) -> str:
         """Where it connected from."""
+        ...
+
+    @property
+    def peer_host(self) -> str:
+        """The IP address of that."""
+        ...
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What ties its lines in the log together: the connection, and the log-in."""
         ...
 
     def end(self) -> None:

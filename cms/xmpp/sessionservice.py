@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -21,9 +20,6 @@ from cms.xmpp.links import Link, Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay, Refusal
 from cms.xmpp.sessions import Session, Sessions
-
-if TYPE_CHECKING:
-    from cms.xmpp.client import ClientStream
 
 
 class SessionService:
@@ -55,7 +51,7 @@ class SessionService:
         self._authority: dict[Session, str] = {}
         relay.on_authority.append(self._replay)
 
-    def began(self, session: ClientStream) -> None:
+    def began(self, session: Session) -> None:
         """A resource was bound; an older session of the same address ends."""
         older = self._sessions.add(session)
         if older is not None:
@@ -72,7 +68,7 @@ class SessionService:
         self._flow.logged_in(begin.jid, session.peer_text, session.authority)
         self._tell(session.authority, begin)
 
-    def _log_begin(self, session: ClientStream) -> None:
+    def _log_begin(self, session: Session) -> None:
         self.log.info(
             "{step_text}: {jid} logged in from {peer}, decided by {authority}",
             step=int(Step.LOGIN),
@@ -91,7 +87,7 @@ class SessionService:
         """
         return self._began[session].since, self._authority[session]
 
-    def ended(self, session: ClientStream, reason: str) -> None:
+    def ended(self, session: Session, reason: str) -> None:
         """A session is over, whatever way it ended."""
         self._sessions.remove(session)
         jid = self._began.pop(session).jid
@@ -107,7 +103,7 @@ class SessionService:
         self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
         self._local.ended(session)
 
-    def presence(self, session: ClientStream, stanza: Stanza) -> None:
+    def presence(self, session: Session, stanza: Stanza) -> None:
         """A client sent presence."""
         self._local.client_presence(session, stanza)
 

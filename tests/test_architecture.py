@@ -25,16 +25,17 @@ MAY_IMPORT = {
     "trust": {"faults", "signalflow", "state"},
     "discovery": {"faults", "signalflow"},
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
+    "metrics": {"xmlstream"},
     "admin": {
         *("faults", "process", "protection", "signalflow", "state", "trust", "xmlstream"),
     },
     "callbridge": {
         *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
-        *("process", "protection", "signalflow", "state", "trust", "xmlstream"),
+        *("metrics", "process", "protection", "signalflow", "state", "trust", "xmlstream"),
     },
     "xmpp": {
         *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
-        *("process", "protection", "signalflow", "state", "trust", "xmlstream"),
+        *("metrics", "process", "protection", "signalflow", "state", "trust", "xmlstream"),
     },
     "client": {"trust", "xmlstream"},
     "demo": {"callbridge", "client", "faults", "process", "signalflow", "trust"},
@@ -172,6 +173,30 @@ class ArchitectureTests(SynchronousTestCase):
             name for name in long if REASON in (ast.get_docstring(ast.parse(texts[name])) or "")
         }
         self.assertEqual(LONG, long - told)
+
+    def test_prometheus(self) -> None:
+        """Of the roles, their figures and what puts a daemon together know it; no protocol does."""
+        graph = {name: modules_imported(name) for name in MODULES}
+        knows = {
+            name
+            for name, file in MODULES.items()
+            if any(one.split(".")[0] == "prometheus_client" for one in imports(file))
+        }
+        self.assertEqual(
+            {"cms.metrics.exposition", "cms.callbridge.metrics", "cms.xmpp.metrics"}, knows
+        )
+        more = knows
+        while more:
+            more = {name for name, found in graph.items() if found & knows} - knows
+            knows |= more
+        for role in ("callbridge", "xmpp"):
+            inside = {
+                name.removeprefix(f"cms.{role}.")
+                for name in knows
+                if name.startswith(f"cms.{role}.")
+            }
+            self.assertEqual({"metrics", "daemon", "administration", "options"}, inside)
+        self.assertFalse([name for name in knows if name.startswith("cms.admin.")])
 
     def test_reactor(self) -> None:
         """Only the place where a process starts imports the reactor."""

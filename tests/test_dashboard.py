@@ -33,12 +33,12 @@ def exposed() -> dict[str, set[str]]:
     callbridge = server.server.callbridge()
     server.server.bound(callbridge, "alice")
     server.server.router.bounced["x"] += 1
-    server.server.events.refused("stream", "x")
+    server.server.counters.stream_refused("x")
     other = metrics.CallbridgeTests("test_link")
     other.setUp()
     other.world.link.start()
     other.world.activate()
-    other.events.login("PLAIN", "success", 0.1)
+    other.counters.login("PLAIN", "success", 0.1)
     found: dict[str, set[str]] = {}
     for text in (server.figures.text, other.figures.text):
         for family in text_string_to_metric_families(text):

@@ -10,11 +10,10 @@ from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.admin.metrics import Exposition
 from cms.callbridge.login.authority import Authority
-from cms.callbridge.metrics import STATES, CallbridgeCollector
-from cms.callbridge.metrics import Events as CallbridgeEvents
+from cms.callbridge.metrics import STATES, CallbridgeCollector, CallbridgeCounters
 from cms.linkprotocol import login as lp
+from cms.metrics.exposition import Exposition
 from cms.protection.connections import Limits
 from cms.signalflow import Step
 from cms.xmpp.listeners import StreamFactory
@@ -71,14 +70,14 @@ class ServerTests(SynchronousTestCase):
             ),
             StreamFactory(lambda: server.client().stream, Limits.of(1), float, kind="client"),
         ]
-        server.links.on_down.append(server.events.link_ended)
-        server.events.know(server.registry.secrets)
+        server.links.on_down.append(server.counters.link_ended)
+        server.counters.know(server.registry.secrets)
         collector = ServerCollector(
             *(server.registry, server.links, server.sessions, server.router),
             factories=lambda: [*self.factories, *self.factories],
             expires=lambda: 1_800_000_000.0,
         )
-        self.figures = Figures(server.events, collector)
+        self.figures = Figures(server.counters, collector)
 
     def test_links(self) -> None:
         """Each known component has a series, whether it is connected or not."""
@@ -239,19 +238,19 @@ class CallbridgeTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A Callbridge between attempts."""
         self.world = World()
-        self.events = CallbridgeEvents()
-        self.world.link.on_step.append(self.events.step)
-        self.world.link.on_rest.append(self.events.rest)
+        self.counters = CallbridgeCounters()
+        self.world.link.on_step.append(self.counters.step)
+        self.world.link.on_rest.append(self.counters.rest)
         self.authority = Authority(
             self.world.clock,
             MemoryDirectory({"alice": "pencil"}),
             DOMAIN,
-            decided=self.events.login,
+            decided=self.counters.login,
         )
         collector = CallbridgeCollector(
             self.world.link, lambda: self.authority, lambda: 1_800_000_000.0
         )
-        self.figures = Figures(self.events, collector)
+        self.figures = Figures(self.counters, collector)
 
     def assert_state(self, state: str) -> None:
         """It is in this state and no other."""

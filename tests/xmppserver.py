@@ -22,7 +22,7 @@ from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import NOTICE_DELAY, LoginRelay
-from cms.xmpp.metrics import Events
+from cms.xmpp.metrics import ServerCounters
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
@@ -41,7 +41,7 @@ class Server:
         self.clock = TwoClocks()
         self.links = Links()
         self.sessions = Sessions()
-        self.events = Events()
+        self.counters = ServerCounters()
         self.registry = registry = Registry(
             {f"{name}.{DOMAIN}": [Secret(value)] for name, value in SECRETS.items()}
         )
@@ -49,7 +49,7 @@ class Server:
         local = LocalServices(self.router, self.links, self.sessions, Broadcast(self.clock))
         self.router.local = local
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
-        self.flow = ServerFlow(self.clock, self.events.step)
+        self.flow = ServerFlow(self.clock, self.counters.registration_step)
         service = SessionService(
             self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
         )
@@ -71,7 +71,7 @@ class Server:
             service,
             self.relay,
             self.waiting_room,
-            self.events,
+            self.counters,
         )
 
     def component(self, host: str = "192.0.2.7") -> Peer:

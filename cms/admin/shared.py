@@ -21,7 +21,7 @@ API = "/api/v1"
 
 class Metrics(Protocol):
     """
-    The figures of a daemon: L{cms.admin.metrics.Exposition}.
+    The figures of a daemon: L{cms.metrics.exposition.Exposition}.
 
     @ivar content_type: Of what L{render} gives.
     """

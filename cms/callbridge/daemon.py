@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 
 import cms
 from cms import faults
-from cms.admin.metrics import Exposition
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
 from cms.callbridge.directories.directory import LocalDirectory
 from cms.callbridge.directories.store import StoreError, UserStore
@@ -25,10 +24,11 @@ from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHa
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.record import Logins
-from cms.callbridge.metrics import CallbridgeCollector, Events
+from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters
 from cms.callbridge.settings import effective_config
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
+from cms.metrics.exposition import Exposition
 from cms.process.cleanup import tell
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
@@ -58,7 +58,7 @@ class CallbridgeService(Service):
         )
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
-        self._events = Events()
+        self._counters = CallbridgeCounters()
         self.logins = Logins(reactor, lambda: self.config.link.component)
         self.store = _store(config)
         self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
@@ -76,15 +76,15 @@ class CallbridgeService(Service):
                 history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),
             )
         )
-        self.link.on_step.append(self._events.step)
-        self.link.on_rest.append(self._events.rest)
+        self.link.on_step.append(self._counters.step)
+        self.link.on_rest.append(self._counters.rest)
         self.on_change: list[Callable[..., object]] = []
         self.link.on_step.append(self._changed)
         self.link.on_rest.append(self._changed)
         figures = CallbridgeCollector(
             self.link, lambda: self.authority, lambda: self._connector.expires
         )
-        self.metrics = Exposition("callbridge", self._events, figures)
+        self.metrics = Exposition("callbridge", self._counters, figures)
 
     def _make_authority(self, domain: str) -> Authority:
         return Authority(
@@ -94,7 +94,7 @@ class CallbridgeService(Service):
         )
 
     def _decided(self, mechanism: str, result: str, seconds: float) -> None:
-        self._events.login(mechanism, result, seconds)
+        self._counters.login(mechanism, result, seconds)
         self.logins.decided(mechanism, result, seconds)
 
     def startService(self) -> None:

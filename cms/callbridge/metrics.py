@@ -8,17 +8,18 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from cms import faults
-from cms.admin.metrics import counter, durations, expiries, gauge, gauges, mechanism_label, traffic
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.passwords.scram import HASHES
+from cms.linkprotocol.mechanisms import mechanism_label
+from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, traffic
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 _TRIED = tuple(step for step in Step if Step.CONFIGURATION <= step <= Step.REGISTERED)
 STATES = ("stopped", "waiting", *(step.title for step in _TRIED), "active", "ending")
 
 
-class Events(Collector):
+class CallbridgeCounters(Collector):
     """What is counted as it happens."""
 
     def __init__(self) -> None:

@@ -265,7 +265,7 @@ class ClientStream(XMLStream):
         if self._exchange is not None:
             parts.append(self._exchange.leave)
         if self._waiting is not None:
-            self.policy.events.login(self._mechanism, "abandoned")
+            self.policy.observer.login_ended(self._mechanism, "abandoned")
             parts.append(self._waiting.cancel)
         if self._bound:
             self._bound = False
@@ -316,7 +316,7 @@ class ClientStream(XMLStream):
                 address=self.peer_text,
                 **self.ids,
             )
-        self.policy.events.refused("stream", error.condition)
+        self.policy.observer.stream_refused(error.condition)
         self.close(error)
         self._machine.ended()
 
@@ -453,7 +453,7 @@ class ClientStream(XMLStream):
         if self.account.host != self.policy.domain:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
-        self.policy.events.login(self._mechanism, "success")
+        self.policy.observer.login_ended(self._mechanism, "success")
         self.authority = callbridge
         self.write(sasl.step("success", success.payload))
         self.reset(limits.CLIENT)

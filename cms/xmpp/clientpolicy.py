@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from cms.process.logs import Sparing
 from cms.xmpp.loginrelay import LoginRelay
-from cms.xmpp.metrics import Events
+from cms.xmpp.observer import NoObserver, Observer
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -31,7 +31,7 @@ class ClientPolicy:
     service: SessionService
     relay: LoginRelay
     waiting_room: WaitingRoom
-    events: Events = field(factory=Events)
+    observer: Observer = field(factory=NoObserver)
     sparing: Sparing = field(
         init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
     )

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, DeferredList
 
 import cms
 from cms import faults
-from cms.admin.metrics import Exposition
 from cms.audit.subject import OwnServer
 from cms.discovery.resolver import make_dns
+from cms.metrics.exposition import Exposition
 from cms.process.cleanup import tell
 from cms.process.clocks import wall_clock
 from cms.process.endpoints import check_plain
@@ -39,7 +39,7 @@ from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
-from cms.xmpp.metrics import Events, ServerCollector
+from cms.xmpp.metrics import ServerCollector, ServerCounters
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
@@ -78,8 +78,8 @@ class XmppService(Service):
         local = LocalServices(router, self.links, self.sessions, Broadcast(reactor))
         router.local = local
         relay = self._relay = LoginRelay(reactor, config.domain, self.links)
-        events = self._make_events()
-        self.flow = ServerFlow(reactor, events.step)
+        counters = self._make_counters()
+        self.flow = ServerFlow(reactor, counters.registration_step)
         self.session_service = SessionService(
             reactor, self.sessions, self.links, local, relay, flow=self.flow
         )
@@ -95,7 +95,7 @@ class XmppService(Service):
             self.session_service,
             relay,
             self._make_waiting_room(relay),
-            events,
+            counters,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.proxies)
@@ -105,7 +105,7 @@ class XmppService(Service):
         for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
-        self.metrics = Exposition("xmpp", events, self._make_collector(router))
+        self.metrics = Exposition("xmpp", counters, self._make_collector(router))
 
     def _own(self) -> OwnServer:
         return own_server(self.config, self.callbridges.registry.secrets)
@@ -120,12 +120,12 @@ class XmppService(Service):
             most=self.config.most_waiting,
         )
 
-    def _make_events(self) -> Events:
-        events, registry = Events(), self.callbridges.registry
-        events.know(registry.secrets)
-        self.callbridges.on_change.append(lambda: events.know(registry.secrets))
-        self.links.on_down.append(events.link_ended)
-        return events
+    def _make_counters(self) -> ServerCounters:
+        counters, registry = ServerCounters(), self.callbridges.registry
+        counters.know(registry.secrets)
+        self.callbridges.on_change.append(lambda: counters.know(registry.secrets))
+        self.links.on_down.append(counters.link_ended)
+        return counters
 
     def _make_collector(self, router: Router) -> ServerCollector:
         return ServerCollector(

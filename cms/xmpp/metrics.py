@@ -1,7 +1,7 @@
 """
 The figures of the XMPP server.
 
-L{Events} counts what happens seldom (registrations, log-ins, refusals) as it
+L{ServerCounters} counts what happens seldom (registrations, log-ins, refusals) as it
 happens.  L{ServerCollector} looks at everything else when it is asked: links,
 sessions, and what the streams have counted for themselves, so that the way of
 a stanza knows nothing of figures.
@@ -15,15 +15,8 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cms import faults
-from cms.admin.metrics import (
-    counter,
-    durations,
-    expiries,
-    gauge,
-    gauges,
-    mechanism_label,
-    traffic,
-)
+from cms.linkprotocol.mechanisms import mechanism_label
+from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, traffic
 from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic
@@ -43,8 +36,8 @@ _STREAM_GAUGES = {
 _TIMED = (Step.TLS, Step.REGISTER, Step.REGISTERED, Step.LOGIN)
 
 
-class Events(Collector):
-    """What is counted as it happens."""
+class ServerCounters(Collector):
+    """What is counted as it happens: an L{cms.xmpp.observer.Observer}."""
 
     def __init__(self) -> None:
         self._registrations = counter(
@@ -87,8 +80,8 @@ class Events(Collector):
         for component in components:
             self._ended.labels(component)
 
-    def step(self, attempt: Attempt, record: StepRecord) -> None:
-        """A step of a registration began or ended."""
+    def registration_step(self, attempt: Attempt, record: StepRecord) -> None:
+        """See L{Observer}."""
         title, fault = record.step.title, record.failure
         if record.result == "running":
             if record.step is Step.ACTIVE:
@@ -98,31 +91,30 @@ class Events(Collector):
             if record.step is not Step.ACTIVE:
                 self._registrations.labels("failed", title).inc()
         elif record.result == "passed" and record.step is not Step.ACTIVE:
-            self.passed(record.step, record.seconds or 0.0)
+            self._passed(record.step, record.seconds or 0.0)
 
-    def refused(self, stage: str, reason: str) -> None:
-        """
-        @param stage: C{login} or C{stream}.
-        @param reason: A fault's name or a condition of a standard; never a
-            peer's own words.
-        """
-        self._refusals.labels(stage, reason).inc()
-
-    def passed(self, step: Step, seconds: float) -> None:
-        """A step of the signal flow took so long on this side."""
+    def _passed(self, step: Step, seconds: float) -> None:
         self._steps.labels(step.title).observe(max(0.0, seconds))
 
-    def login(self, mechanism: str, result: str) -> None:
-        """
-        A log-in came to an end.
+    def link_ended(self, link: Link) -> None:
+        """See L{Observer}."""
+        self._ended.labels(link.component).inc()
 
-        @param result: C{success}, C{abandoned}, or a SASL condition.
-        """
+    def login_decided(self, seconds: float) -> None:
+        """See L{Observer}."""
+        self._passed(Step.LOGIN, seconds)
+
+    def login_refused(self, reason: str) -> None:
+        """See L{Observer}."""
+        self._refusals.labels("login", reason).inc()
+
+    def login_ended(self, mechanism: str, result: str) -> None:
+        """See L{Observer}."""
         self._logins.labels(mechanism_label(mechanism), result).inc()
 
-    def link_ended(self, link: Link) -> None:
-        """A link that was up has ended."""
-        self._ended.labels(link.component).inc()
+    def stream_refused(self, condition: str) -> None:
+        """See L{Observer}."""
+        self._refusals.labels("stream", condition).inc()
 
 
 class ServerCollector(Collector):

@@ -21,7 +21,6 @@ from twisted.python.failure import Failure
 from cms.fast.machines import Machine, release
 from cms.linkprotocol import login as lp
 from cms.process.logs import Logger
-from cms.signalflow import Step
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.loginrelay import Answer, Exchange, Refusal
 from cms.xmpp.waitingroom import WaitingRoom
@@ -190,7 +189,7 @@ class SaslExchange:
     def _decided(self) -> str | None:
         """By whom."""
         seconds = self._policy.clock.seconds() - self._began
-        self._policy.events.passed(Step.LOGIN, seconds)
+        self._policy.observer.login_decided(seconds)
         release(self._inputs)
         return None if self._exchange is None else self._exchange.link.component
 
@@ -233,7 +232,7 @@ class SaslExchange:
     def abandon(self) -> None:
         """The client is gone."""
         release(self._inputs)
-        self._policy.events.login(self.mechanism, "abandoned")
+        self._policy.observer.login_ended(self.mechanism, "abandoned")
 
 
 def note_refusal(
@@ -250,8 +249,8 @@ def note_refusal(
     """
     reason = refusal.condition if refusal.fault is None else refusal.fault.fault
     policy.service.refused(owner.peer_text, refusal, callbridge, owner.ids)
-    policy.events.refused("login", reason)
-    policy.events.login(mechanism, refusal.condition)
+    policy.observer.login_refused(reason)
+    policy.observer.login_ended(mechanism, refusal.condition)
 
 
 def await_callbridge(

@@ -76,7 +76,7 @@ class Traffic(Protocol):
         """The server sent a stanza."""
 
 
-class Events(Protocol):
+class Inputs(Protocol):
     """What moves the machine."""
 
     # from the owner
@@ -146,7 +146,7 @@ class LinkCore:
     settings: LinkSettings
     history: AttemptHistory = field(factory=AttemptHistory)
     log: Logger = field(factory=Logger)
-    events: Events = field(init=False)
+    inputs: Inputs = field(init=False)
     attempt: Attempt = field(init=False)
     wanted: bool = False
     halting: bool = False
@@ -219,7 +219,7 @@ class LinkCore:
     def _found(self, found: Found) -> None:
         self._pass(found)
         self.targets = list(found.targets)
-        self.events.found()
+        self.inputs.found()
 
     # step 5
 
@@ -230,7 +230,7 @@ class LinkCore:
 
         def resolved(found: Found) -> None:
             self._pass(found)
-            self.events.resolved(found)
+            self.inputs.resolved(found)
 
         self._await(self.places.addresses(self.target), resolved)
 
@@ -245,7 +245,7 @@ class LinkCore:
         def connected(result: tuple[ComponentRegistration, str]) -> None:
             stream, self.address = result
             self.attempt.passed(self.now, address=self.address, port=str(target.port))
-            self.events.connected(stream)
+            self.inputs.connected(stream)
 
         first, last = self.setbacks.divide(target, found.addresses)
         connecting = self.connector.connect(self, self.settings, target, first, last)
@@ -309,7 +309,7 @@ class LinkCore:
 
     def registered(self) -> None:
         """From the stream: step 10 is done."""
-        self.events.registered()
+        self.inputs.registered()
 
     # step 11
 
@@ -332,7 +332,7 @@ class LinkCore:
             if self.asked is asked:  # none was sent after it
                 self.asked = None
                 if not (isinstance(result, Failure) and result.check(RequestLost)):
-                    self.events.confirmed()  # also by an error, or by silence, which others watch
+                    self.inputs.confirmed()  # also by an error, or by silence, which others watch
 
         settings = self.settings
         ping = request("get", settings.component, settings.domain, ping_payload())
@@ -366,7 +366,7 @@ class LinkCore:
         self.last_end = error
         self.attempt.failed(self.now, error)
         self.traffic.link_down()
-        self.events.rest()
+        self.inputs.rest()
 
     # failure and rest
 
@@ -383,10 +383,10 @@ class LinkCore:
         if stream is not None:
             stream.quit()
         if self.targets and not isinstance(error, faults.CredentialsRefused):
-            self.events.try_next()
+            self.inputs.try_next()
         else:
             self.last_end = error
-            self.events.rest()
+            self.inputs.rest()
 
     def rest(self) -> None:
         """Wait before the next round, for as long as the failure deserves."""
@@ -410,7 +410,7 @@ class LinkCore:
                 attempt=self.attempt.number,
                 attempt_id=self.attempt.id,
             )
-        self.timer = self.clock.callLater(delay, self.events.begin)
+        self.timer = self.clock.callLater(delay, self.inputs.begin)
         tell(self.log, self.on_rest, failure)
 
     def _was_unreachable(self) -> bool:
@@ -466,9 +466,9 @@ class LinkCore:
         if self.wanted:
             self.backoff.forget()
             self.setbacks.clear()
-            self.events.begin()
+            self.inputs.begin()
         else:
-            self.events.halted()
+            self.inputs.halted()
         for waiter in waiting:
             waiter.callback(None)
 

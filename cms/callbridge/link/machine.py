@@ -23,7 +23,7 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 
 from cms.callbridge.config import LinkSettings
-from cms.callbridge.link.core import Events, LinkCore
+from cms.callbridge.link.core import Inputs, LinkCore
 from cms.callbridge.link.registration import ComponentRegistration
 from cms.discovery.lookup import Found
 from cms.fast.machines import Machine
@@ -42,7 +42,7 @@ class Link:
 
     def __init__(self, core: LinkCore) -> None:
         self._core = core
-        self._events = core.events = _machine(core)
+        self._inputs = core.inputs = _machine(core)
         self.history = core.history
         self.on_step = core.on_step
         self.on_rest = core.on_rest
@@ -54,7 +54,7 @@ class Link:
         """
         if not self._core.wanted:
             self._core.wanted = True
-            self._events.start()
+            self._inputs.start()
 
     def stop(self) -> Deferred[None]:
         """
@@ -66,14 +66,14 @@ class Link:
         stopped: Deferred[None] = Deferred()
         self._core.wanted = False
         self._core.stopped.append(stopped)
-        self._events.halt()
+        self._inputs.halt()
         return stopped
 
     def configure(self, settings: LinkSettings) -> None:
         """Use other settings from now on: what is under way ends, a new round begins."""
         self._core.settings = settings
         if self._core.wanted:
-            self._events.halt()
+            self._inputs.halt()
 
     @property
     def state(self) -> str:
@@ -130,8 +130,8 @@ class Link:
         }
 
 
-def _make_machine() -> Callable[[LinkCore], Events]:
-    machine = TypeMachineBuilder(Events, LinkCore)
+def _make_machine() -> Callable[[LinkCore], Inputs]:
+    machine = TypeMachineBuilder(Inputs, LinkCore)
     idle = machine.state("idle")
     finding = machine.state("finding")
     resolving = machine.state("resolving")
@@ -142,57 +142,57 @@ def _make_machine() -> Callable[[LinkCore], Events]:
     waiting = machine.state("waiting")
     halting = machine.state("halting")
 
-    halting.upon(Events.start).loop().returns(None)  # the end of the old begins the new
-    halting.upon(Events.halt).loop().returns(None)
-    halting.upon(Events.halted).to(idle).returns(None)
+    halting.upon(Inputs.start).loop().returns(None)  # the end of the old begins the new
+    halting.upon(Inputs.halt).loop().returns(None)
+    halting.upon(Inputs.halted).to(idle).returns(None)
 
-    @idle.upon(Events.start).to(finding)
-    @waiting.upon(Events.begin).to(finding)
-    @halting.upon(Events.begin).to(finding)
-    def find(events: Events, core: LinkCore) -> None:
+    @idle.upon(Inputs.start).to(finding)
+    @waiting.upon(Inputs.begin).to(finding)
+    @halting.upon(Inputs.begin).to(finding)
+    def find(inputs: Inputs, core: LinkCore) -> None:
         core.find()
 
-    @finding.upon(Events.found).to(resolving)
-    @resolving.upon(Events.try_next).to(resolving)
-    @connecting.upon(Events.try_next).to(resolving)
-    @registering.upon(Events.try_next).to(resolving)
-    def resolve(events: Events, core: LinkCore) -> None:
+    @finding.upon(Inputs.found).to(resolving)
+    @resolving.upon(Inputs.try_next).to(resolving)
+    @connecting.upon(Inputs.try_next).to(resolving)
+    @registering.upon(Inputs.try_next).to(resolving)
+    def resolve(inputs: Inputs, core: LinkCore) -> None:
         core.resolve()
 
-    @resolving.upon(Events.resolved).to(connecting)
-    def connect(events: Events, core: LinkCore, found: Found) -> None:
+    @resolving.upon(Inputs.resolved).to(connecting)
+    def connect(inputs: Inputs, core: LinkCore, found: Found) -> None:
         core.connect(found)
 
-    @connecting.upon(Events.connected).to(registering)
-    def register(events: Events, core: LinkCore, stream: ComponentRegistration) -> None:
+    @connecting.upon(Inputs.connected).to(registering)
+    def register(inputs: Inputs, core: LinkCore, stream: ComponentRegistration) -> None:
         core.register(stream)
 
-    @registering.upon(Events.registered).to(confirming)
-    def confirm(events: Events, core: LinkCore) -> None:
+    @registering.upon(Inputs.registered).to(confirming)
+    def confirm(inputs: Inputs, core: LinkCore) -> None:
         core.confirm()
 
-    @confirming.upon(Events.confirmed).to(active)
-    def celebrate(events: Events, core: LinkCore) -> None:
+    @confirming.upon(Inputs.confirmed).to(active)
+    def celebrate(inputs: Inputs, core: LinkCore) -> None:
         core.celebrate()
 
-    @finding.upon(Events.rest).to(waiting)
-    @resolving.upon(Events.rest).to(waiting)
-    @connecting.upon(Events.rest).to(waiting)
-    @registering.upon(Events.rest).to(waiting)
-    @confirming.upon(Events.rest).to(waiting)
-    @active.upon(Events.rest).to(waiting)
-    def rest(events: Events, core: LinkCore) -> None:
+    @finding.upon(Inputs.rest).to(waiting)
+    @resolving.upon(Inputs.rest).to(waiting)
+    @connecting.upon(Inputs.rest).to(waiting)
+    @registering.upon(Inputs.rest).to(waiting)
+    @confirming.upon(Inputs.rest).to(waiting)
+    @active.upon(Inputs.rest).to(waiting)
+    def rest(inputs: Inputs, core: LinkCore) -> None:
         core.rest()
 
-    @idle.upon(Events.halt).to(halting)
-    @finding.upon(Events.halt).to(halting)
-    @resolving.upon(Events.halt).to(halting)
-    @connecting.upon(Events.halt).to(halting)
-    @registering.upon(Events.halt).to(halting)
-    @confirming.upon(Events.halt).to(halting)
-    @active.upon(Events.halt).to(halting)
-    @waiting.upon(Events.halt).to(halting)
-    def halt(events: Events, core: LinkCore) -> None:
+    @idle.upon(Inputs.halt).to(halting)
+    @finding.upon(Inputs.halt).to(halting)
+    @resolving.upon(Inputs.halt).to(halting)
+    @connecting.upon(Inputs.halt).to(halting)
+    @registering.upon(Inputs.halt).to(halting)
+    @confirming.upon(Inputs.halt).to(halting)
+    @active.upon(Inputs.halt).to(halting)
+    @waiting.upon(Inputs.halt).to(halting)
+    def halt(inputs: Inputs, core: LinkCore) -> None:
         core.halt()
 
     return Machine(machine)

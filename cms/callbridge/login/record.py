@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from twisted.internet.interfaces import IReactorTime
 
 from cms import faults
-from cms.admin.metrics import mechanism_label
+from cms.linkprotocol.mechanisms import mechanism_label
 from cms.process.clocks import wall_clock
 from cms.signalflow import Attempt, Step
 

@@ -35,19 +35,6 @@ disable_created_metrics()
 
 # Seconds: a step within one rack takes milliseconds, and gives up after 10.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-MECHANISMS: Final = frozenset(
-    {
-        "ANONYMOUS",
-        "EXTERNAL",
-        "PLAIN",
-        "SCRAM-SHA-1",
-        "SCRAM-SHA-1-PLUS",
-        "SCRAM-SHA-256",
-        "SCRAM-SHA-256-PLUS",
-        "SCRAM-SHA-512",
-        "SCRAM-SHA-512-PLUS",
-    }
-)
 
 
 class Exposition:
@@ -149,8 +136,3 @@ def traffic(prefix: str, carried: Mapping[str, Traffic], label: str = "") -> Ite
         number.add_metric([*more, "sent"], total.stanzas_sent)
     yield size
     yield number
-
-
-def mechanism_label(name: str) -> str:
-    """A SASL mechanism's name, of which there are only so many."""
-    return name if name in MECHANISMS else "other"

@@ -1,0 +1,1 @@
+"""Prometheus: what each role's C{metrics.py} is made of.  No protocol module knows of it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from cms.admin.service import socket_path
+from cms.control.place import socket_path
 from peers.network import wait_until
 
 _SECONDS = 10.0

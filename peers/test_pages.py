@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from cms.admin.accounts import PASSWORD
 from cms.admin.events import MOST
-from cms.admin.service import socket_path
+from cms.control.place import socket_path
 from peers.api import Administration
 from peers.bind import Bind
 from peers.browser import PHONE, SECONDS, WIDE, Browser, browsing

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "process": {"fast", "faults", "signalflow"},
     "state": {"faults", "signalflow"},
     "protection": {"process"},
+    "control": {"signalflow"},
     "xmlstream": {"fast", "faults", "process", "signalflow"},
     "configuration": {"faults", "signalflow", "state", "xmlstream"},
     "linkprotocol": {"xmlstream"},
@@ -27,7 +28,8 @@ MAY_IMPORT = {
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},
     "admin": {
-        *("faults", "process", "protection", "signalflow", "state", "trust", "xmlstream"),
+        *("control", "faults", "process", "protection", "signalflow", "state", "trust"),
+        "xmlstream",
     },
     "callbridge": {
         *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
@@ -41,11 +43,11 @@ MAY_IMPORT = {
     "demo": {"callbridge", "client", "faults", "process", "signalflow", "trust"},
     "diagram": {"signalflow"},
     "check": {
-        *("admin", "audit", "callbridge", "client", "configuration", "discovery", "faults"),
+        *("audit", "callbridge", "client", "configuration", "control", "discovery", "faults"),
         *("process", "protection", "signalflow", "state", "trust", "xmlstream", "xmpp"),
     },
     "commands": {
-        *("audit", "callbridge", "check", "client", "configuration", "demo", "diagram"),
+        *("audit", "callbridge", "check", "client", "configuration", "control", "demo", "diagram"),
         *("discovery", "faults", "process", "protection", "signalflow", "state", "trust"),
         *("xmlstream", "xmpp"),
     },

@@ -280,13 +280,13 @@ class SocketTests(CommandLineTests):
         with socket.socket(socket.AF_UNIX) as silent:
             silent.bind(str(self.folder / "xmpp" / "admin.sock"))
             silent.listen()
-            with patch("cms.commands.daemon.TIMEOUT", 0.05):
+            with patch("cms.control.daemon.TIMEOUT", 0.05):
                 self.assertIn("timed out", self.refused("xmpp", status=1))
 
     def test_forbidden(self) -> None:
         """Whoever may not ask is told who may."""
         forbidden = PermissionError(13, "Permission denied")
-        with patch("cms.commands.daemon.os.open", side_effect=forbidden):
+        with patch("cms.control.place.os.open", side_effect=forbidden):
             self.assertIn("user of the daemon", self.refused("xmpp", status=2))
 
 

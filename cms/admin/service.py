@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from cms.admin.operations import Operation
 from cms.admin.pace import Pace, PacedFactory
 from cms.admin.routes import Paths, make_app
 from cms.admin.site import LimitedSite
+from cms.control.place import SOCKET, short_path
 from cms.process import openfiles
 from cms.process.endpoints import BACKLOG, check_plain, close_ports, open_listener, show_address
 from cms.process.logs import Logger
@@ -39,8 +39,7 @@ from cms.state.folder import claim, open_private, unusable
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 
-SOCKET, LOCK = "admin.sock", "admin.lock"
-LONGEST_PATH = 100  # bytes; the kernel takes 107
+LOCK = "admin.lock"
 
 
 @frozen
@@ -218,7 +217,7 @@ class AdminService(Service):
         before = os.umask(0o177)
         try:
             port = self._reactor.listenUNIX(
-                _short(path, self._folder), factory, backlog=BACKLOG, mode=0o600
+                short_path(path, self._folder), factory, backlog=BACKLOG, mode=0o600
             )
         except CannotListenError as problem:
             raise faults.LISTEN_FAILED.error(
@@ -264,19 +263,3 @@ class AdminService(Service):
             return result
 
         return close_ports(ports).addBoth(closed)
-
-
-def _short(path: Path, folder: int) -> str:
-    """The path, or one to the same file that is short enough for the kernel."""
-    text = str(path)
-    return text if len(os.fsencode(text)) <= LONGEST_PATH else f"/proc/self/fd/{folder}/{path.name}"
-
-
-@contextmanager
-def socket_path(state_dir: Path) -> Iterator[str]:
-    """A path under which a client reaches the socket of a state directory."""
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield _short(state_dir / SOCKET, folder)
-    finally:
-        os.close(folder)

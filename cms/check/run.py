@@ -7,13 +7,13 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cms.check.daemon import PATIENCE
 from cms.check.findings import Finding, Lane, Report
 from cms.check.probes.daemon import Running, look_at_daemon
 from cms.check.probes.login import Login, LoginProbe
 from cms.check.renderers import Renderer
 from cms.check.subject import Subject
 from cms.check.walk import Walk, bound_of
+from cms.control.daemon import PATIENCE
 from cms.discovery.resolver import make_dns
 from cms.process.clocks import wall_clock
 from cms.signalflow import Step
@@ -58,7 +58,7 @@ class Session:
         dns = make_dns(reactor, subject.dns_servers, timeout=subject.timing.stage)
         if self.walks:
             lane = _opened(emit)
-            running = await look_at_daemon(reactor, subject.state_dir)
+            running = look_at_daemon(subject.state_dir)
             walk = Walk(
                 reactor,
                 subject,

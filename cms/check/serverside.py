@@ -13,10 +13,10 @@ from cms.audit.everything import STAGES, audit
 from cms.audit.reach import CONNECT_TIMEOUT
 from cms.audit.subject import OwnServer
 from cms.check.bounds import Waits, within
-from cms.check.daemon import PATIENCE, STATUS, NotRunning, Unreachable, ask_daemon
 from cms.check.findings import Finding, Report, Waiting
 from cms.check.renderers import Renderer
 from cms.check.subject import STAGE
+from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import make_dns
 from cms.process.clocks import wall_clock
@@ -74,15 +74,15 @@ class ServerSession:
         told: Finding | None = None
         waiting(Step.ACTIVE, "the running server", PATIENCE)
         try:
-            answer = await ask_daemon(reactor, self.server.state_dir, STATUS)
+            status = Daemon(self.server.state_dir, PATIENCE).status()
         except NotRunning:
             running = False
-        except Unreachable as problem:
-            told = Finding(Step.ACTIVE, "skipped", note=f"not known: {problem}")
+        except ControlError as problem:
+            told = Finding(Step.ACTIVE, "skipped", note=f"not known: {problem.problem}")
         else:
             running = True
-            told = judge_callbridges(answer.get("status", {}))
-            for finding in judge_files(self.server, answer.get("status", {})):
+            told = judge_callbridges(status)
+            for finding in judge_files(self.server, status):
                 yield finding
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
         results = audit(self.server, reactor, resolver, self.random, running=running)

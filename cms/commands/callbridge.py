@@ -8,12 +8,12 @@ import click
 
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.settings import current_config
-from cms.commands.common import JSON, note, print_json, print_rows
+from cms.commands.common import JSON, Row, note, print_json, print_rows, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
-from cms.commands.daemon import Daemon, where_text
+from cms.commands.daemonstate import DaemonState
 from cms.commands.findings import as_facts
-from cms.commands.state import Row, State
 from cms.commands.users import user
+from cms.control.daemon import Daemon
 
 CONFIG = config_option(CALLBRIDGE)
 
@@ -32,7 +32,7 @@ def callbridge(context: click.Context, as_json: bool, config_file: Path | None) 
         return
     config = current_config(find_config(config_file, CALLBRIDGE))
     daemon = Daemon.find(config.state_dir)
-    state = State.of(daemon)
+    state = DaemonState.of(daemon)
     if as_json:
         print_json({**as_facts(_rows(config)), **state.facts()})
     else:

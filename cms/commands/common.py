@@ -15,12 +15,26 @@ from typing import Any
 
 import click
 
+from cms.control.daemon import ControlError, Daemon, Forbidden, Refused
 from cms.signalflow import StepError, printable
 from cms.state.database import StoreError, StoreUnusable
 from cms.xmpp.callbridges import FixedCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, UnknownCallbridge
 
-Rows = Iterable[tuple[str, object]]
+Row = tuple[str, object]
+Rows = Iterable[Row]
+
+# The API's cures name its methods; who types commands has commands.
+_CURES = {
+    "callBridgeDoesNotExist": "cms xmpp callbridge list shows them.",
+    "callBridgeAlreadyExists": "cms xmpp callbridge rotate changes its secret.",
+    "userDoesNotExist": "cms callbridge user list shows them.",
+    "userAlreadyExists": "cms callbridge user passwd changes its password.",
+    "notFound": "Bring the command and the daemon to the same version.",
+    "methodNotAllowed": "Bring the command and the daemon to the same version.",
+    "unknownParameter": "Bring the command and the daemon to the same version.",
+    "internalError": "See the daemon's log: journalctl -u cms-xmpp or -u cms-callbridge.",
+}
 
 
 class Complaint(click.ClickException):
@@ -57,6 +71,13 @@ class Root(click.Group):
             raise Complaint(f"{problem.fault.cause} Cure: {problem.fault.cure}") from None
         except StoreError as problem:
             raise Complaint(str(problem)) from None
+        except Forbidden as problem:
+            raise Complaint(str(problem)) from None
+        except Refused as problem:
+            cure = _CURES.get(problem.reason, problem.cure)
+            raise Wrong(str(ControlError(problem.problem, cure))) from None
+        except ControlError as problem:
+            raise Wrong(str(problem)) from None
 
 
 def inherited(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -95,6 +116,13 @@ def check_owner(state_dir: Path) -> None:
 def note(text: str) -> None:
     """Say something beside the output, on standard error."""
     click.echo(f"cms: {printable(text)}", err=True)
+
+
+def where_text(role: str, daemon: Daemon | None, state_dir: Path) -> str:
+    """Where something was done, for people."""
+    if daemon is not None:
+        return f"by the running {role} ({daemon.path})"
+    return f"in {state_dir} (no {role} runs on it)"
 
 
 def print_json(value: object) -> None:

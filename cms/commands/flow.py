@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater, react
 
-from cms.check.daemon import FLOW, NotRunning, Unreachable, ask_daemon
 from cms.check.output import put
 from cms.commands.common import note
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
+from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.diagram.sequence import Attempt, Diagram, ended, heading, mermaid
 from cms.state.textencoding import Unreadable, plain_text
 
@@ -53,7 +52,8 @@ def flow(
         config_file = find_all(())[-1]  # the Callbridge's, where there are both
         note(f"asks the daemon of {config_file}")
     view = _View(_state_dir(config_file), last)
-    react(lambda reactor: Deferred.fromCoroutine(view.run(reactor, follow, whole)))
+    with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
+        view.run(follow, whole)
 
 
 def _json(attempts: list[Attempt]) -> str:
@@ -74,6 +74,7 @@ def _state_dir(file: Path) -> Path:
 class _View:
     def __init__(self, state_dir: Path, last: int) -> None:
         self._state_dir = state_dir
+        self._daemon = Daemon(state_dir, PATIENCE)
         self._last = last
         self._shown: dict[str, int] = {}
         self._current = ""
@@ -82,14 +83,12 @@ class _View:
         width = shutil.get_terminal_size((120, 24)).columns
         self._diagram = Diagram(width, colour=terminal and "NO_COLOR" not in os.environ)
 
-    async def run(
-        self, reactor: Any, follow: bool, whole: Callable[[list[Attempt]], str] | None
-    ) -> None:
+    def run(self, follow: bool, whole: Callable[[list[Attempt]], str] | None) -> None:
         """
         @param whole: Makes one document of all attempts, in place of the diagram.
         """
         try:
-            attempts = await self._ask(reactor)
+            attempts = self._ask()
             if whole is not None:
                 put(f"{whole(attempts)}\n")
                 return
@@ -97,20 +96,18 @@ class _View:
             if not attempts:
                 put("no attempt yet\n")
             while follow:
-                await deferLater(reactor, POLL)
-                self._show(await self._ask(reactor))
+                time.sleep(POLL)
+                self._show(self._ask())
         except NotRunning:
             click.echo(f"no daemon runs with the state directory {self._state_dir}", err=True)
             raise SystemExit(1) from None
-        except Unreachable as problem:
+        except ControlError as problem:
             click.echo(str(problem), err=True)
             raise SystemExit(1) from None
 
-    async def _ask(self, reactor: Any) -> list[Attempt]:
+    def _ask(self) -> list[Attempt]:
         """The last attempts, the oldest first."""
-        answer = await ask_daemon(reactor, self._state_dir, f"{FLOW}?limit={self._last}")
-        listed = answer.get("signalFlow", {}).get("attempt", [])
-        return list(reversed(listed))
+        return list(reversed(self._daemon.attempts(self._last)))
 
     def _show(self, attempts: list[Attempt]) -> None:
         """What was not shown yet."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from cms.callbridge import config as callbridge_config
-from cms.commands.common import JSON, note, print_blocks, print_json
+from cms.commands.common import JSON, Row, note, print_blocks, print_json, where_text
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
-from cms.commands.daemon import Daemon, where_text
+from cms.commands.daemonstate import DaemonState
 from cms.commands.findings import as_facts
-from cms.commands.state import Row, State
+from cms.control.daemon import Daemon
 from cms.xmpp import config as xmpp_config
 
 
@@ -41,11 +41,11 @@ def status(config_files: tuple[Path, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _ask(file: Path) -> tuple[list[Row], State]:
+def _ask(file: Path) -> tuple[list[Row], DaemonState]:
     role, state_dir = _read(file)
     daemon = Daemon.find(state_dir)
     note(f"asked {where_text(role, daemon, state_dir)}")
-    return [("Role", role), ("Configuration", file)], State.of(daemon)
+    return [("Role", role), ("Configuration", file)], DaemonState.of(daemon)
 
 
 def _read(file: Path) -> tuple[str, Path]:

@@ -11,9 +11,9 @@ from attrs import define
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.directories.store import UserStore, user_name
 from cms.callbridge.settings import current_config
-from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret
+from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
-from cms.commands.daemon import Daemon, segment, where_text
+from cms.control.daemon import Daemon, segment
 
 CONFIG = config_option(CALLBRIDGE)
 PASSWORD_STDIN = click.option(

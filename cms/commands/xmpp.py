@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from cms.commands import certificates, sockets
-from cms.commands.common import JSON, note, print_json, print_rows
+from cms.commands.common import JSON, Row, note, print_json, print_rows, where_text
 from cms.commands.configfile import XMPP, config_option, find_config
-from cms.commands.daemon import Daemon, where_text
+from cms.commands.daemonstate import DaemonState
 from cms.commands.findings import Finding, as_facts, report
-from cms.commands.state import Row, State
 from cms.commands.xmppcallbridges import callbridge
+from cms.control.daemon import Daemon
 from cms.discovery.address import ascii_domain
 from cms.xmpp.config import ADMINISTRATION, LISTENERS, NOT_YET, XmppConfig, read_config
 
@@ -33,7 +33,7 @@ def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> Non
     if context.invoked_subcommand is not None:
         return
     config, daemon = _open(config_file)
-    state = State.of(daemon)
+    state = DaemonState.of(daemon)
     if as_json:
         print_json({**as_facts(_rows(config)), **state.facts()})
     else:

@@ -20,11 +20,12 @@ from cms.commands.common import (
     print_rows,
     read_secret,
     when,
+    where_text,
 )
 from cms.commands.configfile import XMPP, config_option, find_config
-from cms.commands.daemon import Daemon, segment, where_text
 from cms.commands.findings import as_facts
 from cms.configuration.tomlfile import Secret
+from cms.control.daemon import Daemon, segment
 from cms.state.atomicfile import replace_file
 from cms.xmpp.callbridges import USUAL_OVERLAP, Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import MOST_OVERLAP, check_secret, new_secret

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from attrs import frozen
 
 from cms import faults
-from cms.check.daemon import STATUS, NotRunning, Unreachable, ask_daemon
 from cms.check.findings import Finding
+from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.signalflow import Step, printable
 
 ABOUT = "the running Callbridge"
@@ -29,17 +29,19 @@ class Running:
     told: Finding | None = None
 
 
-async def look_at_daemon(reactor: Any, state_dir: Path | None) -> Running:
-    """Ask the daemon of a state directory, if one is known."""
+def look_at_daemon(state_dir: Path | None) -> Running:
+    """Ask the daemon of a state directory, if one is known; nothing else has begun that waits."""
     if state_dir is None:
         return Running()
     try:
-        answer = await ask_daemon(reactor, state_dir, STATUS)
+        status = Daemon(state_dir, PATIENCE).status()
     except NotRunning:
         return Running("stopped")
-    except Unreachable as problem:
-        return Running(told=Finding(Step.ACTIVE, "skipped", ABOUT, note=f"not known: {problem}"))
-    return judge_link(answer.get("status", {}).get("link", {}))
+    except ControlError as problem:
+        return Running(
+            told=Finding(Step.ACTIVE, "skipped", ABOUT, note=f"not known: {problem.problem}")
+        )
+    return judge_link(status.get("link") or {})
 
 
 def judge_link(link: Mapping[str, Any]) -> Running:

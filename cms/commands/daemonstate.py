@@ -7,13 +7,12 @@ from typing import Any
 
 from attrs import frozen
 
-from cms.commands.daemon import Daemon
-
-Row = tuple[str, object]
+from cms.commands.common import Row
+from cms.control.daemon import Daemon
 
 
 @frozen
-class State:
+class DaemonState:
     """
     A daemon's health and status; both empty when it does not run.
 
@@ -25,11 +24,11 @@ class State:
     status: dict[str, Any]
 
     @classmethod
-    def of(cls, daemon: Daemon | None) -> State:
+    def of(cls, daemon: Daemon | None) -> DaemonState:
         """Ask a daemon, if there is one."""
         if daemon is None:
             return cls({}, {})
-        return cls(daemon.health(), daemon.get("system/status")["status"])
+        return cls(daemon.health(), daemon.status())
 
     @property
     def running(self) -> bool:

@@ -47,7 +47,8 @@ class CallbridgeCounters(Collector):
         self._attempts.labels("active", Step.ACTIVE.title)
         # A series that begins at 0 lets a rate see the first failure too.
         for fault in faults.CATALOGUE.values():
-            if Step.PORT <= fault.step <= Step.ACTIVE and not fault.name.startswith("peer-"):
+            fails = faults.Side.LINK in fault.on and not fault.is_warning
+            if fails and fault is not faults.INTERNAL:  # which can be at each step
                 self._failures.labels(fault.step.title, fault.name)
         for mechanism in (*HASHES, *(f"{name}-PLUS" for name in HASHES), "PLAIN"):
             for result in ("success", "not-authorized", "temporary-auth-failure"):

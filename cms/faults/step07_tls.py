@@ -11,7 +11,7 @@ TLS_NOT_SPOKEN = Fault(
     "tls-not-spoken",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "wrong version number",
         "SSL routines: packet length too long",
@@ -43,7 +43,7 @@ TLS_CLOSED = Fault(
     "tls-closed",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "unexpected EOF during the TLS handshake",
         "the connection was closed in the TLS handshake",
@@ -77,7 +77,7 @@ TLS_TOO_OLD = Fault(
     "tls-too-old",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "tlsv1 alert protocol version",
         "unsupported protocol: the server speaks TLS 1.0 or 1.1 only",
@@ -90,7 +90,7 @@ TLS_NAME_UNKNOWN = Fault(
     "tls-name-unknown",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "tlsv1 unrecognized name",
         "SNI: no certificate for this host name",
@@ -187,7 +187,7 @@ TLS_FAILED = Fault(
     "tls-failed",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "handshake failure",
         "no shared cipher",
@@ -201,7 +201,7 @@ TLS_ALERT = Fault(
     "tls-alert",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "tlsv1 alert internal error",
         "alert no application protocol",
@@ -217,7 +217,7 @@ TLS_CLIENT_CERTIFICATE_REQUIRED = Fault(
     "tls-client-certificate-required",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "tlsv13 alert certificate required",
         "peer did not return a certificate",
@@ -231,7 +231,7 @@ TLS_CLIENT_CERTIFICATE_REFUSED = Fault(
     "tls-client-certificate-refused",
     TrustError,
     Step.TLS,
-    on=Side.LINK | Side.CHECK | Side.COMMAND,
+    on=Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "tlsv1 alert unknown ca",
         "sslv3 alert bad certificate",

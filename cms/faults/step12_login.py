@@ -57,7 +57,7 @@ LOGIN_UNUSABLE = Fault(
     "login-unusable",
     LoginError,
     Step.LOGIN,
-    on=Side.LOGIN,
+    on=Side.SERVER,
     symptoms=(
         "aborted",
         "incorrect-encoding",
@@ -73,7 +73,7 @@ LOGIN_REFUSED = Fault(
     "login-refused",
     LoginError,
     Step.LOGIN,
-    on=Side.LOGIN,
+    on=Side.CALLBRIDGE | Side.SERVER,
     symptoms=(
         "unsuccessful login request from",
         "no user found for authorisation",

@@ -61,9 +61,9 @@ class ServerCounters(Collector):
         self._registrations.labels("active", Step.ACTIVE.title)
         # A series that begins at 0 lets a rate see the first refusal too.
         for fault in faults.CATALOGUE.values():
-            if fault.name.startswith("peer-"):
+            if faults.Side.REGISTRATION in fault.on:
                 self._refusals.labels("registration", fault.name)
-            elif fault.step in (Step.LINK_BEFORE_LOGIN, Step.LOGIN):
+            if faults.Side.LOGIN in fault.on:
                 self._refusals.labels("login", fault.name)
         self._refusals.labels("login", "not-authorized")
         for mechanism in USUAL:

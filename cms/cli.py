@@ -8,11 +8,12 @@ from __future__ import annotations
 import click
 
 import cms
-from cms.check.command import check, explain
 from cms.commands.callbridge import callbridge
+from cms.commands.check import check
 from cms.commands.common import Root
 from cms.commands.completion import completion
 from cms.commands.demo import demo
+from cms.commands.explain import explain
 from cms.commands.flow import flow
 from cms.commands.login import login
 from cms.commands.manual import man

@@ -44,14 +44,14 @@ MAY_IMPORT = {
     "diagram": {"signalflow"},
     "check": {
         *("audit", "callbridge", "client", "configuration", "control", "discovery", "faults"),
-        *("process", "protection", "signalflow", "state", "trust", "xmlstream", "xmpp"),
+        *("process", "protection", "signalflow", "trust", "xmlstream"),
     },
     "commands": {
         *("audit", "callbridge", "check", "client", "configuration", "control", "demo", "diagram"),
         *("discovery", "faults", "process", "protection", "signalflow", "state", "trust"),
         *("xmlstream", "xmpp"),
     },
-    "cli": {"check", "commands"},
+    "cli": {"commands"},
 }
 
 # Modules that are over MOST_LINES and are being parted.

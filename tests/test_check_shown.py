@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.check.findings import Finding, Report
-from cms.check.output import put
 from cms.check.page import page
 from cms.check.renderers import JSONDocument, PlainLines, Renderer
 from cms.check.tree import PLAIN_SIGNS, LiveTree
+from cms.commands.output import put
 from cms.signalflow import Step
 from tests.commandline import CommandLineTests
 

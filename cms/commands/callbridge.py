@@ -8,10 +8,9 @@ import click
 
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.settings import current_config
-from cms.commands.common import JSON, Row, note, print_json, print_rows, where_text
+from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.daemonstate import DaemonState
-from cms.commands.findings import as_facts
 from cms.commands.users import user
 from cms.control.daemon import Daemon
 

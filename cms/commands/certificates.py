@@ -13,7 +13,7 @@ from cryptography import x509
 
 from cms import faults
 from cms.audit.certificate import Judgement, judge_own, judge_trust
-from cms.commands.findings import Finding
+from cms.commands.outcomes import Outcome
 from cms.discovery.address import ascii_domain
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
@@ -57,45 +57,45 @@ def rows(config: XmppConfig) -> list[tuple[str, object]]:
     return found
 
 
-def findings(config: XmppConfig, now: datetime) -> Iterator[Finding]:
+def findings(config: XmppConfig, now: datetime) -> Iterator[Outcome]:
     """Everything that can be told without a peer."""
     if config.certificate is None:
-        yield Finding("ok", "No listener speaks TLS, and there is no certificate.")
+        yield Outcome("ok", "No listener speaks TLS, and there is no certificate.")
         return
     files = _files(config)
     try:
         judgement = judge_own(files, now)
     except StepError as error:
-        yield Finding.of(error)
+        yield Outcome.of(error)
         return
     assert judgement is not None  # noqa: S101 - there is a certificate
-    yield Finding("ok", "The key fits the certificate.")
+    yield Outcome("ok", "The key fits the certificate.")
     yield from _key_file(config.key, config.state_dir)
     yield _names(judgement.chain[0], config)
     yield from _validity(judgement)
     for failure in judgement.failures:
         text = _WORDS.get(failure.fault, "{cause}").format(cause=failure.cause, **failure.evidence)
-        yield Finding("wrong", text, failure.cure)
+        yield Outcome("wrong", text, failure.cure)
     for doubt in (*judgement.doubts, *judge_trust(files, now)):
-        yield Finding("warning", doubt.cause, doubt.cure)
+        yield Outcome("warning", doubt.cause, doubt.cure)
 
 
-def _validity(judgement: Judgement) -> Iterator[Finding]:
+def _validity(judgement: Judgement) -> Iterator[Outcome]:
     """The dates of each certificate on the path of which nothing is to be said."""
     told = {str(problem.evidence.get("subject")) for problem in judgement.problems}
     for number, certificate in enumerate(judgement.path):
         facts = CertificateFacts.of(certificate)
         if facts.subject not in told:
             what = f'The CA "{facts.subject}"' if number else "The certificate"
-            yield Finding("ok", f"{what} is valid until {facts.not_after:{_DATE}}.")
+            yield Outcome("ok", f"{what} is valid until {facts.not_after:{_DATE}}.")
 
 
-def name_findings(config: XmppConfig) -> Iterator[Finding]:
+def name_findings(config: XmppConfig) -> Iterator[Outcome]:
     """Only whether the certificate names the domain and the server."""
     try:
         chain = _chain(config)
     except StepError as error:
-        yield Finding.of(error)
+        yield Outcome.of(error)
         return
     if chain:
         yield _names(chain[0], config)
@@ -111,7 +111,7 @@ def _chain(config: XmppConfig) -> list[x509.Certificate]:
     return _files(config).chain("tls.certificate", config.certificate)
 
 
-def _key_file(key: Path | None, state_dir: Path) -> Iterator[Finding]:
+def _key_file(key: Path | None, state_dir: Path) -> Iterator[Outcome]:
     """
     Whether others can read the key.  The group may: where the daemon runs as a user
     of its own, the key is root's with that user's group (0640).
@@ -119,7 +119,7 @@ def _key_file(key: Path | None, state_dir: Path) -> Iterator[Finding]:
     if key is None or not key.stat().st_mode & stat.S_IRWXO:
         return
     text = f"{key} can be read by other users of this host."
-    yield Finding("warning", text, closed(key, state_dir))
+    yield Outcome("warning", text, closed(key, state_dir))
 
 
 def closed(key: Path, state_dir: Path) -> str:
@@ -132,15 +132,15 @@ def closed(key: Path, state_dir: Path) -> str:
     return f"chmod o= {key}"
 
 
-def _names(certificate: x509.Certificate, config: XmppConfig) -> Finding:
+def _names(certificate: x509.Certificate, config: XmppConfig) -> Outcome:
     domain, host = ascii_domain(config.domain), ascii_domain(config.hostname)
     try:
         check_identity(
             certificate, domain=domain, host=host, host_is_ip=False, peer=str(config.certificate)
         )
     except StepError as error:
-        return Finding.of(error)
-    return Finding("ok", f"The certificate names {domain} and {host}.")
+        return Outcome.of(error)
+    return Outcome("ok", f"The certificate names {domain} and {host}.")
 
 
 def now() -> datetime:

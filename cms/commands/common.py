@@ -130,6 +130,15 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def as_facts(rows: Rows) -> dict[str, Any]:
+    """Rows with names in the manner of the API: C{Key file} is C{keyFile}."""
+    facts = {}
+    for key, value in rows:
+        first, *others = key.split()
+        facts[first[0].lower() + first[1:] + "".join(o[0].upper() + o[1:] for o in others)] = value
+    return facts
+
+
 def print_rows(rows: Rows) -> None:
     """Print C{Key : value} lines, aligned."""
     shown = [(key, _shown(value)) for key, value in rows]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from cms.check.output import put
 from cms.commands.common import note
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
+from cms.commands.output import put
 from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.diagram.sequence import Attempt, Diagram, ended, heading, mermaid
 from cms.state.textencoding import Unreadable, plain_text

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 
-from cms.commands.findings import Finding
+from cms.commands.outcomes import Outcome
 from cms.process.endpoints import PROXIED, check_kind, check_plain, expand
 from cms.signalflow import StepError
 from cms.xmpp.config import ADMINISTRATION, LISTENERS, XmppConfig
@@ -69,7 +69,7 @@ def places(description: str) -> list[Place]:
     return recorder.places
 
 
-def findings(config: XmppConfig, running: bool) -> list[Finding]:
+def findings(config: XmppConfig, running: bool) -> list[Outcome]:
     """Each listener of the configuration."""
     return [
         _judge(f"listen.{kind}", description, config, running)
@@ -78,21 +78,21 @@ def findings(config: XmppConfig, running: bool) -> list[Finding]:
     ]
 
 
-def _judge(key: str, description: str, config: XmppConfig, running: bool) -> Finding:
+def _judge(key: str, description: str, config: XmppConfig, running: bool) -> Outcome:
     name = f"{key} {description}"
     if description.removeprefix(PROXIED).startswith("systemd:"):
-        return Finding("ok", f"{name} is handed over by systemd; systemctl list-sockets shows it.")
+        return Outcome("ok", f"{name} is handed over by systemd; systemctl list-sockets shows it.")
     try:
         check_kind(key, description, config.file)
         if key.endswith("_plain"):
             check_plain(key, description, config.file)
         found = places(description)
     except StepError as error:
-        return Finding.of(error)
+        return Outcome.of(error)
     except ValueError as problem:
-        return Finding("wrong", f"{name} is no endpoint ({problem}).", "Write tcp:PORT.")
+        return Outcome("wrong", f"{name} is no endpoint ({problem}).", "Write tcp:PORT.")
     if not found:
-        return Finding("warning", f"{name} cannot be checked from here.")
+        return Outcome("warning", f"{name} cannot be checked from here.")
     tried = [_answers(place) if running else _is_free(place) for place in found]
     problems = [problem for problem in tried if problem is not None]
     if running:
@@ -100,24 +100,24 @@ def _judge(key: str, description: str, config: XmppConfig, running: bool) -> Fin
     return judge_stopped(name, problems, len(tried))
 
 
-def _judge_running(name: str, problems: list[str], tried: int) -> Finding:
+def _judge_running(name: str, problems: list[str], tried: int) -> Outcome:
     if len(problems) < tried:
-        return Finding("ok", f"{name} listens.")
+        return Outcome("ok", f"{name} listens.")
     cure = "Restart the server: it reads its listeners when it starts."
-    return Finding("wrong", f"{name} does not answer ({problems[0]}).", cure)
+    return Outcome("wrong", f"{name} does not answer ({problems[0]}).", cure)
 
 
-def judge_stopped(name: str, problems: list[str], tried: int) -> Finding:
+def judge_stopped(name: str, problems: list[str], tried: int) -> Outcome:
     """
     @param problems: Names of errors, of the attempts that failed.
     @param tried: How many there were.
     """
     # Of the two families of one port, one is enough where the other is not there.
     if not problems or (len(problems) < tried and "EADDRINUSE" not in problems):
-        return Finding("ok", f"{name} is free.")
+        return Outcome("ok", f"{name} is free.")
     problem = problems[0]
     text = f"{name} cannot be opened: {_WORDS.get(problem, problem)}."
-    return Finding("wrong", text, _CURES.get(problem, "Correct the endpoint."))
+    return Outcome("wrong", text, _CURES.get(problem, "Correct the endpoint."))
 
 
 _WORDS = {

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from cms.callbridge import config as callbridge_config
-from cms.commands.common import JSON, Row, note, print_blocks, print_json, where_text
+from cms.commands.common import JSON, Row, as_facts, note, print_blocks, print_json, where_text
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
 from cms.commands.daemonstate import DaemonState
-from cms.commands.findings import as_facts
 from cms.control.daemon import Daemon
 from cms.xmpp import config as xmpp_config
 

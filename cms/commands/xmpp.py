@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from cms.commands import certificates, sockets
-from cms.commands.common import JSON, Row, note, print_json, print_rows, where_text
+from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import XMPP, config_option, find_config
 from cms.commands.daemonstate import DaemonState
-from cms.commands.findings import Finding, as_facts, report
+from cms.commands.outcomes import Outcome, report
 from cms.commands.xmppcallbridges import callbridge
 from cms.control.daemon import Daemon
 from cms.discovery.address import ascii_domain
@@ -98,11 +98,11 @@ def _records(config: XmppConfig, kind: str, service: str) -> list[str]:
     return found
 
 
-def _name_findings(config: XmppConfig) -> list[Finding]:
+def _name_findings(config: XmppConfig) -> list[Outcome]:
     if "." in config.hostname:
         return []
     text = f"{config.hostname} is no fully qualified name; other hosts cannot find it."
-    return [Finding("warning", text, "Give this server's FQDN in hostname, unless it is a trial.")]
+    return [Outcome("warning", text, "Give this server's FQDN in hostname, unless it is a trial.")]
 
 
 @xmpp.command("listen")

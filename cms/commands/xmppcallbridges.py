@@ -13,6 +13,7 @@ from cms.commands.common import (
     JSON,
     Complaint,
     Wrong,
+    as_facts,
     check_owner,
     note,
     print_blocks,
@@ -23,7 +24,6 @@ from cms.commands.common import (
     where_text,
 )
 from cms.commands.configfile import XMPP, config_option, find_config
-from cms.commands.findings import as_facts
 from cms.configuration.tomlfile import Secret
 from cms.control.daemon import Daemon, segment
 from cms.state.atomicfile import replace_file

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import shutil
 import sys
@@ -16,21 +14,18 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from cms import faults
-from cms.callbridge.config import CallbridgeConfig, read_config
-from cms.callbridge.settings import StoredSettings
+from cms.callbridge.settings import current_config
 from cms.check.findings import Finding, Report
-from cms.check.output import put
 from cms.check.page import HTMLPage
 from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
 from cms.check.run import Login, Session
 from cms.check.serverside import ServerSession
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
+from cms.commands.output import put
 from cms.configuration.tomlfile import Secret
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import parse_dns_server
-from cms.faults.explain import as_dict, entry, listing
 from cms.process.clocks import make_steady
 from cms.signalflow import StepError
 from cms.state.database import StoreError, StoreUnusable
@@ -212,7 +207,7 @@ def _subject(
                     "--config says domain, server address, ID, secret and [tls] already:"
                     " give either --config or these"
                 )
-            return from_config(_effective(config_file.absolute()), timeout, servers)
+            return from_config(current_config(config_file.absolute()), timeout, servers)
         if domain is None and who is None:
             raise click.UsageError("give --config, --domain or --login")
         secret = _secret(secret_file) if secret_file else None
@@ -242,34 +237,8 @@ def _secret(file: Path) -> Secret:
         raise click.UsageError(f"{file} {problem.problem}. Cure: {problem.mend}") from None
 
 
-def _effective(file: Path) -> CallbridgeConfig:
-    """The file, with what the administration of the daemon has changed."""
-    stored = StoredSettings(read_config(file))
-    return stored.applied(stored.read())
-
-
 async def _run(session: Session | ServerSession, reactor: Any) -> None:
     make_steady(reactor)
     report = await session.run(reactor)
     if report.status:
         raise SystemExit(report.status)
-
-
-@click.command()
-@click.argument("fault", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def explain(fault: str | None, as_json: bool) -> None:
-    """Explain FAULT: what one sees, what it means, and what cures it; without it, list all."""
-    if fault is None:
-        click.echo(_json([as_dict(f) for f in faults.CATALOGUE.values()]) if as_json else listing())
-        return
-    found = faults.CATALOGUE.get(fault)
-    if found is None:
-        near = difflib.get_close_matches(fault, faults.CATALOGUE, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; cms explain lists all"
-        raise click.UsageError(f"there is no fault {fault}{hint}")
-    click.echo(_json(as_dict(found)) if as_json else entry(found))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -5,7 +5,7 @@ A I{stranger} has a place until he is trusted (logged in, registered, admitted) 
 is over.  Strangers have a part of the places only, and of that part nobody is refused: who
 comes when it is taken has the place of the stranger who has been there longest, of those of
 the most crowded network.  So a network pushes out itself, and who comes alone goes last.
-Whoever is trusted stays; docs/design/places.md says why.
+Whoever is trusted stays; docs/design/connections.md says why.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "xmlstream": {"fast", "faults", "process", "signalflow"},
     "configuration": {"faults", "signalflow", "state", "xmlstream"},
     "linkprotocol": {"xmlstream"},
-    "trust": {"faults", "signalflow", "state"},
+    "trust": {"fast", "faults", "signalflow", "state"},
     "discovery": {"faults", "signalflow"},
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},

@@ -29,6 +29,7 @@ class ClientServer:
     @ivar hangs_up: It closes the connection there instead.
     @ivar error: A stream error in place of its first features.
     @ivar failure: The SASL condition, with a text, with which it answers C{auth}.
+    @ivar marks: Attributes of that failure.
     """
 
     pair: Pair
@@ -39,6 +40,7 @@ class ClientServer:
     mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "SCRAM-SHA-1")
     error: str = ""
     failure: tuple[str, str] = ("temporary-auth-failure", "")
+    marks: str = ""
 
     def __call__(self, connection: socket.socket) -> None:
         """Serve one stream."""
@@ -67,7 +69,7 @@ class ClientServer:
         _heard(secure, rb"<auth[^>]*>[^<]*</auth>")
         condition, text = self.failure
         words = f"<text>{text}</text>" if text else ""
-        answer = f"<failure xmlns='{_SASL}'><{condition}/>{words}</failure>"
+        answer = f"<failure xmlns='{_SASL}'{self.marks}><{condition}/>{words}</failure>"
         self._say(secure, "challenge", answer.encode())
         _silence(secure)
 

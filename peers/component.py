@@ -35,11 +35,11 @@ def header(namespace: str = "jabber:component:accept", ident: str | None = STREA
     ).encode()
 
 
-def stream_error(condition: str, text: str = "") -> bytes:
+def stream_error(condition: str, text: str = "", told: str = "") -> bytes:
     """A stream error and the end of the stream (RFC 6120 4.9)."""
     words = f"<text xmlns='{STREAM_ERRORS}'>{text}</text>" if text else ""
     return (
-        f"<stream:error><{condition} xmlns='{STREAM_ERRORS}'/>{words}</stream:error>"
+        f"<stream:error><{condition} xmlns='{STREAM_ERRORS}'/>{words}{told}</stream:error>"
         "</stream:stream>"
     ).encode()
 

@@ -44,11 +44,11 @@ MAY_IMPORT = {
     "diagram": {"signalflow"},
     "check": {
         *("audit", "callbridge", "client", "configuration", "control", "discovery", "faults"),
-        *("process", "protection", "signalflow", "trust", "xmlstream"),
+        *("process", "signalflow", "trust", "xmlstream"),
     },
     "commands": {
         *("audit", "callbridge", "check", "client", "configuration", "control", "demo", "diagram"),
-        *("discovery", "faults", "process", "protection", "signalflow", "state", "trust"),
+        *("discovery", "faults", "process", "signalflow", "state", "trust"),
         *("xmlstream", "xmpp"),
     },
     "cli": {"commands"},

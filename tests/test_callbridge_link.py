@@ -177,11 +177,11 @@ class World:
         self.connected()
         self.register()
 
-    def error(self, condition: str, text: str = "") -> None:
+    def error(self, condition: str, text: str = "", told: str = "") -> None:
         """The server sends a stream error and closes."""
         inside = f"<text xmlns='{ns.STREAM_ERRORS}'>{text}</text>" if text else ""
         self.say(
-            f"<stream:error><{condition} xmlns='{ns.STREAM_ERRORS}'/>{inside}</stream:error>"
+            f"<stream:error><{condition} xmlns='{ns.STREAM_ERRORS}'/>{inside}{told}</stream:error>"
             "</stream:stream>"
         )
 
@@ -392,8 +392,20 @@ class FailureTests(SynchronousTestCase):
         """A server that slows guesses is understood."""
         self.world.connected()
         self.world.say(header(ns.COMPONENT, " id='i'"))
-        self.world.error("policy-violation", "too many failures, refused for 42 s")
+        told = f"<peer-refused xmlns='{ns.FAULT}' seconds='42'/>"
+        self.world.error("policy-violation", "whatever it says", told)
         self.assertEqual("registration-slowed", self.world.fault)
+        last = self.world.link.history.last
+        assert last is not None
+        assert last.failure is not None
+        self.assertIn("is refused for 42 s", last.failure.cause)
+
+    def test_slowed_by_words(self) -> None:
+        """Nothing is read out of the words of a server; they are shown."""
+        self.world.connected()
+        self.world.say(header(ns.COMPONENT, " id='i'"))
+        self.world.error("policy-violation", "too many failures, refused for 42 s")
+        self.assertEqual("registration-rejected", self.world.fault)
 
     def test_silence(self) -> None:
         """A server that falls silent is given up at each stage, with its own fault."""

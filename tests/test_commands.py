@@ -400,12 +400,14 @@ class LoginTests(CommandLineTests):
 
     def test_cures(self) -> None:
         """What ends a log-in is told with what mends it at this command, and nothing else."""
-        slowed = LoginFailed("temporary-auth-failure", str(TooManyGuesses(300.0)))
+        words = str(TooManyGuesses(300.0))
+        slowed = LoginFailed("temporary-auth-failure", words, faults.LOGIN_SLOWED.name)
         for outcome, said in (
             (LoginFailed("host-unknown"), "did not succeed: host-unknown. Cure: see the domain"),
             (LoginFailed("connection-lost", "It ended."), ": It ended. Cure: see --server"),
             (ConnectError(), "Cure: start the server"),
             (slowed, "refused for 300 s. Cure: wait that long, and give the right password"),
+            (LoginFailed("temporary-auth-failure", words), "Look at that Callbridge's log"),
             (LoginFailed("account-disabled"), "cms callbridge user enable"),
             (LoginFailed("not-authorized"), "user list shows who exists"),
             (LoginFailed("remote-connection-failed"), "cms status on the server's host"),

@@ -402,6 +402,9 @@ class GuessingTests(AuthorityTestCase):
         self.assertEqual(*[(a.condition, a.text[:20]) for a in answers])
         self.assertEqual(answers[0].condition, "temporary-auth-failure")
         self.assertFalse(answers[0].undecided)  # a guesser is to give up
+        for answer in answers:
+            self.assertIn(f"refused for {answer.wait} s", answer.text)
+            self.assertTrue(200 < answer.wait <= 300)
         first = self.successResultOf(self.start(b"n,,n=alice,r=x", "SCRAM-SHA-256"))
         self.assertEqual(first.condition, "temporary-auth-failure")
         self.assertEqual(self.directory.asked, [])

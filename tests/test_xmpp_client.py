@@ -14,9 +14,10 @@ from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply, result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
+from cms.xmlstream.toldfault import ToldFault, of_mark
 from cms.xmpp.loginrelay import MOST_NOTICE_BYTES
 from cms.xmpp.waitingroom import LET_IN, MOST_BYTES, PAUSE
-from tests.support import header
+from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
@@ -445,6 +446,17 @@ class LoginTests(SynchronousTestCase):
         self.assertIn("<login-undecided xmlns='urn:x-cms:fault:1'/>", heard)
         self.assertIn(said, heard)
         self.assertTrue(self.client.lost)
+
+    def test_slowed(self) -> None:
+        """Who guessed too often is told for how long, in what programs can read."""
+        self.client.authenticate()
+        stanza, start = self.started()
+        self.callbridge.answer(
+            stanza, lp.Failed(start.exchange, "temporary-auth-failure", "wait", wait=300)
+        )
+        failure = one_stanza(self.client.heard()).element
+        self.assertEqual("temporary-auth-failure", next(failure.elements()).name)
+        self.assertEqual(ToldFault("login-slowed", 300), of_mark(failure))
 
     def test_link_silent(self) -> None:
         """When it does not answer in time, too."""

@@ -27,6 +27,7 @@ from cms.xmlstream.replies import request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
+from cms.xmlstream.toldfault import of_condition, of_mark
 
 SCRAM = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
 MECHANISMS = (*SCRAM, "PLAIN")
@@ -39,13 +40,17 @@ class LoginFailed(Exception):
     @ivar condition: The SASL or stream condition, or a word of our own.
     @ivar text: What the server said about it.
     @ivar fault: The name that it has in our catalogue, if the server is one of ours.
+    @ivar waiting: In vain for what, in words, where that is all.
     """
 
-    def __init__(self, condition: str, text: str = "", fault: str = "") -> None:
+    def __init__(
+        self, condition: str, text: str = "", fault: str = "", *, waiting: str = ""
+    ) -> None:
         super().__init__(f"{condition}: {text}" if text else condition)
         self.condition = condition
         self.text = text
         self.fault = fault
+        self.waiting = waiting
 
 
 @frozen
@@ -133,7 +138,7 @@ class LoginStream(XMLStream):
             self._features(element)
         elif stanza.uri == ns.STREAMS and stanza.name == "error":
             error = exceptionFromStreamError(element)
-            fault = next((e.name for e in element.elements() if e.uri == ns.FAULT), "")
+            fault = of_condition(error.appCondition).name
             self._fail(LoginFailed(error.condition or "stream error", error.text or "", fault))
         elif (stanza.uri, stanza.name) == (ns.STARTTLS, "proceed") and self.transport is not None:
             self.reset(limits.CLIENT)
@@ -206,7 +211,7 @@ class LoginStream(XMLStream):
             elif element.name == "failure":
                 condition = next((e.name for e in element.elements() if e.name != "text"), "?")
                 text = next((str(e) for e in element.elements(ns.SASL, "text")), "")
-                self._fail(LoginFailed(condition, text))
+                self._fail(LoginFailed(condition, text, of_mark(element).name))
         except ServerNotProven as problem:
             self._fail(LoginFailed("server-not-proven", str(problem)))
 
@@ -222,7 +227,8 @@ class LoginStream(XMLStream):
 
     def deadline_passed(self) -> None:
         """The server fell silent."""
-        self._fail(LoginFailed("timeout", f"it was waiting for {self.waiting}"))
+        text = f"it was waiting for {self.waiting}"
+        self._fail(LoginFailed("timeout", text, waiting=self.waiting))
 
     def stream_lost(self, reason: Failure) -> None:
         """Say why, if nobody has."""

@@ -15,7 +15,6 @@ from twisted.internet.task import react
 from cms import faults
 from cms.client.login import Account, LoginFailed, LoginStream, log_in
 from cms.commands.common import JSON, Complaint, Wrong, print_json, print_rows, read_secret
-from cms.protection.guessing import SLOWED
 from cms.signalflow import StepError, printable
 from cms.trust.files import PEMFiles
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -131,7 +130,7 @@ def _complaint(outcome: Exception, where: str) -> str:
         return f"{outcome.cause} Cure: {TRUST_CURES.get(outcome.fault, outcome.cure)}"
     if isinstance(outcome, ConnectError | DNSLookupError):
         cure = "start the server, or name host and port with --server; cms xmpp listen shows them."
-    elif isinstance(outcome, LoginFailed) and outcome.text.startswith(SLOWED):
+    elif isinstance(outcome, LoginFailed) and outcome.fault == faults.LOGIN_SLOWED.name:
         cure = SLOWED_CURE
     else:
         condition = getattr(outcome, "condition", "")

@@ -24,6 +24,7 @@ from cms.xmlstream.serialize import escape_text, quote_attribute
 NS: Final = "urn:x-cms:login:1"  # the number is the version of the protocol
 MOST_PAYLOAD = 4_096  # bytes of one SASL step
 MOST_TEXT = 1_024  # characters of a failure's text
+MOST_WAIT = 999_999  # seconds
 MOST_MECHANISMS = 32
 MOST_NOTICES = 100  # in one message
 
@@ -50,6 +51,7 @@ _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 3.1
 _BINDING_TYPE = re.compile(r"[A-Za-z0-9.-]{1,64}")  # RFC 5056 7.1
 _PEER = re.compile(r"[!-~]{1,255}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_WAIT = re.compile(r"[0-9]{1,6}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -181,20 +183,24 @@ class Failed:
     Callbridge to server: no.
 
     @ivar undecided: Nothing is wrong with what the client did: it could not be decided.
+    @ivar wait: Seconds for which no proof of this user is looked at, because too many were
+        wrong; 0 otherwise.
     """
 
     exchange: str
     condition: str
     text: str | None = None
     undecided: bool = False
+    wait: int = 0
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
         text = f"<text>{escape_text(self.text)}</text>" if self.text else ""
         exchange = quote_attribute(self.exchange)
         undecided = " undecided='true'" if self.undecided else ""
+        wait = f" wait='{self.wait}'" if self.wait else ""
         inside = f"<{self.condition}/>{text}"
-        return f"<failure xmlns='{NS}' exchange={exchange}{undecided}>{inside}</failure>"
+        return f"<failure xmlns='{NS}' exchange={exchange}{undecided}{wait}>{inside}</failure>"
 
 
 @frozen
@@ -316,7 +322,13 @@ def _failure(element: Element) -> Message:
     undecided = element.getAttribute("undecided", "false")
     if undecided not in _BOOLEANS:
         raise MalformedLogin("undecided is true or false")
-    return Failed(_exchange(element), condition, (texts or [""])[0] or None, _BOOLEANS[undecided])
+    return Failed(
+        _exchange(element),
+        condition,
+        (texts or [""])[0] or None,
+        _BOOLEANS[undecided],
+        int(_attribute(element, "wait", _WAIT)) if element.hasAttribute("wait") else 0,
+    )
 
 
 def _session_begin(element: Element) -> SessionBegin:

@@ -28,9 +28,6 @@ MOST_PLACES = 8  # at which one account is known
 LOOK_AT = 8  # buckets, when there are too many, of which one goes
 
 
-SLOWED = "too many failed log-ins"  # how the text of a refusal begins, here and on the wire
-
-
 class TooManyGuesses(Exception):
     """
     This log-in is not even looked at; the text may be shown to the user.
@@ -40,7 +37,7 @@ class TooManyGuesses(Exception):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"{SLOWED}, refused for {max(1, round(seconds))} s"
+            f"too many failed log-ins, refused for {max(1, round(seconds))} s"
             if seconds
             else "too many log-ins of this account at once, try again"
         )

@@ -41,6 +41,7 @@ from cms.xmlstream.requests import Requests
 from cms.xmlstream.serialize import escape_text, quote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp import features, sasl
 from cms.xmpp.clientpolicy import ClientPolicy
@@ -469,7 +470,7 @@ class ClientStream(XMLStream):
         self._forget_exchange()
         self._machine.refused()
         self._tries += 1
-        self.write(sasl.failure(refusal.condition, refusal.text))
+        self.write(sasl.failure(refusal.condition, refusal.text, wait=refusal.wait))
         if self._tries >= MOST_TRIES:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
 
@@ -483,7 +484,7 @@ class ClientStream(XMLStream):
         fault = refusal.fault
         assert fault is not None  # noqa: S101 - that is what brings it here
         self._end_reason = "error"
-        why = Element((ns.FAULT, fault.fault))
+        why = as_condition(ToldFault(fault.fault))
         self.close(StreamError("remote-connection-failed", text=refusal.text, appCondition=why))
         self._machine.ended()
 

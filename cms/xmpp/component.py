@@ -51,6 +51,7 @@ from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.stream import XMLStream, new_stream_id
+from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.forward import A_TURN, Forwarder
@@ -344,7 +345,8 @@ class ComponentStream(XMLStream):
             seconds = max(1, round(problem.seconds))
             fault = faults.PEER_REFUSED.error(peer=self.peer_text, seconds=seconds)
             text = f"too many failures, refused for {seconds} s"
-            self.refuse(fault, StreamError("policy-violation", text=text))
+            told = as_condition(ToldFault(fault.fault, seconds))
+            self.refuse(fault, StreamError("policy-violation", text=text, appCondition=told))
             return False
         return True
 

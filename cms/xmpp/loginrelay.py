@@ -45,11 +45,13 @@ class Refusal:
 
     @ivar condition: A SASL condition of RFC 6120 6.5.
     @ivar fault: Set where it is the system's failure and not the user's.
+    @ivar wait: Seconds for which no proof of this user is looked at.
     """
 
     condition: str
     text: str | None = None
     fault: StepError | None = None
+    wait: int = 0
 
 
 Answer = lp.Challenge | lp.Success | Refusal
@@ -166,7 +168,7 @@ class LoginRelay:
                 return _temporary(
                     faults.LOGIN_UNDECIDED.error(component=link.component, problem=problem)
                 )
-            return Refusal(answer.condition, answer.text)
+            return Refusal(answer.condition, answer.text, wait=answer.wait)
         if isinstance(answer, lp.Challenge | lp.Success):
             return answer
         raise lp.MalformedLogin("not an answer to a step of a log-in")

@@ -7,9 +7,11 @@ import binascii
 
 from twisted.words.xish.domish import Element
 
+from cms import faults
 from cms.linkprotocol.login import MOST_PAYLOAD
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import serialize
+from cms.xmlstream.toldfault import ToldFault, mark
 
 MOST_TEXT = (MOST_PAYLOAD + 2) // 3 * 4
 
@@ -65,9 +67,15 @@ def step(name: str, payload: bytes | None) -> bytes:
     return f"<{name} xmlns='{ns.SASL}'>{text}</{name}>".encode()
 
 
-def failure(condition: str, text: str | None = None) -> bytes:
-    """A C{failure} element."""
+def failure(condition: str, text: str | None = None, *, wait: int = 0) -> bytes:
+    """
+    A C{failure} element.
+
+    @param wait: Seconds for which no proof of this user is looked at.
+    """
     made = Element((ns.SASL, "failure"))
+    if wait:
+        mark(made, ToldFault(faults.LOGIN_SLOWED.name, wait))
     made.addElement(condition)
     if text:
         made.addElement("text", content=text)[(ns.XML, "lang")] = "en"

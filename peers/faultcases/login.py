@@ -72,7 +72,10 @@ CASES.add(
     12,
     "does not look at the log-in",
     "until then it is refused like a wrong one",
-    stub(failure=("temporary-auth-failure", "too many failed log-ins, refused for 300 s")),
+    stub(
+        failure=("temporary-auth-failure", "too many failed log-ins, refused for 300 s"),
+        marks=" xmlns:f='urn:x-cms:fault:1' f:name='login-slowed' f:seconds='300'",
+    ),
     text=PASSWORD,
 )
 CASES.add(

@@ -197,7 +197,14 @@ CASES.add(
     10,
     "too many failed registrations and is refused for 60 s",
     "then wait",
-    says(before=header() + stream_error("policy-violation", "too many failures, refused for 60 s")),
+    says(
+        before=header()
+        + stream_error(
+            "policy-violation",
+            "too many failures, refused for 60 s",
+            "<peer-refused xmlns='urn:x-cms:fault:1' seconds='60'/>",
+        )
+    ),
 )
 
 

@@ -44,6 +44,7 @@ from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
+from cms.xmlstream.toldfault import of_condition
 from cms.xmlstream.wrongpeer import server_without_tls, server_without_xmpp
 
 _REFUSALS: dict[str, faults.Fault] = {
@@ -228,6 +229,7 @@ class ComponentRegistration(XMLStream):
     def _stream_error(self, error: StreamError) -> None:
         condition = _one_line(error.condition or "undefined-condition")
         text = _one_line(error.text or "no text")
+        told = of_condition(error.appCondition)
         seen: dict[str, object] = {
             "peer": self.peer,
             "component": self.settings.component,
@@ -246,9 +248,9 @@ class ComponentRegistration(XMLStream):
             seen["served"] = self._served
         elif condition in _REFUSALS:
             fault = _REFUSALS[condition]
-        elif condition == "policy-violation" and "too many failures" in text:
+        elif told.name == faults.PEER_REFUSED.name:
             fault = faults.REGISTRATION_SLOWED
-            seen["seconds"] = "".join(c for c in text if c.isdigit()) or "some"
+            seen["seconds"] = told.seconds or "some"
         elif self.step is Step.REGISTER:
             fault = faults.REGISTER_REJECTED
         else:

@@ -235,7 +235,7 @@ class Authority:
         try:
             exchange.guess = self._guesses.begin(name, exchange.peer)
         except TooManyGuesses as problem:
-            raise SASLFailure(TEMPORARY, str(problem)) from None
+            raise SASLFailure(TEMPORARY, str(problem), wait=problem.seconds) from None
 
     def _weigh(self, exchange: _Exchange) -> None:
         """The same once more when it comes to it: there may be many exchanges by then."""
@@ -243,7 +243,7 @@ class Authority:
             try:
                 exchange.guess.weigh()
             except TooManyGuesses as problem:
-                raise SASLFailure(TEMPORARY, str(problem)) from None
+                raise SASLFailure(TEMPORARY, str(problem), wait=problem.seconds) from None
 
     def _in_time(self, asked: Deferred[Any]) -> Deferred[Any]:
         return asked if asked.called else asked.addTimeout(DIRECTORY_TIMEOUT, self._clock)
@@ -316,7 +316,8 @@ class Authority:
             delay = exchange.guess.failed()
             if delay:
                 await deferLater(self._clock, delay)
-        return lp.Failed(exchange.id, failure.condition, failure.text)
+        wait = min(max(1, round(failure.wait)), lp.MOST_WAIT) if failure.wait else 0
+        return lp.Failed(exchange.id, failure.condition, failure.text, wait=wait)
 
     def _cannot_tell(self, exchange: _Exchange, why: str) -> Answer:
         self._log_unsuccessful(exchange, why, self.log.warn)

@@ -48,12 +48,14 @@ class SASLFailure(Exception):
 
     @ivar condition: The SASL condition of RFC 6120 6.5.
     @ivar text: What the user may be told beside it.
+    @ivar wait: Seconds for which no proof of this user is looked at.
     """
 
-    def __init__(self, condition: str, text: str | None = None) -> None:
+    def __init__(self, condition: str, text: str | None = None, *, wait: float = 0.0) -> None:
         super().__init__(condition)
         self.condition = condition
         self.text = text
+        self.wait = wait
 
 
 class WrongProof(SASLFailure):

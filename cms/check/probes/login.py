@@ -28,7 +28,6 @@ from cms.discovery.lookup import (
 from cms.discovery.race import Race
 from cms.discovery.resolver import DNS, NoSuchName
 from cms.process.clocks import wall_clock
-from cms.protection.guessing import SLOWED
 from cms.signalflow import Step, StepError, printable
 from cms.trust.connection import connection_of, tls_evidence
 
@@ -221,7 +220,7 @@ class LoginProbe:
             "condition": condition,
             "text": text or "no text",
         }
-        return self._undecided(refusal, text, seen) or self._decided(condition, text, seen)
+        return self._undecided(refusal, text, seen) or self._decided(refusal, text, seen)
 
     @staticmethod
     def _undecided(refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError | None:
@@ -231,20 +230,22 @@ class LoginProbe:
         if refusal.fault == faults.NO_AUTHORITY.name:
             mend = "The status page of that server, or cms status on its host, says more."
             return faults.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
-        if text.startswith(SLOWED):
+        if refusal.fault == faults.LOGIN_SLOWED.name:
             return faults.LOGIN_SLOWED.error(**seen)
         if refusal.condition == "temporary-auth-failure" or refusal.fault in faults.CATALOGUE:
             return faults.LOGIN_TEMPORARY.error(**seen)
         return None
 
-    def _decided(self, condition: str, text: str, seen: dict[str, str]) -> StepError:
+    def _decided(self, refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError:
+        condition = seen["condition"]
         if condition in ("account-disabled", "credentials-expired"):
             return faults.LOGIN_DISABLED.error(**seen)
         if condition in ("not-authorized", "invalid-authzid", "bad-protocol", "not-allowed"):
             return faults.LOGIN_DENIED.error(**seen)
-        return self._explain_other(condition, text, seen)
+        return self._explain_other(refusal, text, seen)
 
-    def _explain_other(self, condition: str, text: str, seen: dict[str, str]) -> StepError:
+    def _explain_other(self, refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError:
+        condition = seen["condition"]
         if condition in ("no-mechanism", "invalid-mechanism", "mechanism-too-weak"):
             return faults.LOGIN_NO_MECHANISM.error(offered=text or condition, **seen)
         if condition == "no-starttls":
@@ -252,9 +253,10 @@ class LoginProbe:
         if condition in ("host-unknown", "host-gone"):
             return faults.LOGIN_WRONG_DOMAIN.error(**seen)
         if condition == "timeout":
-            waiting = text.removeprefix("it was waiting for ")
             stage = self._subject.timing.stage
             seconds = self._chosen.patience if self._chosen is not None else stage
-            return faults.LOGIN_TIMEOUT.error(seconds=f"{seconds:g}", waiting=waiting, **seen)
+            return faults.LOGIN_TIMEOUT.error(
+                seconds=f"{seconds:g}", waiting=refusal.waiting, **seen
+            )
         problem = f"{condition}: {text}" if text else condition
         return faults.LOGIN_BROKEN.error(problem=problem, **seen)

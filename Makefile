@@ -2,7 +2,7 @@
 # make demo KEEP=1  the same, and leave it running until Ctrl-C
 # make test         everything that must pass; installs what it needs
 # make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
-# make docs         write docs/troubleshooting.md anew from the catalogue of faults
+# make docs         write anew what docs/ has from the sources: faults, keys of the configuration
 # make screenshots  write the pictures of docs/pages.md anew, in Chromium
 # make lint         only the formatter, the linter and the type checker
 # make clean        remove whatever the others made
@@ -37,6 +37,7 @@ bench:
 docs:
 	@.ci/environment run
 	@PYTHONPATH=. .venv/bin/python -m cms.faults.explain docs/troubleshooting.md
+	@PYTHONPATH=. .venv/bin/python -m cms.configuration.document docs/configuration.md
 
 screenshots:
 	@.ci/debian python

@@ -21,9 +21,11 @@ MAY_IMPORT = {
     "protection": {"process"},
     "control": {"signalflow"},
     "xmlstream": {"fast", "faults", "process", "signalflow"},
-    "configuration": {"faults", "signalflow", "state", "xmlstream"},
+    "configuration": {
+        *("discovery", "faults", "process", "protection", "signalflow", "state", "xmlstream"),
+    },
     "linkprotocol": {"xmlstream"},
-    "trust": {"fast", "faults", "signalflow", "state"},
+    "trust": {"faults", "signalflow", "state"},
     "discovery": {"faults", "signalflow"},
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},

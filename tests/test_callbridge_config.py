@@ -53,7 +53,9 @@ class ConfigTests(SynchronousTestCase):
         self.assertFalse(config.allow_guests)
         self.assertEqual(Timing(), config.timing)
         self.assertEqual(self.folder / "state", config.state_dir)
-        self.assertEqual((None, None, None), (config.trust, config.certificate, config.key))
+        self.assertEqual(
+            (None, None, None), (config.tls.trust, config.tls.certificate, config.tls.key)
+        )
         self.assertEqual((), config.warnings)
 
     def test_contract(self) -> None:
@@ -74,12 +76,12 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual("other", config.link.secret.value)
         self.assertEqual(ServerAddress("xmpp1.example.com", 5555, is_ip=False), config.link.server)
         self.assertEqual("other.example.com", config.link.component)
-        self.assertEqual(self.folder / "ca.pem", config.trust)
-        self.assertEqual(self.folder / "cb1.crt", config.certificate)
-        self.assertEqual(Path("/k/cb1.key"), config.key)
+        self.assertEqual(self.folder / "ca.pem", config.tls.trust)
+        self.assertEqual(self.folder / "cb1.crt", config.tls.certificate)
+        self.assertEqual(Path("/k/cb1.key"), config.tls.key)
         self.assertEqual(Path("/var/lib/cms-callbridge"), config.state_dir)
-        self.assertEqual((("127.0.0.1", 5353), ("192.0.2.53", 53)), config.dns_servers)
-        self.assertEqual(("tcp:445:interface=127.0.0.1",), config.api)
+        self.assertEqual((("127.0.0.1", 5353), ("192.0.2.53", 53)), config.dns.servers)
+        self.assertEqual(("tcp:445:interface=127.0.0.1",), config.listen.api)
         self.assertEqual((1.0, 5.5), (config.timing.ping_interval, config.timing.stable))
         self.assertTrue(config.allow_guests)
 

@@ -70,7 +70,7 @@ class World:
     def settings(**changes: Any) -> LinkSettings:
         """Settings for SRV unless something else is said."""
         usual = {"domain": DOMAIN, "component": COMPONENT, "server": None, "secret": Secret("s")}
-        return LinkSettings(**(usual | changes))
+        return LinkSettings(**({"unique_name": "cb1"} | usual | changes))
 
     # Places
 

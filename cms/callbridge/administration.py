@@ -211,12 +211,12 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
     settings = AdminSettings(
         file=config.file,
         state_dir=config.state_dir,
-        certificate=config.certificate,
-        key=config.key,
-        api=config.api,
-        api_plain=config.api_plain,
+        certificate=config.tls.certificate,
+        key=config.tls.key,
+        api=config.listen.api,
+        api_plain=config.listen.api_plain,
         most=config.most_api_connections,
-        proxies=config.proxies,
+        proxies=config.listen.proxies,
     )
     operations = operations_of_callbridge(role, reactor, daemon.metrics)
     pages = CallbridgePages(role, reactor)

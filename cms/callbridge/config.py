@@ -5,21 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from cms import faults
-from cms.configuration.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
+from cms.configuration.kinds import (
+    Domain,
+    Flag,
+    Inline,
+    Parsed,
+    PathTo,
+    Seconds,
+    SecretOf,
+    Section,
+)
+from cms.configuration.section import Given, Values, read_section, setting
+from cms.configuration.shared import Listeners, dns_servers, most_api_connections
+from cms.configuration.tomlfile import (
+    ONLY_CALLBRIDGE,
+    ONLY_XMPP_SERVER,
+    Place,
+    Secret,
+    is_of_other_role,
+    read_toml,
+)
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
-from cms.discovery.resolver import DNS_CURE, parse_dns_server
-from cms.process.proxy import PROXY_CURE, Network, parse_proxy
-from cms.protection.connections import MOST_API_CONNECTIONS
-from cms.signalflow import StepError
+from cms.discovery.nameservers import Server
+
+# Less would be a loop, more would be never.
+_LINK_TIME = Seconds(0.1, 3600)
 
 
-@frozen
+@frozen(kw_only=True)
 class Timing:
     """
-    How long the link waits for what, in seconds.
+    C{[link]}: how long the link waits for what, in seconds.
 
     @ivar stage: For each of: TCP, TLS, stream header, registration.
     @ivar unreachable_delay: Before the next round while no server can be reached.
@@ -29,18 +48,68 @@ class Timing:
     @ivar stable: How long a link must last until delays begin anew.
     """
 
-    stage: float = 10.0
-    ping_interval: float = 8.0
-    ping_timeout: float = 10.0
-    unreachable_delay: float = 1.0
-    first_delay: float = 1.0
-    most_delay: float = 60.0
-    refused_delay: float = 15.0
-    most_refused_delay: float = 300.0
-    stable: float = 60.0
+    stage: float = setting(
+        _LINK_TIME,
+        "for each of: TCP, TLS, stream header, registration",
+        default=10.0,
+        why="a SYN that is lost is sent again after 1, 3 and 7 s",
+    )
+    ping_interval: float = setting(
+        _LINK_TIME,
+        "of silence, after which the server is asked whether it lives",
+        default=8.0,
+        why="a dead link is noticed within twice the interval plus the timeout, so in 26 s",
+    )
+    ping_timeout: float = setting(_LINK_TIME, "that the server then has", default=10.0)
+    unreachable_delay: float = setting(
+        _LINK_TIME,
+        "between rounds while no server can be reached, give or take half at random",
+        default=1.0,
+        why="a server that restarts has its Callbridge back within 2 s",
+    )
+    first_delay: float = setting(
+        _LINK_TIME,
+        "before the second round after any other failure, doubled for each further one, plus up"
+        " to 1 s at random",
+        default=1.0,
+    )
+    most_delay: float = setting(
+        _LINK_TIME,
+        "between such rounds at the most",
+        default=60.0,
+        why="what an operator mends meanwhile works within a minute",
+    )
+    refused_delay: float = setting(
+        _LINK_TIME,
+        "as `link.first_delay`, after a refusal of ID or secret",
+        default=15.0,
+        why="only a person mends that, and a server slows down who guesses",
+    )
+    most_refused_delay: float = setting(
+        _LINK_TIME, "as `link.most_delay`, for these", default=300.0
+    )
+    stable: float = setting(
+        _LINK_TIME,
+        "that a link must last until delays begin anew",
+        default=60.0,
+        why="a server that accepts and drops links is not hammered",
+    )
 
 
-@frozen
+def _unique_name(text: str) -> str:
+    name = text.strip().lower()
+    if not name or "." in name or "@" in name or "/" in name:
+        raise ValueError(f'"{name}" is no plain name')
+    ascii_domain(name)
+    return name
+
+
+def _domain(text: str) -> str:
+    ascii_domain(text)
+    return text
+
+
+@frozen(kw_only=True)
 class LinkSettings:
     """
     What the link needs to know; a new one can be handed to it at any time.
@@ -51,10 +120,35 @@ class LinkSettings:
     @ivar unprotected: No TLS at all, said out loud wherever it shows.
     """
 
-    domain: str
-    component: str
-    server: ServerAddress | None
-    secret: Secret
+    unique_name: str = setting(
+        Parsed(_unique_name, "Write a name without a domain part, such as cb1."),
+        "without a domain part; the address registered is `<unique_name>.<domain>`",
+    )
+    domain: str = setting(
+        Parsed(_domain, "Write a domain name.", Domain()),
+        "the XMPP domain; an internationalised one as it is read or in its `xn--` form",
+    )
+    component: str = setting(
+        Domain(),
+        "another address to register, for servers with other names",
+        name="component_address",
+        written=lambda given: f"{given['unique_name']}.{given['domain']}",
+        shown="`<unique_name>.<domain>`",
+    )
+    server: ServerAddress | None = setting(
+        Parsed(parse_server_address, ""),
+        "empty: SRV; else `host`, `host:port`, `v4`, `v4:port`, `[v6]`, `[v6]:port`; the port"
+        " is 5223 unless given",
+        name="server_address",
+        default=None,
+        shown='`""`',
+    )
+    secret: Secret = setting(
+        SecretOf(),
+        "the secret that the XMPP server holds for this name",
+        shown="one of them",
+        name="shared_secret",
+    )
     unprotected: bool = False
 
     @property
@@ -63,34 +157,91 @@ class LinkSettings:
         return ascii_domain(self.domain)
 
 
-@frozen
+class _LinkOfFile(Inline[LinkSettings]):
+    """The link's settings, as they stand beside C{[tls]}."""
+
+    def take(self, table: Values, name: str, place: Place, given: Given) -> LinkSettings:
+        """See L{Kind.take<cms.configuration.section.Kind.take>}."""
+        link = super().take(table, name, place, given)
+        return evolve(link, unprotected=given["tls"].unprotected)
+
+
+@frozen(kw_only=True)
+class TLSFiles:
+    """C{[tls]}."""
+
+    trust: Path | None = setting(
+        PathTo(),
+        "what the server's certificate is checked against",
+        default=None,
+        shown="the system's CAs",
+    )
+    certificate: Path | None = setting(
+        PathTo(), "presented when the server asks", default=None, shown="none"
+    )
+    key: Path | None = setting(
+        PathTo(), "its key, without a passphrase", default=None, shown="none"
+    )
+    unprotected: bool = setting(
+        Flag(),
+        "**no TLS at all**, for servers that cannot; warned of at start, at each attempt and in"
+        " the status",
+        default=False,
+    )
+
+
+@frozen(kw_only=True)
+class NameServers:
+    """C{[dns]}."""
+
+    servers: tuple[Server, ...] = dns_servers(
+        '`["192.0.2.53", "[2001:db8::53]:53", "fe80::1%eth0"]`; see'
+        " [below](#which-names-are-looked-up-where)"
+    )
+
+
+@frozen(kw_only=True)
 class CallbridgeConfig:
     """
     The whole file.
 
     @ivar source: C{api} when the administration has changed the link's settings.
-    @ivar api: Endpoint strings for the administration, with TLS; C{api_plain}
-        without.
-    @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
     """
 
     file: Path
-    unique_name: str
-    link: LinkSettings
-    timing: Timing
-    state_dir: Path
-    trust: Path | None
-    certificate: Path | None
-    key: Path | None
-    dns_servers: tuple[tuple[str, int], ...] = ()
-    api: tuple[str, ...] = ()
-    api_plain: tuple[str, ...] = ()
-    allow_guests: bool = False
-    remember_passwords: float = 0.0
-    proxies: tuple[Network, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
     source: Literal["file", "api"] = "file"
-    most_api_connections: int = MOST_API_CONNECTIONS
+    tls: TLSFiles = setting(Section(TLSFiles), "")
+    link: LinkSettings = setting(_LinkOfFile(LinkSettings), "")
+    state_dir: Path = setting(
+        PathTo(),
+        "holds `users.sqlite3`, `admin.sock`, and what the API has set, which wins over this"
+        " file; created 0700",
+        written=lambda _: "state",
+        shown="`state` beside the file",
+    )
+    allow_guests: bool = setting(Flag(), "whether ANONYMOUS log-ins make guests", default=False)
+    remember_passwords: float = setting(
+        Seconds(0, 86_400),
+        "for which a password that was right needs no PBKDF2 at the next PLAIN log-in: a digest"
+        " of it is kept in memory, under a key of this process, never on disk; 0: nothing is kept",
+        default=300.0,
+        why="a recorder that logs in for each meeting, or everybody after a network cut, would"
+        " else cost a PBKDF2 each",
+    )
+    most_api_connections: int = most_api_connections()
+    dns: NameServers = setting(Section(NameServers), "")
+    listen: Listeners = setting(Section(Listeners), "")
+    timing: Timing = setting(Section(Timing), "", name="link")
+
+    @property
+    def unique_name(self) -> str:
+        """Without a domain part."""
+        return self.link.unique_name
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See L{link_warnings}."""
+        return link_warnings(self.link)
 
 
 def read_config(file: Path) -> CallbridgeConfig:
@@ -99,101 +250,10 @@ def read_config(file: Path) -> CallbridgeConfig:
 
     @raise ConfigurationError: naming the file, the key and the cure.
     """
-    table = Table.read(file)
-    if table.is_of_other_role(ONLY_CALLBRIDGE, ONLY_XMPP_SERVER):
+    table = read_toml(file)
+    if is_of_other_role(table, ONLY_CALLBRIDGE, ONLY_XMPP_SERVER):
         raise faults.CONFIGURATION_OF_XMPP_SERVER.error(file=file)
-    tls, dns, listen = table.table("tls"), table.table("dns"), table.table("listen")
-    link = read_settings(table, unprotected=tls.flag("unprotected", default=False))
-    config = CallbridgeConfig(
-        file=file,
-        unique_name=link[0],
-        link=link[1],
-        timing=_timing(table.table("link")),
-        state_dir=table.path("state_dir") or file.parent / "state",
-        trust=tls.path("trust"),
-        certificate=tls.path("certificate"),
-        key=tls.path("key"),
-        dns_servers=_dns_servers(dns),
-        api=tuple(listen.texts("api")),
-        api_plain=tuple(listen.texts("api_plain")),
-        proxies=tuple(
-            listen.parsed("proxies", text, parse_proxy, PROXY_CURE)
-            for text in listen.texts("proxies")
-        ),
-        allow_guests=table.flag("allow_guests", default=False),
-        remember_passwords=table.number("remember_passwords", 300, least=0, most=86_400),
-        warnings=link_warnings(link[1]),
-        most_api_connections=int(
-            table.number("most_api_connections", MOST_API_CONNECTIONS, least=10, most=1_000_000)
-        ),
-    )
-    for part in (tls, dns, listen, table):
-        part.finish()
-    return config
-
-
-def read_settings(table: Table, *, unprotected: bool) -> tuple[str, LinkSettings]:
-    """
-    Step 2: the unique name, and what the link needs to know.
-
-    @raise ConfigurationError: a value is wrong; its evidence names the key.
-    """
-    domain = table.domain("domain")
-    table.parsed("domain", domain, ascii_domain, "Write a domain name.")
-    name = _unique_name(table)
-    component = table.domain("component_address", f"{name}.{domain}")
-    try:
-        server = parse_server_address(table.text("server_address", ""))
-    except StepError as problem:
-        cause = f"{table.file}: server_address: {problem.cause}"
-        seen = {**problem.evidence, "key": "server_address"}
-        raise type(problem)(
-            problem.fault, problem.step, cause, problem.cure, seen, mend=problem.mend
-        ) from None
-    settings = LinkSettings(
-        domain=domain,
-        component=component,
-        server=server,
-        secret=table.secret("shared_secret"),
-        unprotected=unprotected,
-    )
-    return name, settings
-
-
-def _unique_name(table: Table) -> str:
-    name = table.text("unique_name").strip().lower()
-    mend = "Write a name without a domain part, such as cb1."
-    if not name or "." in name or "@" in name or "/" in name:
-        raise table.wrong("unique_name", f'"{name}" is no plain name', mend)
-    table.parsed("unique_name", name, ascii_domain, mend)
-    return name
-
-
-def _timing(table: Table) -> Timing:
-    usual = Timing()
-
-    def seconds(key: str, least: float = 0.1, most: float = 3600.0) -> float:
-        return table.number(key, getattr(usual, key), least=least, most=most)
-
-    timing = Timing(
-        stage=seconds("stage"),
-        ping_interval=seconds("ping_interval"),
-        ping_timeout=seconds("ping_timeout"),
-        unreachable_delay=seconds("unreachable_delay"),
-        first_delay=seconds("first_delay"),
-        most_delay=seconds("most_delay"),
-        refused_delay=seconds("refused_delay"),
-        most_refused_delay=seconds("most_refused_delay"),
-        stable=seconds("stable"),
-    )
-    table.finish()
-    return timing
-
-
-def _dns_servers(table: Table) -> tuple[tuple[str, int], ...]:
-    return tuple(
-        table.parsed("servers", text, parse_dns_server, DNS_CURE) for text in table.texts("servers")
-    )
+    return read_section(CallbridgeConfig, table, Place(file), file=file)
 
 
 def link_warnings(link: LinkSettings) -> tuple[str, ...]:

@@ -54,7 +54,11 @@ class CallbridgeService(Service):
     def __init__(self, config: CallbridgeConfig, reactor: Any) -> None:
         self.config = config
         files = PEMFiles(
-            str(config.file), config.trust, config.certificate, config.key, role="client"
+            str(config.file),
+            config.tls.trust,
+            config.tls.certificate,
+            config.tls.key,
+            role="client",
         )
         self._connector = TCPConnector(reactor, config.timing, files)
         self._reactor = reactor
@@ -68,7 +72,7 @@ class CallbridgeService(Service):
         self.link = Link(
             LinkCore(
                 clock=reactor,
-                places=Finder(make_dns(reactor, config.dns_servers), random),
+                places=Finder(make_dns(reactor, config.dns.servers), random),
                 connector=self._connector,
                 traffic=LinkTraffic(reactor, [CallbridgeHandler()], self._logins),
                 backoff=Backoff(config.timing, random),
@@ -114,7 +118,7 @@ class CallbridgeService(Service):
     def _judge_certificates(self) -> None:
         """What peers will object to is in the log before they do."""
         now = datetime.fromtimestamp(wall_clock(self._reactor)(), UTC)
-        for problem in self._connector.judge(now, serves=bool(self.config.api)):
+        for problem in self._connector.judge(now, serves=bool(self.config.listen.api)):
             self.log.warn(
                 "own certificates: {cause} Cure: {cure}",
                 cause=problem.cause,
@@ -136,7 +140,7 @@ class CallbridgeService(Service):
         """
         is_up = self.link.status()["state"] in ("registered", "active")
         same = is_up and config.link == self.config.link
-        self.config = evolve(self.config, unique_name=config.unique_name, source=config.source)
+        self.config = evolve(self.config, source=config.source)
         if not same:
             self.configure(config.link)
 

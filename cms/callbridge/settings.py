@@ -15,8 +15,9 @@ from pathlib import Path
 from attrs import evolve
 
 from cms import faults
-from cms.callbridge.config import CallbridgeConfig, link_warnings, read_config, read_settings
-from cms.configuration.tomlfile import Table
+from cms.callbridge.config import CallbridgeConfig, LinkSettings, read_config
+from cms.configuration.section import read_section
+from cms.configuration.tomlfile import Place
 from cms.signalflow import StepError
 from cms.state.atomicfile import remove_file, replace_file, sweep
 from cms.state.folder import explain_os
@@ -108,10 +109,20 @@ class StoredSettings:
             "server_address": str(base.link.server or ""),
         }
         values.update((KEYS[name], value) for name, value in changed.items())
-        name, link = read_settings(Table(self.path, values), unprotected=base.link.unprotected)
-        if (name, link.domain) == (base.unique_name, base.link.domain):
+        link = read_section(
+            LinkSettings, values, Place(self.path), unprotected=base.link.unprotected
+        )
+        if (link.unique_name, link.domain) == (base.unique_name, base.link.domain):
             link = evolve(link, component=base.link.component)
-        return evolve(base, unique_name=name, link=link, warnings=link_warnings(link), source="api")
+        return evolve(base, link=link, source="api")
+
+    def current(self) -> CallbridgeConfig:
+        """
+        The configuration with the changes that are stored.
+
+        @raise ConfigurationError: they are damaged, or wrong.
+        """
+        return self.applied(self.read())
 
 
 def effective_config(file: Path) -> CallbridgeConfig:
@@ -120,11 +131,11 @@ def effective_config(file: Path) -> CallbridgeConfig:
 
     @raise ConfigurationError: either is wrong.
     """
-    sweep(StoredSettings(read_config(file)).path)
-    return current_config(file)
+    stored = StoredSettings(read_config(file))
+    sweep(stored.path)
+    return stored.current()
 
 
 def current_config(file: Path) -> CallbridgeConfig:
     """The same, without touching the state directory: a daemon may be running on it."""
-    stored = StoredSettings(read_config(file))
-    return stored.applied(stored.read())
+    return StoredSettings(read_config(file)).current()

@@ -56,13 +56,12 @@ def from_config(
     @param stage: Seconds for each stage, in place of the usual ones.
     @param dns_servers: In place of those of the configuration.
     """
+    tls = config.tls
     return Subject(
         link=config.link,
-        files=PEMFiles(
-            str(config.file), config.trust, config.certificate, config.key, role="client"
-        ),
+        files=PEMFiles(str(config.file), tls.trust, tls.certificate, tls.key, role="client"),
         timing=_timing(stage or min(STAGE, config.timing.stage)),
-        dns_servers=dns_servers or config.dns_servers,
+        dns_servers=dns_servers or config.dns.servers,
         registers=True,
         state_dir=config.state_dir,
         source=str(config.file),
@@ -94,6 +93,7 @@ def from_options(
     domain = parse_jid(domain.strip().rstrip(".")).host
     return Subject(
         link=LinkSettings(
+            unique_name=name,
             domain=domain,
             component=name if "." in name else f"{name or 'callbridge'}.{domain}",
             server=parse_server_address(server_address),

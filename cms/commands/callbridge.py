@@ -52,8 +52,8 @@ def _rows(config: CallbridgeConfig) -> list[Row]:
         ("Domain", config.link.domain),
         ("Component address", config.link.component),
         ("Server address", config.link.server or "by SRV"),
-        ("Key file", config.key),
-        ("Certificate file", config.certificate),
-        ("Trust bundle", config.trust or "the system's CAs"),
+        ("Key file", config.tls.key),
+        ("Certificate file", config.tls.certificate),
+        ("Trust bundle", config.tls.trust or "the system's CAs"),
         ("Guests", config.allow_guests),
     ]

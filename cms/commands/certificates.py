@@ -34,10 +34,10 @@ _DATE = "%Y-%m-%d %H:%M UTC"
 def rows(config: XmppConfig) -> list[tuple[str, object]]:
     """The files, and what is in them as far as it can be read."""
     found: list[tuple[str, object]] = [
-        ("Key file", config.key),
-        ("Certificate file", config.certificate),
-        ("Trust bundle", config.trust or "the system's CAs"),
-        ("Callbridge certificates", config.callbridge_certificates),
+        ("Key file", config.tls.key),
+        ("Certificate file", config.tls.certificate),
+        ("Trust bundle", config.tls.trust or "the system's CAs"),
+        ("Callbridge certificates", config.tls.callbridge_certificates),
     ]
     try:
         chain = _chain(config)
@@ -59,7 +59,7 @@ def rows(config: XmppConfig) -> list[tuple[str, object]]:
 
 def findings(config: XmppConfig, now: datetime) -> Iterator[Outcome]:
     """Everything that can be told without a peer."""
-    if config.certificate is None:
+    if config.tls.certificate is None:
         yield Outcome("ok", "No listener speaks TLS, and there is no certificate.")
         return
     files = _files(config)
@@ -70,7 +70,7 @@ def findings(config: XmppConfig, now: datetime) -> Iterator[Outcome]:
         return
     assert judgement is not None  # noqa: S101 - there is a certificate
     yield Outcome("ok", "The key fits the certificate.")
-    yield from _key_file(config.key, config.state_dir)
+    yield from _key_file(config.tls.key, config.state_dir)
     yield _names(judgement.chain[0], config)
     yield from _validity(judgement)
     for failure in judgement.failures:
@@ -102,13 +102,13 @@ def name_findings(config: XmppConfig) -> Iterator[Outcome]:
 
 
 def _files(config: XmppConfig) -> PEMFiles:
-    return PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+    return PEMFiles(str(config.file), config.tls.trust, config.tls.certificate, config.tls.key)
 
 
 def _chain(config: XmppConfig) -> list[x509.Certificate]:
-    if config.certificate is None:
+    if config.tls.certificate is None:
         return []
-    return _files(config).chain("tls.certificate", config.certificate)
+    return _files(config).chain("tls.certificate", config.tls.certificate)
 
 
 def _key_file(key: Path | None, state_dir: Path) -> Iterator[Outcome]:
@@ -136,7 +136,11 @@ def _names(certificate: x509.Certificate, config: XmppConfig) -> Outcome:
     domain, host = ascii_domain(config.domain), ascii_domain(config.hostname)
     try:
         check_identity(
-            certificate, domain=domain, host=host, host_is_ip=False, peer=str(config.certificate)
+            certificate,
+            domain=domain,
+            host=host,
+            host_is_ip=False,
+            peer=str(config.tls.certificate),
         )
     except StepError as error:
         return Outcome.of(error)

@@ -123,7 +123,7 @@ def _check_server(
         raise SystemExit(_only(problem.fault, str(config_file), renderer, "server")) from None
     except StoreError as problem:
         raise click.UsageError(str(problem)) from None
-    servers = _dns_servers(dns) or config.dns_servers
+    servers = _dns_servers(dns) or config.dns.servers
     session = ServerSession(own, renderer, servers, timeout or STAGE)
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 

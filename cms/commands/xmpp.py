@@ -56,10 +56,10 @@ def _rows(config: XmppConfig) -> list[Row]:
         ("Domain", config.domain),
         ("Hostname", config.hostname),
         *listener_rows(config),
-        ("Key file", config.key),
-        ("Certificate file", config.certificate),
-        ("Trust bundle", config.trust or "the system's CAs"),
-        ("Callbridge certificates", config.callbridge_certificates),
+        ("Key file", config.tls.key),
+        ("Certificate file", config.tls.certificate),
+        ("Trust bundle", config.tls.trust or "the system's CAs"),
+        ("Callbridge certificates", config.tls.callbridge_certificates),
     ]
 
 

@@ -267,12 +267,12 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     settings = AdminSettings(
         file=config.file,
         state_dir=config.state_dir,
-        certificate=config.certificate,
-        key=config.key,
-        api=config.listen["api"],
-        api_plain=config.listen["api_plain"],
+        certificate=config.tls.certificate,
+        key=config.tls.key,
+        api=config.listen.api,
+        api_plain=config.listen.api_plain,
         most=config.most_api_connections,
-        proxies=config.proxies,
+        proxies=config.listen.proxies,
     )
     role = XmppAdministration(daemon, reactor)
     operations = operations_of_xmpp_server(role, reactor, daemon.metrics)

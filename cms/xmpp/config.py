@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from attrs import frozen
 
 from cms import faults
-from cms.configuration.tomlfile import ONLY_CALLBRIDGE, ONLY_XMPP_SERVER, Secret, Table
+from cms.configuration.kinds import (
+    Choice,
+    Count,
+    Domain,
+    Parsed,
+    PathTo,
+    Seconds,
+    SecretOf,
+    Section,
+    Tables,
+)
+from cms.configuration.section import Given, Kind, Values, read_section, setting
+from cms.configuration.shared import ENDPOINTS, Listeners, dns_servers, most_api_connections
+from cms.configuration.tomlfile import (
+    ONLY_CALLBRIDGE,
+    ONLY_XMPP_SERVER,
+    Place,
+    Secret,
+    is_of_other_role,
+    read_toml,
+)
 from cms.discovery.address import ascii_domain
 from cms.discovery.nameservers import Server
-from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.process import openfiles
-from cms.process.proxy import PROXY_CURE, Network, parse_proxy
-from cms.protection.connections import MOST_API_CONNECTIONS, Limits
+from cms.protection.connections import Limits
 from cms.trust.server import PeerCertificates
 from cms.xmpp.registry import NAME_CURE, component_address
 
@@ -22,48 +39,206 @@ LISTENERS = ("component", "component_plain", "client", "client_direct", "client_
 ADMINISTRATION = ("api", "api_plain")
 FEWEST = 1_000  # connections to a listener, with which nobody who has not thought of it is poor
 NOT_YET = ("web",)  # known to the configuration, not to this version
+USUAL_CONNECTIONS = 20_000  # places of a listener
+_MANY = 1_000_000
+
+
+@frozen(kw_only=True)
+class TLSFiles:
+    """C{[tls]}."""
+
+    certificate: Path | None = setting(
+        PathTo(),
+        "PEM, leaf first, then intermediates; its subjectAltName holds the domain and the hostname",
+        default=None,
+        shown="required with a TLS listener",
+    )
+    key: Path | None = setting(
+        PathTo(),
+        "its key, without a passphrase",
+        default=None,
+        shown="required with a TLS listener",
+    )
+    trust: Path | None = setting(
+        PathTo(),
+        "what Callbridge certificates are checked against",
+        default=None,
+        shown="the system's CAs",
+    )
+    callbridge_certificates: PeerCertificates = setting(
+        Choice[PeerCertificates]("required", "optional", "off"),
+        "`required`: no link without one; `optional`: one that is presented must be good; `off`:"
+        " none is asked for",
+        default="optional",
+        why="a Callbridge proves itself by its secret, and many have no certificate",
+    )
+
+
+@frozen(kw_only=True)
+class ServerListeners(Listeners):
+    """C{[listen]}: endpoint strings for each kind of listener."""
+
+    component: tuple[str, ...] = setting(
+        ENDPOINTS, "TLS from the first byte, for Callbridges and other components", default=()
+    )
+    component_plain: tuple[str, ...] = setting(
+        ENDPOINTS,
+        "no TLS: a loopback address or a UNIX socket, nothing else is accepted",
+        default=(),
+    )
+    client: tuple[str, ...] = setting(ENDPOINTS, "STARTTLS, required", default=())
+    client_direct: tuple[str, ...] = setting(
+        ENDPOINTS, "TLS from the first byte (XEP-0368, ALPN `xmpp-client`)", default=()
+    )
+    client_plain: tuple[str, ...] = setting(
+        ENDPOINTS, "no TLS, for a proxy that ends it: loopback or UNIX socket only", default=()
+    )
+    web: tuple[str, ...] = setting(
+        ENDPOINTS,
+        "accepted; nothing listens in this version, and the log says so",
+        default=(),
+    )
+
+    def __getitem__(self, kind: str) -> tuple[str, ...]:
+        strings: tuple[str, ...] = getattr(self, kind)
+        return strings
+
+    def by_kind(self) -> dict[str, tuple[str, ...]]:
+        """All of them."""
+        return {kind: self[kind] for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)}
+
+
+@frozen(kw_only=True)
+class NameServers:
+    """C{[dns]}."""
+
+    servers: tuple[Server, ...] = dns_servers(
+        '`["192.0.2.53"]`: whom the server asks for its own records, which it judges when it'
+        " starts ([check.md](check.md))"
+    )
+
+
+@frozen(kw_only=True)
+class LoginSettings:
+    """C{[login]}."""
+
+    wait: float = setting(
+        Seconds(0, 30),
+        "that a client waits for a Callbridge that is not there; then its stream ends with"
+        " `remote-connection-failed`, and it tries again. 0: not at all. Nobody waits where no"
+        " Callbridge of the domain is known",
+        default=8.0,
+        why="a Callbridge is back within 2 s after the server's restart, and within 5 s after"
+        " its own",
+    )
+    most_waiting: int = setting(
+        Count(0, _MANY),
+        "clients that may wait so; who comes beyond is sent away at once, in the same way",
+        default=5_000,
+        why="each holds no more than its connection, all together 4 MiB of what they have said",
+    )
 
 
 @frozen
+class _Registered:
+    """An entry of C{[callbridges]}."""
+
+    secret: Secret = setting(SecretOf(), "")
+
+
+class _Callbridges(Kind[dict[str, Secret]]):
+    """C{[callbridges]}: the secret of each component address."""
+
+    what = '`{ secret = "..." }` or `{ secret_file = "..." }`'
+
+    def is_in(self, table: Values, name: str) -> bool:
+        """Always; left out, it is empty."""
+        return True
+
+    def take(self, table: Values, name: str, place: Place, given: Given) -> dict[str, Secret]:
+        """See L{Kind.take}."""
+        here = place.inner(name)
+        found: dict[str, Secret] = {}
+        for short, entry in Tables(_Registered).read(table.get(name, {}), here).items():
+            try:
+                address = component_address(short, given["domain"])
+            except ValueError as problem:
+                raise here.inner(short).wrong(str(problem), NAME_CURE) from None
+            if address in found:
+                raise here.inner(short).wrong(
+                    f"{address} is there already", "Remove one of the two."
+                )
+            found[address] = entry.secret
+        return found
+
+
+@frozen(kw_only=True)
 class XmppConfig:
     """
     The whole file.
 
-    @ivar listen: Endpoint strings for each kind of listener.
-    @ivar wanted_connections: How many the operator counts on.
-    @ivar most_per_address: Of the places that there are; C{None}: L{Limits.of} decides.
     @ivar callbridges: The secret of each component address.
-    @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
-    @ivar login_wait: Seconds that a log-in waits for a Callbridge.
-    @ivar most_waiting: How many may.
-    @ivar dns_servers: Asked for the server's own records; the system's if empty.
     """
 
     file: Path
-    domain: str
-    hostname: str
-    state_dir: Path
-    certificate: Path | None
-    key: Path | None
-    trust: Path | None
-    callbridge_certificates: PeerCertificates
-    listen: dict[str, tuple[str, ...]]
-    callbridges: dict[str, Secret]
-    most_connections: int
-    wanted_connections: int
-    most_per_address: int | None
-    most_strangers_per_address: int | None
-    most_api_connections: int
-    login_wait: float
-    most_waiting: int
-    dns_servers: tuple[Server, ...] = ()
-    proxies: tuple[Network, ...] = ()
+    domain: str = setting(
+        Domain(),
+        "the XMPP domain; also the domain of every user's address; an internationalised one as it"
+        " is read or in its `xn--` form",
+    )
+    hostname: str = setting(Parsed(ascii_domain, "Write this server's FQDN."), "this server's FQDN")
+    state_dir: Path = setting(
+        PathTo(),
+        "created 0700; refused when group or others may write it (or everybody a folder above"
+        " it), when it belongs to another user, and when it holds a symbolic link",
+        written=lambda _: "state",
+        shown="`state` beside the file",
+    )
+    told_connections: int | None = setting(
+        Count(1, _MANY),
+        "connections to each listener, never more than the limit of files (`LimitNOFILE=`)"
+        " leaves; those who have not logged in get half of them"
+        " ([design/connections.md](design/connections.md))",
+        name="most_connections",
+        default=None,
+        shown=str(USUAL_CONNECTIONS),
+    )
+    most_per_address: int | None = setting(
+        Count(1, _MANY),
+        "of those, from one address (a /64 of IPv6) that is not this host's",
+        default=None,
+        shown="a tenth of them",
+    )
+    most_strangers_per_address: int | None = setting(
+        Count(1, _MANY),
+        "of those, not logged in yet, at most a quarter of `most_connections`; the next one has"
+        " the place of the oldest",
+        default=None,
+        shown="a hundredth, at least 20",
+    )
+    most_api_connections: int = most_api_connections()
+    login: LoginSettings = setting(Section(LoginSettings), "")
+    tls: TLSFiles = setting(Section(TLSFiles), "")
+    dns: NameServers = setting(Section(NameServers), "")
+    listen: ServerListeners = setting(Section(ServerListeners), "")
+    callbridges: dict[str, Secret] = setting(
+        _Callbridges(),
+        "each key is a NAME: without a dot it means `NAME.<domain>`, with dots it is an address"
+        ' of its own, as `"echo.example.com"`. Whatever holds the secret of an address within the'
+        " domain may decide log-ins; one outside it never does",
+        shown="none",
+    )
 
     def places(self) -> Limits:
         """What each listener holds, within what this process may have open."""
         kinds = sum(bool(self.listen[kind]) for kind in LISTENERS)
-        most = openfiles.places(self.most_connections, kinds + 1)
+        most = openfiles.places(self.told_connections or USUAL_CONNECTIONS, kinds + 1)
         return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
+
+    @property
+    def wanted_connections(self) -> int:
+        """How many the operator counts on."""
+        return self.told_connections or FEWEST
 
 
 def read_config(file: Path) -> XmppConfig:
@@ -72,78 +247,21 @@ def read_config(file: Path) -> XmppConfig:
 
     @raise ConfigurationError: naming the file, the key and the cure.
     """
-    table = Table.read(file)
-    if table.is_of_other_role(ONLY_XMPP_SERVER, ONLY_CALLBRIDGE):
+    table, place = read_toml(file), Place(file)
+    if is_of_other_role(table, ONLY_XMPP_SERVER, ONLY_CALLBRIDGE):
         raise faults.CONFIGURATION_OF_CALLBRIDGE.error(file=file)
-    tls, listen, dns = table.table("tls"), table.table("listen"), table.table("dns")
-    login = table.table("login")
-    listeners = {
-        kind: tuple(listen.texts(kind)) for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)
-    }
-    domain = table.domain("domain")
-    callbridges = _callbridges(table.table("callbridges"), domain)
-    hostname = table.text("hostname")
-    peers = tls.choice("callbridge_certificates", "optional", ("required", "optional", "off"))
-
-    def count(key: str, default: int, least: int = 1) -> int:
-        return int(table.number(key, default, least=least, most=1_000_000))
-
-    def if_told(key: str) -> int | None:
-        return count(key, 1) if table.has(key) else None
-
-    wanted = table.has("most_connections")
-    most = count("most_connections", 20_000)
-    config = XmppConfig(
-        file=file,
-        domain=domain,
-        hostname=table.parsed("hostname", hostname, ascii_domain, "Write this server's FQDN."),
-        state_dir=table.path("state_dir") or file.parent / "state",
-        certificate=tls.path("certificate"),
-        key=tls.path("key"),
-        trust=tls.path("trust"),
-        callbridge_certificates=cast("PeerCertificates", peers),
-        listen=listeners,
-        callbridges=callbridges,
-        most_connections=most,
-        wanted_connections=most if wanted else FEWEST,
-        most_per_address=if_told("most_per_address"),
-        most_strangers_per_address=if_told("most_strangers_per_address"),
-        most_api_connections=count("most_api_connections", MOST_API_CONNECTIONS, least=10),
-        proxies=tuple(
-            listen.parsed("proxies", text, parse_proxy, PROXY_CURE)
-            for text in listen.texts("proxies")
-        ),
-        login_wait=login.number("wait", 8, least=0, most=30),
-        most_waiting=int(login.number("most_waiting", 5_000, least=0, most=1_000_000)),
-        dns_servers=tuple(
-            dns.parsed("servers", text, parse_dns_server, DNS_CURE) for text in dns.texts("servers")
-        ),
-    )
-    for part in (tls, listen, dns, login, table):
-        part.finish()
-    if not any(config.listen[kind] for kind in LISTENERS):
+    config = read_section(XmppConfig, table, place, file=file)
+    tls, listen = config.tls, config.listen
+    if not any(listen[kind] for kind in LISTENERS):
         mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'
-        raise table.wrong("listen", "there is no listener", mend)
+        raise place.inner("listen").wrong("there is no listener", mend)
     for kind in ("component", "client", "client_direct"):
-        if config.listen[kind] and (config.certificate is None or config.key is None):
+        if listen[kind] and (tls.certificate is None or tls.key is None):
             problem = f"it is missing, and listen.{kind} speaks TLS"
-            raise table.wrong("tls.certificate", problem, "Give tls.certificate and tls.key.")
-    if config.listen["component"] and peers == "required" and config.trust is None:
+            mend = "Give tls.certificate and tls.key."
+            raise place.inner("tls.certificate").wrong(problem, mend)
+    if listen.component and tls.callbridge_certificates == "required" and tls.trust is None:
         problem = "it is missing, and callbridge_certificates is required"
-        raise table.wrong("tls.trust", problem, "Name the CAs that sign Callbridge certificates.")
+        mend = "Name the CAs that sign Callbridge certificates."
+        raise place.inner("tls.trust").wrong(problem, mend)
     return config
-
-
-def _callbridges(table: Table, domain: str) -> dict[str, Secret]:
-    """The secret of each component address."""
-    found: dict[str, Secret] = {}
-    for name, entry in table.tables().items():
-        try:
-            address = component_address(name, domain)
-        except ValueError as problem:
-            raise table.wrong(name, str(problem), NAME_CURE) from None
-        if address in found:
-            raise table.wrong(name, f"{address} is there already", "Remove one of the two.")
-        found[address] = entry.secret("secret")
-        entry.finish()
-    return found

@@ -98,8 +98,8 @@ class XmppService(Service):
             counters,
         )
         self._trust = self._make_trust()
-        self._listeners = Listeners(reactor, config.file, config.proxies)
-        resolver = make_dns(reactor, config.dns_servers)
+        self._listeners = Listeners(reactor, config.file, config.listen.proxies)
+        resolver = make_dns(reactor, config.dns.servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []
         for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
@@ -116,8 +116,8 @@ class XmppService(Service):
             self._reactor,
             relay,
             lambda: any(address.endswith(below) for address in known.secrets),
-            seconds=self.config.login_wait,
-            most=self.config.most_waiting,
+            seconds=self.config.login.wait,
+            most=self.config.login.most_waiting,
         )
 
     def _make_counters(self) -> ServerCounters:
@@ -140,10 +140,10 @@ class XmppService(Service):
 
     def _make_trust(self) -> dict[str, ServerTrust]:
         config = self.config
-        files = PEMFiles(str(config.file), config.trust, config.certificate, config.key)
+        files = PEMFiles(str(config.file), config.tls.trust, config.tls.certificate, config.tls.key)
         trust = {}
         if config.listen["component"]:
-            trust["component"] = ServerTrust(files, peers=config.callbridge_certificates)
+            trust["component"] = ServerTrust(files, peers=config.tls.callbridge_certificates)
         if config.listen["client"] or config.listen["client_direct"]:
             trust["client"] = ServerTrust(files, alpn=b"xmpp-client")
         return trust

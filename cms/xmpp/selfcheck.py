@@ -33,8 +33,8 @@ def own_server(config: XmppConfig, secrets: Mapping[str, Sequence[Secret]]) -> O
         domain=config.domain,
         hostname=config.hostname,
         state_dir=config.state_dir,
-        files=PEMFiles(str(config.file), config.trust, config.certificate, config.key),
-        listen=config.listen,
+        files=PEMFiles(str(config.file), config.tls.trust, config.tls.certificate, config.tls.key),
+        listen=config.listen.by_kind(),
         secrets=secrets,
     )
 

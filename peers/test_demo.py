@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import shlex
+import shutil
 import signal
 import urllib.request
 from collections.abc import Sequence
@@ -75,6 +76,55 @@ def test_twelve_steps(processes: Processes) -> None:
     assert "DNS:meet.example.com, DNS:xmpp1.meet.example.com" in evidence["8"]
     assert "cb1.meet.example.com" in evidence["9"]
     assert "alice@meet.example.com/" in evidence["12"]
+
+
+OTHERS = """
+import functools
+from pathlib import Path
+import OpenSSL._util, OpenSSL.SSL, OpenSSL.crypto, automat._core
+import twisted.internet._sslverify, twisted.internet.epollreactor, twisted.internet.tcp
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.protocols import tls
+
+def other(kind, name):
+    usual = getattr(kind, name)
+    setattr(kind, name, lambda *arguments, **named: usual(*arguments, **named))
+
+del OpenSSL._util.lib
+other(automat._core.Automaton, "allTransitions")
+other(twisted.internet.epollreactor.EPollReactor, "_doReadOrWrite")
+other(twisted.internet.tcp._FileDescriptorReservation, "reserve")
+other(tls.TLSMemoryBIOProtocol, "_flushReceiveBIO")
+
+def note(event):
+    if event.get("log_namespace") == "cms.fast.needs":
+        with Path({said!r}).open("a") as file:
+            file.write(formatEvent(event) + chr(10))
+
+globalLogPublisher.addObserver(note)
+"""
+WITHOUT = (
+    "TLS in and out is Twisted's own",
+    "Twisted's own reactor",
+    "for a key exchange any client",
+    "it is not told when files run out",
+    "state machines run by Automat itself",
+    "why a certificate is refused is told by OpenSSL's number",
+)
+
+
+def test_other_insides(processes: Processes) -> None:
+    """All twelve steps with libraries that are others inside, by what they have in public."""
+    folder = processes.make_directory("others")
+    said = folder / "said"
+    (folder / "sitecustomize.py").write_text(OTHERS.format(said=str(said)))
+    path = os.pathsep.join(filter(None, (str(folder), daemon_environment().get("PYTHONPATH"))))
+    env = shutil.which("env")
+    command = (str(env), f"PYTHONPATH={path}", *script("cms"), "demo")
+    assert "all twelve steps passed" in Demonstration(processes, command=command).ends(0)
+    lines = said.read_text().splitlines()
+    for words in WITHOUT:  # by both daemons, and by the client but for the reactor
+        assert sum(line.startswith(words) for line in lines) >= 2, words
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

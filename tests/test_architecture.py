@@ -25,7 +25,7 @@ MAY_IMPORT = {
         *("discovery", "faults", "process", "protection", "signalflow", "state", "xmlstream"),
     },
     "linkprotocol": {"xmlstream"},
-    "trust": {"faults", "signalflow", "state"},
+    "trust": {"fast", "faults", "signalflow", "state"},
     "discovery": {"faults", "signalflow"},
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},

@@ -15,12 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.audit.certificate import judge_own, judge_trust
+from cms.fast.openssl import verify_words
 from cms.signalflow import StepError
 from cms.trust.client import ServerVerification
 from cms.trust.connection import peer_expiry
 from cms.trust.files import PEMFiles
 from cms.trust.identity import check_identity
-from cms.trust.refusals import Presented, Refusal, Role, verify_words
+from cms.trust.refusals import Presented, Refusal, Role
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from peers import pki
@@ -119,6 +120,7 @@ class RefusalTests(TLSTestCase):
         lower, namesake = (Authority("Lower CA", ROOT, identified=False) for _ in range(2))
         short = Authority("Root", basic=x509.BasicConstraints(ca=True, path_length=0))
         mail = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        any_use = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
         revokes, unknown = [pki.key_usage("crl_sign")], [pki.UNKNOWN]
         for fault, code, depth, at, (certificate, chain), trusted in (
             ("self-signed", 18, 0, "self-signed", (pki.self_signed(NAMES), []), ROOT),
@@ -143,6 +145,7 @@ class RefusalTests(TLSTestCase):
             ("name-constraints", 48, 0, "xmpp", below(extensions=[NOT_HERE]), ROOT),
             ("key-usage", 26, 0, "xmpp", leaf(extensions=revokes), ROOT),
             ("usage-server", 26, 0, "xmpp", leaf(usages=[pki.CLIENT]), ROOT),
+            ("usage-server", 26, 0, "xmpp", leaf(usages=[any_use]), ROOT),  # means none to OpenSSL
             ("weak", 66, 0, "xmpp", leaf(key=WEAK), ROOT),
             ("ca-weak", 67, 1, "Lower CA", below(key=WEAK), ROOT),
             ("signature-weak", 68, 0, "xmpp", (signed_with_sha1(ROOT, NAMES), []), ROOT),

@@ -8,9 +8,10 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.fast.reservedfile import ToldReservation
 from cms.process import openfiles
 from cms.process.logs import Logger
-from cms.process.openfiles import ToldReservation, tell_when_out
+from cms.process.openfiles import tell_when_out
 from cms.protection.connections import SELDOM, Guest, Limits, Places
 from tests import LoggedError
 from tests.support import as_observer
@@ -194,28 +195,24 @@ class PlacesTests(SynchronousTestCase):
         self.assertIsNone(openfiles.judge("xmpp.toml", "most_connections", 6, 6, 40))
 
 
-class ReservationTests(SynchronousTestCase):
-    """What stands on a private name of Twisted's, C{tcp._reservedFD}."""
+class ComplaintTests(SynchronousTestCase):
+    """What is said when connections cannot be accepted for want of files."""
 
-    def test_contract(self) -> None:
-        """Twisted has it, with what we call, and it works as before when it is told of."""
+    def test_told(self) -> None:
+        """Twisted's reserved descriptor works as before, and its use is told of, once a while."""
+        now = [7.0]
         reserved = tcp._reservedFD
-        for name in ("available", "reserve", "__enter__", "__exit__"):
-            self.assertTrue(hasattr(reserved, name), name)
         self.patch(tcp, "_reservedFD", reserved)
         for _ in range(2):
-            tell_when_out(lambda: 7.0)
+            tell_when_out(lambda: now[0])
         told: Any = tcp._reservedFD
         self.assertIsInstance(told, ToldReservation)
         self.assertIs(reserved, told._reserved)
         told.reserve()
-        with told:
-            pass
-        (error,) = self.flushLoggedErrors(LoggedError)
-        self.assertIn("as many files open as it may", str(error.value))
-
-    def test_without(self) -> None:
-        """A Twisted without it serves all the same."""
-        self.patch(tcp, "_reservedFD", None)
-        tell_when_out(lambda: 7.0)
-        self.assertIsNone(tcp._reservedFD)
+        for expected, now[0] in ((1, 7.0), (0, 66.0), (1, 67.0)):
+            with told:
+                pass
+            errors = self.flushLoggedErrors(LoggedError)
+            self.assertEqual(expected, len(errors))
+            for error in errors:
+                self.assertIn("as many files open as it may", str(error.value))

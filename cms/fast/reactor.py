@@ -17,7 +17,7 @@ Twisted's own tests pass on it but for those of the log prefix of a descriptor, 
 it does not set: our lines say themselves whom they are about.
 
 docs/performance.md has what each of the two brings.  C{twistd --reactor=epoll}
-does without both.
+does without both, and so does a Twisted whose reactor is another inside.
 """
 
 from __future__ import annotations
@@ -30,6 +30,25 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.python import log
+
+from cms.fast.needs import Need, lacking
+
+_EPOLL = "twisted.internet.epollreactor:EPollReactor"
+NEEDS = (
+    Need(_EPOLL, "__init__", "self"),
+    Need(_EPOLL, "addWriter", "self, writer"),
+    Need(_EPOLL, "removeWriter", "self, writer"),
+    Need(_EPOLL, "getWriters", "self"),
+    Need(_EPOLL, "removeAll", "self"),
+    Need(_EPOLL, "runUntilCurrent", "self"),
+    Need(_EPOLL, "doPoll", "self, timeout"),
+    Need(_EPOLL, "_doReadOrWrite", "self, selectable, fd, event"),
+    Need(_EPOLL, "_disconnectSelectable", "self, selectable, why, isRead, faildict=..."),
+    Need(_EPOLL, "_justStopped"),
+    Need(_EPOLL, "_poller"),
+    Need(_EPOLL, "_selectables"),
+)
+ABSENT = lacking("Twisted", NEEDS, "Twisted's own reactor, which sends and sleeps more often")
 
 SPIN_SECONDS = 50e-6
 CROWDED_SECONDS = 15e-6  # that yielding takes when others want the processor; alone it is 1e-6
@@ -140,10 +159,11 @@ class PromptReactor(EPollReactor):
 
 def install(spin: float) -> None:
     """
-    Make it the reactor of this process, unless there is one already.
+    Make it the reactor of this process, unless there is one already.  Where it cannot
+    work, Twisted chooses its own.
 
     @param spin: See L{PromptReactor}; where there is one processor only, whatever
         there is to wait for needs it.
     """
-    if "twisted.internet.reactor" not in sys.modules:
+    if not ABSENT and "twisted.internet.reactor" not in sys.modules:
         installReactor(PromptReactor(spin if (os.cpu_count() or 1) > 1 else 0.0))

@@ -7,7 +7,8 @@ makes a buffer for each call, and an exception whenever there is nothing more to
 An XML stream gathers what it writes itself, and reads the better the more it is given
 at once.  docs/performance.md has what that brings.
 
-The handshake, the end and every error are Twisted's and pyOpenSSL's own.
+The handshake, the end and every error are Twisted's and pyOpenSSL's own, and so is all
+of it where they are others inside.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from functools import partial
 from typing import Any, cast
 
 from OpenSSL import SSL
-from OpenSSL._util import ffi, lib
-from twisted.internet._newtls import _BypassTLS
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
@@ -26,12 +25,55 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from cms.fast.needs import Need, find, lacking
+
+_CONNECTION = "twisted.internet.tcp:Connection"
+_LAYER = "twisted.protocols.tls:TLSMemoryBIOProtocol"
+_LIB = "OpenSSL._util:lib"
+_SSL = "OpenSSL.SSL:Connection"
+NEEDS = (
+    Need("twisted.internet._newtls:_BypassTLS", "__init__", "self, base, connection"),
+    Need("twisted.internet._newtls:ClientMixin", "_tlsClientDefault"),
+    Need("twisted.internet._newtls:ServerMixin", "_tlsClientDefault"),
+    Need("twisted.internet.abstract:FileDescriptor", "write", "self, data"),
+    Need("twisted.protocols.policies:ProtocolWrapper", "dataReceived", "self, data"),
+    *(Need(_CONNECTION, name) for name in ("TLS", "producer", "protocol", "streamingProducer")),
+    Need(_LAYER, "__init__", "self, factory, wrappedProtocol, _connectWrapped=..."),
+    Need(_LAYER, "_bufferedWrite", "self, octets"),
+    Need(_LAYER, "_checkHandshakeStatus", "self"),
+    Need(_LAYER, "_flushReceiveBIO", "self"),
+    Need(_LAYER, "_flushSendBIO", "self"),
+    Need(_LAYER, "_shutdownTLS", "self"),
+    Need(_LAYER, "_tlsShutdownFinished", "self, reason"),
+    Need(_LAYER, "_unbufferPendingWrites", "self"),
+    Need(_LAYER, "_write", "self, bytes"),
+    Need(_LAYER, "_aborted"),
+    Need(_LAYER, "_appSendBuffer"),
+    Need(_LAYER, "_handshakeDone"),
+    Need(_LAYER, "_lostTLSConnection"),
+    Need(_LAYER, "_tlsConnection"),
+    Need(_SSL, "_raise_ssl_error", "self, ssl, result"),
+    Need(_SSL, "_from_ssl"),
+    Need(_SSL, "_into_ssl"),
+    Need(_SSL, "_ssl"),
+    Need("OpenSSL._util", "ffi"),
+    Need(_LIB, "BIO_read", "int(*)(BIO *, void *, int)"),
+    Need(_LIB, "BIO_write", "int(*)(BIO *, void *, int)"),
+    Need(_LIB, "SSL_get_error", "int(*)(SSL *, int)"),
+    Need(_LIB, "SSL_read", "int(*)(SSL *, void *, int)"),
+    Need(_LIB, "SSL_write", "int(*)(SSL *, void *, int)"),
+    Need(_LIB, "SSL_ERROR_WANT_READ"),
+)
+_LOST = "TLS in and out is Twisted's own, record by record; what was said in its place is not shown"
+ABSENT = lacking("Twisted", NEEDS, _LOST)
+
 MOST_HEARD = 512  # bytes of a peer that are kept until it has shown what it is
-
-
 RECORD = 16_384  # bytes of a full one (RFC 8446 5.1)
 _SIZE = 2 * RECORD
-_buffer = ffi.new("char[]", _SIZE)  # of all layers: whatever is read into it is copied at once
+if not ABSENT:
+    ffi, lib = find("OpenSSL._util:ffi"), find(_LIB)
+    _BypassTLS = find("twisted.internet._newtls:_BypassTLS")
+    _buffer = ffi.new("char[]", _SIZE)  # of all layers: what is read into it is copied at once
 
 
 class Layer(TLSMemoryBIOProtocol):
@@ -141,9 +183,10 @@ def start_tls(transport: Any, creator: Any) -> Layer | None:
     Start TLS on a connection, in the direction in which it was made.
 
     @param creator: Makes the TLS connection, see C{ITLSTransport.startTLS}.
-    @return: The layer; C{None} for a transport that starts TLS in its own way.
+    @return: The layer; C{None} for a transport that starts TLS in its own way, and
+        where what a layer needs is not there.
     """
-    if not isinstance(transport, Connection):
+    if ABSENT or not isinstance(transport, Connection):
         transport.startTLS(creator)
         return None
     producer, streaming = transport.producer, transport.streamingProducer

@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable
-from typing import Any
-
-from twisted.internet import tcp
 
 from cms import faults
+from cms.fast.reservedfile import tell_of_use
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 
@@ -79,25 +77,19 @@ def told_few(file: object, key: str, asked: int, given: int) -> None:
         log.warn("{cause} Cure: {cure}", fault=doubt.fault, cause=doubt.cause, cure=doubt.cure)
 
 
-class ToldReservation:
+class Complaint:
     """
-    Twisted's reserved descriptor, whose use is told of: it is given up for a moment when
-    a connection cannot be accepted for want of files, so that it can at least be closed.
+    That files have run out: said at once, and again after a while.
 
-    @param reserved: Twisted's own.
+    @param clock: Seconds, monotonic.
     """
 
-    def __init__(self, reserved: Any, clock: Callable[[], float]) -> None:
-        self._reserved = reserved
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._told: float | None = None
-        self.available, self.reserve = reserved.available, reserved.reserve
 
-    def __enter__(self) -> None:
-        self._reserved.__enter__()
-
-    def __exit__(self, *how: Any) -> None:
-        self._reserved.__exit__(*how)
+    def __call__(self) -> None:
+        """They have."""
         now = self._clock()
         if self._told is None or now - self._told >= SELDOM:
             self._told = now
@@ -113,13 +105,5 @@ class ToldReservation:
 
 
 def tell_when_out(clock: Callable[[], float]) -> None:
-    """
-    Complain, now and then, when connections cannot be accepted for want of files.
-
-    Twisted has no public place to hear of it; without the private one nothing is said.
-    """
-    reserved = getattr(tcp, "_reservedFD", None)
-    if reserved is None:
-        log.warn("this Twisted does not tell when files run out; status has their number")
-    elif not isinstance(reserved, ToldReservation):
-        tcp._reservedFD = ToldReservation(reserved, clock)  # type: ignore[assignment]
+    """Complain, now and then, when connections cannot be accepted for want of files."""
+    tell_of_use(Complaint(clock))

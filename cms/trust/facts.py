@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtensionOID
 
+from cms.trust.oids import name_of
+
 _T = TypeVar("_T")
 UNREADABLE = ("unreadable",)
 
@@ -160,11 +162,7 @@ def _key(certificate: x509.Certificate) -> str:
 
 
 def _critical(certificate: x509.Certificate) -> tuple[str, ...]:
-    return tuple(
-        each.oid._name if each.oid._name != "Unknown OID" else each.oid.dotted_string
-        for each in certificate.extensions
-        if each.critical
-    )
+    return tuple(name_of(each.oid) for each in certificate.extensions if each.critical)
 
 
 def _usages(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -173,4 +171,4 @@ def _usages(certificate: x509.Certificate) -> tuple[str, ...]:
     except x509.ExtensionNotFound:
         return ()
     assert isinstance(usage.value, x509.ExtendedKeyUsage)  # noqa: S101 - by its OID
-    return tuple(oid._name for oid in usage.value)
+    return tuple(map(name_of, usage.value))

@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
-from OpenSSL._util import lib
 
 from cms import faults
+from cms.fast.openssl import allow_groups
 from cms.signalflow import StepError
 from cms.state.textencoding import Unreadable
 from cms.trust.chain import MOST
@@ -119,8 +119,7 @@ class PEMFiles:
         )
         context.set_tls13_ciphersuites(_SUITES_1_3)
         context.set_cipher_list(_SUITES_1_2)
-        # pyOpenSSL has no name for it.
-        assert lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) == 1  # noqa: S101
+        allow_groups(context, _GROUPS)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # idle connections keep no buffers
         context.set_verify_depth(MOST_CAS)
         if own is not None:

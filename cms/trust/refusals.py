@@ -7,9 +7,9 @@ from typing import Literal
 
 from attrs import frozen
 from cryptography import x509
-from OpenSSL._util import ffi, lib
 
 from cms import faults
+from cms.fast.openssl import verify_words
 from cms.signalflow import StepError
 from cms.trust.chain import is_intermediate_of_ours, issued_by, path_of
 from cms.trust.facts import UNREADABLE, CertificateFacts, constraints, when
@@ -46,11 +46,6 @@ _FAULTS: dict[int, faults.Fault] = {
     67: faults.CERTIFICATE_CA_WEAK,
     68: faults.CERTIFICATE_SIGNATURE_WEAK,
 }
-
-
-def verify_words(code: int) -> str:
-    """OpenSSL's own words for a verify result."""
-    return str(ffi.string(lib.X509_verify_cert_error_string(code)), "ascii", "replace")
 
 
 @frozen
@@ -146,7 +141,7 @@ class Presented:
     def _purpose(self, depth: int, facts: CertificateFacts) -> faults.Fault:
         if depth:
             return faults.CERTIFICATE_ISSUER_USAGE
-        if not facts.usages or {_USES[self.role], "anyExtendedKeyUsage"} & set(facts.usages):
+        if not facts.usages or _USES[self.role] in facts.usages:
             return faults.CERTIFICATE_KEY_USAGE
         if self.role == "client":
             return faults.CERTIFICATE_USAGE_CLIENT

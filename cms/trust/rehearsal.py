@@ -16,9 +16,10 @@ from attrs import field, frozen
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from cms.fast.openssl import verify_words
 from cms.trust.chain import is_self_issued
 from cms.trust.issue import CertificateAuthority
-from cms.trust.refusals import NOT_TRUSTED, TOO_WEAK, Refusal, Role, verify_words
+from cms.trust.refusals import NOT_TRUSTED, TOO_WEAK, Refusal, Role
 
 _ROUNDS = 20  # flights of a handshake in memory; it takes three
 _MOST_CERTAIN = 2  # certificates of a path that are needed whatever a peer trusts

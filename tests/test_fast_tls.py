@@ -74,8 +74,14 @@ class Accepted(ServerMixin, tcp.Connection):
     logstr = "server"
 
 
-class LayerTests(TLSTestCase):
-    """Both ends with the layer of ours."""
+class Ends(TLSTestCase):
+    """
+    Both ends of a connection.
+
+    @cvar starter: What starts TLS on them.
+    """
+
+    starter = staticmethod(start_tls)
 
     def setUp(self) -> None:
         """Connected, in the clear."""
@@ -95,8 +101,8 @@ class LayerTests(TLSTestCase):
 
     def start(self) -> None:
         """Both begin TLS."""
-        start_tls(self.far, self.trust.for_peer("the peer"))
-        start_tls(self.near, self.verification())
+        self.starter(self.far, self.trust.for_peer("the peer"))
+        self.starter(self.near, self.verification())
 
     @property
     def trust(self) -> Any:
@@ -131,6 +137,10 @@ class LayerTests(TLSTestCase):
             self.reactor.removeReader(connection)
             self.reactor.removeWriter(connection)
             connection.connectionLost(Failure(why if why.args else ConnectionDone()))
+
+
+class LayerTests(Ends):
+    """Both with the layer of ours."""
 
     def test_both_ways(self) -> None:
         """After the handshake either end hears the other; the connection can be asked."""

@@ -107,7 +107,7 @@ class StepRecord:
 
     @ivar began: Seconds since the epoch.
     @ivar seconds: How long it took; C{None} while it runs.
-    @ivar warnings: What works, but by luck, one sentence each.
+    @ivar warnings: What works now but may fail later, one sentence each.
     """
 
     step: Step

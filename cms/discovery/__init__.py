@@ -1,1 +1,1 @@
-"""Steps 3 to 5: from a server address, or SRV, to places to try, in order."""
+"""Steps 3 to 5: from a server address, or SRV, to the addresses to try, in order."""

@@ -1,8 +1,8 @@
 """
 Steps 4 and 5: from a domain to targets, and from a target to addresses.
 
-Finding is separate from connecting: the link tries what is found here, one
-place after another, and records each step.
+Finding is separate from connecting.  The link tries the targets found here one
+after the other, and records each step.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ MOST_ADDRESSES = 16  # of a target, that are tried; a round must end
 @frozen
 class Target:
     """
-    One place to try.
+    A server to try.
 
     @ivar host: The name that its certificate must cover; A-labels or an IP.
-    @ivar supplied: Addresses that came with the SRV answer: a hint, for when DNS
-        does not tell them when it is asked.
+    @ivar supplied: Addresses that came with the SRV answer.  They are a hint, used
+        only when DNS does not answer the question for them.
     @ivar source: For evidence: the SRV record, or "configured".
     """
 
@@ -57,7 +57,7 @@ class Target:
 
 @frozen
 class Found:
-    """What a step found, with what it shows for it."""
+    """What a step found, and its evidence."""
 
     targets: tuple[Target, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -273,7 +273,7 @@ def _asked(told: str) -> dict[str, str]:
 
 
 def _supplied(target: Target, problem: StepError) -> Found:
-    """Nobody answers for a target: what came with the SRV answer is better than nothing."""
+    """DNS does not give a target's addresses: use those that came with the SRV answer."""
     addresses = target.supplied[:MOST_ADDRESSES]
     doubt = faults.ADDRESS_SUPPLIED.error(
         host=target.host, addresses=", ".join(addresses), problem=problem.cause.rstrip(".")
@@ -308,7 +308,7 @@ def _target(record: dns.RRHeader, answer: Answer) -> Target:
 
 
 def _doubts(target: Target) -> list[StepError]:
-    """What works with this record only by luck."""
+    """Warnings about a record that works now but may fail with other resolvers."""
     found = []
     if target.port == CLIENT_PORT:
         found.append(faults.SRV_CLIENT_PORT.error(host=target.host, found=target.source))

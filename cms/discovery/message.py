@@ -1,11 +1,11 @@
 """
 DNS messages as bytes (RFC 1035 4.1): a question, and the answer that belongs to it.
 
-Whoever answers is not trusted yet, so everything is bounded before it is read: the
-records of a message, the length of a name, the pointers that it is put together
-from.  Only what a look-up needs is read (A, AAAA, CNAME, SRV).  C{twisted.names}
-reads more: names of any length from a thousand pointers (4.8 s for one message of 28 kB),
-records of forty types, and whatever answer has the right id.
+A DNS server is not trusted, so everything is bounded before it is read: the records of
+a message, the length of a name, the pointers that a name is made of.  Only A, AAAA,
+CNAME and SRV are read.  C{twisted.names} reads more: names of any length made of a
+thousand pointers (4.8 s for one message of 28 kB), records of forty types, and any
+answer with the right id.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _UNREADABLE = (IndexError, ValueError, struct.error)
 
 class Strange(Exception):
     """
-    A message that is no answer to what was asked, or cannot be read.
+    A message that does not answer the question, or cannot be read.
 
-    @ivar args: What is strange about it, in words.
+    @ivar args: What is wrong with it, in words.
     """
 
 
@@ -44,7 +44,7 @@ class Reply:
     An answer.
 
     @ivar answers: The records that belong to the question; never others.
-    @ivar additional: What the server sent along; to be taken as a hint (RFC 2181 5.4.1).
+    @ivar additional: The additional section, which is only a hint (RFC 2181 5.4.1).
     """
 
     rcode: int
@@ -140,7 +140,7 @@ class Question:
 
 def follow(name: bytes, type_: int) -> Callable[[int], Question]:
     """
-    Asks for a name again and again, each time with another id.
+    Makes the questions for a name, each with its own id.
 
     @raise ValueError: DNS can hold no such name.
     """
@@ -186,7 +186,7 @@ def _read_name(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _read_record(data: bytes, at: int) -> tuple[dns.RRHeader | None, int]:
-    """A record, C{None} for one that is of no use here, and where the next begins."""
+    """A record, C{None} for a type that is not needed, and where the next begins."""
     name, at = _read_name(data, at)
     type_, class_, ttl, length = _FIXED.unpack_from(data, at)
     at += _FIXED.size

@@ -1,11 +1,11 @@
 """
-Where DNS is asked: name servers one after the other, by UDP and by TCP.
+Asking DNS servers, one after the other, by UDP and by TCP.
 
 No answer is cached, and an answer counts only for the question that was asked
-(L{cms.discovery.message}).  C{client.Resolver} of C{twisted.names} (26.10) is no base
-for that: it compares the id alone, hears no server with a scoped address such as
-C{fe80::1%eth0}, never answers a question again whose socket could not be opened, and
-ends a look-up at a server without a route although the next would know.
+(L{cms.discovery.message}).  C{client.Resolver} of C{twisted.names} (26.10) cannot be
+used for this.  It compares only the id.  It does not get answers from a scoped address
+such as C{fe80::1%eth0}.  If a socket could not be opened, it never answers that question
+again.  If there is no route to a server, it does not ask the next one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cms.discovery.message import Question, Reply, Strange, follow
 
 Server: TypeAlias = tuple[str, int]
 
-MOST_TOLD = 3  # strange answers of a server that are told one by one
+MOST_TOLD = 3  # strange answers of a server that are reported one by one
 PORTS = 1024, 65535  # that a question may come from (RFC 5452 9.2)
 PORT_TRIES = 8
 
@@ -43,9 +43,9 @@ _CODES = ResolverBase()
 
 class NotByTCP(Exception):
     """
-    An answer was truncated, and could not be had by TCP.
+    An answer by UDP was truncated, and TCP gave none.
 
-    @ivar silent: Because the server fell silent, so that it can be asked again.
+    @ivar silent: The server did not answer by TCP, so it can be asked again.
     """
 
     def __init__(self, problem: Exception) -> None:
@@ -84,8 +84,8 @@ class Hearing:
     """
     What each server says to one question, while it is asked.
 
-    @ivar problems: Why each server that was asked has given no answer (yet).
-    @ivar answered: Who has.
+    @ivar problems: For each server asked, why it has given no answer (yet).
+    @ivar answered: The server that has answered.
     """
 
     problems: dict[Server, Exception] = field(factory=dict)
@@ -93,11 +93,11 @@ class Hearing:
     _strange: dict[Server, list[str]] = field(factory=dict)
 
     def asks(self, server: Server) -> None:
-        """It is silent until it says something; what it said before stands until then."""
+        """Until the server answers it counts as silent, unless it has said something before."""
         self.problems.setdefault(server, DeferredTimeout())
 
     def failed(self, server: Server, problem: Exception) -> None:
-        """It has given no answer; that it fell silent is no news beside what it said."""
+        """It gave no answer.  Silence does not replace an earlier problem."""
         if not (is_silence(problem) and server in self._strange):
             self.problems[server] = problem
 
@@ -110,12 +110,12 @@ class Hearing:
 
     @property
     def most_telling(self) -> tuple[Server, Exception] | None:
-        """The failure that says most, and whose it is."""
+        """The most informative failure, and its server."""
         return min(self.problems.items(), key=lambda told: _rank(told[1]), default=None)
 
 
 def _rank(problem: Exception) -> int:
-    """What was answered tells more than silence, and both more than no route."""
+    """An answer tells more than silence, and both tell more than no route."""
     kinds: tuple[Any, ...] = (
         error.DNSNameError,
         error.DomainError,
@@ -127,9 +127,9 @@ def _rank(problem: Exception) -> int:
 
 class _UDPQuestion(DatagramProtocol):
     """
-    A question from a port of its own, which hears one server only.
+    A question from a socket of its own, which receives from one server only.
 
-    @param strange: Told of whatever comes and is no answer; the wait goes on.
+    @param strange: Called for each datagram that is no answer; the wait goes on.
     @ivar answer: Fires with the answer.
     """
 
@@ -142,7 +142,7 @@ class _UDPQuestion(DatagramProtocol):
         self.answer: Deferred[Reply] = Deferred()
 
     def ask(self) -> None:
-        """Ask; from here on the kernel hands on what this server sends and nothing else."""
+        """Ask.  The socket is connected: the kernel drops what others send."""
         transport: Any = self.transport
         host, port = self._server
         if "%" in host:  # Twisted leaves the zone out, so the socket must know it before
@@ -207,7 +207,7 @@ class _TCPQuestion(Int16StringReceiver):
 
 class Servers:
     """
-    Asks one server after the other until one knows.
+    Asks one server after the other until one answers.
 
     @param servers: Called for each question.
     @param random: Draws ids and ports.
@@ -225,10 +225,10 @@ class Servers:
 
     async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
         """
-        Who is silent is asked again, and for longer; who fails is not.
+        A silent server is asked again, with a longer wait.  One that failed is not.
 
         @param waits: Seconds that each server has, the first, second, ... time.
-        @param hearing: Told what each server says.
+        @param hearing: Collects what each server says.
         @return: With the code C{dns.OK}.
         @raise DomainError: the most telling of all failures, as any of L{FAILURES}.
         """
@@ -273,7 +273,7 @@ class Servers:
             if transport is not None:
                 transport.stopListening()
         if reply.truncated:
-            hearing.failed(server, NotByTCP(DeferredTimeout()))  # until there is better news
+            hearing.failed(server, NotByTCP(DeferredTimeout()))  # until TCP answers
             question = make(self._random.getrandbits(16))
             try:
                 reply = await self._ask_by_tcp(server, question, wait, strange)

@@ -3,7 +3,7 @@ Step 6: a TCP connection to whichever address of a target answers first.
 
 Happy Eyeballs (RFC 8305 5) over Twisted's endpoints.  Twisted's own
 C{HostnameEndpoint} does the same for a host name, but reports only the last of
-several failures; here each address is on record.
+several failures.  Here the failure of each address is recorded.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Race:
     """
     One race; L{run} it once.
 
-    @param make_protocol: Called for each connection that comes about.  A
-        connection that comes too late is closed.
+    @param make_protocol: Called for each connection made.  A connection made
+        after the race is won is closed.
     @param addresses: At least one, in the order to try.
     @param last: Addresses to try when none of the others could be connected to.
     @param timeout: Seconds that each address has.
@@ -66,8 +66,8 @@ class Race:
     def run(self) -> Deferred[tuple[Protocol, str]]:
         """
         @return: Fires with the protocol and the address of the first
-            connection; fails with a C{ConnectError} that tells of every
-            address, when none came about.
+            connection.  If there is none, fails with a C{ConnectError} that
+            names every address.
         """
         self._start_next()
         return self._result
@@ -122,7 +122,7 @@ class Race:
         return faults.CONNECT_UNREACHABLE.error(problem=problem, **seen)
 
     def _most_telling(self) -> StepError:
-        """A refusal tells more than a silence, and both more than no route."""
+        """A refusal tells more than silence, and both tell more than no route."""
         order = (faults.CONNECT_REFUSED, faults.CONNECT_TIMEOUT, faults.CONNECT_UNREACHABLE)
         names = [fault.name for fault in order]
         error = min(self._failures.values(), key=lambda e: names.index(e.fault))

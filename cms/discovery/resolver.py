@@ -1,4 +1,4 @@
-"""Questions to DNS, and an error of its own for each way in which none is answered."""
+"""Questions to DNS, with an entry of the fault catalogue for each kind of failure."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from cms.signalflow import Step, StepError
 DNS_CURE = "Write addresses such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53."
 DNS_TIMEOUT = 5.0  # seconds for a question, whatever the number of servers and tries
 
-# Of that time, what a server has to answer the first, the second and the third
-# time; the rest is for a TCP query, and for a second server.
+# How long a server has to answer the first, second and third query.  The rest of
+# DNS_TIMEOUT is for a TCP query and for a second server.
 _SHARES = (0.2, 0.3, 0.4)
 
 _SERVER = re.compile(r"(?:\[([^][]+)\]|([^][:]+))(?::([0-9]{1,5}))?")
@@ -47,10 +47,10 @@ class NoSuchName(Exception):
     """
     NXDOMAIN.
 
-    @ivar records: The answer section all the same: the aliases that led to the
-        missing name (RFC 6604 3).
-    @ivar server: Who says so.
-    @ivar asked: What each server said, where several were asked.
+    @ivar records: The answer section: the aliases that led to the missing name
+        (RFC 6604 3).
+    @ivar server: The server that says so.
+    @ivar asked: What each server said, if several were asked.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class NoSuchName(Exception):
 @frozen
 class Answer:
     """
-    What DNS said.  Both may be empty: the name exists, the record type does not.
+    What DNS said.  Without records, the name exists but has no record of the type.
 
-    @ivar records: The answer section: what belongs to the question.
-    @ivar additional: The additional section, which is a hint and no answer.
-    @ivar server: Who answered.
-    @ivar asked: What each server said, where several were asked.
+    @ivar records: The answer section: records that belong to the question.
+    @ivar additional: The additional section, which is only a hint.
+    @ivar server: The server that answered.
+    @ivar asked: What each server said, if several were asked.
     """
 
     records: Sequence[dns.RRHeader]
@@ -80,7 +80,7 @@ class Answer:
 
 
 class Asked(Protocol):
-    """Who answers: L{Servers}."""
+    """The servers that answer: L{Servers}."""
 
     async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
         """See L{Servers.ask}."""
@@ -121,10 +121,10 @@ class DNS:
     """
     A resolver whose failures are entries of the fault catalogue.
 
-    @param asked: Ours keeps no cache, so that each round sees DNS as it is.
-    @param servers: What to call it in evidence.
-    @param hosts: The addresses of a name for which DNS is not asked.
-    @param search: The search domains of this host, which are never tried, but told.
+    @param asked: The servers.  Ours keep no cache, so that each attempt sees DNS as it is.
+    @param servers: Their name in evidence.
+    @param hosts: Gives the addresses of a name that is in F{/etc/hosts}.
+    @param search: The search domains of this host.  They are never tried, only reported.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class DNS:
         return Answer(reply.answers, reply.additional, answered, self._shown(hearing))
 
     def _shown(self, hearing: Hearing) -> str:
-        """What each server said, where there is more than one to tell of."""
+        """What each server said, if there is more than one."""
         said = [f"{show_server(s)}: {words_for(p)}" for s, p in hearing.problems.items()]
         if hearing.answered is not None:
             said.append(f"{show_server(hearing.answered)}: answered")
@@ -187,7 +187,7 @@ def _answers(problem: Exception) -> Sequence[dns.RRHeader]:
 def _explain(
     problem: Exception, faults: _DNSFaults, seconds: str, seen: dict[str, str]
 ) -> StepError:
-    """The catalogue's entry for what became of a question."""
+    """The entry of the fault catalogue for an unanswered question."""
     if isinstance(problem, error.DNSQueryRefusedError):
         return faults.refused.error(**seen)
     if isinstance(problem, error.DomainError):

@@ -1,4 +1,4 @@
-"""Addresses that take a connection and then lead nowhere: the others go before them."""
+"""Addresses that accept a connection and then fail: the other addresses are tried first."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_REMEMBERED = 128
 @define
 class Setbacks:
     """
-    What failed after TCP was connected, the oldest first.
+    Addresses that failed after TCP was connected, the oldest failure first.
 
-    Happy Eyeballs (RFC 8305) prefers whoever accepts first, so an address behind
-    which nobody speaks would win each round, and keep the others from their turn.
+    Happy Eyeballs (RFC 8305) prefers the address that accepts first.  So a broken
+    address could win each attempt, and the others would never be tried.
     """
 
     _failed: dict[tuple[str, str], None] = field(factory=dict)
@@ -42,10 +42,11 @@ class Setbacks:
         self, target: Target, addresses: Sequence[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """
-        Which addresses to try, and which only if none of those can be connected to.
+        The addresses to try, and those to try only if none of the first can be
+        connected to.
 
-        @return: Where all have failed, the one whose failure is the oldest is tried
-            first, and the others only if it cannot be connected to.
+        @return: If all have failed before, the first is the one whose failure is the
+            oldest, and the second are the others.
         """
         order = {key: number for number, key in enumerate(self._failed)}
         failed = [a for a in addresses if (str(target), a) in order]

@@ -1,7 +1,7 @@
 """
-The system's own files about names: F{/etc/resolv.conf} and F{/etc/hosts}.
+The system's files about names: F{/etc/resolv.conf} and F{/etc/hosts}.
 
-They are read anew for each question, so that a change needs no restart.
+They are read again for each question, so that a change needs no restart.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MOST_HOSTS_BYTES = 4 * 1024 * 1024
 
 def system_servers(resolv_conf: Path) -> list[Server]:
     """
-    The C{nameserver} lines of a F{resolv.conf}, the first three; the local host
-    without any.  Its C{options} and C{search} are for who is asked for short names.
+    The first three C{nameserver} lines of a F{resolv.conf}, or the local host if there
+    is none.  C{options} and C{search} are not used.
     """
     found: list[Server] = []
     for words in _lines(resolv_conf):
@@ -50,8 +50,8 @@ def _lines(file: Path) -> list[list[str]]:
 
 def addresses_in(hosts: Path, name: str) -> tuple[str, ...]:
     """
-    What a F{hosts} file has for a name, in its order (hosts(5)).  A name that is
-    there is not asked of DNS, for neither address family, as C{getaddrinfo} does it.
+    The addresses of a name in a F{hosts} file, in its order (hosts(5)).  If there are
+    any, DNS is asked for neither address family, as with C{getaddrinfo}.
 
     @param name: In ASCII; case does not count.
     """

@@ -1,4 +1,4 @@
-"""What must be done to the end, and who must be told, whatever fails on the way."""
+"""Run every part of a clean-up, and call every listener, even if one of them fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Told = TypeVarTuple("_Told")
 
 def finish(log: Logger, what: str, *parts: Callable[[], object]) -> None:
     """
-    Do every part of an ending; one that fails is logged, and keeps no other from its turn.
+    Call every part of a clean-up.  If one fails, that is logged and the others are still called.
 
     @param what: What ends, for the log.
     """
@@ -24,7 +24,7 @@ def finish(log: Logger, what: str, *parts: Callable[[], object]) -> None:
 
 
 def tell(log: Logger, listeners: Iterable[Callable[[*_Told], object]], *told: *_Told) -> None:
-    """Call every listener; one that fails is logged, and keeps no other from hearing."""
+    """Call every listener.  If one fails, that is logged and the others are still called."""
     for listener in tuple(listeners):
         try:
             listener(*told)

@@ -1,10 +1,10 @@
 """
-Two clocks.  Intervals are measured, and timers run, by one that only goes forward
-(C{CLOCK_MONOTONIC}); dates come from the wall clock, which people and NTP set.
+Two clocks.  Intervals and timers use a clock that only goes forward
+(C{CLOCK_MONOTONIC}).  Dates use the wall clock, which people and NTP set.
 
-A reactor's C{seconds} is the first of the two once L{make_steady} has seen it, and its
-C{wall_seconds} the second.  What has no C{wall_seconds}, such as Twisted's C{Clock} in
-a test, has one clock for both.
+After L{make_steady} a reactor's C{seconds} is the first clock and its C{wall_seconds}
+the second.  Without C{wall_seconds}, as with Twisted's C{Clock} in a test, one clock
+serves for both.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ wall: Callable[[], float] = time.time
 
 def make_steady(reactor: Any) -> None:
     """
-    Let the timers of a reactor run by L{steady}; Twisted's own run by the wall clock.
+    Make the timers of a reactor use L{steady}.  Twisted's own use the wall clock.
 
-    Calls that are scheduled already are as far away afterwards as before.
+    The delay of calls that are already scheduled does not change.
     """
     shift = steady() - reactor.seconds()
     reactor.seconds, reactor.wall_seconds = steady, wall
@@ -33,15 +33,15 @@ def make_steady(reactor: Any) -> None:
 
 
 def wall_clock(clock: IReactorTime) -> Callable[[], float]:
-    """What tells the date beside a clock, in seconds since the epoch."""
+    """The wall clock that belongs to a clock, in seconds since the epoch."""
     told: Callable[[], float] = getattr(clock, "wall_seconds", clock.seconds)
     return told
 
 
 class Timeline:
     """
-    The dates of what follows each other: the first is the wall clock's, and the others are
-    as far from it as they really were, whatever is done to the wall clock meanwhile.
+    The dates of a series of events.  The first comes from the wall clock.  The others are
+    as long after it as they really were, even if the wall clock is set meanwhile.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -49,7 +49,7 @@ class Timeline:
         self.restart()
 
     def restart(self) -> None:
-        """Something else begins: believe the wall clock again."""
+        """Another series begins: take the wall clock's time again."""
         self._offset = wall_clock(self._clock)() - self._clock.seconds()
 
     @property

@@ -26,8 +26,8 @@ BACKLOG = 1_024  # connections that wait to be accepted; Twisted's own is 50
 
 def check_plain(key: str, description: str, file: object) -> None:
     """
-    A listener without TLS may only be reached from this host.  A socket that
-    systemd hands over is judged when it is there, by L{open_listener}.
+    A listener without TLS must be reachable from this host only.  L{open_listener}
+    checks sockets that systemd passes.
 
     @raise ConfigurationError: it could be reached from elsewhere.
     """
@@ -57,7 +57,7 @@ def _reachable(file: object, key: str, description: str) -> StepError:
 
 def check_kind(key: str, description: str, file: object) -> None:
     """
-    @raise ConfigurationError: no listener can be of that kind, or would serve anybody.
+    @raise ConfigurationError: the string is not an endpoint, or of a kind that is refused.
     """
     kind = description.removeprefix(PROXIED).partition(":")[0]
     if kind in KINDS:
@@ -76,9 +76,9 @@ def expand(description: str) -> list[str]:
     """
     The endpoint strings behind one of the configuration, without L{PROXIED}.
 
-    C{tcp:PORT} without an interface means all addresses of this host.  Twisted
-    takes it for IPv4 only; a socket on C{::} takes both families, unless the
-    kernel has no IPv6 or keeps the two apart, when the second string serves.
+    C{tcp:PORT} without an interface means all addresses of this host, while Twisted
+    listens on IPv4 only.  A socket on C{::} accepts both families, unless the kernel
+    has no IPv6 or separates them.  Then the second string is used.
     """
     description = description.removeprefix(PROXIED)
     texts = [description]
@@ -115,7 +115,7 @@ def open_listener(
     @param file: The configuration file, for messages.
     @param key: The key that holds the string, such as C{listen.api}; one that
         ends with C{_plain} is of a listener without TLS.
-    @param proxies: Who may say on it whom it speaks for, beside this host.
+    @param proxies: The addresses, besides this host, that may send a PROXY header.
     @raise ConfigurationError: the endpoint cannot be read, or bound.
     """
     check_kind(key, description, file)
@@ -142,7 +142,7 @@ def open_listener(
 def _judge_inherited(
     file: object, key: str, description: str, endpoint: AdoptedStreamServerEndpoint
 ) -> None:
-    """Of a socket of systemd's: is it what the file says, and local where it must be?"""
+    """Check that a socket of systemd is what the file says, and local if it must be."""
     with socket.socket(fileno=os.dup(endpoint.fileno)) as copy:  # as the kernel says
         family = copy.family
         host = "" if family == socket.AF_UNIX else copy.getsockname()[0].partition("%")[0]

@@ -2,9 +2,9 @@
 Where log lines go and what they look like: text, or one JSON object a line with the
 fields of the event; standard output, or a file that others may rotate.
 
-What belongs together has an ID in common, the same on both sides of a link;
-docs/operate.md lists them.  IDs are made of what both sides know, by a hash,
-so that nobody who reads a log can use them on the wire.
+Lines that belong together have an ID in common, the same on both sides of a link
+(docs/operate.md lists the IDs).  An ID is a hash of a value that both sides know, so
+that a reader of the log cannot use it on the wire.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from twisted.logger import Logger as TwistedLogger
 from zope.interface import provider
 
 LEVELS = ("debug", "info", "warn", "error")
-AT_ONCE = 100  # lines about strangers, then one a second
+AT_ONCE = 100  # lines about unauthenticated peers, then one a second
 IDS = ("attempt_id", "link_id", "connection_id", "login_id")
 _silent: set[Any] = set()  # of LogLevel's constants
 
@@ -46,8 +46,7 @@ class Out(Protocol):
 
 class Logger(TwistedLogger):
     """
-    Twisted's, but for a level of detail that costs nothing where it is not wanted:
-    what L{quieten} has silenced never becomes an event.
+    Twisted's, but a level that L{quieten} has silenced costs nothing: no event is made.
     """
 
     def emit(self, level: Any, format: str | None = None, **kwargs: object) -> None:  # noqa: A002
@@ -58,8 +57,8 @@ class Logger(TwistedLogger):
 
 def wanted(level: Any) -> bool:
     """
-    Whether events of this level are logged: for what is said so often, or with so
-    much to compose, that even asking a L{Logger} costs too much.
+    Whether events of this level are logged.  Ask this first where composing the line
+    costs too much.
 
     @param level: One of C{LogLevel}'s constants.
     """
@@ -98,8 +97,8 @@ def _short(kind: str, text: str) -> str:
 
 class Sparing:
     """
-    Lines that any stranger can cause, by a connection each: L{AT_ONCE} are written, then
-    one a second.  Who floods us must fill neither the disk nor our time with them.
+    Limits lines that any peer can cause by one connection each: L{AT_ONCE} are written,
+    then one a second.  So a flood of connections does not fill the disk.
 
     @param clock: In seconds.
     """
@@ -113,7 +112,7 @@ class Sparing:
         self._left_out = 0
 
     def allows(self) -> bool:
-        """Whether one more is written; says first how many were not."""
+        """Whether one more line may be written; logs first how many were left out."""
         now = self._clock()
         self._level = max(0.0, self._level - (now - self._looked))
         self._looked = now
@@ -129,10 +128,10 @@ class Sparing:
 
 class LogFile:
     """
-    A log file that whoever rotates logs may move away, or truncate after a copy.
+    A log file that a rotation may move away, or truncate after a copy.
 
-    Each write goes to the end of what the file then is, and a file that was moved is
-    opened anew under its name: logrotate needs neither C{copytruncate} nor a signal.
+    Each write goes to the current end of the file.  If the file was moved, a new one is
+    opened under its name: logrotate needs neither C{copytruncate} nor a signal.
     """
 
     def __init__(self, path: str) -> None:
@@ -160,7 +159,7 @@ class LogFile:
         self._file.write(text)
 
     def flush(self) -> None:
-        """What was written is in the file."""
+        """Flush the file."""
         self._file.flush()
 
 
@@ -224,9 +223,8 @@ def choose(form: str, file: str | None) -> None:
 
 def _worth_a_line(event: LogEvent) -> Any:
     """
-    Drop what Twisted says by its old way of logging whenever a socket is opened or closed:
-    four lines for each question to DNS.  Its errors and warnings stay, and what of it
-    matters to people we say ourselves.
+    Drop the lines that Twisted's old logging writes whenever a socket is opened or closed
+    (four for each DNS query).  Its errors and warnings stay.
     """
     told = event.get("log_namespace") == "log_legacy" and "warning" not in event
     small = told and event.get("log_level", LogLevel.info) <= LogLevel.info
@@ -234,7 +232,7 @@ def _worth_a_line(event: LogEvent) -> Any:
 
 
 def chosen() -> ILogObserver:
-    """For twistd's C{--logger}: what L{choose} has said."""
+    """For twistd's C{--logger}: the observer that L{choose} has chosen."""
     form, file = _chosen
     out: Out = sys.stdout
     if file is not None:

@@ -1,6 +1,6 @@
 """
-How many files this process may have open: as many as it is allowed, and said aloud when
-they do not do.  Every connection is one.
+How many file descriptors this process may have: the limit is raised as far as allowed,
+and a warning says if that is not enough.  Each connection needs one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cms.signalflow import StepError
 
 MOST = 1_048_576  # where "unlimited" is a thousand times that, Linux refuses it
 OWN = 64  # stores, logs, listeners, resolver, links
-SELDOM = 60.0  # seconds between two complaints
+SELDOM = 60.0  # seconds between two warnings
 
 log = Logger()
 
@@ -42,14 +42,14 @@ def limit() -> int:
 
 
 def in_use() -> int:
-    """How many it has open."""
-    return len(os.listdir("/proc/self/fd")) - 1  # one is what looks
+    """How many files this process has open."""
+    return len(os.listdir("/proc/self/fd")) - 1  # one belongs to listdir
 
 
 def places(most: int, listeners: int) -> int:
     """
-    How many connections each of some listeners may have, so that all of them, and what
-    else needs files, fit into the limit.
+    How many connections each listener may have, so that all listeners and the other
+    files of this process fit into the limit.
 
     @param most: What was asked for.
     """
@@ -60,7 +60,7 @@ def places(most: int, listeners: int) -> int:
 
 def judge(file: object, key: str, asked: int, given: int, most: int) -> StepError | None:
     """
-    A doubt where the limit does not hold what the configuration asks for.
+    A warning if the limit is too low for what the configuration asks for.
 
     @param given: Of C{asked}, what each listener gets.
     @param most: The limit.
@@ -71,7 +71,7 @@ def judge(file: object, key: str, asked: int, given: int, most: int) -> StepErro
 
 
 def told_few(file: object, key: str, asked: int, given: int) -> None:
-    """Say so where the limit does not hold what the configuration asks for."""
+    """Log a warning if the limit is too low for what the configuration asks for."""
     doubt = judge(file, key, asked, given, limit())
     if doubt is not None:
         log.warn("{cause} Cure: {cure}", fault=doubt.fault, cause=doubt.cause, cure=doubt.cure)
@@ -79,7 +79,7 @@ def told_few(file: object, key: str, asked: int, given: int) -> None:
 
 class Complaint:
     """
-    That files have run out: said at once, and again after a while.
+    Logs that there are no more file descriptors, at most once in L{SELDOM}.
 
     @param clock: Seconds, monotonic.
     """
@@ -89,7 +89,7 @@ class Complaint:
         self._told: float | None = None
 
     def __call__(self) -> None:
-        """They have."""
+        """A connection could not be accepted."""
         now = self._clock()
         if self._told is None or now - self._told >= SELDOM:
             self._told = now
@@ -105,5 +105,5 @@ class Complaint:
 
 
 def tell_when_out(clock: Callable[[], float]) -> None:
-    """Complain, now and then, when connections cannot be accepted for want of files."""
+    """Log, now and then, that connections cannot be accepted for want of descriptors."""
     tell_of_use(Complaint(clock))

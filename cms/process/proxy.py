@@ -1,9 +1,9 @@
 """
 Listeners behind a proxy that says who its clients are (the PROXY protocol).
 
-Nothing is made for a connection until its header is complete; then it is as if the
-client had connected itself: limits, guesses and logs have its address.  Whoever can
-send a header can lie, so only some sources are heard at all.
+A protocol is made for a connection only when its header is complete.  From then on the
+client's address is that of the header, for limits, guesses and logs.  A peer that may
+send a header can claim any address, so only some peers may.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cms.signalflow import StepError
 
 HEADER_TIMEOUT = 5.0  # seconds for a proxy to say who its client is
 MOST_WAITING = 1_000  # connections whose header is not complete
-SAY_AGAIN = 60.0  # seconds; a proxy that is set up wrongly is wrong each time
+SAY_AGAIN = 60.0  # seconds; a proxy that is set up wrongly fails each time
 Network = IPv4Network | IPv6Network
 
 
@@ -43,10 +43,10 @@ PROXY_CURE = 'Write addresses or networks, such as "192.0.2.10" or "2001:db8::/6
 
 class ProxiedFactory(Factory):
     """
-    Reads the headers of one listener, and hands the connections on.
+    Reads the headers of one listener, and passes the connections on.
 
-    @param wrapped: Makes what the connections are for.
-    @param proxies: Who may send a header beside this host.
+    @param wrapped: Makes the protocol of a connection.
+    @param proxies: The addresses, besides this host, that may send a header.
     @param key: The listener's key in the configuration, such as C{listen.client}.
     """
 
@@ -116,7 +116,7 @@ class _Header(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """A part of it, or more than it."""
         if self._timer is None:
-            return  # it was refused; what comes still is not looked at
+            return  # it was refused; further data is ignored
         self._read += data
         try:
             header = read_header(self._read)
@@ -132,7 +132,7 @@ class _Header(Protocol):
 
     def _refuse(self, problem: str) -> None:
         self._settle()
-        if self._read:  # who only looks whether the port is open is no failure
+        if self._read:  # a peer that only checks whether the port is open is no failure
             self._owner.say(
                 faults.PROXY_MISSING.error(
                     peer=_shown(self._proxy), key=self._owner.key, problem=problem

@@ -2,9 +2,9 @@
 The header of the PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2), read
 without I/O.
 
-Twisted's reader of it takes a first read of less than eight bytes for no header, knows
-no LOCAL of version 2, counts no bytes and has no time: whoever may send a header, or
-says that he will, could hold a connection and its memory for ever.
+Twisted has a reader for it.  But that reader takes a first read of less than eight bytes
+for no header, does not know LOCAL of version 2, and has no limit of bytes or time: a peer
+could keep a connection and its memory for ever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FAMILIES = {1: (socket.AF_INET, 12), 2: (socket.AF_INET6, 36), 3: (socket.AF_UN
 
 
 class NoProxyHeader(ValueError):
-    """What came is no such header; the text says why."""
+    """The bytes are no such header; the text says why."""
 
 
 @frozen
@@ -33,9 +33,9 @@ class ProxyHeader:
     """
     What a header says.
 
-    @ivar source: IP address and port of the client; C{None} where there is none to
-        tell: a health check of the proxy's own, or a client of a UNIX socket.
-    @ivar rest: What came after it.
+    @ivar source: IP address and port of the client; C{None} for a health check of the
+        proxy itself and for a client of a UNIX socket.
+    @ivar rest: The bytes after the header.
     """
 
     source: tuple[str, int] | None
@@ -43,7 +43,7 @@ class ProxyHeader:
 
 
 def begins_header(data: bytes) -> bool:
-    """Whether bytes that were not to begin with a header do, as far as they go."""
+    """Whether bytes begin with a header, or with a part of its beginning."""
     return len(data) >= len(BEGINNING) and data.startswith((BEGINNING, SIGNATURE[: len(data)]))
 
 

@@ -69,7 +69,7 @@ class DaemonOptions(usage.Options):
         self._choose_log(parent)
 
     def _choose_log(self, parent: Any) -> None:
-        """Ours, unless twistd was told of another, or of syslog."""
+        """Use our log observer, unless twistd's options name another or syslog."""
         if parent.get("logger") is not None or parent.get("syslog"):
             return
         file = parent.get("logfile")
@@ -90,15 +90,15 @@ class DaemonOptions(usage.Options):
 
 class Daemon(Protocol):
     """
-    What is needed of a role's service beside being one.
+    The service of a role.
 
-    @ivar on_change: Called when L{describe} may have something new to say.
+    @ivar on_change: Called when the result of L{describe} may have changed.
     """
 
     on_change: list[Callable[..., object]]
 
     def describe(self) -> str:
-        """What it is doing, on one line."""
+        """What the daemon is doing, on one line."""
         ...
 
 
@@ -106,7 +106,7 @@ def supervise(
     daemon: Daemon, reactor: Any, *others: Service, reload: Callable[[], None]
 ) -> MultiService:
     """
-    The daemon, and what stands between it and its service manager.
+    The daemon with the services that connect it to its service manager.
 
     @param others: Services that start after the daemon, before it is ready.
     @param reload: Reads keys and certificates again.
@@ -146,8 +146,8 @@ def build(make: Callable[[Path, Any], Service], options: DaemonOptions) -> Servi
 
 def settle() -> None:
     """
-    What was loaded by now stays: the garbage collector need not look at it again,
-    which takes it 24 ms each time.
+    Exclude the objects loaded by now from garbage collection: they stay for good, and
+    visiting them takes 24 ms each time.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
 """
-What systemd is told about a daemon: sd_notify(3), and the watchdog.
+What a daemon tells systemd: sd_notify(3) and the watchdog.
 
-Without C{NOTIFY_SOCKET} in the environment nothing is sent, so that a daemon
-started by hand behaves alike.
+Without C{NOTIFY_SOCKET} in the environment nothing is sent, as for a daemon
+started by hand.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Send = Callable[[bytes], object]
 
 def notify_socket(environ: Mapping[str, str]) -> Send | None:
     """
-    What sends to the service manager.
+    A function that sends a message to the service manager.
 
-    @return: C{None} where there is none.  What is returned raises C{OSError}
-        when the message cannot be sent, and never waits.
+    @return: C{None} if there is no service manager.  The function raises C{OSError}
+        if the message cannot be sent, and never waits.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
@@ -41,9 +41,9 @@ def notify_socket(environ: Mapping[str, str]) -> Send | None:
 
 def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
     """
-    Seconds between two signs of life: half of what sd_watchdog_enabled(3) allows.
+    Seconds between two watchdog messages: half of what sd_watchdog_enabled(3) allows.
 
-    @return: C{None} where nobody waits for them.
+    @return: C{None} if the watchdog is off.
     """
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
@@ -53,7 +53,7 @@ def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
 
 class ServiceManager(Service):
     """
-    Tells systemd that the daemon is ready, how it is, and that it lives.
+    Tells systemd that the daemon is ready, its status, and that it is alive.
 
     Add it to the daemon's service after everything that must be ready.
 
@@ -90,12 +90,12 @@ class ServiceManager(Service):
             self._watchdog.start(self._interval)
 
     def stopService(self) -> None:
-        """The end begins; signs of life go on until the process is gone."""
+        """Tell systemd that the daemon stops; watchdog messages go on until the end."""
         super().stopService()
         self._tell("STOPPING=1")
 
     def refresh(self, *_: object) -> None:
-        """Show the status, if it is another one than before."""
+        """Send the status if it has changed."""
         if self._send is None:
             return
         status = " ".join(self._status().split())[:MOST_STATUS] if self.running else ""

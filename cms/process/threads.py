@@ -1,4 +1,4 @@
-"""Computations that take milliseconds: off the reactor's thread, and never too many."""
+"""Run computations that take milliseconds in threads, a bounded number of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = Logger()
 
 
 class TooMuchWork(Exception):
-    """So many computations wait that one more is refused."""
+    """Too many computations wait already; this one is refused."""
 
 
 def shielded(work: Deferred[T]) -> Deferred[T]:
-    """Fires as C{work} does; cancelled, it leaves the work alone."""
+    """A Deferred that fires as C{work} does.  Cancelling it does not cancel C{work}."""
     answer: Deferred[T] = Deferred(lambda _: None)
 
     def done(result: Any) -> None:
@@ -51,7 +51,7 @@ class SlowWork:
         Run C{function} in a thread.
 
         @return: Fires with its result; fails with its exception, or with
-            L{TooMuchWork}.  Cancelled while it waits, it never runs.
+            L{TooMuchWork}.  If it is cancelled while it waits, the function never runs.
         """
         if len(self._turns.waiting) >= self._most_waiting:
             return fail(TooMuchWork())
@@ -63,7 +63,7 @@ class SlowWork:
         answer: Deferred[T] = Deferred()
 
         def done(result: Any) -> None:
-            # A cancelled answer does not stop the thread: the turn ends with the work.
+            # Cancelling the answer does not stop the thread, so release only when it is done.
             self._turns.release()
             answer.callback(result)
 

@@ -1,1 +1,1 @@
-"""What strangers are held to: connections, guesses, and what counts as one source."""
+"""Limits for peers that are not authenticated: connections and guesses, by address."""

@@ -1,14 +1,15 @@
 """
-Guessing passwords and secrets: how many wrong ones are looked at, and for whom.
+Limits on wrong passwords and secrets.
 
-Only a proof that was looked at, and was wrong, counts; docs/design/guessing.md says why
-the limits are as they are, and what they come to in a day.
+Only a proof that was checked and found wrong counts.  docs/design/guessing.md gives the
+reasons for the limits, and how many guesses a day they allow.
 
-Each limit is a bucket: a wrong proof fills it by one, time empties it.  A full one
-refuses before the proof is looked at.  An account has a bucket for each address that it
-is tried from, and one for all of these together; an address has one for all accounts.
-Where an account has logged in before, it has a bucket of its own, which nothing that
-others do elsewhere, or to other accounts, can fill.
+Each limit is a leaky bucket.  A wrong proof adds one, and time removes one after another.
+While the bucket is full, log-ins are refused before their proof is checked.  An account
+has a bucket for each address that it is tried from, and one for all of these addresses
+together.  An address has one for all accounts.  An account that has logged in from an
+address has a bucket of its own for it.  Attempts from other addresses, or at other
+accounts, do not fill that bucket.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from twisted.internet.interfaces import IReactorTime
 
 from cms.protection.sources import LOCAL, network_of
 
-FREE = 2  # wrong ones that cost no wait: a typing error is nobody's fault
+FREE = 2  # wrong proofs without a delay: people make typing errors
 MAX_DELAY = 8.0  # seconds
 KNOWN_FOR = 7 * 86_400.0  # seconds; so that it holds over a weekend
-MOST_PLACES = 8  # at which one account is known
-LOOK_AT = 8  # buckets, when there are too many, of which one goes
+MOST_KNOWN = 8  # addresses at which one account is known
+LOOK_AT = 8  # the oldest buckets, of which one is removed when there are too many
 
 
 class TooManyGuesses(Exception):
     """
-    This log-in is not even looked at; the text may be shown to the user.
+    The log-in is refused before its proof is checked.  The user may be shown the text.
 
-    @ivar seconds: For how long; 0.0 when it is only too much at the same time.
+    @ivar seconds: For how long; 0.0 if there are only too many attempts at the same time.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -47,15 +48,15 @@ class TooManyGuesses(Exception):
 @frozen
 class Limit:
     """
-    @ivar burst: So many wrong ones are looked at, however quickly they come.
-    @ivar every: Seconds after which it is one more.
+    @ivar burst: How many wrong proofs are checked in a row.
+    @ivar every: Seconds after which one more is.
     """
 
     burst: int
     every: float
 
 
-PLACE = Limit(10, 300.0)  # one account from one address
+ACCOUNT_AT_ADDRESS = Limit(10, 300.0)  # one account from one address
 KNOWN = Limit(100, 300.0)  # the same, where the account has logged in before
 ACCOUNT = Limit(30, 300.0)  # one account from all addresses where it is not known
 ADDRESS = Limit(200, 30.0)  # one address, for all accounts that are not known there
@@ -63,8 +64,8 @@ ADDRESS = Limit(200, 30.0)  # one address, for all accounts that are not known t
 
 class _Buckets:
     """
-    A bounded table.  When it is full, of the oldest few that which stands lowest goes,
-    so that nobody empties the bucket of an account by filling others by a drop.
+    A bounded table of buckets.  When it is full, the emptiest of the L{LOOK_AT} oldest is
+    removed.  So nobody can reset an account's bucket by one guess at each of many others.
     """
 
     def __init__(self, clock: IReactorTime, limit: Limit, most: int) -> None:
@@ -74,7 +75,7 @@ class _Buckets:
         self._levels: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
     def level(self, key: bytes) -> float:
-        """How many wrong ones stand against it."""
+        """How many wrong proofs are in the bucket."""
         held = self._levels.get(key)
         if held is None:
             return 0.0
@@ -85,16 +86,16 @@ class _Buckets:
         return left
 
     def refused_for(self, key: bytes) -> float:
-        """Seconds until one more is looked at."""
+        """Seconds until one more proof is checked."""
         over = self.level(key) + 1 - self._limit.burst
         return max(0.0, over * self._limit.every)
 
     def has_room(self, key: bytes, under_way: int) -> bool:
-        """Whether one more may be looked at, beside those whose outcome is open."""
+        """Whether one more may be checked, besides those that are not decided yet."""
         return self.level(key) + under_way + 1 <= self._limit.burst
 
     def add(self, key: bytes) -> float:
-        """One was wrong; the level after it."""
+        """Add a wrong proof; returns the new level."""
         level = min(self.level(key), 2.0 * self._limit.burst) + 1
         self._levels[key] = level, self._clock.seconds()
         self._levels.move_to_end(key)
@@ -113,12 +114,12 @@ class _Buckets:
 
 class Guesses:
     """
-    Keeps the counts of one daemon.
+    The counts of one daemon.
 
     @param most: Bounds each of its tables.
-    @param together: Whether an account has a limit for all addresses together.  It is
-        right for passwords of people; where everybody waits for one account, as for a
-        Callbridge, some addresses could keep it out.
+    @param together: Whether an account has a limit for all addresses together.  That is
+        right for people's passwords.  A Callbridge must not have it: a few addresses
+        could keep it out, and with it everybody's log-ins.
     """
 
     def __init__(self, clock: IReactorTime, *, most: int = 20_000, together: bool = True) -> None:
@@ -137,7 +138,7 @@ class Guesses:
         Somebody claims to be C{account}.
 
         @param host: Its IP address.
-        @raise TooManyGuesses: it is not heard now.
+        @raise TooManyGuesses: it is refused now.
         """
         address = network_of(host)
         guess = Guess(self, _key(account), address, _key(account, address))
@@ -174,8 +175,8 @@ class Guess:
     One log-in, from the claim of a name to its outcome: L{weigh} it before the
     proof is looked at, then call one of the other methods, once.
 
-    Until it is weighed it counts for nothing: whoever only claims to be alice,
-    again and again, does not keep alice out.
+    Until L{weigh} is called it counts for nothing.  So a peer that only claims to be
+    alice, again and again, does not lock alice out.
     """
 
     _guesses: Guesses
@@ -200,7 +201,7 @@ class Guess:
             raise TooManyGuesses(max(waits))
 
     def _limits(self) -> list[tuple[_Buckets, bytes]]:
-        """Of which it takes a part while it is weighed, and for good if it was wrong."""
+        """The buckets in which it counts while it is checked, and for good if it is wrong."""
         guesses = self._guesses
         if self._is_known:
             return [(guesses.known_places, self._place)]
@@ -209,28 +210,28 @@ class Guess:
 
     def weigh(self) -> None:
         """
-        The proof is about to be looked at.
+        The proof is about to be checked.
 
         @raise TooManyGuesses: it must not be.
         """
         self.hear()
         limits, open_ = self._limits(), self._guesses.under_way
         if not all(buckets.has_room(key, open_[key]) for buckets, key in limits):
-            raise TooManyGuesses(0.0)  # or many at the same time would go past the limit
+            raise TooManyGuesses(0.0)  # or many at the same time would pass the limit
         self._holds = tuple(key for _, key in limits)
         open_.update(self._holds)
 
     def failed(self) -> float:
         """
-        It was wrong; without L{weigh} that counts for nothing.
+        The proof was wrong.  Without L{weigh} before it, that counts for nothing.
 
-        @return: How long the answer should wait, in seconds.
+        @return: How long to delay the answer, in seconds.
         """
         if not self._holds:
             return 0.0
         self.abandoned()
         level, *_ = [buckets.add(key) for buckets, key in self._limits()]
-        if not self._is_known and self._address != LOCAL:  # where a proxy stands, and all behind it
+        if not self._is_known and self._address != LOCAL:  # a proxy may be there
             self._guesses.addresses.add(_key(self._address))
         excess = int(level + 0.5) - FREE
         return 0.0 if excess <= 0 else float(min(MAX_DELAY, 2.0 ** min(excess - 2, 10)))
@@ -241,7 +242,7 @@ class Guess:
         self._guesses.trust(self._account, self._address)
 
     def abandoned(self) -> None:
-        """It had no outcome; harmless after one of the others."""
+        """It was not decided.  Harmless after L{failed} or L{succeeded}."""
         holds, self._holds = self._holds, ()
         open_ = self._guesses.under_way
         for key in holds:
@@ -251,5 +252,5 @@ class Guess:
 
 
 def _key(*parts: str) -> bytes:
-    """Of one size, however long a name somebody claims."""
+    """A key of a fixed size, however long the names are."""
     return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()

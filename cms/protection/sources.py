@@ -1,4 +1,4 @@
-"""Whom an address stands for, where something is counted by address."""
+"""The network that an address counts for, where something is counted by address."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ LOCAL = "local"
 @lru_cache(maxsize=4_096)
 def network_of(host: str) -> str:
     """
-    Whom an address stands for: itself, its /64 for IPv6 (one customer has so
-    many), or L{LOCAL} for this host.
+    The network that an address counts for: an IPv4 address itself, the /64 of an IPv6
+    address (a customer gets as many), or L{LOCAL} for this host.
     """
     try:
         address = ip_address(host.partition("%")[0])

@@ -36,9 +36,9 @@ class StoreError(Exception):
 
 class StoreUnusable(StoreError):
     """
-    The file itself cannot be used, whatever is asked of it.
+    The file itself cannot be used.
 
-    @ivar fault: What it is, and what mends it.
+    @ivar fault: Its entry of the fault catalogue.
     """
 
     def __init__(self, fault: StepError) -> None:
@@ -47,7 +47,7 @@ class StoreUnusable(StoreError):
 
 
 def explain_sqlite(path: Path, problem: sqlite3.Error) -> StepError:
-    """What SQLite complains of, and what mends it."""
+    """The entry of the fault catalogue for an error of SQLite."""
     seen: dict[str, object] = {"path": path, "folder": path.parent}
     code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
     forbidden = code == _PERMISSION
@@ -64,11 +64,11 @@ def explain_sqlite(path: Path, problem: sqlite3.Error) -> StepError:
 
 def connect(path: Path, timeout: float = PATIENCE) -> sqlite3.Connection:
     """
-    A connection with which at least can be read.
+    A connection that can at least read.
 
-    Whoever opens a file in WAL mode first makes the index that the others share
-    (F{-shm}, sqlite.org/wal.html 8), for which a full disk has no room.  Then the
-    index is kept in memory, and the connection has the file for itself: close it soon.
+    The first connection to a file in WAL mode makes the index that the others share
+    (F{-shm}, sqlite.org/wal.html 8).  A full disk has no room for it.  Then the index
+    is in memory, and the connection locks the file: close it soon.
 
     @raise sqlite3.Error: the file cannot be read.
     """
@@ -88,9 +88,9 @@ def connect(path: Path, timeout: float = PATIENCE) -> sqlite3.Connection:
 
 class Database:
     """
-    One SQLite file, made when it is missing: only its owner can read it.
+    One SQLite file, made if it is missing.  Only its owner can read it.
 
-    A change is on the disk when its transaction ends.
+    When a transaction has ended, its change is on the disk.
 
     @ivar path: The file.
     @param version: Of the schema; a file with a later one is not touched.
@@ -122,7 +122,7 @@ class Database:
     @contextmanager
     def explained(self) -> Iterator[None]:
         """
-        Around whatever asks SQLite.
+        Put this around calls of SQLite.
 
         @raise StoreUnusable: SQLite complains.
         """
@@ -174,7 +174,7 @@ class ChangeWatch:
     """
     Tells when another connection, of this process or another, changed a file.
 
-    It keeps a connection open, unless that fails, and must not be carried across a fork.
+    It keeps a connection open, unless that fails.  A fork must not inherit it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -195,13 +195,13 @@ class ChangeWatch:
                     self._connection = sqlite3.connect(self._database.path, timeout=PATIENCE)
                 (version,) = self._connection.execute("PRAGMA data_version").fetchone()
             except sqlite3.Error:
-                self.close()  # it would keep from the file whoever needs it alone
+                self.close()  # or another connection could not lock the file
                 raise
         before, self._seen = self._seen, version
         return bool(before != version)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._seen = None

@@ -1,9 +1,9 @@
 """
-The folder that holds a daemon's secrets: nobody else may write it, and nothing in it leads
-elsewhere.
+The folder that holds a daemon's secrets: no other user may write to it, and it holds no
+symbolic links.
 
-Who can write a folder can put a file of his own, or a link to one of ours, in the place of
-any file in it, whatever the modes of the files are.
+A user who can write to a folder can replace any file in it by his own file or by a link to
+one of ours, whatever the modes of the files are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 class UnsafeFolder(OSError):
     """
-    Somebody else could change what is kept there.
+    Another user could change the files in the folder.
 
     @ivar strerror: What is wrong.
     @ivar mend: What to do.
@@ -41,14 +41,15 @@ class UnsafeFolder(OSError):
 
 def claim(folder: Path, *, of_anybody: bool = False) -> None:
     """
-    Make the folder, 0700, if it is missing, and see that it is ours alone.
+    Make the folder (0700) if it is missing, and check that only we can write to it.
 
-    @param of_anybody: It may belong to another user, alone: root looks into a daemon's.
+    @param of_anybody: It may belong to another user instead, so that root can look into
+        a daemon's folder.
 
-    The folder itself may be reached by a link, as systemd's C{DynamicUser} has it.
+    The path may lead to the folder by a link, as with systemd's C{DynamicUser}.
 
-    @raise UnsafeFolder: it is not ours alone.
-    @raise OSError: it cannot be made, or looked at.
+    @raise UnsafeFolder: another user can write to it.
+    @raise OSError: it cannot be made or examined.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     real = folder.resolve(strict=True)
@@ -79,7 +80,7 @@ def claim_for(file: Path, folder: Path) -> None:
 
 def unusable(file: Path, folder: Path, problem: OSError) -> StepError:
     """
-    What is told when a daemon cannot start with the folder, or a file in it.
+    The error of a daemon that cannot start because of the folder, or of a file in it.
 
     @param file: The configuration that names the folder.
     """
@@ -87,7 +88,7 @@ def unusable(file: Path, folder: Path, problem: OSError) -> StepError:
 
 
 def unusable_for(file: Path, fault: StepError) -> StepError:
-    """The same of a fault that is known already."""
+    """The same for a fault that is already known."""
     names_another = fault.fault in (faults.STATE_FORBIDDEN.name, faults.STATE_UNUSABLE.name)
     return faults.CONFIGURATION_VALUE.error(
         file=file,
@@ -99,9 +100,10 @@ def unusable_for(file: Path, fault: StepError) -> StepError:
 
 def explain_os(path: Path, problem: OSError) -> StepError:
     """
-    What a file or folder of the state directory failed with, and what mends it.
+    The entry of the fault catalogue for an error with a file or folder of the state
+    directory.
 
-    @param path: What was asked for; where C{problem} knows better, that is named.
+    @param path: The file or folder, unless C{problem} names one.
     """
     if isinstance(problem, UnsafeFolder):
         return faults.STATE_UNSAFE.error(problem=problem.strerror, mend=problem.mend)
@@ -126,7 +128,7 @@ def this_user() -> str:
 
 
 def has_room(folder: Path) -> bool:
-    """Whether something can be written there, as far as the file system says."""
+    """Whether the file system has room, as far as it says."""
     found = os.statvfs(folder)
     return found.f_bavail > 0 and (found.f_favail > 0 or found.f_files == 0)
 
@@ -148,7 +150,7 @@ def _judge(folder: Path, *, of_anybody: bool) -> None:
 
 
 def _judge_above(folder: Path) -> None:
-    """Who may write there could put another folder in the place of this one."""
+    """A user who can write to a folder above could replace this one."""
     mode = folder.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise UnsafeFolder(

@@ -1,4 +1,4 @@
-"""How a small text file is encoded: told apart where editors and shells of other systems differ."""
+"""The encoding of a small text file: editors and shells of other systems may write another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SAVE = "Save it as UTF-8 without a byte order mark."
 
 class Unreadable(ValueError):
     """
-    What a file holds cannot be used.
+    The content of a file cannot be used.
 
-    @ivar problem: What is wrong, after the file's name.
+    @ivar problem: What is wrong; the words follow the file's name.
     @ivar mend: What mends it.
     """
 
@@ -54,7 +54,7 @@ def read_secret(path: Path) -> str:
     The secret that a file holds: one line.
 
     @raise OSError: it cannot be read.
-    @raise Unreadable: it holds something else; what it holds is not quoted.
+    @raise Unreadable: it holds something else.  The error does not quote it.
     """
     value = plain_text(path.read_bytes()).strip()
     if not value.isprintable():

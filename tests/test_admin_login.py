@@ -122,7 +122,7 @@ class GateTests(SynchronousTestCase):
             for _ in range(12):
                 self.assertEqual(401, self.refusal(self.admit(header)).status, header)
         self.assertEqual(0, self.checked)
-        self.assertEqual(0, len(self.guesses.places._levels))
+        self.assertEqual(0, len(self.guesses.pairs._levels))
 
     def test_guessing(self) -> None:
         """Slowed, then refused without a look, and heard again later."""
@@ -151,7 +151,7 @@ class GateTests(SynchronousTestCase):
         while self.clock.waiting:
             self.clock.waiting.pop(0)()
         self.assertEqual([401] * 4, [self.refusal(one).status for one in asked])
-        ((level, _),) = self.guesses.places._levels.values()
+        ((level, _),) = self.guesses.pairs._levels.values()
         self.assertEqual(1, level)
 
     def test_many_at_once(self) -> None:

@@ -15,7 +15,7 @@ from cms.callbridge.login.record import Logins
 from cms.fast.reactor import PromptReactor
 from cms.process import clocks
 from cms.process.clocks import Timeline, make_steady, wall_clock
-from cms.protection.guessing import PLACE, TooManyGuesses
+from cms.protection.guessing import ACCOUNT_AT_ADDRESS, TooManyGuesses
 from cms.signalflow import Attempt, Step
 from tests.support import TwoClocks
 from tests.test_callbridge_link import World
@@ -158,7 +158,7 @@ class DaemonTests(SynchronousTestCase):
         """Who is refused is refused for as long as he was told."""
         server = Server()
         guesses = server.components.guesses
-        for _ in range(PLACE.burst):
+        for _ in range(ACCOUNT_AT_ADDRESS.burst):
             guess = guesses.begin("alice", "192.0.2.1")
             guess.weigh()
             guess.failed()

@@ -445,7 +445,7 @@ class GuessingTests(AuthorityTestCase):
             self.start(b"n,,n=alice,r=x", "SCRAM-SHA-256", f"d{n}")
             self.authority.abort(lp.Abort(f"d{n}"))
         self.assertIsInstance(self.plain("pencil"), lp.Success)
-        self.assertEqual(0, len(self.authority._guesses.places._levels))
+        self.assertEqual(0, len(self.authority._guesses.pairs._levels))
 
     def test_many_at_once(self) -> None:
         """Guesses begun together do not go past the limit, and claims alone lock nobody out."""

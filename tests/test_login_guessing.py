@@ -12,8 +12,8 @@ from cms.protection.guessing import (
     ADDRESS,
     KNOWN,
     KNOWN_FOR,
-    MOST_PLACES,
-    PLACE,
+    MOST_KNOWN,
+    ACCOUNT_AT_ADDRESS,
     Guesses,
     TooManyGuesses,
 )
@@ -49,12 +49,12 @@ class GuessesTests(SynchronousTestCase):
 
     def test_delays(self) -> None:
         """Two failures are free, then the wait doubles up to 8 s."""
-        delays = [self.guess("alice", "192.0.2.7") for _ in range(PLACE.burst)]
+        delays = [self.guess("alice", "192.0.2.7") for _ in range(ACCOUNT_AT_ADDRESS.burst)]
         self.assertEqual(delays, [0, 0, 0.5, 1, 2, 4, 8, 8, 8, 8])
 
     def test_refused(self) -> None:
         """After ten, this account is refused from this address until there is room for one."""
-        self.guess("alice", "192.0.2.7", PLACE.burst)
+        self.guess("alice", "192.0.2.7", ACCOUNT_AT_ADDRESS.burst)
         self.clock.advance(20)
         self.assertAlmostEqual(self.refused("alice", "192.0.2.7"), 280)
         self.heard("alice", "192.0.2.8")
@@ -66,7 +66,7 @@ class GuessesTests(SynchronousTestCase):
     def test_at_the_same_time(self) -> None:
         """Guesses whose outcome is open count, so that many at once gain nothing."""
         begun = [self.guesses.begin("alice", "192.0.2.7") for _ in range(30)]
-        for guess in begun[: PLACE.burst]:
+        for guess in begun[: ACCOUNT_AT_ADDRESS.burst]:
             guess.weigh()
         failure = self.assertRaises(TooManyGuesses, begun[-1].weigh)
         self.assertEqual(failure.seconds, 0)
@@ -90,7 +90,7 @@ class GuessesTests(SynchronousTestCase):
                 continue
             guess.failed()
             heard += 1
-        self.assertEqual(heard, PLACE.burst)
+        self.assertEqual(heard, ACCOUNT_AT_ADDRESS.burst)
         self.assertAlmostEqual(self.refused("alice", "192.0.2.7"), 300)
 
     def test_failures_elsewhere_meanwhile(self) -> None:
@@ -121,12 +121,12 @@ class GuessesTests(SynchronousTestCase):
                 guess.weigh()
                 guess.succeeded()
         self.assertEqual(0, len(self.guesses.under_way))
-        tables = (self.guesses.places, self.guesses.accounts, self.guesses.addresses)
+        tables = (self.guesses.pairs, self.guesses.accounts, self.guesses.addresses)
         self.assertEqual([0, 0, 0], [len(table._levels) for table in tables])
 
     def test_known_place(self) -> None:
         """Where an account has logged in it has a place of its own, which is wide."""
-        self.guess("alice", "192.0.2.7", PLACE.burst)
+        self.guess("alice", "192.0.2.7", ACCOUNT_AT_ADDRESS.burst)
         self.guesses.begin("alice", "192.0.2.8").succeeded()
         self.guess("alice", "192.0.2.8", KNOWN.burst - 1)
         guess = self.guesses.begin("alice", "192.0.2.8")
@@ -173,10 +173,10 @@ class GuessesTests(SynchronousTestCase):
 
     def test_networks(self) -> None:
         """A /64 is one address, a mapped IPv4 address is IPv4, loopback is a proxy's."""
-        self.guess("alice", "2001:db8::1", PLACE.burst)
+        self.guess("alice", "2001:db8::1", ACCOUNT_AT_ADDRESS.burst)
         self.refused("alice", "2001:db8::2")
         self.heard("alice", "2001:db8:0:1::1")
-        self.guess("alice", "::ffff:192.0.2.7", PLACE.burst)
+        self.guess("alice", "::ffff:192.0.2.7", ACCOUNT_AT_ADDRESS.burst)
         self.refused("alice", "192.0.2.7")
         for peer in ("127.0.0.1", "::1", "local"):
             for n in range(ADDRESS.burst):
@@ -189,13 +189,13 @@ class GuessesTests(SynchronousTestCase):
         for n in range(5):
             self.guess(f"user{n}" * 1_000, f"192.0.2.{n}")
             self.guesses.begin(f"user{n}", "198.51.100.1").succeeded()
-        for n in range(MOST_PLACES + 5):
+        for n in range(MOST_KNOWN + 5):
             self.guesses.begin("carol", f"198.51.100.{n}").succeeded()
-        tables = (self.guesses.places, self.guesses.accounts, self.guesses.addresses)
+        tables = (self.guesses.pairs, self.guesses.accounts, self.guesses.addresses)
         self.assertEqual([3, 3, 3], [len(table._levels) for table in tables])
         self.assertTrue(all(len(key) == 16 for table in tables for key in table._levels))
         self.assertEqual(3, len(self.guesses._known))
-        self.assertEqual(MOST_PLACES, max(len(places) for places in self.guesses._known.values()))
+        self.assertEqual(MOST_KNOWN, max(len(places) for places in self.guesses._known.values()))
         self.assertEqual(0, len(self.guesses.under_way))
 
     def test_a_full_bucket_stays(self) -> None:

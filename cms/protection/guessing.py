@@ -126,8 +126,8 @@ class Guesses:
         self._clock = clock
         self._most = most
         self.together = together
-        self.places = _Buckets(clock, PLACE, most)
-        self.known_places = _Buckets(clock, KNOWN, most)
+        self.pairs = _Buckets(clock, ACCOUNT_AT_ADDRESS, most)
+        self.known_pairs = _Buckets(clock, KNOWN, most)
         self.accounts = _Buckets(clock, ACCOUNT, most)
         self.addresses = _Buckets(clock, ADDRESS, most)
         self.under_way: Counter[bytes] = Counter()
@@ -142,7 +142,7 @@ class Guesses:
         """
         address = network_of(host)
         guess = Guess(self, _key(account), address, _key(account, address))
-        guess.hear()
+        guess.check()
         return guess
 
     def knows(self, account: bytes, address: str) -> bool:
@@ -152,17 +152,17 @@ class Guesses:
 
     def trust(self, account: bytes, address: str) -> None:
         """An account has logged in from an address; for L{Guess}."""
-        places = self._known.setdefault(account, OrderedDict())
-        places[address] = self._clock.seconds()
-        places.move_to_end(address)
-        if len(places) > MOST_PLACES:
-            places.popitem(last=False)
+        known = self._known.setdefault(account, OrderedDict())
+        known[address] = self._clock.seconds()
+        known.move_to_end(address)
+        if len(known) > MOST_KNOWN:
+            known.popitem(last=False)
         self._known.move_to_end(account)
         if len(self._known) > self._most:
             self._known.popitem(last=False)
 
     def remember(self, account: str, host: str) -> None:
-        """An account is known to have logged in from an address, by others than us."""
+        """The XMPP server says that an account has logged in from an address."""
         self.trust(_key(account), network_of(host))
 
 
@@ -173,7 +173,7 @@ _NOWHERE: OrderedDict[str, float] = OrderedDict()
 class Guess:
     """
     One log-in, from the claim of a name to its outcome: L{weigh} it before the
-    proof is looked at, then call one of the other methods, once.
+    proof is checked, then call one of the other methods, once.
 
     Until L{weigh} is called it counts for nothing.  So a peer that only claims to be
     alice, again and again, does not lock alice out.
@@ -182,16 +182,16 @@ class Guess:
     _guesses: Guesses
     _account: bytes
     _address: str
-    _place: bytes
+    _pair: bytes
     _holds: tuple[bytes, ...] = field(default=(), init=False)
 
     @property
     def _is_known(self) -> bool:
         return self._guesses.knows(self._account, self._address)
 
-    def hear(self) -> None:
+    def check(self) -> None:
         """
-        @raise TooManyGuesses: it is not heard now.
+        @raise TooManyGuesses: it is refused now.
         """
         guesses = self._guesses
         waits = [buckets.refused_for(key) for buckets, key in self._limits()]
@@ -204,8 +204,8 @@ class Guess:
         """The buckets in which it counts while it is checked, and for good if it is wrong."""
         guesses = self._guesses
         if self._is_known:
-            return [(guesses.known_places, self._place)]
-        limits = [(guesses.places, self._place), (guesses.accounts, self._account)]
+            return [(guesses.known_pairs, self._pair)]
+        limits = [(guesses.pairs, self._pair), (guesses.accounts, self._account)]
         return limits if guesses.together else limits[:1]
 
     def weigh(self) -> None:
@@ -214,7 +214,7 @@ class Guess:
 
         @raise TooManyGuesses: it must not be.
         """
-        self.hear()
+        self.check()
         limits, open_ = self._limits(), self._guesses.under_way
         if not all(buckets.has_room(key, open_[key]) for buckets, key in limits):
             raise TooManyGuesses(0.0)  # or many at the same time would pass the limit

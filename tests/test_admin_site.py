@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.pace import BURST, IDLE_SHARE, SHARE, Pace, PacedConnection, PacedFactory
 from cms.admin.site import DEADLINE, IDLE, MOST_BODY, LimitedSite
-from cms.protection.connections import Limits, Places
+from cms.protection.connections import ConnectionLimiter, Limits
 from tests.adminclient import FakeCallbridge, front
 
 PEER = IPv4Address("TCP", "192.0.2.7", 12345)
@@ -171,8 +171,8 @@ class PaceTests(SynchronousTestCase):
         self.pace = Pace(self.clock, lambda: Work.spent, self.worked)
         self.port = Port()
         self.pace.ports.append(self.port)
-        self.places = Places(Limits.of(4, 3, 3), self.clock.seconds)
-        self.factory = PacedFactory(Factory.forProtocol(Work), self.pace, self.places)
+        self.limiter = ConnectionLimiter(Limits.of(4, 3, 3), self.clock.seconds)
+        self.factory = PacedFactory(Factory.forProtocol(Work), self.pace, self.limiter)
 
     def worked(self) -> float:
         """How long the thread has."""

@@ -9,11 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.protection.guessing import (
     ACCOUNT,
+    ACCOUNT_AT_ADDRESS,
     ADDRESS,
     KNOWN,
     KNOWN_FOR,
     MOST_KNOWN,
-    ACCOUNT_AT_ADDRESS,
     Guesses,
     TooManyGuesses,
 )

@@ -563,7 +563,9 @@ class ListenerTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """Connections are bounded, in all and from one address, and given back."""
         server = Server()
-        few = Limits(most=3, per_address=2, strangers=3, strangers_per_address=2, reserve=0)
+        few = Limits(
+            most=3, per_address=2, unauthenticated=3, unauthenticated_per_address=2, reserve=0
+        )
         factory = StreamFactory(lambda: server.client().stream, few, server.clock.seconds)
         remote = IPv4Address("TCP", "192.0.2.1", 1)
         first, second = factory.buildProtocol(remote), factory.buildProtocol(remote)
@@ -582,7 +584,9 @@ class ListenerTests(SynchronousTestCase):
         """Who has not logged in goes for the next of his address; who has stays."""
         server = Server()
         callbridge = server.callbridge()
-        few = Limits(most=9, per_address=9, strangers=5, strangers_per_address=2, reserve=0)
+        few = Limits(
+            most=9, per_address=9, unauthenticated=5, unauthenticated_per_address=2, reserve=0
+        )
         clients: list[Peer] = []
 
         def make() -> Any:
@@ -634,7 +638,9 @@ class ListenerTests(SynchronousTestCase):
         """One account that logs in again and again, and binds nothing, keeps no place."""
         server = Server()
         callbridge = server.callbridge()
-        few = Limits(most=9, per_address=9, strangers=5, strangers_per_address=2, reserve=0)
+        few = Limits(
+            most=9, per_address=9, unauthenticated=5, unauthenticated_per_address=2, reserve=0
+        )
         clients: list[Peer] = []
 
         def make() -> Any:

@@ -22,7 +22,7 @@ from cms import faults
 from cms.process.endpoints import show_address
 from cms.process.logs import Logger, Sparing
 from cms.process.proxyheader import begins_header
-from cms.protection.connections import Guest, Places
+from cms.protection.connections import Admitted, ConnectionLimiter
 from cms.protection.sources import LOCAL
 from cms.xmlstream.stream import plain_host
 
@@ -114,7 +114,7 @@ class PacedConnection(ProtocolWrapper):
     """
 
     factory: PacedFactory
-    guest: Guest
+    guest: Admitted
     _held = b""
     _heard = False
     _lost = False
@@ -148,7 +148,7 @@ class PacedConnection(ProtocolWrapper):
         return self.transport
 
     def trust_peer(self) -> None:
-        """Who it is was seen: see L{Guest.trust}."""
+        """Who it is was seen: see L{Admitted.trust}."""
         self.guest.trust()
 
     def make_room(self) -> None:
@@ -180,7 +180,7 @@ class PacedFactory(WrappingFactory):
     noisy = False
     log = Logger()
 
-    def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: Places) -> None:
+    def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: ConnectionLimiter) -> None:
         super().__init__(wrapped)
         self.pace = pace
         self.sparing = Sparing(pace.clock.seconds)

@@ -32,7 +32,7 @@ from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.process.startup import give_up
 from cms.process.threads import SlowWork
-from cms.protection.connections import MOST_API_CONNECTIONS, Limits, Places
+from cms.protection.connections import MOST_API_CONNECTIONS, ConnectionLimiter, Limits
 from cms.protection.guessing import Guesses
 from cms.signalflow import StepError
 from cms.state.folder import claim, open_private, unusable
@@ -160,7 +160,7 @@ class AdminService(Service):
         # half, for a browser opens six and a page that is followed keeps one.
         most = openfiles.places(self._settings.most, 8)
         limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
-        places = Places(limits, self._reactor.seconds, kind)
+        places = ConnectionLimiter(limits, self._reactor.seconds, kind)
         for description in descriptions:
             paced = PacedFactory(factory, self._pace, places)
             opened = open_listener(
@@ -209,7 +209,7 @@ class AdminService(Service):
         factory = PacedFactory(
             self._site(OpenGate()),
             self._owner_pace,
-            Places(
+            ConnectionLimiter(
                 Limits.of(openfiles.places(MOST_API_CONNECTIONS, 8)), self._reactor.seconds, SOCKET
             ),
         )

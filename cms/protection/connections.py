@@ -1,11 +1,12 @@
 """
-Who may stay connected to a listener, and who makes room.
+How many connections a listener accepts, and which it closes when it is full.
 
-A I{stranger} has a place until he is trusted (logged in, registered, admitted) or his time
-is over.  Strangers have a part of the places only, and of that part nobody is refused: who
-comes when it is taken has the place of the stranger who has been there longest, of those of
-the most crowded network.  So a network pushes out itself, and who comes alone goes last.
-Whoever is trusted stays; docs/design/connections.md says why.
+A connection is unauthenticated until L{Admitted.trust} is called: its peer has logged in,
+registered, or shown a password.  Unauthenticated connections may use only a part of the
+limit.  When this part is full, a new connection is not refused.  It replaces the oldest
+unauthenticated connection of the network that has most of them.  So a network that opens
+many connections loses its own first.  A trusted connection is never replaced.
+docs/design/connections.md has the reasons.
 """
 
 from __future__ import annotations
@@ -25,95 +26,99 @@ SELDOM = 60.0  # seconds between two lines about the same listener
 @frozen(kw_only=True)
 class Limits:
     """
-    Of one listener.
+    The limits of one listener.
 
     @ivar most: Connections at a time.
     @ivar per_address: Of those, from one address (a /64 of IPv6) that is not this host's.
-    @ivar strangers: Of those, not yet trusted.
-    @ivar strangers_per_address: Of these, from one address that is not this host's.
-    @ivar reserve: Places of C{most} that only this host gets.
+    @ivar unauthenticated: Of C{most}, unauthenticated ones.
+    @ivar unauthenticated_per_address: Of these, from one address that is not this host's.
+    @ivar reserve: ConnectionLimiter of C{most} that only this host gets.
     """
 
     most: int
     per_address: int
-    strangers: int
-    strangers_per_address: int
+    unauthenticated: int
+    unauthenticated_per_address: int
     reserve: int
 
     @classmethod
     def of(cls, most: int, per_address: int | None = None, strangers: int | None = None) -> Limits:
         """
-        What follows from the number of places.
+        The limits that follow from the number of connections.
 
-        @param per_address: Left out: a tenth of them.
-        @param strangers: From one address; left out: a hundredth, at least 20.
+        @param per_address: By default a tenth of C{most}.
+        @param strangers: Unauthenticated ones from one address; by default a hundredth of
+            C{most}, at least 20.
         """
         few = max(1, most // 4)
         return cls(
             most=most,
             per_address=min(most, per_address or max(1, most // 10)),
-            strangers=max(1, most // 2),
-            strangers_per_address=min(strangers or max(20, most // 100), few),
+            unauthenticated=max(1, most // 2),
+            unauthenticated_per_address=min(strangers or max(20, most // 100), few),
             reserve=min(16, most // 4),
         )
 
 
 def _gone() -> None:
-    """There is nothing left to end, and nothing that holds it."""
+    """Stands for C{drop} when the connection is gone, and keeps no reference to it."""
 
 
 @define(eq=False)
-class Guest:
+class Admitted:
     """
-    One connection.
+    One connection that was admitted.
 
-    @ivar network: Where it comes from, as L{network_of} has it.
-    @ivar drop: Ends it at once.
+    @ivar network: Its network, see L{network_of}.
+    @ivar drop: Closes it at once.
+    @ivar here: Whether it is open.
+    @ivar replaceable: Whether a newer connection may replace it.
     """
 
-    _places: Places
+    _limiter: ConnectionLimiter
     network: str
     drop: Callable[[], object] = _gone
     trusted: bool = False
     here: bool = True
-    makes_room: bool = True  # it is among the strangers
+    replaceable: bool = True
 
     def trust(self) -> None:
-        """It belongs here: nobody pushes it out any more."""
+        """Its peer is authenticated: from now on no other connection replaces it."""
         if self.here:
-            self.shelter(True)
+            self.set_waiting(True)
             self.trusted = True
 
-    def shelter(self, waits: bool) -> None:
+    def set_waiting(self, waits: bool) -> None:
         """
-        A stranger who waits for something of ours, such as a Callbridge, makes room for
-        nobody meanwhile: all who come back after a restart wait, many from one address.
+        An unauthenticated connection that waits for something of ours, such as a Callbridge,
+        is not replaced while it waits.  After a restart many wait, many from one address.
 
-        @param waits: Whether it does so from now on.
+        @param waits: Whether it waits from now on.
         """
-        if self.here and not self.trusted and waits == self.makes_room:
-            self.makes_room = not waits
+        if self.here and not self.trusted and waits == self.replaceable:
+            self.replaceable = not waits
             if waits:
-                self._places.forget_stranger(self)
+                self._limiter.remove_unauthenticated(self)
             else:
-                self._places.remember_stranger(self)
+                self._limiter.add_unauthenticated(self)
 
     def leave(self) -> None:
-        """It is gone; harmless when it was told before."""
+        """It is closed.  Calling this twice does no harm."""
         if self.here:
             self.here = False
-            self._places.left(self)
+            self._limiter.left(self)
             self.drop = _gone
 
 
 @define(eq=False)
-class Places:
+class ConnectionLimiter:
     """
-    The places of one listener.
+    Admits the connections of one listener.
 
-    @ivar kind: Its key in the configuration, for the log.
-    @ivar refused: How many were turned away, because all places were taken.
-    @ivar dropped: How many strangers made room for others.
+    @ivar kind: The listener's key in the configuration, for the log.
+    @ivar refused: How many connections were refused, because the listener was full.
+    @ivar dropped: How many unauthenticated ones were closed for newer ones.
+    @ivar taken: How many are open.
     """
 
     limits: Limits
@@ -124,81 +129,81 @@ class Places:
     taken: int = 0
     log: Logger = field(factory=Logger)
     _networks: Counter[str] = field(factory=Counter)
-    # The strangers of each network, the oldest first; networks by how many they have.
-    _strangers: dict[str, dict[Guest, None]] = field(factory=dict)
+    # The replaceable connections of each network, the oldest first; networks by their number.
+    _replaceable: dict[str, dict[Admitted, None]] = field(factory=dict)
     _by_size: dict[int, dict[str, None]] = field(factory=dict)
     _count: int = 0
     _largest: int = 0
     _told: float | None = None
     _untold: int = 0
 
-    def admit(self, host: str) -> Guest | None:
+    def admit(self, host: str) -> Admitted | None:
         """
-        Somebody has connected.
+        A peer has connected.
 
-        @param host: His address, or C{"local"}.
-        @return: C{None} when there is no place for him.
+        @param host: Its address, or C{"local"}.
+        @return: C{None} if the connection must be closed.
         """
         network, limits = network_of(host), self.limits
         local = network == LOCAL
-        open_to_him = limits.most if local else limits.most - limits.reserve
+        most = limits.most if local else limits.most - limits.reserve
         if not local and self._is_crowded(network):
             self._make_room(network)
-        elif self._count >= limits.strangers or self.taken >= open_to_him:
+        elif self._count >= limits.unauthenticated or self.taken >= most:
             self._make_room()
         full = not local and self._networks[network] >= limits.per_address
-        if full or self.taken >= open_to_him:
+        if full or self.taken >= most:
             self.refused += 1
             self._tell("refused", host)
             return None
-        guest = Guest(self, network)
+        connection = Admitted(self, network)
         self.taken += 1
         self._networks[network] += 1
-        self._resize(network, +1, guest)
-        return guest
+        self._resize(network, +1, connection)
+        return connection
 
     def _is_crowded(self, network: str) -> bool:
-        strangers = len(self._strangers.get(network, ()))
-        full = self._networks[network] >= self.limits.per_address and strangers > 0
-        return full or strangers >= self.limits.strangers_per_address
+        replaceable = len(self._replaceable.get(network, ()))
+        full = self._networks[network] >= self.limits.per_address and replaceable > 0
+        return full or replaceable >= self.limits.unauthenticated_per_address
 
-    def left(self, guest: Guest) -> None:
-        """From the guest."""
+    def left(self, connection: Admitted) -> None:
+        """A connection is closed; called by it."""
         self.taken -= 1
-        self._networks[guest.network] -= 1
-        if not self._networks[guest.network]:
-            del self._networks[guest.network]
-        if guest.makes_room:
-            self.forget_stranger(guest)
+        self._networks[connection.network] -= 1
+        if not self._networks[connection.network]:
+            del self._networks[connection.network]
+        if connection.replaceable:
+            self.remove_unauthenticated(connection)
 
-    def forget_stranger(self, guest: Guest) -> None:
-        """From the guest: he is one no more."""
-        self._resize(guest.network, -1, guest)
+    def remove_unauthenticated(self, connection: Admitted) -> None:
+        """A connection cannot be replaced any more; called by it."""
+        self._resize(connection.network, -1, connection)
 
-    def remember_stranger(self, guest: Guest) -> None:
-        """From the guest: he is one again, the newest."""
-        self._resize(guest.network, +1, guest)
+    def add_unauthenticated(self, connection: Admitted) -> None:
+        """A connection can be replaced again, as the newest; called by it."""
+        self._resize(connection.network, +1, connection)
 
     def _make_room(self, network: str = "") -> None:
-        """The oldest stranger of a network goes; left out: of the most crowded one."""
+        """Close the oldest replaceable connection of a network, by default the most crowded."""
         if not self._count:
             return
         network = network or next(iter(self._by_size[self._largest]))
-        guest = next(iter(self._strangers[network]))
+        connection = next(iter(self._replaceable[network]))
         self.dropped += 1
         self._tell("dropped to make room", network)
-        drop = guest.drop
-        guest.leave()
+        drop = connection.drop
+        connection.leave()
         drop()
 
-    def _resize(self, network: str, by: int, guest: Guest) -> None:
-        strangers = self._strangers.setdefault(network, {})
-        before = len(strangers)
+    def _resize(self, network: str, by: int, connection: Admitted) -> None:
+        replaceable = self._replaceable.setdefault(network, {})
+        before = len(replaceable)
         if by > 0:
-            strangers[guest] = None
+            replaceable[connection] = None
         else:
-            del strangers[guest]
-        now = len(strangers)
+            del replaceable[connection]
+        now = len(replaceable)
         self._count += by
         if before:
             self._by_size[before].pop(network)
@@ -207,26 +212,26 @@ class Places:
         if now:
             self._by_size.setdefault(now, {})[network] = None
         else:
-            del self._strangers[network]
+            del self._replaceable[network]
         # By one at a time: the next smaller is where this network is now, or none is left.
         if now > self._largest or (before == self._largest and before not in self._by_size):
             self._largest = now
 
     def _tell(self, what: str, host: str) -> None:
-        """One line now and then: who floods us must not flood the log."""
+        """Log at most one line in L{SELDOM}: a flood of connections must not flood the log."""
         self._untold += 1
         now = self.clock()
         if self._told is not None and now - self._told < SELDOM:
             return
         self.log.warn(
-            "{kind}: {count} connections {what}, the last of {host}: {taken} of {most} places"
-            " are taken, {strangers} by strangers",
+            "{kind}: {count} connections {what}, the last of {host}: {taken} of {most} are"
+            " open, {unauthenticated} of them not authenticated",
             kind=self.kind,
             count=self._untold,
             what=what,
             host=host,
             taken=self.taken,
             most=self.limits.most,
-            strangers=self._count,
+            unauthenticated=self._count,
         )
         self._told, self._untold = now, 0

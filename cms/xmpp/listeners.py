@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from cms.process.endpoints import close_ports, open_listener, show_address
 from cms.process.logs import Logger
 from cms.process.proxy import Network
-from cms.protection.connections import Limits, Places
+from cms.protection.connections import ConnectionLimiter, Limits
 from cms.protection.sources import LOCAL
 from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream, plain_host
@@ -41,7 +41,7 @@ class StreamFactory(Factory):
     ) -> None:
         self.make = make
         self.kind = kind
-        self.places = Places(limits, clock, kind)
+        self.places = ConnectionLimiter(limits, clock, kind)
         self.carried = Traffic()
         self.streams: set[XMLStream] = set()
 
@@ -60,7 +60,7 @@ class StreamFactory(Factory):
         guest.drop = stream.abort
         stream.factory = self
         stream.on_trusted = guest.trust
-        stream.on_waiting = guest.shelter
+        stream.on_waiting = guest.set_waiting
         self.streams.add(stream)
 
         def forget(_: None) -> None:

@@ -12,11 +12,13 @@ from cms.fast.reservedfile import ToldReservation
 from cms.process import openfiles
 from cms.process.logs import Logger
 from cms.process.openfiles import tell_when_out
-from cms.protection.connections import SELDOM, Guest, Limits, Places
+from cms.protection.connections import SELDOM, Admitted, ConnectionLimiter, Limits
 from tests import LoggedError
 from tests.support import as_observer
 
-LIMITS = Limits(most=20, per_address=8, strangers=10, strangers_per_address=4, reserve=2)
+LIMITS = Limits(
+    most=20, per_address=8, unauthenticated=10, unauthenticated_per_address=4, reserve=2
+)
 
 
 class PlacesTests(SynchronousTestCase):
@@ -27,35 +29,35 @@ class PlacesTests(SynchronousTestCase):
         self.now = 0.0
         self.lines: list[Any] = []
         log = Logger(observer=as_observer(self.lines.append))
-        self.places = Places(LIMITS, lambda: self.now, "client", log=log)
-        self.dropped: list[Guest] = []
+        self.limiter = ConnectionLimiter(LIMITS, lambda: self.now, "client", log=log)
+        self.dropped: list[Admitted] = []
 
-    def come(self, host: str, *, trusted: bool = False) -> Guest | None:
+    def come(self, host: str, *, trusted: bool = False) -> Admitted | None:
         """Somebody connects, and may be trusted at once."""
-        guest = self.places.admit(host)
+        guest = self.limiter.admit(host)
         if guest is not None:
             guest.drop = lambda: self.dropped.append(guest)
             if trusted:
                 guest.trust()
         return guest
 
-    def test_own_network_makes_room(self) -> None:
+    def test_own_network_replaceable(self) -> None:
         """Beyond what one address gets, its own oldest stranger goes, and nobody is refused."""
         other = self.come("192.0.2.1")
         guests = [self.come("198.51.100.1") for _ in range(30)]
         self.assertEqual(guests[:26], self.dropped)
         self.assertTrue(other is not None and other.here)
-        self.assertEqual((5, 0), (self.places.taken, self.places.refused))
+        self.assertEqual((5, 0), (self.limiter.taken, self.limiter.refused))
 
     def test_a_64_is_an_address(self) -> None:
         """However many addresses one customer has."""
         for number in range(30):
             self.come(f"2001:db8::{number:x}:1")
-        self.assertEqual(4, self.places.taken)
+        self.assertEqual(4, self.limiter.taken)
         self.assertIsNotNone(self.come("2001:db8:0:1::1"))
-        self.assertEqual(5, self.places.taken)
+        self.assertEqual(5, self.limiter.taken)
 
-    def test_the_most_crowded_makes_room(self) -> None:
+    def test_the_most_crowded_replaceable(self) -> None:
         """When strangers have all they get, who comes alone pushes out one of a crowd."""
         alone = [self.come(f"192.0.2.{n}") for n in range(6)]
         crowd = [self.come("198.51.100.1") for _ in range(4)]
@@ -72,26 +74,26 @@ class PlacesTests(SynchronousTestCase):
         waiting = self.come("192.0.2.1")
         assert waiting is not None
         for _ in range(2):
-            waiting.shelter(True)
-        others = [self.come("192.0.2.1") for _ in range(LIMITS.strangers_per_address + 1)]
+            waiting.set_waiting(True)
+        others = [self.come("192.0.2.1") for _ in range(LIMITS.unauthenticated_per_address + 1)]
         self.assertEqual(others[:1], self.dropped)
-        waiting.shelter(False)
+        waiting.set_waiting(False)
         self.come("192.0.2.1")
         self.assertEqual(others[:2], self.dropped)
-        for _ in range(LIMITS.strangers_per_address):
+        for _ in range(LIMITS.unauthenticated_per_address):
             self.come("192.0.2.1")
         self.assertIn(waiting, self.dropped)
-        taken = self.places.taken
-        waiting.shelter(False)  # he is gone, and nothing brings him back
+        taken = self.limiter.taken
+        waiting.set_waiting(False)  # he is gone, and nothing brings him back
         waiting.leave()
-        self.assertEqual(taken, self.places.taken)
+        self.assertEqual(taken, self.limiter.taken)
 
     def test_trusted_stay(self) -> None:
         """Strangers push out strangers, and never all: half of the places are not theirs."""
         known = [self.come(f"192.0.2.{n}", trusted=True) for n in range(8)]
         for n in range(100):
             self.come(f"198.51.100.{n}")
-        self.assertEqual(18, self.places.taken)
+        self.assertEqual(18, self.limiter.taken)
         self.assertTrue(all(guest is not None and guest.here for guest in known))
         late = self.come("203.0.113.1")
         assert late is not None
@@ -105,7 +107,7 @@ class PlacesTests(SynchronousTestCase):
         for n in range(18):
             self.come(f"192.0.2.{n}", trusted=True)
         self.assertIsNone(self.come("203.0.113.1"))
-        self.assertEqual(1, self.places.refused)
+        self.assertEqual(1, self.limiter.refused)
         for host in ("127.0.0.1", "local"):
             self.assertIsNotNone(self.come(host, trusted=True))
         self.assertIsNone(self.come("::1"))
@@ -121,7 +123,7 @@ class PlacesTests(SynchronousTestCase):
     def test_this_host(self) -> None:
         """Behind its address may be a proxy with everybody: it has no limit of its own."""
         guests = [self.come("127.0.0.1") for _ in range(10)]
-        self.assertEqual(10, self.places.taken)
+        self.assertEqual(10, self.limiter.taken)
         self.come("192.0.2.1")
         self.assertEqual([guests[0]], self.dropped)
         self.come("127.0.0.1")
@@ -134,7 +136,7 @@ class PlacesTests(SynchronousTestCase):
         guest.leave()
         guest.leave()
         guest.trust()
-        self.assertEqual(0, self.places.taken)
+        self.assertEqual(0, self.limiter.taken)
 
     def test_log(self) -> None:
         """A flood is one line a minute, with what is of use."""
@@ -144,12 +146,12 @@ class PlacesTests(SynchronousTestCase):
         self.now += SELDOM
         self.come("198.51.100.1")
         self.assertEqual([1, 26], [line["count"] for line in self.lines])
-        keys = ("taken", "most", "strangers")
+        keys = ("taken", "most", "unauthenticated")
         self.assertEqual([4, 20, 4], [self.lines[1][key] for key in keys])
 
     def test_counts(self) -> None:
         """Whatever happens in whatever order, the books are right."""
-        random, guests = Random(7), list[Guest]()
+        random, guests = Random(7), list[Admitted]()
         for _ in range(5_000):
             if random.random() < 0.6:
                 host = random.choice(("local", *(f"192.0.2.{n}" for n in range(9))))
@@ -160,24 +162,26 @@ class PlacesTests(SynchronousTestCase):
                 guest.trust() if random.random() < 0.3 else guest.leave()
             guests = [guest for guest in guests if guest.here]
             strangers = [guest for guest in guests if not guest.trusted]
-            self.assertEqual((len(guests), len(strangers)), (self.places.taken, self.places._count))
+            self.assertEqual(
+                (len(guests), len(strangers)), (self.limiter.taken, self.limiter._count)
+            )
             sizes = [sum(s.network == g.network for s in strangers) for g in strangers]
-            self.assertEqual(max(sizes, default=0), self.places._largest)
+            self.assertEqual(max(sizes, default=0), self.limiter._largest)
             self.assertLessEqual(len(guests), LIMITS.most)
 
     def test_defaults(self) -> None:
         """For every number of places the limits fit together."""
         for most in (1, 2, 10, 200, 20_000):
             limits = Limits.of(most)
-            self.assertLessEqual(limits.strangers_per_address, limits.strangers)
+            self.assertLessEqual(limits.unauthenticated_per_address, limits.unauthenticated)
             self.assertLessEqual(limits.per_address, most)
             self.assertGreaterEqual(most - limits.reserve, 1)
         self.assertEqual(
             Limits(
                 most=20_000,
                 per_address=2_000,
-                strangers=10_000,
-                strangers_per_address=200,
+                unauthenticated=10_000,
+                unauthenticated_per_address=200,
                 reserve=16,
             ),
             Limits.of(20_000),

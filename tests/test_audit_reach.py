@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.audit.reach import audit_addresses
+from cms.audit.reach import audit_addresses, audit_records
 from cms.audit.subject import OwnServer
 from cms.discovery.resolver import DNS
 from cms.trust.files import PEMFiles
@@ -19,21 +19,44 @@ HOST = "xmpp1.meet.example.com"
 PUBLIC = "192.0.2.7"
 
 
+def server_with(**listen: list[str]) -> OwnServer:
+    """A server with these listeners."""
+    return OwnServer(
+        file=Path("xmpp.toml"),
+        domain="meet.example.com",
+        hostname=HOST,
+        state_dir=Path("state"),
+        files=PEMFiles("xmpp.toml", None, None, None),
+        listen=listen,
+        secrets={},
+    )
+
+
+class RecordTests(SynchronousTestCase):
+    """The records to copy are for this very server."""
+
+    def test_absent(self) -> None:
+        """With its name, and the ports that it listens on."""
+        server = server_with(component=["tcp:5999"], client=["tcp:5888"])
+        dns = DNS(FakeResolver({}), "the test", Clock())
+        auditing = Deferred.fromCoroutine(audit_records(server, dns, Random(1)))
+        found = [r.problem for r in self.successResultOf(auditing) if r.problem is not None]
+        self.assertEqual(
+            [
+                f"_xmpp-component._tcp.meet.example.com. 300 IN SRV 10 10 5999 {HOST}.",
+                f"_xmpp-client._tcp.meet.example.com. 300 IN SRV 10 10 5888 {HOST}.",
+            ],
+            [problem.mend for problem in found],
+        )
+
+
 class ReachTests(SynchronousTestCase):
     """The host has one address of its own, L{PUBLIC}."""
 
     def warnings(self, interface: str, address: str) -> list[tuple[str, str]]:
         """Fault and cause of each warning for listeners on an interface."""
         where = f":interface={interface}" if interface else ""
-        server = OwnServer(
-            file=Path("xmpp.toml"),
-            domain="meet.example.com",
-            hostname=HOST,
-            state_dir=Path("state"),
-            files=PEMFiles("xmpp.toml", None, None, None),
-            listen={"component": [f"tcp:5223{where}"], "client": [f"tcp:5222{where}"]},
-            secrets={},
-        )
+        server = server_with(component=[f"tcp:5223{where}"], client=[f"tcp:5222{where}"])
         dns = DNS(FakeResolver({HOST: [a(address)]}), "the test", Clock())
         auditing = audit_addresses(server, dns, Random(1), lambda ip: ip in (PUBLIC, "127.0.0.1"))
         results = self.successResultOf(Deferred.fromCoroutine(auditing))

@@ -68,8 +68,8 @@ async def _component_record(
         if problem.fault in _NO_RECORD and not needed:
             seen = {"record": record, "host": server.hostname, "port": port}
             return [warned(faults.OWN_SRV_MISSING.error(**seen), record)]
-        if "<host>" in problem.mend:
-            problem.mend = problem.mend.replace("5223 <host>", f"{port} {server.hostname}")
+        if problem.fault in faults.RECORD_ABSENT:
+            problem.mend = faults.srv_record(record, port, server.hostname)
         return [failed(problem, record)]
     results = _judge_targets(server, record, "component", answer.targets)
     return [*results, *(warned(doubt, record) for doubt in answer.warnings)]
@@ -95,7 +95,7 @@ async def _client_record(server: OwnServer, resolver: DNS) -> list[Result]:
     else:
         return _judge_targets(server, record, "client", offered)
     missing = doubt.error(record=record, domain=server.ascii_domain, host=server.hostname)
-    missing.mend = missing.mend.replace(" 5222 ", f" {_listening(server, 'client')} ")
+    missing.mend = faults.srv_record(record, _listening(server, "client"), server.hostname)
     return [warned(missing, record)]
 
 

@@ -186,8 +186,8 @@ class Walk:
     def _with_hosts(self, error: StepError, beside: Beside, domain: str) -> StepError:
         """The record to copy, with a host that is known from elsewhere."""
         known = [target.host for target in (*beside.misspelt, *beside.client)]
-        if known and "<" in error.mend:
-            error.mend = error.mend.replace("<host>", known[0])
+        if known and error.fault in faults.RECORD_ABSENT:
+            error.mend = faults.srv_record(f"{SERVICE}.{domain}", 5223, known[0])
         return error
 
     async def _targets(self, tools: Tools, targets: Iterable[Target]) -> None:

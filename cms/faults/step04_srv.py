@@ -6,8 +6,19 @@ from cms.faults.dns import dns_faults
 from cms.faults.kinds import DiscoveryError, Fault, Side, StepWarning
 from cms.signalflow import Step
 
-_COMPONENT_RECORD = "{record}. 300 IN SRV 10 10 5223 {host}."
-_CLIENT_RECORD = "_xmpp-client._tcp.{domain}. 300 IN SRV 10 10 5222 {host}."
+
+def srv_record(record: str, port: object, host: str) -> str:
+    """
+    A record to copy.
+
+    @param record: Its name, or what stands for it in a template; so the others.
+    """
+    return f"{record}. 300 IN SRV 10 10 {port} {host}."
+
+
+_COMPONENT_RECORD = srv_record("{record}", 5223, "{host}")
+_CLIENT_RECORD = srv_record("_xmpp-client._tcp.{domain}", 5222, "{host}")
+
 
 SRV_NXDOMAIN = Fault(
     "srv-nxdomain",
@@ -70,6 +81,10 @@ SRV_MISSPELT = Fault(
     cause="{record} does not exist, but the misspelt {misspelt} does.",
     cure="Rename the record: the label is _xmpp-component, with a hyphen.",
     mend=_COMPONENT_RECORD,
+)
+# Of these the record to copy lacks the host, which others may know.
+RECORD_ABSENT = frozenset(
+    fault.name for fault in (SRV_NXDOMAIN, SRV_NO_DATA, SRV_NOT_OFFERED, SRV_MISSPELT)
 )
 SRV_TARGET_ADDRESS = Fault(
     "srv-target-address",

@@ -7,6 +7,7 @@ Both are obligatory; a common name never counts.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from cryptography import x509
 from service_identity import CertificateError, VerificationError
@@ -33,13 +34,13 @@ def check_identity(
         when the certificate cannot be understood.
     """
     facts = CertificateFacts.of(certificate)
-    wanted = f"DNS:{domain}, {'IP' if host_is_ip else 'DNS'}:{host}"
+    wanted = (f"DNS:{domain}", f"{'IP' if host_is_ip else 'DNS'}:{host}")
     names = ", ".join(facts.names) or "nothing"
     seen = {
         "peer": peer,
-        "wanted": wanted,
+        "wanted": ", ".join(wanted),
         "domain": domain,
-        "san": ",".join(dict.fromkeys(wanted.split(", "))),
+        "san": ",".join(dict.fromkeys(wanted)),
     }
     try:
         wanted_ids: list[ServiceID] = [DNS_ID(domain)]
@@ -58,18 +59,18 @@ def check_identity(
             raise faults.IDENTITY_NO_SAN.error(subject=facts.subject, **seen)
         verify_service_identity(patterns, wanted_ids, optional_ids=[])
     except VerificationError as mismatch:
-        raise _missing(mismatch, domain, host, names, seen) from None
+        raise _missing(mismatch, domain, host, facts.names, seen) from None
     except (CertificateError, ValueError, TypeError, x509.DuplicateExtension) as problem:
         shown = str(problem) or type(problem).__name__
         raise faults.IDENTITY_MALFORMED.error(problem=shown, **seen) from None
 
 
-def _other_domain(names: str, host: str) -> str:
+def _other_domain(names: Sequence[str], host: str) -> str:
     """
     What may be the XMPP domain, of a certificate that names the host: a name above the host in
     DNS, or else above another name there, before others; empty when there is none.
     """
-    dns = [name[4:].lower() for name in names.split(", ") if name.startswith("DNS:")]
+    dns = [name[4:].lower() for name in names if name.startswith("DNS:")]
     others = [name for name in dns if name != host and _HOST_NAME.fullmatch(name)]
 
     def above(*below: str) -> list[str]:
@@ -79,12 +80,17 @@ def _other_domain(names: str, host: str) -> str:
 
 
 def _missing(
-    mismatch: VerificationError, domain: str, host: str, names: str, seen: dict[str, str]
+    mismatch: VerificationError,
+    domain: str,
+    host: str,
+    covered: Sequence[str],
+    seen: dict[str, str],
 ) -> StepError:
     """Which of the two names the certificate lacks."""
     lacking = [error.mismatched_id for error in mismatch.errors]
     dotted = {f"dns:{name}." for name in (domain, host)}
-    if dotted & set(names.lower().split(", ")):
+    names = ", ".join(covered)
+    if dotted & {name.lower() for name in covered}:
         return faults.IDENTITY_TRAILING_DOT.error(names=names, **seen)
     no_domain = any(isinstance(i, DNS_ID) and i.hostname.decode() == domain for i in lacking)
     no_host = any(
@@ -94,7 +100,7 @@ def _missing(
         fault, missing = faults.IDENTITY_BOTH_MISSING, f"{domain}, {host}"
     elif no_domain:
         fault, missing = faults.IDENTITY_DOMAIN_MISSING, domain
-        other = _other_domain(names, host) if host != domain else ""
+        other = _other_domain(covered, host) if host != domain else ""
         if other:
             fault, seen = faults.IDENTITY_OTHER_DOMAIN, {**seen, "other": other}
     else:

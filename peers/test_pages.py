@@ -12,8 +12,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from cms.admin.accounts import PASSWORD
-from cms.admin.events import MOST
 from cms.control.place import socket_path
+from cms.web.eventstream import MOST
 from peers.api import Administration
 from peers.bind import Bind
 from peers.browser import PHONE, SECONDS, WIDE, Browser, browsing

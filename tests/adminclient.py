@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from attrs import frozen
@@ -14,11 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
 from cms.admin.accounts import Accounts, Hash
-from cms.admin.front import Counter, Front, Gate, OpenGate
-from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection
+from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection
 from cms.admin.operations import Operation
-from cms.admin.routes import Paths, make_app
+from cms.admin.routes import ApiApplication, Gate, OpenGate
 from cms.signalflow import Step
+from cms.web.refusal import Refused
+from cms.web.root import Root
 
 
 @frozen
@@ -64,9 +66,10 @@ class Client:
         )
 
 
-def front(operations: Sequence[Operation], clock: Any, gate: Gate | None = None) -> Front:
+def front(operations: Sequence[Operation], clock: Any, gate: Gate | None = None) -> Root:
     """The root of a listener with these operations."""
-    return Front(make_app(operations), Paths(operations), gate or OpenGate(), Counter(), clock)
+    application = ApiApplication(operations)
+    return Root(application, application.admission(gate or OpenGate()), count(1), clock)
 
 
 def basic(name: str, password: str) -> str:

@@ -13,13 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
-from cms.admin.interfaces import Health, Recorded, Refused
+from cms.admin.commonapi import API
+from cms.admin.interfaces import Health, Recorded
 from cms.admin.operations import Call
 from cms.admin.replies import Reply
-from cms.admin.shared import API
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.signalflow import Attempt, Step
 from cms.state.database import StoreUnusable
+from cms.web.refusal import Refused
 from tests import LoggedError
 from tests.adminclient import (
     CALLBRIDGE,
@@ -415,7 +416,7 @@ class FurtherRouteTests(APITests):
         """A page, at its own address."""
         operations = operations_of_callbridge(self.callbridge, self.clock)
         root = front(operations, self.clock)
-        app = root.app
+        app = root.application.routes
 
         @app.route("/pages/Settings")
         def page(request: Any) -> bytes:

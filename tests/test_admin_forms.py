@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.admin.forms import FORM, SELECTION, Parameter, read_form, read_pairs, selection
-from cms.admin.interfaces import Refused
+from cms.admin.operations import SELECTION, selection
 from cms.admin.replies import (
     Document,
     Listing,
@@ -24,6 +23,8 @@ from cms.admin.replies import (
     to_json,
     to_xml,
 )
+from cms.web.forms import FORM, Parameter, read_form, read_pairs
+from cms.web.refusal import Refused
 
 NAMES = ("uniqueName", "domain", "sharedSecret", "serverAddressOverride")
 KNOWN = tuple(Parameter(name, "") for name in NAMES)

@@ -16,12 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.admin import accounts as module
 from cms.admin.accounts import ACCOUNTS, FIRST, PASSWORD, Accounts
+from cms.admin.basicauth import REMEMBER, BasicGate, read_credentials
 from cms.admin.callbridgeapi import operations_of_callbridge
-from cms.admin.interfaces import Refused
-from cms.admin.login import REMEMBER, BasicGate, read_credentials
-from cms.admin.shared import API
+from cms.admin.commonapi import API
 from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
+from cms.web.refusal import Refused
 from tests.adminclient import Client, FakeCallbridge, accounts, basic, front, new_clock
 from tests.support import new_folder, observe_log
 

@@ -14,12 +14,13 @@ from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.flowview import WORDS, twelve_steps
-from cms.admin.interfaces import Health, Page, Recorded, Refused, Selection, wrong
-from cms.admin.pages import POLICY
+from cms.admin.interfaces import Health, Page, Recorded, Selection
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import SHOWN, XmppPages
 from cms.callbridge.login.record import KEEP, Logins
 from cms.signalflow import Attempt, Step
+from cms.web.html import POLICY
+from cms.web.refusal import Refused, wrong
 from tests.adminclient import (
     CALLBRIDGE,
     CLIENT,
@@ -77,10 +78,10 @@ class PagesTests(SynchronousTestCase):
         self.clock = new_clock()
         self.callbridge, self.server = Bridge(), Server()
         root = front(operations_of_callbridge(self.callbridge, self.clock), self.clock, Names())
-        CallbridgePages(self.callbridge, self.clock).add_to(root.app)
+        CallbridgePages(self.callbridge, self.clock).add_to(root.application.routes)
         self.cb = Client(self, root)
         root = front(operations_of_xmpp_server(self.server, self.clock), self.clock, Names())
-        XmppPages(self.server, self.clock).add_to(root.app)
+        XmppPages(self.server, self.clock).add_to(root.application.routes)
         self.xmpp = Client(self, root)
 
     def post(self, client: Client, path: str, fields: dict[str, str], **headers: str) -> Answer:

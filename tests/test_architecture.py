@@ -29,17 +29,17 @@ MAY_IMPORT = {
     "discovery": {"faults", "signalflow"},
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},
+    "web": {"faults", "process", "protection", "signalflow", "trust"},
     "admin": {
-        *("control", "faults", "process", "protection", "signalflow", "state", "trust"),
-        "xmlstream",
+        *("control", "faults", "process", "protection", "signalflow", "state", "trust", "web"),
     },
     "callbridge": {
         *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
-        *("metrics", "process", "protection", "signalflow", "state", "trust", "xmlstream"),
+        *("metrics", "process", "protection", "signalflow", "state", "trust", "web", "xmlstream"),
     },
     "xmpp": {
         *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
-        *("metrics", "process", "protection", "signalflow", "state", "trust", "xmlstream"),
+        *("metrics", "process", "protection", "signalflow", "state", "trust", "web", "xmlstream"),
     },
     "client": {"trust", "xmlstream"},
     "demo": {"callbridge", "client", "faults", "process", "signalflow", "trust"},

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
-from cms.admin.shared import API
+from cms.admin.commonapi import API
 from cms.callbridge.administration import CallbridgeAdministration, make_administration
 from cms.callbridge.config import read_config
 from cms.callbridge.daemon import CallbridgeService, make_daemon

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.admin.shared import API
+from cms.admin.commonapi import API
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step

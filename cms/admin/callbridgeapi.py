@@ -5,11 +5,12 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from cms.admin import schemas
-from cms.admin.forms import SELECTION, Parameter, selection
-from cms.admin.interfaces import Callbridge, Refused
-from cms.admin.operations import Call, Operation
+from cms.admin.commonapi import API, CommonOperations, Metrics, with_document
+from cms.admin.interfaces import Callbridge
+from cms.admin.operations import SELECTION, Call, Operation, selection
 from cms.admin.replies import Document, Done, Listing, Reply
-from cms.admin.shared import API, Metrics, SharedOperations, with_document
+from cms.web.forms import Parameter
+from cms.web.refusal import Refused
 
 XMPP = f"{API}/system/configuration/xmpp"
 USERS = f"{API}/users"
@@ -168,7 +169,7 @@ class CallbridgeOperations:
 
     async def list_users(self, call: Call) -> Reply:
         """GET users."""
-        page = await self._role.users(selection(dict(call.query)))
+        page = await self._role.users(selection(call.query))
         return Listing("users", "user", page.items, page.total)
 
     async def add_user(self, call: Call) -> Reply:
@@ -201,6 +202,6 @@ def operations_of_callbridge(
     role: Callbridge, clock: IReactorTime, metrics: Metrics | None = None
 ) -> list[Operation]:
     """Everything that a Callbridge's API has."""
-    shared = SharedOperations(role, clock, status_schema=STATUS, metrics=metrics)
+    common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own = CallbridgeOperations(role)
-    return with_document("cms-callbridge", [*shared.operations(), *own.operations()])
+    return with_document("cms-callbridge", [*common.operations(), *own.operations()])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from klein import Klein
@@ -12,7 +13,6 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
 from cms.admin.callbridgeapi import SETTINGS
-from cms.admin.events import Events
 from cms.admin.flowview import (
     clock_time,
     fingerprint,
@@ -21,18 +21,20 @@ from cms.admin.flowview import (
     state_mark,
     twelve_steps,
 )
-from cms.admin.interfaces import Callbridge, Recorded, Refused
+from cms.admin.interfaces import Callbridge, Recorded
 from cms.admin.pages import (
     STALE,
+    Pages,
     SeeOther,
     Shown,
-    Site,
     Visit,
     alert,
     confirm,
     input_field,
     sentence,
 )
+from cms.web.eventstream import EventStream
+from cms.web.refusal import Refused
 
 ROLE = "Callbridge"
 SECRET = "sharedSecret"  # noqa: S105 - the name of a field
@@ -50,19 +52,25 @@ EARLIER = 5  # attempts that are shown beside the one that is under way
 
 
 class CallbridgePages:
-    """The pages, on whatever plays the role."""
+    """
+    The pages, on whatever plays the role.
 
-    def __init__(self, role: Callbridge, clock: IReactorTime) -> None:
+    @param timer: See L{EventStream}.
+    """
+
+    def __init__(
+        self, role: Callbridge, clock: IReactorTime, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._role = role
-        self.events = Events(clock, self._look, self._pieces)
+        self.events = EventStream(clock, self._look, self._pieces, timer=timer)
 
     def add_to(self, app: Klein) -> None:
         """Add their routes."""
-        site = Site(ROLE, app)
-        site.get("/", self.overview)
-        site.post("/settings", self.save, checks=True)
-        site.get("/settings/forget", self.ask_forget)
-        site.post("/settings/forget", self.forget)
+        pages = Pages(ROLE, app)
+        pages.get("/", self.overview)
+        pages.post("/settings", self.save, checks=True)
+        pages.get("/settings/forget", self.ask_forget)
+        pages.post("/settings/forget", self.forget)
 
         def follow(request: IRequest) -> Deferred[bytes]:
             return self.events.serve(request)

@@ -2,7 +2,7 @@
 What the administration knows of a daemon.
 
 The roles implement these; nothing else of them is seen here.  Whatever is asked
-of them is refused with L{Refused}.  Facts are plain data (strings, numbers,
+of them is refused with L{cms.web.refusal.Refused}.  Facts are plain data (strings, numbers,
 booleans, C{None}, mappings and lists of these) with names in the manner of the
 API, such as C{serverAddressOverride}; no secret is ever among them.
 """
@@ -18,41 +18,6 @@ from attrs import frozen
 from cms.signalflow import Attempt, Step, StepError
 
 Facts = Mapping[str, Any]
-
-
-class Refused(Exception):
-    """
-    A request is refused.
-
-    @ivar reason: One word for machines, such as C{domainInvalid}: the name of an
-        XML element.
-    @ivar status: The HTTP status.
-    @ivar cause: What is wrong, in one sentence; never a secret.
-    @ivar cure: What mends it.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        cause: str,
-        cure: str = "",
-        *,
-        status: int = 400,
-        parameter: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(f"{reason}: {cause}")
-        self.reason = reason
-        self.status = status
-        self.cause = cause
-        self.cure = cure
-        self.parameter = parameter
-        self.headers = dict(headers or {})
-
-
-def wrong(parameter: str, cause: str, cure: str) -> Refused:
-    """The refusal of a parameter's value, which its reason names."""
-    return Refused(f"{parameter}Invalid", cause, cure, parameter=parameter)
 
 
 @frozen

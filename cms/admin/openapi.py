@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cms
-from cms.admin.forms import FORM, Parameter
 from cms.admin.operations import Operation
+from cms.web.forms import FORM, Parameter
 
 _FAILURE = {"$ref": "#/components/schemas/failureDetails"}
 

@@ -11,8 +11,17 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cms.admin.forms import Parameter
+from cms.admin.interfaces import Selection
 from cms.admin.replies import Reply
+from cms.web.forms import Parameter
+
+MOST_LIMIT = 200
+
+SELECTION = (
+    Parameter("limit", "How many to list at the most.", "integer", least=1, most=MOST_LIMIT),
+    Parameter("offset", "How many to pass over.", "integer", most=1_000_000_000),
+    Parameter("filter", "Only those that hold this text.", most=300),
+)
 
 
 @frozen
@@ -56,3 +65,12 @@ class Operation:
     reasons: tuple[str, ...] = ()
     open: bool = False
     statuses: Mapping[int, str] = field(factory=dict)
+
+
+def selection(query: Mapping[str, str], usual: int = 50) -> Selection:
+    """What part of a list a query asks for."""
+    return Selection(
+        offset=int(query.get("offset", "0")),
+        limit=int(query.get("limit", str(usual))),
+        filter=query.get("filter", ""),
+    )

@@ -18,28 +18,16 @@ from typing import Any
 
 from attrs import frozen
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
-from twisted.web.template import Tag, flattenString, tags
+from twisted.web.template import Tag, tags
 
 import cms
-from cms.admin import http
-from cms.admin.forms import FORM, pairs
-from cms.admin.interfaces import Refused
 from cms.signalflow import printable
+from cms.web import messages
+from cms.web.forms import FORM, media_type, pairs
+from cms.web.html import HTML, PAGE_HEADERS, flat, serve_files
+from cms.web.refusal import Refused
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    b"content-security-policy": POLICY.encode(),
-    # With "no-referrer" a browser would send a form with "Origin: null".
-    b"referrer-policy": b"same-origin",
-    b"cross-origin-opener-policy": b"same-origin",
-    b"cross-origin-resource-policy": b"same-origin",
-}
-HTML = "text/html; charset=utf-8"
 FILES = {
     "cms.css": "text/css; charset=utf-8",
     "cms.js": "text/javascript; charset=utf-8",
@@ -109,14 +97,14 @@ class Tokens:
 
     def of(self, request: IRequest) -> str:
         """The token of the log-in that this request came with."""
-        login = f"{http.account(request)}\0{http.header(request, 'authorization') or ''}"
+        login = f"{messages.account(request)}\0{messages.header(request, 'authorization') or ''}"
         return hmac.new(self._key, login.encode(), "sha256").hexdigest()
 
 
 Handler = Callable[[Visit], Answer | Awaitable[Answer]]
 
 
-class Site:
+class Pages:
     """
     The pages of one daemon, added to the routes of its API.
 
@@ -128,7 +116,7 @@ class Site:
         self._role = role
         self._app = app
         self._tokens = Tokens()
-        app.route("/static/<name>", methods=["GET"], endpoint="static")(_static)
+        serve_files(app, _STATIC, FILES)
 
     def get(self, path: str, handler: Handler) -> None:
         """Show a page."""
@@ -165,15 +153,14 @@ class Site:
     def _visit(self, request: IRequest, ids: Mapping[str, str]) -> Visit:
         token, form = self._tokens.of(request), {}
         if request.method == b"POST":
-            kind = (http.header(request, "content-type") or FORM).partition(";")[0].strip().lower()
-            if kind != FORM:
+            if media_type(messages.header(request, "content-type")) != FORM:
                 raise Refused(
                     "formExpected", "what came in is no form", f"Send {FORM}.", status=415
                 )
             form = dict(reversed(pairs(request.content.read())))
         sent = form.pop(TOKEN, "")
         trusted = hmac.compare_digest(sent.encode(), token.encode())
-        query = dict(reversed(pairs(request.uri.partition(b"?")[2])))
+        query = dict(reversed(pairs(messages.query_of(request))))
         return Visit(token, ids, query, form, trusted)
 
     async def _render(self, request: IRequest, answer: Answer) -> bytes:
@@ -182,7 +169,7 @@ class Site:
             request.setHeader(b"location", answer.location.encode())
             return b""
         body = await flat(self._frame(answer))
-        for name, value in HEADERS.items():
+        for name, value in PAGE_HEADERS.items():
             request.setHeader(name, value)
         request.setHeader(b"content-type", HTML.encode())
         request.setResponseCode(answer.status)
@@ -209,20 +196,6 @@ class Site:
             ),
             lang="en",
         )
-
-
-async def flat(content: Any) -> str:
-    """HTML as text."""
-    flattened: Deferred[bytes] = flattenString(None, content)
-    return (await flattened).decode()
-
-
-def _static(request: IRequest, name: str) -> bytes:
-    if name not in FILES:
-        raise Refused("notFound", "there is no such file", status=404)
-    request.setHeader(b"content-type", FILES[name].encode())
-    request.setHeader(b"cross-origin-resource-policy", b"same-origin")
-    return (_STATIC / name).read_bytes()
 
 
 def _refusal(refused: Refused, method: str) -> Shown:

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET  # only to write
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
-from cms.admin.interfaces import Facts, Refused
+from cms.admin.interfaces import Facts
+from cms.web.messages import Raw
+from cms.web.refusal import Refused
 
 XML, JSON = "text/xml; charset=utf-8", "application/json"
 DECLARATION = b'<?xml version="1.0"?>'
@@ -54,17 +56,24 @@ class Done:
     document: Document | None = None
 
 
-@frozen
-class Raw:
-    """Bytes that are sent as they are."""
-
-    body: bytes
-    content_type: str
-    status: int = 200
-    headers: Mapping[str, str] = field(factory=dict)
-
-
 Reply = Document | Listing | Done | Raw
+
+
+def to_raw(reply: Reply, *, as_json: bool) -> Raw:
+    """The reply as it is sent."""
+    if isinstance(reply, Raw):
+        return reply
+    if isinstance(reply, Done):
+        shown = to_raw(reply.document or Raw(b"", XML), as_json=as_json)
+        made = {} if reply.location is None else {"location": reply.location}
+        return evolve(shown, headers=made)
+    return Raw(to_json(reply), JSON) if as_json else Raw(to_xml(reply), XML)
+
+
+def refusal(refused: Refused, *, as_json: bool) -> Raw:
+    """A refusal likewise."""
+    body = failure_json(refused) if as_json else failure_xml(refused.reason)
+    return Raw(body, JSON if as_json else XML, refused.status, refused.headers)
 
 
 def to_xml(reply: Document | Listing) -> bytes:

@@ -1,106 +1,123 @@
-"""The operations as routes of a Klein application."""
+"""The operations as routes: who may come to one, and what it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
-from typing import Any
+from typing import Any, Protocol
 
-from klein import Klein
-from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from cms.admin import http
-from cms.admin.forms import read_form, read_pairs
-from cms.admin.interfaces import Refused
 from cms.admin.operations import Call, Operation
-from cms.process.logs import Logger
+from cms.admin.replies import XML, failure_xml, refusal, to_raw
 from cms.signalflow import StepError
 from cms.state.database import StoreUnusable
+from cms.web import messages
+from cms.web.application import Application
+from cms.web.forms import read_form, read_pairs
+from cms.web.messages import Raw
+from cms.web.refusal import Refused
 
-log = Logger()
+
+class Gate(Protocol):
+    """Who may come in."""
+
+    async def admit(self, authorization: str | None, host: str) -> str:
+        """
+        @param authorization: The header, if there is one.
+        @param host: Where the request comes from.
+        @return: The name of the account.
+        @raise Refused: with status 401, 429 or 503.
+        """
+        ...
 
 
-def make_app(operations: Sequence[Operation]) -> Klein:
+class OpenGate:
+    """For the socket that only the owner of the state directory can reach."""
+
+    async def admit(self, authorization: str | None, host: str) -> str:
+        """See L{Gate.admit}: everybody is the owner."""
+        return "owner"
+
+
+class ApiApplication(Application):
     """
     An application with these operations.  Further routes may be added to it;
     they are behind the same log-in.
     """
-    app = Klein()
-    for operation in operations:
-        _add(app, operation)
 
-    @app.handle_errors(Refused)
-    def refused(request: IRequest, failure: Failure) -> bytes:
-        problem: Any = failure.value
-        return http.refuse(request, problem)
+    label = "API trace"
+    quiet = ("/healthz", "/metrics")
+    too_long = Raw(failure_xml("bodyTooLong"), XML)
+    not_found = "GET /api/v1/openapi.json lists what there is."
 
-    @app.handle_errors(HTTPException)
-    def unrouted(request: IRequest, failure: Failure) -> bytes:
-        problem: Any = failure.value
-        return http.refuse(request, _explain(problem))
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        super().__init__()
+        self._paths = Paths(operations)
+        for operation in operations:
+            self._add(operation)
 
-    @app.handle_errors(StoreUnusable, StepError)
-    def not_done(request: IRequest, failure: Failure) -> bytes:
-        problem: Any = failure.value
+    def admission(self, gate: Gate) -> Callable[[IRequest], Awaitable[None]]:
+        """For the root of a listener: who comes through this gate."""
+
+        async def admit(request: Any) -> None:
+            segments = self._paths.canonical(request.postpath)
+            if not self._paths.is_open(segments):
+                authorization = messages.header(request, "authorization")
+                who = await gate.admit(authorization, messages.host_of(request))
+                messages.set_account(request, who)
+                messages.trust_peer(request)
+                messages.check_origin(request)
+            request.postpath = segments or [b""]
+
+        return admit
+
+    def form(self, request: IRequest, refused: Refused) -> Raw:
+        """See L{Application.form}: XML or JSON, as the client asks."""
+        return refusal(refused, as_json=_wants_json(request))
+
+    def explain(self, request: IRequest, problem: Exception) -> Refused | None:
+        """See L{Application.explain}: of what the roles raise, what has a cause and a cure."""
         fault = problem.fault if isinstance(problem, StoreUnusable) else problem
-        log.error(
+        if not isinstance(fault, StepError):
+            return None
+        self.log.error(
             "API trace {id}: {cause} Cure: {cure}",
-            id=http.request_id(request),
+            id=messages.request_id(request),
             step=int(fault.step),
             fault=fault.fault,
             cause=fault.cause,
             cure=fault.cure,
         )
-        return http.refuse(request, Refused("notStored", fault.cause, fault.cure, status=500))
+        return Refused("notStored", fault.cause, fault.cure, status=500)
 
-    @app.handle_errors(Exception)
-    def unexpected(request: IRequest, failure: Failure) -> bytes:
-        log.failure("API trace {id}: unexpected error", failure, id=http.request_id(request))
-        cause = "an unexpected error of this program"
-        return http.refuse(request, Refused("internalError", cause, status=500))
+    def _add(self, operation: Operation) -> None:
+        path = operation.path.replace("{", "<").replace("}", ">")
 
-    return app
+        async def run(request: IRequest, **ids: str) -> bytes:
+            as_json = _wants_json(request)
+            call = Call(
+                ids=ids,
+                query=read_pairs(messages.query_of(request), operation.query),
+                form=_form(request, operation),
+                wants_json=as_json,
+            )
+            reply = operation.run(call)
+            replied = await reply if isawaitable(reply) else reply
+            return messages.answer(request, to_raw(replied, as_json=as_json))
+
+        self.routes.route(path, methods=[operation.method], endpoint=operation.name)(run)
 
 
-def _add(app: Klein, operation: Operation) -> None:
-    path = operation.path.replace("{", "<").replace("}", ">")
-
-    async def run(request: IRequest, **ids: str) -> bytes:
-        call = Call(
-            ids=ids,
-            query=read_pairs(request.uri.partition(b"?")[2], operation.query),
-            form=_form(request, operation),
-            wants_json=http.wants_json(http.header(request, "accept")),
-        )
-        reply = operation.run(call)
-        return http.render(request, await reply if isawaitable(reply) else reply)
-
-    app.route(path, methods=[operation.method], endpoint=operation.name)(run)
+def _wants_json(request: IRequest) -> bool:
+    return messages.wants_json(messages.header(request, "accept"))
 
 
 def _form(request: IRequest, operation: Operation) -> dict[str, str]:
     if operation.method in ("GET", "HEAD"):
         return {}  # what a client of the field sends along is not looked at
     body = request.content.read()
-    return read_form(http.header(request, "content-type"), body, operation.form)
-
-
-def _explain(error: HTTPException) -> Refused:
-    if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
-        return Refused(
-            "methodNotAllowed",
-            "this object has no such method",
-            f"Use one of {allowed}.",
-            status=405,
-            headers={"allow": allowed},
-        )
-    if error.code == 404:
-        cure = "GET /api/v1/openapi.json lists what there is."
-        return Refused("notFound", "there is no such object", cure, status=404)
-    return Refused("badRequest", error.name, status=400)
+    return read_form(messages.header(request, "content-type"), body, operation.form)
 
 
 class Paths:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
 from klein import Klein
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.interfaces import IListeningPort
 
 from cms import faults
 from cms.admin.accounts import Accounts
-from cms.admin.front import Counter, Front, Gate, OpenGate
-from cms.admin.login import BasicGate
+from cms.admin.basicauth import BasicGate
 from cms.admin.operations import Operation
-from cms.admin.pace import Pace, PacedFactory
-from cms.admin.routes import Paths, make_app
-from cms.admin.site import LimitedSite
+from cms.admin.routes import ApiApplication, Gate, OpenGate
 from cms.control.place import SOCKET, short_path
 from cms.process import openfiles
-from cms.process.endpoints import BACKLOG, check_plain, close_ports, open_listener, show_address
+from cms.process.endpoints import BACKLOG, check_plain, close_ports
 from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.process.startup import give_up
@@ -38,6 +34,8 @@ from cms.signalflow import StepError
 from cms.state.folder import claim, open_private, unusable
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
+from cms.web.listeners import HTTPListeners
+from cms.web.root import Root
 
 LOCK = "admin.lock"
 
@@ -83,8 +81,7 @@ class AdminService(Service):
     Serves the operations of a daemon: over HTTPS to its administrators, and on a
     UNIX socket in the state directory to the owner of that directory.
 
-    @ivar app: The routes; more may be added to it before the start.
-    @param prepare: Called with C{app} before the start, for further routes.
+    @param prepare: Called with the application's routes before the start, for further ones.
     @raise ConfigurationError: the settings are wrong.
     """
 
@@ -95,18 +92,18 @@ class AdminService(Service):
         reactor: Any,
         settings: AdminSettings,
         operations: Sequence[Operation],
-        prepare: Callable[[Klein], None] = lambda app: None,
+        prepare: Callable[[Klein], None] = lambda routes: None,
     ) -> None:
         settings.check()
         self._reactor = reactor
         self._settings = settings
-        self.app = make_app(operations)
-        prepare(self.app)
-        self._paths = Paths(operations)
-        self._counter = Counter()
-        self._pace = Pace(reactor, time.perf_counter, time.thread_time)
-        self._owner_pace = Pace(reactor, time.perf_counter, time.thread_time)
-        self._ports: list[IListeningPort] = []
+        self._application = ApiApplication(operations)
+        prepare(self._application.routes)
+        self._numbers = count(1)
+        self._listeners = HTTPListeners(reactor, settings.file, settings.proxies)
+        # A pace of its own: a flood on the other listeners does not keep the owner out.
+        self._owner = HTTPListeners(reactor, settings.file)
+        self._socket: list[IListeningPort] = []
         self._lock: int | None = None
         self._folder: int | None = None
         self._accounts: Accounts | None = None
@@ -140,46 +137,17 @@ class AdminService(Service):
                 SlowWork(self._reactor, at_once=1, most_waiting=50),
                 Guesses(self._reactor),
             )
-            secured: IProtocolFactory = self._site(gate)
-            if self._trust is not None:
-                creator = self._trust.for_peer("api")  # it takes what the last reload read
-                secured = TLSMemoryBIOFactory(creator, False, secured, self._reactor)
-            self._open("api", self._settings.api, secured)
-            self._open("api_plain", self._settings.api_plain, self._site(gate))
+            root, most = self._root(gate), self._settings.most
+            self._listeners.open("api", self._settings.api, root, most, self._trust)
+            self._listeners.open("api_plain", self._settings.api_plain, root, most)
 
     def _get_accounts(self) -> Accounts:
         assert self._accounts is not None  # noqa: S101 - opened before the listeners
         return self._accounts
 
-    def _site(self, gate: Gate) -> LimitedSite:
-        front = Front(self.app, self._paths, gate, self._counter, self._reactor)
-        return LimitedSite(front, self._reactor)
-
-    def _open(self, kind: str, descriptions: Sequence[str], factory: IProtocolFactory) -> None:
-        # Half of the places are for whoever has logged in; of the others, one address gets
-        # half, for a browser opens six and a page that is followed keeps one.
-        most = openfiles.places(self._settings.most, 8)
-        limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
-        places = ConnectionLimiter(limits, self._reactor.seconds, kind)
-        for description in descriptions:
-            paced = PacedFactory(factory, self._pace, places)
-            opened = open_listener(
-                self._reactor,
-                self._settings.file,
-                f"listen.{kind}",
-                description,
-                paced,
-                proxies=self._settings.proxies,
-            )
-            self._keep(kind, opened)
-
-    def _keep(self, kind: str, opened: Sequence[IListeningPort]) -> None:
-        self._ports.extend(opened)
-        self._pace.ports.extend(opened)
-        for port in opened:
-            self.log.info(
-                "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
-            )
+    def _root(self, gate: Gate) -> Root:
+        application = self._application
+        return Root(application, application.admission(gate), self._numbers, self._reactor)
 
     # the UNIX socket
 
@@ -205,13 +173,9 @@ class AdminService(Service):
     def _open_socket(self) -> None:
         path = self._settings.state_dir / SOCKET
         path.unlink(missing_ok=True)  # whoever made it is dead: the lock is ours
-        # A pace of its own: a flood on the other listeners does not keep the owner out.
-        factory = PacedFactory(
-            self._site(OpenGate()),
-            self._owner_pace,
-            ConnectionLimiter(
-                Limits.of(openfiles.places(MOST_API_CONNECTIONS, 8)), self._reactor.seconds, SOCKET
-            ),
+        limits = Limits.of(openfiles.places(MOST_API_CONNECTIONS, 8))
+        factory = self._owner.factory(
+            self._root(OpenGate()), ConnectionLimiter(limits, self._reactor.seconds, SOCKET)
         )
         self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         before = os.umask(0o177)
@@ -228,7 +192,7 @@ class AdminService(Service):
             ) from None
         finally:
             os.umask(before)
-        self._ports.append(port)
+        self._socket.append(port)
         self.log.info("administration on {path}", path=str(path))
 
     def _let_go(self) -> None:
@@ -254,12 +218,11 @@ class AdminService(Service):
     def stopService(self) -> Deferred[Any]:
         """Accept no more requests."""
         super().stopService()
-        self._pace.stop()
-        self._owner_pace.stop()
-        ports, self._ports = self._ports, []
+        socket, self._socket = self._socket, []
+        closing = [self._listeners.close(), self._owner.close(), close_ports(socket)]
 
         def closed(result: Any) -> Any:
             self._let_go()
             return result
 
-        return close_ports(ports).addBoth(closed)
+        return gatherResults(closing, consumeErrors=True).addBoth(closed)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from cms.admin import schemas
-from cms.admin.forms import SELECTION, Parameter, selection
-from cms.admin.interfaces import Refused, XmppServer
-from cms.admin.operations import Call, Operation
+from cms.admin.commonapi import API, CommonOperations, Metrics, with_document
+from cms.admin.interfaces import XmppServer
+from cms.admin.operations import SELECTION, Call, Operation, selection
 from cms.admin.replies import Document, Done, Listing, Reply
-from cms.admin.shared import API, Metrics, SharedOperations, with_document
+from cms.web.forms import Parameter
+from cms.web.refusal import Refused
 
 CALLBRIDGES = f"{API}/callBridges"
 CLIENTS = f"{API}/clients"
@@ -178,7 +179,7 @@ class XmppOperations:
 
     def list_callbridges(self, call: Call) -> Reply:
         """GET callBridges."""
-        part = selection(dict(call.query))
+        part = selection(call.query)
         page = part.of(self._role.callbridges(), "component")
         return Listing("callBridges", "callBridge", page.items, page.total)
 
@@ -211,7 +212,7 @@ class XmppOperations:
 
     async def list_clients(self, call: Call) -> Reply:
         """GET clients."""
-        page = await self._role.clients(selection(dict(call.query)))
+        page = await self._role.clients(selection(call.query))
         return Listing("clients", "client", page.items, page.total)
 
     def show_client(self, call: Call) -> Reply:
@@ -233,6 +234,6 @@ def operations_of_xmpp_server(
     role: XmppServer, clock: IReactorTime, metrics: Metrics | None = None
 ) -> list[Operation]:
     """Everything that an XMPP server's API has."""
-    shared = SharedOperations(role, clock, status_schema=STATUS, metrics=metrics)
+    common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own = XmppOperations(role)
-    return with_document("cms-xmpp", [*shared.operations(), *own.operations()])
+    return with_document("cms-xmpp", [*common.operations(), *own.operations()])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -14,7 +15,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
-from cms.admin.events import Events
 from cms.admin.flowview import (
     clock_time,
     facts,
@@ -22,17 +22,19 @@ from cms.admin.flowview import (
     show_attempts,
     state_mark,
 )
-from cms.admin.interfaces import Facts, Page, Refused, Selection, XmppServer
+from cms.admin.interfaces import Facts, Page, Selection, XmppServer
 from cms.admin.pages import (
+    Pages,
     SeeOther,
     Shown,
-    Site,
     Visit,
     alert,
     confirm,
     input_field,
 )
 from cms.admin.xmppapi import MOST_OVERLAP, NAME, OVERLAP, USUAL_OVERLAP
+from cms.web.eventstream import EventStream
+from cms.web.refusal import Refused
 
 ROLE = "XMPP server"
 SHOWN = 25  # of each list
@@ -62,24 +64,30 @@ MOMENTS = ("since", "certificateExpires", "created")
 
 
 class XmppPages:
-    """The pages, on whatever plays the role."""
+    """
+    The pages, on whatever plays the role.
 
-    def __init__(self, role: XmppServer, clock: IReactorTime) -> None:
+    @param timer: See L{EventStream}.
+    """
+
+    def __init__(
+        self, role: XmppServer, clock: IReactorTime, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._role = role
-        self.events = Events(clock, self._look, self._pieces)
+        self.events = EventStream(clock, self._look, self._pieces, timer=timer)
 
     def add_to(self, app: Klein) -> None:
         """Add their routes."""
-        site = Site(ROLE, app)
-        site.get("/", self.overview)
-        site.get("/clients", self.clients)
-        site.get("/clients/<id>", self.client)
-        site.post("/clients/<id>/end", self.end_client)
-        site.post("/callbridges", self.add)
-        site.get("/callbridges/<id>", self.callbridge)
-        site.post("/callbridges/<id>/rotate", self.rotate)
-        site.get("/callbridges/<id>/delete", self.ask_delete)
-        site.post("/callbridges/<id>/delete", self.delete)
+        pages = Pages(ROLE, app)
+        pages.get("/", self.overview)
+        pages.get("/clients", self.clients)
+        pages.get("/clients/<id>", self.client)
+        pages.post("/clients/<id>/end", self.end_client)
+        pages.post("/callbridges", self.add)
+        pages.get("/callbridges/<id>", self.callbridge)
+        pages.post("/callbridges/<id>/rotate", self.rotate)
+        pages.get("/callbridges/<id>/delete", self.ask_delete)
+        pages.post("/callbridges/<id>/delete", self.delete)
 
         def follow(request: IRequest) -> Deferred[bytes]:
             return self.events.serve(request)

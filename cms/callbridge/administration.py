@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
-from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
+from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
 from cms.admin.service import AdminService, AdminSettings
 from cms.callbridge.config import read_config
 from cms.callbridge.daemon import CallbridgeService
@@ -21,6 +21,7 @@ from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreUnusable
 from cms.state.folder import explain_os
+from cms.web.refusal import Refused, wrong
 
 _T = TypeVar("_T")
 

@@ -185,6 +185,11 @@ async def _stop(port: IListeningPort) -> None:
         await stopping
 
 
+def plain_host(host: str) -> str:
+    """An IPv4 address without the mapping that a socket for both families shows it in."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
 def show_address(address: IAddress) -> str:
     """An address as the log has it."""
     host = getattr(address, "host", None)

@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from cms.fast.tls import Layer, start_tls
 from cms.process.cleanup import finish
+from cms.process.endpoints import plain_host
 from cms.process.logs import Logger
 from cms.xmlstream import ns
 from cms.xmlstream.backlog import Backlog, Item
@@ -665,11 +666,6 @@ def _header(namespace: str, attributes: tuple[tuple[str, str | None], ...]) -> s
         f"<?xml version='1.0'?><stream:stream xmlns='{namespace}'"
         f" xmlns:stream='{ns.STREAMS}'{written}"
     )
-
-
-def plain_host(host: str) -> str:
-    """An IPv4 address without the mapping that a socket for both families shows it in."""
-    return host.removeprefix("::ffff:") if "." in host else host
 
 
 def new_stream_id() -> str:

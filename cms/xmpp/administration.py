@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from cms import faults
-from cms.admin.interfaces import Facts, Health, Page, Recorded, Refused, Selection, moment, wrong
+from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
@@ -21,6 +21,7 @@ from cms.process import openfiles
 from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step
 from cms.state.database import StoreError
+from cms.web.refusal import Refused, wrong
 from cms.xmpp.callbridges import Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
 from cms.xmpp.daemon import XmppService

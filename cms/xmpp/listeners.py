@@ -9,13 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
-from cms.process.endpoints import close_ports, open_listener, show_address
+from cms.process.endpoints import close_ports, open_listener, plain_host, show_address
 from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.protection.connections import ConnectionLimiter, Limits
 from cms.protection.sources import LOCAL
 from cms.xmlstream.keepalive import watch_socket
-from cms.xmlstream.stream import XMLStream, plain_host
+from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.traffic import Traffic
 
 

@@ -1,7 +1,7 @@
 """
-The API shares its thread with the router, and takes a bounded part of its time.
+HTTP shares its thread with the router, and takes a bounded part of its time.
 
-What the API costs is measured where it happens, in C{dataReceived}.  (What is
+What HTTP costs is measured where it happens, in C{dataReceived}.  (What is
 not measured there, such as writing to sockets, is about as much again.)  While
 it has spent more than its share, its connections are not read and no new ones
 are accepted; what a client sends waits in the kernel.  The share is small where
@@ -19,12 +19,11 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
 from cms import faults
-from cms.process.endpoints import show_address
+from cms.process.endpoints import plain_host, show_address
 from cms.process.logs import Logger, Sparing
 from cms.process.proxyheader import begins_header
 from cms.protection.connections import Admitted, ConnectionLimiter
 from cms.protection.sources import LOCAL
-from cms.xmlstream.stream import plain_host
 
 SHARE = 0.04  # of the thread's time, however much else there is to do
 IDLE_SHARE = 0.5  # of the time in which there is nothing else to do

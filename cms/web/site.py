@@ -1,4 +1,4 @@
-"""The HTTP server under the API: Twisted's, within bounds."""
+"""The HTTP server: Twisted's, within bounds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from cms.admin.framing import BadFraming, Head
-from cms.admin.replies import failure_xml
+from cms.web.framing import BadFraming, Head
+from cms.web.root import Root
 
 MOST_BODY = 64 * 1024  # bytes of a request's body
 MOST_RAW = 2 * MOST_BODY  # bytes of a body as it is sent, with sizes and extensions of chunks
@@ -29,7 +28,7 @@ class LimitedRequest(Request):
 
     def __init__(self, channel: HTTPChannel, *arguments: Any, **named: Any) -> None:
         super().__init__(channel, *arguments, **named)
-        self._parsePOSTFormSubmission = False  # the operations read their own forms
+        self._parsePOSTFormSubmission = False  # whoever expects a form reads it
 
     def gotLength(self, length: int | None) -> None:
         """From the channel: the head is complete."""
@@ -49,14 +48,14 @@ class LimitedRequest(Request):
     def _refuse(self) -> None:
         """Answer before the body is complete, and hear no more of it."""
         self._refused = True
-        body = failure_xml("bodyTooLong")
         channel: Any = self.channel
+        raw = channel.site.too_long
         channel.deaf = True
         channel.transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\n"
-            b"content-type: text/xml; charset=utf-8\r\ncontent-length: %d\r\n\r\n"
-            % len(body)
-            + body
+            b"content-type: %b\r\ncontent-length: %d\r\n\r\n"
+            % (raw.content_type.encode(), len(raw.body))
+            + raw.body
         )
         channel.loseConnection()
 
@@ -157,15 +156,20 @@ class LimitedChannel(HTTPChannel):
 
 
 class LimitedSite(Site):
-    """A site of such connections; it writes no access log, the front does."""
+    """
+    A site of such connections; it writes no access log, the root does.
+
+    @ivar too_long: See L{cms.web.application.Application}.
+    """
 
     protocol = LimitedChannel  # type: ignore[assignment]
     requestFactory = LimitedRequest
     noisy = False
 
-    def __init__(self, root: IResource, reactor: Any) -> None:
+    def __init__(self, root: Root, reactor: Any) -> None:
         super().__init__(root, timeout=IDLE, reactor=reactor)
+        self.too_long = root.application.too_long
         self.displayTracebacks = False
 
     def log(self, request: object) -> None:
-        """Nothing: see L{cms.admin.front.Front}."""
+        """Nothing: see L{cms.web.root.Root}."""

@@ -10,11 +10,13 @@ from twisted.internet.interfaces import IReactorTime
 
 import cms
 from cms.admin import schemas
-from cms.admin.forms import SELECTION, Parameter, selection
-from cms.admin.interfaces import Daemon, Facts, Recorded, Refused, moment
+from cms.admin.interfaces import Daemon, Facts, Recorded, moment
 from cms.admin.openapi import document
-from cms.admin.operations import Call, Operation
-from cms.admin.replies import Document, Listing, Raw, Reply
+from cms.admin.operations import SELECTION, Call, Operation, selection
+from cms.admin.replies import Document, Listing, Reply
+from cms.web.forms import Parameter
+from cms.web.messages import Raw
+from cms.web.refusal import Refused
 
 API = "/api/v1"
 
@@ -37,7 +39,7 @@ KIND = Parameter("kind", "Both when it is left out.", choices=("link", "login"))
 SHOWN_ATTEMPTS = 10  # unless asked otherwise
 
 
-class SharedOperations:
+class CommonOperations:
     """
     Version, status, signal flow, health and metrics.
 
@@ -116,7 +118,7 @@ class SharedOperations:
         """GET system/signalflow."""
         kind = call.query.get("kind")
         recorded = [r for r in self._daemon.attempts() if kind in (None, r.kind)]
-        part = selection(dict(call.query), SHOWN_ATTEMPTS)
+        part = selection(call.query, SHOWN_ATTEMPTS)
         shown = recorded[part.offset : part.offset + part.limit]
         items = [(f"{r.kind}-{r.attempt.number}", attempt_facts(r)) for r in shown]
         return Listing("signalFlow", "attempt", items, len(recorded))

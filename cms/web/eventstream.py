@@ -11,7 +11,6 @@ thread's time.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -25,9 +24,9 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Tag
 from zope.interface import implementer
 
-from cms.admin import http
-from cms.admin.interfaces import Refused
-from cms.admin.pages import flat
+from cms.web.html import flat
+from cms.web.messages import check_same_site
+from cms.web.refusal import Refused
 
 MOST = 20  # who may follow at once
 LOOK = 0.25  # seconds between two looks
@@ -77,7 +76,7 @@ class _Follower:
         self.request.write(data)
 
 
-class Events:
+class EventStream:
     """
     The browsers that follow a daemon.
 
@@ -94,7 +93,7 @@ class Events:
         look: Callable[[], object],
         pieces: Callable[[], Awaitable[Sequence[Tag]]],
         *,
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._look = look
@@ -117,8 +116,7 @@ class Events:
 
         @raise Refused: too many do, or a page of another site asks.
         """
-        if http.header(request, "sec-fetch-site") in ("cross-site", "same-site"):
-            raise Refused("crossSite", "a page of another site sent this request", status=403)
+        check_same_site(request)
         if len(self._followers) >= MOST:
             raise Refused(
                 "busy",

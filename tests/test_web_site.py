@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.admin.callbridgeapi import operations_of_callbridge
-from cms.admin.pace import BURST, IDLE_SHARE, SHARE, Pace, PacedConnection, PacedFactory
-from cms.admin.site import DEADLINE, IDLE, MOST_BODY, LimitedSite
 from cms.protection.connections import ConnectionLimiter, Limits
+from cms.web.pace import BURST, IDLE_SHARE, SHARE, Pace, PacedConnection, PacedFactory
+from cms.web.site import DEADLINE, IDLE, MOST_BODY, LimitedSite
 from tests.adminclient import FakeCallbridge, front
 
 PEER = IPv4Address("TCP", "192.0.2.7", 12345)

@@ -12,11 +12,12 @@ from twisted.web.template import Tag, tags
 
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
-from cms.admin.events import BEAT, LONGEST, LOOK, MOST, PARTS, REFRESH, STUCK, Events
-from cms.admin.interfaces import Health, Refused
+from cms.admin.interfaces import Health
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
 from cms.signalflow import Step
+from cms.web.eventstream import BEAT, LONGEST, LOOK, MOST, PARTS, REFRESH, STUCK, EventStream
+from cms.web.refusal import Refused
 from tests.adminclient import Client, FakeCallbridge, FakeXmppServer, front, new_clock
 
 
@@ -68,7 +69,7 @@ class EventsTests(SynchronousTestCase):
         self.state, self.looks, self.renders = 0, 0, 0
         self.cost = 0.0
         self.timer = 0.0
-        self.events = Events(self.clock, self.look, self.pieces, timer=self.time)
+        self.events = EventStream(self.clock, self.look, self.pieces, timer=self.time)
 
     def time(self) -> float:
         """A clock that a turn moves."""
@@ -219,10 +220,8 @@ class HTTPTests(SynchronousTestCase):
         clock: Any = new_clock()
         role = FakeCallbridge()
         root = front(operations_of_callbridge(role, clock), clock)
-        pages = CallbridgePages(role, clock)
-        self.patch(pages.events, "_timer", clock.seconds)  # what looking costs is not the point
-        pages.add_to(root.app)
-        self.patch(pages.events, "_timer", clock.seconds)  # on a busy machine a look costs more
+        pages = CallbridgePages(role, clock, clock.seconds)  # where looking costs nothing
+        pages.add_to(root.application.routes)
         client = Client(self, root)
         response = self.successResultOf(client.send("GET", "/events"))
         self.assertEqual(200, response.code)
@@ -239,7 +238,7 @@ class HTTPTests(SynchronousTestCase):
         self.assertEqual(1, len(pages.events))
         response.original.original._transport.loseConnection()
         client.http.flush()
-        clock.pump([LOOK] * 3)  # a busy machine makes it rest between its turns
+        clock.advance(LOOK)
         self.assertEqual(0, len(pages.events))
         self.assertEqual([], clock.getDelayedCalls())
         collected.addErrback(lambda _: None)
@@ -249,8 +248,8 @@ class HTTPTests(SynchronousTestCase):
         clock: Any = new_clock()
         role = FakeXmppServer()
         root = front(operations_of_xmpp_server(role, clock), clock)
-        pages = XmppPages(role, clock)
-        pages.add_to(root.app)
+        pages = XmppPages(role, clock, clock.seconds)
+        pages.add_to(root.application.routes)
         client = Client(self, root)
         whole = client.ask("GET", "/").body.decode()
         response = self.successResultOf(client.send("GET", "/events"))

@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from cms.admin.accounts import Accounts
-from cms.admin.interfaces import Refused
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.protection.guessing import Guess, Guesses, TooManyGuesses
+from cms.web.refusal import Refused
 
 REALM = "acano"  # which the clients of the field may look for
 REMEMBER = 3600.0  # seconds for which verified credentials are not hashed again
@@ -47,7 +47,7 @@ class BasicGate:
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
 
     async def admit(self, authorization: str | None, host: str) -> str:
-        """See L{cms.admin.front.Gate.admit}."""
+        """See L{cms.admin.routes.Gate.admit}."""
         name, password = read_credentials(authorization)
         digest = hmac.digest(self._key, f"{name}:{password}".encode(), "sha256")
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cms.admin.site import MOST_RAW
-from tests.test_admin_site import GET, SiteTestCase
+from cms.web.site import MOST_RAW
+from tests.test_web_site import GET, SiteTestCase
 
 POST = b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\n"
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"

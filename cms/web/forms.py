@@ -7,17 +7,16 @@ from urllib.parse import parse_qsl
 
 from attrs import frozen
 
-from cms.admin.interfaces import Refused, Selection, wrong
+from cms.web.refusal import Refused, wrong
 
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 32
-MOST_LIMIT = 200
 
 
 @frozen
 class Parameter:
     """
-    One parameter of an operation.
+    One parameter that a request may have.
 
     @ivar kind: C{string}, C{integer} or C{boolean}.
     @ivar least: Of an integer; for a string the least number of characters.
@@ -80,13 +79,6 @@ class Parameter:
         return schema
 
 
-SELECTION = (
-    Parameter("limit", "How many to list at the most.", "integer", least=1, most=MOST_LIMIT),
-    Parameter("offset", "How many to pass over.", "integer", most=1_000_000_000),
-    Parameter("filter", "Only those that hold this text.", most=300),
-)
-
-
 def read_form(
     content_type: str | None, body: bytes, known: tuple[Parameter, ...]
 ) -> dict[str, str]:
@@ -96,7 +88,7 @@ def read_form(
     @raise Refused: it is no form, or a parameter is unknown, repeated, missing
         or out of bounds.
     """
-    kind = (content_type or FORM).partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if body.strip() and kind != FORM:
         cause = f"the body is {kind[:100] or 'of no type'}"
         raise Refused("formExpected", cause, f"Send {FORM}.", status=415)
@@ -151,10 +143,6 @@ def pairs(encoded: bytes) -> list[tuple[str, str]]:
         raise Refused("malformedForm", cause, f"Send {FORM} in UTF-8.") from None
 
 
-def selection(query: dict[str, str], usual: int = 50) -> Selection:
-    """What part of a list a query asks for."""
-    return Selection(
-        offset=int(query.get("offset", "0")),
-        limit=int(query.get("limit", str(usual))),
-        filter=query.get("filter", ""),
-    )
+def media_type(content_type: str | None) -> str:
+    """Of a C{Content-Type} header, without its parameters; a body without one is a form."""
+    return (content_type or FORM).partition(";")[0].strip().lower()

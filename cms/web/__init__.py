@@ -1,0 +1,1 @@
+"""HTTP within bounds, for whatever a daemon serves; it knows nothing of what that is."""

@@ -1,0 +1,103 @@
+"""The HTTP listeners of a daemon: with TLS or for this host alone, within bounds and in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from cms.process import openfiles
+from cms.process.endpoints import close_ports, open_listener, show_address
+from cms.process.logs import Logger
+from cms.process.proxy import Network
+from cms.protection.connections import ConnectionLimiter, Limits
+from cms.trust.server import ServerTrust
+from cms.web.pace import Pace, PacedFactory
+from cms.web.root import Root
+from cms.web.site import LimitedSite
+
+
+class HTTPListeners:
+    """
+    Opens listeners that share one pace (L{cms.web.pace}).
+
+    @param file: The configuration file, for messages.
+    @param proxies: See L{open_listener}.
+    @param timer: A fine clock, for measuring work.
+    @param busy: How long the reactor's thread has worked.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        file: object,
+        proxies: Sequence[Network] = (),
+        *,
+        timer: Callable[[], float] = time.perf_counter,
+        busy: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._reactor = reactor
+        self._file = file
+        self._proxies = proxies
+        self._pace = Pace(reactor, timer, busy)
+        self._ports: list[IListeningPort] = []
+
+    def open(
+        self,
+        kind: str,
+        descriptions: Sequence[str],
+        root: Root,
+        most: int,
+        trust: ServerTrust | None = None,
+    ) -> None:
+        """
+        Open the listeners of one key of the configuration.
+
+        @param kind: The key below C{listen}.
+        @param most: Connections at a time, to each of them.
+        @param trust: Whose key and certificate they show; without, they speak no TLS.
+        @raise ConfigurationError: one cannot be read, or bound.
+        """
+        # Half of the places are for whoever has logged in; of the others, one address gets
+        # half, for a browser opens six and a page that is followed keeps one.
+        most = openfiles.places(most, 8)
+        limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
+        places = ConnectionLimiter(limits, self._reactor.seconds, kind)
+        factory = self.factory(root, places, trust)
+        for description in descriptions:
+            opened = open_listener(
+                self._reactor,
+                self._file,
+                f"listen.{kind}",
+                description,
+                factory,
+                proxies=self._proxies,
+            )
+            self._ports.extend(opened)
+            self._pace.ports.extend(opened)
+            for port in opened:
+                self.log.info(
+                    "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
+                )
+
+    def factory(
+        self, root: Root, places: ConnectionLimiter, trust: ServerTrust | None = None
+    ) -> IProtocolFactory:
+        """What serves the connections of a listener that somebody else opens."""
+        served: IProtocolFactory = LimitedSite(root, self._reactor)
+        if trust is not None:
+            creator = trust.for_peer(places.kind)  # it takes what the last reload read
+            served = TLSMemoryBIOFactory(creator, False, served, self._reactor)
+        return PacedFactory(served, self._pace, places)
+
+    def close(self) -> Deferred[Any]:
+        """Accept no more requests; fires when the ports are free."""
+        self._pace.stop()
+        ports, self._ports = self._ports, []
+        return close_ports(ports)

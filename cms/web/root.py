@@ -1,0 +1,112 @@
+"""What every request passes: its id, its admission, its way to a route, its line in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from werkzeug.exceptions import HTTPException
+
+from cms.process.logs import Logger
+from cms.signalflow import printable
+from cms.web.application import Application
+from cms.web.messages import REQUEST_ID, SAFE_HEADERS, account, host_of
+from cms.web.refusal import Refused
+
+
+class Root(Resource):
+    """
+    The root of a listener.
+
+    @param admit: Sees each request before its route does, and may change its C{postpath}.
+        It raises L{Refused} where the client may not.
+    @param numbers: The ids of requests, shared by the listeners of a daemon.
+    """
+
+    isLeaf = True
+    log = Logger()
+
+    def __init__(
+        self,
+        application: Application,
+        admit: Callable[[IRequest], Awaitable[None]],
+        numbers: Iterator[int],
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.application = application
+        self._routes: Any = application.routes.resource()
+        self._admit = admit
+        self._numbers = numbers
+        self._clock = clock
+
+    def render(self, request: Any) -> int:
+        """From Twisted."""
+        visit = _Visit(next(self._numbers), self._clock.seconds(), host_of(request))
+        request.setHeader(REQUEST_ID, str(visit.number).encode())
+        for name, value in SAFE_HEADERS.items():
+            request.setHeader(name, value)
+        finished = request.notifyFinish()
+        finished.addCallbacks(self._log, self._log_left, (request, visit), None, (request, visit))
+        serving = Deferred.fromCoroutine(self._serve(request))
+        serving.addErrback(self._unexpected, request, visit)
+        finished.addBoth(lambda _: serving.cancel())
+        return NOT_DONE_YET
+
+    async def _serve(self, request: Any) -> None:
+        try:
+            await self._admit(request)
+            self._routes.render(request)
+        except Refused as refused:
+            _finish(request, self.application.refuse(request, refused))
+        except HTTPException:
+            nameless = Refused("badRequest", "the Host header is no host name")
+            _finish(request, self.application.refuse(request, nameless))
+
+    def _unexpected(self, failure: Failure, request: Any, visit: _Visit) -> None:
+        if visit.over:
+            return  # the client is gone; what it waited for was cancelled
+        _finish(request, self.application.unexpected(request, failure))
+
+    def _log(self, result: object, request: Any, visit: _Visit) -> None:
+        visit.over = True
+        path = "/" + b"/".join(request.prepath + request.postpath).decode("utf-8", "replace")
+        if path in self.application.quiet and request.code == 200:
+            return
+        self.log.info(
+            f'{self.application.label} {{request}}: {{method}} for "{{path}}"'
+            " (from {peer}, by {who}): {status} in {seconds:.3f} s",
+            request=visit.number,
+            method=printable(request.method.decode("ascii", "replace"))[:20],
+            path=printable(path)[:200],
+            peer=visit.host,
+            who=account(request),
+            status=request.code,
+            seconds=self._clock.seconds() - visit.began,
+        )
+
+    def _log_left(self, failure: Failure, request: Any, visit: _Visit) -> None:
+        visit.over = True
+        self.log.info(
+            f"{self.application.label} {{request}}: the client left early", request=visit.number
+        )
+
+
+@define
+class _Visit:
+    number: int
+    began: float
+    host: str
+    over: bool = field(default=False)
+
+
+def _finish(request: Any, body: bytes) -> None:
+    request.write(body)
+    request.finish()

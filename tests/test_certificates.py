@@ -14,7 +14,7 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.audit.certificate import judge_own, judge_trust
+from cms.audit.owncertificate import judge_own, judge_trust
 from cms.fast.openssl import verify_words
 from cms.signalflow import StepError
 from cms.trust.client import ServerVerification

@@ -11,7 +11,8 @@ from jsonschema.exceptions import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.check.findings import Finding, Report
+from cms.audit.finding import Finding
+from cms.check.report import Report
 from cms.faults.explain import document, entry
 from cms.signalflow import Step
 

@@ -11,9 +11,10 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.check.findings import Finding, Report
+from cms.audit.finding import Finding
 from cms.check.page import page
 from cms.check.renderers import JSONDocument, PlainLines, Renderer
+from cms.check.report import Report
 from cms.check.tree import PLAIN_SIGNS, LiveTree
 from cms.commands.output import put
 from cms.signalflow import Step

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.names import error
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.audit.subject import OwnServer
+from cms.audit.ownserver import OwnServer
 from cms.configuration.tomlfile import Secret
 from cms.discovery.resolver import DNS
 from cms.trust.files import PEMFiles
@@ -45,7 +45,6 @@ class SelfCheckTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Listen to the log."""
-        self.patch(OwnServer, "speaks_tls", False)
         self.events: list[LogEvent] = []
         observe_log(self, self.events.append)
         self.reactor: Any = MemoryReactorClock()

@@ -1,89 +1,234 @@
-"""Clock, secrets and certificate: what needs nobody else."""
+"""
+The certificate of one's own side, and the CAs that it trusts.
+
+The one judge of all who ask: both daemons at their start, C{cms check}, C{cms check
+--server} and C{cms xmpp certs}.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from attrs import frozen
 from cryptography import x509
 
 from cms import faults
-from cms.audit.certificate import chain_evidence, judge_own, judge_trust, name_doubts
-from cms.audit.results import Result, failed, passed, warned
-from cms.audit.subject import OwnServer
-from cms.configuration.tomlfile import Secret
+from cms.audit.certificate import chain_doubts, chain_evidence, name_doubts
+from cms.audit.clock import audit_clock
+from cms.audit.finding import Finding, failed, passed, warned
 from cms.signalflow import Step, StepError
+from cms.trust.chain import is_intermediate_of_ours, is_self_issued
 from cms.trust.facts import CertificateFacts, when
+from cms.trust.files import PEMFiles, system_authorities
 from cms.trust.identity import check_identity
-
-WRITTEN = datetime(2025, 1, 1, tzinfo=UTC)  # no clock is right before this program existed
-
-
-def audit_clock(now: datetime) -> Result:
-    """Whether this host's clock can be right."""
-    if now >= WRITTEN:
-        return passed(Step.CONFIGURATION, "clock", now=when(now))
-    problem = "this program is younger"
-    return failed(faults.CLOCK_WRONG.error(now=when(now), problem=problem), "clock")
+from cms.trust.refusals import DATES, NOT_TRUSTED, Presented
+from cms.trust.rehearsal import Rehearsal
 
 
-def audit_secrets(secrets: Mapping[str, Sequence[Secret]]) -> Iterator[Result]:
-    """Whether there are Callbridges, and whether each has a secret of its own."""
-    if not secrets:
-        yield warned(faults.NO_CALLBRIDGE_KNOWN.error())
-        return
-    holders: dict[str, list[str]] = defaultdict(list)
-    for address, accepted in secrets.items():
-        for value in dict.fromkeys(secret.value for secret in accepted):
-            holders[value].append(address)
-    shared = [names for names in holders.values() if len(names) > 1]
-    for names in shared:
-        doubt = faults.EQUAL_SECRETS.error(names=" and ".join(names), name=names[-1])
-        yield warned(doubt, ", ".join(names))
-    if not shared:
-        yield passed(Step.CONFIGURATION, "Callbridges", known=", ".join(secrets))
+@frozen
+class Names:
+    """What the certificate of a server has to name, in A-labels."""
+
+    domain: str
+    host: str
 
 
 def audit_certificate(
-    server: OwnServer, now: datetime, *, clock_is_right: bool
-) -> Iterator[Result]:
+    files: PEMFiles,
+    now: datetime,
+    *,
+    serves: bool = False,
+    tells_clock: bool = True,
+) -> Iterator[Finding]:
     """
-    Whether key and certificate fit, and whether peers will believe them.
+    Whether key and certificate fit, whether peers will believe them, and whether the
+    CAs that are trusted still serve.
 
-    @param clock_is_right: Whether dates can be judged.
+    @param serves: Whether a client's certificate is also shown to the clients of a
+        listener.
+    @param tells_clock: Whether to say that dates are not judged, because this host's
+        clock cannot be right.
     """
-    if not server.speaks_tls:
-        return
-    files = server.files
+    clock = audit_clock(now)
+    dates = now if clock.result == "passed" else None
+    if dates is None and tells_clock:
+        yield clock
     try:
-        judgement = judge_own(files, now if clock_is_right else None)
+        judgement = judge_own(files, dates)
+        as_server = judge_own(files.as_server(), dates) if serves else None
     except StepError as problem:
         yield failed(problem)
         return
-    assert judgement is not None  # noqa: S101 - a listener with TLS needs a certificate
-    about, leaf = str(files.certificate), judgement.chain[0]
+    if judgement is not None:
+        yield from _certificate(files, judgement, as_server)
+    for doubt in judge_trust(files, dates) if dates is not None else ():
+        yield warned(doubt, str(files.trust))
+
+
+def _certificate(
+    files: PEMFiles, judgement: Judgement, as_server: Judgement | None
+) -> Iterator[Finding]:
+    about = str(files.certificate)
     if not judgement.failures:
-        facts = CertificateFacts.of(leaf)
-        yield passed(Step.TLS, about, **facts.evidence(), **chain_evidence(judgement.chain))
+        facts = CertificateFacts.of(judgement.chain[0])
+        evidence = {**facts.evidence(), **chain_evidence(judgement.chain)}
+        if files.role == "client":
+            note = "presented when the server asks"
+            yield passed(Step.CONFIGURATION, about, evidence, note)
+        else:
+            yield passed(Step.TLS, about, evidence)
     for failure in judgement.failures:
         yield failed(failure, about)
     for doubt in judgement.doubts:
         yield warned(doubt, about)
-    for doubt in judge_trust(files, now) if clock_is_right else ():
-        yield warned(doubt, about)
-    if server.is_named:
-        yield from _audit_names(server, leaf, about)
+    known = {problem.fault for problem in judgement.problems}
+    for failure in as_server.failures if as_server is not None else ():
+        if failure.fault not in known:
+            yield failed(failure, about)
 
 
-def _audit_names(server: OwnServer, leaf: x509.Certificate, about: str) -> Iterator[Result]:
-    domain, host = server.ascii_domain, server.hostname
+def audit_names(
+    wanted: Names | None, chain: Sequence[x509.Certificate], about: str
+) -> Iterator[Finding]:
+    """
+    Whether the first certificate names all it has to, and by more than a wildcard.
+
+    @param about: Where it is from.
+    """
+    if wanted is None or not chain:
+        return
+    leaf = chain[0]
+    domain, host = wanted.domain, wanted.host
     try:
         check_identity(leaf, domain=domain, host=host, host_is_ip=False, peer=about)
     except StepError as problem:
         yield failed(problem, about)
         return
-    names = ", ".join(CertificateFacts.of(leaf).names)
-    yield passed(Step.IDENTITY, about, names=names)
+    yield passed(Step.IDENTITY, about, {"names": ", ".join(CertificateFacts.of(leaf).names)})
     for doubt in name_doubts(leaf, domain=domain, host=host, peer=about):
         yield warned(doubt, about)
+
+
+@frozen
+class Judgement:
+    """
+    What is to be said of a certificate of our own.
+
+    @ivar chain: As it is in the file.
+    @ivar path: As a peer builds it from that, leaf first, its root included where
+        that is known here.
+    @ivar failures: Why peers will not believe it.
+    @ivar doubts: What works by luck.
+    """
+
+    chain: tuple[x509.Certificate, ...]
+    path: tuple[x509.Certificate, ...]
+    failures: tuple[StepError, ...]
+    doubts: tuple[StepError, ...]
+
+    @property
+    def problems(self) -> tuple[StepError, ...]:
+        """Failures, then doubts."""
+        return (*self.failures, *self.doubts)
+
+
+_OF_OUR_FILE = {faults.CERTIFICATE_CHAIN_ORDER.name, faults.CERTIFICATE_CHAIN_SURPLUS.name}
+
+
+def judge_own(files: PEMFiles, now: datetime | None) -> Judgement | None:
+    """
+    Judge the certificate of a configuration by what a peer made of it in memory: the
+    files as they were last read, or are read now.
+
+    @param now: C{None} where this host's clock cannot be right: then dates are
+        not judged.
+    @return: C{None} where none is configured.
+    @raise ConfigurationError: it cannot be used at all.
+    """
+    if files.rehearsal is None:
+        files.context()
+    if files.rehearsal is None:
+        return None
+    about, chain, rehearsal = str(files.certificate), files.own, files.rehearsal
+    failures = [*_refusals(files, rehearsal, chain, about)]
+    found: list[StepError] = []
+    if now is not None:
+        failures = [*_dates(files, rehearsal, chain, about, now), *failures]
+    no_date = datetime.max.replace(tzinfo=UTC)
+    for doubt in chain_doubts(chain, rehearsal.dated, about, now or no_date):
+        # Our own file, and quickly mended.
+        (failures if doubt.fault in _OF_OUR_FILE else found).append(doubt)
+    if rehearsal.ends_open:
+        for problem in _open_end(files, rehearsal.path[-1], chain, about):
+            (found if problem.fault == faults.CHAIN_UNVERIFIED.name else failures).append(problem)
+    found += _no_client_use(files, chain[0], about) if not failures else []
+    return Judgement(chain, rehearsal.path, tuple(failures), tuple(found))
+
+
+def _refusals(
+    files: PEMFiles, rehearsal: Rehearsal, chain: tuple[x509.Certificate, ...], about: str
+) -> Iterator[StepError]:
+    """The first objection to each certificate; dates and trust are judged otherwise."""
+    presented = Presented(about, chain, files.role, files.trusted)
+    seen = set()
+    for refusal in rehearsal.refusals:
+        if refusal.code not in DATES | NOT_TRUSTED and refusal.depth not in seen:
+            seen.add(refusal.depth)
+            yield presented.explain(refusal)
+
+
+def _dates(
+    files: PEMFiles,
+    rehearsal: Rehearsal,
+    chain: tuple[x509.Certificate, ...],
+    about: str,
+    now: datetime,
+) -> Iterator[StepError]:
+    for depth, certificate in enumerate(rehearsal.dated):
+        facts = CertificateFacts.of(certificate)
+        seen = {"peer": about, "subject": facts.subject}
+        if now > facts.not_after:
+            fault = faults.CERTIFICATE_EXPIRED
+            if depth:
+                ours = certificate in files.trusted or certificate not in chain
+                fault = faults.TRUST_EXPIRED if ours else faults.CERTIFICATE_INTERMEDIATE_EXPIRED
+            yield fault.error(not_after=when(facts.not_after), **seen)
+        elif now < facts.not_before:
+            fault = faults.CERTIFICATE_NOT_YET_VALID
+            yield fault.error(not_before=when(facts.not_before), **seen)
+
+
+def _open_end(
+    files: PEMFiles, last: x509.Certificate, chain: Sequence[x509.Certificate], about: str
+) -> Iterator[StepError]:
+    """Whether an intermediate is missing where nobody here knows the last issuer."""
+    if is_self_issued(last):
+        return
+    facts = CertificateFacts.of(last)
+    seen = {"peer": about, "subject": facts.subject, "issuer": facts.issuer}
+    known = [ca.subject for ca in (files.trusted or system_authorities())]
+    if is_intermediate_of_ours(chain, known):
+        yield faults.OWN_CHAIN_INCOMPLETE.error(**seen)
+    elif files.role == "server":
+        yield faults.CHAIN_UNVERIFIED.error(**seen)
+
+
+def _no_client_use(files: PEMFiles, leaf: x509.Certificate, about: str) -> list[StepError]:
+    facts = CertificateFacts.of(leaf)
+    if files.role == "client" or not facts.usages or "clientAuth" in facts.usages:
+        return []
+    seen = {"peer": about, "subject": facts.subject, "usages": ", ".join(facts.usages)}
+    return [faults.CERTIFICATE_NO_CLIENT_USE.error(**seen)]
+
+
+def judge_trust(files: PEMFiles, now: datetime) -> list[StepError]:
+    """The CAs of C{tls.trust} that have expired, and have no valid namesake in it."""
+    valid = {ca.subject for ca in files.trusted if now <= ca.not_valid_after_utc}
+    found = []
+    for ca in files.trusted:
+        if now > ca.not_valid_after_utc and ca.subject not in valid:
+            facts = CertificateFacts.of(ca)
+            seen = {"path": files.trust, "subject": facts.subject}
+            found.append(faults.TRUST_CA_EXPIRED.error(not_after=when(facts.not_after), **seen))
+    return found

@@ -9,7 +9,7 @@ from attrs import define
 from twisted.internet.defer import Deferred
 
 from cms import faults
-from cms.check.findings import Waiting
+from cms.check.lane import Waiting
 from cms.signalflow import Step, StepError
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from twisted.web.template import Tag, flattenString, tags
 
 import cms
+from cms.audit.finding import Finding
 from cms.check import text
-from cms.check.findings import Finding, Report
+from cms.check.report import Report
 from cms.signalflow import Step
 
 _STYLE = """

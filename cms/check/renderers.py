@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Protocol
 
+from cms.audit.finding import Finding
 from cms.check import text
-from cms.check.findings import Finding, Report
+from cms.check.report import Report
 from cms.signalflow import Step
 
 Write = Callable[[str], None]

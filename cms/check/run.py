@@ -7,10 +7,12 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cms.check.findings import Finding, Lane, Report
+from cms.audit.finding import Finding
+from cms.check.lane import Lane
 from cms.check.probes.daemon import Running, look_at_daemon
 from cms.check.probes.login import Login, LoginProbe
 from cms.check.renderers import Renderer
+from cms.check.report import Report
 from cms.check.subject import Subject
 from cms.check.walk import Walk, bound_of
 from cms.control.daemon import PATIENCE
@@ -18,11 +20,11 @@ from cms.discovery.resolver import make_dns
 from cms.process.clocks import wall_clock
 from cms.signalflow import Step
 
-__all__ = ["Login", "Session"]
+__all__ = ["LinkCheck", "Login"]
 
 
 @frozen
-class Session:
+class LinkCheck:
     """
     What was asked for.
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from random import SystemRandom
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from cms import faults
-from cms.audit.everything import STAGES, audit
-from cms.audit.reach import CONNECT_TIMEOUT
-from cms.audit.subject import OwnServer
+from cms.audit.callbridges import judge_callbridges
+from cms.audit.finding import Finding
+from cms.audit.listeners import CONNECT_TIMEOUT
+from cms.audit.openfiles import judge_files
+from cms.audit.ownserver import OwnServer
+from cms.audit.setup import STAGES, audit_setup
 from cms.check.bounds import Waits, within
-from cms.check.findings import Finding, Report, Waiting
+from cms.check.lane import Waiting
 from cms.check.renderers import Renderer
+from cms.check.report import Report
 from cms.check.subject import STAGE
 from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import make_dns
 from cms.process.clocks import wall_clock
-from cms.process.openfiles import judge
 from cms.signalflow import Step
-
-NEARLY = 3  # files that are free for a moment, while it is asked
 
 
 @frozen
-class ServerSession:
+class ServerCheck:
     """
     A check of an XMPP server's own set-up.
 
@@ -82,60 +82,13 @@ class ServerSession:
         else:
             running = True
             told = judge_callbridges(status)
-            for finding in judge_files(self.server, status):
+            for finding in judge_files(self.server.file, status):
                 yield finding
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
-        results = audit(self.server, reactor, resolver, self.random, running=running)
+        findings = audit_setup(self.server, reactor, resolver, self.random, running=running)
         waiting(Step.SRV, self.server.domain, STAGES * self.stage)
         before = reactor.seconds()
-        async for result in results:
+        async for finding in findings:
             before, took = reactor.seconds(), reactor.seconds() - before
-            yield Finding(
-                result.step,
-                result.result,
-                result.about,
-                took,
-                evidence=result.evidence,
-                note=result.note,
-                problem=result.problem,
-            )
+            yield evolve(finding, seconds=took)
         yield told or Finding(Step.ACTIVE, "skipped", note="the server does not run")
-
-
-def judge_files(server: OwnServer, status: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether the running server has files enough for the connections that it may have."""
-    used, most = int(status.get("openFiles", 0)), int(status.get("mostFiles", 0))
-    if not most:
-        return  # an older server
-    about = "the running server's files"
-    evidence = {"open": str(used), "most": str(most)}
-    asked, given = int(status.get("wantedPlaces", 0)), int(status.get("places", 0))
-    doubt = judge(server.file, "most_connections", asked, given, most)
-    if used + NEARLY >= most:
-        fault = faults.FILES_RUN_OUT.error(limit=most)
-        yield Finding(fault.step, "failed", about, 0.0, evidence, "", fault)
-    elif doubt is not None:
-        yield Finding(doubt.step, "warning", about, 0.0, evidence, "", doubt)
-    else:
-        yield Finding(Step.CONFIGURATION, "passed", about, evidence=evidence)
-
-
-def judge_callbridges(status: Mapping[str, Any]) -> Finding:
-    """Which Callbridges the running server has: without one nobody can log in."""
-    links = [link for link in status.get("links", ()) if link.get("state") == "active"]
-    deciding = [link for link in links if link.get("mechanisms")]
-    known = [str(link["component"]) for link in status.get("links", ())]
-    absent = [component for component in known if component not in {x["component"] for x in links}]
-    evidence = {
-        "connected": ", ".join(f"{x['component']} from {x.get('address', '?')}" for x in links),
-        "not_connected": ", ".join(absent),
-    }
-    if not deciding:
-        problem = faults.NO_CALLBRIDGE.error(**evidence)
-        told = next((str(link["problem"]) for link in links if link.get("problem")), "")
-        if told:
-            domain = status.get("domain", "that of this server")
-            mend = faults.NO_AUTHORITY_CURE.format(domain=domain)
-            problem = faults.NO_AUTHORITY.error(problem=told, mend=mend, **evidence)
-        return Finding(problem.step, "failed", "the running server", 0.0, evidence, "", problem)
-    return Finding(Step.ACTIVE, "passed", "the running server", evidence=evidence)

@@ -23,6 +23,7 @@ class Subject:
 
     @ivar link: The settings, as the Callbridge has them.
     @ivar files: Its C{[tls]}.
+    @ivar serves: Whether its certificate is also shown to the clients of its administration.
     @ivar registers: Whether ID and secret are known.
     @ivar state_dir: Where the Callbridge keeps its state, if that is known.
     @ivar source: The configuration file, or the command line.
@@ -32,6 +33,7 @@ class Subject:
     files: PEMFiles
     timing: Timing
     dns_servers: tuple[Server, ...] = ()
+    serves: bool = False
     registers: bool = False
     state_dir: Path | None = None
     source: str = "the command line"
@@ -62,6 +64,7 @@ def from_config(
         files=PEMFiles(str(config.file), tls.trust, tls.certificate, tls.key, role="client"),
         timing=_timing(stage or min(STAGE, config.timing.stage)),
         dns_servers=dns_servers or config.dns.servers,
+        serves=bool(config.listen.api),
         registers=True,
         state_dir=config.state_dir,
         source=str(config.file),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cms.check.findings import Finding, Report
+from cms.audit.finding import Finding
+from cms.check.report import Report
 
 WORDS = {"passed": "passed", "failed": "FAILED", "warning": "warning", "skipped": "skipped"}
 _INDENT = " " * 10

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from attrs import define, frozen
 
+from cms.audit.finding import Finding
 from cms.check import text
-from cms.check.findings import Finding, Report
+from cms.check.report import Report
 from cms.signalflow import Step
 
 _COLOURS = {"passed": 32, "failed": 31, "warning": 33, "skipped": 2}

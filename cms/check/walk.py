@@ -16,12 +16,13 @@ from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 
 from cms import faults
+from cms.audit.finding import Finding
+from cms.audit.owncertificate import audit_certificate
+from cms.audit.records import Beside, judge_beside, judge_found, look_beside
 from cms.check.bounds import Waits, within
-from cms.check.findings import Finding, Lane, Waiting
-from cms.check.probes.certificate import judge_own_certificate
+from cms.check.lane import Lane, Waiting
 from cms.check.probes.daemon import Running
 from cms.check.probes.link import LinkProbe, Tools
-from cms.check.probes.records import Beside, judge_beside, judge_found, look_beside
 from cms.check.subject import Subject
 from cms.discovery.lookup import SERVICE, Finder, Found, Target, configured_target
 from cms.discovery.resolver import DNS
@@ -152,7 +153,8 @@ class Walk:
         }
         self._lane.passed(Step.CONFIGURATION, subject.source, 0.0, evidence)
         now = datetime.fromtimestamp(wall_clock(self._reactor)(), UTC)
-        judge_own_certificate(self._lane, subject.files, now)
+        for finding in audit_certificate(subject.files, now, serves=subject.serves):
+            self._lane.add(finding)
         return context
 
     # steps 4 and 5
@@ -169,7 +171,8 @@ class Walk:
             await self._beside(beside, misspelt_told=error.fault == "srv-misspelt")
             await self._guess(tools, seen, domain)
             return
-        judge_found(self._lane, found, domain, seconds=self._since(began))
+        for finding in judge_found(found, domain, seconds=self._since(began)):
+            self._lane.add(finding)
         await self._beside(beside, misspelt_told=False)
         await self._targets(tools, found.targets)
 
@@ -181,11 +184,12 @@ class Walk:
     ) -> None:
         seen = await beside
         domain = self._subject.link.ascii_domain
-        judge_beside(self._lane, seen, domain, misspelt_told=misspelt_told, nameless=nameless)
+        for finding in judge_beside(seen, domain, misspelt_told=misspelt_told, nameless=nameless):
+            self._lane.add(finding)
 
     def _with_hosts(self, error: StepError, beside: Beside, domain: str) -> StepError:
         """The record to copy, with a host that is known from elsewhere."""
-        known = [target.host for target in (*beside.misspelt, *beside.client)]
+        known = [target.host for target in (*beside.misspelt, *beside.client.targets)]
         if known and error.fault in faults.RECORD_ABSENT:
             error.mend = faults.srv_record(f"{SERVICE}.{domain}", 5223, known[0])
         return error
@@ -277,10 +281,10 @@ class Walk:
         Without a record: what would a Callbridge find on the hosts that are
         likely?  A host that does not answer there is no fault.
         """
-        if beside.silent is not None:
+        if beside.client.silent is not None:
             return
         likely = [*beside.misspelt]
-        likely += [evolve(t, port=COMPONENT_PORT, source="guessed") for t in beside.client]
+        likely += [evolve(t, port=COMPONENT_PORT, source="guessed") for t in beside.client.targets]
         likely.append(Target(domain, COMPONENT_PORT, is_ip=False, source="guessed"))
         hosts = dict.fromkeys((target.host, target.port) for target in likely)
         found = []
@@ -324,9 +328,9 @@ class Walk:
     def _why_skipped(self, step: Step, failed: list[Finding]) -> str:
         if step >= Step.REGISTER and not self._subject.registers:
             return "no unique name and secret were given"
-        before = [finding for finding in failed if finding.step < step]
+        before = [finding.step for finding in failed if finding.step < step]
         if before:
-            return f"step {min(f.step for f in before).value} failed"
+            return f"step {min(before).value} failed"
         if step >= Step.REGISTER and self._not_registering:
             return self._not_registering
         if step is Step.ACTIVE and not isinstance(failed, faults.RegistrationError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grp
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +12,14 @@ from pathlib import Path
 from cryptography import x509
 
 from cms import faults
-from cms.audit.certificate import Judgement, judge_own, judge_trust
+from cms.audit.finding import Finding
+from cms.audit.owncertificate import Judgement, audit_certificate, audit_names, judge_own
+from cms.audit.ownserver import OwnServer
 from cms.commands.outcomes import Outcome
-from cms.discovery.address import ascii_domain
 from cms.signalflow import StepError
 from cms.trust.facts import CertificateFacts
-from cms.trust.files import PEMFiles
-from cms.trust.identity import check_identity
 from cms.xmpp.config import XmppConfig
+from cms.xmpp.selfcheck import own_server
 
 # How this command words what the catalogue says of any peer.
 _WORDS = {
@@ -62,22 +62,38 @@ def findings(config: XmppConfig, now: datetime) -> Iterator[Outcome]:
     if config.tls.certificate is None:
         yield Outcome("ok", "No listener speaks TLS, and there is no certificate.")
         return
-    files = _files(config)
+    own = own_server(config, {})
+    found = list(audit_certificate(own.files, now))
     try:
-        judgement = judge_own(files, now)
+        judgement = judge_own(own.files, now)
     except StepError as error:
         yield Outcome.of(error)
         return
     assert judgement is not None  # noqa: S101 - there is a certificate
     yield Outcome("ok", "The key fits the certificate.")
     yield from _key_file(config.tls.key, config.state_dir)
-    yield _names(judgement.chain[0], config)
+    yield from _names(own, judgement.chain)
     yield from _validity(judgement)
-    for failure in judgement.failures:
-        text = _WORDS.get(failure.fault, "{cause}").format(cause=failure.cause, **failure.evidence)
-        yield Outcome("wrong", text, failure.cure)
-    for doubt in (*judgement.doubts, *judge_trust(files, now)):
-        yield Outcome("warning", doubt.cause, doubt.cure)
+    for finding in found:
+        yield from _outcomes(finding)
+
+
+def _outcomes(finding: Finding) -> Iterator[Outcome]:
+    """What is wrong, in the words of this command; that a certificate is good, others say."""
+    problem = finding.problem
+    if problem is not None and finding.result == "failed":
+        text = _WORDS.get(problem.fault, "{cause}").format(cause=problem.cause, **problem.evidence)
+        yield Outcome("wrong", text, problem.cure)
+    elif problem is not None:
+        yield Outcome("warning", problem.cause, problem.cure)
+
+
+def _names(own: OwnServer, chain: Sequence[x509.Certificate]) -> Iterator[Outcome]:
+    for finding in audit_names(own.names, chain, str(own.files.certificate)):
+        if own.names is not None and finding.result == "passed":
+            names = f"{own.names.domain} and {own.names.host}"
+            yield Outcome("ok", f"The certificate names {names}.")
+        yield from _outcomes(finding)
 
 
 def _validity(judgement: Judgement) -> Iterator[Outcome]:
@@ -97,18 +113,13 @@ def name_findings(config: XmppConfig) -> Iterator[Outcome]:
     except StepError as error:
         yield Outcome.of(error)
         return
-    if chain:
-        yield _names(chain[0], config)
-
-
-def _files(config: XmppConfig) -> PEMFiles:
-    return PEMFiles(str(config.file), config.tls.trust, config.tls.certificate, config.tls.key)
+    yield from _names(own_server(config, {}), chain)
 
 
 def _chain(config: XmppConfig) -> list[x509.Certificate]:
     if config.tls.certificate is None:
         return []
-    return _files(config).chain("tls.certificate", config.tls.certificate)
+    return own_server(config, {}).files.chain("tls.certificate", config.tls.certificate)
 
 
 def _key_file(key: Path | None, state_dir: Path) -> Iterator[Outcome]:
@@ -130,21 +141,6 @@ def closed(key: Path, state_dir: Path) -> str:
         if mine.st_uid != daemon.st_uid and mine.st_gid != daemon.st_gid:
             return f"chgrp {grp.getgrgid(daemon.st_gid).gr_name} {key} && chmod 640 {key}"
     return f"chmod o= {key}"
-
-
-def _names(certificate: x509.Certificate, config: XmppConfig) -> Outcome:
-    domain, host = ascii_domain(config.domain), ascii_domain(config.hostname)
-    try:
-        check_identity(
-            certificate,
-            domain=domain,
-            host=host,
-            host_is_ip=False,
-            peer=str(config.tls.certificate),
-        )
-    except StepError as error:
-        return Outcome.of(error)
-    return Outcome("ok", f"The certificate names {domain} and {host}.")
 
 
 def now() -> datetime:

@@ -14,12 +14,13 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from cms.audit.finding import Finding
 from cms.callbridge.settings import current_config
-from cms.check.findings import Finding, Report
 from cms.check.page import HTMLPage
 from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
-from cms.check.run import Login, Session
-from cms.check.serverside import ServerSession
+from cms.check.report import Report
+from cms.check.run import LinkCheck, Login
+from cms.check.serverside import ServerCheck
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
 from cms.commands.output import put
@@ -97,7 +98,7 @@ def check(
         subject = _subject(who, **options)
     except StepError as error:
         raise SystemExit(_only(error, str(options.get("config_file") or ""), renderer)) from None
-    session = Session(subject, renderer, register=register, login=who, walks=_walks(options))
+    session = LinkCheck(subject, renderer, register=register, login=who, walks=_walks(options))
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
 
@@ -124,7 +125,7 @@ def _check_server(
     except StoreError as problem:
         raise click.UsageError(str(problem)) from None
     servers = _dns_servers(dns) or config.dns.servers
-    session = ServerSession(own, renderer, servers, timeout or STAGE)
+    session = ServerCheck(own, renderer, servers, timeout or STAGE)
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
 
@@ -237,7 +238,7 @@ def _secret(file: Path) -> Secret:
         raise click.UsageError(f"{file} {problem.problem}. Cure: {problem.mend}") from None
 
 
-async def _run(session: Session | ServerSession, reactor: Any) -> None:
+async def _run(session: LinkCheck | ServerCheck, reactor: Any) -> None:
     make_steady(reactor)
     report = await session.run(reactor)
     if report.status:

@@ -27,6 +27,7 @@ from cms.signalflow import Step, StepError
 
 SERVICE = "_xmpp-component._tcp"
 MISSPELT = "_xmppcomponent._tcp"  # as the document that introduced the service prints it
+CLIENT_SERVICE = "_xmpp-client._tcp"
 CLIENT_PORT = 5222
 MOST_TARGETS = 32  # of a record, and
 MOST_ADDRESSES = 16  # of a target, that are tried; a round must end

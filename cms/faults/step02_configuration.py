@@ -262,7 +262,7 @@ CLOCK_WRONG = Fault(
     "clock-wrong",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER | Side.CHECK,
+    on=Side.CALLBRIDGE | Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "certificate is not yet valid although it was just issued",
         "the clock of the virtual machine is wrong",

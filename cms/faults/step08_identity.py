@@ -153,7 +153,7 @@ IDENTITY_WILDCARD = Fault(
     "identity-wildcard",
     StepWarning,
     Step.IDENTITY,
-    on=Side.SERVER | Side.CHECK,
+    on=Side.SERVER | Side.CHECK | Side.COMMAND,
     symptoms=(
         "wildcard certificate for the XMPP server",
         "*.example.com works here and not there",

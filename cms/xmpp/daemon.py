@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 import cms
 from cms import faults
-from cms.audit.subject import OwnServer
+from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import make_dns
 from cms.metrics.exposition import Exposition
 from cms.process.cleanup import tell

@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from cms.audit.everything import audit
-from cms.audit.results import Result
-from cms.audit.subject import OwnServer
+from cms.audit.finding import Finding
+from cms.audit.ownserver import OwnServer
+from cms.audit.setup import audit_setup
 from cms.configuration.tomlfile import Secret
 from cms.discovery.resolver import DNS
 from cms.process.logs import Logger
@@ -90,22 +90,24 @@ class SelfCheck:
     async def _run(self) -> None:
         await deferLater(self._reactor, 0)  # serve first
         told = 0
-        results = audit(self._server(), self._reactor, self._resolver, self._random, starting=True)
-        async for result in results:
-            if result.problem is not None:
+        findings = audit_setup(
+            self._server(), self._reactor, self._resolver, self._random, starting=True
+        )
+        async for finding in findings:
+            if finding.problem is not None:
                 told += 1
-                self._tell(result)
+                self._tell(finding)
         if not told:
             self.log.info("own set-up checked: nothing is wrong")
 
-    def _tell(self, result: Result) -> None:
-        problem = result.problem
+    def _tell(self, finding: Finding) -> None:
+        problem = finding.problem
         assert problem is not None  # noqa: S101 - asked before
         self.log.warn(
             "own set-up: {step_text}: {cause} Cure: {cure}",
             step=int(problem.step),
             step_text=str(problem.step),
-            result=result.result,
+            result=finding.result,
             fault=problem.fault,
             cause=problem.cause,
             cure=problem.cure,

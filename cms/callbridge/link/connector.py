@@ -9,7 +9,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
-from cms.audit.certificate import judge_own, judge_trust
+from cms.audit.owncertificate import audit_certificate
 from cms.callbridge.config import LinkSettings, Timing
 from cms.callbridge.link.registration import ComponentRegistration, Registrant
 from cms.callbridge.link.servername import fits_under
@@ -45,14 +45,8 @@ class TCPConnector:
 
         @param serves: Whether the administration shows it as a server, too.
         """
-        judgement = judge_own(self._files, now)
-        found = [*(judgement.problems if judgement else ()), *judge_trust(self._files, now)]
-        if judgement is not None and serves:
-            known = {problem.fault for problem in found}
-            seen = judge_own(self._files.as_server(), now)
-            assert seen is not None  # noqa: S101 - it is the same certificate
-            found += [failure for failure in seen.failures if failure.fault not in known]
-        return found
+        found = audit_certificate(self._files, now, serves=serves)
+        return [finding.problem for finding in found if finding.problem is not None]
 
     def reload(self) -> None:
         """

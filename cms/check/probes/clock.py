@@ -1,4 +1,4 @@
-"""Whether clocks agree: XEP-0202 where there is a link, certificates' dates where not."""
+"""The time by a server's clock (XEP-0202)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
 
-from cms import faults
-from cms.signalflow import StepError
 from cms.xmlstream import ns
 from cms.xmlstream.replies import request
 from cms.xmlstream.requests import RequestLost, Requests
-
-MOST_APART = 60.0  # seconds; certificates and tokens are rarely judged more finely
 
 
 async def ask_time(requests: Requests, sender: str, domain: str, timeout: float) -> datetime | None:
@@ -45,17 +41,3 @@ def read_time(iq: Element) -> datetime | None:
                 return None
             return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return None
-
-
-def judge_clock(told: datetime, now: float, peer: str) -> StepError | None:
-    """
-    A doubt when two clocks are apart.
-
-    @param now: Seconds since the epoch, by this host's clock.
-    """
-    apart = told.timestamp() - now
-    if abs(apart) <= MOST_APART:
-        return None
-    shown = f"{abs(apart):.0f}"
-    ahead = "peer" if apart > 0 else "this host"
-    return faults.CLOCK_APART.error(peer=peer, seconds=shown, told=told.isoformat(), ahead=ahead)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 from cms import faults
-from cms.check.findings import Finding
+from cms.audit.finding import Finding
 from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.signalflow import Step, printable
 

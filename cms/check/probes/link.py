@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 
 from cms import faults
 from cms.audit.certificate import chain_doubts, chain_evidence, name_doubts
+from cms.audit.clock import judge_clock
 from cms.callbridge.link.registration import ComponentRegistration, unserved
 from cms.callbridge.link.servername import fits_under
-from cms.check.findings import Lane, Waiting
-from cms.check.probes.clock import ask_time, judge_clock
+from cms.check.lane import Lane, Waiting
+from cms.check.probes.clock import ask_time
 from cms.check.probes.port import what_listens
 from cms.check.subject import Subject
 from cms.discovery.lookup import Target

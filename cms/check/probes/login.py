@@ -10,15 +10,16 @@ from twisted.internet.protocol import Protocol
 from twisted.names import dns
 
 from cms import faults
+from cms.audit.clock import judge_clock
 from cms.check.bounds import Waits, within
-from cms.check.findings import Lane, Waiting
-from cms.check.probes.clock import ask_time, judge_clock
-from cms.check.probes.records import CLIENT_SERVICE
+from cms.check.lane import Lane, Waiting
+from cms.check.probes.clock import ask_time
 from cms.check.subject import Subject
 from cms.client.login import Account, LoginFailed, LoginStream
 from cms.discovery.address import ascii_domain
 from cms.discovery.lookup import (
     CLIENT_PORT,
+    CLIENT_SERVICE,
     MOST_TARGETS,
     Finder,
     Target,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cms.audit.owncertificate import Names
 from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain
 from cms.trust.files import PEMFiles
@@ -36,14 +37,15 @@ class OwnServer:
         return ascii_domain(self.domain)
 
     @property
-    def speaks_tls(self) -> bool:
-        """Whether any listener needs the certificate."""
-        return self.is_named or bool(self.listen.get("api"))
-
-    @property
-    def is_named(self) -> bool:
-        """Whether the certificate must name the XMPP domain and the server."""
-        return any(self.listen.get(kind) for kind in ("component", "client", "client_direct"))
+    def names(self) -> Names | None:
+        """
+        What the certificate must name.  That of the administration alone is for
+        whoever knows the server already.
+        """
+        others = ("component", "client", "client_direct")
+        if self.listen.get("api") and not any(self.listen.get(kind) for kind in others):
+            return None
+        return Names(self.ascii_domain, ascii_domain(self.hostname))
 
     @property
     def is_local(self) -> bool:

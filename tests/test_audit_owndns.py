@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.audit.reach import audit_addresses, audit_records
-from cms.audit.subject import OwnServer
+from cms.audit.owndns import audit_addresses, audit_records
+from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import DNS
 from cms.trust.files import PEMFiles
 from tests.fakedns import FakeResolver, a

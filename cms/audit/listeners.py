@@ -1,0 +1,57 @@
+"""Whether a server's listeners can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+
+from cms import faults
+from cms.audit.finding import Finding, failed, passed, skipped
+from cms.audit.ownserver import Endpoint, OwnServer
+from cms.discovery.race import Race
+from cms.signalflow import Step, StepError
+
+CONNECT_TIMEOUT = 3.0  # seconds to reach a listener on this very host
+
+
+async def audit_listeners(
+    server: OwnServer, reactor: Any, *, running: bool | None
+) -> AsyncIterator[Finding]:
+    """
+    Whether each listener can be reached from this host itself.
+
+    @param running: Whether the daemon runs; C{None}: it does if any listener
+        can be reached.
+    """
+    endpoints = server.endpoints("component", "component_plain", "client", "client_direct")
+    trying = [Deferred.fromCoroutine(_reach(reactor, endpoint)) for endpoint in endpoints]
+    outcomes = [await each for each in trying]
+    if running is None:
+        running = any(problem is None for problem in outcomes)
+    for endpoint, problem in zip(endpoints, outcomes, strict=True):
+        if problem is None:
+            yield passed(Step.CONNECT, endpoint.text, {"listener": endpoint.kind})
+        elif running:
+            dead = faults.OWN_LISTENER_DEAD.error(
+                endpoint=endpoint.text,
+                kind=endpoint.kind,
+                address=f"{endpoint.addresses[0]} port {endpoint.port}",
+                problem=problem.cause.rstrip("."),
+            )
+            yield failed(dead, endpoint.text)
+        else:
+            yield skipped(Step.CONNECT, endpoint.text, "the server does not run")
+
+
+async def _reach(reactor: Any, endpoint: Endpoint) -> StepError | None:
+    race = Race(reactor, Protocol, endpoint.addresses, endpoint.port, timeout=CONNECT_TIMEOUT)
+    try:
+        protocol, _ = await race.run()
+    except StepError as problem:
+        return problem
+    transport: Any = protocol.transport
+    transport.abortConnection()
+    return None

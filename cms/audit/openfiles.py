@@ -1,0 +1,37 @@
+"""Whether a running server has files enough for the connections that it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cms import faults
+from cms.audit.finding import Finding
+from cms.process.openfiles import judge
+from cms.signalflow import Step
+
+NEARLY = 3  # files that are free for a moment, while it is asked
+
+
+def judge_files(file: Path, status: Mapping[str, Any]) -> Iterator[Finding]:
+    """
+    Whether the running server has files enough for the connections that it may have.
+
+    @param file: The configuration file.
+    @param status: What it says of itself.
+    """
+    used, most = int(status.get("openFiles", 0)), int(status.get("mostFiles", 0))
+    if not most:
+        return  # an older server
+    about = "the running server's files"
+    evidence = {"open": str(used), "most": str(most)}
+    asked, given = int(status.get("wantedPlaces", 0)), int(status.get("places", 0))
+    doubt = judge(file, "most_connections", asked, given, most)
+    if used + NEARLY >= most:
+        fault = faults.FILES_RUN_OUT.error(limit=most)
+        yield Finding(fault.step, "failed", about, 0.0, evidence, "", fault)
+    elif doubt is not None:
+        yield Finding(doubt.step, "warning", about, 0.0, evidence, "", doubt)
+    else:
+        yield Finding(Step.CONFIGURATION, "passed", about, evidence=evidence)

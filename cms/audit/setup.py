@@ -1,0 +1,54 @@
+"""All that a server can know of its own set-up, in the order of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from cms.audit.callbridges import audit_secrets
+from cms.audit.clock import audit_clock
+from cms.audit.finding import Finding
+from cms.audit.listeners import audit_listeners
+from cms.audit.owncertificate import audit_certificate, audit_names
+from cms.audit.owndns import audit_addresses, audit_records
+from cms.audit.ownserver import OwnServer
+from cms.discovery.resolver import DNS
+from cms.process.clocks import wall_clock
+
+STAGES = 5  # how many waits for DNS can follow each other, at the most
+
+
+async def audit_setup(
+    server: OwnServer,
+    reactor: Any,
+    resolver: DNS,
+    random: Random,
+    *,
+    running: bool | None = None,
+    starting: bool = False,
+) -> AsyncIterator[Finding]:
+    """
+    Judge a set-up.
+
+    @param running: Whether the daemon runs, where that is known.
+    @param starting: Whether the server asks this of itself: then it does not
+        connect to its listeners, and takes it that Callbridges which SRV does not
+        lead to it have its address.
+    """
+    now = datetime.fromtimestamp(wall_clock(reactor)(), UTC)
+    yield audit_clock(now)
+    for finding in audit_secrets(server.secrets):
+        yield finding
+    for finding in await audit_records(server, resolver, random, needs_record=not starting):
+        yield finding
+    for finding in await audit_addresses(server, resolver, random):
+        yield finding
+    if not starting:
+        async for finding in audit_listeners(server, reactor, running=running):
+            yield finding
+    for finding in audit_certificate(server.files, now, tells_clock=False):
+        yield finding
+    for finding in audit_names(server.names, server.files.own, str(server.files.certificate)):
+        yield finding

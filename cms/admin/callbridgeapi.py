@@ -9,6 +9,7 @@ from cms.admin.commonapi import API, CommonOperations, Metrics, with_document
 from cms.admin.interfaces import Callbridge
 from cms.admin.operations import SELECTION, Call, Operation, selection
 from cms.admin.replies import Document, Done, Listing, Reply
+from cms.admin.spacesapi import SpaceOperations, SpacesRole
 from cms.web.forms import Parameter
 from cms.web.refusal import Refused
 
@@ -199,9 +200,15 @@ class CallbridgeOperations:
 
 
 def operations_of_callbridge(
-    role: Callbridge, clock: IReactorTime, metrics: Metrics | None = None
+    role: Callbridge,
+    clock: IReactorTime,
+    metrics: Metrics | None = None,
+    spaces: SpacesRole | None = None,
 ) -> list[Operation]:
-    """Everything that a Callbridge's API has."""
+    """Everything that a Callbridge's API has; of spaces only where it has some."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own = CallbridgeOperations(role)
-    return with_document("cms-callbridge", [*common.operations(), *own.operations()])
+    found = [*common.operations(), *own.operations()]
+    if spaces is not None:
+        found += SpaceOperations(spaces).operations()
+    return with_document("cms-callbridge", found)

@@ -84,7 +84,10 @@ class ApiApplication(Application):
         self.log.error(
             "API trace {id}: {cause} Cure: {cure}",
             id=messages.request_id(request),
-            **fault.fields,
+            step=int(fault.step),
+            fault=fault.fault,
+            cause=fault.cause,
+            cure=fault.cure,
         )
         return Refused("notStored", fault.cause, fault.cure, status=500)
 

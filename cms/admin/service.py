@@ -213,7 +213,7 @@ class AdminService(Service):
             if self._accounts is not None:
                 self._accounts = Accounts.open(self._settings.state_dir)
         except StepError as error:
-            self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
 
     def stopService(self) -> Deferred[Any]:
         """Accept no more requests."""

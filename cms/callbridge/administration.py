@@ -17,6 +17,7 @@ from cms.callbridge.config import read_config
 from cms.callbridge.daemon import CallbridgeService
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.settings import PARAMETERS, StoredSettings
+from cms.callbridge.spaces.administration import SpaceAdministration
 from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreUnusable
@@ -219,6 +220,9 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         most=config.most_api_connections,
         proxies=config.listen.proxies,
     )
-    operations = operations_of_callbridge(role, reactor, daemon.metrics)
+    spaces = SpaceAdministration(
+        daemon.spaces, lambda: (daemon.config.link.domain, daemon.config.link.component)
+    )
+    operations = operations_of_callbridge(role, reactor, daemon.metrics, spaces)
     pages = CallbridgePages(role, reactor)
     return AdminService(reactor, settings, operations, prepare=pages.add_to)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 from twisted.application.service import Service
@@ -26,6 +26,8 @@ from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.record import Logins
 from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters
 from cms.callbridge.settings import effective_config
+from cms.callbridge.spaces.directory import LocalSpaces
+from cms.callbridge.spaces.store import SpaceStore
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
 from cms.metrics.exposition import Exposition
@@ -37,6 +39,8 @@ from cms.state.database import StoreUnusable
 from cms.state.folder import WRITABLE, claim_for, unusable_for
 from cms.trust.files import PEMFiles
 
+_S = TypeVar("_S")
+
 
 class CallbridgeService(Service):
     """
@@ -46,6 +50,7 @@ class CallbridgeService(Service):
     @ivar on_change: Called when the link does something else.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
+    @ivar spaces: The spaces.
     @ivar logins: The recent log-ins.
     """
 
@@ -64,7 +69,8 @@ class CallbridgeService(Service):
         self._reactor = reactor
         self._counters = CallbridgeCounters()
         self.logins = Logins(reactor, lambda: self.config.link.component)
-        self.store = _store(config)
+        self.store = _opened(UserStore, config)
+        self.spaces = LocalSpaces(_opened(SpaceStore, config), reactor)
         self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
@@ -121,14 +127,21 @@ class CallbridgeService(Service):
         for problem in self._connector.judge(now, serves=bool(self.config.listen.api)):
             self.log.warn(
                 "own certificates: {cause} Cure: {cure}",
-                **problem.fields,
+                cause=problem.cause,
+                cure=problem.cure,
+                fault=problem.fault,
+                step=int(problem.step),
                 evidence=dict(problem.evidence),
             )
 
     def stopService(self) -> Deferred[None]:
         """End the link properly."""
         super().stopService()
-        return self.link.stop().addCallback(lambda _: self._directory.close())
+        return self.link.stop().addCallback(lambda _: self._close())
+
+    def _close(self) -> None:
+        self._directory.close()
+        self.spaces.close()
 
     def use(self, config: CallbridgeConfig) -> None:
         """
@@ -155,7 +168,7 @@ class CallbridgeService(Service):
 
     def _warn(self, warnings: tuple[str, ...]) -> None:
         for warning in warnings:
-            self.log.warn("WARNING: {cause}", cause=warning)
+            self.log.warn("WARNING: {doubt}", doubt=warning)
 
     def _changed(self, *_: object) -> None:
         tell(self.log, self.on_change)
@@ -169,15 +182,15 @@ class CallbridgeService(Service):
         try:
             self._connector.reload()
         except StepError as error:
-            self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
+            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
         else:
             self.log.info("keys and certificates were read again")
             self._judge_certificates()
 
 
-def _store(config: CallbridgeConfig) -> UserStore:
+def _opened(store: Callable[[Path], _S], config: CallbridgeConfig) -> _S:
     try:
-        return UserStore(config.state_dir)
+        return store(config.state_dir)
     except StoreUnusable as problem:
         raise unusable_for(config.file, problem.fault) from None
     except StoreError as problem:

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from cms.callbridge.spaces.model import SpaceError
 from cms.control.daemon import ControlError, Daemon, Forbidden, Refused
 from cms.signalflow import StepError, printable
 from cms.state.database import StoreError, StoreUnusable
@@ -30,6 +31,8 @@ _CURES = {
     "callBridgeAlreadyExists": "cms xmpp callbridge rotate changes its secret.",
     "userDoesNotExist": "cms callbridge user list shows them.",
     "userAlreadyExists": "cms callbridge user passwd changes its password.",
+    "coSpaceDoesNotExist": "cms callbridge space list shows them.",
+    "coSpaceUserDoesNotExist": "cms callbridge space member list shows them.",
     "notFound": "Bring the command and the daemon to the same version.",
     "methodNotAllowed": "Bring the command and the daemon to the same version.",
     "unknownParameter": "Bring the command and the daemon to the same version.",
@@ -67,6 +70,9 @@ class Root(click.Group):
             raise Wrong(f"{problem}. Cure: cms xmpp callbridge list shows them.") from None
         except FixedCallbridge as problem:
             raise Wrong(str(problem)) from None
+        except SpaceError as problem:
+            cure = _CURES.get(problem.reason, problem.cure)
+            raise Wrong(str(ControlError(problem.cause, cure))) from None
         except StoreUnusable as problem:
             raise Complaint(f"{problem.fault.cause} Cure: {problem.fault.cure}") from None
         except StoreError as problem:

@@ -1,1 +1,1 @@
-"""The log-in protocol that XMPP server and Callbridge speak over the link."""
+"""What the two halves say to each other over the link."""

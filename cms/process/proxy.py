@@ -93,7 +93,9 @@ class ProxiedFactory(Factory):
         now = self.clock.seconds()
         if self._said.get(fault.fault, -SAY_AGAIN) + SAY_AGAIN <= now:
             self._said[fault.fault] = now
-            self.log.warn("{cause} Cure: {cure}", **fault.fields)
+            self.log.warn(
+                "{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure, fault=fault.fault
+            )
 
 
 class _Header(Protocol):

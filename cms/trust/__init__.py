@@ -1,1 +1,1 @@
-"""TLS contexts, verification of certificates, the subjectAltName rule."""
+"""Who is believed: TLS contexts, the subjectAltName rule, certificate facts."""

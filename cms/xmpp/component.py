@@ -310,7 +310,11 @@ class ComponentStream(XMLStream):
             return
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
-            **fault.fields,
+            step=int(fault.step),
+            step_text=str(fault.step),
+            fault=fault.fault,
+            cause=fault.cause,
+            cure=fault.cure,
             peer=self.peer_text,
             component=self.component,
             link_id=self.link_id,

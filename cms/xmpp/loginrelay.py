@@ -297,7 +297,11 @@ class LoginRelay:
         error = link.no_authority = self._undecided(fault, link, problem)
         self.log.warn(
             "{step_text}: {cause} Cure: {cure}",
-            **error.fields,
+            step=int(error.step),
+            step_text=str(error.step),
+            fault=error.fault,
+            cause=error.cause,
+            cure=error.cure,
             component=link.component,
             link_id=link.link_id,
         )

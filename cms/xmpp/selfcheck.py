@@ -105,7 +105,11 @@ class SelfCheck:
         assert problem is not None  # noqa: S101 - asked before
         self.log.warn(
             "own set-up: {step_text}: {cause} Cure: {cure}",
-            **problem.fields,
+            step=int(problem.step),
+            step_text=str(problem.step),
             result=finding.result,
+            fault=problem.fault,
+            cause=problem.cause,
+            cure=problem.cure,
             evidence=dict(problem.evidence),
         )

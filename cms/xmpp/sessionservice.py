@@ -126,7 +126,11 @@ class SessionService:
             self.log.warn(
                 "log-in from {peer} failed: {step_text}: {cause} Cure: {cure}",
                 peer=peer,
-                **fault.fields,
+                step=int(fault.step),
+                step_text=str(fault.step),
+                fault=fault.fault,
+                cause=fault.cause,
+                cure=fault.cure,
                 **ids,
             )
         else:

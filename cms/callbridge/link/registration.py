@@ -404,7 +404,11 @@ class ComponentRegistration(XMLStream):
         self.unserved = error
         self.log.warn(
             "{step_text}: {cause} Cure: {cure}",
-            **error.fields,
+            step=int(error.step),
+            step_text=str(error.step),
+            fault=error.fault,
+            cause=error.cause,
+            cure=error.cure,
             link_id=self.link_id,
         )
 

@@ -17,7 +17,7 @@ from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.service import LOCK, AdminService, AdminSettings
 from cms.control.place import SOCKET, socket_path
-from cms.process.endpoints import BACKLOG
+from cms.process.endpointstrings import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests import LoggedError
 from tests.adminclient import FakeCallbridge

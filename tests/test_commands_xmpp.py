@@ -16,6 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cms.commands import sockets
 from cms.commands.certificates import closed
+from cms.process.endpoints import expand
+from cms.process.endpointstrings import parse_endpoint
 from cms.trust.issue import CertificateAuthority
 from peers.pki import RSA_PSS, Authority, Validity, pem
 from tests.commandline import DOMAIN, HOSTNAME, ISSUED, CommandLineTests
@@ -341,10 +343,10 @@ class ShowTests(CommandLineTests):
 
     def test_both_families(self) -> None:
         """A port alone means both families; one of them is enough where the other is missing."""
-        found = sockets.places("tcp:5223")
+        found = expand(parse_endpoint("tcp:5223"))
         self.assertEqual(
-            [(socket.AF_INET6, ("::", 5223)), (socket.AF_INET, ("0.0.0.0", 5223))],
-            [(place.family, place.address) for place in found],
+            [(socket.AF_INET6, ("::", 5223)), (socket.AF_INET, ("", 5223))],
+            [sockets.address_of(endpoint) for endpoint in found],
         )
         self.assertEqual("ok", sockets.judge_stopped("x", ["EAFNOSUPPORT"], 2).state)
         self.assertEqual("wrong", sockets.judge_stopped("x", ["EADDRINUSE"], 2).state)

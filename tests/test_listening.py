@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Port as TCPPort
 from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port as UNIXPort
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.process.endpoints import BACKLOG, expand, open_listener
+from cms.process.endpoints import expand, make_endpoint, open_listener
+from cms.process.endpointstrings import BACKLOG, NoEndpoint, parse_endpoint
 from tests.support import new_folder
 
 
@@ -80,12 +84,115 @@ class BacklogTests(SynchronousTestCase):
     def test_own(self) -> None:
         """What the operator wrote stays, by name or by place."""
         for own in (
-            "tcp:1:backlog=5",
+            "tcp:1:backlog=5:interface=127.0.0.1",
             "tcp:1:interface=127.0.0.1:backlog=5",
             "tcp:1:127.0.0.1:5",
+            "tcp6:1:5",
             "unix:/x:backlog=5",
-            "systemd:domain=INET:name=x",
+            "unix:/x:600:5",
         ):
-            self.assertEqual([own], expand(own))
-        self.assertEqual([f"tcp:1:127.0.0.1:backlog={BACKLOG}"], expand("tcp:1:127.0.0.1"))
-        self.assertEqual([f"unix:/a\\:backlog=3:backlog={BACKLOG}"], expand("unix:/a\\:backlog=3"))
+            (endpoint,) = expand(parse_endpoint(own))
+            self.assertEqual(5, endpoint.backlog, own)
+        for usual in ("tcp:1:127.0.0.1", "unix:/a\\:backlog\\=3", "tcp6:1"):
+            (endpoint,) = expand(parse_endpoint(usual))
+            self.assertEqual(BACKLOG, endpoint.backlog, usual)
+
+
+class Recorder:
+    """A reactor that notes what it is to listen on."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> None:
+        """From C{IReactorTCP}."""
+        self.asked.append((port, interface, backlog))
+
+    def listenUNIX(self, address: str, factory: Any, backlog: int, mode: int, wantPID: int) -> None:
+        """From C{IReactorUNIX}."""
+        self.asked.append((address, mode, bool(wantPID), backlog))
+
+
+PARTS = st.sampled_from(
+    [
+        "0",
+        "1",
+        "5223",
+        "70000",
+        "-1",
+        "x",
+        "",
+        "127.0.0.1",
+        "\\:\\:1",
+        "::",
+        "/run/x",
+        "a\\\\b",
+        "=",
+    ]
+) | st.text(alphabet="1:=\\a.", max_size=6)
+NAMES = st.sampled_from(
+    ["", "port=", "interface=", "backlog=", "address=", "mode=", "lockfile=", "x="]
+)
+STRINGS = st.builds(
+    lambda kind, parts: ":".join([kind, *(name + part for name, part in parts)]),
+    st.sampled_from(["tcp", "tcp6", "unix"]),
+    st.lists(st.tuples(NAMES, PARTS), max_size=4),
+)
+
+
+class ReadingTests(SynchronousTestCase):
+    """Endpoint strings."""
+
+    def listened(self, endpoint: Any, reactor: Recorder) -> tuple[Any, ...]:
+        """What a reactor is asked for by this endpoint."""
+        endpoint.listen(Factory()).addErrback(lambda _: None)
+        return reactor.asked[0]
+
+    @given(STRINGS)
+    def test_as_twisted(self, text: str) -> None:
+        """What is read is what Twisted reads, but for the backlog where none is written."""
+        try:
+            said = parse_endpoint(text)
+        except NoEndpoint as problem:
+            self.assertTrue(problem.mend)
+            return
+        ours, theirs = Recorder(), Recorder()
+        *asked, backlog = self.listened(make_endpoint(ours, said), ours)
+        *expected, usual = self.listened(serverFromString(theirs, text), theirs)
+        self.assertEqual(expected, asked)
+        self.assertIn((usual, backlog), [(backlog, backlog), (50, BACKLOG)])
+
+    def test_values(self) -> None:
+        """Kind, host, port, path, and who reaches it."""
+        for text, kind, host, port, path, local in (
+            ("tcp:5223", "tcp", "", 5223, "", False),
+            ("tcp:port=1:interface=127.0.0.1", "tcp", "127.0.0.1", 1, "", True),
+            ("tcp:1:interface=localhost", "tcp", "localhost", 1, "", True),
+            ("tcp6:1", "tcp6", "::", 1, "", False),
+            ("tcp6:1:interface=\\:\\:1", "tcp6", "::1", 1, "", True),
+            ("unix:/run/a\\:b", "unix", "", None, "/run/a:b", True),
+            ("unix:address=/run/a=b", "unix", "", None, "/run/a=b", True),
+            ("systemd:domain=INET6:name=x", "systemd", "", None, "", False),
+        ):
+            for proxied in (False, True):
+                said = parse_endpoint(f"haproxy:{text}" if proxied else text)
+                read = said.kind, said.host, said.port, said.path, said.is_local, said.is_proxied
+                self.assertEqual((kind, host, port, path, local, proxied), read)
+
+    def test_refused(self) -> None:
+        """What Twisted would not take, or take by half, is told apart."""
+        for text, words in (
+            ("tcp", "its port is missing"),
+            ("tcp:", '"" is no port'),
+            ("tcp:x", '"x" is no port'),
+            ("tcp:65536", '"65536" is no port'),
+            ("tcp:1:interface=a:interface=b", "its interface is there twice"),
+            ("tcp:1:a:port=2", "its port is there twice"),
+            ("tcp:1:host=a", '"host=" is none of port, interface, backlog'),
+            ("tcp:1:a:2:3", '"3" is one part too many'),
+            ("unix:/x:mode=999", '"999" is no mode'),
+            ("unix:a\0b", "a NUL is in its address"),
+            ("tcp=1", "tcp=1: is none of tcp, tcp6, unix, systemd"),
+        ):
+            problem = self.assertRaises(NoEndpoint, parse_endpoint, text)
+            self.assertIn(words, str(problem))

@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.process.endpoints import check_kind, check_plain
+from cms.process.endpointstrings import check_plain, read_endpoint
 from cms.process.proxy import HEADER_TIMEOUT, MOST_WAITING, ProxiedFactory
 from cms.process.proxyheader import (
     MOST_V2,
@@ -313,8 +313,8 @@ class EndpointTests(SynchronousTestCase):
     def test_kinds(self) -> None:
         """What would serve nobody is refused with file, key and cure."""
         for good in ("tcp:1", "tcp6:1", "unix:/x", "systemd:domain=INET:index=0"):
-            check_kind("listen.client", good, "xmpp.toml")
-            check_kind("listen.client", f"haproxy:{good}", "xmpp.toml")
+            read_endpoint("listen.client", good, "xmpp.toml")
+            read_endpoint("listen.client", f"haproxy:{good}", "xmpp.toml")
         for bad, cure in (
             ("ssl:5223:privateKey=x", "Write tcp: in place of ssl:"),
             ("haproxy:ssl:5223", "Write tcp: in place of ssl:"),
@@ -325,7 +325,7 @@ class EndpointTests(SynchronousTestCase):
             ("haproxy:", "Write a Twisted endpoint string"),
         ):
             args = ("listen.client", bad, "xmpp.toml")
-            problem = self.assertRaises(faults.ConfigurationError, check_kind, *args)
+            problem = self.assertRaises(faults.ConfigurationError, read_endpoint, *args)
             self.assertIn(f'xmpp.toml: listen.client: "{bad}"', problem.cause)
             self.assertIn(cure, problem.cure)
 

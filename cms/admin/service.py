@@ -23,7 +23,8 @@ from cms.admin.operations import Operation
 from cms.admin.routes import ApiApplication, Gate, OpenGate
 from cms.control.place import SOCKET, short_path
 from cms.process import openfiles
-from cms.process.endpoints import BACKLOG, check_plain, close_ports
+from cms.process.endpoints import close_ports
+from cms.process.endpointstrings import BACKLOG, check_plain
 from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.process.startup import give_up

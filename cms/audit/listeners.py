@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol
 
 from cms import faults
 from cms.audit.finding import Finding, failed, passed, skipped
-from cms.audit.ownserver import Endpoint, OwnServer
+from cms.audit.ownserver import Listener, OwnServer
 from cms.discovery.race import Race
 from cms.signalflow import Step, StepError
 
@@ -26,18 +26,19 @@ async def audit_listeners(
     @param running: Whether the daemon runs; C{None}: it does if any listener
         can be reached.
     """
-    endpoints = server.endpoints("component", "component_plain", "client", "client_direct")
-    trying = [Deferred.fromCoroutine(_reach(reactor, endpoint)) for endpoint in endpoints]
+    listeners = server.listeners("component", "component_plain", "client", "client_direct")
+    trying = [Deferred.fromCoroutine(_reach(reactor, listener)) for listener in listeners]
     outcomes = [await each for each in trying]
     if running is None:
         running = any(problem is None for problem in outcomes)
-    for endpoint, problem in zip(endpoints, outcomes, strict=True):
+    for listener, problem in zip(listeners, outcomes, strict=True):
+        endpoint = listener.endpoint
         if problem is None:
-            yield passed(Step.CONNECT, endpoint.text, {"listener": endpoint.kind})
+            yield passed(Step.CONNECT, endpoint.text, {"listener": listener.kind})
         elif running:
             dead = faults.OWN_LISTENER_DEAD.error(
                 endpoint=endpoint.text,
-                kind=endpoint.kind,
+                kind=listener.kind,
                 address=f"{endpoint.addresses[0]} port {endpoint.port}",
                 problem=problem.cause.rstrip("."),
             )
@@ -46,8 +47,9 @@ async def audit_listeners(
             yield skipped(Step.CONNECT, endpoint.text, "the server does not run")
 
 
-async def _reach(reactor: Any, endpoint: Endpoint) -> StepError | None:
-    race = Race(reactor, Protocol, endpoint.addresses, endpoint.port, timeout=CONNECT_TIMEOUT)
+async def _reach(reactor: Any, listener: Listener) -> StepError | None:
+    addresses = listener.endpoint.addresses
+    race = Race(reactor, Protocol, addresses, listener.port, timeout=CONNECT_TIMEOUT)
     try:
         protocol, _ = await race.run()
     except StepError as problem:

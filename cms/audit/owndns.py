@@ -81,7 +81,7 @@ async def _client_record(server: OwnServer, resolver: DNS) -> list[Finding]:
 
 def _listening(server: OwnServer, kind: str) -> str:
     """The port for a record to copy."""
-    ports = sorted(endpoint.port for endpoint in server.endpoints(kind))
+    ports = sorted(listener.port for listener in server.listeners(kind))
     return str(ports[0]) if ports else "<port>"
 
 
@@ -89,7 +89,7 @@ def _judge_targets(
     server: OwnServer, record: str, kind: str, targets: Sequence[Target]
 ) -> list[Finding]:
     shown = "; ".join(target.source for target in targets)
-    listening = sorted({endpoint.port for endpoint in server.endpoints(kind)})
+    listening = sorted({listener.port for listener in server.listeners(kind)})
     right = _listening(server, kind)
     here = [target for target in targets if target.host == server.hostname]
     if not here:
@@ -138,11 +138,11 @@ def _judge_reach(server: OwnServer) -> list[Finding]:
     services = {"component": SERVICE, "client": CLIENT_SERVICE}
     results = []
     for kind, service in services.items():
-        endpoints = server.endpoints(kind)
-        if endpoints and all(endpoint.is_local for endpoint in endpoints):
+        listeners = server.listeners(kind)
+        if listeners and all(listener.endpoint.is_local for listener in listeners):
             record = f"{service}.{server.ascii_domain}"
             doubt = faults.OWN_LISTENER_LOCAL.error(
-                record=record, kind=kind, port=endpoints[0].port
+                record=record, kind=kind, port=listeners[0].port
             )
-            results.append(warned(doubt, endpoints[0].text))
+            results.append(warned(doubt, listeners[0].endpoint.text))
     return results

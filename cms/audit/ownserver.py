@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -11,6 +11,7 @@ from attrs import frozen
 from cms.audit.owncertificate import Names
 from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain
+from cms.process.endpointstrings import Endpoint, NoEndpoint, parse_endpoint
 from cms.trust.files import PEMFiles
 
 
@@ -51,7 +52,7 @@ class OwnServer:
     def is_local(self) -> bool:
         """Whether components can come from this very host only."""
         return self.knows_ports("component") and all(
-            each.is_local for each in self.endpoints("component")
+            each.endpoint.is_local for each in self.listeners("component")
         )
 
     @property
@@ -61,52 +62,28 @@ class OwnServer:
 
     def knows_ports(self, kind: str) -> bool:
         """Whether each listener of a kind says its port; a socket of systemd's does not."""
-        return len(self.endpoints(kind)) == len(self.listen.get(kind, ()))
+        return len(self.listeners(kind)) == len(self.listen.get(kind, ()))
 
-    def endpoints(self, *kinds: str) -> list[Endpoint]:
+    def listeners(self, *kinds: str) -> list[Listener]:
         """The TCP listeners of some kinds."""
-        every = [(kind, text) for kind in kinds for text in self.listen.get(kind, ())]
-        parsed = [parse_endpoint(kind, text) for kind, text in every]
-        return [endpoint for endpoint in parsed if endpoint is not None]
+        found = []
+        for kind in kinds:
+            for text in self.listen.get(kind, ()):
+                with suppress(NoEndpoint):  # the start says what is wrong with it
+                    endpoint = parse_endpoint(text)
+                    if endpoint.port is not None:
+                        found.append(Listener(kind, endpoint, endpoint.port))
+        return found
 
 
 @frozen
-class Endpoint:
+class Listener:
     """
     A TCP listener.
 
-    @ivar interface: Empty for all addresses of this host.
+    @ivar kind: Its key in C{[listen]}.
     """
 
     kind: str
-    text: str
+    endpoint: Endpoint
     port: int
-    interface: str
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this host can reach it."""
-        try:
-            return bool(self.interface) and ip_address(self.interface).is_loopback
-        except ValueError:
-            return self.interface == "localhost"
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where this host reaches it itself."""
-        if self.interface in ("", "0.0.0.0", "::"):  # noqa: S104 - it is read, not bound
-            return ("127.0.0.1", "::1")
-        return (self.interface,)
-
-
-def parse_endpoint(kind: str, text: str) -> Endpoint | None:
-    """The port and interface of a Twisted endpoint string; C{None} for what is not TCP."""
-    parts = [part.replace("\0", ":") for part in text.replace("\\:", "\0").split(":")]
-    if parts[0] not in ("tcp", "tcp6", "tcp4"):
-        return None
-    named = dict(part.split("=", 1) for part in parts[1:] if "=" in part)
-    plain = [part for part in parts[1:] if "=" not in part]
-    port = named.get("port", plain[0] if plain else "")
-    if not port.isdigit():
-        return None
-    return Endpoint(kind, text, int(port), named.get("interface", ""))

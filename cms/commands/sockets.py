@@ -4,69 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Any, cast
-
-from attrs import define, field, frozen
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.protocol import Factory
+from typing import Any
 
 from cms.commands.outcomes import Outcome
-from cms.process.endpoints import PROXIED, check_kind, check_plain, expand
+from cms.process.endpoints import expand
+from cms.process.endpointstrings import Endpoint, check_plain, read_endpoint
 from cms.signalflow import StepError
 from cms.xmpp.config import ADMINISTRATION, LISTENERS, XmppConfig
 
 TIMEOUT = 2.0  # seconds for a connection to a listener of this host
-
-
-@frozen
-class Place:
-    """
-    Where a listener listens.
-
-    @ivar family: Of the socket module.
-    """
-
-    family: int
-    address: Any
-
-    @property
-    def port(self) -> int | None:
-        """Of TCP."""
-        return None if self.family == socket.AF_UNIX else int(self.address[1])
-
-
-@define
-class _Recorder:
-    """As much of a reactor as an endpoint needs to tell where it would listen."""
-
-    places: list[Place] = field(factory=list)
-
-    def listenTCP(
-        self, port: int, factory: Factory, backlog: int = 50, interface: str = ""
-    ) -> None:
-        """See C{IReactorTCP}."""
-        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        self.places.append(Place(family, (interface or "0.0.0.0", port)))  # noqa: S104
-
-    def listenUNIX(self, address: str, factory: Factory, *rest: Any, **options: Any) -> None:
-        """See C{IReactorUNIX}."""
-        self.places.append(Place(socket.AF_UNIX, address))
-
-
-def places(description: str) -> list[Place]:
-    """
-    Where an endpoint string would listen.
-
-    @raise ValueError: it is no endpoint.
-    """
-    recorder = _Recorder()
-    for text in expand(description):
-        try:
-            endpoint = serverFromString(cast("Any", recorder), text)
-        except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
-            raise ValueError(str(problem) or type(problem).__name__) from None
-        endpoint.listen(Factory()).addErrback(lambda _: None)
-    return recorder.places
 
 
 def findings(config: XmppConfig, running: bool) -> list[Outcome]:
@@ -80,20 +26,16 @@ def findings(config: XmppConfig, running: bool) -> list[Outcome]:
 
 def _judge(key: str, description: str, config: XmppConfig, running: bool) -> Outcome:
     name = f"{key} {description}"
-    if description.removeprefix(PROXIED).startswith("systemd:"):
-        return Outcome("ok", f"{name} is handed over by systemd; systemctl list-sockets shows it.")
     try:
-        check_kind(key, description, config.file)
+        endpoint = read_endpoint(key, description, config.file)
         if key.endswith("_plain"):
             check_plain(key, description, config.file)
-        found = places(description)
     except StepError as error:
         return Outcome.of(error)
-    except ValueError as problem:
-        return Outcome("wrong", f"{name} is no endpoint ({problem}).", "Write tcp:PORT.")
-    if not found:
-        return Outcome("warning", f"{name} cannot be checked from here.")
-    tried = [_answers(place) if running else _is_free(place) for place in found]
+    if endpoint.kind == "systemd":
+        return Outcome("ok", f"{name} is handed over by systemd; systemctl list-sockets shows it.")
+    found = expand(endpoint)
+    tried = [_answers(each) if running else _is_free(each) for each in found]
     problems = [problem for problem in tried if problem is not None]
     if running:
         return _judge_running(name, problems, len(tried))
@@ -132,28 +74,37 @@ _CURES = {
 }
 
 
-def _is_free(place: Place) -> str | None:
+def address_of(endpoint: Endpoint) -> tuple[int, Any]:
+    """The family, and the address to bind to."""
+    if endpoint.kind == "unix":
+        return socket.AF_UNIX, endpoint.path
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    return family, (endpoint.host, endpoint.port)
+
+
+def _is_free(endpoint: Endpoint) -> str | None:
     """The name of the error that opening it ends with."""
-    if place.family == socket.AF_UNIX:
-        return "EADDRINUSE" if _answers(place) is None else None
+    family, address = address_of(endpoint)
+    if family == socket.AF_UNIX:
+        return "EADDRINUSE" if _answers(endpoint) is None else None
     try:
-        with socket.socket(place.family, socket.SOCK_STREAM) as probe:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place.address)
+            probe.bind(address)
             probe.listen(1)
     except OSError as problem:
         return errno.errorcode.get(problem.errno or 0, str(problem))
     return None
 
 
-def _answers(place: Place) -> str | None:
+def _answers(endpoint: Endpoint) -> str | None:
     """The name of the error that a connection ends with."""
-    address = place.address
-    if place.family != socket.AF_UNIX:
-        host, port = address
-        address = ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104
+    family, address = address_of(endpoint)
+    if family != socket.AF_UNIX:
+        here = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        address = (endpoint.host if endpoint.is_bound else here, endpoint.port)
     try:
-        with socket.socket(place.family, socket.SOCK_STREAM) as probe:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.settimeout(TIMEOUT)
             probe.connect(address)
     except OSError as problem:

@@ -14,6 +14,7 @@ from cms.commands.outcomes import Outcome, report
 from cms.commands.xmppcallbridges import callbridge
 from cms.control.daemon import Daemon
 from cms.discovery.address import ascii_domain
+from cms.process.endpointstrings import parse_endpoint
 from cms.xmpp.config import ADMINISTRATION, LISTENERS, NOT_YET, XmppConfig, read_config
 
 CONFIG = config_option(XMPP)
@@ -90,11 +91,11 @@ def _records(config: XmppConfig, kind: str, service: str) -> list[str]:
     found = []
     for description in config.listen[kind]:
         try:
-            place = sockets.places(description)[0]
-        except (ValueError, IndexError):
+            port = parse_endpoint(description).port
+        except ValueError:
             continue  # cms xmpp listen says what is wrong with it
-        if place.port:
-            found.append(f"{service}._tcp.{domain}. IN SRV 10 10 {place.port} {host}.")
+        if port:
+            found.append(f"{service}._tcp.{domain}. IN SRV 10 10 {port} {host}.")
     return found
 
 

@@ -4,100 +4,58 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 
 from cms import faults
+from cms.process.endpointstrings import Endpoint, reachable, read_endpoint
 from cms.process.proxy import Network, ProxiedFactory
 from cms.signalflow import StepError
 
-PROXIED = "haproxy:"  # before an endpoint string: the PROXY protocol is spoken there
-KINDS = ("tcp", "tcp6", "unix", "systemd")
-BACKLOG = 1_024  # connections that wait to be accepted; Twisted's own is 50
 
-
-def check_plain(key: str, description: str, file: object) -> None:
+def expand(endpoint: Endpoint) -> list[Endpoint]:
     """
-    A listener without TLS must be reachable from this host only.  L{open_listener}
-    checks sockets that systemd passes.
-
-    @raise ConfigurationError: it could be reached from elsewhere.
-    """
-    kind, _, rest = description.removeprefix(PROXIED).partition(":")
-    interface = re.search(r"(?<!\\)(?::|^)interface=((?:\\.|[^:\\])*)", rest)
-    if kind in ("unix", "systemd"):
-        return
-    try:
-        address = (interface[1] if interface else "").replace("\\:", ":")
-        # Twisted would take the last of two interfaces.
-        once = rest.count("interface=") == 1
-        if once and kind in ("tcp", "tcp6") and ip_address(address).is_loopback:
-            return
-    except ValueError:
-        pass
-    raise _reachable(file, key, description)
-
-
-def _reachable(file: object, key: str, description: str) -> StepError:
-    return faults.CONFIGURATION_VALUE.error(
-        file=file,
-        key=key,
-        problem=f"{description} has no TLS and could be reached from another host",
-        mend="Add :interface=127.0.0.1, or use a unix: socket, or a listener with TLS.",
-    )
-
-
-def check_kind(key: str, description: str, file: object) -> None:
-    """
-    @raise ConfigurationError: the string is not an endpoint, or of a kind that is refused.
-    """
-    kind = description.removeprefix(PROXIED).partition(":")[0]
-    if kind in KINDS:
-        return
-    mend = 'Write a Twisted endpoint string, such as "tcp:5223".'
-    if kind in ("ssl", "tls"):
-        mend = f'Write tcp: in place of {kind}:, such as "tcp:5223"; TLS is ours, see [tls].'
-    elif kind == "haproxy":
-        mend = "Write haproxy: once."
-    problem = f'"{description}" is no endpoint that can be used here ({kind}: is none of'
-    problem += f" {', '.join(KINDS)}, with or without haproxy: before it)"
-    raise faults.CONFIGURATION_VALUE.error(file=file, key=key, problem=problem, mend=mend)
-
-
-def expand(description: str) -> list[str]:
-    """
-    The endpoint strings behind one of the configuration, without L{PROXIED}.
+    What is opened for an endpoint.
 
     C{tcp:PORT} without an interface means all addresses of this host, while Twisted
     listens on IPv4 only.  A socket on C{::} accepts both families, unless the kernel
-    has no IPv6 or separates them.  Then the second string is used.
+    has no IPv6 or separates them.  Then the second one is used.
     """
-    description = description.removeprefix(PROXIED)
-    texts = [description]
-    if re.fullmatch(r"tcp:\d+", description):
-        texts = [f"tcp6:{description.removeprefix('tcp:')}:interface=\\:\\:", description]
-    return [_with_backlog(text) for text in texts]
+    if endpoint.kind == "tcp" and not endpoint.host:
+        return [evolve(endpoint, kind="tcp6", host="::"), endpoint]
+    return [endpoint]
 
 
-def _with_backlog(text: str) -> str:
-    """The endpoint string with L{BACKLOG}, unless it names one, by name or by place."""
-    parts = re.split(r"(?<!\\):", text)
-    named = [part for part in parts if re.search(r"(?<!\\)=", part)]
-    if (
-        parts[0] not in ("tcp", "tcp6", "unix")
-        or any(part.startswith("backlog=") for part in named)
-        or len(parts) - len(named) > 3
-    ):
-        return text
-    return f"{text}:backlog={BACKLOG}"
+def make_endpoint(reactor: Any, endpoint: Endpoint) -> Any:
+    """
+    Twisted's endpoint of this one.
+
+    @return: An C{IStreamServerEndpoint}.
+    @raise LookupError: systemd has handed over no such socket.
+    """
+    host, port, backlog = endpoint.host, endpoint.port, endpoint.backlog
+    if endpoint.kind == "unix":
+        return UNIXServerEndpoint(
+            reactor, endpoint.path, backlog, endpoint.mode, endpoint.is_locked
+        )
+    if endpoint.kind == "systemd":
+        return serverFromString(reactor, endpoint.inherited)
+    kind = TCP6ServerEndpoint if endpoint.kind == "tcp6" else TCP4ServerEndpoint
+    return kind(reactor, port, backlog, host)
 
 
 def open_listener(
@@ -118,18 +76,18 @@ def open_listener(
     @param proxies: The addresses, besides this host, that may send a PROXY header.
     @raise ConfigurationError: the endpoint cannot be read, or bound.
     """
-    check_kind(key, description, file)
-    if description.startswith(PROXIED):
+    said = read_endpoint(key, description, file)
+    if said.is_proxied:
         factory = ProxiedFactory(reactor, factory, key, proxies)
     opened: list[IListeningPort] = []
     failures: list[Failure] = []
-    for text in expand(description):
+    for each in expand(said):
         try:
-            endpoint = serverFromString(reactor, text)
-        except Exception as problem:  # noqa: BLE001 - each parser, and each plugin, has its own
-            raise _bad(file, key, description, problem) from None
+            endpoint = make_endpoint(reactor, each)
+        except Exception as problem:  # noqa: BLE001 - systemd's parser has several
+            raise _bad(file, key, said, problem) from None
         if isinstance(endpoint, AdoptedStreamServerEndpoint):
-            _judge_inherited(file, key, description, endpoint)
+            _judge_inherited(file, key, said, endpoint)
         endpoint.listen(factory).addCallbacks(opened.append, failures.append)
         if failures and not _lacks_ipv6(failures[0]):
             break
@@ -140,30 +98,30 @@ def open_listener(
 
 
 def _judge_inherited(
-    file: object, key: str, description: str, endpoint: AdoptedStreamServerEndpoint
+    file: object, key: str, said: Endpoint, endpoint: AdoptedStreamServerEndpoint
 ) -> None:
     """Check that a socket of systemd is what the file says, and local if it must be."""
     with socket.socket(fileno=os.dup(endpoint.fileno)) as copy:  # as the kernel says
         family = copy.family
         host = "" if family == socket.AF_UNIX else copy.getsockname()[0].partition("%")[0]
     if family != endpoint.addressFamily:
-        raise _bad(file, key, description, "the socket is of another domain")
+        raise _bad(file, key, said, "the socket is of another domain")
     if key.endswith("_plain") and host and not ip_address(host).is_loopback:
-        raise _reachable(file, key, description)
+        raise reachable(key, said.text, file)
 
 
-def _bad(file: object, key: str, description: str, problem: object) -> StepError:
-    if isinstance(problem, LookupError) and description.startswith("systemd:"):
+def _bad(file: object, key: str, said: Endpoint, problem: object) -> StepError:
+    if isinstance(problem, LookupError):
         return faults.CONFIGURATION_VALUE.error(
             file=file,
             key=key,
-            problem=f"{description}: systemd has handed over no such socket",
+            problem=f"{said.text}: systemd has handed over no such socket",
             mend="Start it by a socket unit whose FileDescriptorName= is the name here.",
         )
     return faults.CONFIGURATION_VALUE.error(
         file=file,
         key=key,
-        problem=f'"{description}" is no endpoint ({problem})',
+        problem=f'"{said.text}" is no endpoint ({problem})',
         mend='Write a Twisted endpoint string, such as "tcp:5223".',
     )
 

@@ -17,7 +17,7 @@ from cms.discovery.resolver import make_dns
 from cms.metrics.exposition import Exposition
 from cms.process.cleanup import tell
 from cms.process.clocks import wall_clock
-from cms.process.endpoints import check_plain
+from cms.process.endpointstrings import check_plain
 from cms.process.logs import Logger
 from cms.process.openfiles import told_few
 from cms.process.startup import give_up

@@ -21,8 +21,8 @@ from cms.callbridge.link.machine import Link
 from cms.callbridge.link.registration import ComponentRegistration
 from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ServerAddress
+from cms.discovery.failedaddresses import FailedAddresses
 from cms.discovery.lookup import Found, Target
-from cms.discovery.setbacks import Setbacks
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step
 from cms.trust.verdict import Verdict
@@ -58,7 +58,7 @@ class World:
         self.cancelled = 0
         self.core = LinkCore(
             clock=self.clock,
-            places=self,
+            discovery=self,
             connector=self,
             traffic=self,
             backoff=Backoff(Timing(), Random(1)),
@@ -72,7 +72,7 @@ class World:
         usual = {"domain": DOMAIN, "component": COMPONENT, "server": None, "secret": Secret("s")}
         return LinkSettings(**({"unique_name": "cb1"} | usual | changes))
 
-    # Places
+    # Discovery
 
     def _pending(self) -> Deferred[Any]:
         def cancel(_: object) -> None:
@@ -545,7 +545,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
 
 
-class SetbackTests(SynchronousTestCase):
+class FailedAddressTests(SynchronousTestCase):
     """An address that takes a connection and then fails is not preferred any more."""
 
     SIX, FOUR, OTHER = "2001:db8::1", "192.0.2.1", "192.0.2.2"
@@ -622,11 +622,11 @@ class SetbackTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """However many fail, a bounded number is remembered, the latest."""
-        setbacks, target = Setbacks(), Target("x1", 5223, is_ip=False, source="SRV")
+        addresses_failed, target = FailedAddresses(), Target("x1", 5223, is_ip=False, source="SRV")
         addresses = [f"192.0.2.{n}" for n in range(200)]
         for address in addresses:
-            setbacks.note(target, address)
-        good, failed = setbacks.divide(target, addresses)
+            addresses_failed.note(target, address)
+        good, failed = addresses_failed.divide(target, addresses)
         self.assertEqual((72, 128), (len(good), len(failed)))
         self.assertEqual("192.0.2.199", failed[-1])
 

@@ -25,7 +25,7 @@ from cms.callbridge.directories.directory import (
 )
 from cms.callbridge.directories.store import StoreError, User, UserStore, find_keys, user_name
 from cms.callbridge.passwords import recent as recentpasswords
-from cms.callbridge.passwords.recent import Verified
+from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys, derive
 from cms.process.threads import SlowWork, TooMuchWork
 from tests.support import new_folder
@@ -203,14 +203,14 @@ class UserNameTests(SynchronousTestCase):
             self.assertRaises(StoreError, user_name, text, DOMAIN)
 
 
-class VerifiedTests(SynchronousTestCase):
+class RecentPasswordTests(SynchronousTestCase):
     """What is remembered of passwords."""
 
     def test_bounds(self) -> None:
         """The oldest makes room; nothing is remembered for no time at all; no password is held."""
         self.patch(recentpasswords, "MOST_REMEMBERED", 2)
         keys = StoredKeys(b"salt", 1, b"stored", b"server")
-        some, none = Verified(Clock(), 10.0), Verified(Clock(), 0.0)
+        some, none = RecentPasswords(Clock(), 10.0), RecentPasswords(Clock(), 0.0)
         for name in ("a", "b", "c"):
             for memory in (some, none):
                 memory.remember(name, "s3cret", keys)
@@ -219,13 +219,13 @@ class VerifiedTests(SynchronousTestCase):
         self.assertNotIn("s3cret", repr(vars(some)))
         self.assertFalse(some.holds("b", "other", keys))
         self.assertFalse(some.holds("b", "s3cret", evolve(keys, stored_key=b"new")))
-        self.assertFalse(Verified(Clock(), 10.0).holds("b", "s3cret", keys))
+        self.assertFalse(RecentPasswords(Clock(), 10.0).holds("b", "s3cret", keys))
 
     def test_forgotten(self) -> None:
         """What is too old goes, whether it is asked for again or not."""
         keys = StoredKeys(b"salt", 1, b"stored", b"server")
         clock = Clock()
-        memory = Verified(clock, 10.0)
+        memory = RecentPasswords(clock, 10.0)
         for name in ("a", "b"):
             memory.remember(name, "s3cret", keys)
             clock.advance(6)
@@ -310,7 +310,7 @@ class LocalDirectoryTests(SynchronousTestCase):
             return real(password, hash_name, salt, iterations)
 
         self.patch(directory, "derive", count)
-        self.directory._verified = Verified(clock, 300.0)
+        self.directory._verified = RecentPasswords(clock, 300.0)
         for password, right, computed in (
             ("right", True, 1),
             ("right", True, 1),

@@ -1,4 +1,4 @@
-"""The Callbridge as its administration sees it."""
+"""What the API and the pages of a Callbridge show and change."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class CallbridgeAdministration:
 
     async def configure(self, changes: Mapping[str, str]) -> None:
         """See L{cms.admin.interfaces.Callbridge.configure}."""
-        # What has begun is done to its end, also when nobody waits for the answer.
+        # A change that has begun is completed even if the client disconnects.
         await shielded(self._turn.run(self._change, changes))
 
     async def unconfigure(self) -> None:
@@ -175,7 +175,7 @@ class CallbridgeAdministration:
         return self._id(user.name), facts
 
     def _id(self, name: str) -> str:
-        """A UUID: clients of the field take the last 36 characters of a C{Location}."""
+        """A UUID: existing API clients take the last 36 characters of a C{Location}."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"xmpp:{name}@{self._domain}"))
 
     @property
@@ -206,7 +206,7 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
     """
     The administration of a Callbridge.
 
-    @raise ConfigurationError: its listeners cannot be as they are written.
+    @raise ConfigurationError: a listener of the configuration cannot be opened.
     """
     config = daemon.config
     role = CallbridgeAdministration(daemon, StoredSettings(read_config(config.file)), reactor)

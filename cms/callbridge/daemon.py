@@ -1,4 +1,4 @@
-"""The Callbridge daemon, put together."""
+"""The Callbridge daemon: its link, log-in authority, administration and metrics together."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CallbridgeService(Service):
     A Callbridge with its link and its log-in authority.
 
     @ivar link: See L{Link}; L{configure} hands it new settings.
-    @ivar on_change: Called when the link does something else.
+    @ivar on_change: Called when the state of the link changes.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
     @ivar spaces: The spaces.
@@ -78,7 +78,7 @@ class CallbridgeService(Service):
         self.link = Link(
             LinkCore(
                 clock=reactor,
-                places=Finder(make_dns(reactor, config.dns.servers), random),
+                discovery=Finder(make_dns(reactor, config.dns.servers), random),
                 connector=self._connector,
                 traffic=LinkTraffic(reactor, [CallbridgeHandler()], self._logins),
                 backoff=Backoff(config.timing, random),
@@ -122,7 +122,7 @@ class CallbridgeService(Service):
         self.link.start()
 
     def _judge_certificates(self) -> None:
-        """What peers will object to is in the log before they do."""
+        """Log what peers will object to in our certificate."""
         now = datetime.fromtimestamp(wall_clock(self._reactor)(), UTC)
         for problem in self._connector.judge(now, serves=bool(self.config.listen.api)):
             self.log.warn(
@@ -145,8 +145,8 @@ class CallbridgeService(Service):
 
     def use(self, config: CallbridgeConfig) -> None:
         """
-        Use another configuration of the link.  A link that is up with the same
-        settings stays; one that waits is tried at once.
+        Use another configuration of the link.  If the link is up and the settings are the
+        same, it stays.  If it waits, the next attempt begins at once.
         """
         is_up = self.link.status()["state"] in ("registered", "active")
         same = is_up and config.link == self.config.link

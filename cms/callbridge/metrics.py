@@ -1,4 +1,4 @@
-"""The figures of a Callbridge: its link, its attempts, its log-ins."""
+"""The metrics of a Callbridge: its link, its attempts, its log-ins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATES = ("stopped", "waiting", *(step.title for step in _TRIED), "active", "end
 
 
 class CallbridgeCounters(Collector):
-    """What is counted as it happens."""
+    """Counters, increased as things happen."""
 
     def __init__(self) -> None:
         self._attempts = counter(
@@ -72,7 +72,7 @@ class CallbridgeCounters(Collector):
             self._attempts.labels("active", title).inc()
 
     def rest(self, failure: StepError | None) -> None:
-        """A round ended with a failure, or a link that had been up ended."""
+        """An attempt failed, or a link that was up ended."""
         if failure is not None:
             self._attempts.labels("failed", failure.step.title).inc()
 
@@ -88,10 +88,10 @@ class CallbridgeCounters(Collector):
 
 class CallbridgeCollector(Collector):
     """
-    What the Callbridge is, looked at when it is asked.
+    Metrics of the current state, collected when they are asked for.
 
-    @param authority: The one that decides now.
-    @param expires: When our own certificate does.
+    @param authority: The current authority.
+    @param expires: When our own certificate expires.
     """
 
     def __init__(

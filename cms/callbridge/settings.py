@@ -1,9 +1,9 @@
 """
-Step 2 while it runs: settings that the administration has changed.
+Step 2 while the daemon runs: settings changed by API or page.
 
-They are kept in a file of their own in the state directory and win over
-F{callbridge.toml}.  That file is replaced whole, so after a crash it holds the
-settings that were acknowledged last, or those that were just being stored.
+They are in a file of their own in the state directory and override F{callbridge.toml}.
+The file is replaced atomically.  After a crash it holds the settings acknowledged last,
+or those that were being stored.
 """
 
 from __future__ import annotations

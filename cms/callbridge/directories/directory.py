@@ -1,4 +1,4 @@
-"""Where users are looked up: a small interface, and the local store behind it."""
+"""Looking up users: the interface of a directory, and the local one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from cms.callbridge.directories.store import UserStore, find_keys
-from cms.callbridge.passwords.recent import Verified
+from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
 from cms.callbridge.passwords.scram import (
     DEFAULT_ITERATIONS,
@@ -31,11 +31,11 @@ PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked agains
 
 
 class DirectoryError(Exception):
-    """The directory cannot answer.  The text is logged: no secret is in it."""
+    """The directory cannot answer.  The text is logged, so it holds no secret."""
 
 
 class DirectoryBusy(DirectoryError):
-    """Too many questions wait already."""
+    """Too many look-ups wait already."""
 
 
 class AccountDisabled(Exception):
@@ -46,9 +46,9 @@ class Directory(Protocol):
     """
     A user directory.  Its answers can be waited for and cancelled.
 
-    @ivar mechanisms: The SASL mechanisms, without -PLUS, that it can decide,
-        the strongest first: one that only verifies passwords (as LDAP does)
-        has C{("PLAIN",)}, and its C{keys} is never called.
+    @ivar mechanisms: The SASL mechanisms, without -PLUS, that it supports, the strongest
+        first.  A directory that only verifies passwords, as LDAP does, has C{("PLAIN",)}.
+        Its C{keys} is never called.
     """
 
     mechanisms: tuple[str, ...]
@@ -66,15 +66,14 @@ class Directory(Protocol):
 
     def verify(self, name: str, password: str) -> Deferred[bool]:
         """
-        Whether this is the user's password; takes the same time for a user
-        that does not exist.
+        Whether this is the user's password.  Takes as long for an unknown user.
 
         @return: Fails with L{AccountDisabled} and L{DirectoryError}.
         """
         ...
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
-        """Keys that nobody can prove, always the same for the same unknown name."""
+        """Keys without a password, always the same for the same unknown name."""
         ...
 
     def close(self) -> None:
@@ -86,13 +85,12 @@ class LocalDirectory:
     """
     The local store.
 
-    SCRAM needs one look-up.  It takes some microseconds, a hundredth of what it
-    takes to ask another thread, so it is made at once; only a store that is locked
-    is asked by a thread, which can wait.  PLAIN needs one PBKDF2 besides, which runs in the
-    reactor's thread pool, C{at_once} at the same time; beyond C{most_waiting}
-    the rest is refused rather than queued.
+    SCRAM needs one look-up.  It takes some microseconds, a hundredth of the hand-over to
+    another thread, so it runs in the reactor's thread.  Only if the store is locked does a
+    thread wait for it.  PLAIN also needs one PBKDF2.  It runs in the reactor's thread pool,
+    C{at_once} at the same time.  C{most_waiting} wait, and the rest is refused.
 
-    @param remember: Seconds for which a password that was right needs no PBKDF2.
+    @param remember: Seconds for which a right password needs no PBKDF2 again.
     """
 
     mechanisms = (*reversed(HASHES), "PLAIN")
@@ -109,7 +107,7 @@ class LocalDirectory:
         self._path = store.path
         self._decoy_key = store.decoy_key()
         self._work = SlowWork(reactor, at_once=at_once, most_waiting=most_waiting)
-        self._verified = Verified(reactor, remember)
+        self._verified = RecentPasswords(reactor, remember)
         self._lookups = 0
         self._connection: sqlite3.Connection | None = None
         self._pool = ConnectionPool(
@@ -121,7 +119,7 @@ class LocalDirectory:
             cp_noisy=False,
             check_same_thread=False,
             timeout=5,
-        )  # it starts its threads when the reactor runs: not before twistd has forked
+        )  # its threads start when the reactor runs, after twistd has forked
 
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         """See L{Directory.keys}; fails with L{DirectoryBusy} as well."""
@@ -135,8 +133,8 @@ class LocalDirectory:
             return Deferred.fromCoroutine(self._keys(name, mechanism))
 
     def _keys_on_full_disk(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
-        """By a connection of its own, which needs no room (L{cms.state.database.connect})."""
-        self._close_connection()  # it has the file open, and the other wants it alone
+        """By another connection, which needs no room (L{cms.state.database.connect})."""
+        self._close_connection()  # the other connection locks the file
         try:
             with closing(connect(self._path, timeout=0)) as connection:
                 return succeed(find_keys(connection.cursor(), name, mechanism))
@@ -144,7 +142,7 @@ class LocalDirectory:
             return fail(DirectoryError(f"the user store failed: {problem}"))
 
     def _cursor(self) -> sqlite3.Cursor:
-        """Waits for nobody; opened when it is needed, which is after twistd has forked."""
+        """A cursor that does not wait for locks.  It is opened late, after twistd has forked."""
         if self._connection is None:
             self._connection = sqlite3.connect(self._path, timeout=0)
         return self._connection.cursor()
@@ -155,7 +153,7 @@ class LocalDirectory:
         answer: Deferred[StoredKeys | None] = Deferred()
 
         def done(result: StoredKeys | Failure | None) -> None:
-            # A cancelled answer does not take the look-up out of the queue.
+            # Cancelling the answer does not remove the look-up from the queue.
             self._lookups -= 1
             answer.callback(result)
 
@@ -198,7 +196,7 @@ class LocalDirectory:
         return True
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
-        """See L{Directory.decoy}; the salt looks like any other of ours."""
+        """See L{Directory.decoy}; the salt looks like that of a user."""
         seed = hmac.digest(self._decoy_key, f"{mechanism} {name}".encode(), "sha512")
         size = hashlib.new(HASHES[mechanism]).digest_size
         return StoredKeys(seed[:SALT_BYTES], DEFAULT_ITERATIONS, seed[-size:], seed[-size:])

@@ -1,8 +1,8 @@
 """
 The local user store: SQLite in the state directory.
 
-It holds SCRAM keys and never a password.  A running daemon looks keys up as
-L{cms.callbridge.directories.directory} says, and changes it in other threads.
+It holds SCRAM keys and no password.  How a running daemon looks keys up is described in
+L{cms.callbridge.directories.directory}; it makes changes in other threads.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class UserStore:
 
     def set_disabled(self, name: str, disabled: bool) -> bool:
         """
-        Close an account to log-ins, or open it again.
+        Disable an account, or enable it again.
 
         @return: Whether there is such a user.
         """
@@ -149,7 +149,7 @@ class UserStore:
             return [User(name, created, bool(disabled)) for name, created, disabled in rows]
 
     def decoy_key(self) -> bytes:
-        """The secret behind the salts that unknown users are shown."""
+        """The secret from which the salts of unknown users are made."""
         with self.open() as connection:
             (key,) = connection.execute("SELECT decoy FROM installation").fetchone()
             return bytes(key)

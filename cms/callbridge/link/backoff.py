@@ -1,4 +1,4 @@
-"""How long the link waits between two rounds; docs/link-states.md has the figures."""
+"""How long the link waits between two attempts (docs/link-states.md)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from twisted.application.internet import backoffPolicy
 
 from cms.callbridge.config import Timing
 
-AT_ONCE = 0.2  # seconds at the most, so that many Callbridges do not come in step
-PROVEN = 5.0  # seconds that a link must have lived for its end to be no flapping
+AT_ONCE = 0.2  # seconds at most, so that many Callbridges do not come at the same time
+PROVEN = 5.0  # seconds that a link must have been up, or its end counts as flapping
 
 
 @define
 class Backoff:
     """
-    Counts what went wrong, and answers with the seconds to wait for it.
+    Counts failures and gives the seconds to wait after each.
 
-    @ivar failures: Rounds that failed since the link was last stable.
-    @ivar refusals: Rounds in a row in which ID or secret were refused.
+    @ivar failures: Attempts that failed since the link was last stable.
+    @ivar refusals: Attempts in a row in which ID or secret were refused.
     @ivar flaps: Links in a row that ended as soon as they were up.
     """
 
@@ -30,13 +30,13 @@ class Backoff:
     flaps: int = 0
 
     def forget(self) -> None:
-        """Other settings: nothing is known of them yet."""
+        """There are other settings: reset all counts."""
         self.failures = self.refusals = self.flaps = 0
 
     def after_link(self, lived: float) -> float:
         """
-        A link that had been up is sought again at once, elsewhere if need be;
-        one that ends again and again as soon as it is up is not.
+        After the end of a link that was up the next attempt comes at once.  If links end
+        again and again as soon as they are up, the delays double.
 
         @param lived: Seconds that it was up.
         """
@@ -50,29 +50,29 @@ class Backoff:
 
     def after_silence(self) -> float:
         """
-        No server could be reached, which costs none of them anything.  One that
-        restarts is found within 2 s, however long it was away: half of the delay
-        is drawn, so that many Callbridges spread.
+        No server could be reached.  The delay does not grow, since attempts cost an absent
+        server nothing.  So a server that restarts is found within 2 s, however long it was
+        away.  Half of the delay is random, so that many Callbridges spread.
 
-        The server that is away explains why links ended early: that was no flapping.
+        An absent server explains why links ended early, so they do not count as flapping.
         """
         self.flaps = 0
         return self.timing.unreachable_delay * (0.5 + self.random.random())
 
     def after_failure(self) -> float:
-        """A server was reached, and could not be registered with."""
+        """A server was reached, but registration failed."""
         self.failures += 1
         return self._doubled(self.timing.first_delay, self.timing.most_delay, self.failures - 1)
 
     def after_refusal(self) -> float:
         """
-        ID or secret were refused.  Somebody must mend them, and may do so on
-        the server, so it is tried for ever, but seldom.
+        ID or secret were refused.  Somebody must correct them, perhaps at the server.  So
+        attempts go on, but seldom.
         """
         self.refusals += 1
         timing = self.timing
         return self._doubled(timing.refused_delay, timing.most_refused_delay, self.refusals - 1)
 
     def _doubled(self, first: float, most: float, times: int) -> float:
-        """With up to 1 s at random, so that many Callbridges spread."""
+        """A doubling delay plus up to 1 s at random, so that many Callbridges spread."""
         return float(backoffPolicy(first, most, 2.0, self.random.random)(times))

@@ -36,14 +36,14 @@ class TCPConnector:
 
     @property
     def expires(self) -> float | None:
-        """When our own certificate does, in seconds since the epoch."""
+        """When our own certificate expires, in seconds since the epoch."""
         return self._files.expires
 
     def judge(self, now: datetime, *, serves: bool) -> list[StepError]:
         """
         What is wrong with our certificate, or with the CAs that we trust.
 
-        @param serves: Whether the administration shows it as a server, too.
+        @param serves: Whether the API uses it as a server's certificate, too.
         """
         found = audit_certificate(self._files, now, serves=serves)
         return [finding.problem for finding in found if finding.problem is not None]

@@ -1,5 +1,5 @@
 """
-What the link's machine works on: the deeds of each state, and their record.
+The actions of the link's state machine, and the record of its attempts.
 
 L{cms.callbridge.link.machine} has the machine itself.
 """
@@ -19,8 +19,8 @@ from cms.callbridge.config import LinkSettings
 from cms.callbridge.link.backoff import Backoff
 from cms.callbridge.link.registration import ComponentRegistration, Registrant
 from cms.callbridge.link.steplog import log_step
+from cms.discovery.failedaddresses import FailedAddresses
 from cms.discovery.lookup import Found, Target, configured_target
-from cms.discovery.setbacks import Setbacks
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import tell
 from cms.process.clocks import Timeline
@@ -31,13 +31,13 @@ from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.traffic import Traffic as Carried
 
-TOLD_AT_FIRST = 10  # rounds that fail alike before they are logged seldom
+TOLD_AT_FIRST = 10  # attempts that fail alike before further ones are logged seldom
 TOLD_AGAIN = 60.0  # seconds
 SELDOM = "; while it fails alike it is tried as before, and told once a minute"
 
 
-class Places(Protocol):
-    """Where targets and addresses come from: L{cms.discovery.lookup.Finder}."""
+class Discovery(Protocol):
+    """Finds targets and addresses: L{cms.discovery.lookup.Finder}."""
 
     def targets(self, domain: str) -> Deferred[Found]:
         """Step 4."""
@@ -64,7 +64,7 @@ class Connector(Protocol):
 
 
 class Traffic(Protocol):
-    """Who speaks over an active link."""
+    """The user of an active link: L{cms.callbridge.link.handlers.LinkTraffic}."""
 
     def link_up(self, stream: ComponentRegistration) -> None:
         """The link is active."""
@@ -77,20 +77,20 @@ class Traffic(Protocol):
 
 
 class Inputs(Protocol):
-    """What moves the machine."""
+    """The inputs of the machine."""
 
     # from the owner
 
     def start(self) -> None:
-        """A link is wanted."""
+        """The owner wants a link."""
 
     def halt(self) -> None:
-        """End whatever is under way."""
+        """End the attempt or the link."""
 
     # from what the core does
 
     def begin(self) -> None:
-        """Begin a round."""
+        """Begin an attempt."""
 
     def found(self) -> None:
         """Steps 3 and 4 are done: there is a target to try."""
@@ -105,41 +105,41 @@ class Inputs(Protocol):
         """Step 10 is done."""
 
     def confirmed(self) -> None:
-        """The server knows all that it asked for."""
+        """The server has all that it asked for."""
 
     def try_next(self) -> None:
         """This target failed and there is another."""
 
     def rest(self) -> None:
-        """Nothing is left to try in this round, or the link ended."""
+        """No target is left in this attempt, or the link ended."""
 
     def halted(self) -> None:
-        """Nothing is under way any more, and no round follows."""
+        """Everything has ended, and no attempt follows."""
 
 
 @define(eq=False)
 class LinkCore:
     """
-    What the machine works on; use L{cms.callbridge.link.machine.Link}.
+    The core of the machine.  Its owner uses L{cms.callbridge.link.machine.Link}.
 
-    @ivar wanted: Between start and stop.
-    @ivar halting: What was under way is ending.
+    @ivar wanted: Whether the owner wants a link (between start and stop).
+    @ivar halting: Whether the old connection is ending.
     @ivar address: The address of the target that the stream is connected to.
-    @ivar setbacks: What failed after it was connected to, in earlier rounds.
+    @ivar failed: Addresses that failed after they accepted a connection.
     @ivar up: When the link registered, in seconds since the epoch.
     @ivar since: When it became active.
-    @ivar asked: The question whose answer makes it active.
-    @ivar same: Rounds in a row that ended with the same failure.
-    @ivar stopped: Who waits for the end.
+    @ivar asked: The ping whose answer makes it active.
+    @ivar same: Attempts in a row that ended with the same failure.
+    @ivar stopped: Deferreds that fire when everything has ended.
     @ivar on_step: Called with each record of an attempt that begins or ends.
-    @ivar on_rest: Called at the end of a round or a link, before the wait for
-        the next round, with the failure of the round, or C{None} after a link.
-    @ivar streams: Connections that are open, also those that are ending.
-    @ivar carried: What the others have carried.
+    @ivar on_rest: Called at the end of an attempt or a link, before the next wait, with
+        the failure of the attempt, or C{None} after a link.
+    @ivar streams: Connections that are open or ending.
+    @ivar carried: The traffic of the connections that have ended.
     """
 
     clock: IReactorTime
-    places: Places
+    discovery: Discovery
     connector: Connector
     traffic: Traffic
     backoff: Backoff
@@ -153,7 +153,7 @@ class LinkCore:
     targets: list[Target] = field(factory=list)
     target: Target | None = None
     address: str = ""
-    setbacks: Setbacks = field(factory=Setbacks)
+    failed: FailedAddresses = field(factory=FailedAddresses)
     stream: ComponentRegistration | None = None
     pending: Deferred[Any] | None = None
     timer: IDelayedCall | None = None
@@ -168,9 +168,9 @@ class LinkCore:
     streams: set[ComponentRegistration] = field(factory=set)
     carried: Carried = field(factory=Carried)
     _time: Timeline = field(init=False)
-    _last: StepError | None = None  # how the round before this one failed
-    _dull: bool = False  # it fails as it always does: not logged again
-    _logged: float = 0.0  # when a round was logged
+    _last: StepError | None = None  # how the attempt before this one failed
+    _dull: bool = False  # the attempt fails like those before: it is not logged
+    _logged: float = 0.0  # when an attempt was last logged
 
     def __attrs_post_init__(self) -> None:
         self._time = Timeline(self.clock)
@@ -197,10 +197,10 @@ class LinkCore:
     # steps 2 to 4
 
     def find(self) -> None:
-        """Begin a round: which targets are there?"""
+        """Begin an attempt: find the targets."""
         settings = self.settings
         self.timer = self.last_end = None
-        self.targets = []  # what an earlier round had left is asked anew
+        self.targets = []  # forget those that the last attempt did not reach
         self.target, self.address = None, ""
         self._time.restart()
         self._judge_dullness()
@@ -214,7 +214,7 @@ class LinkCore:
             return
         self.attempt.once(Step.PORT, self.now, server="blank, so SRV decides")
         self.attempt.begin(Step.SRV, self.now)
-        self._await(self.places.targets(settings.ascii_domain), self._found)
+        self._await(self.discovery.targets(settings.ascii_domain), self._found)
 
     def _found(self, found: Found) -> None:
         self._pass(found)
@@ -232,12 +232,12 @@ class LinkCore:
             self._pass(found)
             self.inputs.resolved(found)
 
-        self._await(self.places.addresses(self.target), resolved)
+        self._await(self.discovery.addresses(self.target), resolved)
 
     # step 6
 
     def connect(self, found: Found) -> None:
-        """Race for a connection."""
+        """Connect to the first address that answers."""
         target = self.target
         assert target is not None  # noqa: S101 - resolved before
         self.attempt.begin(Step.CONNECT, self.now, target=str(target))
@@ -247,12 +247,12 @@ class LinkCore:
             self.attempt.passed(self.now, address=self.address, port=str(target.port))
             self.inputs.connected(stream)
 
-        first, last = self.setbacks.divide(target, found.addresses)
+        first, last = self.failed.divide(target, found.addresses)
         connecting = self.connector.connect(self, self.settings, target, first, last)
         self._await(connecting, connected)
 
     def _await(self, pending: Deferred[Any], then: Callable[[Any], None]) -> None:
-        """Wait for a step; L{halt} may cancel it, and then nothing follows."""
+        """Wait for a step.  If L{halt} cancels it, C{then} is not called."""
         self.pending = pending
 
         def passed(result: Any) -> None:
@@ -315,10 +315,10 @@ class LinkCore:
 
     def confirm(self) -> None:
         """
-        Step 10 is done, so stanzas may flow.  The link is of use once the server knows
-        the mechanisms that it asks for: it reads in order, so its answer to a ping that
-        follows ours shows it.  One that does not ask for them has answered the first
-        ping by then, for it would have asked before.
+        Step 10 is done, so stanzas may flow.  Wait until the server knows our mechanisms,
+        if it asks for them.  It reads in order, so its answer to a ping that we send after
+        them shows that it has read them.  A server that wants them asks before it answers
+        the first ping.
         """
         stream = self.stream
         assert stream is not None  # noqa: S101 - it has just registered
@@ -329,10 +329,10 @@ class LinkCore:
     def _ask(self, stream: ComponentRegistration) -> None:
         def answered(result: Stanza | Failure) -> None:
             stream.judge_domain(result)
-            if self.asked is asked:  # none was sent after it
+            if self.asked is asked:  # no other ping was sent after it
                 self.asked = None
                 if not (isinstance(result, Failure) and result.check(RequestLost)):
-                    self.inputs.confirmed()  # also by an error, or by silence, which others watch
+                    self.inputs.confirmed()  # also after an error, or silence
 
         settings = self.settings
         ping = request("get", settings.component, settings.domain, ping_payload())
@@ -347,7 +347,7 @@ class LinkCore:
         self.same, self._last, self._dull = 0, None, False
         self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer)
         if self.target is not None:
-            self.setbacks.forgive(self.target, self.address)
+            self.failed.forgive(self.target, self.address)
 
     def received(self, stanza: Stanza) -> None:
         """From the stream."""
@@ -356,7 +356,7 @@ class LinkCore:
             self._ask(self.stream)
 
     def _is_question(self, stanza: Stanza) -> bool:
-        """Whether the server, and nobody else, asked for the mechanisms; they are on their way."""
+        """Whether the server itself asked for the mechanisms; the answer is already sent."""
         is_ours = stanza.is_request and stanza.sender == self.settings.domain
         return is_ours and stanza.payload == (lp.NS, "mechanisms")
 
@@ -371,13 +371,13 @@ class LinkCore:
     # failure and rest
 
     def fail(self, error: StepError) -> None:
-        """This target failed: the next one, unless no target could help."""
+        """This target failed: try the next one, unless no target could help."""
         if self.target is not None:
             error.evidence.setdefault("target", str(self.target))
         if self.target is not None and self.address:
             error.evidence.setdefault("address", self.address)
             if not isinstance(error, faults.CredentialsRefused):
-                self.setbacks.note(self.target, self.address)
+                self.failed.note(self.target, self.address)
         self.attempt.failed(self.now, error)
         stream, self.stream = self.stream, None
         if stream is not None:
@@ -389,7 +389,7 @@ class LinkCore:
             self.inputs.rest()
 
     def rest(self) -> None:
-        """Wait before the next round, for as long as the failure deserves."""
+        """Wait before the next attempt; the failure decides how long."""
         failure = self.last_end if self.up is None else None
         if self.up is not None:
             delay = self.backoff.after_link(self.now - self.up)
@@ -414,11 +414,11 @@ class LinkCore:
         tell(self.log, self.on_rest, failure)
 
     def _was_unreachable(self) -> bool:
-        """Whether no target of this round could be connected with."""
+        """Whether no target of this attempt accepted a connection."""
         failures = [r.failure for r in self.attempt.records if r.failure is not None]
         return bool(failures) and all(failure.step is Step.CONNECT for failure in failures)
 
-    # a server that is away for long must not fill the disk: told at first, then seldom
+    # a server that is away for long must not fill the disk: log the first attempts, then few
 
     def _judge_dullness(self) -> None:
         now = self.clock.seconds()
@@ -427,7 +427,7 @@ class LinkCore:
             self._logged = now
 
     def _is_news(self, record: StepRecord) -> bool:
-        """Whether a round fares differently from the one before."""
+        """Whether an attempt fails in another way than the one before."""
         last = self._last
         if not self._dull or last is None or record.step > last.step:
             return True
@@ -436,7 +436,7 @@ class LinkCore:
     # the end
 
     def halt(self) -> None:
-        """End what is under way, then begin anew or stay stopped."""
+        """End what is under way; then begin again or stay stopped."""
         self.halting = True
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
@@ -465,7 +465,7 @@ class LinkCore:
         waiting, self.stopped = self.stopped, []
         if self.wanted:
             self.backoff.forget()
-            self.setbacks.clear()
+            self.failed.clear()
             self.inputs.begin()
         else:
             self.inputs.halted()

@@ -1,12 +1,12 @@
 """
 What the Callbridge answers on its link.
 
-L{LinkTraffic} hands log-ins to L{LoginHandler} and carries any wokkel
-C{XMPPHandler} over our own stream: it gives handlers the event dispatcher they
-observe and sends what they send.  Unlike wokkel's C{StreamManager} it queues
-nothing while the link is down, and our own requests are answered only by the peer
-that was asked.  Log-ins go first; what others want waits its turn in an
-L{Inbox<cms.callbridge.link.inbox.Inbox>}, so that nobody keeps the Callbridge to himself.
+L{LinkTraffic} passes log-ins to L{LoginHandler} and runs wokkel's C{XMPPHandler}s over
+our own stream: it gives them the event dispatcher that they observe, and sends what they
+send.  Unlike wokkel's C{StreamManager} it queues nothing while the link is down, and
+accepts answers to our requests only from the party that was asked
+(docs/design/wokkel.md).  Log-ins go first.  Other stanzas wait in an
+L{Inbox<cms.callbridge.link.inbox.Inbox>}, so that no sender can occupy the Callbridge.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ class NotConnected(Exception):
 
 
 class Carrier(Protocol):
-    """What is needed of an active link's stream."""
+    """The stream of an active link, as far as it is used here."""
 
     requests: Requests
     link_id: str
 
     def send(self, stanza: Stanza) -> None:
-        """Send a stanza to the server, before all that waits."""
+        """Send a stanza to the server, before everything that waits."""
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
         """See L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>}."""
 
 
 class HandlerStream(EventDispatcher):
-    """What a wokkel handler needs of an C{xmlstream}."""
+    """The C{xmlstream} that wokkel's handlers see."""
 
     def __init__(self, send: Callable[[Stanza], object]) -> None:
         super().__init__()
         self._send = send
 
     def send(self, element: Element) -> None:
-        """Send an element over the link, in the turn of those for whom it is."""
+        """Send an element over the link, in the lane of its receiver."""
         self._send(Stanza(element))
 
 
 class LinkTraffic:
     """
-    Hands what arrives on the link to the handlers, and what nobody took back
-    to its sender (RFC 6120 8.3, 8.4).
+    Passes the stanzas of the link to the handlers, and answers those that no handler took
+    with an error (RFC 6120 8.3, 8.4).
     """
 
     log = Logger()
@@ -140,7 +140,7 @@ class LinkTraffic:
             self._deliver(stream, reply)
 
     def _constrained(self, stanza: Stanza) -> None:
-        """Too much of its sender waits already."""
+        """Refuse a stanza: too many of its sender wait already."""
         if stanza.name == "presence":
             return
         reply = written_error(stanza, "wait", "resource-constraint")
@@ -166,8 +166,8 @@ class LinkTraffic:
 
     def _deliver(self, stream: Carrier, stanza: Stanza) -> None:
         """
-        Send in the turn of those for whom it is.  Where even their share of what waits for
-        the server is used up, it is dropped: there is nobody who could be told.
+        Send in the lane of the receiver.  If the lane is full, drop the stanza: nobody here
+        could be told.
         """
         stream.deliver((stanza.raw,), self._share(stanza.to))
 
@@ -191,23 +191,23 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
     }
 
     def connectionInitialized(self) -> None:
-        """Listen on the new link."""
+        """Observe the new link."""
         _observe(self, self.iqHandlers)
 
     def onPing(self, iq: Element) -> None:
-        """An empty result is the answer."""
+        """Answer with an empty result."""
 
     def onInfo(self, iq: Element) -> Element:
-        """Who we are."""
+        """Answer with our identity and features."""
         features = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
         return disco.info(iq.query, "component", "generic", "Callbridge", features)
 
     def onItems(self, iq: Element) -> Element:
-        """There is nothing below us."""
+        """Answer with no items."""
         return disco.items(iq.query)
 
     def onVersion(self, iq: Element) -> Element:
-        """Which program this is."""
+        """Answer with the name and version of this program."""
         query = Element((ns.VERSION, "query"))
         query.addElement("name", content="cms-callbridge")
         query.addElement("version", content=cms.__version__)
@@ -218,9 +218,9 @@ class LoginHandler:
     """
     Log-in requests from the XMPP server (docs/login-protocol.md).
 
-    They are believed only from the XMPP domain itself: a client could send the
-    same elements.  There are four of them for each log-in, so they do not take
-    the way of wokkel's handlers, each of which looks at a stanza in vain.
+    They count only from the XMPP domain itself, because a client could send the same
+    elements.  A log-in has four of them, so they do not pass through wokkel's handlers,
+    each of which would examine every stanza.
 
     @ivar domain: The XMPP domain.
     """
@@ -231,7 +231,7 @@ class LoginHandler:
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
-        """Ask C{authority} from now on; only while no link is up."""
+        """Use another authority; only while no link is up."""
         self._authority = authority
         self.domain = domain
 
@@ -266,9 +266,9 @@ class LoginHandler:
 
     def _answer(self, stanza: Stanza) -> Deferred[Answer] | str:
         """
-        Decide, or take note.
+        Decide a log-in, or take note of a session.
 
-        @return: What the result holds.
+        @return: The content of the result.
         @raise StanzaError: it is not from the server, or malformed.
         """
         if stanza.sender != self.domain:

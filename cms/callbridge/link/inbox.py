@@ -1,10 +1,10 @@
 """
-What others than the server itself want of the Callbridge.
+Stanzas for the Callbridge that are not from the server itself.
 
-A ping costs its sender nothing and the Callbridge a tree and a walk through wokkel's
-handlers.  So only a part of what has come is handled in each turn of the reactor, each
-sender in its turn, and a sender of whom too much waits is told to wait.  Log-ins pass
-all that by.
+A ping costs its sender nothing, but the Callbridge builds a tree and asks wokkel's
+handlers.  So only some stanzas are handled in each turn of the reactor, one of each
+sender in rotation.  If too many of a sender wait, further ones are refused.  Log-ins do
+not wait here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.stanza import Stanza
 
 A_TURN = 16  # stanzas that are handled in each turn of the reactor
-EACH = 8_192  # bytes that a stanza counts for at least, whatever its length
+EACH = 8_192  # bytes that each stanza counts for at least
 MOST = 4 * 1024 * 1024  # bytes that wait
 MOST_OF_ONE = 40 * EACH  # of one sender
 
@@ -28,8 +28,8 @@ class Inbox:
     Stanzas that wait to be handled.
 
     @param handle: Called with each, in the order in which its sender sent them.
-    @param refuse: Called with those for which there is no room.
-    @param share: Whose share a sender's stanzas are part of: L{share_of}.
+    @param refuse: Called with each for which there is no room.
+    @param share: Gives the account or component that a sender counts as: L{share_of}.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Inbox:
         self._lanes: Lanes[Stanza] = Lanes(MOST, guaranteed=EACH)
 
     def put(self, stanza: Stanza) -> None:
-        """Handle a stanza, now if there is time."""
+        """Handle a stanza, at once if this turn allows it."""
         if self._left > 0 and not self._lanes:
             self._left -= 1
             self._handle(stanza)
@@ -63,7 +63,7 @@ class Inbox:
             self._call = self._clock.callLater(0, self._next_turn)
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Forget all that wait."""
         self._lanes = Lanes(MOST, guaranteed=EACH)
         self._left = A_TURN
         if self._call is not None:
@@ -83,10 +83,11 @@ class Inbox:
 
 def share_of(address: str | None, domain: str) -> str:
     """
-    Whose share something is part of: an account's of the XMPP domain, whatever its
-    resources; else a whole component's, which may speak for as many accounts as it likes.
+    The account or component that an address counts as.  In the XMPP domain it is the
+    account, with all its resources.  Elsewhere it is the whole component, because a
+    component may use any number of accounts.
 
-    @param domain: The XMPP domain; its server has seen to how these addresses are written.
+    @param domain: The XMPP domain.  Its server has prepared the addresses in it.
     """
     account = (address or "").partition("/")[0]
     if not address or account.rpartition("@")[2] == domain:

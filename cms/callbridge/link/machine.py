@@ -4,14 +4,14 @@ The Callbridge's link: a machine whose states are the steps of the signal flow.
     idle -> finding -> resolving -> connecting -> registering -> confirming -> active
              (3, 4)       (5)          (6)          (7 to 10)                   (11)
 
-From resolving, connecting and registering a failure leads to the next target,
-and when there is none, to waiting; from confirming and active an end leads to
-waiting; from waiting a new round begins.  A new configuration, or a stop, leads from
-everywhere to halting, where the old connection ends.  docs/link-states.md has
-the whole table.
+In resolving, connecting and registering, a failure leads to the next target, or to
+waiting if there is none.  In confirming and active, the end of the link leads to
+waiting.  After waiting, a new attempt begins.  A new configuration or a stop leads from
+every state to halting, where the old connection ends.  docs/link-states.md has the
+whole table.
 
-One round is one L{Attempt<cms.signalflow.Attempt>}: it records each step that
-was tried, with its evidence, and how it failed.
+An L{Attempt<cms.signalflow.Attempt>} records each step that was tried, with its
+evidence, and how it failed.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Link:
 
     def start(self) -> None:
         """
-        Begin, and never give up until L{stop}.  While an earlier stop is still
-        under way, begin when the old connection is gone.
+        Begin, and go on until L{stop}.  If an earlier stop is still under way, begin when
+        the old connection is closed.
         """
         if not self._core.wanted:
             self._core.wanted = True
@@ -70,14 +70,14 @@ class Link:
         return stopped
 
     def configure(self, settings: LinkSettings) -> None:
-        """Use other settings from now on: what is under way ends, a new round begins."""
+        """Use other settings: the attempt or link ends, and a new attempt begins."""
         self._core.settings = settings
         if self._core.wanted:
             self._inputs.halt()
 
     @property
     def state(self) -> str:
-        """What it is doing, for people."""
+        """What the link is doing, for people."""
         return self._core.state
 
     @property
@@ -102,7 +102,7 @@ class Link:
         return self._core.carried.with_live(self._core.streams)
 
     def describe(self) -> str:
-        """What it is doing, and why it is not active, on one line."""
+        """What the link is doing, and why it is not active, on one line."""
         core, last = self._core, self.history.last
         peer = core.stream.peer if core.stream is not None else "the XMPP server"
         if core.since is not None:
@@ -142,7 +142,7 @@ def _make_machine() -> Callable[[LinkCore], Inputs]:
     waiting = machine.state("waiting")
     halting = machine.state("halting")
 
-    halting.upon(Inputs.start).loop().returns(None)  # the end of the old begins the new
+    halting.upon(Inputs.start).loop().returns(None)  # a new attempt follows the end of the old one
     halting.upon(Inputs.halt).loop().returns(None)
     halting.upon(Inputs.halted).to(idle).returns(None)
 

@@ -52,17 +52,17 @@ _REFUSALS: dict[str, faults.Fault] = {
     "not-authorized": faults.WRONG_SECRET,
     "conflict": faults.ALREADY_CONNECTED,
 }
-# Shown as a value to copy, so nothing else than a name; an internationalised domain is left out.
+# It is shown as a value to copy, so it must be a name.  Internationalised domains are left out.
 _HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
 Look = Callable[[ServerVerification, str, int], Deferred[bool]]
-LINK_BYTES = 4 * 1024 * 1024  # for others that may wait for the server to read
-READ_BYTES = 32_768  # at once, and written: log-ins pass by what waits behind that
-MOST_WORDS = 200  # characters of a server's own words that are shown
+LINK_BYTES = 4 * 1024 * 1024  # that may wait because the server does not read
+READ_BYTES = 32_768  # read or written at once; log-ins overtake what waits behind it
+MOST_WORDS = 200  # characters of a server's own text that are shown
 
 
 class Registrant(Protocol):
-    """Whoever wants the stream: the link."""
+    """The user of the stream: the link."""
 
     def stage_begun(self, step: Step) -> None:
         """A step begins."""
@@ -90,12 +90,13 @@ class ComponentRegistration(XMLStream):
     @param verification: Judges the server's certificate; C{None} where the
         operator asked for a link without TLS.
     @param presents: Whether we have a certificate to show.
-    @ivar link_id: Names it in the logs of both sides, once the server has answered.
-    @ivar certificate_expires: When the server's does, in seconds since the epoch.
-    @ivar unserved: Set once it is known that the server does not serve our domain.
-    @param registers: Whether to go on after step 8; if not, it quits there.
-    @param look: Shakes hands with the server's address and port once more, and
-        tells whether its certificate is good under another name.
+    @ivar link_id: Its ID in the logs of both sides, once the server has answered.
+    @ivar certificate_expires: When the server's certificate expires, in seconds since the
+        epoch.
+    @ivar unserved: The failure, if the server is known not to serve our domain.
+    @param registers: Whether to go on after step 8; if not, the stream ends there.
+    @param look: Makes another handshake with the server's address and port, and tells
+        whether its certificate is good under another name.
     """
 
     content_namespace = ns.COMPONENT
@@ -130,7 +131,7 @@ class ComponentRegistration(XMLStream):
         self._address: tuple[str, int] | None = None
         self._looking: Deferred[bool] | None = None
         self._outcome: StepError | None = None
-        self._reported = True  # until the race is won there is nothing to report
+        self._reported = True  # nothing is reported before the race is won
         self._headless = False
         self._served = ""
         self.unserved: StepError | None = None
@@ -146,7 +147,7 @@ class ComponentRegistration(XMLStream):
     # stages
 
     def begin(self) -> None:
-        """TCP is connected, the race is won: shake hands."""
+        """TCP is connected and the race is won: begin the handshake."""
         self._reported = False
         watch_socket(self.transport)
         peer = self.transport.getPeer() if self.transport is not None else None
@@ -191,7 +192,7 @@ class ComponentRegistration(XMLStream):
         elif start.default_namespace != ns.COMPONENT:
             problem = f'its stream is for "{start.default_namespace[:80]}"'
         elif not start.get("id"):
-            self._headless = True  # some servers leave it out before they send an error
+            self._headless = True  # some servers send an error without a header
             return
         if problem is not None:
             unclear = faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
@@ -273,7 +274,7 @@ class ComponentRegistration(XMLStream):
             self._fail(stranger or unclear, error)
 
     def deadline_passed(self) -> None:
-        """The server fell silent at a stage."""
+        """The server did not answer in time."""
         if self._headless:
             problem = "its stream header has no id"
             self._fail(faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem))
@@ -297,7 +298,7 @@ class ComponentRegistration(XMLStream):
         super().peer_closed()
 
     def stream_lost(self, reason: Failure) -> None:
-        """The connection is gone: report what is known, once."""
+        """The connection is closed: report the outcome, once."""
         finish(
             self.log,
             self.peer,
@@ -317,7 +318,7 @@ class ComponentRegistration(XMLStream):
             self._report()
 
     def _looks_again(self, outcome: StepError) -> bool:
-        """Before a certificate is called wrong: is the right one there under another name?"""
+        """Whether it first checks if the right certificate is there under another name."""
         if self._look is None or self._reported:
             return False
         other = other_name(outcome, self.verification)
@@ -377,8 +378,8 @@ class ComponentRegistration(XMLStream):
 
     def quit(self) -> None:
         """
-        End it from our side, whatever stage it is in; nothing is reported.
-        C{ended} fires when the connection is gone.
+        End the stream from our side, at any stage, without a report.  C{ended} fires when
+        the connection is closed.
         """
         self._reported = True
         if self._looking is not None:
@@ -388,14 +389,14 @@ class ComponentRegistration(XMLStream):
             return
         self.close()
         if self.step is not Step.ACTIVE:
-            self._lose_connection()  # an answer to the closing tag is not to be had yet
+            self._lose_connection()  # at this stage the peer would not answer a closing tag
 
     # liveness, XEP-0199
 
     def judge_domain(self, answer: Stanza | Failure) -> None:
         """
-        See by the answer to a ping whether the server serves our domain at all: a link whose
-        server does not is up, and of no use.
+        Find out from the answer to a ping whether the server serves our domain.  If not, the
+        link is up but useless.
         """
         refusal = answer.value if isinstance(answer, Failure) else None
         error = unserved(refusal, peer=self.peer, domain=self.settings.domain)
@@ -425,8 +426,8 @@ class ComponentRegistration(XMLStream):
 
 def unserved(answer: object, *, peer: str, domain: str) -> StepError | None:
     """
-    What the answer to a ping to our domain says of the domain; C{None} where it is served, or
-    that is not known.
+    The failure if the answer to a ping says that our domain is not served; C{None} if it is,
+    or if the answer does not tell.
     """
     if not isinstance(answer, StanzaError) or answer.condition != "remote-server-not-found":
         return None
@@ -435,5 +436,5 @@ def unserved(answer: object, *, peer: str, domain: str) -> StepError | None:
 
 
 def _one_line(text: str) -> str:
-    """A server's own words, fit for a line of a log."""
+    """A server's own text, made safe for a line of a log."""
     return " ".join(text.split())[:MOST_WORDS]

@@ -1,10 +1,10 @@
 """
-Step 8, once more: does the server show a certificate that fits when it is asked for by
-another name (SNI, RFC 6066 3)?
+Step 8 again with another name (SNI, RFC 6066 3): does the server have a certificate that
+fits?
 
-A server for many names chooses its certificate by the name that it is asked for.  That
-is the server's own, its FQDN; some are set up to show the right certificate for the
-XMPP domain alone, and then it helps to know.
+A server with many names chooses its certificate by the name it is asked for.  We ask for
+its FQDN.  Some servers show the right certificate only for the XMPP domain, and the error
+should say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cms.trust.client import ServerVerification
 def other_name(
     error: StepError, verification: ServerVerification | None
 ) -> ServerVerification | None:
-    """The same judgement under another name, if a failure is one that this could explain."""
+    """The verification under another name, if it could explain the failure."""
     is_of_names = error.step is Step.IDENTITY or error.fault == faults.TLS_NAME_UNKNOWN.name
     if verification is None or not is_of_names:
         return None
@@ -39,9 +39,9 @@ def other_name(
 @define(eq=False)
 class _Handshake(Protocol):
     """
-    Shakes hands and leaves.
+    Makes a TLS handshake and disconnects.
 
-    @ivar over: Fires with whether the certificate was found good.
+    @ivar over: Fires with whether the certificate was accepted.
     """
 
     verification: ServerVerification
@@ -53,11 +53,11 @@ class _Handshake(Protocol):
         transport.startTLS(self.verification)
 
     def handshakeCompleted(self) -> None:
-        """It would have been believed."""
+        """The certificate was accepted."""
         self._finish(True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It would not, or TLS did not come about."""
+        """It was refused, or the handshake failed."""
         self._finish(False)
 
     def _finish(self, fits: bool) -> None:
@@ -69,7 +69,7 @@ async def fits_under(
     reactor: Any, verification: ServerVerification, address: str, port: int, timeout: float
 ) -> bool:
     """
-    Shake hands once, and say nothing else.
+    Make one TLS handshake and send nothing else.
 
     @param timeout: Seconds for the connection, and as many for the handshake.
     """
@@ -86,7 +86,7 @@ async def fits_under(
 
 
 def explain_other_name(error: StepError, verification: ServerVerification) -> StepError:
-    """The failure, with what helps."""
+    """The failure, with the other name that would help."""
     seen = {
         **error.evidence,
         "host": verification.host,

@@ -47,10 +47,10 @@ TEMPORARY = "temporary-auth-failure"
 class _Exchange:
     """
     @ivar guess: Set once the client has named an account.
-    @ivar pending: The decision that is being made.
-    @ivar ended: It was broken off from outside.
-    @ivar last: What is answered then; C{None}: nothing, nobody is there to
-        hear it.
+    @ivar pending: The decision under way.
+    @ivar ended: It was ended from outside.
+    @ivar last: The answer in that case; C{None} if the link is gone and nobody could
+        receive one.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Authority:
     @param domain: The XMPP domain, prepared.
     @param allow_guests: Whether ANONYMOUS is offered.
     @param random: For nonces and guest names; it must not be guessable.
-    @param decided: Told of each exchange that has ended: mechanism, C{success},
+    @param decided: Called for each exchange that has ended, with mechanism, C{success},
         C{lost} or the SASL condition, and seconds.
     @ivar link_id: Names the link in the log.
     @ivar sessions: The full addresses that are logged in through this
@@ -111,7 +111,7 @@ class Authority:
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
-        """What is decided here, the strongest first."""
+        """The SASL mechanisms supported, the strongest first."""
         able = self._directory.mechanisms
         plus = tuple(f"{name}-PLUS" for name in able if name in HASHES)
         guests = ("ANONYMOUS",) if self._allow_guests else ()
@@ -134,7 +134,7 @@ class Authority:
             return succeed(lp.Failed(message.exchange, "invalid-mechanism"))
         exchange = self._open(message)
         if message.payload is None and message.mechanism != "ANONYMOUS":
-            # RFC 6120 6.4.3: a client that speaks first is asked to do so
+            # RFC 6120 6.4.3: without an initial response, send an empty challenge
             return succeed(lp.Challenge(exchange.id, b""))
         return self._take(exchange, message.payload or b"")
 
@@ -196,7 +196,7 @@ class Authority:
             self.log.info('destroying guest account with user ID "{name}"', name=name)
 
     def link_lost(self) -> None:
-        """The link ended: what was under way is void, and nobody waits for an answer."""
+        """The link ended: forget exchanges and sessions."""
         for exchange in list(self._exchanges.values()):
             self._break_off(exchange, None)
         self.sessions.clear()
@@ -227,9 +227,8 @@ class Authority:
 
     def _claim(self, exchange: _Exchange, name: str) -> None:
         """
-        The client has named an account.  Whoever guesses too much is turned
-        away here, before the password is looked at: a right one then gets the
-        same answer as a wrong one.
+        The client has named an account.  A log-in after too many guesses is refused here,
+        before the password is checked, so right and wrong passwords get the same answer.
         """
         exchange.claimed = name
         try:
@@ -238,7 +237,7 @@ class Authority:
             raise SASLFailure(TEMPORARY, str(problem), wait=problem.seconds) from None
 
     def _weigh(self, exchange: _Exchange) -> None:
-        """The same once more when it comes to it: there may be many exchanges by then."""
+        """Check again right before the proof, because other exchanges may have failed since."""
         if exchange.guess is not None:
             try:
                 exchange.guess.weigh()
@@ -285,7 +284,7 @@ class Authority:
         except Exception as problem:
             if exchange.ended and isinstance(problem, CancelledError):
                 raise
-            # Its text is not shown: nobody vouches that no password is in it.
+            # Its text is not logged: it might hold a password.
             place = traceback.extract_tb(problem.__traceback__)[-1]
             what = f"{type(problem).__name__} in {place.name}, {place.filename}:{place.lineno}"
             return self._cannot_tell(exchange, f"the user directory failed: {what}")
@@ -358,7 +357,7 @@ class Authority:
         *,
         undecided: bool = False,
     ) -> None:
-        """End an exchange from outside, whatever it is doing."""
+        """End an exchange from outside, in any state."""
         exchange.ended = True
         last = lp.Failed(exchange.id, condition, text, undecided) if condition else None
         exchange.last = last
@@ -377,7 +376,7 @@ class Authority:
     def _forget(self, exchange: _Exchange) -> None:
         if self._exchanges.get(exchange.id) is exchange:
             del self._exchanges[exchange.id]
-            del exchange.mechanism  # which knows it: neither needs the garbage collector to go
+            del exchange.mechanism  # no cycle: both are freed without the garbage collector
         if exchange.expiry.active():
             exchange.expiry.cancel()
         if exchange.guess is not None:
@@ -386,8 +385,8 @@ class Authority:
 
 def run(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
     """
-    C{Deferred.fromCoroutine}, but what need not wait, as most log-ins, is done at once
-    and without what it takes to wait.
+    Like C{Deferred.fromCoroutine}, but cheaper for a coroutine that does not wait, as in
+    most log-ins.
     """
     try:
         waiting = coroutine.send(None)

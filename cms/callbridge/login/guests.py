@@ -1,4 +1,4 @@
-"""Guest accounts: names that exist for one session and are kept nowhere else."""
+"""Guest accounts: names that exist for one session only and are not stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Guests:
     Hands out guest names, each to one client at a time.
 
     @param random: Where the digits come from; it must not be guessable.
-    @param most: How many names are remembered; beyond it the oldest is forgotten.
+    @param most: How many names are remembered; then the oldest is forgotten.
     """
 
     def __init__(self, random: Random, *, most: int = 100_000) -> None:
@@ -30,7 +30,7 @@ class Guests:
         return name
 
     def resumed(self, name: str) -> None:
-        """A session that outlived its link has this local part."""
+        """A session older than the link has this local part."""
         if _GUEST.fullmatch(name):
             self._remember(name)
 

@@ -1,4 +1,4 @@
-"""The SASL mechanisms that a Callbridge decides, each behind the same small interface."""
+"""The SASL mechanisms of a Callbridge, each with the same small interface."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Identity:
 @define
 class Surroundings:
     """
-    What an exchange needs from outside.
+    What a mechanism needs from its surroundings.
 
     @ivar domain: The XMPP domain, prepared.
     @ivar channel_binding: Type and data, if the client's connection has them.
     @ivar random: For nonces.
-    @ivar claim: Called with the prepared local part once the client has named
-        it, before anything is checked; it may raise L{SASLFailure}.
-    @ivar weigh: Called right before the password is looked at; so may it.
+    @ivar claim: Called with the prepared local part once the client has named it, before
+        anything is checked; may raise L{SASLFailure}.
+    @ivar weigh: Called right before the password is checked; may raise L{SASLFailure}.
     @ivar new_guest: Makes the local part of a guest.
-    @ivar in_time: Whatever the directory is asked goes through it; it fails with
-        C{TimeoutError} (twisted.internet.defer) when the answer takes too long.
+    @ivar in_time: Wraps each answer of the directory.  It fails with C{TimeoutError}
+        (twisted.internet.defer) if the answer takes too long.
     """
 
     directory: Directory
@@ -79,7 +79,7 @@ class Mechanism(Protocol):
 
 
 def _own_name(name: str, domain: str) -> str:
-    """The user name of a log-in; some clients give the whole address."""
+    """The user name of a log-in; some clients send the whole address."""
     try:
         return user_name(name, domain)
     except StoreError:
@@ -87,7 +87,7 @@ def _own_name(name: str, domain: str) -> str:
 
 
 def _check_authzid(authzid: str | None, name: str, domain: str) -> None:
-    """Nobody may act as somebody else (RFC 6120 6.3.8)."""
+    """Refuse an authorization identity other than the user's own (RFC 6120 6.3.8)."""
     if authzid:
         try:
             allowed = user_name(authzid, domain) == name
@@ -108,7 +108,7 @@ class Scram:
     _challenge: ScramChallenge | None = field(default=None, init=False)
 
     async def respond(self, payload: bytes) -> bytes | Identity:
-        """The first message asks for the user's keys, the final one proves them."""
+        """The first message names the user, the final one proves the password."""
         if self._challenge is None:
             return await self._ask(payload)
         self.around.weigh()
@@ -125,7 +125,7 @@ class Scram:
         self._name = name = _own_name(first.name, around.domain)
         around.claim(name)
         _check_authzid(first.authzid, name, around.domain)
-        decoy = around.directory.decoy(name, key_name)  # always made: it takes time, too
+        decoy = around.directory.decoy(name, key_name)  # always made, since it takes time
         keys = await around.in_time(around.directory.keys(name, key_name))
         self._known = keys is not None
         nonce = base64.b64encode(around.random.randbytes(NONCE_BYTES)).decode()
@@ -165,20 +165,20 @@ class Plain:
 
 @define
 class Anonymous:
-    """ANONYMOUS (RFC 4505): a guest, whose trace information is not looked at."""
+    """ANONYMOUS (RFC 4505): a guest.  The trace information is ignored."""
 
     around: Surroundings
 
     async def respond(self, payload: bytes) -> bytes | Identity:
-        """Any trace makes a guest."""
+        """Accept any trace information."""
         return Identity(self.around.new_guest())
 
 
 def make_mechanism(name: str, around: Surroundings) -> Mechanism:
     """
-    A fresh exchange of the named mechanism.
+    A new exchange with the named mechanism.
 
-    @raise SASLFailure: (C{invalid-mechanism}) there is none of that name.
+    @raise SASLFailure: (C{invalid-mechanism}) there is no such mechanism.
     """
     if name == "ANONYMOUS":
         return Anonymous(around)

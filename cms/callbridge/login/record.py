@@ -1,4 +1,4 @@
-"""Step 12 as a Callbridge sees it: the recent log-ins that it decided."""
+"""Step 12 on the Callbridge: the recent log-ins that it decided."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEEP = 20  # of each kind
 
 class Logins:
     """
-    A bounded record.  Guessers do not push out what users did.
+    A bounded record.  Failed log-ins do not push out successful ones.
 
     @param component: The address of this Callbridge.
     """

@@ -1,1 +1,1 @@
-"""How passwords are prepared, kept and proved."""
+"""How passwords are prepared, stored and proved."""

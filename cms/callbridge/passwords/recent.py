@@ -1,10 +1,11 @@
 """
-Passwords that were found right a moment ago, so that PLAIN need not stretch them anew.
+Passwords that were right a moment ago, for which PLAIN needs no PBKDF2 again
+(docs/design/remembered-passwords.md).
 
-A recorder that logs in for each meeting, or everybody after a network cut, would
-else cost one PBKDF2 each.  What is kept is a digest under a key that only this
-process knows, of the password and of the stored key that it matched: it is of no
-use elsewhere, and of none at all once the password is changed.
+A recorder logs in for each meeting, and after a network failure everybody does.  Each
+log-in would cost one PBKDF2.  What is kept is a keyed digest of the password and of the
+stored key that it matched.  Only this process knows the digest's key.  When the stored
+key changes, the digest does not match any more.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ MOST_REMEMBERED = 10_000
 _KEY_BYTES = 32
 
 
-class Verified:
+class RecentPasswords:
     """
-    What is remembered.
+    The remembered passwords.
 
-    @param seconds: For how long; 0: nothing is.
+    @param seconds: How long one is remembered; 0 for not at all.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Verified:
         self._known: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def remember(self, name: str, password: str, keys: StoredKeys) -> None:
-        """This password was found to be that of C{name}."""
+        """Remember that this is the password of C{name}."""
         if self._seconds:
             now = self._clock.seconds()
             self._known.pop(name, None)
@@ -51,7 +52,7 @@ class Verified:
         return next(iter(self._known.values()))[1]
 
     def holds(self, name: str, password: str, keys: StoredKeys) -> bool:
-        """Whether it was, not long ago, and the stored key is still the same."""
+        """Whether this password is remembered for C{name} and these keys."""
         if name not in self._known:
             return False
         digest, until = self._known[name]

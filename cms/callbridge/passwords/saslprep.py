@@ -1,4 +1,4 @@
-"""SASLprep (RFC 4013): user names and passwords as they are compared."""
+"""SASLprep (RFC 4013): the preparation of user names and passwords."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class SASLPrepError(ValueError):
 
 def saslprep(text: str) -> str:
     """
-    @raise SASLPrepError: when the text is empty or too long, before or after its
-        preparation, or holds what is prohibited.
+    @raise SASLPrepError: the text is empty or too long, before or after preparation, or
+        holds prohibited characters.
     """
     try:
         prepared = SASLPREP.prepare(text, MAX_SECRET)

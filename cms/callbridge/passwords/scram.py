@@ -1,12 +1,11 @@
 """
 The server's side of SCRAM (RFC 5802, RFC 7677), without I/O.
 
-L{read_client_first} says who the client claims to be; with that user's keys a
-L{ScramChallenge} is made, which is sent and then checks the client's answer.
+L{read_client_first} reads who the client claims to be.  A L{ScramChallenge} is made with
+that user's keys.  It is sent, and then checks the client's answer.
 
-The C{scramp} library does this too, but refuses the C{tls-exporter} binding
-(RFC 9266), which is the only one that TLS 1.3 has; the tests hold this module
-to it where the two overlap.
+The C{scramp} library does this too, but refuses the C{tls-exporter} binding (RFC 9266),
+the only one that TLS 1.3 has.  Where the two overlap, the tests compare them.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from cms.callbridge.passwords.saslprep import SASLPrepError, saslprep
 
 HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 SALT_BYTES = 16
-# Stored keys are what a thief of the store must guess against; every log-in
-# costs the client this many rounds, and PLAIN costs them here.  RFC 7677 asks
-# for 4,096 at least; 10,000 take a phone some 20 ms and this side 5 ms.  More
-# of them protect a weak password little and make PLAIN a way to overload us.
+# Whoever steals the store must guess against the stored keys, at the cost of these rounds.
+# Each log-in costs the client as many, and PLAIN costs them here.  RFC 7677 requires at
+# least 4,096.  10,000 take a phone some 20 ms and this side 5 ms.  More protect a weak
+# password little, and PLAIN log-ins could overload us.
 DEFAULT_ITERATIONS = 10_000
 
 # RFC 5802 7; extensions are allowed and ignored, m= is not.
@@ -47,7 +46,7 @@ class SASLFailure(Exception):
     The exchange failed.
 
     @ivar condition: The SASL condition of RFC 6120 6.5.
-    @ivar text: What the user may be told beside it.
+    @ivar text: A text that the user may be shown.
     @ivar wait: Seconds for which no proof of this user is looked at.
     """
 
@@ -59,7 +58,7 @@ class SASLFailure(Exception):
 
 
 class WrongProof(SASLFailure):
-    """A password was looked at and is not the right one: a guess, if it was one."""
+    """A password was checked and is wrong; it counts as a guess."""
 
     def __init__(self) -> None:
         super().__init__("not-authorized")
@@ -68,9 +67,9 @@ class WrongProof(SASLFailure):
 @frozen
 class StoredKeys:
     """
-    What is kept for a user and a hash in place of the password (RFC 5802 3).
+    What is stored for a user and a hash instead of the password (RFC 5802 3).
 
-    @ivar disabled: The account may not be used, whatever is proven.
+    @ivar disabled: The account may not log in, even with the right password.
     """
 
     salt: bytes = field(repr=False)
@@ -82,7 +81,7 @@ class StoredKeys:
 
 def derive(password: str, hash_name: str, salt: bytes, iterations: int) -> StoredKeys:
     """
-    The keys for a password; slow on purpose, so not for the reactor's thread.
+    The keys for a password.  This is slow on purpose, so call it in another thread.
 
     @raise SASLPrepError: when the password holds what no password may.
     """
@@ -108,7 +107,7 @@ class ClientFirst:
     The client's first message.
 
     @ivar name: The user name, prepared.
-    @ivar authzid: The address that it wants to act as, if it said.
+    @ivar authzid: The authorization identity, if there is one.
     @ivar nonce: The client's part of it.
     @ivar bound: What the final message must repeat: the header, and the
         channel binding data where the client binds.
@@ -129,8 +128,8 @@ def read_client_first(
     Read a client's first message.
 
     @param mechanism: Such as C{SCRAM-SHA-256-PLUS}.
-    @param channel_binding: Type and data if the connection has them, so that
-        -PLUS was offered.
+    @param channel_binding: Type and data, if the connection has them; then -PLUS was
+        offered.
     @raise SASLFailure: it is malformed, or its channel binding does not fit
         what was offered (RFC 5802 6).
     """
@@ -161,7 +160,7 @@ def _binding_data(
             raise SASLFailure("malformed-request")
         return channel_binding[1]
     if flag == "y" and channel_binding is not None:
-        # The client could have bound and saw no offer: somebody removed it.
+        # The client could bind but saw no offer of -PLUS: somebody removed it.
         raise SASLFailure("not-authorized")
     return b""
 
@@ -169,7 +168,7 @@ def _binding_data(
 @frozen
 class ScramChallenge:
     """
-    The server's first message, and what it takes to check the answer to it.
+    The server's first message, and the check of the answer to it.
 
     @ivar hash_name: As hashlib names it.
     @ivar server_nonce: Our part of the nonce: fresh and printable, no comma.
@@ -195,9 +194,9 @@ class ScramChallenge:
         Check the client's final message.
 
         @return: The server's own proof, as additional data of success.
-        @raise WrongProof: it does not show the password.
-        @raise SASLFailure: C{malformed-request}; or C{not-authorized} for another
-            channel or exchange than this one, when the proof is not looked at.
+        @raise WrongProof: the password is wrong.
+        @raise SASLFailure: C{malformed-request}; or C{not-authorized} for a wrong channel
+            binding or nonce, and then the proof was not checked.
         """
         found = _FINAL.fullmatch(_text(final))
         if found is None:

@@ -12,7 +12,7 @@ MOST_REMEMBERED = 128
 
 
 @define
-class Setbacks:
+class FailedAddresses:
     """
     Addresses that failed after TCP was connected, the oldest failure first.
 

@@ -218,6 +218,11 @@ class Attempt:
         return next(links, None)
 
     @property
+    def current(self) -> Step:
+        """The step that is being tried, or was last."""
+        return self.records[-1].step if self.records else Step.CONFIGURATION
+
+    @property
     def reached(self) -> Step:
         """The furthest step that was tried."""
         return max((r.step for r in self.records), default=Step.CONFIGURATION)

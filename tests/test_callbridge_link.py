@@ -545,6 +545,72 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
 
 
+class UnexpectedTests(SynchronousTestCase):
+    """An error of this program is told at the step where it happened."""
+
+    def setUp(self) -> None:
+        """A link with two targets, connecting to the first."""
+        self.world = World()
+        self.world.link.start()
+        self.world.find("x1.example.com", "x2.example.com")
+        self.world.resolve()
+
+    def told(self) -> tuple[Step, str]:
+        """The failure that was told last."""
+        attempt = self.world.link.history.last
+        assert attempt is not None
+        record = next(r for r in reversed(attempt.records) if r.failure is not None)
+        assert record.failure is not None
+        self.assertEqual(record.step, record.failure.step)
+        self.assertIn("KeyError", record.failure.cause)
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+        return record.step, record.failure.fault
+
+    def breaks(self, what: str) -> None:
+        """Something of the link that its stream calls does not work."""
+
+        def broken(*_: object) -> None:
+            raise KeyError("bug")
+
+        self.patch(LinkCore, what, broken)
+
+    def test_later_target(self) -> None:
+        """Not at the furthest step of the round, which another target had reached."""
+        self.world.connected()
+        self.world.say(header(ns.COMPONENT, " id='i'"))
+        self.world.error("undefined-condition")
+        self.world.lookups[-1][1].errback(KeyError("bug"))
+        self.assertEqual((Step.ADDRESS, "internal"), self.told())
+
+    def test_connecting(self) -> None:
+        """At step 6."""
+        self.world.races[-1][1].errback(KeyError("bug"))
+        self.assertEqual((Step.CONNECT, "internal"), self.told())
+
+    def test_registering(self) -> None:
+        """While the server's answers are read: it is not the server that closed."""
+        self.world.connected()
+        self.breaks("stage_passed")
+        self.world.say(header(ns.COMPONENT, " id='i'"))
+        self.assertEqual((Step.REGISTER, "internal"), self.told())
+
+    def test_registered(self) -> None:
+        """The same at the answer to the handshake."""
+        self.world.connected()
+        self.world.say(header(ns.COMPONENT, " id='i'"))
+        self.breaks("stage_passed")
+        self.world.say("<handshake/>")
+        self.assertEqual((Step.REGISTERED, "internal"), self.told())
+
+    def test_active(self) -> None:
+        """And on a link that is up."""
+        self.world.connected()
+        self.world.register()
+        self.breaks("received")
+        self.world.say("<message from='a@b' to='c@d'/>")
+        self.assertEqual((Step.ACTIVE, "internal"), self.told())
+
+
 class FailedAddressTests(SynchronousTestCase):
     """An address that takes a connection and then fails is not preferred any more."""
 

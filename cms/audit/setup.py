@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from cms.audit.owndns import audit_addresses, audit_records
 from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import DNS
 from cms.process.clocks import wall_clock
+from cms.signalflow import Step
 
 STAGES = 5  # how many waits for DNS can follow each other, at the most
 
@@ -28,6 +29,7 @@ async def audit_setup(
     *,
     running: bool | None = None,
     starting: bool = False,
+    begun: Callable[[Step], object] = lambda _: None,
 ) -> AsyncIterator[Finding]:
     """
     Judge a set-up.
@@ -36,19 +38,26 @@ async def audit_setup(
     @param starting: Whether the server asks this of itself: then it does not
         connect to its listeners, and takes it that Callbridges which SRV does not
         lead to it have its address.
+    @param begun: Told at which step each part is.
     """
+    begun(Step.CONFIGURATION)
     now = datetime.fromtimestamp(wall_clock(reactor)(), UTC)
     yield audit_clock(now)
     for finding in audit_secrets(server.secrets):
         yield finding
+    begun(Step.SRV)
     for finding in await audit_records(server, resolver, random, needs_record=not starting):
         yield finding
+    begun(Step.ADDRESS)
     for finding in await audit_addresses(server, resolver, random):
         yield finding
     if not starting:
+        begun(Step.CONNECT)
         async for finding in audit_listeners(server, reactor, running=running):
             yield finding
+    begun(Step.TLS)
     for finding in audit_certificate(server.files, now, tells_clock=False):
         yield finding
+    begun(Step.IDENTITY)
     for finding in audit_names(server.names, server.files.own, str(server.files.certificate)):
         yield finding

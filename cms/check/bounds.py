@@ -30,11 +30,22 @@ class Waits:
         self.step, self.about = step, about
         self.tell(step, about, seconds)
 
+    def at(self, step: Step) -> None:
+        """Something else is done now, of which nothing is told."""
+        self.step, self.about = step, ""
+
     def unfinished(self, seconds: float) -> StepError:
         """The failure of a check that did not end, at the step that it was at."""
         waiting = f"{self.step} ({self.about})" if self.about else str(self.step)
         fault = faults.CHECK_UNFINISHED.at(self.step)
         return fault.error(seconds=f"{seconds:g}", waiting=waiting)
+
+
+def explained(problem: BaseException | None, step: Step) -> StepError:
+    """A failure as it is; anything else is an error of this program, at this step."""
+    if isinstance(problem, StepError):
+        return problem
+    return faults.INTERNAL.at(step).error(problem=f"{type(problem).__name__}: {problem}")
 
 
 async def within(
@@ -52,10 +63,7 @@ async def within(
     except Exception as problem:  # noqa: BLE001 - it is told, like everything else
         if not timer.active():
             return waits.unfinished(seconds)
-        if isinstance(problem, StepError):
-            return problem
-        told = f"{type(problem).__name__}: {problem}"
-        return faults.INTERNAL.at(waits.step).error(problem=told)
+        return explained(problem, waits.step)
     finally:
         if timer.active():
             timer.cancel()

@@ -15,7 +15,6 @@ from cms.audit.openfiles import judge_files
 from cms.audit.ownserver import OwnServer
 from cms.audit.setup import STAGES, audit_setup
 from cms.check.bounds import Waits, within
-from cms.check.lane import Waiting
 from cms.check.renderers import Renderer
 from cms.check.report import Report
 from cms.check.subject import STAGE
@@ -69,7 +68,7 @@ class ServerCheck:
         self.renderer.end(report)
         return report
 
-    async def _findings(self, reactor: Any, waiting: Waiting) -> AsyncIterator[Finding]:
+    async def _findings(self, reactor: Any, waiting: Waits) -> AsyncIterator[Finding]:
         running: bool | None = None
         told: Finding | None = None
         waiting(Step.ACTIVE, "the running server", PATIENCE)
@@ -85,7 +84,9 @@ class ServerCheck:
             for finding in judge_files(self.server.file, status):
                 yield finding
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
-        findings = audit_setup(self.server, reactor, resolver, self.random, running=running)
+        findings = audit_setup(
+            self.server, reactor, resolver, self.random, running=running, begun=waiting.at
+        )
         waiting(Step.SRV, self.server.domain, STAGES * self.stage)
         before = reactor.seconds()
         async for finding in findings:

@@ -19,7 +19,7 @@ from cms import faults
 from cms.audit.finding import Finding
 from cms.audit.owncertificate import audit_certificate
 from cms.audit.records import Beside, judge_beside, judge_found, look_beside
-from cms.check.bounds import Waits, within
+from cms.check.bounds import Waits, explained, within
 from cms.check.lane import Lane, Waiting
 from cms.check.probes.daemon import Running
 from cms.check.probes.link import LinkProbe, Tools
@@ -268,7 +268,10 @@ class Walk:
         began = self._reactor.seconds()
         try:
             found = await self._finder.addresses(target)
-        except StepError as error:
+        except CancelledError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - it is told, at the step of this target
+            error = explained(problem, Step.ADDRESS)
             lane.failed(error, target.host, self._since(began))
             return None
         lane.passed(Step.ADDRESS, target.host, self._since(began), found.evidence)

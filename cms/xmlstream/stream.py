@@ -163,6 +163,10 @@ class XMLStream(Protocol):
         self.close(StreamError("policy-violation", text="too slow to read"))
         self.abort()
 
+    def unexpected(self, problem: Exception) -> None:
+        """An error of this program, which the log has, ends this stream and no other."""
+        self.close(StreamError("internal-server-error"))
+
     # Twisted's callbacks
 
     def connectionMade(self) -> None:
@@ -187,9 +191,9 @@ class XMLStream(Protocol):
                 self._handle(events)
             if self._splice and isinstance(self._reader, PlainReader):
                 self._reader = SpliceReader(self._reader)
-        except Exception:  # noqa: BLE001 - one peer's stanza must not harm the others
+        except Exception as problem:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
-            self.close(StreamError("internal-server-error"))
+            self.unexpected(problem)
         finally:
             self._end_read()
 
@@ -227,9 +231,9 @@ class XMLStream(Protocol):
             self._gathered = []
         try:
             self._handle(events)
-        except Exception:  # noqa: BLE001 - as while reading
+        except Exception as problem:  # noqa: BLE001 - as while reading
             self.log.failure("unexpected error in what {peer} sent", peer=self.peer_text)
-            self.close(StreamError("internal-server-error"))
+            self.unexpected(problem)
         finally:
             self._end_read()
         if not self._rest:

@@ -271,9 +271,9 @@ class LinkCore:
     def _explain(self, failure: Failure) -> StepError:
         if isinstance(failure.value, StepError):
             return failure.value
-        self.log.failure("unexpected error in {step}", failure, step=self.attempt.reached)
-        problem = type(failure.value).__name__
-        return faults.INTERNAL.at(self.attempt.reached).error(problem=problem)
+        step = self.attempt.current
+        self.log.failure("unexpected error in {step}", failure, step=step)
+        return faults.INTERNAL.at(step).error(problem=type(failure.value).__name__)
 
     def _pass(self, found: Found) -> None:
         running = self.attempt.running

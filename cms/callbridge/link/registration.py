@@ -220,8 +220,8 @@ class ComponentRegistration(XMLStream):
     def _registered(self) -> None:
         self.set_deadline(None)
         self.splice(limits.COMPONENT, READ_BYTES)
-        self.step = Step.ACTIVE
         self.registrant.stage_passed({"peer": self.peer})
+        self.step = Step.ACTIVE
         self._keepalive.start()
         self.registrant.registered()
 
@@ -272,6 +272,11 @@ class ComponentRegistration(XMLStream):
             stranger = server_without_xmpp(self.heard, peer=self.peer)
             unclear = faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
             self._fail(stranger or unclear, error)
+
+    def unexpected(self, problem: Exception) -> None:
+        """It is told at the step where it happened; it is no fault of the server."""
+        error = faults.INTERNAL.at(self.step).error(problem=type(problem).__name__)
+        self._fail(error, StreamError("internal-server-error"))
 
     def deadline_passed(self) -> None:
         """The server did not answer in time."""

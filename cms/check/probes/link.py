@@ -9,7 +9,7 @@ from typing import Any
 from attrs import field, frozen
 from cryptography import x509
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from cms.audit.certificate import chain_doubts, chain_evidence, name_doubts
 from cms.audit.clock import judge_clock
 from cms.callbridge.link.registration import ComponentRegistration, unserved
 from cms.callbridge.link.servername import fits_under
+from cms.check.bounds import explained
 from cms.check.lane import Lane, Waiting
 from cms.check.probes.clock import ask_time
 from cms.check.probes.port import what_listens
@@ -161,6 +162,10 @@ class LinkProbe:
         connecting = [Deferred.fromCoroutine(self._connects(address)) for address in tried]
         try:
             failure = await self._walk(addresses)
+        except CancelledError:
+            raise
+        except Exception as broken:  # noqa: BLE001 - it is told, at the step of this target
+            failure = self._fail(explained(broken, self._step))
         finally:
             results = [await each for each in connecting]
         if not self._address or self.target.host.endswith("localhost"):
@@ -424,8 +429,7 @@ class LinkProbe:
         self._end(error)
 
     def _unexpected(self, failure: Failure) -> None:
-        problem = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
-        self._end(faults.INTERNAL.at(self._step).error(problem=problem))
+        self._end(explained(failure.value, self._step))
 
     def _end(self, outcome: StepError | None) -> None:
         if not self._outcome.called:

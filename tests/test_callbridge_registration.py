@@ -239,9 +239,9 @@ class RecordTests(RegistrationTests):
     def test_socket(self) -> None:
         """TCP is told to watch the connection as well, once it has won its race."""
         watched: list[object] = []
-        self.patch(registration, "watch_socket", watched.append)
+        self.patch(registration, "watch_socket", lambda *seen: watched.append(seen))
         self.setUp()
-        self.assertEqual([self.transport], watched)
+        self.assertEqual([(self.transport, 20.0)], watched)
 
     def test_deadline_is_for_each_stage(self) -> None:
         """A server that is slow, but within the time at each stage, is accepted."""

@@ -15,9 +15,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.callbridge.config import LoginLimits
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryBusy, DirectoryError
-from cms.callbridge.login import authority as authority_module
-from cms.callbridge.login.authority import DIRECTORY_TIMEOUT, EXCHANGE_TIMEOUT, Authority, run
+from cms.callbridge.login.authority import Authority, run
 from cms.callbridge.login.guests import Guests
 from cms.callbridge.passwords.scram import HASHES, StoredKeys, derive
 from cms.client.scram import ScramClient
@@ -70,6 +70,9 @@ class MemoryDirectory:
         """Nothing is held."""
 
 
+LIMITS = LoginLimits()
+
+
 class AuthorityTestCase(SynchronousTestCase):
     """An authority with a directory that knows alice."""
 
@@ -87,10 +90,13 @@ class AuthorityTestCase(SynchronousTestCase):
 
         observe_log(self, observe)
 
-    def make(self, *, allow_guests: bool) -> Authority:
+    def make(self, *, allow_guests: bool, limits: LoginLimits = LIMITS) -> Authority:
         """A fresh authority."""
         return Authority(
-            self.clock, self.directory, DOMAIN, allow_guests=allow_guests, random=Random(7)
+            *(self.clock, self.directory, DOMAIN),
+            allow_guests=allow_guests,
+            limits=limits,
+            random=Random(7),
         )
 
     def start(
@@ -292,12 +298,12 @@ class ExchangeTests(AuthorityTestCase):
     def test_expires(self) -> None:
         """An exchange lives 60 s from its last step."""
         self.start(None)
-        self.clock.advance(EXCHANGE_TIMEOUT - 1)
+        self.clock.advance(LIMITS.response_timeout - 1)
         self.assertIn("e1", self.authority._exchanges)
         self.clock.advance(1)
         self.nothing_left()
         self.start(b"n,,n=alice,r=abc", "SCRAM-SHA-256")
-        self.clock.advance(EXCHANGE_TIMEOUT - 1)
+        self.clock.advance(LIMITS.response_timeout - 1)
         self.successResultOf(self.respond(b"x"))
         self.nothing_left()
 
@@ -305,7 +311,7 @@ class ExchangeTests(AuthorityTestCase):
         """Beyond 1000 the oldest is dropped, and told so if it waits."""
         self.hold()
         waiting = self.start(b"\0alice\0pencil", exchange="oldest")
-        for n in range(authority_module.MOST_EXCHANGES):
+        for n in range(LIMITS.most_exchanges):
             self.start(None, exchange=f"e{n}")
         self.assert_undecided(self.successResultOf(waiting))
         self.assertEqual(len(self.authority._exchanges), 1000)
@@ -358,7 +364,7 @@ class ExchangeTests(AuthorityTestCase):
         """A directory that does not answer in time is not waited for."""
         self.hold()
         waiting = self.start(b"\0alice\0pencil")
-        self.clock.advance(DIRECTORY_TIMEOUT)
+        self.clock.advance(LIMITS.directory_timeout)
         self.assert_undecided(self.successResultOf(waiting))
         self.nothing_left()
 
@@ -550,12 +556,27 @@ class SessionTests(AuthorityTestCase):
 
     def test_bounded(self) -> None:
         """The table does not grow without end; known sessions are still replaced."""
-        self.patch(authority_module, "MOST_SESSIONS", 2)
+        self.authority = self.make(allow_guests=False, limits=LoginLimits(most_sessions=2))
         for n in (1, 2, 3):
             self.authority.session_began(lp.SessionBegin(f"u{n}@{DOMAIN}/x", PEER, "a"))
         self.authority.session_began(lp.SessionBegin(f"u1@{DOMAIN}/x", PEER, "b"))
         sinces = [begin.since for begin in self.authority.sessions.values()]
         self.assertEqual(sinces, ["b", "a"])
+
+    def test_configured(self) -> None:
+        """Each limit is that of the configuration."""
+        limits = LoginLimits(response_timeout=7, directory_timeout=3, most_exchanges=1)
+        self.authority = self.make(allow_guests=False, limits=limits)
+        answers, self.directory.before = self.directory.before, Deferred
+        first = self.start(b"\0alice\0pencil")
+        self.clock.advance(3)
+        self.assertEqual("temporary-auth-failure", self.successResultOf(first).condition)
+        self.directory.before = answers
+        for n in (1, 2):
+            self.start(None, exchange=f"e{n}")
+        self.assertEqual(1, self.authority.exchanges)
+        self.clock.advance(7)
+        self.assertEqual(0, self.authority.exchanges)
 
     def test_guest_ends(self) -> None:
         """A guest's account ends with its session; alice's does not."""

@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from cms import faults
 from cms.configuration.kinds import (
+    Count,
     Domain,
     Flag,
     Inline,
@@ -30,6 +31,7 @@ from cms.configuration.tomlfile import (
 )
 from cms.discovery.address import ServerAddress, ascii_domain, parse_server_address
 from cms.discovery.nameservers import Server
+from cms.xmlstream.keepalive import USER_TIMEOUT
 
 # Less would be a loop, more would be never.
 _LINK_TIME = Seconds(0.1, 3600)
@@ -93,6 +95,55 @@ class Timing:
         "that a link must last until delays begin anew",
         default=60.0,
         why="a server that accepts and drops links is not hammered",
+    )
+    tcp_user_timeout: float = setting(
+        Seconds(1, 3600),
+        "that sent data may stay unacknowledged until TCP gives the link up (RFC 5482)",
+        default=USER_TIMEOUT,
+        why="less than the pings need, so that a cut cable is noticed whatever waits to be sent",
+    )
+
+
+@frozen(kw_only=True)
+class LoginLimits:
+    """C{[login]}: what a log-in may take."""
+
+    response_timeout: float = setting(
+        Seconds(5, 600),
+        "that a client has for each response",
+        default=60.0,
+        why="some programs ask their user for the password only then",
+    )
+    directory_timeout: float = setting(
+        Seconds(0.5, 6),
+        "that the directory has for each step",
+        default=5.0,
+        why="with the 8 s that a guesser waits, it is less than the XMPP server waits for an"
+        " answer (`components.answer_timeout`)",
+    )
+    most_exchanges: int = setting(
+        Count(10, 100_000),
+        "log-ins that may be under way; the next one ends the oldest",
+        default=1_000,
+        why="after a restart the XMPP server lets in a hundred at a time",
+    )
+    most_sessions: int = setting(
+        Count(10, 10_000_000),
+        "sessions that are kept for the status; who logs in beyond is not listed",
+        default=100_000,
+        why="five times the clients that an XMPP server takes with its own defaults",
+    )
+    hashes_at_once: int = setting(
+        Count(1, 64),
+        "PBKDF2 computations at the same time, for PLAIN, each in a thread",
+        default=2,
+        why="more of them take the processor from the link",
+    )
+    most_hashes_waiting: int = setting(
+        Count(1, 100_000),
+        "that wait for their turn; the next one is told to try again",
+        default=200,
+        why="the last of them waits half a second, at 5 ms each",
     )
 
 
@@ -231,6 +282,7 @@ class CallbridgeConfig:
     most_api_connections: int = most_api_connections()
     dns: NameServers = setting(Section(NameServers), "")
     listen: Listeners = setting(Section(Listeners), "")
+    login: LoginLimits = setting(Section(LoginLimits), "")
     timing: Timing = setting(Section(Timing), "", name="link")
 
     @property

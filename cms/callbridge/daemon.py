@@ -71,7 +71,11 @@ class CallbridgeService(Service):
         self.logins = Logins(reactor, lambda: self.config.link.component)
         self.store = _opened(UserStore, config)
         self.spaces = LocalSpaces(_opened(SpaceStore, config), reactor)
-        self._directory = LocalDirectory(self.store, reactor, remember=config.remember_passwords)
+        self._directory = LocalDirectory(
+            *(self.store, reactor),
+            limits=config.login,
+            remember=config.remember_passwords,
+        )
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
         random = SystemRandom()
@@ -100,6 +104,7 @@ class CallbridgeService(Service):
         return Authority(
             *(self._reactor, self._directory, domain),
             allow_guests=self.config.allow_guests,
+            limits=self.config.login,
             decided=self._decided,
         )
 

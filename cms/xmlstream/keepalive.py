@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from cms.process.logs import Logger
 from cms.xmlstream.stanza import Stanza
 
-USER_TIMEOUT = 20_000  # milliseconds that sent data may stay unacknowledged (RFC 5482)
+USER_TIMEOUT = 20.0  # seconds that sent data may stay unacknowledged (RFC 5482)
 NOT_SENT = 16_384  # bytes that the kernel takes beyond what is on its way
 NOT_READ = 65_536  # bytes that it keeps for us; Linux doubles that, for what it needs itself
 
@@ -100,19 +100,21 @@ class Keepalive:
             self._dead()
 
 
-def watch_socket(transport: object) -> None:
+def watch_socket(transport: object, user_timeout: float = USER_TIMEOUT) -> None:
     """
     Let TCP itself give up on a peer that acknowledges nothing.
 
     And let it hold little: a log-in can pass by what waits in our queue, and by nothing
     that waits in the kernel's, which are of megabytes if they may be.
+
+    @param user_timeout: Seconds that sent data may stay unacknowledged.
     """
     handle = getattr(transport, "socket", None)
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * user_timeout))
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NOT_READ)

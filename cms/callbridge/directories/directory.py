@@ -12,6 +12,7 @@ from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
+from cms.callbridge.config import LoginLimits
 from cms.callbridge.directories.store import UserStore, find_keys
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
@@ -88,7 +89,7 @@ class LocalDirectory:
     SCRAM needs one look-up.  It takes some microseconds, a hundredth of the hand-over to
     another thread, so it runs in the reactor's thread.  Only if the store is locked does a
     thread wait for it.  PLAIN also needs one PBKDF2.  It runs in the reactor's thread pool,
-    C{at_once} at the same time.  C{most_waiting} wait, and the rest is refused.
+    C{hashes_at_once} at the same time.  C{most_hashes_waiting} wait, the rest is refused.
 
     @param remember: Seconds for which a right password needs no PBKDF2 again.
     """
@@ -100,13 +101,14 @@ class LocalDirectory:
         store: UserStore,
         reactor: Any,
         *,
-        at_once: int = 2,
-        most_waiting: int = 200,
+        limits: LoginLimits = LoginLimits(),  # noqa: B008 - it is frozen
         remember: float = 0.0,
     ) -> None:
         self._path = store.path
         self._decoy_key = store.decoy_key()
-        self._work = SlowWork(reactor, at_once=at_once, most_waiting=most_waiting)
+        self._work = SlowWork(
+            reactor, at_once=limits.hashes_at_once, most_waiting=limits.most_hashes_waiting
+        )
         self._verified = RecentPasswords(reactor, remember)
         self._lookups = 0
         self._connection: sqlite3.Connection | None = None

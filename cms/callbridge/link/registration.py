@@ -149,7 +149,7 @@ class ComponentRegistration(XMLStream):
     def begin(self) -> None:
         """TCP is connected and the race is won: begin the handshake."""
         self._reported = False
-        watch_socket(self.transport)
+        watch_socket(self.transport, self.timing.tcp_user_timeout)
         peer = self.transport.getPeer() if self.transport is not None else None
         if isinstance(peer, IPv4Address | IPv6Address):
             self._address = peer.host, peer.port

@@ -22,6 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
+from cms.callbridge.config import LoginLimits
 from cms.callbridge.directories.directory import Directory, DirectoryError
 from cms.callbridge.login.guests import Guests
 from cms.callbridge.login.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
@@ -30,13 +31,6 @@ from cms.linkprotocol import login as lp
 from cms.process.logs import Logger, login_id, wanted
 from cms.protection.guessing import Guess, Guesses, TooManyGuesses
 from cms.signalflow import Step
-
-EXCHANGE_TIMEOUT = 60.0  # seconds that a client has for each response
-# Seconds that the directory has for each step: with the longest wait after a
-# wrong password this is still less than the XMPP server waits for an answer.
-DIRECTORY_TIMEOUT = 5.0
-MOST_EXCHANGES = 1_000
-MOST_SESSIONS = 100_000
 
 _T = TypeVar("_T")
 Answer = lp.Challenge | lp.Success | lp.Failed
@@ -89,6 +83,7 @@ class Authority:
         domain: str,
         *,
         allow_guests: bool = False,
+        limits: LoginLimits = LoginLimits(),  # noqa: B008 - it is frozen
         random: Random | None = None,
         decided: Callable[[str, str, float], object] = lambda *_: None,
     ) -> None:
@@ -96,6 +91,7 @@ class Authority:
         self._directory = directory
         self._domain = domain
         self._allow_guests = allow_guests
+        self._limits = limits
         self._random = random or SystemRandom()
         self._guests = Guests(self._random)
         self._decided = decided
@@ -147,7 +143,7 @@ class Authority:
         if exchange.pending is not None:
             self._break_off(exchange, "malformed-request")
             return succeed(lp.Failed(message.exchange, "malformed-request"))
-        exchange.expiry.reset(EXCHANGE_TIMEOUT)
+        exchange.expiry.reset(self._limits.response_timeout)
         return self._take(exchange, message.payload or b"")
 
     def abort(self, message: lp.Abort) -> None:
@@ -167,7 +163,7 @@ class Authority:
 
     def session_began(self, message: lp.SessionBegin) -> None:
         """A client of ours bound a resource, or did so before this link came up."""
-        if len(self.sessions) < MOST_SESSIONS or message.jid in self.sessions:
+        if len(self.sessions) < self._limits.most_sessions or message.jid in self.sessions:
             self.sessions[message.jid] = message
         if message.resumed:
             self._guests.resumed(_local_part(message.jid))
@@ -205,7 +201,9 @@ class Authority:
     # one exchange
 
     def _open(self, message: lp.Start) -> _Exchange:
-        expiry = self._clock.callLater(EXCHANGE_TIMEOUT, self._expire, message.exchange)
+        expiry = self._clock.callLater(
+            self._limits.response_timeout, self._expire, message.exchange
+        )
         now = self._clock.seconds()
         exchange = _Exchange(message.exchange, message.mechanism, message.peer, expiry, now)
         around = Surroundings(
@@ -220,7 +218,7 @@ class Authority:
         )
         exchange.mechanism = make_mechanism(message.mechanism, around)
         self._exchanges[exchange.id] = exchange
-        while len(self._exchanges) > MOST_EXCHANGES:
+        while len(self._exchanges) > self._limits.most_exchanges:
             oldest = next(iter(self._exchanges.values()))
             self._break_off(oldest, TEMPORARY, "too many log-ins at once", undecided=True)
         return exchange
@@ -245,7 +243,8 @@ class Authority:
                 raise SASLFailure(TEMPORARY, str(problem), wait=problem.seconds) from None
 
     def _in_time(self, asked: Deferred[Any]) -> Deferred[Any]:
-        return asked if asked.called else asked.addTimeout(DIRECTORY_TIMEOUT, self._clock)
+        seconds = self._limits.directory_timeout
+        return asked if asked.called else asked.addTimeout(seconds, self._clock)
 
     def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
         """Decide about the client's response."""

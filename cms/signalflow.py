@@ -84,6 +84,17 @@ class StepError(Exception):
         self.evidence = dict(evidence)
         self.mend = mend
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a line of the log about it has as fields, whatever of them its text shows."""
+        return {
+            "step": int(self.step),
+            "step_text": str(self.step),
+            "fault": self.fault,
+            "cause": self.cause,
+            "cure": self.cure,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """The same facts as plain data, for status pages and JSON."""
         return {

@@ -136,8 +136,9 @@ class LifeTests(ServiceTests):
         self.assertEqual(1, len(self.logged("^WARNING")))
         for attempt in (1, 2):
             transport = self.register()
-            doubts = [e for e in self.logged("doubt") if e.get("step") == 7]
-            self.assertEqual(attempt, len(doubts))
+            warned = [e for e in self.logged("^attempt.*{cause}$") if e.get("step") == 7]
+            self.assertEqual(attempt, len(warned))
+            self.assertIn("NO TLS", warned[-1]["cause"])
             transport.lose()
             self.reactor.advance(1)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from types import ModuleType
 
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 from twisted.trial.unittest import SynchronousTestCase
 
+import cms
 from cms import faults
 from cms.faults.kinds import Fault, StepWarning, whole
 from cms.signalflow import Step
@@ -62,3 +65,34 @@ class CatalogueTests(SynchronousTestCase):
     def test_everywhere(self) -> None:
         """Each entry can occur somewhere."""
         self.assertEqual([], [f.name for f in faults.CATALOGUE.values() if not f.on])
+
+
+class LogTests(SynchronousTestCase):
+    """A fault in the log."""
+
+    def test_fields(self) -> None:
+        """All of a fault's facts are fields of its line, and no secret is among them."""
+        error = faults.LINK_SILENT.error(peer="xmpp1", seconds=5)
+        self.assertEqual(
+            {
+                "step": 11,
+                "step_text": "step 11 active",
+                "fault": "link-silent",
+                "cause": error.cause,
+                "cure": error.cure,
+            },
+            error.fields,
+        )
+
+    def test_one_way(self) -> None:
+        """Nobody writes them one by one, and forgets one."""
+        written = []
+        for file in Path(cms.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                    continue
+                named = {k.arg for k in node.keywords if isinstance(k.value, ast.Attribute)}
+                logs = ast.unparse(node.func.value).endswith("log")
+                if logs and named & {"cause", "fault"}:
+                    written.append(f"{file.name}:{node.lineno}")
+        self.assertEqual([], written)

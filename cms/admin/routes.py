@@ -84,10 +84,7 @@ class ApiApplication(Application):
         self.log.error(
             "API trace {id}: {cause} Cure: {cure}",
             id=messages.request_id(request),
-            step=int(fault.step),
-            fault=fault.fault,
-            cause=fault.cause,
-            cure=fault.cure,
+            **fault.fields,
         )
         return Refused("notStored", fault.cause, fault.cure, status=500)
 

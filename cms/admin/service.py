@@ -214,7 +214,7 @@ class AdminService(Service):
             if self._accounts is not None:
                 self._accounts = Accounts.open(self._settings.state_dir)
         except StepError as error:
-            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+            self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
 
     def stopService(self) -> Deferred[Any]:
         """Accept no more requests."""

@@ -132,10 +132,7 @@ class CallbridgeService(Service):
         for problem in self._connector.judge(now, serves=bool(self.config.listen.api)):
             self.log.warn(
                 "own certificates: {cause} Cure: {cure}",
-                cause=problem.cause,
-                cure=problem.cure,
-                fault=problem.fault,
-                step=int(problem.step),
+                **problem.fields,
                 evidence=dict(problem.evidence),
             )
 
@@ -173,7 +170,7 @@ class CallbridgeService(Service):
 
     def _warn(self, warnings: tuple[str, ...]) -> None:
         for warning in warnings:
-            self.log.warn("WARNING: {doubt}", doubt=warning)
+            self.log.warn("WARNING: {cause}", cause=warning)
 
     def _changed(self, *_: object) -> None:
         tell(self.log, self.on_change)
@@ -187,7 +184,7 @@ class CallbridgeService(Service):
         try:
             self._connector.reload()
         except StepError as error:
-            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+            self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
         else:
             self.log.info("keys and certificates were read again")
             self._judge_certificates()

@@ -74,7 +74,7 @@ def told_few(file: object, key: str, asked: int, given: int) -> None:
     """Log a warning if the limit is too low for what the configuration asks for."""
     doubt = judge(file, key, asked, given, limit())
     if doubt is not None:
-        log.warn("{cause} Cure: {cure}", fault=doubt.fault, cause=doubt.cause, cure=doubt.cure)
+        log.warn("{cause} Cure: {cure}", **doubt.fields)
 
 
 class Complaint:
@@ -94,14 +94,7 @@ class Complaint:
         if self._told is None or now - self._told >= SELDOM:
             self._told = now
             fault = faults.FILES_RUN_OUT.error(limit=limit())
-            log.error(
-                "{step_text}: {cause} Cure: {cure}",
-                step=int(fault.step),
-                step_text=str(fault.step),
-                fault=fault.fault,
-                cause=fault.cause,
-                cure=fault.cure,
-            )
+            log.error("{step_text}: {cause} Cure: {cure}", **fault.fields)
 
 
 def tell_when_out(clock: Callable[[], float]) -> None:

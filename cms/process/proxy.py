@@ -93,9 +93,7 @@ class ProxiedFactory(Factory):
         now = self.clock.seconds()
         if self._said.get(fault.fault, -SAY_AGAIN) + SAY_AGAIN <= now:
             self._said[fault.fault] = now
-            self.log.warn(
-                "{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure, fault=fault.fault
-            )
+            self.log.warn("{cause} Cure: {cure}", **fault.fields)
 
 
 class _Header(Protocol):

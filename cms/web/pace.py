@@ -126,7 +126,7 @@ class PacedConnection(ProtocolWrapper):
                 fault = faults.PROXY_UNEXPECTED.error(peer=show_address(self.getPeer()))
                 log, sparing = self.factory.log, self.factory.sparing
                 if sparing.allows():
-                    log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure)
+                    log.warn("{cause} Cure: {cure}", **fault.fields)
                 self.transport.abortConnection()  # type: ignore[union-attr]
                 return
         pace = self.factory.pace

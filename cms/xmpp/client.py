@@ -235,9 +235,7 @@ class ClientStream(XMLStream):
         self._judge_beginning()
         stranger = peer_without_xmpp(self.heard, peer=self.peer_text)
         if stranger is not None and self._is_told:
-            self.log.info(
-                "client: {cause} {cure}", cause=stranger.cause, cure=stranger.cure, **self.ids
-            )
+            self.log.info("client: {cause} {cure}", **stranger.fields, **self.ids)
         self.fail(error)
 
     def peer_closed(self) -> None:
@@ -289,14 +287,12 @@ class ClientStream(XMLStream):
             stranger = peer_without_tls(self.heard, peer=self.peer_text)
             fault = stranger or explain_handshake(reason, peer=self.peer_text, presented=True)
             if self._is_told:
-                self.log.info(
-                    "client: {cause}", cause=fault.cause, **self.ids
-                )  # no cures: not ours
+                self.log.info("client: {cause}", **fault.fields, **self.ids)  # no cures: not ours
 
     def _judge_beginning(self) -> None:
         if begins_header(self.heard) and self._is_told:
             fault = faults.PROXY_UNEXPECTED.error(peer=self.peer_text)
-            self.log.warn("{cause} Cure: {cure}", cause=fault.cause, cure=fault.cure, **self.ids)
+            self.log.warn("{cause} Cure: {cure}", **fault.fields, **self.ids)
 
     @property
     def _is_told(self) -> bool:

@@ -310,11 +310,7 @@ class ComponentStream(XMLStream):
             return
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",
-            step=int(fault.step),
-            step_text=str(fault.step),
-            fault=fault.fault,
-            cause=fault.cause,
-            cure=fault.cure,
+            **fault.fields,
             peer=self.peer_text,
             component=self.component,
             link_id=self.link_id,

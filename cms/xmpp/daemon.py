@@ -225,7 +225,7 @@ class XmppService(Service):
             for trust in self._trust.values():
                 trust.reload()
         except StepError as error:
-            self.log.error("not reloaded: {cause} Cure: {cure}", cause=error.cause, cure=error.cure)
+            self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
         else:
             self.log.info("keys and certificates were read again")
             self._self_check.start()

@@ -297,11 +297,7 @@ class LoginRelay:
         error = link.no_authority = self._undecided(fault, link, problem)
         self.log.warn(
             "{step_text}: {cause} Cure: {cure}",
-            step=int(error.step),
-            step_text=str(error.step),
-            fault=error.fault,
-            cause=error.cause,
-            cure=error.cure,
+            **error.fields,
             component=link.component,
             link_id=link.link_id,
         )

@@ -105,11 +105,7 @@ class SelfCheck:
         assert problem is not None  # noqa: S101 - asked before
         self.log.warn(
             "own set-up: {step_text}: {cause} Cure: {cure}",
-            step=int(problem.step),
-            step_text=str(problem.step),
+            **problem.fields,
             result=finding.result,
-            fault=problem.fault,
-            cause=problem.cause,
-            cure=problem.cure,
             evidence=dict(problem.evidence),
         )

@@ -126,11 +126,7 @@ class SessionService:
             self.log.warn(
                 "log-in from {peer} failed: {step_text}: {cause} Cure: {cure}",
                 peer=peer,
-                step=int(fault.step),
-                step_text=str(fault.step),
-                fault=fault.fault,
-                cause=fault.cause,
-                cure=fault.cure,
+                **fault.fields,
                 **ids,
             )
         else:

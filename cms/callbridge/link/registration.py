@@ -410,11 +410,7 @@ class ComponentRegistration(XMLStream):
         self.unserved = error
         self.log.warn(
             "{step_text}: {cause} Cure: {cure}",
-            step=int(error.step),
-            step_text=str(error.step),
-            fault=error.fault,
-            cause=error.cause,
-            cure=error.cure,
+            **error.fields,
             link_id=self.link_id,
         )
 

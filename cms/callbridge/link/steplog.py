@@ -31,10 +31,7 @@ def _log_failed(log: Logger, attempt: Attempt, record: StepRecord) -> None:
     log.warn(
         "attempt {attempt}: {step_text} FAILED: {where}{cause} Cure: {cure}",
         where=_where(failure),
-        cause=failure.cause,
-        cure=failure.cure,
-        fault=failure.fault,
-        **_fields(attempt, record),
+        **{**failure.fields, **_fields(attempt, record)},
     )
 
 
@@ -48,8 +45,8 @@ def _where(failure: StepError) -> str:
 def _log_passed(log: Logger, attempt: Attempt, record: StepRecord) -> None:
     fields = _fields(attempt, record)
     log.info("attempt {attempt}: {step_text} passed in {seconds:.3f} s ({shown})", **fields)
-    for doubt in record.warnings:  # Twisted has its own meaning for a field named "warning"
-        log.warn("attempt {attempt}: {step_text}: {doubt}", doubt=doubt, **fields)
+    for warning in record.warnings:
+        log.warn("attempt {attempt}: {step_text}: {cause}", cause=warning, **fields)
 
 
 def _fields(attempt: Attempt, record: StepRecord) -> dict[str, Any]:

@@ -1,23 +1,21 @@
 """
-Twisted's epoll reactor with two habits of its own.
+Twisted's epoll reactor with two changes (docs/design/reactor.md).
 
-I{It sends before it asks.}  Twisted asks the kernel to be told when a socket can
-be written to, is told so at once, writes, and asks to be told no more: two
-C{epoll_ctl} and one more turn of the loop for each write.  Here whatever was
-written in one turn is sent at the end of that turn, and only what the socket does
-not take is waited for.
+I{It writes before it asks.}  Twisted registers a socket for writing, is told at once
+that it is writable, writes, and unregisters it.  That takes two C{epoll_ctl} and one
+more turn of the loop for each write.  Here everything written in a turn is sent at the
+end of that turn.  A socket is registered only if it does not accept everything.
 
-I{It looks again before it sleeps.}  Where a processor must be woken from its idle
-state (a virtual one above all), that costs more than all the rest of a stanza's
-way.  After a turn that brought something, the reactor looks for more for as long
-as L{SPIN_SECONDS}, leaving the processor to whoever else wants it, and sleeps
-only then.  An idle process sleeps as it always did.
+I{It polls before it sleeps.}  Waking an idle processor, above all a virtual one, costs
+more than all the rest of a stanza's way.  After a turn with events, the reactor polls
+for L{SPIN_SECONDS}, yielding the processor in between, and only then sleeps.  An idle
+process sleeps as with Twisted's reactor.
 
-Twisted's own tests pass on it but for those of the log prefix of a descriptor, which
-it does not set: our lines say themselves whom they are about.
+Twisted's own tests pass on it, except those of a descriptor's log prefix, which it does
+not set.
 
-docs/performance.md has what each of the two brings.  C{twistd --reactor=epoll}
-does without both, and so does a Twisted whose reactor is another inside.
+C{twistd --reactor=epoll} uses neither change, nor does a Twisted whose reactor has
+other private parts.
 """
 
 from __future__ import annotations
@@ -51,14 +49,14 @@ NEEDS = (
 ABSENT = lacking("Twisted", NEEDS, "Twisted's own reactor, which sends and sleeps more often")
 
 SPIN_SECONDS = 50e-6
-CROWDED_SECONDS = 15e-6  # that yielding takes when others want the processor; alone it is 1e-6
+CROWDED_SECONDS = 15e-6  # yielding takes as long if another process runs, else 1e-6
 
 
 class PromptReactor(EPollReactor):
     """
     See the module.
 
-    @param spin: Seconds to look again; 0 to sleep at once.
+    @param spin: Seconds to poll; 0 to sleep at once.
     """
 
     def __init__(self, spin: float = 0.0) -> None:
@@ -71,7 +69,7 @@ class PromptReactor(EPollReactor):
     # writing
 
     def addWriter(self, writer: Any) -> None:
-        """Send at the end of this turn; wait for the socket only if that does not do."""
+        """Send at the end of this turn; register the socket only if it is full."""
         if writer not in self._awaited:
             self._unsent[writer] = None
 
@@ -83,7 +81,7 @@ class PromptReactor(EPollReactor):
             super().removeWriter(writer)
 
     def getWriters(self) -> list[Any]:
-        """Whoever has something to send."""
+        """Every writer that has something to send."""
         return [*super().getWriters(), *self._unsent]
 
     def removeAll(self) -> list[Any]:
@@ -96,8 +94,8 @@ class PromptReactor(EPollReactor):
         """
         Run the calls that are due, then send what this turn has left.
 
-        Here and not in L{doPoll}, whose time limit was reckoned before it is
-        called: what sending leads to may be due sooner.
+        Not in L{doPoll}: its time limit is computed before it is called, and sending may
+        schedule calls that are due sooner.
         """
         super().runUntilCurrent()
         while self._unsent:
@@ -154,16 +152,16 @@ class PromptReactor(EPollReactor):
             os.sched_yield()
             now = clock()
             if now - before > CROWDED_SECONDS:
-                return events  # somebody else had the processor: do not compete for it
+                return events  # another process wants the processor: do not compete for it
 
 
 def install(spin: float) -> None:
     """
-    Make it the reactor of this process, unless there is one already.  Where it cannot
+    Make it the reactor of this process, unless there is one already.  If it cannot
     work, Twisted chooses its own.
 
-    @param spin: See L{PromptReactor}; where there is one processor only, whatever
-        there is to wait for needs it.
+    @param spin: See L{PromptReactor}.  With only one processor it is ignored: polling
+        would keep the processor from the peer that the reactor waits for.
     """
     if not ABSENT and "twisted.internet.reactor" not in sys.modules:
         installReactor(PromptReactor(spin if (os.cpu_count() or 1) > 1 else 0.0))

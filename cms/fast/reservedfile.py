@@ -1,4 +1,4 @@
-"""Hearing of it when Twisted has no more files for connections."""
+"""A callback for when Twisted cannot accept a connection for want of file descriptors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ ABSENT = lacking("Twisted", NEEDS, "it is not told when files run out; status ha
 
 class ToldReservation:
     """
-    Twisted's reserved descriptor, whose use is told of: it is given up for a moment when
-    a connection cannot be accepted for want of files, so that it can at least be closed.
+    Twisted's reserved descriptor, with a callback for its use.  If a connection cannot be
+    accepted for want of descriptors, Twisted releases it for a moment, accepts the
+    connection and closes it.
 
     @param reserved: Twisted's own.
     @param used: Called each time.

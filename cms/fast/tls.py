@@ -1,14 +1,13 @@
 """
-TLS on a connection that is up: Twisted's C{startTLS} without what a stream does not need.
+TLS on a connection that is up: a faster C{startTLS} for XML streams (docs/design/tls.md).
 
-Twisted's layer delivers record by record, holds small writes back for a turn of the
-reactor to gather them, and gives every connection interfaces of its own; pyOpenSSL
-makes a buffer for each call, and an exception whenever there is nothing more to read.
-An XML stream gathers what it writes itself, and reads the better the more it is given
-at once.  docs/performance.md has what that brings.
+Twisted's layer delivers record by record, delays small writes for a turn of the reactor
+to join them, and computes interfaces for each connection.  pyOpenSSL allocates a buffer
+for each call and raises an exception when there is nothing more to read.  An XML stream
+joins its writes itself, and reads faster in larger pieces.
 
-The handshake, the end and every error are Twisted's and pyOpenSSL's own, and so is all
-of it where they are others inside.
+Handshake, end and errors are Twisted's and pyOpenSSL's own.  If their private parts have
+changed, everything is.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ NEEDS = (
 _LOST = "TLS in and out is Twisted's own, record by record; what was said in its place is not shown"
 ABSENT = lacking("Twisted", NEEDS, _LOST)
 
-MOST_HEARD = 512  # bytes of a peer that are kept until it has shown what it is
+MOST_HEARD = 512  # bytes of a peer kept until the handshake is complete
 RECORD = 16_384  # bytes of a full one (RFC 8446 5.1)
 _SIZE = 2 * RECORD
 if not ABSENT:
@@ -80,7 +79,7 @@ class Layer(TLSMemoryBIOProtocol):
     """
     TLS between a connection and its stream.
 
-    @ivar send: Writes to the connection what is encrypted.
+    @ivar send: Writes encrypted bytes to the connection.
     @ivar heard: The peer's first bytes, until the handshake is complete.
     """
 
@@ -95,7 +94,7 @@ class Layer(TLSMemoryBIOProtocol):
         self._checkHandshakeStatus()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, and what held its parts together goes."""
+        """The connection is gone: drop the references between its parts."""
         super().connectionLost(reason)
         self.transport = None
         del self.send
@@ -114,7 +113,7 @@ class Layer(TLSMemoryBIOProtocol):
             self._flushReceiveBIO()
 
     def _flushReceiveBIO(self) -> None:
-        """Deliver all that has come together, and then its end if that came with it."""
+        """Deliver all records that have arrived, and then the end if it has arrived too."""
         if self._lostTLSConnection:
             return
         connection = self._tlsConnection
@@ -162,14 +161,14 @@ class Layer(TLSMemoryBIOProtocol):
             self._tlsShutdownFinished(Failure(problem.with_traceback(None)))
 
     def _flushSendBIO(self) -> None:
-        """Hand on to the connection what is encrypted."""
+        """Write what is encrypted to the connection."""
         size = lib.BIO_read(self._tlsConnection._from_ssl, _buffer, _SIZE)
         if size > 0:
             self.send(ffi.buffer(_buffer, size)[:])
 
 
 class _Factory:
-    """Of no layer in particular; Twisted's keeps a list of them."""
+    """Stands for Twisted's factory, which keeps a list of its layers."""
 
     def unregisterProtocol(self, protocol: Layer) -> None:
         """Nothing was registered."""

@@ -1,1 +1,1 @@
-"""What the two halves say to each other over the link."""
+"""The log-in protocol that XMPP server and Callbridge speak over the link."""

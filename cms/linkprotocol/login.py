@@ -1,5 +1,5 @@
 """
-What the two halves say to each other about log-ins: docs/login-protocol.md.
+The messages of the log-in protocol (docs/login-protocol.md).
 
 Each message is a value with a form as an XML element; the elements are the
 children of IQ stanzas on the link.  No role is imported here, and nothing
@@ -71,7 +71,7 @@ def _xml(name: str, payload: bytes | None, attributes: Mapping[str, str]) -> str
 
 @frozen
 class AskMechanisms:
-    """Server to Callbridge: which SASL mechanisms do you decide?"""
+    """Server to Callbridge: which SASL mechanisms do you support?"""
 
     def to_xml(self) -> str:
         """As the child of an IQ C{get}."""
@@ -182,7 +182,7 @@ class Failed:
     """
     Callbridge to server: no.
 
-    @ivar undecided: Nothing is wrong with what the client did: it could not be decided.
+    @ivar undecided: The client did nothing wrong; the Callbridge could not decide.
     @ivar wait: Seconds for which no proof of this user is looked at, because too many were
         wrong; 0 otherwise.
     """
@@ -416,7 +416,7 @@ def _payload(element: Element) -> bytes | None:
 
 
 def _base64(text: str) -> bytes:
-    """Strict: one spelling for each payload, no white space, no stray bits (RFC 4648 3.5)."""
+    """Only the canonical encoding: no white space, unused bits zero (RFC 4648 3.5)."""
     if len(text) > (MOST_PAYLOAD + 2) // 3 * 4:
         raise MalformedLogin("the payload is too long")
     try:

@@ -1,4 +1,4 @@
-"""The SASL mechanisms that are called by their names."""
+"""The SASL mechanisms whose names may be labels of metrics."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAMED = frozenset(
 
 def mechanism_label(name: str) -> str:
     """
-    A mechanism's name for a figure or a record, of which there are only so many.
+    A mechanism's name as a label of a metric or a key of a record, both of which are bounded.
 
     @param name: As a client sent it.
-    @return: C{other} where the client made it up.
+    @return: C{other} for an unknown name.
     """
     return name if name in _NAMED else "other"

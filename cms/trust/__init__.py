@@ -1,1 +1,1 @@
-"""Who is believed: TLS contexts, the subjectAltName rule, certificate facts."""
+"""TLS contexts, verification of certificates, the subjectAltName rule."""

@@ -1,4 +1,4 @@
-"""The order and the completeness of a chain of certificates, as a server sent it."""
+"""The order and completeness of a chain of certificates, as a server sent it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 MOST_SIGNATURES = 64
-MOST = 16  # certificates of a chain that are told of
+MOST = 16  # certificates of a chain that are reported
 # What CAs call the certificates that they issue leaves with.
 _INTERMEDIATE = re.compile(r"\b(intermediate|issuing|sub(ordinate)?[ -]?ca)\b", re.IGNORECASE)
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether one certificate is signed by another; C{False} for what cannot be read."""
+    """Whether one certificate is signed by another; C{False} if one cannot be read."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -29,8 +29,8 @@ def path_of(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     The certificates of a chain in the order of RFC 8446 4.4.2, as far as they
     lead: the leaf first, each followed by the one that issued it.
 
-    A peer chooses what it sends, and each signature costs a tenth of a millisecond or
-    more: after L{MOST_SIGNATURES} of them no more are looked at.
+    A peer can send any number of certificates, and checking a signature costs a tenth of a
+    millisecond or more.  So at most L{MOST_SIGNATURES} are checked.
     """
     if not chain:
         return []
@@ -56,10 +56,9 @@ def is_intermediate_of_ours(
     chain: Sequence[x509.Certificate], trusted: Iterable[x509.Name]
 ) -> bool:
     """
-    Whether the issuer that is missing at the end of a chain is, by its name, an
-    intermediate, and not a CA that nobody here trusts.  Nothing in a
-    certificate says so for certain: it calls itself one, or it has the
-    organisation of a CA that is trusted.
+    Whether the issuer that is missing at the end of a chain seems to be an intermediate,
+    and not an untrusted CA.  Only its name can tell: it calls itself an intermediate, or
+    has the organisation of a trusted CA.
     """
     path = path_of(chain)
     if not path or is_self_issued(path[-1]):

@@ -1,4 +1,4 @@
-"""Steps 7 and 8 from the Callbridge's side: believing the XMPP server, or saying why not."""
+"""Steps 7 and 8 on the Callbridge: verifying the XMPP server's certificate."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ServerVerification:
     """
     Makes the TLS connection of one attempt and judges the server's certificate.
 
-    The handshake does not complete before the certificate has been judged, so
-    no byte of XMPP is sent to, or believed from, a server that is refused.
+    The certificate is judged within the handshake.  So no XMPP is exchanged with a
+    server that is refused.
 
     @param context: From L{PEMFiles.context<cms.trust.files.PEMFiles.context>}.
     @param domain: The XMPP domain, in A-labels.

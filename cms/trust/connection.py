@@ -1,4 +1,4 @@
-"""What an established, or failed, TLS connection tells."""
+"""What a TLS connection, established or failed, tells about its peer."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def connection_of(transport: object) -> SSL.Connection | None:
 
 def only_looked(connection: SSL.Connection | None, reason: Failure) -> bool:
     """
-    Whether who connected to us left before there was a ClientHello, as monitors and
-    load balancers do that look if a port is open.
+    Whether a peer disconnected before it sent a ClientHello, as monitors and load
+    balancers do that check whether a port is open.
 
     @param reason: Why the connection was lost.
     """
@@ -65,9 +65,9 @@ def tls_evidence(connection: SSL.Connection | None) -> dict[str, str]:
 
 def peer_expiry(connection: SSL.Connection | None) -> float | None:
     """
-    When the path by which the peer was believed first expires, in seconds since
-    the epoch; C{None} if it showed no certificate.  What was sent beside that
-    path does not count.
+    The earliest expiry date on the path that verified the peer's certificate, in seconds
+    since the epoch; C{None} if it showed none.  Other certificates that it sent do not
+    count.
     """
     if connection is None:
         return None
@@ -114,7 +114,7 @@ def explain_alert(reason: Failure, *, peer: str, presented: bool) -> StepError |
 def explain_handshake(
     reason: Failure, *, peer: str, presented: bool, verdict: Verdict | None = None
 ) -> StepError:
-    """Why a handshake did not complete: our own verdict first, then what was heard."""
+    """Why a handshake failed: our own verdict first, then the peer's alert."""
     if verdict is not None and verdict.error is not None:
         return verdict.error
     alert = explain_alert(reason, peer=peer, presented=presented)

@@ -28,9 +28,9 @@ class CertificateFacts:
     @ivar not_before: UTC.
     @ivar not_after: UTC.
     @ivar usages: Extended key usages, by their usual names; empty without any.
-    @ivar key_usages: What its key may be used for; empty where that is not limited.
+    @ivar key_usages: What its key may be used for; empty if that is not limited.
     @ivar key: The kind and size of its key.
-    @ivar critical: The extensions that whoever verifies must know.
+    @ivar critical: The critical extensions, which a verifier must know.
     """
 
     subject: str
@@ -46,7 +46,7 @@ class CertificateFacts:
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> CertificateFacts:
-        """Read a certificate; what cannot be read says so, and nothing is raised."""
+        """Read a certificate.  Parts that cannot be read say so; nothing is raised."""
         return cls(
             subject=_readable(lambda: certificate.subject.rfc4514_string(), "unreadable"),  # noqa: PLW0108 - subject raises
             issuer=_readable(lambda: certificate.issuer.rfc4514_string(), "unreadable"),  # noqa: PLW0108
@@ -115,7 +115,7 @@ def _general_name(name: x509.GeneralName) -> str:
 
 
 def constraints(certificate: x509.Certificate) -> str:
-    """What names a CA may issue certificates for, where that is limited; else empty."""
+    """The names that a CA may issue certificates for; empty if they are not limited."""
     return _readable(lambda: _constraints(certificate), "unreadable")
 
 

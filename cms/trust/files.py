@@ -21,9 +21,9 @@ from cms.trust.pem import certificates, check_key
 from cms.trust.refusals import Role
 from cms.trust.rehearsal import Rehearsal, openssl_error, rehearse
 
-MOST_CAS = 10  # between a leaf and its root: what a path may cost to build
-# As Mozilla orders them.  SHA-256, which processors know, makes a handshake 7 % cheaper
-# than SHA-384, which they do not.
+MOST_CAS = 10  # between a leaf and its root, which bounds the cost of building a path
+# In Mozilla's order.  Processors have instructions for SHA-256 and none for SHA-384, so the
+# first makes a handshake 7 % cheaper.
 _SUITES_1_3 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 # Forward secrecy and authenticated encryption, nothing else (RFC 9325 4.2; no CBC, no
 # RSA key transport, no finite-field Diffie-Hellman, 4.1).
@@ -32,8 +32,8 @@ _SUITES_1_2 = (
     b":ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
     b":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
-# X25519 takes 32 us.  What is left out takes 8 times (X448) to 54 times (ffdhe4096) as long,
-# at the wish of any stranger; P-521 is there for certificates that hold such a key (TLS 1.2).
+# X25519 takes 32 us.  The groups left out take 8 times (X448) to 54 times (ffdhe4096) as long,
+# and any peer could ask for them.  P-521 is for certificates with such a key (TLS 1.2).
 _GROUPS = b"X25519:P-256:P-384:P-521"
 
 
@@ -54,9 +54,9 @@ class PEMFiles:
     The C{[tls]} files of one configuration.
 
     @ivar file: The configuration file, for messages.
-    @ivar role: As what the certificate is presented.
+    @ivar role: Whether the certificate is presented as a server's or a client's.
     @ivar own: Our own certificates, leaf first, once a context was made.
-    @ivar rehearsal: What a peer makes of our own certificate, once a context was made.
+    @ivar rehearsal: The result of a handshake in memory, once a context was made.
     @ivar trusted: The CAs in C{tls.trust}, once a context was made; empty where the
         system's are trusted.
     """
@@ -86,8 +86,8 @@ class PEMFiles:
     @property
     def expires(self) -> float | None:
         """
-        When the path by which our certificate is believed first does, in seconds
-        since the epoch; C{None} before it is loaded, or without one.
+        The earliest expiry date on the path that verifies our certificate, in seconds since
+        the epoch; C{None} before it is loaded, or without one.
         """
         if self.rehearsal is None:
             return None
@@ -171,7 +171,7 @@ class PEMFiles:
             raise self._wrong("tls.key", f"{self.key} holds no PEM private key", mend) from None
         try:
             fits = chain[0].public_key() == key.public_key()
-            # OpenSSL reads it for itself: so an RSA-PSS key keeps its parameters.
+            # OpenSSL itself reads the key, so that an RSA-PSS key keeps its parameters.
             usable = crypto.load_privatekey(crypto.FILETYPE_PEM, pem, b"")
         except (ValueError, UnsupportedAlgorithm, crypto.Error) as problem:
             raise self._unusable(chain, f"its key cannot be read: {problem}") from None

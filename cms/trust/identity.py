@@ -50,7 +50,7 @@ def check_identity(
             wanted_ids.append(DNS_ID(host))
         patterns = extract_patterns(certificate)
         if not patterns and facts.names:
-            # Addresses of mail, or RFC 6120's XmppAddr: names, but none that counts.
+            # Mail addresses and RFC 6120's XmppAddr are names too, but do not count.
             both = host != domain
             fault = faults.IDENTITY_BOTH_MISSING if both else faults.IDENTITY_DOMAIN_MISSING
             missing = f"{domain}, {host}" if both else domain
@@ -67,8 +67,8 @@ def check_identity(
 
 def _other_domain(names: Sequence[str], host: str) -> str:
     """
-    What may be the XMPP domain, of a certificate that names the host: a name above the host in
-    DNS, or else above another name there, before others; empty when there is none.
+    The name that is probably the XMPP domain, in a certificate that names the host: a parent
+    of the host in DNS, else a parent of another name, else any other name; empty if none.
     """
     dns = [name[4:].lower() for name in names if name.startswith("DNS:")]
     others = [name for name in dns if name != host and _HOST_NAME.fullmatch(name)]

@@ -1,8 +1,8 @@
 """
-What a PEM file holds (RFC 7468), and what is wrong with one that cannot be used.
+The blocks of a PEM file (RFC 7468), and what is wrong with a broken one.
 
-A library says of a broken file that there is no certificate in it.  Here the block, the
-lines and the likely mistake are named.
+Libraries only say that a broken file holds no certificate.  The errors here name the
+block, its lines and the likely mistake.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def blocks(data: bytes) -> Iterator[Block]:
 
 def certificates(data: bytes) -> list[x509.Certificate]:
     """
-    The certificates of a file, at least one; blocks of other kinds are passed over.
+    The certificates of a file, at least one; blocks of other kinds are ignored.
 
     @raise Unreadable: there is none, or one of them is broken.
     """
@@ -97,7 +97,7 @@ def certificates(data: bytes) -> list[x509.Certificate]:
 
 def check_key(data: bytes) -> None:
     """
-    @raise Unreadable: it is no whole PEM file with a private key.
+    @raise Unreadable: it is not a complete PEM file with a private key.
     """
     labels = [block.label for block in blocks(data)]
     if not any(label.endswith("PRIVATE KEY") for label in labels):

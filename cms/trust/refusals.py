@@ -1,4 +1,4 @@
-"""What OpenSSL's refusals mean: each verify result (x509_vfy.h) and its entry in the catalogue."""
+"""OpenSSL's verify results (x509_vfy.h) and their entries in the fault catalogue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SELF_SIGNED = 18
 _ROOT = 19
 _NO_ISSUER = (2, 20, 21)
 _PURPOSE = 26
-# What depends on the one who verifies, and not on the certificates.
+# Results that depend on the verifier, not on the certificates.
 NOT_TRUSTED = frozenset({_SELF_SIGNED, _ROOT, *_NO_ISSUER})
 DATES = frozenset({NOT_YET_VALID, EXPIRED})
 TOO_WEAK = frozenset({66, 67, 68})
@@ -51,7 +51,7 @@ _FAULTS: dict[int, faults.Fault] = {
 @frozen
 class Refusal:
     """
-    One objection of OpenSSL's.
+    One objection of OpenSSL.
 
     @ivar code: C{X509_V_ERR_*}.
     @ivar depth: Where on the path: 0 is the leaf.
@@ -76,11 +76,11 @@ class Refusal:
 @frozen
 class Presented:
     """
-    What was presented, and to whom.
+    The certificates that a peer presented.
 
     @ivar chain: As it was sent, leaf first.
-    @ivar role: What the peer is.
-    @ivar trusted: The CAs of C{tls.trust}, where they are known.
+    @ivar role: Whether the peer is server or client.
+    @ivar trusted: The CAs of C{tls.trust}, if they are known.
     """
 
     peer: str

@@ -1,9 +1,8 @@
 """
-One handshake in memory with a certificate of ours: what a peer will make of it.
+A handshake in memory with our own certificate, to find out what peers will object to.
 
-The peer here is an ordinary one, with OpenSSL's defaults, that trusts what this
-side knows of.  What it objects to is noted and the handshake goes on, so that one
-rehearsal finds everything.
+The peer in it has OpenSSL's defaults and trusts all CAs that this side knows.  It notes
+its objections and goes on, so that one handshake finds them all.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from cms.trust.issue import CertificateAuthority
 from cms.trust.refusals import NOT_TRUSTED, TOO_WEAK, Refusal, Role
 
 _ROUNDS = 20  # flights of a handshake in memory; it takes three
-_MOST_CERTAIN = 2  # certificates of a path that are needed whatever a peer trusts
+_MOST_CERTAIN = 2  # certificates of a path that every peer needs, whatever it trusts
 _MOST_BYTES = 1 << 20
 
 
 @frozen
 class Rehearsal:
     """
-    What came of it.
+    The result.
 
     @ivar path: As the peer built it, leaf first, as far as it got.
-    @ivar refusals: What the peer objected to, in OpenSSL's order.
+    @ivar refusals: The peer's objections, in OpenSSL's order.
     @ivar problem: Why no handshake can complete, whatever the peer trusts, in
-        OpenSSL's words; empty where it did.
+        OpenSSL's words; empty if it completed.
     """
 
     path: tuple[x509.Certificate, ...] = ()
@@ -49,9 +48,9 @@ class Rehearsal:
     @property
     def dated(self) -> tuple[x509.Certificate, ...]:
         """
-        The part of the path whose dates count for every peer.  Where its end is not
-        known here, that may be a copy of a root that peers have themselves, signed
-        by another: they do not look at its date.
+        The part of the path whose dates count for every peer.  If the end of the path is
+        not known here, its last certificate may be a cross-signed copy of a root that
+        peers have themselves.  Then they ignore its date.
         """
         is_copy = self.ends_open and len(self.path) > _MOST_CERTAIN
         return self.path[:-1] if is_copy and not is_self_issued(self.path[-1]) else self.path
@@ -59,7 +58,7 @@ class Rehearsal:
 
 @frozen
 class _Peer:
-    """The other end; it believes everything, and notes what it should not have."""
+    """The other end: it accepts every certificate and notes its objections."""
 
     context: SSL.Context
     refusals: list[Refusal] = field(factory=list)
@@ -84,7 +83,7 @@ def rehearse(
 
     @param context: Ours, with the certificate in it.
     @param chain: The certificates of our file, leaf first.
-    @param role: What we are.
+    @param role: Whether we are server or client.
     @param known: The CAs that the peer trusts, beside the system's.
     """
     peer = _Peer(SSL.Context(SSL.TLS_METHOD))

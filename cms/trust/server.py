@@ -1,4 +1,4 @@
-"""Step 7 from the XMPP server's side: its certificate, and the Callbridge's."""
+"""Step 7 on the XMPP server: its own certificate, and the Callbridge's."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ServerTrust:
     """
     What the TLS connections of a listener share.
 
-    @param peers: Whether a certificate is asked of the peer.  One that is
-        presented must be good, also where it is optional.
+    @param peers: Whether the peer is asked for a certificate.  If it presents one, that
+        must be good, even if it is optional.
     @param alpn: The protocol to choose when the peer offers any (RFC 7301); a
         peer that offers others only is refused.
     """
@@ -43,7 +43,7 @@ class ServerTrust:
 
     @property
     def expires(self) -> float | None:
-        """When our own certificate does, in seconds since the epoch."""
+        """When our own certificate expires, in seconds since the epoch."""
         return self._files.expires
 
     def _make_context(self) -> SSL.Context:
@@ -60,11 +60,11 @@ class ServerTrust:
         if self._alpn in offered:
             return self._alpn
         # Raised within OpenSSL's callback, this is the alert no_application_protocol
-        # (RFC 7301 3.2): whoever speaks another protocol must not be led here.
+        # (RFC 7301 3.2): another protocol must not reach this listener.
         raise SSL.Error([("ALPN", "", "no protocol of ours was offered")])
 
     def for_peer(self, peer: str) -> PeerVerification:
-        """What makes, and then judges, the connection of one peer."""
+        """Makes the TLS connection of one peer, and judges the peer's certificate."""
         return PeerVerification(self, Verdict(peer, trusted=self._files.trusted, role="client"))
 
     def connection(self, verdict: Verdict) -> SSL.Connection:

@@ -1,9 +1,9 @@
 """
 The fail-closed verify callback that both sides use (steps 7 and 8).
 
-Twisted's own identity check accepts a certificate that has no subjectAltName,
-or an unreadable one, with a line in the log.  Here the callback is ours, it is
-set on the connection, and whatever goes wrong inside it refuses the peer.
+Twisted's own identity check accepts a certificate without a subjectAltName, or with
+an unreadable one, and only logs a line.  So this module has its own callback, set on
+the connection.  Any exception inside it refuses the peer.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cms.trust.refusals import Presented, Refusal, Role
 
 class Verdict:
     """
-    What became of the peer's certificate.
+    The verdict on the peer's certificate.
 
-    @param trusted: The CAs of C{tls.trust}, where they are known: whose fault
-        it is can depend on them.
-    @param role: What the peer is.
+    @param trusted: The CAs of C{tls.trust}, if they are known: the fault reported can
+        depend on them.
+    @param role: Whether the peer is server or client.
     @ivar error: Why it was refused.
     @ivar facts: Of the leaf, as soon as it was seen.
     @ivar chain: What the peer sent, leaf first, also when it was refused.
-    @ivar path: What OpenSSL made of it, leaf first: the path that is believed,
-        once it is.
-    @ivar agreed: Protocol and cipher, likewise.
+    @ivar path: The path that OpenSSL built, leaf first; once the certificate is accepted,
+        the path that verifies it.
+    @ivar agreed: Protocol and cipher, as soon as the chain was seen.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """
 Service discovery (XEP-0030), as both daemons answer it.
 
-Neither has nodes, but for the list of ad-hoc commands, which is empty (XEP-0050 2.2):
-clients ask for it to know whether there is something to show.
+Neither has nodes, except the list of ad-hoc commands (XEP-0050 2.2), which clients ask
+for.  That list is empty.
 """
 
 from __future__ import annotations

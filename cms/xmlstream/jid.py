@@ -1,4 +1,4 @@
-"""Addresses: RFC 6122 preparation, at a cost that is bounded also where it fails."""
+"""Addresses: RFC 6122 preparation at a bounded cost, also for addresses that are refused."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cms.xmlstream.preparation import (
     check_length,
 )
 
-MAX_REMEMBERED = 256  # characters of an address that is worth remembering
+MAX_REMEMBERED = 256  # characters of an address that is cached
 MAX_DNS, MAX_LABEL = 253, 63  # bytes of a name that DNS can have, RFC 1035 2.3.4
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# Addresses that are as the preparation would leave them.
+# Addresses that preparation would not change.
 _PREPARED = re.compile(
     r"(?:([a-z0-9!#$%()*+,.;=?[\]^_`{|}~-]{1,256})@)?"
     rf"((?!.*xn--)(?:{_LABEL}\.)*{_LABEL})"
@@ -40,10 +40,10 @@ def parse_jid(text: str) -> JID:
     """
     Prepare an address.
 
-    The result may be shared and must not be changed; the memory for it is bounded,
-    unlike C{internJID}'s.
+    The result may be shared and must not be changed.  The cache is bounded, unlike
+    C{internJID}'s.
 
-    @raise MalformedJID: when a part is empty, too long or does not prepare.
+    @raise MalformedJID: a part is empty, too long or cannot be prepared.
     """
     return _remembered(text) if len(text) <= MAX_REMEMBERED else _parse(text)
 
@@ -55,7 +55,7 @@ def _parse(text: str) -> JID:
     bare, slash, resource = text.partition("/")
     local, at, domain = bare.rpartition("@") if bare.count("@") == 1 else ("", "", bare)
     try:
-        # All lengths before any work.
+        # Check all lengths before any work.
         for part, given in ((local, at), (domain, True), (resource, slash)):
             if given:
                 check_length(part, MAX_PART)
@@ -83,7 +83,7 @@ def _prepare_part(profile: Profile, text: str) -> str:
 
 
 def _prepare_domain(domain: str) -> str:
-    """Nameprep for all labels at once; nothing that it does reaches across a dot."""
+    """Nameprep for all labels at once, since it treats each label by itself."""
     written = _DOTS.sub(".", domain).removesuffix(".")  # RFC 7622 3.2
     prepared = NAMEPREP.prepare(written)
     if _BAD_LABELS.search(prepared) or prepared.count(".") != written.count("."):
@@ -96,9 +96,9 @@ def _prepare_domain(domain: str) -> str:
 
 def _without_a_labels(domain: str) -> str:
     """
-    The domain without labels in the form that DNS has them in (RFC 7622 3.2.1),
-    so that both spellings are one address.  A label that would not come back
-    from it, such as one with a sharp s, which RFC 6122 folds, stays as it is.
+    The domain with A-labels decoded (RFC 7622 3.2.1), so that both spellings are one
+    address.  A label that would not be the same after encoding it again stays as it is,
+    such as one with a sharp s, which RFC 6122 folds.
     """
     check_length(domain, MAX_DNS)
     return ".".join(map(_shown_label, domain.split(".")))

@@ -1,4 +1,4 @@
-"""Noticing that a peer died without a word (step 11)."""
+"""Noticing that a peer is gone without having closed its connection (step 11)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cms.process.logs import Logger
 from cms.xmlstream.stanza import Stanza
 
 USER_TIMEOUT = 20.0  # seconds that sent data may stay unacknowledged (RFC 5482)
-NOT_SENT = 16_384  # bytes that the kernel takes beyond what is on its way
-NOT_READ = 65_536  # bytes that it keeps for us; Linux doubles that, for what it needs itself
+NOT_SENT = 16_384  # bytes that the kernel accepts beyond those on their way
+NOT_READ = 65_536  # bytes received that the kernel keeps; Linux doubles it for its own needs
 
 
 class Listening(Protocol):
     """
-    Something that counts what it hears.
+    Something that counts the bytes it receives.
 
-    @ivar held: It is not listening now, so silence means nothing.
+    @ivar held: It does not read now, so silence means nothing.
     """
 
     bytes_received: int
@@ -33,15 +33,15 @@ class Listening(Protocol):
 
 class Keepalive:
     """
-    Asks a silent peer whether it lives, and gives it up when it does not.
+    Pings a silent peer, and calls C{dead} if nothing comes.
 
-    Nothing is done for each stanza: at every interval the number of bytes is
-    compared with the one before.  Any byte is a sign of life, so an error that
-    answers a ping will do.  A peer that dies just after it was heard is
-    noticed within two intervals and one timeout.
+    Nothing is done for each stanza.  Once an interval the number of bytes received is
+    compared with the number before.  Any byte is a sign of life, so an error that
+    answers a ping counts too.  A peer that dies just after it sent something is noticed
+    within two intervals and one timeout.
 
-    @param interval: Seconds between two looks.
-    @param timeout: Seconds that a ping has to bring in anything at all.
+    @param interval: Seconds between two comparisons.
+    @param timeout: Seconds after a ping in which something must come.
     @param ping: Sends an XEP-0199 ping.
     @param dead: Called once if nothing came.
     """
@@ -89,7 +89,7 @@ class Keepalive:
         self._ping().addErrback(self._unanswered)
 
     def _unanswered(self, failure: Failure) -> None:
-        """An error is a sign of life, and silence is judged by the bytes."""
+        """Ignore it: an error is a sign of life, and silence is judged by the bytes."""
         self.log.debug("ping: {why}", why=failure.getErrorMessage())
 
     def _judge(self) -> None:
@@ -102,10 +102,10 @@ class Keepalive:
 
 def watch_socket(transport: object, user_timeout: float = USER_TIMEOUT) -> None:
     """
-    Let TCP itself give up on a peer that acknowledges nothing.
+    Make TCP itself give up a peer that acknowledges nothing, and keep its buffers small.
 
-    And let it hold little: a log-in can pass by what waits in our queue, and by nothing
-    that waits in the kernel's, which are of megabytes if they may be.
+    A log-in overtakes what waits in our queue, but nothing that waits in the kernel's
+    buffers, which would grow to megabytes.
 
     @param user_timeout: Seconds that sent data may stay unacknowledged.
     """

@@ -1,4 +1,4 @@
-"""How much of a peer's XML is read before it is refused."""
+"""Limits on a peer's XML."""
 
 from attrs import frozen
 
@@ -13,8 +13,8 @@ class Limits:
     @ivar elements: Elements in the tree, since each costs far more memory than
         its bytes.
     @ivar depth: How deep they nest.
-    @ivar attributes: Attributes in all of the tree, and declarations of namespaces,
-        which cost as much.
+    @ivar attributes: Attributes and namespace declarations in the whole tree; both cost
+        the same.
     """
 
     stanza_bytes: int

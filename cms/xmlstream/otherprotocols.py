@@ -1,8 +1,8 @@
 """
-Who speaks where XMPP was expected: a peer's first bytes, in words for people.
+Recognise a peer that does not speak XMPP by its first bytes.
 
-What is shown of them is a part of the first line, made for a log: an HTTP client's
-path or cookie, or whatever follows the first tag, is never part of it.
+A part of the first line is shown, made safe for a log.  It never holds an HTTP client's
+path or cookies, or anything after the first tag.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _SIGNS = (
 @frozen
 class Heard:
     """
-    What somebody said first.
+    What a peer sent first.
 
-    @ivar kind: Whether it is XMPP of some kind, HTTP, TLS, or what else.
+    @ivar kind: The protocol: XMPP of some kind, HTTP, TLS and others.
     @ivar what: In words, such as C{a web server (HTTP)}.
     @ivar shown: A part of the first line.
     """
@@ -62,10 +62,10 @@ class Heard:
 
 def recognise(data: bytes) -> Heard | None:
     """
-    Say what speaks.
+    Recognise the protocol.
 
-    @param data: What came first; C{MOST_HEARD} bytes are looked at.
-    @return: C{None} when nothing came.
+    @param data: The first bytes; at most C{MOST_HEARD} are examined.
+    @return: C{None} for no bytes.
     """
     data = data[:MOST_HEARD]
     if not data:

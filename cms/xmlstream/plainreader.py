@@ -1,11 +1,10 @@
 """
 Short plain XML, read without a parser.
 
-While a stream is negotiated nearly everything that comes is a header or a small
-element of printable ASCII, without prefixes, references and surprises: a pattern
-reads it in a fraction of the time that it takes to make a parser and to be called
-back by it.  Whatever is not like that goes to L{TreeReader}, which decides alone
-what is an error and which.
+While a stream is negotiated, nearly everything is a header or a small element of
+printable ASCII without prefixes and references.  A pattern reads it in a fraction of
+the time that a parser and its callbacks take.  Everything else goes to L{TreeReader}.
+Only that reader decides what is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from cms.xmlstream.reader import (
 )
 from cms.xmlstream.stanza import Stanza
 
-MOST_BYTES = 2_048  # these three are less than any limit that a stream may have
+MOST_BYTES = 2_048  # these three are less than any limit of a stream
 MOST_ELEMENTS = 16
 MOST_DEPTH = 4
 
@@ -41,7 +40,7 @@ _PREFIXED = rf"(?:[ \n]+(?:{_NAME}:)?{_NAME}={_VALUE})*"
 _ATTRIBUTE = re.compile(rf"((?:{_NAME}:)?{_NAME})=({_VALUE})")
 _DECLARATION = r"""(?:<\?xml version=(?:'1\.0'|"1\.0") ?\?>[ \n]*)?"""
 _HEADER = re.compile(rf"{_DECLARATION}<stream:stream({_PREFIXED})[ \n]*>")
-# An only child that holds no more than text, and what goes around it.
+# An only child that holds only text, and the rest of its IQ.
 _CHILD = re.compile(
     rf"<({_NAME})({_ATTRIBUTES})"
     r"(?:/>|>([ -%'-;=?-~\n]*)</\1>)</iq>"
@@ -55,10 +54,11 @@ _TAG = re.compile(
 
 class PlainReader(Relying):
     """
-    Reads a stream as L{TreeReader} does, and with one from where it must.
+    Reads plain XML itself, and from the first other XML on with a L{TreeReader}.
 
-    @param limits: Of the tree; what is plain is well within them.
-    @ivar first: What came in place of a plain header, for when it is none at all.
+    @param limits: Of the tree reader; plain XML is always within them.
+    @ivar first: The first bytes, if they are not a plain header, to recognise another
+        protocol.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -68,7 +68,7 @@ class PlainReader(Relying):
 
     @property
     def context(self) -> Context:
-        """What the stream header said; only once it was read."""
+        """What the stream header said; only after it was read."""
         if isinstance(self._slow, TreeReader):
             return self._slow.context
         assert self._context is not None  # noqa: S101 - see above
@@ -104,7 +104,7 @@ class PlainReader(Relying):
 
 
 def read_header(data: bytes) -> StreamStart | None:
-    """A stream header that is all of C{data}, and plain; else C{None}."""
+    """The stream header, if C{data} is a plain one and nothing else; else C{None}."""
     if len(data) > MOST_BYTES or not data.isascii():
         return None
     found = _HEADER.fullmatch(data.decode())
@@ -129,9 +129,9 @@ def read_header(data: bytes) -> StreamStart | None:
 
 def read_elements(data: bytes, content: str) -> list[Element] | None:
     """
-    Complete elements that are all of C{data}, and plain; else C{None}.
+    The elements, if C{data} is complete plain elements and nothing else; else C{None}.
 
-    @param content: The namespace of those that declare none.
+    @param content: The namespace of elements that declare none.
     """
     if len(data) > MOST_BYTES or not data.isascii():
         return None
@@ -167,10 +167,9 @@ def read_elements(data: bytes, content: str) -> list[Element] | None:
 
 def read_child(rest: bytes) -> Element | None:
     """
-    The only child of an IQ that is well-formed, if it is plain and holds no more
-    than text; else C{None}.
+    The only child of a well-formed IQ, if it is plain and holds only text; else C{None}.
 
-    @param rest: What follows the start tag of the IQ.
+    @param rest: The bytes after the start tag of the IQ.
     """
     if len(rest) > MOST_BYTES or not rest.isascii():
         return None
@@ -194,7 +193,7 @@ def _element(name: str, written: str, default: str, content: str) -> Element | N
 
 
 def _attributes(written: str) -> dict[str, str] | None:
-    """Attributes by name; C{None} if one is there twice."""
+    """Attributes by name; C{None} if a name occurs twice."""
     if not written:
         return {}
     pairs = _ATTRIBUTE.findall(written)
@@ -203,5 +202,5 @@ def _attributes(written: str) -> dict[str, str] | None:
 
 
 def _is_plain(uri: str) -> bool:
-    """Whether it may be a default namespace: not none, not long, not one of XML's own."""
+    """Whether it may be a default namespace here: not empty, not long, not one of XML."""
     return 0 < len(uri) <= 128 and is_namespace(uri) and not uri.startswith("http://www.w3.org/")

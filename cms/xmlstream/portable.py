@@ -1,8 +1,8 @@
 """
-What other parsers of XML read.
+XML that other parsers read too (docs/design/portable-xml.md).
 
-Expat, which we read with, takes more than some others do.  A stanza with what they
-refuse would end the stream of whoever it is forwarded to.
+Our parser, expat, accepts more than some others.  A stanza that another parser refuses
+would end the stream of its receiver.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_DEPTH: Final = 254  # elements of a stanza; libxml2 reads 256, and the stre
 MOST_NAME: Final = 16_384  # characters of an element's or attribute's name; libxml2 reads 50,000
 
 # RFC 3986 appendix A.  A namespace's name is a URI reference (Namespaces in XML 1.0 3),
-# and libxml2 takes it seriously.
+# and libxml2 checks that.
 _CHARACTER = r"(?:[\w.~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 _USER = r"(?:[\w.~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*@"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
@@ -31,5 +31,5 @@ _REFERENCE = re.compile(
 
 @lru_cache(maxsize=4_096)
 def is_namespace(uri: str) -> bool:
-    """Whether it can be the name of a namespace, or is that of none."""
+    """Whether it can be a namespace; C{""} stands for none and is allowed."""
     return _REFERENCE.fullmatch(uri) is not None

@@ -1,10 +1,10 @@
 """
 Stringprep (RFC 3454) at a cost that is bounded.
 
-The tables that come with Python are asked character by character, some microseconds
-each, and a character can become 18: an address of 3 kB took 70 ms, from whoever sent
-it.  Here mapping, normalising and looking for what is prohibited are each one pass
-that needs no Python, over a text that is refused before and after when it is too long.
+Python's tables are used character by character, at some microseconds each, and one
+character can become 18.  So an address of 3 kB took 70 ms, and any peer could send one.
+Here mapping, normalising and the search for prohibited characters are one pass each,
+outside Python code.  Texts that are too long, before or after, are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attrs import define
 MAX_PART = 1_023  # bytes of each part of an address, RFC 7622 3.1
 MAX_SECRET = 4_096  # bytes of a password, which comes in one SASL message
 
-# RFC 3454, tables C.1.2 and C.2.2 to C.9, as they stand in a set of a pattern.
+# RFC 3454, tables C.1.2 and C.2.2 to C.9, for a character set in a pattern.
 _SPACES = "\xa0\u1680\u2000-\u200b\u202f\u205f\u3000"
 _CONTROLS = (
     "\x80-\x9f\u06dd\u070f\u180e\u200c\u200d\u2028\u2029\u2060-\u2063\u206a-\u206f\ufeff"
@@ -36,7 +36,7 @@ _OTHERS = (
     "\U000e0001\U000e0020-\U000e007f"
 )
 _PROHIBITED = _SPACES + _CONTROLS + _PRIVATE + _NO_CHARACTERS + _OTHERS
-# Where Unicode 3.2 has characters.
+# The ranges in which Unicode 3.2 has characters.
 _ASSIGNED = ((0, 0x30000), (0xE0000, 0xE0100))
 _NEVER_ASSIGNED = "\U00030000-\U000dffff\U000e0100-\U000effff"
 
@@ -50,9 +50,9 @@ class Profile:
     """
     A profile of stringprep.
 
-    @ivar ascii: What it prohibits of ASCII, as in a set of a pattern.
-    @ivar folds: Upper case is lower case (table B.2).
-    @ivar spaces: Every space is an ASCII space (RFC 4013 2.1).
+    @ivar ascii: The ASCII characters that it prohibits, for a character set in a pattern.
+    @ivar folds: Whether upper case becomes lower case (table B.2).
+    @ivar spaces: Whether every space becomes an ASCII space (RFC 4013 2.1).
     @ivar unassigned: Whether code points that Unicode 3.2 does not have are allowed.
     """
 
@@ -63,9 +63,9 @@ class Profile:
 
     def prepare(self, text: str, most: int = MAX_PART) -> str:
         """
-        The text as it is compared.
+        The prepared text.
 
-        @param most: Bytes that it may have, as it is and prepared.
+        @param most: Bytes that it may have, before and after.
         @raise PreparationError: it has more, or none, or cannot be prepared.
         """
         check_length(text, most)
@@ -112,7 +112,7 @@ def check_length(text: str, most: int) -> None:
 
 def check_direction(text: str) -> None:
     """
-    The rules for what is written from right to left (RFC 3454 6).
+    The rules for text written from right to left (RFC 3454 6).
 
     @raise PreparationError: they are broken.
     """
@@ -127,7 +127,7 @@ def check_direction(text: str) -> None:
 @cache
 def _tables() -> tuple[Mapping[int, str], str, re.Pattern[str], re.Pattern[str]]:
     """
-    Table B.2, then A.1, D.1 and D.2: made once, when first something is not ASCII.
+    Table B.2, then A.1, D.1 and D.2; made once, for the first text that is not ASCII.
     """
     characters = [*map(chr, chain.from_iterable(range(*ends) for ends in _ASSIGNED))]
     mapping = {ord(c): stringprep.map_table_b2(c) for c in filter(_may_fold, characters)}
@@ -151,7 +151,7 @@ def _may_fold(character: str) -> bool:
 
 
 def _set(properties: Iterable[tuple[str, str]], *wanted: str) -> str:
-    """The characters that have one of the properties, as in a set of a pattern."""
+    """The characters that have one of the properties, for a character set in a pattern."""
     found = ""
     for there, group in groupby(properties, lambda pair: pair[1] in wanted):
         if there:

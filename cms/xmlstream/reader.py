@@ -1,13 +1,13 @@
 """
 Bytes to stanzas: the sans-I/O reader of one XML stream (RFC 6120 4 and 11).
 
-Feed it what the transport delivers and it answers with events.  It refuses what
-RFC 6120 section 11 forbids (comments, processing instructions, DTDs, entity
-references) and everything beyond its L{Limits}.  An error is the last event of
-a stream, so whatever came before it is still delivered.
+Feed it the bytes of the transport and it returns events.  It refuses what RFC 6120
+section 11 forbids (comments, processing instructions, DTDs, entity references) and
+everything beyond its L{Limits}.  An error is the last event of a stream; stanzas
+before it are still delivered.
 
-C{twisted.words}' own parser has none of these refusals, and adds text in
-quadratic time: a 450-byte entity bomb costs it 14 s of CPU.
+The parser of C{twisted.words} refuses none of this, and adds text in quadratic time:
+a 450-byte entity bomb costs it 14 s of CPU.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class StanzaRead:
 
 @frozen
 class SlicesRead:
-    """Complete stanzas, in order, as L{cms.xmlstream.splice} cuts them."""
+    """Complete stanzas in order, as L{cms.xmlstream.splice} cuts them."""
 
     slices: list[Slice]
 
@@ -81,7 +81,7 @@ Event = StreamStart | StanzaRead | SlicesRead | StreamEnd | StreamBroken
 
 class Reader(Protocol):
     """
-    What turns a stream's bytes into events.
+    Turns a stream's bytes into events.
 
     @ivar limits: May be changed at any time.
     """
@@ -91,22 +91,22 @@ class Reader(Protocol):
     @property
     def at_boundary(self) -> bool:
         """
-        Whether nothing but white space followed the last stanza.
+        Whether only white space followed the last stanza.
 
-        What follows C{<starttls/>} in the clear must not be believed after the
-        handshake (RFC 6120 5.4.3.3).
+        Unencrypted bytes after C{<starttls/>} must not count after the handshake
+        (RFC 6120 5.4.3.3).
         """
         ...
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take bytes, return what they complete, in order."""
+        """Take bytes; return the events they complete, in order."""
 
 
 class Relying:
     """
-    A reader that relies on another for what it does not read itself.
+    A reader that hands what it cannot read itself to another reader.
 
-    @ivar _slow: The other, while there is need of it.
+    @ivar _slow: The other reader, while it is needed.
     """
 
     _slow: Reader | None
@@ -138,7 +138,7 @@ RENEW_AFTER = 262_144  # bytes
 MOST_NAMESPACE = 256  # characters of a namespace's name
 MOST_IN_HEADER = 64  # attributes and declarations, which are kept
 LONG_TOKEN = 4_096  # bytes of a tag that is not complete yet
-MOST_PIECES = 512  # reads that may add to it
+MOST_PIECES = 512  # reads that such a tag may come in
 _MARKS = (b"\xfe\xff", b"\xff\xfe", b"<\0", b"\0<", b"\0\0\0<")  # of UTF-16 and UTF-32
 
 
@@ -161,10 +161,10 @@ class TreeReader:
     """
     Reads a stream with expat, building a tree for each stanza.
 
-    A parser keeps every name that it has ever seen, so it is replaced from time
-    to time, between two stanzas, by one that knows the stream header's prefixes.
+    A parser keeps every name it has ever seen.  So it is replaced from time to time,
+    between two stanzas, by one that knows the stream header's prefixes.
 
-    @param context: Of a stream whose header was read already.
+    @param context: Of a stream whose header was already read.
     """
 
     def __init__(self, limits: Limits, context: Context | None = None) -> None:
@@ -231,8 +231,8 @@ class TreeReader:
         try:
             if self._depth == 0 and len(self._head) < 4:
                 self._check_encoding(data)
-            # Never more at once than one stanza may hold: a refusal comes
-            # before the work, not after it.
+            # Never parse more at once than one stanza may hold, so that a stanza
+            # that is too long is refused before the work.
             for offset in range(0, len(data), size):
                 if self._finished:
                     break
@@ -272,18 +272,18 @@ class TreeReader:
             raise StreamError("policy-violation", text="stanza too long")
 
     def _check_encoding(self, data: bytes) -> None:
-        """Expat would take UTF-16 for what it is (RFC 6120 11.6)."""
+        """Refuse UTF-16 and UTF-32, which expat would accept (RFC 6120 11.6)."""
         self._head += data[:4]
         if self._head.startswith(_MARKS) and not self._finished:
             raise StreamError("unsupported-encoding")
 
     def _check_progress(self) -> None:
         """
-        A stanza counts up to its own end tag, and each tag by itself, so that it
-        does not matter in which pieces they came.
+        Check the limits of a stanza or tag that is not complete yet.  The result does not
+        depend on the pieces it comes in.
 
-        Expat looks at a tag that is not complete from its beginning each time that
-        more of it comes, so a long one must not come in too many.
+        Expat parses an incomplete tag from its beginning whenever more of it comes, so a
+        long tag must not come in too many pieces.
         """
         done = self._parser.CurrentByteIndex
         self._check_size(done)
@@ -342,7 +342,7 @@ class TreeReader:
             self._flaw = None
 
     def _end_text(self) -> None:
-        """Text is one string, in however many reads it came."""
+        """Join the text that came in several reads to one string."""
         if self._text:
             self._open[-1].children.append("".join(self._text))
             self._text.clear()
@@ -350,7 +350,7 @@ class TreeReader:
     def _look_for_flaw(
         self, uri: str, name: str, attributes: Mapping[str | tuple[str, str], str]
     ) -> None:
-        """Note what expat reads and others do not."""
+        """Note XML that expat reads and other parsers do not."""
         if self._depth - 1 > MOST_DEPTH:
             self._flaw = "elements nest too deep"
         for key in ((uri, name), *attributes):
@@ -400,12 +400,12 @@ class TreeReader:
 
 
 def canonical(uri: str, content: str) -> str:
-    """Stanzas are held in C{jabber:client} whatever stream they came from."""
+    """The namespace as it is held: that of stanzas is always C{jabber:client}."""
     return ns.CLIENT if uri == content == ns.COMPONENT else uri
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """Expat's C{"uri local prefix"}, of which only the local name must be there."""
+    """Expat's C{"uri local prefix"}, of which only the local name is always there."""
     parts = name.split(" ")
     if len(parts) == 1:
         return "", name, ""

@@ -21,11 +21,11 @@ def error_reply(stanza: Stanza, error: StanzaError) -> Stanza | None:
     """
     The error that answers a stanza, without the content it carried.
 
-    Only that somebody wanted to join a room is said again, since clients know by
-    it what became of that (XEP-0045 7.2).
+    Only the empty C{x} of a join is repeated, because clients recognise a failed join by
+    it (XEP-0045 7.2).
 
-    @return: C{None} where an error must not be answered: for errors and for IQ
-        answers (RFC 6120 8.3.1).
+    @return: C{None} if there must be no answer: to errors and to IQ answers
+        (RFC 6120 8.3.1).
     """
     if stanza.type == "error" or stanza.is_answer:
         return None
@@ -44,7 +44,7 @@ def error_reply(stanza: Stanza, error: StanzaError) -> Stanza | None:
 
 
 def is_join(stanza: Stanza) -> bool:
-    """Whether it asks for a place in a room (XEP-0045 7.2)."""
+    """Whether it asks to join a room (XEP-0045 7.2)."""
     return (
         stanza.name == "presence"
         and stanza.type is None

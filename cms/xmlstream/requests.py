@@ -1,4 +1,4 @@
-"""IQ requests of ours that wait for their answer (RFC 6120 8.2.3)."""
+"""Our own IQ requests that wait for their answers (RFC 6120 8.2.3)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.stanza import Stanza
 
 SOON = 0.05  # seconds that a request may be late
-_RANDOM = 12  # bytes of an id, each of its own: who is asked one thing must not guess another
+_RANDOM = 12  # bytes of each id: a peer that knows one id must not guess another
 
 
 class TooManyRequests(Exception):
-    """The peer owes too many answers already, or does not read what it is asked."""
+    """Too many requests to the peer are unanswered, or the peer does not read them."""
 
 
 class RequestLost(Exception):
@@ -33,9 +33,9 @@ class _Open:
     """
     A request that is not answered yet.
 
-    @ivar asked: Whose answer counts; C{None}: the server, or the account that the
-        stream belongs to (RFC 6120 10.3.3).
-    @ivar asking: Whom the answer must be for.
+    @ivar asked: The address whose answer counts; C{None} for the server, or the account
+        that the stream belongs to (RFC 6120 10.3.3).
+    @ivar asking: The address that the answer must be for.
     """
 
     answer: Deferred[Stanza]
@@ -48,16 +48,16 @@ class Requests:
     """
     The open requests of one stream.
 
-    An answer counts only if its id, its sender and its addressee fit.  Many may speak
-    through the stream: who gets the party that was asked to answer him, with an id that
-    he chose, must not answer for it.  So nobody can guess an id either.
+    An answer counts only if its id, its sender and its addressee fit.  Stanzas of many
+    users come over the stream.  A user could make the asked party answer him, with an id
+    that he chose; that answer has another addressee.  Ids cannot be guessed.
 
-    An answer without C{to} is for the other end of the stream (RFC 6120 8.1.1.1, 10.3):
-    only who was asked could have left it out.
+    An answer without C{to} is for this end of the stream (RFC 6120 8.1.1.1, 10.3), because
+    only the party at the other end can send one.
 
-    @param own: Who asks where the request does not say: the component's address, or
-        the account of a client, whose answers may name its resource.
-    @param random: Makes so many bytes that nobody can guess.
+    @param own: The asker's address, if the request has none: the component's, or the
+        client's account.  Answers to a client may be addressed to its resource.
+    @param random: Makes that many unpredictable bytes.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Requests:
         self._open.pop(identifier, None)
 
     def _watch(self, due: float) -> None:
-        """One timer for all: most requests are answered long before they are due."""
+        """One timer serves all requests, since most are answered long before they are due."""
         timer = self._timer
         if timer is None or not timer.active():
             self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._look)
@@ -123,11 +123,11 @@ class Requests:
             if waiting.due <= now and identifier in self._open:
                 self._forget(identifier)
                 waiting.answer.errback(Failure(DeferredTimeout("no answer in time")))
-        if self._open:  # many, when a peer falls silent: so not for each of them
+        if self._open:  # one timer for many requests to a silent peer
             self._watch(max(min(w.due for w in self._open.values()), now + SOON))
 
     def take(self, stanza: Stanza) -> bool:
-        """Deliver an IQ answer; C{False} when nobody asked for it."""
+        """Deliver an IQ answer; C{False} if it answers no request of ours."""
         identifier = stanza.id
         if identifier is None or identifier not in self._open or not stanza.is_answer:
             return False
@@ -153,7 +153,7 @@ class Requests:
     def lost(self) -> None:
         """The stream has ended: nothing more will be answered."""
         self._lost = True
-        self._send = _nobody  # the stream needs no garbage collector to go
+        self._send = _nobody  # no cycle: the stream is freed without the garbage collector
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         while self._open:
@@ -162,7 +162,7 @@ class Requests:
 
 
 def _nobody(stanza: Stanza) -> None:
-    """There is nobody to send to."""
+    """Stands for the stream's send when the stream has ended."""
 
 
 def _is_for(stanza: Stanza, asking: str) -> bool:
@@ -182,7 +182,7 @@ def _is_home(sender: str, own: str) -> bool:
 
 
 def _same(one: str | None, other: str) -> bool:
-    """Whether two addresses are one, however they are written."""
+    """Whether two addresses are the same after preparation."""
     address = None if one is None else _parsed(one)
     return address is not None and address == _parsed(other)
 

@@ -1,9 +1,8 @@
 """
 Elements to bytes, safely.
 
-C{domish} writes namespace URIs unescaped, so a peer that chooses them can smuggle
-markup through a router that parses and prints; this serialiser escapes every
-value that it writes.
+C{domish} writes namespace URIs unescaped.  So a peer could smuggle markup through a
+router that parses and serialises.  This serialiser escapes every value.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from twisted.words.xish.domish import Element, SerializedXML
 
 from cms.xmlstream import ns
 
-# Only what must be escaped is: a stanza must not grow on its way through.
+# Escape only what must be escaped: a stanza must not grow on its way.
 _ESCAPES = {
     "&": "&amp;",
     "<": "&lt;",
@@ -28,27 +27,27 @@ _ESCAPES = {
 _TEXT_SPECIAL = re.compile("[&<\r]|(?<=]])>")
 _ATTRIBUTE_SPECIAL = re.compile("[&<\r\n\t]")
 _QUOTED_SPECIAL = re.compile("[&<'\r\n\t]")
-# XML 1.0 section 2.2: what no escape can carry.
+# XML 1.0 section 2.2: characters that no escape can express.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-# Prefixes that need no declaration, and of which XML's own must not have another
+# Prefixes that need no declaration.  C{xml} must have no other one
 # (Namespaces in XML 1.0 section 3).
 _BOUND = {ns.STREAMS: "stream", ns.XML: "xml"}
 _REFERENCE = re.compile("&(?:#0*([0-9]{1,7})|#x0*([0-9A-Fa-f]{1,6})|(lt|gt|quot|apos|amp));")
 _ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}  # XML 1.0 4.6, amp last
 _BREAK = re.compile("\r\n|[\t\r\n]")
-# What the functions below would return as it is, which is nearly everything.
+# Values that the functions below would not change, which are nearly all.
 _PLAIN = re.compile("[ !#-%(-;=?-~]*").fullmatch
 
 
 def escape_text(value: str) -> str:
-    """Character data; what XML cannot carry becomes U+FFFD."""
+    """Character data; characters that XML cannot hold become U+FFFD."""
     if _PLAIN(value):
         return value
     return _TEXT_SPECIAL.sub(lambda m: _ESCAPES[m[0]], _FORBIDDEN.sub("\ufffd", value))
 
 
 def quote_attribute(value: str) -> str:
-    """An attribute's value with the quotes that suit it."""
+    """An attribute's value in quotes that it does not contain, or escaped."""
     if _PLAIN(value):
         return f"'{value}'"
     value = _FORBIDDEN.sub("\ufffd", value)
@@ -83,12 +82,10 @@ def serialize(element: Element, default_namespace: str = ns.CLIENT) -> bytes:
     """
     The element as bytes for a stream.
 
-    Stanzas are held in C{jabber:client} whatever stream they came from, and
-    that namespace is left implicit, so the same bytes fit a client stream and
-    a component stream.
+    Stanzas of every stream are held in C{jabber:client}.  That namespace is not written,
+    so the same bytes fit a client stream and a component stream.
 
-    @param default_namespace: What an element without C{xmlns} means at the
-        place where the bytes go.
+    @param default_namespace: The default namespace of the stream that the bytes go to.
     """
     parts: list[str] = []
     _write(parts, element, default_namespace, _BOUND)
@@ -126,7 +123,7 @@ def _write(parts: list[str], element: Element, default: str, prefixes: dict[str,
 
 
 def _write_text(parts: list[str], text: list[str]) -> None:
-    """Text as the whole that a receiver sees: a reader leaves it in pieces, also amid C{]]>}."""
+    """Escape joined text: a reader leaves it in pieces, perhaps cut within C{]]>}."""
     if text:
         parts.append(escape_text("".join(text)))
         text.clear()

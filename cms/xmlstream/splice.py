@@ -1,27 +1,26 @@
 """
-Bytes to stanzas without trees: the validated splice.
+Bytes to stanzas without trees: the validated splice (docs/design/splice.md).
 
-A read is cut into slices by the start tag and the first end tag of each stanza,
-and expat proves in one run, without a callback for any element, that the whole
-is well-formed.  The bytes of a stanza are then forwarded as they came.
+A read is cut into slices by the start tag and the first end tag of each stanza.  Expat
+then parses the whole read once, without a callback for any element, and so proves that
+it is well-formed.  The bytes of a stanza are then forwarded as they came.
 
-Why a proof of the whole proves each slice: without comments, processing
-instructions and CDATA sections no tag can hide, and C{<} cannot occur in a
-value.  A slice begins with C{<message} and ends with the first C{</message} after
-it, so the element that it begins can be closed by its last tag only, and nothing
-that was open before can be closed at all.  A slice that is no complete element
-therefore leaves something open, which no other slice can close, and the whole
-cannot be well-formed.
+Why a proof of the whole proves each slice:  There are no comments, processing
+instructions and CDATA sections, so no tag can hide, and C{<} cannot occur in a value.
+A slice begins with C{<message} and ends with the first C{</message} after it.  So only
+its last tag can close its first element, and no tag in it can close an element that was
+open before.  If a slice is not a complete element, it leaves an element open that no
+other slice can close.  Then the whole is not well-formed.
 
 A start tag in an unusual form (references in an address, quotes of both kinds, other
-white space) is written anew in the usual one, so that nobody behind this has to
-know of it.  What is proved is what came.
+white space) is rewritten in the usual form, so that the code behind this reader sees one
+form only.  The proof is made of the bytes as they came.
 
-Whatever does not fit goes the slow way, through L{TreeReader}, which decides
-alone what is an error and which: a stanza inside a stanza, CDATA, a prefix of
-the stream header, anything long or deep.  One that cannot be cut takes only itself
-there; where the proof fails, nobody knows which it was, and the rest of the read
-goes: to cut and prove it again for each of them would take the square of the time.
+Everything else goes to L{TreeReader}: a stanza inside a stanza, CDATA, a prefix of the
+stream header, anything long or deep.  Only that reader decides what is an error.  A
+stanza that cannot be cut takes only itself there.  If the proof fails, the faulty stanza
+is not known, and the rest of the read goes there: to cut and prove again for each stanza
+would take quadratic time.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from cms.xmlstream.serialize import unquote_attribute
 from cms.xmlstream.spliced import MARKED
 from cms.xmlstream.stanza import Slice
 
-SPLICED_BYTES = 16_384  # a longer stanza is read the slow way, which need not start over
+SPLICED_BYTES = 16_384  # a longer stanza goes to the tree, which need not start over
 _ELEMENT = 4  # bytes of the shortest element
 _ATTRIBUTE_BYTES = 5  # bytes of the shortest attribute
 _NESTED = 7  # bytes of the shortest element that holds another
@@ -96,9 +95,9 @@ _BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">",
 
 class _Unusual(NamedTuple):
     """
-    A start tag in another form than the usual.
+    A start tag in an unusual form.
 
-    @ivar tag: It, written anew, without C{xmlns}.
+    @ivar tag: The tag rewritten, without C{xmlns}.
     @ivar opened: Where it ends.
     """
 
@@ -113,7 +112,7 @@ class _Unusual(NamedTuple):
 
 
 def _read_unusual(data: bytes, position: int, content: bytes) -> _Unusual | None:
-    """The start tag there; C{None} if it is none, or only the tree can tell."""
+    """The start tag at a position; C{None} if there is none, or only the tree can tell."""
     match = _UNUSUAL_TAG.match(data, position)
     if match is None:
         return None
@@ -140,7 +139,7 @@ def _read_unusual(data: bytes, position: int, content: bytes) -> _Unusual | None
 
 
 def _address(quoted: bytes | None) -> bytes | None:
-    """What an attribute says, if it is there."""
+    """The value of an attribute, if it is there."""
     if quoted is None or not MARKED(quoted):
         return quoted and quoted[1:-1]
     if quoted.count(b"&#") > _MOST_REFERENCES:
@@ -149,14 +148,14 @@ def _address(quoted: bytes | None) -> bytes | None:
 
 
 class _NotProvedError(Exception):
-    """The slow way must look at it."""
+    """The tree reader must read it."""
 
 
 def _is_too_much(data: bytes, opened: int, end: int, size: int, bounds: tuple[int, int]) -> bool:
-    """Whether a stanza is longer, or perhaps deeper, than is read here."""
+    """Whether a stanza is longer, or perhaps deeper, than this reader allows."""
     most, depth = bounds
     deep = depth * _NESTED
-    # So deep a nest fills C{deep} bytes, of which the last are end tags.
+    # Elements that nest so deep take C{deep} bytes, of which the last are end tags.
     return size > most or (
         end - opened > deep
         and data.count(b"</", opened + deep - 64, end) >= 8
@@ -168,14 +167,14 @@ class SpliceReader(Relying):
     """
     Reads the stanzas of a stream that has been opened and authenticated.
 
-    @param tree: What has read the stream so far, perhaps amid a stanza; it is
-        left at the next boundary.
+    @param tree: The reader that has read the stream so far, perhaps within a stanza.  It
+        goes on to the next boundary.
     """
 
     def __init__(self, tree: TreeReader | PlainReader) -> None:
         super().__init__(tree.limits)
         self._context: Context = tree.context
-        # An idle stream needs no parser, which takes more memory than all else of it.
+        # An idle stream has no parser, which takes more memory than the rest of it.
         self._slow = None if tree.at_boundary else tree
         self._pending = b""
         self._end_tag = f"</{self._context.root}>".encode()
@@ -190,7 +189,7 @@ class SpliceReader(Relying):
 
     @property
     def at_boundary(self) -> bool:
-        """Whether nothing but white space followed the last stanza."""
+        """Whether only white space followed the last stanza."""
         if self._slow is not None:
             return self._slow.at_boundary
         return not self._pending and not self._ended
@@ -206,7 +205,7 @@ class SpliceReader(Relying):
     # the slow way
 
     def _read_slowly(self, data: bytes, events: list[Event]) -> bytes:
-        """Go on with the tree until it is at a boundary; what is left."""
+        """Read with the tree until it is at a boundary; returns the rest."""
         tree = self._slow
         assert tree is not None  # noqa: S101 - asked before
         position = 0
@@ -221,7 +220,7 @@ class SpliceReader(Relying):
         return data[position:]
 
     def _read_all_slowly(self, data: bytes, events: list[Event]) -> bytes:
-        """What is not proved; nothing is left."""
+        """Read bytes that were not proved with the tree, all of them."""
         tree = self._slow
         assert tree is not None  # noqa: S101 - asked before
         events += tree.feed(data)
@@ -230,7 +229,7 @@ class SpliceReader(Relying):
         return b""
 
     def _go_slow(self, data: bytes) -> bytes:
-        """The tree reads on; it is one for the whole of a read."""
+        """Read with the tree; one tree reader serves the whole read."""
         self._pending = b""
         if self._tree is None:
             self._tree = TreeReader(self._limits, self._context)
@@ -240,7 +239,7 @@ class SpliceReader(Relying):
     # the fast way
 
     def _read(self, data: bytes, events: list[Event]) -> bytes:
-        """Cut what can be cut and keep the rest; what must go the slow way is returned."""
+        """Cut and keep what can be cut; returns the bytes for the tree."""
         if self._pending:
             data = self._pending + data
         slices, end = self._cut(data)
@@ -265,7 +264,7 @@ class SpliceReader(Relying):
         return self._go_slow(rest)
 
     def _cut(self, data: bytes) -> tuple[list[Slice], int]:
-        """The slices at the beginning of C{data}, unproved, and where they end."""
+        """The slices at the beginning of C{data}, not proved yet, and where they end."""
         slices: list[Slice] = []
         add, kinds, find = slices.append, _KINDS, data.find
         bounds = most, depth = self._bounds()
@@ -326,7 +325,7 @@ class SpliceReader(Relying):
     def _cut_unusual(
         self, data: bytes, position: int, bounds: tuple[int, int]
     ) -> tuple[Slice, int, bool] | None:
-        """A slice with a start tag in another form, where it ends, and whether it declares."""
+        """A slice with an unusual start tag, where it ends, and whether it declares a namespace."""
         read = _read_unusual(data, position, self._content)
         if read is None:
             return None
@@ -350,7 +349,7 @@ class SpliceReader(Relying):
         if len(rest) >= LONG_TOKEN and b">" not in rest:
             return False  # the tree counts the pieces of a long tag
         if len(rest) > SPLICED_BYTES or rest.rstrip(_SPACE).endswith(b">"):
-            return False  # it may be complete, in a form that is not looked for here
+            return False  # it may be complete, in a form unknown here
         if b">" not in rest:
             begins = rest.startswith(_BEGINS) or any(b.startswith(rest) for b in _BEGINS)
             return begins and b"<" not in rest[1:]
@@ -359,7 +358,7 @@ class SpliceReader(Relying):
         return match is not None and rest.find(_KINDS[match[1]][0]) < 0
 
     def _proves(self, data: bytes, end: int) -> bool:
-        """Whether the slices of C{data[:end]} are what they seem to be."""
+        """Whether expat proves that the slices of C{data[:end]} are stanzas."""
         declared: list[str] = []
         note = declared.append
         parser = expat.ParserCreate("UTF-8", " ")

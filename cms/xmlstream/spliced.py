@@ -1,4 +1,4 @@
-"""A stanza of bytes that were proved to be one: its tree is built only where it is needed."""
+"""A stanza of bytes that were proved well-formed; its tree is built only when needed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _end_of_tag(raw: bytes) -> int:
 
 
 class SplicedStanza(Stanza):
-    """A stanza of bytes that were proved to be one; the tree only where it is needed."""
+    """A stanza of bytes that were proved well-formed; the tree is built only when needed."""
 
     __slots__ = ("_attributes", "_name")
 

@@ -12,8 +12,8 @@ KINDS = frozenset({"message", "presence", "iq"})
 Slice = tuple[bytes, bytes | None, bytes | None, bytes]
 """
 A stanza as L{cms.xmlstream.splice} cuts it: its name, its C{to}, its C{from} and
-its bytes.  C{from} is C{None} where there is none; C{to} also where more than the
-address decides where it goes.
+its bytes.  C{from} is C{None} if there is none.  C{to} is C{None} if there is none, or
+if more than the address decides where the stanza goes.
 """
 
 
@@ -21,11 +21,10 @@ class Stanza:
     """
     A top-level element of a stream, in C{jabber:client} if it is a stanza.
 
-    What is routed is read from the attributes of the root only; the tree and
-    the bytes are two views of the same stanza, and each is made when asked
-    for.
+    Routing reads only the attributes of the root.  The tree and the bytes are two views of
+    the same stanza; each is made when it is asked for.
 
-    @ivar flaw: Why other parsers than ours may not take it; it must not be forwarded.
+    @ivar flaw: Why other parsers may refuse it; if set, it must not be forwarded.
     """
 
     __slots__ = ("_element", "_raw", "flaw")
@@ -89,13 +88,13 @@ class Stanza:
 
     @property
     def payload(self) -> tuple[str, str] | None:
-        """Namespace and name of the first child element, as an IQ is understood by."""
+        """Namespace and name of the first child element, which say what an IQ asks."""
         child = self.child
         return (child.uri, child.name) if child is not None else None
 
     @property
     def only_child(self) -> Element | None:
-        """Its child element; C{None} where it holds none or several, as no request may."""
+        """The only child element; C{None} for none or several, which no request may have."""
         children = list(self.element.elements())
         return children[0] if len(children) == 1 else None
 
@@ -106,7 +105,7 @@ class Stanza:
 
     @property
     def is_answer(self) -> bool:
-        """Whether it is an IQ that answers one."""
+        """Whether it is an IQ C{result} or C{error}."""
         return self.name == "iq" and self.type in ("result", "error")
 
     def stamp(self, sender: str) -> None:
@@ -116,7 +115,7 @@ class Stanza:
             self._raw = None
 
     def in_language(self, language: str) -> None:
-        """Set C{xml:lang}, where it says none itself (RFC 6120 8.1.5)."""
+        """Set C{xml:lang} if it has none (RFC 6120 8.1.5)."""
         if (ns.XML, "lang") not in self.element.attributes:
             self.element[ns.XML, "lang"] = language
             self._raw = None

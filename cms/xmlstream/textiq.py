@@ -1,8 +1,8 @@
 """
-IQs of our own whose payload is text: what is sent for every log-in needs no tree.
+Our own IQs whose payload is written as text, so that log-ins need no trees.
 
-The payload is XML that this program wrote, with L{quote_attribute} and
-L{escape_text} around whatever came from elsewhere.
+The payload is XML written by this program, with L{quote_attribute} and
+L{escape_text} for every value from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from cms.xmlstream.stanza import Stanza
 
 class WrittenRequest(SplicedStanza):
     """
-    An IQ request; only with the id that L{Requests<cms.xmlstream.requests.Requests>}
-    gives it is it complete.
+    An IQ request.  L{Requests<cms.xmlstream.requests.Requests>} gives it its id.
     """
 
     __slots__ = ("_around", "_to")
@@ -47,9 +46,9 @@ def written_result(request: Stanza, payload: str = "") -> Stanza:
 
 def written_error(stanza: Stanza, type_: str, condition: str) -> Stanza | None:
     """
-    The error that answers a stanza, where there is no time for a tree.
+    The error that answers a stanza, written without a tree.
 
-    @return: C{None} where none must be answered (RFC 6120 8.3.1), or is due.
+    @return: C{None} if there must be no answer (RFC 6120 8.3.1), or none is due.
     """
     if not stanza.is_stanza or stanza.type == "error" or stanza.is_answer:
         return None

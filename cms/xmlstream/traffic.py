@@ -1,4 +1,4 @@
-"""What streams have carried, those that have ended included."""
+"""Bytes and stanzas of streams, including those that have ended."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Traffic:
     """
     Sums of what streams have counted.
 
-    Streams count for themselves, once a read or a write; these sums are made
-    when a stream ends, and when somebody asks.
+    Each stream counts for itself, once a read or a write.  These sums are made when a
+    stream ends, and when they are asked for.
     """
 
     bytes_received: int = 0
@@ -39,7 +39,7 @@ class Traffic:
         self.stanzas_sent += stream.stanzas_sent
 
     def with_live(self, streams: Iterable[Counted]) -> Traffic:
-        """These sums and what streams that live have carried until now."""
+        """These sums plus the counts of open streams until now."""
         received, sent = self.bytes_received, self.bytes_sent
         heard, said = self.stanzas_received, self.stanzas_sent
         for stream in streams:  # there may be many, and the reactor waits

@@ -1,4 +1,4 @@
-"""Peers that are no XMPP server, or no XMPP client: the catalogue's entry for what they said."""
+"""Peers that do not speak XMPP or TLS: the catalogue's entry for what they sent."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WITH_TLS = "a port with TLS from the first byte"
 
 def server_without_tls(data: bytes, *, peer: str) -> StepError | None:
     """
-    Step 7: what a server is that does not speak TLS.
+    Step 7: the fault of a server that does not speak TLS.
 
-    @param data: What it said first.
-    @return: C{None} when it said nothing, or TLS.
+    @param data: Its first bytes.
+    @return: C{None} if it sent nothing, or TLS.
     """
     heard = recognise(data)
     if heard is None or heard.kind == "tls":
@@ -35,9 +35,9 @@ def server_without_tls(data: bytes, *, peer: str) -> StepError | None:
 
 def server_without_xmpp(data: bytes, *, peer: str) -> StepError | None:
     """
-    Step 9: what a server is that does not answer with a stream.
+    Step 9: the fault of a server that does not answer with a stream.
 
-    @return: C{None} when nobody can know.
+    @return: C{None} if its bytes do not tell.
     """
     heard = recognise(data)
     if heard is None or heard.kind not in ("http", "tls", "other"):
@@ -48,7 +48,7 @@ def server_without_xmpp(data: bytes, *, peer: str) -> StepError | None:
 
 
 def peer_without_tls(data: bytes, *, peer: str) -> StepError | None:
-    """What a peer sent to a listener that wants TLS, C{None} if it was TLS, or nothing."""
+    """The fault of a peer at a listener with TLS; C{None} if it sent TLS, or nothing."""
     heard = recognise(data)
     if heard is None or heard.kind == "tls":
         return None
@@ -56,7 +56,7 @@ def peer_without_tls(data: bytes, *, peer: str) -> StepError | None:
 
 
 def peer_without_xmpp(data: bytes, *, peer: str) -> StepError | None:
-    """What a peer sent to a listener that wants XMPP, C{None} if nobody can know."""
+    """The fault of a peer at an XMPP listener; C{None} if its bytes do not tell."""
     heard = recognise(data)
     if heard is None or heard.kind not in ("http", "tls", "other"):
         return None

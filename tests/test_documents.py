@@ -73,8 +73,8 @@ class ConfigurationPageTests(SynchronousTestCase):
     def test_row(self) -> None:
         """A row holds default, bounds, unit, meaning, and why the default is what it is."""
         for row in (
-            "| `link.unreachable_delay` | 1 | 0.1 to 3600 | seconds between rounds while no",
-            "| `login.most_waiting` | 5000 | 0 to 1000000 | clients that may wait so; who comes",
+            "| `link.unreachable_delay` | 1 | 0.1 to 3600 | seconds between attempts while no",
+            "| `login.most_waiting` | 5000 | 0 to 1000000 | clients that may wait; the streams",
             "| `tls.unprotected` | `false` | true or false | **no TLS at all**",
             '| `tls.callbridge_certificates` | `"optional"` | `required`, `optional`, `off` |',
             "| `state_dir` | `state` beside the file | a path in quotes |",

@@ -33,18 +33,18 @@ from cms.discovery.address import ServerAddress, ascii_domain, parse_server_addr
 from cms.discovery.nameservers import Server
 from cms.xmlstream.keepalive import USER_TIMEOUT
 
-# Less would be a loop, more would be never.
+# Less would be a busy loop, more would be for ever.
 _LINK_TIME = Seconds(0.1, 3600)
 
 
 @frozen(kw_only=True)
 class Timing:
     """
-    C{[link]}: how long the link waits for what, in seconds.
+    C{[link]}: the delays and timeouts of the link, in seconds.
 
     @ivar stage: For each of: TCP, TLS, stream header, registration.
-    @ivar unreachable_delay: Before the next round while no server can be reached.
-    @ivar first_delay: Before the second round, doubled for each further one.
+    @ivar unreachable_delay: Before the next attempt while no server can be reached.
+    @ivar first_delay: Before the second attempt, doubled for each further one.
     @ivar most_delay: At the most.
     @ivar refused_delay: The first after a refusal of ID or secret.
     @ivar stable: How long a link must last until delays begin anew.
@@ -58,34 +58,34 @@ class Timing:
     )
     ping_interval: float = setting(
         _LINK_TIME,
-        "of silence, after which the server is asked whether it lives",
+        "of silence, after which the server is pinged",
         default=8.0,
         why="a dead link is noticed within twice the interval plus the timeout, so in 26 s",
     )
-    ping_timeout: float = setting(_LINK_TIME, "that the server then has", default=10.0)
+    ping_timeout: float = setting(_LINK_TIME, "that the server has to answer", default=10.0)
     unreachable_delay: float = setting(
         _LINK_TIME,
-        "between rounds while no server can be reached, give or take half at random",
+        "between attempts while no server can be reached, plus or minus up to half at random",
         default=1.0,
         why="a server that restarts has its Callbridge back within 2 s",
     )
     first_delay: float = setting(
         _LINK_TIME,
-        "before the second round after any other failure, doubled for each further one, plus up"
-        " to 1 s at random",
+        "before the second attempt after any other failure, doubled for each further one, plus"
+        " up to 1 s at random",
         default=1.0,
     )
     most_delay: float = setting(
         _LINK_TIME,
-        "between such rounds at the most",
+        "between such attempts at most",
         default=60.0,
-        why="what an operator mends meanwhile works within a minute",
+        why="when an operator has mended the fault, the link is back within a minute",
     )
     refused_delay: float = setting(
         _LINK_TIME,
         "as `link.first_delay`, after a refusal of ID or secret",
         default=15.0,
-        why="only a person mends that, and a server slows down who guesses",
+        why="only a person can correct them, and a server slows down guesses",
     )
     most_refused_delay: float = setting(
         _LINK_TIME, "as `link.most_delay`, for these", default=300.0
@@ -163,12 +163,12 @@ def _domain(text: str) -> str:
 @frozen(kw_only=True)
 class LinkSettings:
     """
-    What the link needs to know; a new one can be handed to it at any time.
+    The settings of the link; it can get new ones at any time.
 
     @ivar domain: The XMPP domain, prepared.
     @ivar component: The component address that is registered.
     @ivar server: C{None} means SRV.
-    @ivar unprotected: No TLS at all, said out loud wherever it shows.
+    @ivar unprotected: No TLS at all; logs and status warn of it.
     """
 
     unique_name: str = setting(
@@ -177,7 +177,7 @@ class LinkSettings:
     )
     domain: str = setting(
         Parsed(_domain, "Write a domain name.", Domain()),
-        "the XMPP domain; an internationalised one as it is read or in its `xn--` form",
+        "the XMPP domain; an internationalised one in Unicode or in its `xn--` form",
     )
     component: str = setting(
         Domain(),
@@ -235,8 +235,7 @@ class TLSFiles:
     )
     unprotected: bool = setting(
         Flag(),
-        "**no TLS at all**, for servers that cannot; warned of at start, at each attempt and in"
-        " the status",
+        "**no TLS at all**, for servers without it; start, each attempt and status warn of it",
         default=False,
     )
 
@@ -265,19 +264,18 @@ class CallbridgeConfig:
     link: LinkSettings = setting(_LinkOfFile(LinkSettings), "")
     state_dir: Path = setting(
         PathTo(),
-        "holds `users.sqlite3`, `admin.sock`, and what the API has set, which wins over this"
-        " file; created 0700",
+        "holds `users.sqlite3`, `admin.sock`, and the settings made by API, which override this"
+        " file; created with mode 0700",
         written=lambda _: "state",
         shown="`state` beside the file",
     )
     allow_guests: bool = setting(Flag(), "whether ANONYMOUS log-ins make guests", default=False)
     remember_passwords: float = setting(
         Seconds(0, 86_400),
-        "for which a password that was right needs no PBKDF2 at the next PLAIN log-in: a digest"
-        " of it is kept in memory, under a key of this process, never on disk; 0: nothing is kept",
+        "for which a right password needs no PBKDF2 again at a PLAIN log-in: a keyed digest of it"
+        " is kept in memory, never on disk; 0: nothing is kept",
         default=300.0,
-        why="a recorder that logs in for each meeting, or everybody after a network cut, would"
-        " else cost a PBKDF2 each",
+        why="a recorder logs in for each meeting, and after a network failure everybody does",
     )
     most_api_connections: int = most_api_connections()
     dns: NameServers = setting(Section(NameServers), "")
@@ -309,7 +307,7 @@ def read_config(file: Path) -> CallbridgeConfig:
 
 
 def link_warnings(link: LinkSettings) -> tuple[str, ...]:
-    """What must be said out loud about these settings."""
+    """Warnings about these settings."""
     if not link.unprotected:
         return ()
     warning = (

@@ -1,4 +1,4 @@
-"""What the files of both daemons have alike."""
+"""The sections that the files of both daemons share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Listeners:
     """
     Of C{[listen]}, as endpoint strings: where a daemon is administered.
 
-    @ivar proxies: Who may say whom it speaks for, on a listener with C{haproxy:}.
+    @ivar proxies: The peers that may send a PROXY header to a listener with C{haproxy:}.
     """
 
     api: tuple[str, ...] = setting(
@@ -35,14 +35,14 @@ class Listeners:
     )
     proxies: tuple[Network, ...] = setting(
         Many(Parsed(parse_proxy, PROXY_CURE), "addresses and networks"),
-        "who may connect to a listener with `haproxy:`, beside this host:"
-        ' `["192.0.2.10", "2001:db8::/64"]`; whoever may, can claim any address',
+        "the proxies, besides this host, that may connect to a listener with `haproxy:`:"
+        ' `["192.0.2.10", "2001:db8::/64"]`; such a proxy can claim any client address',
         default=(),
     )
 
 
 def dns_servers(meaning: str) -> tuple[Server, ...]:
-    """C{dns.servers}, which each daemon has for something else."""
+    """C{dns.servers}, with the meaning it has for this daemon."""
     return setting(
         Many(Parsed(parse_dns_server, DNS_CURE), "addresses, with or without a port"),
         meaning,
@@ -52,7 +52,7 @@ def dns_servers(meaning: str) -> tuple[Server, ...]:
 
 
 def most_api_connections() -> int:
-    """Places of each listener of the administration."""
+    """Connections to each listener of the API."""
     return setting(
         Count(10, 1_000_000),
         "connections to each of `listen.api` and `listen.api_plain`",

@@ -37,9 +37,9 @@ from cms.xmpp.registry import NAME_CURE, component_address
 
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
 ADMINISTRATION = ("api", "api_plain")
-FEWEST = 1_000  # connections to a listener, with which nobody who has not thought of it is poor
-NOT_YET = ("web",)  # known to the configuration, not to this version
-USUAL_CONNECTIONS = 20_000  # places of a listener
+FEWEST = 1_000  # connections to a listener; fewer are warned of if none are configured
+NOT_YET = ("web",)  # keys that this version accepts and does not implement
+USUAL_CONNECTIONS = 20_000  # to a listener
 _MANY = 1_000_000
 
 
@@ -67,8 +67,8 @@ class TLSFiles:
     )
     callbridge_certificates: PeerCertificates = setting(
         Choice[PeerCertificates]("required", "optional", "off"),
-        "`required`: no link without one; `optional`: one that is presented must be good; `off`:"
-        " none is asked for",
+        "`required`: no link without a certificate; `optional`: if one is presented it must be"
+        " good; `off`: none is asked for",
         default="optional",
         why="a Callbridge proves itself by its secret, and many have no certificate",
     )
@@ -83,7 +83,7 @@ class ServerListeners(Listeners):
     )
     component_plain: tuple[str, ...] = setting(
         ENDPOINTS,
-        "no TLS: a loopback address or a UNIX socket, nothing else is accepted",
+        "no TLS: only on a loopback address or a UNIX socket",
         default=(),
     )
     client: tuple[str, ...] = setting(ENDPOINTS, "STARTTLS, required", default=())
@@ -91,11 +91,11 @@ class ServerListeners(Listeners):
         ENDPOINTS, "TLS from the first byte (XEP-0368, ALPN `xmpp-client`)", default=()
     )
     client_plain: tuple[str, ...] = setting(
-        ENDPOINTS, "no TLS, for a proxy that ends it: loopback or UNIX socket only", default=()
+        ENDPOINTS, "no TLS, for a proxy that ends TLS: loopback or UNIX socket only", default=()
     )
     web: tuple[str, ...] = setting(
         ENDPOINTS,
-        "accepted; nothing listens in this version, and the log says so",
+        "accepted, but nothing listens in this version, and the log says so",
         default=(),
     )
 
@@ -113,8 +113,8 @@ class NameServers:
     """C{[dns]}."""
 
     servers: tuple[Server, ...] = dns_servers(
-        '`["192.0.2.53"]`: whom the server asks for its own records, which it judges when it'
-        " starts ([check.md](check.md))"
+        '`["192.0.2.53"]`: the DNS servers that it asks for its own records, which it checks when'
+        " it starts ([check.md](check.md))"
     )
 
 
@@ -124,18 +124,18 @@ class LoginSettings:
 
     wait: float = setting(
         Seconds(0, 30),
-        "that a client waits for a Callbridge that is not there; then its stream ends with"
-        " `remote-connection-failed`, and it tries again. 0: not at all. Nobody waits where no"
-        " Callbridge of the domain is known",
+        "that a client's log-in waits while no Callbridge is connected; then its stream ends with"
+        " `remote-connection-failed`, and the client tries again. 0: no wait. If no Callbridge of"
+        " the domain is known, nobody waits",
         default=8.0,
         why="a Callbridge is back within 2 s after the server's restart, and within 5 s after"
         " its own",
     )
     most_waiting: int = setting(
         Count(0, _MANY),
-        "clients that may wait so; who comes beyond is sent away at once, in the same way",
+        "clients that may wait; the streams of further ones end at once, in the same way",
         default=5_000,
-        why="each holds no more than its connection, all together 4 MiB of what they have said",
+        why="each costs only its connection, and all together 4 MiB of what they have sent",
     )
 
 
@@ -183,21 +183,22 @@ class XmppConfig:
     file: Path
     domain: str = setting(
         Domain(),
-        "the XMPP domain; also the domain of every user's address; an internationalised one as it"
-        " is read or in its `xn--` form",
+        "the XMPP domain, which is also the domain of every user's address; an internationalised"
+        " one in Unicode or in its `xn--` form",
     )
     hostname: str = setting(Parsed(ascii_domain, "Write this server's FQDN."), "this server's FQDN")
     state_dir: Path = setting(
         PathTo(),
-        "created 0700; refused when group or others may write it (or everybody a folder above"
-        " it), when it belongs to another user, and when it holds a symbolic link",
+        "created with mode 0700. It is refused if group or others may write to it, if everybody"
+        " may write to a folder above it, if it belongs to another user, or if it holds a"
+        " symbolic link",
         written=lambda _: "state",
         shown="`state` beside the file",
     )
     told_connections: int | None = setting(
         Count(1, _MANY),
-        "connections to each listener, never more than the limit of files (`LimitNOFILE=`)"
-        " leaves; those who have not logged in get half of them"
+        "connections to each listener, at most what the limit of files (`LimitNOFILE=`) leaves."
+        " At most half of them may be unauthenticated"
         " ([design/connections.md](design/connections.md))",
         name="most_connections",
         default=None,
@@ -211,8 +212,8 @@ class XmppConfig:
     )
     most_strangers_per_address: int | None = setting(
         Count(1, _MANY),
-        "of those, not logged in yet, at most a quarter of `most_connections`; the next one has"
-        " the place of the oldest",
+        "of those, unauthenticated ones, at most a quarter of `most_connections`; a further one"
+        " replaces the oldest",
         default=None,
         shown="a hundredth, at least 20",
     )
@@ -223,21 +224,21 @@ class XmppConfig:
     listen: ServerListeners = setting(Section(ServerListeners), "")
     callbridges: dict[str, Secret] = setting(
         _Callbridges(),
-        "each key is a NAME: without a dot it means `NAME.<domain>`, with dots it is an address"
-        ' of its own, as `"echo.example.com"`. Whatever holds the secret of an address within the'
-        " domain may decide log-ins; one outside it never does",
+        "each key is a NAME: without a dot it means `NAME.<domain>`, with dots it is a whole"
+        ' address, such as `"echo.example.com"`. A component with an address within the domain may'
+        " decide log-ins; one outside the domain never does",
         shown="none",
     )
 
     def places(self) -> Limits:
-        """What each listener holds, within what this process may have open."""
+        """The limits of each listener, within the limit of files of this process."""
         kinds = sum(bool(self.listen[kind]) for kind in LISTENERS)
         most = openfiles.places(self.told_connections or USUAL_CONNECTIONS, kinds + 1)
         return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
 
     @property
     def wanted_connections(self) -> int:
-        """How many the operator counts on."""
+        """How many connections to a listener the operator expects."""
         return self.told_connections or FEWEST
 
 

@@ -319,24 +319,25 @@ class Walk:
     def _tell_skipped(self) -> None:
         findings = [finding for lane in self._lanes for finding in lane.findings]
         seen = {finding.step for finding in findings}
-        failed = [finding for finding in findings if finding.result == "failed"]
+        failed = {finding.step for finding in findings if finding.result == "failed"}
+        passed = {finding.step for finding in findings if finding.result == "passed"}
         last = self._lanes[-1]
         if self._running.told is not None:
             last.add(self._running.told)
             seen.add(Step.ACTIVE)
         for step in BEFORE_LOGIN:
             if step not in seen:
-                last.skipped(step, "", self._why_skipped(step, failed))
+                last.skipped(step, "", self._why_skipped(step, failed, passed))
 
-    def _why_skipped(self, step: Step, failed: list[Finding]) -> str:
+    def _why_skipped(self, step: Step, failed: set[Step], passed: set[Step]) -> str:
         if step >= Step.REGISTER and not self._subject.registers:
             return "no unique name and secret were given"
-        before = [finding.step for finding in failed if finding.step < step]
+        before = [other for other in failed if other < step]
         if before:
             return f"step {min(before).value} failed"
         if step >= Step.REGISTER and self._not_registering:
             return self._not_registering
-        if step is Step.ACTIVE and not isinstance(failed, faults.RegistrationError):
+        if step is Step.ACTIVE and Step.REGISTERED in passed:
             return "the link that is up already belongs to the Callbridge"
         return "not reached"
 

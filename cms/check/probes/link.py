@@ -430,6 +430,8 @@ class LinkProbe:
 
     def _unexpected(self, failure: Failure) -> None:
         self._end(explained(failure.value, self._step))
+        if self._stream is not None:
+            self._stream.quit()
 
     def _end(self, outcome: StepError | None) -> None:
         if not self._outcome.called:

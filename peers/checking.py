@@ -23,7 +23,7 @@ SCHEMA = Draft202012Validator(json.loads((_ROOT / "docs" / "check.schema.json").
 
 @frozen
 class Said:
-    """One thing that failed, or works by luck."""
+    """One thing that failed, or a warning."""
 
     fault: str
     step: int
@@ -59,7 +59,7 @@ class Checked:
 
     @property
     def warnings(self) -> list[Said]:
-        """What works by luck."""
+        """What works, and should be put right."""
         return self._said("warning")
 
     @property

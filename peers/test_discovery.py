@@ -50,7 +50,7 @@ def test_truncated(processes: Processes, certificates: Certificates) -> None:
 
 
 def test_alias_at_the_target(processes: Processes, certificates: Certificates) -> None:
-    """A CNAME at the SRV target is followed, and doubted; the certificate names the target."""
+    """A CNAME at the SRV target is followed, and warned of; the certificate names the target."""
     search = Search(processes, certificates, DOMAIN, f"alias.{DOMAIN}")
     records = [f"{SRV} SRV 10 10 {search.port} alias", "alias CNAME xmpp1", "xmpp1 A 127.0.0.1"]
     output = search.find(records)

@@ -342,7 +342,7 @@ class OwnTests(TLSTestCase):
         """Where this host's clock cannot be right, no date is judged."""
         judgement = judge_own(self.own(*leaf(validity=EXPIRED)), None)
         assert judgement is not None
-        self.assertEqual(((), ()), (judgement.failures, judgement.doubts))
+        self.assertEqual(((), ()), (judgement.failures, judgement.warnings))
 
     def test_metric_of_a_peer(self) -> None:
         """A link's expiry is that of the path that was believed."""

@@ -206,7 +206,7 @@ class ShowTests(CommandLineTests):
         self.assertEqual({"ok"}, {finding["state"] for finding in facts["findings"]})
 
     def test_bad_certs(self) -> None:
-        """Each fault is told, with a cure and status 1; what is only a doubt with status 0."""
+        """Each fault is told, with a cure and status 1; what is only a warning with status 0."""
         day, now = timedelta(days=1), datetime.now(UTC)
         for words, status, more in (
             ("expired on", 1, {"not_before": now - 9 * day, "not_after": now - day}),

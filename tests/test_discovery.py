@@ -226,7 +226,7 @@ class SRVTests(FinderTestCase):
             (place,) = self.successResultOf(finder.targets(DOMAIN)).targets
             found = self.successResultOf(finder.addresses(place))
             self.assertEqual(expected, found.addresses)
-            self.assertEqual(warned, [doubt.fault for doubt in found.warnings])
+            self.assertEqual(warned, [warning.fault for warning in found.warnings])
             asked = [(SRV, dns.SRV), (host, dns.AAAA), (host, dns.A)]
             self.assertEqual(asked, self.resolver.asked)
 
@@ -253,7 +253,7 @@ class SRVTests(FinderTestCase):
         self.assertIn(f"_xmppcomponent._tcp.{DOMAIN}", failure.cause)
 
     def test_client_port(self) -> None:
-        """A record that points at the client port is doubted."""
+        """A record that points at the client port is warned of."""
         found = self.targets({SRV: [srv(1, 1, 5222, "x1.example.com")]})
         self.assertIn("5222", found.warnings[0].cause)
 
@@ -316,7 +316,7 @@ class HostTests(FinderTestCase):
             self.assertEqual(fault, self.fault(zone).fault, zone)
 
     def test_alias(self) -> None:
-        """An alias is followed; at an SRV target it is doubted, at a configured host not."""
+        """An alias is followed; at an SRV target it is warned of, at a configured host not."""
         zone = {"x1.example.com": [cname("real.example.com")], "real.example.com": [a("192.0.2.9")]}
         found = self.addresses(zone)
         self.assertEqual(("192.0.2.9",), found.addresses)

@@ -133,7 +133,7 @@ class UntidySRVTests(UntidyTestCase):
             self.assertEqual("srv-nxdomain", self.failure(deferred))
 
     def test_address_as_target(self) -> None:
-        """A target that is written like an IP address is doubted."""
+        """A target that is written like an IP address is warned of."""
         found = self.successResultOf(
             self.finder({SRV: [srv(1, 1, 5223, "192.0.2.1")]}).targets(DOMAIN)
         )

@@ -189,12 +189,12 @@ class PlacesTests(SynchronousTestCase):
 
     def test_few(self) -> None:
         """What is wanted is not said to be set: whoever set nothing is told of it, too."""
-        doubt = openfiles.judge("xmpp.toml", "most_connections", 1_000, 6, 40)
-        assert doubt is not None
+        warning = openfiles.judge("xmpp.toml", "most_connections", 1_000, 6, 40)
+        assert warning is not None
         self.assertEqual(
             "xmpp.toml: each listener gets 6 places, where 1000 are wanted (most_connections):"
             " the daemon may open 40 files.",
-            doubt.cause,
+            warning.cause,
         )
         self.assertIsNone(openfiles.judge("xmpp.toml", "most_connections", 6, 6, 40))
 

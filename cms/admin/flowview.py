@@ -139,7 +139,7 @@ def _show_view(view: StepView) -> Tag:
         parts.append(tags.p(view.note, class_="quiet"))
     for failure in view.earlier:
         before = tags.strong("Before, in this round: ")
-        parts.append(tags.p(before, failure.cause, class_="luck"))
+        parts.append(tags.p(before, failure.cause, class_="warn"))
     return _item(view.step, view.state, parts, word, id_=f"step-{view.step.value}")
 
 
@@ -163,7 +163,7 @@ def _record_parts(record: StepRecord, *, live: bool = False) -> list[Any]:
     evidence = {**record.evidence, **(record.failure.evidence if record.failure else {})}
     if evidence:
         parts.append(facts(evidence))
-    parts += [tags.p(tags.strong("By luck: "), text, class_="luck") for text in record.warnings]
+    parts += [tags.p(tags.strong("Warning: "), text, class_="warn") for text in record.warnings]
     return parts
 
 

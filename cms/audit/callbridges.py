@@ -23,8 +23,8 @@ def audit_secrets(secrets: Mapping[str, Sequence[Secret]]) -> Iterator[Finding]:
             holders[value].append(address)
     shared = [names for names in holders.values() if len(names) > 1]
     for names in shared:
-        doubt = faults.EQUAL_SECRETS.error(names=" and ".join(names), name=names[-1])
-        yield warned(doubt, ", ".join(names))
+        warning = faults.EQUAL_SECRETS.error(names=" and ".join(names), name=names[-1])
+        yield warned(warning, ", ".join(names))
     if not shared:
         yield passed(Step.CONFIGURATION, "Callbridges", {"known": ", ".join(secrets)})
 

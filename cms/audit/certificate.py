@@ -38,14 +38,14 @@ def is_in_order(chain: Sequence[x509.Certificate]) -> bool:
     return path_of(chain) == list(chain)
 
 
-def chain_doubts(
+def chain_warnings(
     chain: Sequence[x509.Certificate],
     path: Sequence[x509.Certificate],
     peer: str,
     now: datetime,
 ) -> list[StepError]:
     """
-    What works with this chain only by luck: soon to expire, out of order, with
+    Warnings about this chain: soon to expire, out of order, with
     certificates that belong to nothing.
 
     @param chain: As it was sent.
@@ -65,7 +65,7 @@ def chain_doubts(
         ):
             subject = CertificateFacts.of(extra).subject
             found.append(faults.CERTIFICATE_CHAIN_SURPLUS.error(peer=peer, subject=subject))
-    return [doubt for doubt in found if doubt is not None]
+    return [warning for warning in found if warning is not None]
 
 
 def _expires_soon(certificate: x509.Certificate, peer: str, now: datetime) -> StepError | None:
@@ -81,7 +81,7 @@ def _expires_soon(certificate: x509.Certificate, peer: str, now: datetime) -> St
     )
 
 
-def name_doubts(
+def name_warnings(
     certificate: x509.Certificate, *, domain: str, host: str, peer: str
 ) -> list[StepError]:
     """

@@ -23,7 +23,7 @@ def audit_clock(now: datetime) -> Finding:
 
 def judge_clock(told: datetime, now: float, peer: str) -> StepError | None:
     """
-    A doubt when two clocks are apart.
+    A warning when two clocks are apart.
 
     @param now: Seconds since the epoch, by this host's clock.
     """

@@ -1,4 +1,4 @@
-"""What looking at one thing gave: a fact, a doubt or a failure, with its step."""
+"""What looking at one thing gave: a fact, a warning or a failure, with its step."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def failed(problem: StepError, about: str = "", seconds: float = 0.0) -> Finding
     return Finding(problem.step, "failed", about, seconds, problem.evidence, problem=problem)
 
 
-def warned(doubt: StepError, about: str = "") -> Finding:
-    """It works by luck."""
-    return Finding(doubt.step, "warning", about, 0.0, doubt.evidence, problem=doubt)
+def warned(warning: StepError, about: str = "") -> Finding:
+    """A warning: it works, and should be put right."""
+    return Finding(warning.step, "warning", about, 0.0, warning.evidence, problem=warning)
 
 
 def skipped(step: Step, about: str, note: str) -> Finding:

@@ -27,11 +27,11 @@ def judge_files(file: Path, status: Mapping[str, Any]) -> Iterator[Finding]:
     about = "the running server's files"
     evidence = {"open": str(used), "most": str(most)}
     asked, given = int(status.get("wantedPlaces", 0)), int(status.get("places", 0))
-    doubt = judge(file, "most_connections", asked, given, most)
+    warning = judge(file, "most_connections", asked, given, most)
     if used + NEARLY >= most:
         fault = faults.FILES_RUN_OUT.error(limit=most)
         yield Finding(fault.step, "failed", about, 0.0, evidence, "", fault)
-    elif doubt is not None:
-        yield Finding(doubt.step, "warning", about, 0.0, evidence, "", doubt)
+    elif warning is not None:
+        yield Finding(warning.step, "warning", about, 0.0, evidence, "", warning)
     else:
         yield Finding(Step.CONFIGURATION, "passed", about, evidence=evidence)

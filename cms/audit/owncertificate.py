@@ -14,7 +14,7 @@ from attrs import frozen
 from cryptography import x509
 
 from cms import faults
-from cms.audit.certificate import chain_doubts, chain_evidence, name_doubts
+from cms.audit.certificate import chain_evidence, chain_warnings, name_warnings
 from cms.audit.clock import audit_clock
 from cms.audit.finding import Finding, failed, passed, warned
 from cms.signalflow import Step, StepError
@@ -62,8 +62,8 @@ def audit_certificate(
         return
     if judgement is not None:
         yield from _certificate(files, judgement, as_server)
-    for doubt in judge_trust(files, dates) if dates is not None else ():
-        yield warned(doubt, str(files.trust))
+    for warning in judge_trust(files, dates) if dates is not None else ():
+        yield warned(warning, str(files.trust))
 
 
 def _certificate(
@@ -80,8 +80,8 @@ def _certificate(
             yield passed(Step.TLS, about, evidence)
     for failure in judgement.failures:
         yield failed(failure, about)
-    for doubt in judgement.doubts:
-        yield warned(doubt, about)
+    for warning in judgement.warnings:
+        yield warned(warning, about)
     known = {problem.fault for problem in judgement.problems}
     for failure in as_server.failures if as_server is not None else ():
         if failure.fault not in known:
@@ -106,8 +106,8 @@ def audit_names(
         yield failed(problem, about)
         return
     yield passed(Step.IDENTITY, about, {"names": ", ".join(CertificateFacts.of(leaf).names)})
-    for doubt in name_doubts(leaf, domain=domain, host=host, peer=about):
-        yield warned(doubt, about)
+    for warning in name_warnings(leaf, domain=domain, host=host, peer=about):
+        yield warned(warning, about)
 
 
 @frozen
@@ -119,18 +119,18 @@ class Judgement:
     @ivar path: As a peer builds it from that, leaf first, its root included where
         that is known here.
     @ivar failures: Why peers will not believe it.
-    @ivar doubts: What works by luck.
+    @ivar warnings: What works, and should be put right.
     """
 
     chain: tuple[x509.Certificate, ...]
     path: tuple[x509.Certificate, ...]
     failures: tuple[StepError, ...]
-    doubts: tuple[StepError, ...]
+    warnings: tuple[StepError, ...]
 
     @property
     def problems(self) -> tuple[StepError, ...]:
-        """Failures, then doubts."""
-        return (*self.failures, *self.doubts)
+        """Failures, then warnings."""
+        return (*self.failures, *self.warnings)
 
 
 _OF_OUR_FILE = {faults.CERTIFICATE_CHAIN_ORDER.name, faults.CERTIFICATE_CHAIN_SURPLUS.name}
@@ -156,9 +156,9 @@ def judge_own(files: PEMFiles, now: datetime | None) -> Judgement | None:
     if now is not None:
         failures = [*_dates(files, rehearsal, chain, about, now), *failures]
     no_date = datetime.max.replace(tzinfo=UTC)
-    for doubt in chain_doubts(chain, rehearsal.dated, about, now or no_date):
+    for warning in chain_warnings(chain, rehearsal.dated, about, now or no_date):
         # Our own file, and quickly mended.
-        (failures if doubt.fault in _OF_OUR_FILE else found).append(doubt)
+        (failures if warning.fault in _OF_OUR_FILE else found).append(warning)
     if rehearsal.ends_open:
         for problem in _open_end(files, rehearsal.path[-1], chain, about):
             (found if problem.fault == faults.CHAIN_UNVERIFIED.name else failures).append(problem)

@@ -64,7 +64,7 @@ async def _component_record(
             problem.mend = faults.srv_record(record, port, server.hostname)
         return [failed(problem, record)]
     results = _judge_targets(server, record, "component", answer.targets)
-    return [*results, *(warned(doubt, record) for doubt in answer.warnings)]
+    return [*results, *(warned(warning, record) for warning in answer.warnings)]
 
 
 async def _client_record(server: OwnServer, resolver: DNS) -> list[Finding]:
@@ -122,12 +122,12 @@ async def audit_addresses(
     except StepError as problem:
         return [failed(problem, server.hostname)]
     results = [passed(Step.ADDRESS, server.hostname, found.evidence)]
-    results += [warned(doubt, server.hostname) for doubt in found.warnings]
+    results += [warned(warning, server.hostname) for warning in found.warnings]
     if not any(is_own(address) for address in found.addresses):
-        doubt = faults.OWN_HOST_ELSEWHERE.error(
+        warning = faults.OWN_HOST_ELSEWHERE.error(
             host=server.hostname, addresses=", ".join(found.addresses)
         )
-        return [*results, warned(doubt, server.hostname)]
+        return [*results, warned(warning, server.hostname)]
     if not all(ip_address(address).is_loopback for address in found.addresses):
         results += _judge_reach(server)
     return results
@@ -141,8 +141,8 @@ def _judge_reach(server: OwnServer) -> list[Finding]:
         listeners = server.listeners(kind)
         if listeners and all(listener.endpoint.is_local for listener in listeners):
             record = f"{service}.{server.ascii_domain}"
-            doubt = faults.OWN_LISTENER_LOCAL.error(
+            warning = faults.OWN_LISTENER_LOCAL.error(
                 record=record, kind=kind, port=listeners[0].port
             )
-            results.append(warned(doubt, listeners[0].endpoint.text))
+            results.append(warned(warning, listeners[0].endpoint.text))
     return results

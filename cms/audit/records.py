@@ -101,28 +101,28 @@ def judge_client_record(record: ClientRecord, domain: str, *, nameless: bool) ->
     if record.targets:
         return []
     if record.closed:
-        doubt = faults.CLIENT_SRV_NOT_OFFERED
+        warning = faults.CLIENT_SRV_NOT_OFFERED
     elif nameless:
         return [skipped(Step.SRV, record.name, NAMELESS)]
     else:
-        doubt = faults.CLIENT_SRV_MISSING
-    return [warned(doubt.error(record=record.name, domain=domain), record.name)]
+        warning = faults.CLIENT_SRV_MISSING
+    return [warned(warning.error(record=record.name, domain=domain), record.name)]
 
 
 def judge_found(found: Found, domain: str, *, seconds: float) -> Iterator[Finding]:
-    """The component's record was found: what it holds, and what is lucky in it."""
+    """The component's record was found: what it holds, and the warnings about it."""
     record = f"{SERVICE}.{domain}"
     yield passed(Step.SRV, record, found.evidence, seconds=seconds)
-    for doubt in found.warnings:
-        if not _is_ip(doubt.evidence.get("host", "")):  # step 5 tells of that one
-            yield warned(doubt, record)
+    for warning in found.warnings:
+        if not _is_ip(warning.evidence.get("host", "")):  # step 5 tells of that one
+            yield warned(warning, record)
     for target in found.targets:
         if target.host == "localhost" or target.host.endswith(".localhost"):
             yield warned(faults.SRV_TARGET_LOCAL.error(host=target.host), record)
     hosts = sorted({target.host for target in found.targets})
     if len(hosts) == 1:
-        doubt = faults.SRV_SINGLE_TARGET.error(record=record, host=hosts[0], domain=domain)
-        yield warned(doubt, record)
+        warning = faults.SRV_SINGLE_TARGET.error(record=record, host=hosts[0], domain=domain)
+        yield warned(warning, record)
 
 
 def judge_beside(
@@ -140,13 +140,13 @@ def judge_beside(
     yield from judge_client_record(client, domain, nameless=nameless)
     for target in client.targets:
         if target.port == COMPONENT_PORT:
-            doubt = faults.CLIENT_SRV_PORT.error(
+            warning = faults.CLIENT_SRV_PORT.error(
                 record=client.name,
                 host=target.host,
                 priority=target.priority,
                 weight=target.weight,
             )
-            yield warned(doubt, client.name)
+            yield warned(warning, client.name)
     if beside.misspelt and not misspelt_told:
         right, wrong = f"{SERVICE}.{domain}", f"{MISSPELT}.{domain}"
         yield warned(faults.SRV_MISSPELT_BESIDE.error(record=right, misspelt=wrong), wrong)

@@ -101,9 +101,9 @@ class Lane:
         seen = {**error.evidence, **(evidence or {})}
         self.add(Finding(error.step, "failed", about, seconds, seen, problem=error))
 
-    def warned(self, doubt: StepError, about: str = "") -> None:
-        """Something works by luck."""
-        self.add(warned(doubt, about))
+    def warned(self, warning: StepError, about: str = "") -> None:
+        """Something works, and should be put right."""
+        self.add(warned(warning, about))
 
     def skipped(self, step: Step, about: str, note: str) -> None:
         """A step was not tried."""

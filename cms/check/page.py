@@ -16,9 +16,9 @@ from cms.check.report import Report
 from cms.signalflow import Step
 
 _STYLE = """
-:root { color-scheme: light dark; --ok: #18794e; --bad: #c62a2f; --luck: #ad5700; --dim: #687076;
+:root { color-scheme: light dark; --ok: #18794e; --bad: #c62a2f; --warn: #ad5700; --dim: #687076;
   --line: #8884; --card: #8881; }
-@media (prefers-color-scheme: dark) { :root { --ok: #4cc38a; --bad: #ff6369; --luck: #f1a10d;
+@media (prefers-color-scheme: dark) { :root { --ok: #4cc38a; --bad: #ff6369; --warn: #f1a10d;
   --dim: #9ba1a6; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin-bottom: .2rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
@@ -28,7 +28,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; mar
 dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 section.finding { border-left: .3rem solid var(--line); background: var(--card);
   padding: .5rem .9rem; margin: .4rem 0; border-radius: 0 .4rem .4rem 0; }
-.passed { --tone: var(--ok); } .failed { --tone: var(--bad); } .warning { --tone: var(--luck); }
+.passed { --tone: var(--ok); } .failed { --tone: var(--bad); } .warning { --tone: var(--warn); }
 .skipped { --tone: var(--dim); }
 section.finding { border-left-color: var(--tone); }
 .word { color: var(--tone); font-weight: 600; margin-right: .6rem; }

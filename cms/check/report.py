@@ -35,7 +35,7 @@ class Report:
 
     @property
     def warnings(self) -> list[Finding]:
-        """What works by luck."""
+        """What works, and should be put right."""
         return [f for f in self.findings if f.result == "warning"]
 
     @property

@@ -275,8 +275,8 @@ class Walk:
             lane.failed(error, target.host, self._since(began))
             return None
         lane.passed(Step.ADDRESS, target.host, self._since(began), found.evidence)
-        for doubt in found.warnings:
-            lane.warned(doubt, target.host)
+        for warning in found.warnings:
+            lane.warned(warning, target.host)
         return found
 
     async def _guess(self, tools: Tools, beside: Beside, domain: str) -> None:
@@ -348,8 +348,8 @@ def _beside_another(finding: Finding) -> Finding:
     if error is None or isinstance(error, faults.CredentialsRefused):
         return finding
     seen = {"peer": finding.about, "problem": error.cause, "mend": error.cure}
-    doubt = faults.TARGET_FAILS.at(error.step).error(fault=error.fault, **seen)
-    return evolve(finding, result="warning", problem=doubt)
+    warning = faults.TARGET_FAILS.at(error.step).error(fault=error.fault, **seen)
+    return evolve(finding, result="warning", problem=warning)
 
 
 def _by_another(finding: Finding) -> Finding:
@@ -357,9 +357,9 @@ def _by_another(finding: Finding) -> Finding:
     error = finding.problem
     if error is None:
         return finding
-    doubt = faults.ADDRESS_FAILS.at(error.step).error(
+    warning = faults.ADDRESS_FAILS.at(error.step).error(
         peer=finding.about,
         address=finding.evidence.get("address", ""),
         problem=error.cause.rstrip("."),
     )
-    return evolve(finding, result="warning", problem=doubt)
+    return evolve(finding, result="warning", problem=warning)

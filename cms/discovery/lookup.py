@@ -138,7 +138,7 @@ class Finder:
         if len(ordered) > MOST_TARGETS:
             evidence["not_tried"] = ", ".join(map(str, ordered[MOST_TARGETS:]))
             ordered = ordered[:MOST_TARGETS]
-        warnings = tuple(chain.from_iterable(_doubts(t) for t in ordered))
+        warnings = tuple(chain.from_iterable(_warnings_of(t) for t in ordered))
         return Found(targets=tuple(ordered), evidence=evidence, warnings=warnings)
 
     async def _why_missing(self, record: str, domain: str, missing: NoSuchName) -> StepError:
@@ -276,11 +276,11 @@ def _asked(told: str) -> dict[str, str]:
 def _supplied(target: Target, problem: StepError) -> Found:
     """DNS does not give a target's addresses: use those that came with the SRV answer."""
     addresses = target.supplied[:MOST_ADDRESSES]
-    doubt = faults.ADDRESS_SUPPLIED.error(
+    warning = faults.ADDRESS_SUPPLIED.error(
         host=target.host, addresses=", ".join(addresses), problem=problem.cause.rstrip(".")
     )
     evidence = {"addresses": f"{', '.join(addresses)} (with the SRV answer)"}
-    return Found(addresses=addresses, evidence=evidence, warnings=(doubt,))
+    return Found(addresses=addresses, evidence=evidence, warnings=(warning,))
 
 
 def srv_targets(answer: Answer) -> list[Target]:
@@ -308,7 +308,7 @@ def _target(record: dns.RRHeader, answer: Answer) -> Target:
     )
 
 
-def _doubts(target: Target) -> list[StepError]:
+def _warnings_of(target: Target) -> list[StepError]:
     """Warnings about a record that works now but may fail with other resolvers."""
     found = []
     if target.port == CLIENT_PORT:

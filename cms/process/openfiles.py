@@ -72,9 +72,9 @@ def judge(file: object, key: str, asked: int, given: int, most: int) -> StepErro
 
 def told_few(file: object, key: str, asked: int, given: int) -> None:
     """Log a warning if the limit is too low for what the configuration asks for."""
-    doubt = judge(file, key, asked, given, limit())
-    if doubt is not None:
-        log.warn("{cause} Cure: {cure}", **doubt.fields)
+    warning = judge(file, key, asked, given, limit())
+    if warning is not None:
+        log.warn("{cause} Cure: {cure}", **warning.fields)
 
 
 class Complaint:

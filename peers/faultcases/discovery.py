@@ -168,7 +168,7 @@ def srv_target_address(stage: Stage) -> list[str]:
     return stage.found(5223, component=[f"SRV {n}0 10 5223 127.0.0.{n}." for n in (1, 2)])
 
 
-# Step 4, what works by luck
+# Step 4, warnings
 
 
 def works(fault: str, cause: str, cure: str, *, name: str = "", step: int = 4, **zone: Any) -> None:

@@ -278,7 +278,7 @@ class LinkCore:
     def _pass(self, found: Found) -> None:
         running = self.attempt.running
         if running is not None:
-            running.warnings.extend(doubt.cause for doubt in found.warnings)
+            running.warnings.extend(warning.cause for warning in found.warnings)
             self.attempt.passed(self.now, **found.evidence)
 
     # steps 7 to 10, reported by the stream

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from cms import faults
-from cms.audit.certificate import chain_doubts, chain_evidence, name_doubts
+from cms.audit.certificate import chain_evidence, chain_warnings, name_warnings
 from cms.audit.clock import judge_clock
 from cms.callbridge.link.registration import ComponentRegistration, unserved
 from cms.callbridge.link.servername import fits_under
@@ -215,9 +215,9 @@ class LinkProbe:
 
     def _warn_dead(self, problem: StepError) -> None:
         address = problem.evidence["address"]
-        doubt = faults.IPV6_DEAD if ":" in address else faults.ADDRESS_DEAD
+        warning = faults.IPV6_DEAD if ":" in address else faults.ADDRESS_DEAD
         seen = {"host": self.target.host, "address": address, "problem": problem.cause.rstrip(".")}
-        self.lane.warned(doubt.error(**seen), self.peer)
+        self.lane.warned(warning.error(**seen), self.peer)
 
     def _make(self) -> Protocol:
         link, target = self.subject.link, self.target
@@ -300,7 +300,7 @@ class LinkProbe:
         if failure.step is Step.IDENTITY and self._chain:
             evidence = {**self._leaf_evidence(), **chain_evidence(self._chain)}
             self.lane.passed(Step.TLS, self.peer, self._seconds, evidence)
-            self._doubt_tls(evidence)
+            self._warn_of_tls(evidence)
         self._fail(failure)
         if failure.step is Step.TLS and self._chain:
             self._judge_identity()
@@ -331,20 +331,20 @@ class LinkProbe:
         evidence = CertificateFacts.of(self._chain[0]).evidence()
         return {**stream.verification.verdict.agreed, **evidence}
 
-    def _doubt_tls(self, evidence: Mapping[str, str]) -> None:
+    def _warn_of_tls(self, evidence: Mapping[str, str]) -> None:
         if evidence.get("protocol") == "TLSv1.2":
             self.lane.warned(faults.TLS_1_2_ONLY.error(peer=self.peer), self.peer)
         now = datetime.fromtimestamp(wall_clock(self.reactor)(), UTC)
-        for doubt in chain_doubts(self._chain, self._path, self.peer, now):
-            self.lane.warned(doubt, self.peer)
+        for warning in chain_warnings(self._chain, self._path, self.peer, now):
+            self.lane.warned(warning, self.peer)
 
-    def _doubt_names(self) -> None:
+    def _warn_of_names(self) -> None:
         link, target = self.subject.link, self.target
-        found = name_doubts(
+        found = name_warnings(
             self._chain[0], domain=link.ascii_domain, host=target.host, peer=self.peer
         )
-        for doubt in found:
-            self.lane.warned(doubt, self.peer)
+        for warning in found:
+            self.lane.warned(warning, self.peer)
 
     # from the stream, as its Registrant
 
@@ -355,12 +355,12 @@ class LinkProbe:
     def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
         """It is done."""
         self._pass({**evidence, **self._chain_evidence(self._step)})
-        for doubt in warnings:
-            self.lane.warned(doubt, self.peer)
+        for warning in warnings:
+            self.lane.warned(warning, self.peer)
         if self._step is Step.TLS and self._chain:
-            self._doubt_tls(evidence)
+            self._warn_of_tls(evidence)
         elif self._step is Step.IDENTITY and self._chain:
-            self._doubt_names()
+            self._warn_of_names()
         if self._stream is not None and self._stream.spared:
             note = (
                 "this server would share a live link's stanzas with the check;"
@@ -414,9 +414,9 @@ class LinkProbe:
             evidence["server_time"] = told.isoformat()
         self._pass(evidence, "registered, and let go again")
         if told is not None:
-            doubt = judge_clock(told, wall_clock(self.reactor)(), self.peer)
-            if doubt is not None:
-                self.lane.warned(doubt, self.peer)
+            warning = judge_clock(told, wall_clock(self.reactor)(), self.peer)
+            if warning is not None:
+                self.lane.warned(warning, self.peer)
         stream.quit()
         await stream.ended
         self._end(None)

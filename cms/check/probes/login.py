@@ -206,9 +206,9 @@ class LoginProbe:
         stream.close()
         await stream.ended
         if told is not None:
-            doubt = judge_clock(told, wall_clock(self._reactor)(), self._peer)
-            if doubt is not None:
-                self._lane.warned(doubt, self._peer)
+            warning = judge_clock(told, wall_clock(self._reactor)(), self._peer)
+            if warning is not None:
+                self._lane.warned(warning, self._peer)
         return evidence
 
     def _explain(self, refusal: LoginFailed) -> StepError:

@@ -1,6 +1,6 @@
 """
-What an XMPP server can know of its own set-up, from its own side.
+Checks of one's own set-up: certificates, DNS records, listeners, clock, file limits.
 
-The daemon runs these checks at its start and logs what is wrong; C{cms check
---server} runs the same and shows everything.
+The XMPP server runs them at its start and logs what is wrong.  C{cms check --server}
+runs the same and shows everything.
 """

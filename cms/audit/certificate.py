@@ -1,8 +1,8 @@
 """
-What is to be said about a certificate and its chain, beyond whether it is believed.
+Warnings about a certificate and its chain, beyond whether it is accepted.
 
-It judges the path that a verifier builds; a certificate that was sent beside it
-harms nobody.  L{cms.audit.owncertificate} judges the files of one's own side by this.
+They are about the path that a verifier builds; other certificates that were sent do no
+harm.  L{cms.audit.owncertificate} uses them for this side's own files.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def chain_warnings(
     certificates that belong to nothing.
 
     @param chain: As it was sent.
-    @param path: As it was believed, leaf first; may be empty if it was not.
+    @param path: The path that verifies it, leaf first; empty if it was refused.
     """
     if not chain:
         return []
@@ -85,7 +85,7 @@ def name_warnings(
     certificate: x509.Certificate, *, domain: str, host: str, peer: str
 ) -> list[StepError]:
     """
-    Names that are covered by a wildcard only.
+    Warnings about names that only a wildcard covers.
 
     @param host: In A-labels, or an IP address.
     """

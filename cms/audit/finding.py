@@ -15,9 +15,9 @@ Result = Literal["passed", "failed", "warning", "skipped"]
 @frozen
 class Finding:
     """
-    One thing that was looked at.
+    The result of one check.
 
-    @ivar about: What was looked at: a record, a host and port, a file.
+    @ivar about: What was checked: a record, a host and port, a file.
     @ivar seconds: How long it took.
     @ivar note: For people, where the evidence alone does not say it.
     @ivar problem: The entry of the catalogue, for a failure or a warning.
@@ -68,5 +68,5 @@ def warned(warning: StepError, about: str = "") -> Finding:
 
 
 def skipped(step: Step, about: str, note: str) -> Finding:
-    """It was not looked at."""
+    """It was not checked."""
     return Finding(step, "skipped", about, note=note)

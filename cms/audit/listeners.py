@@ -1,4 +1,4 @@
-"""Whether a server's listeners can be reached."""
+"""Whether a server's listeners can be connected to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def audit_listeners(
     server: OwnServer, reactor: Any, *, running: bool | None
 ) -> AsyncIterator[Finding]:
     """
-    Whether each listener can be reached from this host itself.
+    Whether each listener can be connected to from this host.
 
     @param running: Whether the daemon runs; C{None}: it does if any listener
         can be reached.

@@ -1,4 +1,4 @@
-"""Whether a running server has files enough for the connections that it may have."""
+"""Whether a running server may open enough files for its connections."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cms.audit.finding import Finding
 from cms.process.openfiles import judge
 from cms.signalflow import Step
 
-NEARLY = 3  # files that are free for a moment, while it is asked
+NEARLY = 3  # files that may be free at the moment of the question
 
 
 def judge_files(file: Path, status: Mapping[str, Any]) -> Iterator[Finding]:
     """
-    Whether the running server has files enough for the connections that it may have.
+    Whether the running server may open enough files for its connections.
 
     @param file: The configuration file.
-    @param status: What it says of itself.
+    @param status: The server's status.
     """
     used, most = int(status.get("openFiles", 0)), int(status.get("mostFiles", 0))
     if not most:

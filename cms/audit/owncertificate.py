@@ -1,8 +1,8 @@
 """
-The certificate of one's own side, and the CAs that it trusts.
+The certificate of this side, and the CAs that it trusts.
 
-The one judge of all who ask: both daemons at their start, C{cms check}, C{cms check
---server} and C{cms xmpp certs}.
+The only judge of them: both daemons at their start, C{cms check}, C{cms check --server}
+and C{cms xmpp certs} use it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cms.trust.rehearsal import Rehearsal
 
 @frozen
 class Names:
-    """What the certificate of a server has to name, in A-labels."""
+    """The names that a server's certificate must have, in A-labels."""
 
     domain: str
     host: str
@@ -42,8 +42,8 @@ def audit_certificate(
     tells_clock: bool = True,
 ) -> Iterator[Finding]:
     """
-    Whether key and certificate fit, whether peers will believe them, and whether the
-    CAs that are trusted still serve.
+    Whether key and certificate fit, whether peers will accept them, and whether the
+    trusted CAs are still valid.
 
     @param serves: Whether a client's certificate is also shown to the clients of a
         listener.
@@ -92,9 +92,9 @@ def audit_names(
     wanted: Names | None, chain: Sequence[x509.Certificate], about: str
 ) -> Iterator[Finding]:
     """
-    Whether the first certificate names all it has to, and by more than a wildcard.
+    Whether the first certificate has all names, and not only by a wildcard.
 
-    @param about: Where it is from.
+    @param about: The file or peer it is from.
     """
     if wanted is None or not chain:
         return
@@ -113,7 +113,7 @@ def audit_names(
 @frozen
 class Judgement:
     """
-    What is to be said of a certificate of our own.
+    The judgement on this side's certificate.
 
     @ivar chain: As it is in the file.
     @ivar path: As a peer builds it from that, leaf first, its root included where
@@ -138,12 +138,11 @@ _OF_OUR_FILE = {faults.CERTIFICATE_CHAIN_ORDER.name, faults.CERTIFICATE_CHAIN_SU
 
 def judge_own(files: PEMFiles, now: datetime | None) -> Judgement | None:
     """
-    Judge the certificate of a configuration by what a peer made of it in memory: the
-    files as they were last read, or are read now.
+    Judge the configured certificate by a handshake in memory, with the files as they were
+    last read, or are read now.
 
-    @param now: C{None} where this host's clock cannot be right: then dates are
-        not judged.
-    @return: C{None} where none is configured.
+    @param now: C{None} if this host's clock cannot be right: then dates are not judged.
+    @return: C{None} if no certificate is configured.
     @raise ConfigurationError: it cannot be used at all.
     """
     if files.rehearsal is None:
@@ -169,7 +168,7 @@ def judge_own(files: PEMFiles, now: datetime | None) -> Judgement | None:
 def _refusals(
     files: PEMFiles, rehearsal: Rehearsal, chain: tuple[x509.Certificate, ...], about: str
 ) -> Iterator[StepError]:
-    """The first objection to each certificate; dates and trust are judged otherwise."""
+    """The first objection to each certificate; dates and trust are judged elsewhere."""
     presented = Presented(about, chain, files.role, files.trusted)
     seen = set()
     for refusal in rehearsal.refusals:
@@ -202,7 +201,7 @@ def _dates(
 def _open_end(
     files: PEMFiles, last: x509.Certificate, chain: Sequence[x509.Certificate], about: str
 ) -> Iterator[StepError]:
-    """Whether an intermediate is missing where nobody here knows the last issuer."""
+    """Whether an intermediate is missing, if the last issuer is not known here."""
     if is_self_issued(last):
         return
     facts = CertificateFacts.of(last)

@@ -1,4 +1,4 @@
-"""What others find in DNS when they look for this server, and where it leads."""
+"""This server's own DNS records: what peers find, and where it leads them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ async def audit_records(
     """
     The SRV records of this server's services: they exist, lead here, to the right ports.
 
-    @param needs_record: Whether it is a failure that components cannot find the
-        server by SRV; it never is where they can only be on this host.
+    @param needs_record: Whether it is a failure if components cannot find the server by
+        SRV.  It never is if all component listeners are local.
     """
     found = []
     if server.listen.get("component"):
@@ -115,7 +115,7 @@ async def audit_addresses(
     random: Random,
     is_own: Callable[[str], bool] = is_own_address,
 ) -> list[Finding]:
-    """The server's own name leads to this host, and the listeners are open there."""
+    """Whether the server's name leads to this host, and the listeners are open there."""
     target = Target(server.hostname, 0, is_ip=False, source="hostname")
     try:
         found = await Finder(resolver, random).addresses(target)
@@ -134,7 +134,7 @@ async def audit_addresses(
 
 
 def _judge_reach(server: OwnServer) -> list[Finding]:
-    """Listeners of which the world is told, but which are open on this host alone."""
+    """Warn of listeners that DNS announces but that are open on this host only."""
     services = {"component": SERVICE, "client": CLIENT_SERVICE}
     results = []
     for kind, service in services.items():

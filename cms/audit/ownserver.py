@@ -1,4 +1,4 @@
-"""What an XMPP server's set-up is judged by."""
+"""The parts of an XMPP server's configuration that are checked."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cms.trust.files import PEMFiles
 @frozen
 class OwnServer:
     """
-    The parts of an F{xmpp.toml} that others meet.
+    The parts of an F{xmpp.toml} that are checked.
 
     @ivar listen: Endpoint strings for each kind of listener.
-    @ivar secrets: For each component address what is accepted now.
+    @ivar secrets: For each component address, the secrets accepted now.
     """
 
     file: Path
@@ -40,8 +40,8 @@ class OwnServer:
     @property
     def names(self) -> Names | None:
         """
-        What the certificate must name.  That of the administration alone is for
-        whoever knows the server already.
+        The names that the certificate must have; C{None} if only the API uses it, whose
+        clients know the server already.
         """
         others = ("component", "client", "client_direct")
         if self.listen.get("api") and not any(self.listen.get(kind) for kind in others):
@@ -50,18 +50,18 @@ class OwnServer:
 
     @property
     def is_local(self) -> bool:
-        """Whether components can come from this very host only."""
+        """Whether components can connect from this host only."""
         return self.knows_ports("component") and all(
             each.endpoint.is_local for each in self.listeners("component")
         )
 
     @property
     def is_nameless(self) -> bool:
-        """Whether it goes by a name that means another host to everybody else."""
+        """Whether its name means this host on every host, as C{localhost} does."""
         return self.hostname == "localhost"
 
     def knows_ports(self, kind: str) -> bool:
-        """Whether each listener of a kind says its port; a socket of systemd's does not."""
+        """Whether the port of each listener of a kind is known; a socket of systemd's is not."""
         return len(self.listeners(kind)) == len(self.listen.get(kind, ()))
 
     def listeners(self, *kinds: str) -> list[Listener]:

@@ -1,4 +1,4 @@
-"""The SRV records of a domain: the one that Callbridges follow, clients', and others."""
+"""The SRV records of a domain: those for Callbridges, for clients, and others."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ClientRecord:
     """
     The record by which clients find the server.
 
-    @ivar targets: What it offers.
-    @ivar closed: It says that there is no server.
+    @ivar targets: Its targets.
+    @ivar closed: It says that the service is not offered.
     @ivar silent: DNS gave no usable answer, so nothing is known.
     """
 
@@ -39,7 +39,7 @@ class ClientRecord:
 
 @frozen
 class Beside:
-    """What DNS holds beside the component's record."""
+    """What DNS holds besides the component's record."""
 
     client: ClientRecord
     misspelt: tuple[Target, ...] = ()
@@ -50,7 +50,7 @@ async def _look(resolver: DNS, name: str) -> tuple[tuple[Target, ...], bool]:
     """
     The targets of a record of any service.
 
-    @return: They, and whether the record says that nothing is offered.
+    @return: The targets, and whether the record says that the service is not offered.
     @raise DiscoveryError: DNS gave no usable answer.
     """
     try:
@@ -91,8 +91,8 @@ async def look_beside(resolver: DNS, domain: str) -> Beside:
 
 def judge_client_record(record: ClientRecord, domain: str, *, nameless: bool) -> list[Finding]:
     """
-    What is wrong with the clients' record, or why that is not known; nothing where it
-    offers a server.
+    What is wrong with the clients' record, or why that is not known; nothing if it offers a
+    server.
 
     @param nameless: The server is C{localhost}, which no record leads to.
     """

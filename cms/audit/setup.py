@@ -1,4 +1,4 @@
-"""All that a server can know of its own set-up, in the order of the steps."""
+"""All checks of a server's own set-up, in the order of the steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cms.discovery.resolver import DNS
 from cms.process.clocks import wall_clock
 from cms.signalflow import Step
 
-STAGES = 5  # how many waits for DNS can follow each other, at the most
+STAGES = 5  # how many waits for DNS can follow each other at most
 
 
 async def audit_setup(
@@ -34,11 +34,11 @@ async def audit_setup(
     """
     Judge a set-up.
 
-    @param running: Whether the daemon runs, where that is known.
-    @param starting: Whether the server asks this of itself: then it does not
-        connect to its listeners, and takes it that Callbridges which SRV does not
-        lead to it have its address.
-    @param begun: Told at which step each part is.
+    @param running: Whether the daemon runs, if that is known.
+    @param starting: Whether the starting server itself asks.  Then its listeners are not
+        connected to, and a missing SRV record is only a warning, because Callbridges may
+        have the server's address.
+    @param begun: Called with the step of each part.
     """
     begun(Step.CONFIGURATION)
     now = datetime.fromtimestamp(wall_clock(reactor)(), UTC)

@@ -1,1 +1,1 @@
-"""Walking the signal flow from outside: the demonstration and its client."""
+"""C{cms check}: walking the signal flow from outside."""

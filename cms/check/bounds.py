@@ -1,4 +1,4 @@
-"""A part of a check ends in time, whatever is silent, and says what it waited for."""
+"""Time limits for the parts of a check, with a failure that says what it waited for."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cms.signalflow import Step, StepError
 @define
 class Waits:
     """
-    Remembers what is waited for.
+    Remembers what the check waits for.
 
-    @ivar tell: Told of each wait that begins, and how long it may take.
+    @ivar tell: Called for each wait that begins, with how long it may take.
     """
 
     tell: Waiting
@@ -31,18 +31,18 @@ class Waits:
         self.tell(step, about, seconds)
 
     def at(self, step: Step) -> None:
-        """Something else is done now, of which nothing is told."""
+        """The check is at this step now, without a wait to report."""
         self.step, self.about = step, ""
 
     def unfinished(self, seconds: float) -> StepError:
-        """The failure of a check that did not end, at the step that it was at."""
+        """The failure of a check that did not end in time, at its current step."""
         waiting = f"{self.step} ({self.about})" if self.about else str(self.step)
         fault = faults.CHECK_UNFINISHED.at(self.step)
         return fault.error(seconds=f"{seconds:g}", waiting=waiting)
 
 
 def explained(problem: BaseException | None, step: Step) -> StepError:
-    """A failure as it is; anything else is an error of this program, at this step."""
+    """A L{StepError} as it is; any other exception as an error of this program, at this step."""
     if isinstance(problem, StepError):
         return problem
     return faults.INTERNAL.at(step).error(problem=f"{type(problem).__name__}: {problem}")
@@ -52,9 +52,9 @@ async def within(
     reactor: Any, seconds: float, work: Coroutine[Any, Any, None], waits: Waits
 ) -> StepError | None:
     """
-    Do a part of a check.
+    Run a part of a check.
 
-    @return: Why it did not come to its end, if it did not: nothing is raised.
+    @return: Why it did not complete, or C{None}; nothing is raised.
     """
     working = Deferred.fromCoroutine(work)
     timer = reactor.callLater(seconds, working.cancel)

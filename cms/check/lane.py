@@ -1,7 +1,8 @@
 """
-The findings of one branch of a check, told in their turn.
+The findings of one branch of a check, reported in order.
 
-Nothing here does input or output; the renderers and the probes meet here.
+Probes put findings into a lane, and renderers get them from it.  Nothing here does input
+or output.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class Lane:
     """
     The findings of one branch of the walk, in order.
 
-    Branches run at the same time, but are told one after the other: a lane that
-    is not open yet keeps what it has.
+    Branches run at the same time, but are reported one after the other.  A lane that is
+    not open yet keeps its findings.
 
-    @ivar holds: A failure, and what follows it, waits for L{settle}: another address
-        or target may show that it is none.
+    @ivar holds: Whether a failure, and what follows it, waits for L{settle}, because
+        another address or target may make it a warning.
     """
 
     emit: Emit
@@ -39,7 +40,7 @@ class Lane:
     _next: Lane | None = None
 
     def branch(self) -> Lane:
-        """A lane that is told after this one and before what follows now."""
+        """A lane that is reported after this one's findings so far, and before later ones."""
         lane = Lane(self.emit)
         lane._next, self._next = self._next, lane
         if self.open and self.closed:
@@ -47,7 +48,7 @@ class Lane:
         return lane
 
     def start(self) -> None:
-        """Its turn has come."""
+        """Report from now on, because it is this lane's turn."""
         self.open = True
         kept, self._kept = self._kept, []
         for finding in kept:
@@ -56,14 +57,14 @@ class Lane:
             self._next.start()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """No more findings will come."""
         if not self.closed:
             self.closed = True
             if self.open and self._next is not None:
                 self._next.start()
 
     def add(self, finding: Finding) -> None:
-        """Tell it, now or when the turn comes."""
+        """Report a finding, now or when it is this lane's turn."""
         if self._held or (self.holds and finding.result == "failed"):
             self._held.append(finding)
             return
@@ -75,9 +76,9 @@ class Lane:
 
     def settle(self, change: Callable[[Finding], Finding] = lambda finding: finding) -> None:
         """
-        Tell what was held back.
+        Report the findings held back.
 
-        @param change: Makes of each failure what it is in the end.
+        @param change: Returns what each failure is in the end.
         """
         held, self._held, holds, self.holds = self._held, [], self.holds, False
         for finding in held:

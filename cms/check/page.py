@@ -1,4 +1,4 @@
-"""A check as one HTML page that needs nothing else, to be sent to a colleague."""
+"""A check as one self-contained HTML page, to send to a colleague."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class HTMLPage:
     """
     Writes the page when the check is over.
 
-    @param path: Where to.
-    @param complain: Told when it cannot be written.
+    @param path: The file.
+    @param complain: Called with an error if it cannot be written.
     """
 
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:

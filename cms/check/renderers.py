@@ -1,4 +1,4 @@
-"""Who shows a check while it runs: plain lines, a live tree, or JSON."""
+"""The output of a check while it runs: plain lines, a live tree, or JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Write = Callable[[str], None]
 
 
 class Renderer(Protocol):
-    """What a check is shown by."""
+    """Shows a check."""
 
     def begin(self, report: Report) -> None:
         """It begins."""
 
     def waiting(self, step: Step, about: str, seconds: float) -> None:
-        """A wait begins, which ends within so many seconds."""
+        """A wait begins, which ends within C{seconds}."""
 
     def found(self, finding: Finding) -> None:
         """Something was found."""
@@ -31,7 +31,7 @@ class Renderer(Protocol):
 
 
 class Several:
-    """One after the other."""
+    """Several renderers, one after the other."""
 
     def __init__(self, *renderers: Renderer) -> None:
         self._renderers = renderers
@@ -61,7 +61,7 @@ class PlainLines:
     """
     A line for each finding, as it happens.
 
-    @param write: Writes a whole line, and sees to it that it is read at once.
+    @param write: Writes a whole line and flushes it.
     """
 
     def __init__(self, write: Write) -> None:
@@ -72,7 +72,7 @@ class PlainLines:
         self._write(text.heading(report))
 
     def waiting(self, step: Step, about: str, seconds: float) -> None:
-        """A pipe is not told of waits."""
+        """Waits are not shown in a pipe."""
 
     def found(self, finding: Finding) -> None:
         """The line, and the cure below it."""

@@ -15,7 +15,7 @@ class Report:
     """
     A whole check.
 
-    @ivar kind: Whose side it took: C{callbridge} or C{server}.
+    @ivar kind: The side it checked: C{callbridge} or C{server}.
     @ivar subject: What was checked, for the heading.
     @ivar began: Seconds since the epoch.
     @ivar bound: Seconds within which it must have ended.

@@ -26,10 +26,10 @@ __all__ = ["LinkCheck", "Login"]
 @frozen
 class LinkCheck:
     """
-    What was asked for.
+    What to check.
 
-    @ivar register: Whether to register: always, never, or where it disturbs nobody.
-    @ivar login: Who logs in, if anybody does.
+    @ivar register: Whether to register: always, never, or if it disturbs no link.
+    @ivar login: The account that logs in, if one does.
     @ivar walks: Whether the Callbridge's steps are walked.
     """
 
@@ -91,7 +91,7 @@ class LinkCheck:
         return report
 
     def _alone(self, running: Running) -> bool:
-        """Whether no link can be disturbed, because no Callbridge runs that has one."""
+        """Whether registering can disturb no link, because the Callbridge does not run."""
         return self.register is None and running.state == "stopped"
 
 

@@ -1,4 +1,4 @@
-"""A check as plain lines, for a pipe; the live tree colours the same ones."""
+"""A check as plain lines, for a pipe; the live tree shows the same lines in colour."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def headline(finding: Finding) -> str:
 
 
 def told(finding: Finding) -> str:
-    """What a finding says, on one line."""
+    """The text of a finding, on one line."""
     if finding.problem is not None:
         return f"{_where(finding)}{finding.problem.cause}"
     shown = {key: value for key, value in finding.evidence.items() if value}
@@ -41,7 +41,7 @@ def _where(finding: Finding) -> str:
 
 
 def unsaid(finding: Finding) -> dict[str, str]:
-    """What was seen of a failure, and its cause does not tell."""
+    """The evidence of a failure that its cause does not hold."""
     if finding.problem is None or finding.result != "failed":
         return {}
     said = f"{finding.about} {finding.problem.cause} {finding.problem.cure}"

@@ -38,8 +38,8 @@ PLAIN_SIGNS = Signs("|-", "| ", "`-", "+", "x", "!", "-", "...")
 @define
 class LiveTree:
     """
-    Each finding is a branch, grown as it happens; below it stands what is being
-    waited for.
+    Each finding is a branch, shown as it happens.  The line below the tree says what the
+    check waits for.
 
     @ivar write: Writes text to the terminal as it is.
     @ivar width: In columns.
@@ -58,7 +58,7 @@ class LiveTree:
         self._line(self._paint(text.heading(report), _BOLD))
 
     def waiting(self, step: Step, about: str, seconds: float) -> None:
-        """Show what is waited for, on a line that will go away."""
+        """Show the wait on a line that is overwritten later."""
         self._step = step
         words = f"{self.signs.waiting} {step}: {about} (at most {seconds:g} s)"
         self._waiting = words[: self.width - 1]
@@ -105,7 +105,7 @@ class LiveTree:
         for key, value in text.unsaid(finding).items():
             self._leaf(key, value)
         self._leaf("cure", problem.cure, _CYAN)
-        for line in problem.mend.splitlines():  # not folded: it is there to be copied
+        for line in problem.mend.splitlines():  # not folded, so that it can be copied
             self._line(self._under(8) + self._paint(line, _CYAN))
         self._leaf("more", f"cms explain {problem.fault}")
 

@@ -1,7 +1,7 @@
 """
 The walk of a Callbridge: steps 2 to 11, from the configuration to a live link.
 
-Whatever does not depend on a step that failed is looked at all the same.
+After a failed step, the checks that do not depend on it are still made.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError
 
 MOST_GUESSES = 8  # hosts that are tried without a record
-MOST_TRIES = 3  # addresses of a target that take a connection and then fail
+MOST_TRIES = 3  # addresses of a target that may accept a connection and then fail
 STAGES = 9  # how many waits of a stage's length can follow each other
 COMPONENT_PORT = 5223
 BEFORE_LOGIN = [step for step in Step if Step.CONFIGURATION <= step <= Step.ACTIVE]
 
 
 def bound_of(subject: Subject) -> float:
-    """Seconds within which a check of this subject ends, whatever is silent."""
+    """Seconds within which a check of this subject always ends."""
     return STAGES * subject.timing.stage
 
 
@@ -45,12 +45,12 @@ class Walk:
     """
     One check of a link.
 
-    @param dns: What names are asked of.
-    @param lane: Where findings go, in order.
-    @param waiting: Told of each wait that begins, and how long it may take.
-    @param register: Whether to go on to steps 9 to 11: always, never, or where
-        it disturbs nobody.
-    @param running: What the Callbridge's daemon says, if there is one.
+    @param dns: The resolver.
+    @param lane: Where it reports, in order.
+    @param waiting: Called for each wait that begins, with how long it may take.
+    @param register: Whether to go on to steps 9 to 11: always, never, or if it disturbs no
+        link.
+    @param running: The status of the Callbridge's daemon, if there is one.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Walk:
         self._linked = False
 
     async def run(self) -> None:
-        """Walk; whatever happens is told to the lane, and nothing is raised."""
+        """Walk, and report to the lane; nothing is raised."""
         bound = bound_of(self._subject)
         error = await within(self._reactor, bound, self._walk(), self._waiting)
         if error is not None:
@@ -105,7 +105,7 @@ class Walk:
             last.failed(error)
 
     def _settle(self) -> None:
-        """All targets were walked to: a link that comes about is no failure."""
+        """All targets were tried: if a link works, failures at other targets are warnings."""
         for lane in self._targeted.values():
             lane.holds = False
             lane.settle(_beside_another if self._linked else lambda finding: finding)
@@ -188,14 +188,14 @@ class Walk:
             self._lane.add(finding)
 
     def _with_hosts(self, error: StepError, beside: Beside, domain: str) -> StepError:
-        """The record to copy, with a host that is known from elsewhere."""
+        """The failure, with a known host in the record to copy."""
         known = [target.host for target in (*beside.misspelt, *beside.client.targets)]
         if known and error.fault in faults.RECORD_ABSENT:
             error.mend = faults.srv_record(f"{SERVICE}.{domain}", 5223, known[0])
         return error
 
     async def _targets(self, tools: Tools, targets: Iterable[Target]) -> None:
-        """Walk to each target, at the same time; tell of them one after the other."""
+        """Try all targets at the same time; report them one after the other."""
         registers = self._subject.registers and not self._not_registering
         walks = []
         before = self._lane
@@ -235,8 +235,8 @@ class Walk:
         self, tools: Tools, target: Target, lane: Lane, registers: bool, addresses: Sequence[str]
     ) -> bool:
         """
-        Walk to a target by whichever address leads there: the Callbridge remembers what
-        failed after it was connected to, and tries the others first when it comes again.
+        Try a target by each of its addresses until one works.  The Callbridge does the same
+        over several attempts, because it remembers addresses that failed.
         """
         holds, left = lane.holds, list(addresses)
         lane.holds = holds or len(left) > 1
@@ -281,8 +281,7 @@ class Walk:
 
     async def _guess(self, tools: Tools, beside: Beside, domain: str) -> None:
         """
-        Without a record: what would a Callbridge find on the hosts that are
-        likely?  A host that does not answer there is no fault.
+        Without a record, try likely hosts.  A host that does not answer is no failure.
         """
         if beside.client.silent is not None:
             return
@@ -300,7 +299,7 @@ class Walk:
             self._lane.skipped(Step.CONNECT, domain, note)
 
     async def _guessed(self, tools: Tools, target: Target) -> bool:
-        """Tell of a guessed host if it can be connected to."""
+        """Report a guessed host if it can be connected to."""
         quiet = Lane(lambda finding: None)
         try:
             addresses = (await self._finder.addresses(target)).addresses
@@ -343,7 +342,7 @@ class Walk:
 
 
 def _beside_another(finding: Finding) -> Finding:
-    """A target that failed, where another one works; no other helps who is refused."""
+    """The finding for a failed target if another works; a refusal stays a failure."""
     error = finding.problem
     if error is None or isinstance(error, faults.CredentialsRefused):
         return finding
@@ -353,7 +352,7 @@ def _beside_another(finding: Finding) -> Finding:
 
 
 def _by_another(finding: Finding) -> Finding:
-    """An address that failed, where another one of the target works."""
+    """The finding for a failed address if another one of the target works."""
     error = finding.problem
     if error is None:
         return finding

@@ -1,7 +1,7 @@
 """
 Step 12 from outside: a client that logs in and says what happened.
 
-It speaks STARTTLS, SCRAM and PLAIN, binds a resource, can ask, and nothing more.
+It speaks STARTTLS, SCRAM and PLAIN, binds a resource and can send requests.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class LoginFailed(Exception):
     The log-in did not succeed.
 
     @ivar condition: The SASL or stream condition, or a word of our own.
-    @ivar text: What the server said about it.
-    @ivar fault: The name that it has in our catalogue, if the server is one of ours.
-    @ivar waiting: In vain for what, in words, where that is all.
+    @ivar text: The server's text.
+    @ivar fault: Its name in the fault catalogue, if the server is ours and says so.
+    @ivar waiting: What it waited for in vain, in words, if that is all that is known.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LoginFailed(Exception):
 
 @frozen
 class Account:
-    """Who logs in, and where."""
+    """The account that logs in, and its password."""
 
     name: str
     domain: str
@@ -72,10 +72,10 @@ class LoginStream(XMLStream):
     @ivar jid: The full address.
     @ivar mechanism: The one that was used.
     @ivar waiting: What it waits for, in words.
-    @ivar patience: For how many seconds.
-    @param timeout: Seconds for each thing that it waits for.
-    @param decision: Seconds for each answer to the log-in itself, which others
-        than the server have to give.
+    @ivar patience: How many seconds it waits.
+    @param timeout: Seconds for each wait.
+    @param decision: Seconds for each answer to the log-in itself, which the server's
+        Callbridge gives.
     """
 
     def __init__(
@@ -226,12 +226,12 @@ class LoginStream(XMLStream):
         self._fail(LoginFailed(error.condition or "bad XML"))
 
     def deadline_passed(self) -> None:
-        """The server fell silent."""
+        """The server did not answer in time."""
         text = f"it was waiting for {self.waiting}"
         self._fail(LoginFailed("timeout", text, waiting=self.waiting))
 
     def stream_lost(self, reason: Failure) -> None:
-        """Say why, if nobody has."""
+        """Report why, unless that was done."""
         self.requests.lost()
         if not self._settled:
             self._settled = True

@@ -1,5 +1,5 @@
 """
-The way into a daemon on this host: its socket in the state directory.
+Access to a daemon on this host, by its socket in the state directory.
 
-Only the owner of that directory, or root, can ask.
+Only the owner of that directory and root can use it.
 """

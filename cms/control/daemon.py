@@ -1,8 +1,8 @@
 """
-A running daemon, asked through its socket: the one client of all who ask.
+The client of a running daemon's socket, used by commands, checks and diagrams.
 
-A command has nothing else to do while it waits, so this blocks, with a time limit,
-and the standard library's HTTP client on that socket is all it takes.
+A command has nothing else to do while it waits.  So this blocks, with a time limit, and
+uses the standard library's HTTP client.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cms.control.place import SOCKET, socket_path
 from cms.signalflow import printable
 
 TIMEOUT = 10.0  # seconds for a whole request
-PATIENCE = 3.0  # the same, for who only looks
+PATIENCE = 3.0  # the same, where the daemon's answer is not essential
 MOST_BYTES = 16 * 1024 * 1024
 PAGE = 200  # entries of a list at a time
 
@@ -31,7 +31,7 @@ class ControlError(Exception):
     The daemon could not be asked, or refused.
 
     @ivar problem: What happened, a sentence without its full stop.
-    @ivar cure: What mends it, empty where that is not known.
+    @ivar cure: What mends it; empty if that is not known.
     """
 
     def __init__(self, problem: str, cure: str = "") -> None:
@@ -49,7 +49,7 @@ class Forbidden(ControlError):
 
 
 class NoAnswer(ControlError):
-    """Something is at the socket, but it does not answer as a daemon does."""
+    """Something listens at the socket, but does not answer as a daemon does."""
 
     def __init__(self, path: Path, problem: object) -> None:
         super().__init__(
@@ -77,9 +77,9 @@ class Refused(ControlError):
 
 class _Socket(socket.socket):
     """
-    Does nothing for longer than a request may take, however slowly bytes come.
+    A socket with a time limit for the whole request, however slowly bytes come.
 
-    @ivar left: Gives the seconds that are left.
+    @ivar left: Gives the seconds left.
     """
 
     left: Callable[[], float]
@@ -161,18 +161,18 @@ class Daemon:
         return self._ask("GET", path, query)
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """The daemon's status."""
         return self._section("system/status", "status")
 
     def attempts(self, most: int) -> list[dict[str, Any]]:
-        """The last attempts step by step, the newest first."""
+        """The last attempts with their steps, the newest first."""
         found = self._section("system/signalflow", "signalFlow", limit=most).get("attempt", [])
         return found if isinstance(found, list) else []
 
     def health(self) -> dict[str, Any]:
         """
-        Whether it does its job: C{healthy}, C{step}, C{name}, and C{cause} and
-        C{cure} where that is known.
+        Whether it does its job: C{healthy}, C{step}, C{name}, and C{cause} and C{cure} if
+        they are known.
         """
         status, content = self._send("GET", "/healthz")
         answer = _json(content)
@@ -202,7 +202,7 @@ class Daemon:
         return self._ask("DELETE", path, {})
 
     def _section(self, path: str, name: str, **query: object) -> dict[str, Any]:
-        """The part of an answer that has the name of what was asked for."""
+        """The part of an answer with this name."""
         answer = self.get(path, **query)
         section = answer.get(name) if isinstance(answer, dict) else None
         if not isinstance(section, dict):
@@ -269,7 +269,7 @@ class Daemon:
 
 
 def _json(content: bytes) -> Any:
-    """What was sent; C{None} when it is not JSON."""
+    """The decoded JSON; C{None} if it is none."""
     try:
         return json.loads(content) if content.strip() else {}
     except ValueError:
@@ -277,5 +277,5 @@ def _json(content: bytes) -> Any:
 
 
 def segment(text: str) -> str:
-    """A part of a path, whatever characters it has."""
+    """A text quoted as a segment of a path."""
     return quote(text, safe="")

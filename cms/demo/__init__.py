@@ -1,1 +1,1 @@
-"""The demonstration: both halves on loopback."""
+"""The demonstration: both daemons on loopback."""

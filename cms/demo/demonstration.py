@@ -1,8 +1,8 @@
 """
 C{cms demo}: the twelve steps for real, on loopback, in one command.
 
-A small CA, a DNS zone in this process, both daemons as processes of their own,
-and a client.  What is printed is what the daemons log.
+It makes a small CA, serves a DNS zone in this process, starts both daemons as processes,
+and logs in as a client.  It prints what the daemons log.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cms.trust.issue import CertificateAuthority
 DOMAIN = "meet.example.com"
 HOST = "xmpp1.meet.example.com"
 COMPONENT = f"cb1.{DOMAIN}"
-PATIENCE = 30.0  # seconds for any one thing to happen
+PATIENCE = 30.0  # seconds for each thing that it waits for
 CTRL_C = 0.5  # seconds that our own interrupt may come after a daemon's, when both get it
 LOOPBACK = "127.0.0.1"
 
@@ -90,16 +90,16 @@ class _Daemon(ProcessProtocol):
             try:
                 event = json.loads(line)
             except ValueError:
-                self.errors += line + b"\n"  # twistd's own complaint, before logging began
+                self.errors += line + b"\n"  # an error of twistd, before logging began
                 continue
             self._heard(event)
 
     def errReceived(self, data: bytes) -> None:
-        """Complaints."""
+        """Its standard error."""
         self.errors = (self.errors + data)[-4000:]
 
     def processEnded(self, reason: Failure) -> None:
-        """It is gone."""
+        """The process has ended."""
         self.ended.callback(reason.getErrorMessage().rstrip("."))
 
 
@@ -247,7 +247,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         daemon.ended.addCallback(lambda how: self._died(plugin, daemon, how))
 
     def _died(self, plugin: str, daemon: _Daemon, how: str) -> None:
-        """It ended; unless we are about to learn that the same Ctrl-C is meant for us, tell."""
+        """A daemon ended: report it, unless a Ctrl-C has ended it that also ends us."""
         self.reactor.callLater(CTRL_C, self._tell_death, plugin, daemon, how)
 
     def _tell_death(self, plugin: str, daemon: _Daemon, how: str) -> None:
@@ -259,7 +259,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
             self.write(problem)
 
     def _fail(self, problem: str) -> bool:
-        """Tell whoever waits; whether anybody does."""
+        """Fail every wait; returns whether there was one."""
         waiting, self.waiting = self.waiting, []
         for _, waiter in waiting:
             waiter.errback(Failure(DemoFailed(problem)))
@@ -354,7 +354,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         self.stopping = True
         self.waiting.clear()
         for daemon in reversed(self.daemons):
-            # A signal that comes between fork and exec is lost, hence the second one.
+            # A signal between fork and exec is lost, hence the second one.
             plan = ((0.0, "TERM"), (1.0, "TERM"), (6.0, "KILL"))
             calls = [self.reactor.callLater(s, _signal, daemon.transport, n) for s, n in plan]
             await daemon.ended
@@ -398,8 +398,8 @@ def free_ports(count: int) -> list[int]:
 
 async def run_demo(reactor: Any, *, keep: bool, write: Callable[[str], None], colour: bool) -> int:
     """
-    The whole demonstration.  Ctrl-C, SIGTERM and SIGHUP end it at any moment, and
-    nothing of it is left.
+    The whole demonstration.  Ctrl-C, SIGTERM and SIGHUP end it at any moment and remove
+    everything it made.
 
     @param keep: Leave everything running until the process is told to end.
     @return: The exit status.

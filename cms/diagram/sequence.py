@@ -26,7 +26,7 @@ class Message:
     One arrow, or a note beside a lifeline.
 
     @ivar target: C{None} for a note about C{source} itself.
-    @ivar step: Where it is labelled with its step and time.
+    @ivar step: The label with step and time, if it has one.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Message:
 
 
 def ended(attempt: Attempt) -> list[Record]:
-    """The records that can be shown: what has ended, and the link that is up."""
+    """The records that can be shown: those that have ended, and that of a link that is up."""
     return [
         record
         for record in attempt.get("steps", ())
@@ -47,7 +47,7 @@ def ended(attempt: Attempt) -> list[Record]:
 
 
 def messages(record: Record, kind: str) -> list[Message]:
-    """What one step says in the diagram."""
+    """The arrows and notes of one step."""
     step = Step(record["step"])
     seen = {key: printable(str(value)) for key, value in record.get("evidence", {}).items()}
     label = f"step {step.value} {step.title}"

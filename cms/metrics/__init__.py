@@ -1,1 +1,1 @@
-"""Prometheus: what each role's C{metrics.py} is made of.  No protocol module knows of it."""
+"""Prometheus: the parts that each role's C{metrics.py} uses.  No protocol module imports it."""

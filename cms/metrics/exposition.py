@@ -1,9 +1,9 @@
 """
-The figures of a daemon in Prometheus's text format.
+The metrics of a daemon in Prometheus's text format.
 
-Each role has its own collectors (C{cms/xmpp/metrics.py},
-C{cms/callbridge/metrics.py}); L{Exposition} adds what every process has and
-renders the whole.  docs/metrics.md lists every figure.
+Each role has its own collectors (C{cms/xmpp/metrics.py}, C{cms/callbridge/metrics.py}).
+L{Exposition} adds the metrics of every process and renders them all.  docs/metrics.md
+lists them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from prometheus_client.registry import Collector
 import cms
 from cms.xmlstream.traffic import Traffic
 
-# When a series was created is of no use in the text format.
+# The creation time of a series is of no use in the text format.
 disable_created_metrics()
 
 # Seconds: a step within one rack takes milliseconds, and gives up after 10.
@@ -39,7 +39,7 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 class Exposition:
     """
-    Renders the figures of one daemon.
+    Renders the metrics of one daemon.
 
     @ivar content_type: For the answer to C{GET /metrics}.
     """
@@ -55,12 +55,12 @@ class Exposition:
         GCCollector(registry=self._registry)
 
     def render(self) -> bytes:
-        """All figures as they are now."""
+        """All metrics as they are now."""
         return generate_latest(self._registry)
 
 
 class _Build(Collector):
-    """Which program this is."""
+    """C{cms_build_info}: the versions of this program."""
 
     def __init__(self, role: str) -> None:
         self._facts = {
@@ -76,12 +76,12 @@ class _Build(Collector):
 
 
 def counter(name: str, text: str, *labels: str) -> Counter:
-    """A counter that no registry knows; a role's collector yields what it collects."""
+    """A counter outside any registry; a role's collector yields its samples."""
     return _remembering(Counter(name, text, labels, registry=None))
 
 
 def durations(name: str, text: str, *labels: str) -> Histogram:
-    """A histogram of seconds, the same way."""
+    """A histogram of seconds outside any registry."""
     return _remembering(Histogram(name, text, labels, registry=None, buckets=SECONDS))
 
 
@@ -89,20 +89,20 @@ _M = TypeVar("_M", Counter, Histogram)
 
 
 def _remembering(metric: _M) -> _M:
-    """To look up a series by its labels costs more than to count."""
+    """Cache the series by labels, because looking one up costs more than counting."""
     metric.labels = cache(metric.labels)  # type: ignore[method-assign]
     return metric
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
-    """A figure that goes up and down."""
+    """A gauge with one value."""
     return GaugeMetricFamily(name, text, value=value)
 
 
 def gauges(
     name: str, text: str, label: str, values: Mapping[str, float] | Iterable[tuple[str, float]]
 ) -> Metric:
-    """The same for each value of a label."""
+    """A gauge with a value for each value of a label."""
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items() if isinstance(values, Mapping) else values:
         family.add_metric([key], value)

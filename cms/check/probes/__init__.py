@@ -1,1 +1,1 @@
-"""One probe for each part of the signal flow; each tells a lane what it found."""
+"""The probes: one for each part of the signal flow; each reports to a lane."""

@@ -17,9 +17,9 @@ async def ask_time(requests: Requests, sender: str, domain: str, timeout: float)
     """
     The server's time (XEP-0202).
 
-    @param sender: Empty on a client's stream, where the server knows it.
+    @param sender: Empty on a client's stream, where the server adds it.
     @param timeout: In seconds.
-    @return: C{None} when it does not tell, or not in time.
+    @return: C{None} if the server does not answer with a time, or not in time.
     """
     iq = request("get", sender, domain, Element((ns.TIME, "time")))
     if not sender:

@@ -1,4 +1,4 @@
-"""What the Callbridge that runs with this configuration says of its link."""
+"""The link's status, as reported by the Callbridge that runs with this configuration."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ABOUT = "the running Callbridge"
 class Running:
     """
     @ivar state: C{running}, C{stopped}, or C{unknown}.
-    @ivar peer: The target to which its link is up, empty if there is none.
-    @ivar told: What there is to tell.
+    @ivar peer: The target to which its link is up; empty if it is not.
+    @ivar told: The status in words.
     """
 
     state: Literal["running", "stopped", "unknown"] = "unknown"
@@ -30,7 +30,7 @@ class Running:
 
 
 def look_at_daemon(state_dir: Path | None) -> Running:
-    """Ask the daemon of a state directory, if one is known; nothing else has begun that waits."""
+    """Ask the daemon of a state directory, if one is known.  This blocks."""
     if state_dir is None:
         return Running()
     try:
@@ -45,7 +45,7 @@ def look_at_daemon(state_dir: Path | None) -> Running:
 
 
 def judge_link(link: Mapping[str, Any]) -> Running:
-    """What its link's state means."""
+    """What the state of its link means for the check."""
     shown = {
         key: printable(str(link[key]))
         for key in ("state", "peer", "since", "component")

@@ -38,13 +38,13 @@ from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 
 TURN_SHARE = 0.25  # of a stage that a server may take before the next registers beside it
-PATIENCE = 2.0  # seconds for an answer that is of use, but not needed
+PATIENCE = 2.0  # seconds for an answer that is useful, but not essential
 
 
 def _shares_links(start: StreamStart) -> bool:
     """
-    Whether the server accepts a second link for one address and shares its
-    stanzas among the two, as ejabberd does, which alone numbers its streams.
+    Whether the server accepts a second link for one address and distributes stanzas
+    between the two, as ejabberd does.  Only ejabberd has numbers as stream ids.
     """
     stream_id = start.get("id") or ""
     return start.default_namespace == ns.COMPONENT and len(stream_id) > 9 and stream_id.isdigit()
@@ -61,12 +61,12 @@ class _Registration(ComponentRegistration):
     at_any_price: bool
     is_up: bool
     _has_turn = False
-    spared = False  # it did not register, for the sake of a link that may be up
+    spared = False  # it did not register, because that could disturb a link
 
     def stream_started(self, start: StreamStart) -> None:
         """
-        Register, unless that would disturb a link that is up, or the server would
-        give us a part of its stanzas.
+        Register, unless that would disturb a link that is up, or the server would send us a
+        part of that link's stanzas.
         """
         if (_shares_links(start) or self.is_up) and not self.at_any_price:
             self.spared = True
@@ -91,7 +91,7 @@ class _Registration(ComponentRegistration):
         super()._open()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The next one may."""
+        """Let the next target register."""
         super().connectionLost(reason)
         self._pass_turn()
 
@@ -106,9 +106,9 @@ class Tools:
     """
     What the probes of one check share.
 
-    @ivar waiting: Told of each wait that begins, with its bound in seconds.
-    @ivar at_any_price: Register even where that could disturb a live link.
-    @ivar linked: The target to which the Callbridge says itself that its link is up.
+    @ivar waiting: Called for each wait that begins, with its limit in seconds.
+    @ivar at_any_price: Register even if that could disturb a link that is up.
+    @ivar linked: The target to which the Callbridge's link is up, as its daemon says.
     @ivar turn: Registrations are made one after the other.
     """
 
@@ -148,15 +148,15 @@ class LinkProbe:
 
     @property
     def address(self) -> str:
-        """The one that was connected to, empty if none was."""
+        """The address that accepted the connection; empty if none did."""
         return self._address
 
     async def run(self, addresses: Sequence[str], *, others: bool = True) -> StepError | None:
         """
         Walk.
 
-        @param others: Whether to see which of the addresses can be connected to at all.
-        @return: What failed, if anything did; it has been told already.
+        @param others: Whether to try to connect to the other addresses too.
+        @return: The failure, if there was one; it is already reported.
         """
         tried = addresses if others and len(addresses) > 1 else ()
         connecting = [Deferred.fromCoroutine(self._connects(address)) for address in tried]
@@ -293,7 +293,7 @@ class LinkProbe:
         return chain_evidence(self._chain) if step is Step.TLS else {}
 
     def _explain(self, failure: StepError) -> StepError | None:
-        """Tell what failed, and what can be said beyond it."""
+        """Report a failure, with more evidence if a probe finds any."""
         if failure.fault == "already-connected":
             self._pass(failure.evidence, "already connected, which proves the secret")
             return None
@@ -307,7 +307,7 @@ class LinkProbe:
         return failure
 
     def _judge_identity(self) -> None:
-        """Step 8 by the certificate of a handshake that failed: it costs nothing to know."""
+        """Check step 8 with the certificate of a failed handshake too."""
         leaf, link, target = self._chain[0], self.subject.link, self.target
         try:
             check_identity(
@@ -382,7 +382,7 @@ class LinkProbe:
         self._end(error)
 
     def registered(self) -> None:
-        """Step 10 is done: look how the link does, and let go."""
+        """Step 10 is done: examine the link, and disconnect."""
         self._begin(Step.ACTIVE)
         looking = Deferred.fromCoroutine(self._look())
         looking.addErrback(self._unexpected)
@@ -399,7 +399,7 @@ class LinkProbe:
         pinged = self.reactor.seconds() - before
         told = await asking
         if self._outcome.called or isinstance(answer, RequestLost):
-            return  # the stream itself says what became of the link
+            return  # the stream itself reports the end of the link
         if isinstance(answer, DeferredTimeout):
             self._end(faults.LINK_SILENT.error(peer=self.peer, seconds=f"{timeout:g}"))
             stream.quit()
@@ -422,10 +422,10 @@ class LinkProbe:
         self._end(None)
 
     def received(self, stanza: Stanza) -> None:
-        """Whatever the server sends meanwhile is not for us."""
+        """Ignore other stanzas."""
 
     def link_ended(self, error: StepError) -> None:
-        """The server ended the link in the moment that it was up."""
+        """The server ended the link as soon as it was up."""
         self._end(error)
 
     def _unexpected(self, failure: Failure) -> None:

@@ -32,14 +32,14 @@ from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError, printable
 from cms.trust.connection import connection_of, tls_evidence
 
-STAGES = 6  # how many waits of a stage's length a log-in has, beside the decision
-DECISION = 4.0  # stages that whoever decides has for each answer
+STAGES = 6  # how many waits of a stage's length a log-in has, besides the decision
+DECISION = 4.0  # stages that the Callbridge has for each answer
 PATIENCE = 2.0
 
 
 @frozen
 class Login:
-    """Who logs in."""
+    """The account that logs in."""
 
     user: str
     domain: str
@@ -55,7 +55,7 @@ class LoginProbe:
     """
     One log-in.
 
-    @param lane: Where it is told.
+    @param lane: Where it reports.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LoginProbe:
         return (STAGES + 2 * DECISION) * subject.timing.stage
 
     async def run(self) -> None:
-        """Log in and out again; whatever happens is told to the lane."""
+        """Log in and out again, and report what happens to the lane."""
         bound = self.bound_of(self._subject)
         self._waiting(Step.LOGIN, self._login.address, bound)
         error = await within(self._reactor, bound, self._try(), self._waiting)
@@ -175,7 +175,7 @@ class LoginProbe:
         return stream
 
     def _forget(self, _: None, stream: LoginStream) -> None:
-        """A connection that came too late: how it ended is nobody's concern."""
+        """Ignore the end of a connection that lost the race."""
         if stream is not self._chosen:
             stream.session.addErrback(lambda failure: None)
 
@@ -212,7 +212,7 @@ class LoginProbe:
         return evidence
 
     def _explain(self, refusal: LoginFailed) -> StepError:
-        """The catalogue's entry: is the link down, or did the Callbridge say no?"""
+        """The catalogue's entry for a refusal: is the link down, or did the Callbridge refuse?"""
         condition, text = printable(refusal.condition), printable(refusal.text)
         seen = {
             "peer": self._peer,
@@ -225,7 +225,7 @@ class LoginProbe:
 
     @staticmethod
     def _undecided(refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError | None:
-        """Nobody has looked at the log-in."""
+        """The failure if the log-in was not decided; else C{None}."""
         if refusal.fault == faults.NO_CALLBRIDGE.name:
             return faults.NO_CALLBRIDGE.error(**seen)
         if refusal.fault == faults.NO_AUTHORITY.name:

@@ -1,4 +1,4 @@
-"""What really listens on a port where TLS did not come about (step 7)."""
+"""What really listens on a port where the TLS handshake failed (step 7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cms.xmlstream.wrongpeer import server_without_tls
 MOST_SECONDS = 2.0  # that an answer to a plain stream header may take
 MOST_BYTES = 4096
 
-# What a stream header of a client draws out of a port without TLS.
+# A client's stream header, to which a port without TLS may answer.
 _PLAIN_HEADER = (
     "<?xml version='1.0'?><stream:stream xmlns='jabber:client'"
     f" xmlns:stream='{ns.STREAMS}' to='{{domain}}' version='1.0'>"
@@ -31,9 +31,9 @@ _PLAIN_HEADER = (
 @define(eq=False)
 class _Listen(Protocol):
     """
-    Says one thing and listens.
+    Sends one text and receives.
 
-    @ivar over: Fires when the peer has ended the connection, or said enough.
+    @ivar over: Fires when the peer has closed the connection, or has sent enough.
     """
 
     say: bytes
@@ -43,12 +43,12 @@ class _Listen(Protocol):
     over: Deferred[None] = field(factory=Deferred)
 
     def connectionMade(self) -> None:
-        """Say it."""
+        """Send it."""
         if self.transport is not None:
             self.transport.write(self.say)
 
     def dataReceived(self, data: bytes) -> None:
-        """Listen, within bounds."""
+        """Receive, within bounds."""
         self.heard = (self.heard + data)[:MOST_BYTES]
         if self.until in self.heard or len(self.heard) == MOST_BYTES:
             self._finish()
@@ -90,10 +90,10 @@ async def what_listens(
     reactor: Any, error: StepError, *, address: str, port: int, domain: str, peer: str
 ) -> StepError:
     """
-    A better answer than that the handshake failed, if the port gives one.
+    A more precise failure than a failed handshake, if the port's answer tells one.
 
-    @param error: What the Callbridge would say.
-    @return: An entry that says more, or C{error} with more evidence.
+    @param error: The failure as the Callbridge would report it.
+    @return: A more precise entry, or C{error} with more evidence.
     """
     if error.fault not in ("tls-not-spoken", "tls-closed", "tls-silent"):
         return error
@@ -106,7 +106,7 @@ async def what_listens(
             return error
         hello = await _listen(reactor, address, port, client_hello(), b"\x16\x03")
     except StepError:
-        return error  # it answers no more; what was seen stands
+        return error  # it does not answer any more
     if hello.ended is not None and not hello.ended.check(ConnectionDone) and not hello.heard:
         return faults.TLS_RESET.error(peer=peer, problem="reset after the ClientHello", port=port)
     return error

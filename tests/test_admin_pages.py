@@ -298,7 +298,7 @@ class SettingsTests(PagesTests):
 
     def test_refused(self) -> None:
         """What the daemon finds wrong is shown likewise; what is nobody's field, on top."""
-        self.callbridge.refusal = wrong("domain", 'domain: "x" is none', "Write one.")
+        self.callbridge.refusal = wrong("domain", '"x" is none', "Write one.", named=": ")
         page = Document(self.post(self.cb, "/settings", {"domain": "x"}))
         self.assertIn('"x" is none. Write one.', page.text)
         self.assertEqual("true", page.find(id="domain")["aria-invalid"])
@@ -326,6 +326,22 @@ class SettingsTests(PagesTests):
         self.assertEqual([("unconfigure",)], self.callbridge.calls)
 
 
+class RefusalTests(SynchronousTestCase):
+    """A wrong value, as the API has it and in a form."""
+
+    def test_named(self) -> None:
+        """The cause names the parameter, and a form its field, however they are joined."""
+        for named, cause, in_form in (
+            (" ", "domain is none", "XMPP domain is none"),
+            (": ", "domain: is none", "is none"),
+            ("", "is none", "is none"),
+        ):
+            refused = wrong("domain", "is none", "Write one.", named=named)
+            self.assertEqual(cause, refused.cause)
+            self.assertEqual(in_form, refused.in_form("XMPP domain"))
+            self.assertEqual("domainInvalid", refused.reason)
+
+
 class XmppTests(PagesTests):
     """The XMPP server's forms."""
 
@@ -344,6 +360,8 @@ class XmppTests(PagesTests):
         page = Document(answer)
         self.assertEqual("n" * 300, page.values()["name"])
         self.assertIn("Unique Call Bridge name has 300 characters.", page.text)
+        page = Document(self.post(self.xmpp, "/callbridges", {"name": "c\tb"}))
+        self.assertIn("Unique Call Bridge name holds characters that cannot", page.text)
 
     def test_rotate(self) -> None:
         """Another secret, shown once; hours are hours."""

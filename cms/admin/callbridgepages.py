@@ -249,12 +249,8 @@ def _errors(changes: Mapping[str, str]) -> dict[str, Refused]:
 
 def _beside(refused: Refused) -> Refused:
     """The same in the words of the form; a browser's user knows no parameters."""
-    name = str(refused.parameter)
-    label, hint = LABELS[name]
-    cause = refused.cause.removeprefix(f"{name}: ").rpartition("server_address: ")[2]
-    if cause.startswith(f"{name} "):
-        cause = label + cause.removeprefix(name)
-    return Refused(refused.reason, cause, refused.cure or hint)
+    label, hint = LABELS[str(refused.parameter)]
+    return Refused(refused.reason, refused.in_form(label), refused.cure or hint)
 
 
 def _list(errors: Mapping[str, Refused]) -> Tag:

@@ -176,9 +176,8 @@ class XmppPages:
         health, status = self._role.health(), self._role.status()
         active, known = status.get("callBridgesActive"), status.get("callBridgesKnown")
         clients = status.get("clients")
-        told = f" {active} of {known} Callbridges connected; {clients} clients logged in."
-        if clients == 1:
-            told = told.replace("1 clients", "1 client")
+        who = "client" if clients == 1 else "clients"
+        told = f" {active} of {known} Callbridges connected; {clients} {who} logged in."
         state, word = ("passed", "Log-ins are possible.") if health.good else ("failed", "Log-ins")
         parts: list[Any] = [state_mark(state, word if health.good else "No log-in is possible.")]
         parts.append(told)
@@ -195,7 +194,7 @@ class XmppPages:
             NAME.check(name)
             id_, secret = await self._role.add_callbridge(name, None)
         except Refused as refused:
-            cause = refused.cause.replace("name has", f"{NAME_LABEL} has")
+            cause = refused.in_form(NAME_LABEL)
             cure = "Delete that one first, or change its secret." if _exists(refused) else ""
             told = Refused(refused.reason, cause, cure or refused.cure)
             return await self._overview(visit, name=name, error=told, status=refused.status)

@@ -199,7 +199,7 @@ def _explain(error: StepError) -> Refused:
     cause = error.evidence.get("problem", error.cause)
     if parameter is None:
         return Refused("configurationInvalid", cause, error.cure)
-    return wrong(parameter, f"{parameter}: {cause}", error.cure)
+    return wrong(parameter, cause, error.cure, named=": ")
 
 
 def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService:

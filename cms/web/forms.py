@@ -41,27 +41,30 @@ class Parameter:
         @raise Refused: it cannot.
         """
         if self.choices and value not in self.choices:
-            cause = f"{self.name} is none of {', '.join(self.choices)}"
-            raise wrong(self.name, cause, "Give one of them, or leave it out.")
+            problem = f"is none of {', '.join(self.choices)}"
+            raise self._wrong(problem, "Give one of them, or leave it out.")
         if self.kind == "boolean":
             if value.lower() not in ("true", "false"):
-                raise wrong(self.name, f"{self.name} is neither true nor false", "Say which.")
+                raise self._wrong("is neither true nor false", "Say which.")
             return value.lower()
         if self.kind == "integer":
             self._check_integer(value)
         elif not self.least <= len(value) <= self.most:
-            cause = f"{self.name} has {len(value)} characters"
-            raise wrong(self.name, cause, f"Give {self.least} to {self.most}.")
+            problem = f"has {len(value)} characters"
+            raise self._wrong(problem, f"Give {self.least} to {self.most}.")
         elif not value.isprintable():
-            cause = f"{self.name} holds characters that cannot be printed"
-            raise wrong(self.name, cause, "Write it in letters, digits and signs.")
+            problem = "holds characters that cannot be printed"
+            raise self._wrong(problem, "Write it in letters, digits and signs.")
         return value
 
     def _check_integer(self, value: str) -> None:
         digits = value.isascii() and value.isdigit() and len(value) <= 12
         if not digits or not self.least <= int(value) <= self.most:
-            cause = f"{self.name} is no whole number from {self.least} to {self.most}"
-            raise wrong(self.name, cause, "Give one.")
+            problem = f"is no whole number from {self.least} to {self.most}"
+            raise self._wrong(problem, "Give one.")
+
+    def _wrong(self, problem: str, cure: str) -> Refused:
+        return wrong(self.name, problem, cure, named=" ")
 
     def schema(self) -> dict[str, Any]:
         """As JSON Schema has it."""

@@ -14,6 +14,7 @@ class Refused(Exception):
     @ivar status: The HTTP status.
     @ivar cause: What is wrong, in one sentence; never a secret.
     @ivar cure: What mends it.
+    @ivar parameter: Which parameter's value is wrong, if it is one's.
     """
 
     def __init__(
@@ -24,8 +25,12 @@ class Refused(Exception):
         *,
         status: int = 400,
         parameter: str | None = None,
+        named: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        self._named, self._problem = named, cause
+        if named:
+            cause = f"{parameter}{named}{cause}"
         super().__init__(f"{reason}: {cause}")
         self.reason = reason
         self.status = status
@@ -34,7 +39,16 @@ class Refused(Exception):
         self.parameter = parameter
         self.headers = dict(headers or {})
 
+    def in_form(self, label: str) -> str:
+        """The cause for whoever sees the label of a field, and not the parameter's name."""
+        return f"{label} {self._problem}" if self._named == " " else self._problem
 
-def wrong(parameter: str, cause: str, cure: str) -> Refused:
-    """The refusal of a parameter's value, which its reason names."""
-    return Refused(f"{parameter}Invalid", cause, cure, parameter=parameter)
+
+def wrong(parameter: str, problem: str, cure: str, *, named: str = "") -> Refused:
+    """
+    The refusal of a parameter's value, which its reason names.
+
+    @param named: What stands between the parameter and the problem in the cause; a space
+        where together they are a sentence, C{""} where the cause does not name it.
+    """
+    return Refused(f"{parameter}Invalid", problem, cure, parameter=parameter, named=named)

@@ -415,7 +415,7 @@ def _sent(
 class Everybody:
     """A router, and whoever is reached through it, in place of the server's own."""
 
-    is_slow = closing = False
+    is_slow, is_open = False, True
 
     def __init__(self) -> None:
         self.raws: list[bytes] = []

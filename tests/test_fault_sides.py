@@ -15,7 +15,10 @@ LINK = (
     *("cms.discovery.lookup:Finder", "cms.discovery.race", "cms.discovery.resolver"),
     "cms.trust.client",
 )
-REGISTRATION = ("cms.xmpp.component:ComponentStream", "cms.trust.server:ServerTrust")
+REGISTRATION = (
+    *("cms.xmpp.componentregistration", "cms.xmpp.componentlink:ComponentLink"),
+    "cms.trust.server:ServerTrust",
+)
 LOGIN = ("cms.xmpp.loginrelay", "cms.xmpp.links")
 # What a side's code mentions, and yet cannot be there.
 NOT_THERE: dict[Side, set[Fault]] = {

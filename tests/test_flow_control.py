@@ -19,17 +19,17 @@ from cms.callbridge.link.inbox import A_TURN, EACH, MOST, MOST_OF_ONE
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns, stanza
 from cms.xmlstream.backlog import GUARANTEED, QUANTUM, Backlog, Lanes
-from cms.xmlstream.serialize import serialize
-from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import (
+from cms.xmlstream.flow import (
     BURST_BYTES,
     HOLD_BYTES,
     PATIENCE,
     READ_BYTES,
     STALL_TIMEOUT,
 )
+from cms.xmlstream.serialize import serialize
+from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import BYTES_A_TURN
-from cms.xmpp.component import LINK_BYTES
+from cms.xmpp.componentlink import LINK_BYTES
 from cms.xmpp.forward import A_TURN as A_CLIENTS_TURN
 from tests.support import MemoryTransport, stanzas
 from tests.test_callbridge_service import ServiceTests
@@ -129,7 +129,7 @@ class SlowTests(SynchronousTestCase):
         self.server = Server()
         self.callbridge = self.server.callbridge()
         self.bob = self.server.bound(self.callbridge, "bob")
-        self.jid = self.bob.stream.jid.full()
+        self.jid = self.bob.handler.jid.full()
 
     def test_client_that_does_not_read(self) -> None:
         """
@@ -141,7 +141,7 @@ class SlowTests(SynchronousTestCase):
             self.callbridge.say(message(self.jid, number, sender=CB1))
             self.assertTrue(is_read(self.callbridge))
         self.assertFalse(is_read(self.bob))
-        self.assertLessEqual(self.bob.stream.waiting_bytes, CLIENT_BYTES)
+        self.assertLessEqual(self.bob.handler.waiting_bytes, CLIENT_BYTES)
         self.assertLessEqual(self.bob.transport.most_unread, IN_TRANSPORT)
         bounced = self.callbridge.received()
         self.assertEqual({"error"}, {stanza.type for stanza in bounced})
@@ -156,7 +156,7 @@ class SlowTests(SynchronousTestCase):
         self.assertEqual(sorted(arrived), arrived)
         self.assertEqual(list(range(1_500)), sorted(arrived + numbers(bounced, errors=True)))
         self.assertTrue(is_read(self.bob))
-        self.assertEqual(0, self.bob.stream.waiting_bytes)
+        self.assertEqual(0, self.bob.handler.waiting_bytes)
         self.assertFalse(self.bob.lost)
 
     def test_client_that_asks_and_does_not_read(self) -> None:
@@ -170,7 +170,7 @@ class SlowTests(SynchronousTestCase):
             answer = f"<iq type='result' id='q' from='{CB1}' to='{self.jid}'>{payload}</iq>"
             self.callbridge.say(answer * 10)
             self.assertLess(asked, 1_000)
-        self.assertLess(self.bob.stream.waiting_bytes, 2 * HOLD_BYTES)
+        self.assertLess(self.bob.handler.waiting_bytes, 2 * HOLD_BYTES)
         self.callbridge.heard()
         logs_in(self.server, self.callbridge)
 
@@ -185,7 +185,7 @@ class SlowTests(SynchronousTestCase):
                 self.bob.say(ping * A_CLIENTS_TURN)
                 told += A_CLIENTS_TURN
                 self.assertLess(told, 5_000)
-            self.assertLess(self.bob.stream.waiting_bytes, 2 * HOLD_BYTES)
+            self.assertLess(self.bob.handler.waiting_bytes, 2 * HOLD_BYTES)
             self.bob.transport.read()
             self.assertTrue(is_read(self.bob))
             self.assertEqual(told, len(self.bob.received()))
@@ -263,7 +263,7 @@ class SlowTests(SynchronousTestCase):
         for client in crowd:
             while is_read(client):  # 40 bytes become 1,100: what a read brings is not its end
                 client.say(f"<message to='{CB1}'><a/></message>" * 100)
-        link = self.callbridge.stream
+        link = self.callbridge.handler
         self.assertLessEqual(link.waiting_bytes, LINK_BYTES)
         self.assertLessEqual(self.callbridge.transport.most_unread, IN_TRANSPORT)
         for client in crowd:
@@ -294,12 +294,12 @@ class SlowTests(SynchronousTestCase):
             alice.say(message(self.jid, 1) * 10)
         self.server.clock.advance(PATIENCE)
         self.assertTrue(is_read(alice))
-        self.assertTrue(self.bob.stream.is_stalled)
+        self.assertTrue(self.bob.handler.is_stalled)
         for _ in range(50):
             alice.say(message(self.jid, 1) * 10)
         self.assertTrue(is_read(alice))
         self.assertIn("<resource-constraint", alice.heard())
-        self.assertLessEqual(self.bob.stream.waiting_bytes, CLIENT_BYTES // 2)
+        self.assertLessEqual(self.bob.handler.waiting_bytes, CLIENT_BYTES // 2)
         self.server.clock.advance(STALL_TIMEOUT - PATIENCE)
         self.assertTrue(self.bob.lost)
         self.assertFalse(alice.lost)
@@ -314,9 +314,9 @@ class SlowTests(SynchronousTestCase):
             self.callbridge.transport.take()
             self.callbridge.say(" ")  # it lives
             self.callbridge.transport.read(once=True)
-            self.assertLessEqual(self.callbridge.stream.waiting_bytes, 3 * HOLD_BYTES)
+            self.assertLessEqual(self.callbridge.handler.waiting_bytes, 3 * HOLD_BYTES)
         self.assertFalse(self.callbridge.lost or self.bob.lost)
-        while not self.callbridge.stream.is_slow:
+        while not self.callbridge.handler.is_slow:
             self.bob.say(message(CB1, 0) * 10)
         self.callbridge.transport.take()
         client = self.server.client()
@@ -334,7 +334,7 @@ class SlowTests(SynchronousTestCase):
         for number in range(sent):
             self.callbridge.say(message(ECHO, number, sender=CB1))
             self.assertTrue(is_read(self.callbridge))
-        self.assertLessEqual(echo.stream.waiting_bytes, LINK_BYTES)
+        self.assertLessEqual(echo.handler.waiting_bytes, LINK_BYTES)
         bounced = numbers(self.callbridge.received(), errors=True)
         self.bob.say(message(ECHO, sent, 10))
         self.assertEqual("", self.bob.heard())  # he has his own share
@@ -356,7 +356,7 @@ class SlowTests(SynchronousTestCase):
         while is_read(alice) or is_read(self.bob):
             for peer, other in pair.items():
                 if is_read(peer):
-                    peer.say(message(other.stream.jid.full(), sent))
+                    peer.say(message(other.handler.jid.full(), sent))
             sent += 1
             self.assertLess(sent, 200)
         alice.transport.read()
@@ -381,7 +381,7 @@ class SlowTests(SynchronousTestCase):
         self.assertIn("step 11 active: cb1.meet.example.com does not keep up", refused[0])
         self.assertGreater(len(refused), 100)
         self.assertFalse(self.callbridge.lost)
-        self.assertLess(self.callbridge.stream.waiting_bytes, LINK_BYTES // 2 + 10_000)
+        self.assertLess(self.callbridge.handler.waiting_bytes, LINK_BYTES // 2 + 10_000)
 
     def test_another_callbridge(self) -> None:
         """Where one reads nothing, another decides."""
@@ -397,8 +397,8 @@ class SlowTests(SynchronousTestCase):
         self.bob.transport.stop_reading()
         for number in range(60):
             self.callbridge.say(message(self.jid, number, sender=CB1))
-        self.assertTrue(self.bob.stream.is_slow)
-        self.bob.stream.shut_down()
+        self.assertTrue(self.bob.handler.is_slow)
+        self.bob.handler.shut_down()
         said = self.bob.transport.take()
         self.assertEqual(60, said.count("<message"))
         self.assertTrue(said.endswith("</stream:error></stream:stream>"))
@@ -452,10 +452,10 @@ class BroadcastTests(SynchronousTestCase):
         self.patch(stanza, "serialize", counted)
         self.resources[0].say(
             f"<presence>{status}</presence>"
-            f"<message to='{receiver.stream.jid.full()}' id='1'><body>after it</body></message>"
+            f"<message to='{receiver.handler.jid.full()}' id='1'><body>after it</body></message>"
         )
         heard, turns, most = "", 0, 0
-        while any(peer.stream.is_slow for peer in self.resources) or not turns:
+        while any(peer.handler.is_slow for peer in self.resources) or not turns:
             heard += receiver.transport.value().decode()
             most = max(most, self.written())
             turns += 1
@@ -480,7 +480,7 @@ class BroadcastTests(SynchronousTestCase):
         parts = {
             id(item[1])
             for peer in self.resources
-            for lane in peer.stream._backlog._lanes._lanes.values()
+            for lane in peer.handler._backlog._lanes._lanes.values()
             for item, _ in lane.items
         }
         self.assertEqual(1, len(parts))
@@ -494,7 +494,7 @@ class BroadcastTests(SynchronousTestCase):
         for _ in range(100):
             self.resources[0].say(f"<presence><status>{'s' * 56_000}</status></presence>")
             self.server.clock.advance(0)
-        self.assertLessEqual(victim.stream.waiting_bytes, CLIENT_BYTES)
+        self.assertLessEqual(victim.handler.waiting_bytes, CLIENT_BYTES)
         self.assertLess(victim.transport.most_unread, 2 * READ_BYTES)
         self.assertFalse(victim.lost)
 
@@ -507,7 +507,7 @@ class BroadcastTests(SynchronousTestCase):
             server = Server()
             callbridge = server.callbridge()
             one, other = (server.bound(callbridge, "bob", name) for name in "ab")
-            for address in [f"u{n}@{CB1}" for n in range(many)] + [other.stream.jid.full()]:
+            for address in [f"u{n}@{CB1}" for n in range(many)] + [other.handler.jid.full()]:
                 one.say(f"<presence to='{address}'/>")
             other.heard()
             callbridge.heard()
@@ -526,8 +526,8 @@ class BroadcastTests(SynchronousTestCase):
         self.resources[0].say("<presence><show>away</show></presence>")
         for peer in self.resources[:5]:
             (presence,) = peer.received()
-            self.assertEqual(peer.stream.jid.full(), presence.to)
-            self.assertEqual(self.resources[0].stream.jid.full(), presence.sender)
+            self.assertEqual(peer.handler.jid.full(), presence.to)
+            self.assertEqual(self.resources[0].handler.jid.full(), presence.sender)
 
 
 class CallbridgeTests(ServiceTests):
@@ -628,8 +628,8 @@ class CallbridgeTests(ServiceTests):
         for _ in range(200):
             self.say(self.transport, asked * 40)
             self.reactor.advance(0)
-        self.assertGreater(stream.waiting_bytes, LINK_BYTES // 2 - 1_000)
-        self.assertLessEqual(stream.waiting_bytes, LINK_BYTES // 2)
+        self.assertGreater(stream.party.waiting_bytes, LINK_BYTES // 2 - 1_000)
+        self.assertLessEqual(stream.party.waiting_bytes, LINK_BYTES // 2)
         self.assertFalse(self.transport.lost)
         self.assertEqual("producing", self.transport.producerState)
         self.say(self.transport, self.question() + self.pings("alice", 1))
@@ -642,7 +642,7 @@ class CallbridgeTests(ServiceTests):
         self.assertEqual((DOMAIN, "result", "login"), answers[0])
         self.assertIn(("alice", "result", "0"), answers)
         self.transport.read()
-        self.assertEqual(0, stream.waiting_bytes)
+        self.assertEqual(0, stream.party.waiting_bytes)
         self.assertTrue(self.health().good)
 
     def health(self) -> Any:

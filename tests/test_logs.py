@@ -184,7 +184,7 @@ class LogTests(SynchronousTestCase):
         """All lines of a link on the server, from the refusal to the end."""
         server = Server()
         callbridge = server.callbridge()
-        expected = link_id(callbridge.stream.stream_id)
+        expected = link_id(callbridge.stream_id)
         callbridge.transport.lose()
         found = self.lines("cb1")
         self.assertEqual(3, len(found), found)
@@ -192,8 +192,8 @@ class LogTests(SynchronousTestCase):
         stranger = server.component()
         stranger.open(to=f"mallory.{DOMAIN}")
         (refused,) = self.lines("component refused")
-        self.assertEqual(link_id(stranger.stream.stream_id), refused["link_id"])
-        self.assertNotIn(callbridge.stream.stream_id, self.out.getvalue())
+        self.assertEqual(link_id(stranger.stream_id), refused["link_id"])
+        self.assertNotIn(callbridge.stream_id, self.out.getvalue())
 
     def test_attempt(self) -> None:
         """All lines of an attempt; from the server's header on with the link's ID."""

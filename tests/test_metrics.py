@@ -86,7 +86,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(0, self.figures("cms_xmpp_link_up", component=f"{name}.{DOMAIN}"))
         self.assertEqual(0, self.figures("cms_xmpp_links_ended_total", component=cb1))
         callbridge = self.server.callbridge()
-        since = callbridge.stream.since
+        since = callbridge.handler.since
         for name, value in (
             ("cms_xmpp_link_up", 1),
             ("cms_xmpp_link_decides_logins", 1),
@@ -169,7 +169,7 @@ class ServerTests(SynchronousTestCase):
         callbridge = self.server.callbridge()
         bob = self.server.bound(callbridge, "bob")
         other = self.server.bound(callbridge, "bob", "other")
-        name, jid = "cms_xmpp_dropped_stanzas_total", bob.stream.jid.full()
+        name, jid = "cms_xmpp_dropped_stanzas_total", bob.handler.jid.full()
         for kind in ("iq", "message", "presence"):
             self.assertEqual(0, self.figures(name, kind=kind))
         bob.say("<presence/>")

@@ -27,7 +27,8 @@ from cms.process.proxyheader import (
     read_header,
 )
 from cms.protection.connections import Limits
-from cms.xmpp.client import ClientStream
+from cms.xmlstream.stream import XMLStream
+from cms.xmpp import clientstates
 from cms.xmpp.listeners import StreamFactory
 from tests.support import MemoryTransport, as_observer, header, observe_log
 from tests.xmppserver import Server
@@ -277,7 +278,9 @@ class ProxiedTests(SynchronousTestCase):
         """What is counted by address counts the client's."""
         server = Server()
         streams = StreamFactory(
-            lambda: ClientStream(server.clients, None), Limits.of(10, 1, 1), self.clock.seconds
+            lambda: XMLStream(self.clock, clientstates.begin(server.clients, None)),
+            Limits.of(10, 1, 1),
+            self.clock.seconds,
         )
         factory = ProxiedFactory(self.clock, streams, "listen.client_plain")
         wires = []

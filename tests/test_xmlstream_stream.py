@@ -11,18 +11,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StreamError
 
 from cms.xmlstream import limits, ns
+from cms.xmlstream.gathering import GATHERED_BYTES
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import CLOSE_TIMEOUT, GATHERED_BYTES, XMLStream
+from cms.xmlstream.stream import CLOSE_TIMEOUT, XMLStream
 from tests.support import MemoryTransport, header, one_stanza
 
 
 class Recorder(XMLStream):
     """Notes what it is told."""
 
-    def __init__(self, clock: Clock, send_limit: int = 1000) -> None:
-        super().__init__(clock, send_limit=send_limit)
+    def __init__(self, clock: Clock, send_limit: int = 1000, *, is_shared: bool = False) -> None:
+        super().__init__(clock, send_limit=send_limit, is_shared=is_shared)
         self.events: list[object] = []
 
     def stream_started(self, start: StreamStart) -> None:
@@ -96,7 +97,7 @@ class StreamTests(SynchronousTestCase):
         self.start()
         self.stream.close()
         self.transport.clear()
-        self.stream.send(one_stanza("<presence/>"))
+        self.stream.party.send(one_stanza("<presence/>"))
         self.assertEqual("", self.transport.take())
 
     def test_deadline(self) -> None:
@@ -128,19 +129,19 @@ class StreamTests(SynchronousTestCase):
         self.start()
         stanza = one_stanza(f"<message><body>{'x' * 300}</body></message>")
         self.stream.pauseProducing()
-        self.stream.send(stanza)
-        self.assertFalse(self.stream.is_full)
-        self.stream.send(stanza)
-        self.assertTrue(self.stream.is_full)
+        self.stream.party.send(stanza)
+        self.assertFalse(self.stream.party.is_full)
+        self.stream.party.send(stanza)
+        self.assertTrue(self.stream.party.is_full)
         self.assertEqual("", self.transport.take())
         self.stream.resumeProducing()
-        self.assertFalse(self.stream.is_full)
+        self.assertFalse(self.stream.party.is_full)
         self.assertEqual(stanza.raw.decode() * 2, self.transport.take())
         self.stream.pauseProducing()
         for _ in range(3):
-            self.stream.send(stanza)
+            self.stream.party.send(stanza)
         self.assertFalse(self.transport.lost)
-        self.stream.send(stanza)
+        self.stream.party.send(stanza)
         self.assertTrue(self.transport.lost)
 
     def test_stalled_reader(self) -> None:
@@ -219,14 +220,13 @@ class GatheredTests(SynchronousTestCase):
         """What is said later is written at once."""
         self.stream.dataReceived(header(ns.CLIENT))
         self.stream.write(b"one")
-        self.stream.deliver([b"two", b"three"], None)
+        self.stream.party.deliver([b"two", b"three"], None)
         self.assertEqual([b"one", b"twothree"], self.written[1:])
 
     def link(self, send_limit: int = 1000) -> tuple[Recorder, MemoryTransport, Clock]:
         """A stream that many speak through."""
         clock, transport = Clock(), MemoryTransport()
-        link = Recorder(clock, send_limit)
-        link.is_shared = True  # type: ignore[misc]
+        link = Recorder(clock, send_limit, is_shared=True)
         transport.connect(link)
         link.dataReceived(header(ns.CLIENT))
         return link, transport, clock
@@ -237,13 +237,13 @@ class GatheredTests(SynchronousTestCase):
         written: list[bytes] = []
         self.patch(transport, "write", written.append)
         for name in "ab":
-            link.send(one_stanza(f"<{name}/>"))
-        link.deliver([b"<c/>"], None)
+            link.party.send(one_stanza(f"<{name}/>"))
+        link.party.deliver([b"<c/>"], None)
         self.assertEqual([], written)
         clock.advance(0)
         self.assertEqual([b"<a/><b/><c/>"], written)
-        link.deliver([b"<d/>"], None)
-        link.send(one_stanza("<e/>"))
+        link.party.deliver([b"<d/>"], None)
+        link.party.send(one_stanza("<e/>"))
         link.close(StreamError("conflict"))
         self.assertEqual(b"<d/>", written[1])
         self.assertRegex(written[2], b"^<e/><stream:error>.*</stream:stream>$")
@@ -263,16 +263,16 @@ class GatheredTests(SynchronousTestCase):
         self.patch(transport, "write", write)
         stanza = one_stanza(f"<a>{'x' * 10_000}</a>")
         for _ in range(20):
-            link.send(stanza)
-        self.assertTrue(link.is_slow)
+            link.party.send(stanza)
+        self.assertTrue(link.party.is_slow)
         size = len(stanza.raw)
         self.assertLess(abs(written - 100_000), GATHERED_BYTES + size)
-        self.assertEqual(20 * size, written + link.waiting_bytes)
+        self.assertEqual(20 * size, written + link.party.waiting_bytes)
 
     def test_shared_and_lost(self) -> None:
         """What had not left when the connection went holds no timer."""
         link, transport, clock = self.link()
-        link.send(one_stanza("<a/>"))
+        link.party.send(one_stanza("<a/>"))
         transport.lose()
         self.assertEqual([], clock.getDelayedCalls())
 

@@ -13,7 +13,7 @@ from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step
 from cms.xmlstream import ns
-from cms.xmlstream.stream import PATIENCE
+from cms.xmlstream.flow import PATIENCE
 from cms.xmpp.administration import XmppAdministration, make_administration
 from cms.xmpp.config import read_config
 from cms.xmpp.daemon import XmppService

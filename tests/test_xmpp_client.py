@@ -623,7 +623,7 @@ class BindTests(SynchronousTestCase):
         notices = [lp.parse(stanza.child) for stanza in told]
         ended = [n for m in notices for n in (m.notices if isinstance(m, lp.Sessions) else [m])]
         self.assertEqual(
-            [client.stream.jid.full() for client in clients],
+            [client.handler.jid.full() for client in clients],
             [n.jid for n in ended if isinstance(n, lp.SessionEnd)],
         )
         self.assertEqual(len(clients), len(ended))
@@ -645,7 +645,7 @@ class BindTests(SynchronousTestCase):
         self.assertIsInstance(self.server.told[1], lp.SessionBegin)
         older.say("</stream:stream>")
         self.assertEqual("", self.callbridge.heard())
-        self.assertEqual([newer.stream], list(self.server.sessions))
+        self.assertEqual([newer.handler], list(self.server.sessions))
 
     def test_too_many(self) -> None:
         """A user's resources are bounded."""
@@ -799,15 +799,15 @@ class SessionTests(SynchronousTestCase):
         (error,) = self.phone.received()
         self.assertIn(b"<policy-violation ", error.raw)
         self.assertEqual("", self.alice.heard())
-        self.assertIsNone(self.phone.stream.presence)
+        self.assertIsNone(self.phone.handler.presence)
 
     def test_presence_is_kept_as_bytes(self) -> None:
         """What is kept has no tree, which may take a hundred times its bytes."""
         for tag in ("<presence>", "<presence  >"):  # the fast way, and the slow one
             self.alice.say(f"{tag}{'<q/>' * 1_000}<priority>1</priority></presence>")
-            kept: Any = self.alice.stream.presence
+            kept: Any = self.alice.handler.presence
             self.assertIsNone(kept._element)
-            self.assertEqual(1, self.alice.stream.priority)
+            self.assertEqual(1, self.alice.handler.priority)
             self.assertIn(b"<q/><priority>1<", kept.raw)
 
     def test_directed_presence(self) -> None:
@@ -827,7 +827,7 @@ class SessionTests(SynchronousTestCase):
             (lambda peer: peer.transport.lose(), "lost"),
             (lambda peer: peer.say("<!-- -->"), "error"),
             (lambda peer: peer.say("<foo/>"), "error"),
-            (lambda peer: (peer.stream.shut_down(), peer.transport.lose()), "shutdown"),
+            (lambda peer: (peer.handler.shut_down(), peer.transport.lose()), "shutdown"),
         ):
             self.setUp()
             end(self.bob)

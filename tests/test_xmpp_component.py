@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.configuration.tomlfile import Secret
 from cms.xmlstream import limits, ns
 from cms.xmlstream.replies import result_reply
-from cms.xmpp.component import ComponentStream
+from cms.xmpp.componentlink import ComponentLink
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
 
@@ -41,7 +41,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertIn("xmlns='jabber:component:accept'", heard)
         peer = self.server.component()
         peer.register(CB1, "one")
-        self.assertIs(peer.stream, self.server.links.get(CB1))
+        self.assertIs(peer.handler, self.server.links.get(CB1))
 
     def test_refusals(self) -> None:
         """Each bad header or handshake is told apart."""
@@ -74,7 +74,7 @@ class RegistrationTests(SynchronousTestCase):
         """It does not matter in how many reads the proof comes."""
         peer = self.server.component()
         peer.open(to=CB1, version="")
-        digest = hashlib.sha1((peer.stream.stream_id + "one").encode()).hexdigest()
+        digest = hashlib.sha1((peer.stream_id + "one").encode()).hexdigest()
         peer.say(f"<handshake>{digest[:7]}")
         peer.say(f"{digest[7:]}</handshake>")
         self.assertIn("<handshake/>", peer.heard())
@@ -83,7 +83,7 @@ class RegistrationTests(SynchronousTestCase):
         """Upper-case hexadecimal digits are as good."""
         peer = self.server.component()
         peer.open(to=CB1, version="")
-        digest = hashlib.sha1((peer.stream.stream_id + "one").encode()).hexdigest().upper()
+        digest = hashlib.sha1((peer.stream_id + "one").encode()).hexdigest().upper()
         peer.say(f"<handshake>{digest}</handshake>")
         self.assertIn("<handshake/>", peer.heard())
 
@@ -180,34 +180,34 @@ class ConflictTests(SynchronousTestCase):
         self.older.say(result_reply(ping).raw)
         self.assertIn("<conflict", self.newer.heard())
         self.assertTrue(self.newer.lost)
-        self.assertIs(self.older.stream, self.server.links.get(CB1))
+        self.assertIs(self.older.handler, self.server.links.get(CB1))
 
     def test_older_is_dead(self) -> None:
         """An older link that says nothing is replaced."""
         self.server.clock.advance(self.server.components.probe_timeout)
         self.assertIn("<handshake/>", self.newer.heard())
         self.assertTrue(self.older.lost)
-        self.assertIs(self.newer.stream, self.server.links.get(CB1))
+        self.assertIs(self.newer.handler, self.server.links.get(CB1))
 
     def test_older_goes_meanwhile(self) -> None:
         """An older link that ends while it is probed makes room at once."""
         self.older.transport.lose()
         self.assertIn("<handshake/>", self.newer.heard())
-        self.assertIs(self.newer.stream, self.server.links.get(CB1))
+        self.assertIs(self.newer.handler, self.server.links.get(CB1))
 
     def test_newer_goes_meanwhile(self) -> None:
         """A newcomer that leaves while the older is probed changes nothing."""
         self.newer.transport.lose()
         self.server.clock.advance(self.server.components.probe_timeout)
         self.assertFalse(self.older.lost)
-        self.assertIs(self.older.stream, self.server.links.get(CB1))
+        self.assertIs(self.older.handler, self.server.links.get(CB1))
 
     def test_impatience(self) -> None:
         """Stanzas before the answer are refused."""
         self.newer.say("<iq type='get' id='x'/>")
         self.assertIn("not-authorized", self.newer.heard())
         self.server.clock.advance(self.server.components.probe_timeout)
-        self.assertIs(self.older.stream, self.server.links.get(CB1))
+        self.assertIs(self.older.handler, self.server.links.get(CB1))
 
 
 class ActiveTests(SynchronousTestCase):
@@ -320,18 +320,18 @@ class ActiveTests(SynchronousTestCase):
 
     def test_shut_down(self) -> None:
         """On our stop the stream is closed with system-shutdown."""
-        self.one.stream.shut_down()
+        self.one.handler.shut_down()
         heard = self.one.heard()
         self.assertIn("<system-shutdown", heard)
         self.assertTrue(heard.endswith("</stream:stream>"))
 
     def test_events_in_any_order(self) -> None:
         """After the end of a stream, nothing that still arrives does harm."""
+        link = self.one.handler
         self.one.transport.lose()
-        stream = self.one.stream
-        assert isinstance(stream, ComponentStream)
-        stream.dataReceived(b"<message/>")
-        stream.send(one_stanza("<presence/>"))
+        assert isinstance(link, ComponentLink)
+        self.one.stream.dataReceived(b"<message/>")
+        link.send(one_stanza("<presence/>"))
         self.assertEqual([], self.flushLoggedErrors())
 
 
@@ -351,14 +351,14 @@ class EndTests(SynchronousTestCase):
         peer = self.server.component()
         peer.register(CB1, "one")
         peer.heard()
-        waiting = peer.stream.probe()
+        waiting = peer.handler.probe()
         told: list[str] = []
         self.server.links.on_down.insert(0, self.fail_once)
         self.server.links.on_down.append(lambda link: told.append(link.component))
         for collaborator, name in (
             (self.server.router, "forget"),
-            (peer.stream, "_let_go"),
-            (peer.stream, "_tell_end"),
+            (peer.handler, "_let_go"),
+            (peer.handler, "_tell_end"),
         ):
             self.patch(collaborator, name, self.fail_once)
         peer.transport.lose()
@@ -374,7 +374,7 @@ class EndTests(SynchronousTestCase):
     def test_of_an_attempt(self) -> None:
         """It does not run for ever."""
         peer = self.server.component()
-        self.patch(peer.stream, "_tell_end", self.fail_once)
+        self.patch(peer.handler, "done", self.fail_once)
         peer.transport.lose()
         (attempt,) = self.server.flow.registrations()
         self.assertEqual(["skipped"], [record.result for record in attempt.records])

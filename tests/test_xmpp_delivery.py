@@ -290,7 +290,7 @@ class PresenceTests(House):
             ("9" * 5000, 0),
         ):
             self.bob.say(f"<presence><priority>{text}</priority></presence>")
-            self.assertEqual(priority, self.bob.stream.priority, text)
+            self.assertEqual(priority, self.bob.handler.priority, text)
 
 
 class RequestTests(House):

@@ -27,8 +27,9 @@ from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
-from cms.xmpp.client import ClientStream
-from cms.xmpp.component import ComponentStream
+from cms.xmpp.clientnegotiation import ClientNegotiation
+from cms.xmpp.clientsession import ClientSession
+from cms.xmpp.componentpolicy import ComponentRecord
 from cms.xmpp.listeners import StreamFactory
 from tests.support import as_observer, header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -134,7 +135,7 @@ class FlawTests(SynchronousTestCase):
 
     def test_of_a_component(self) -> None:
         """The link of a component goes on as well."""
-        to = self.client.stream.jid.full()
+        to = self.client.handler.jid.full()
         self.callbridge.say(f"<message from='{CB1}' id='1' to='{to}'>{self.FLAWED}</message>")
         self.assertIn("<bad-request ", self.callbridge.heard())
         self.assertEqual("", self.client.heard())
@@ -160,7 +161,7 @@ class FlawTests(SynchronousTestCase):
                     s
                     for peer in (self.callbridge, self.client)
                     for s in peer.received()
-                    if s.sender != self.client.stream.jid.full()
+                    if s.sender != self.client.handler.jid.full()
                 ]
                 self.assertEqual(f"bob@{DOMAIN}/{resource}", stanza.sender)
                 self.assertEqual("de", stanza.element[ns.XML, "lang"])
@@ -304,7 +305,7 @@ class EndTests(SynchronousTestCase):
         told = again.received()
         self.assertEqual(200, len(told))
         late = [s for s in self.server.sessions if s.jid.user == "user204"]
-        late[0].close()  # type: ignore[attr-defined]
+        late[0].end()
         for stanza in told:
             again.say(result_reply(stanza).raw)
         text = again.heard()
@@ -430,7 +431,7 @@ class LinkTests(SynchronousTestCase):
         echo.received()
         bob = server.bound(callbridge, "bob", "r&amp;d&apos;s &lt;b>")
         jid = f"bob@{DOMAIN}/r&d's <b>"
-        self.assertEqual(jid, bob.stream.jid.full())
+        self.assertEqual(jid, bob.handler.jid.full())
         self.patch(server.router, "route", self.fail)
         for written in (
             f"'bob@{DOMAIN}/r&amp;d&apos;s &lt;b>'",
@@ -617,7 +618,7 @@ class ListenerTests(SynchronousTestCase):
         def note(event: LogEvent) -> None:
             told.append(formatEvent(event))
 
-        for kind in (ClientStream, ComponentStream, Sparing):
+        for kind in (ClientNegotiation, ClientSession, ComponentRecord, Sparing):
             self.patch(kind, "log", Logger(observer=as_observer(note)))
         registered = server.callbridge()
         member = server.bound(registered, "alice")

@@ -13,11 +13,13 @@ from cms.protection.guessing import Guesses
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
+from cms.xmpp import clientstates
 from cms.xmpp.broadcast import Broadcast
-from cms.xmpp.client import ClientStream
 from cms.xmpp.clientpolicy import ClientPolicy
-from cms.xmpp.component import ComponentPolicy, ComponentStream
+from cms.xmpp.componentpolicy import ComponentPolicy
+from cms.xmpp.componentregistration import ComponentRegistration
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
@@ -76,11 +78,13 @@ class Server:
 
     def component(self, host: str = "192.0.2.7") -> Peer:
         """A connection to the component port."""
-        return Peer(ComponentStream(self.components, None), host, ns.COMPONENT)
+        stream = XMLStream(self.components.clock, ComponentRegistration(self.components, None))
+        return Peer(stream, host, ns.COMPONENT)
 
     def client(self, tls: object = None, **options: Any) -> Peer:
         """A connection to a client port, plain unless C{tls} is given."""
-        return Peer(ClientStream(self.clients, tls, **options), "198.51.100.9", ns.CLIENT)  # type: ignore[arg-type]
+        negotiation = clientstates.begin(self.clients, tls, **options)  # type: ignore[arg-type]
+        return Peer(XMLStream(self.clients.clock, negotiation), "198.51.100.9", ns.CLIENT)
 
     def register(self, name: str = "cb1") -> Peer:
         """A registered component."""
@@ -120,21 +124,36 @@ class Server:
 
 
 class Peer:
-    """The other end of a connection to the server."""
+    """
+    The other end of a connection to the server.
 
-    def __init__(self, stream: Any, host: str, content: str) -> None:
+    @ivar stream: The server's end.
+    @ivar stream_id: What its header said.
+    """
+
+    def __init__(self, stream: XMLStream, host: str, content: str) -> None:
         self.stream = stream
+        self._handler: Any = stream.handler
         self.content = content
         self.transport = MemoryTransport(host)
         self.transport.connect(stream)
 
+    @property
+    def handler(self) -> Any:
+        """What the stream's events mean, or meant until it was lost."""
+        if not self.transport.lost:
+            self._handler = self.stream.handler
+        return self._handler
+
     def say(self, xml: str | bytes) -> None:
         """Send bytes to the server."""
+        self._handler = self.handler
         self.stream.dataReceived(xml.encode() if isinstance(xml, str) else xml)
 
     def heard(self) -> str:
         """What the server sent since the last time, and what it would have said soon."""
-        self.stream.clock.advance(NOTICE_DELAY)
+        clock: Any = self.stream.clock
+        clock.advance(NOTICE_DELAY)
         return self.transport.take()
 
     def received(self) -> list[Stanza]:
@@ -151,13 +170,15 @@ class Peer:
         attributes = {"to": DOMAIN, "version": "1.0"} | attributes
         rest = "".join(f" {key}='{value}'" for key, value in attributes.items() if value)
         self.say(header(self.content, rest))
-        return self.heard()
+        heard = self.heard()
+        found = re.search(" id='([^']*)'", heard)
+        self.stream_id = "" if found is None else found[1]
+        return heard
 
     def register(self, address: str, secret: str) -> str:
         """XEP-0114: header and handshake; what the server answers to the latter."""
-        found = re.search("id='([^']*)'", self.open(to=address, version=""))
-        assert found is not None
-        digest = hashlib.sha1((found[1] + secret).encode()).hexdigest()
+        self.open(to=address, version="")
+        digest = hashlib.sha1((self.stream_id + secret).encode()).hexdigest()
         self.say(f"<handshake>{digest}</handshake>")
         heard = self.heard()
         assert heard.startswith("<handshake/>"), heard

@@ -50,7 +50,7 @@ class CallbridgeAdministration:
         link = self._daemon.link
         if link.status()["state"] == "active":
             stream = link.stream
-            if stream is not None and stream.is_stalled:
+            if stream is not None and stream.party.is_stalled:
                 return Health(False, Step.ACTIVE, faults.LINK_STALLED.error(peer=stream.peer))
             if stream is not None and stream.unserved is not None:
                 return Health(False, Step.ACTIVE, stream.unserved)

@@ -116,7 +116,7 @@ class CallbridgeCollector(Collector):
         yield gauge(
             "cms_callbridge_link_queue_bytes",
             "Bytes that wait for the XMPP server to read.",
-            stream.waiting_bytes if stream is not None else 0,
+            stream.party.waiting_bytes if stream is not None else 0,
         )
         yield from traffic("cms_callbridge", {"": link.traffic})
         text = "Clients logged in through this Callbridge."

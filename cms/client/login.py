@@ -28,6 +28,7 @@ from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.toldfault import of_condition, of_mark
+from cms.xmlstream.wire import Wire
 
 SCRAM = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
 MECHANISMS = (*SCRAM, "PLAIN")
@@ -91,7 +92,7 @@ class LoginStream(XMLStream):
         super().__init__(clock)
         self.account = account
         self.session: Deferred[LoginStream] = Deferred()
-        self.requests = Requests(clock, self.send, own=f"{account.name}@{account.domain}")
+        self.requests = Requests(clock, self.party.send, own=f"{account.name}@{account.domain}")
         self.jid = ""
         self.mechanism = ""
         self.waiting = ""
@@ -107,9 +108,8 @@ class LoginStream(XMLStream):
             context, domain=account.domain, host=account.domain, host_is_ip=False, peer=peer
         )
 
-    def connectionMade(self) -> None:
+    def opened(self, wire: Wire) -> None:
         """Open the stream."""
-        super().connectionMade()
         self._open()
 
     def _await(self, what: str, seconds: float | None = None) -> None:

@@ -12,9 +12,13 @@ class Counted(Protocol):
     """What a stream counts: L{XMLStream<cms.xmlstream.stream.XMLStream>}."""
 
     bytes_received: int
-    bytes_sent: int
     stanzas_received: int
-    stanzas_sent: int
+
+    @property
+    def bytes_sent(self) -> int: ...
+
+    @property
+    def stanzas_sent(self) -> int: ...
 
 
 @define

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import Factory, define, field
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.words.protocols.jabber.error import StreamError
 
 from cms.process.logs import Sparing
+from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.observer import NoObserver, Observer
 from cms.xmpp.router import Router
@@ -38,3 +43,35 @@ class ClientPolicy:
     login_timeout: float = 60.0
     ping_interval: float = 60.0
     ping_timeout: float = 30.0
+
+    def is_ours(self, address: str) -> bool:
+        """Whether an address is that of this server."""
+        try:
+            return bool(parse_jid(address).full() == self.domain)
+        except MalformedJID:
+            return False
+
+    def note_end(
+        self,
+        log: Logger | None,
+        who: str,
+        error: StreamError,
+        address: str,
+        ids: Mapping[str, str],
+    ) -> None:
+        """
+        A stream ends with an error of the client's making.
+
+        @param log: Has a line about it; C{None} where nobody should be told.
+        @param who: The client's address, or where it connected from.
+        """
+        if log is not None:
+            log.info(
+                "client {peer}: stream closed with {condition}{text}",
+                peer=who,
+                condition=error.condition,
+                text=f" ({error.text})" if error.text else "",
+                address=address,
+                **ids,
+            )
+        self.observer.stream_refused(error.condition)

@@ -27,12 +27,14 @@ from cms.state.database import StoreError, StoreUnusable
 from cms.state.folder import WRITABLE, claim_for, unusable_for
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
+from cms.xmlstream import ns
 from cms.xmlstream.stream import XMLStream
+from cms.xmpp import clientstates
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
-from cms.xmpp.client import ClientStream
 from cms.xmpp.clientpolicy import ClientPolicy
-from cms.xmpp.component import ComponentPolicy, ComponentStream
+from cms.xmpp.componentpolicy import ComponentPolicy
+from cms.xmpp.componentregistration import ComponentRegistration
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Link, Links
@@ -150,12 +152,20 @@ class XmppService(Service):
 
     def _makers(self) -> dict[str, Callable[[], XMLStream]]:
         component, client = self._trust.get("component"), self._trust.get("client")
+
+        def link(trust: ServerTrust | None) -> XMLStream:
+            return XMLStream(self._reactor, ComponentRegistration(self._component, trust))
+
+        def session(trust: ServerTrust | None, *, direct: bool = False) -> XMLStream:
+            handler = clientstates.begin(self._client, trust, direct=direct)
+            return XMLStream(self._reactor, handler)
+
         return {
-            "component": lambda: ComponentStream(self._component, component),
-            "component_plain": lambda: ComponentStream(self._component, None),
-            "client": lambda: ClientStream(self._client, client),
-            "client_direct": lambda: ClientStream(self._client, client, direct=True),
-            "client_plain": lambda: ClientStream(self._client, None),
+            "component": lambda: link(component),
+            "component_plain": lambda: link(None),
+            "client": lambda: session(client),
+            "client_direct": lambda: session(client, direct=True),
+            "client_plain": lambda: session(None),
         }
 
     def _judge_links(self) -> None:
@@ -198,13 +208,13 @@ class XmppService(Service):
         self._self_check.stop()
         closed = self._listeners.close()
         streams = [s for factory in self._listeners.factories for s in factory.streams]
-        links = [stream for stream in streams if isinstance(stream, ComponentStream)]
+        links = [stream for stream in streams if stream.handler.content_namespace == ns.COMPONENT]
         for stream in streams:
             if stream not in links:
-                stream.shut_down()
+                stream.handler.shut_down()
         self._relay.send_notices()  # that the sessions end; then the links may
         for link in links:
-            link.shut_down()
+            link.handler.shut_down()
         return DeferredList([closed, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:

@@ -12,10 +12,10 @@ import re
 import sys
 from collections.abc import Callable
 
+from cms.xmlstream.flow import Party
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
-from cms.xmlstream.stream import XMLStream
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.router import Router
 
@@ -30,7 +30,7 @@ class Forwarder:
     """
     Forwards what one stream's peer sends.
 
-    @param source: The stream.
+    @param source: Whose stream it is.
     @param address: Whose C{from} is stamped where there is none.
     @param owns: Whether the peer may speak for an address.
     @param general: The general way.
@@ -43,7 +43,7 @@ class Forwarder:
     def __init__(
         self,
         router: Router,
-        source: XMLStream,
+        source: Party,
         address: str,
         *,
         owns: Callable[[str], bool],
@@ -86,7 +86,7 @@ class Forwarder:
                 if receiver is None:
                     self._send(gathered)
                     self._general(SplicedStanza(piece))
-                    if self._source.closing:
+                    if not self._source.is_open:
                         return []
                     left -= 1
                     if not left:

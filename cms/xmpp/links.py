@@ -35,10 +35,18 @@ class Link(Receiver, Protocol):
     link_id: str
     since: float
     certificate_expires: float | None
-    bytes_received: int
-    bytes_sent: int
-    stanzas_received: int
-    stanzas_sent: int
+
+    @property
+    def bytes_received(self) -> int: ...
+
+    @property
+    def bytes_sent(self) -> int: ...
+
+    @property
+    def stanzas_received(self) -> int: ...
+
+    @property
+    def stanzas_sent(self) -> int: ...
 
     @property
     def waiting_bytes(self) -> int:
@@ -111,6 +119,14 @@ class Links:
         if self._links.get(link.component) is link:
             del self._links[link.component]
             tell(self.log, self.on_down, link)
+
+    @property
+    def has_authority(self) -> bool:
+        """Whether there is any of them."""
+        for link in self._links.values():  # noqa: SIM110 - asked by each log-in
+            if link.mechanisms:
+                return True
+        return False
 
     @property
     def authorities(self) -> list[Link]:

@@ -107,7 +107,7 @@ class LoginRelay:
     @property
     def is_ready(self) -> bool:
         """Whether somebody is there to decide log-ins."""
-        return bool(self._links.authorities)
+        return self._links.has_authority
 
     def mechanisms(self, *, channel_binding: bool) -> tuple[str, ...]:
         """

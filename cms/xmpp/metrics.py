@@ -212,9 +212,9 @@ class ServerCollector(Collector):
             carried[kind] = factory.carried.with_live(streams)
             turned_away.add_metric([kind], factory.turned_away)
             gauged["connections"][kind] = len(streams)
-            slow = [stream for stream in streams if stream.is_slow]
+            slow = [stream.party for stream in streams if stream.party.is_slow]
             gauged["slow_streams"][kind] = len(slow)
-            gauged["queue_bytes"][kind] = sum(stream.waiting_bytes for stream in slow)
+            gauged["queue_bytes"][kind] = sum(party.waiting_bytes for party in slow)
             gauged["held_streams"][kind] = sum(stream.held for stream in streams)
         for name, text in _STREAM_GAUGES.items():
             yield gauges(f"cms_xmpp_{name}", text, "listener", gauged[name])

@@ -116,8 +116,8 @@ class Router:
         """
         Deliver a stanza by its C{to}; without one it is for the server.
 
-        @param source: The stream that it came from, which waits for a receiver that
-            does not read (L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>});
+        @param source: The party that it came from, which waits for a receiver that
+            does not read (L{Party.deliver<cms.xmlstream.flow.Party.deliver>});
             C{None} for what the server answers.
         """
         to = stanza.to

@@ -51,6 +51,9 @@ class Authenticator(Protocol):
     def waits(self, does: bool) -> None:
         """It begins, or ends, to wait for a Callbridge."""
 
+    def relayed(self, exchange_id: str) -> None:
+        """A Callbridge is asked; what names the exchange to it."""
+
     def challenged(self, payload: bytes | None) -> None:
         """The Callbridge wants another response."""
 
@@ -106,7 +109,6 @@ class SaslExchange:
     One attempt to log in.
 
     @ivar mechanism: What the client named; it may be anything.
-    @ivar id: Names the exchange to the Callbridge; empty before one was asked.
     """
 
     log = Logger()
@@ -115,7 +117,6 @@ class SaslExchange:
         self._policy = policy
         self._owner = owner
         self.mechanism = mechanism
-        self.id = ""
         self._exchange: Exchange | None = None  # once a Callbridge was asked
         self._began = policy.clock.seconds()
         self._inputs = inputs = _machine(self)
@@ -165,7 +166,7 @@ class SaslExchange:
             self.mechanism, payload, owner.peer_host, owner.channel_binding
         )
         if self._exchange is not None:
-            self.id = self._exchange.id
+            owner.relayed(self._exchange.id)
         answer.addCallback(self._answered).addErrback(owner.broken)
 
     def relay(self, payload: bytes) -> None:

@@ -51,7 +51,7 @@ class Carrier(Protocol):
         """Send a stanza to the server, before everything that waits."""
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
-        """See L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>}."""
+        """See L{Party.deliver<cms.xmlstream.flow.Party.deliver>}."""
 
 
 class HandlerStream(EventDispatcher):

@@ -100,7 +100,6 @@ class ComponentRegistration(XMLStream):
     """
 
     content_namespace = ns.COMPONENT
-    is_shared = True
 
     def __init__(
         self,
@@ -115,7 +114,8 @@ class ComponentRegistration(XMLStream):
         registers: bool = True,
         look: Look | None = None,
     ) -> None:
-        super().__init__(clock, send_limit=LINK_BYTES)
+        super().__init__(clock, send_limit=LINK_BYTES, is_shared=True)
+        self.send, self.deliver = self.party.send, self.party.deliver
         self.settings = settings
         self.timing = timing
         self.verification = verification
@@ -300,7 +300,6 @@ class ComponentRegistration(XMLStream):
         """The server closed its stream."""
         if self.step is Step.ACTIVE:
             self._fail(faults.LINK_CLOSED.error(peer=self.peer, problem="stream closed"))
-        super().peer_closed()
 
     def stream_lost(self, reason: Failure) -> None:
         """The connection is closed: report the outcome, once."""

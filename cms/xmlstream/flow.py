@@ -1,0 +1,315 @@
+"""
+Who waits for whom: what leaves for one party of the conversation, and whether it is read.
+
+A L{Party} is a session, a link, or a connection that is neither yet.  What others write to
+it waits in its own L{Backlog} while it does not read; whoever writes for himself is read no
+further meanwhile.  It speaks over a L{Carrier}, which may go and be replaced while the party
+lives.  docs/design/flow-control.md has the rules, and what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from cms.xmlstream.backlog import Backlog, Item
+from cms.xmlstream.gathering import Gathering
+from cms.xmlstream.stanza import Stanza
+
+STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
+PATIENCE = 5.0  # seconds of that for which others wait, and after which it counts as stalled
+READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
+HOLD_BYTES = 65_536  # of one source that wait, before it is read no further
+DRAIN_BYTES = 65_536  # of what waits, given to the transport at once
+BURST_BYTES = 2 * READ_BYTES  # that may be given to it at once where nothing waits
+
+
+class Carrier(Protocol):
+    """
+    What a party speaks over: a connection.
+
+    @ivar out: The way out of it.
+    """
+
+    out: Gathering
+
+    def read_no_further(self) -> None:
+        """Leave in the kernel what the peer sends."""
+
+    def read_on(self) -> None:
+        """Read again, if nothing else is in the way."""
+
+    def too_slow(self) -> None:
+        """The peer reads nothing, or not even what this side itself has to say: end it."""
+
+
+NOWHERE: Final = Gathering()  # the way out of who has no connection
+
+
+class Party:
+    """
+    One party: what waits for it, and for whom it waits.
+
+    @ivar carrier: What it speaks over; C{None} while there is nothing.
+    @ivar is_shared: Many speak through it: it is never held for one of those that they
+        speak to, and the stanzas that are sent within one turn of the reactor leave together.
+    @ivar is_open: It takes stanzas.  What is delivered to one that is not is lost.
+    @ivar send_limit: How many bytes of others may wait for it; L{Backlog} shares them out.
+        What this side says itself may be as much again.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, *, send_limit: int = 1024 * 1024, is_shared: bool = False
+    ) -> None:
+        self.clock = clock
+        self.send_limit = send_limit
+        self.is_shared = is_shared
+        self.is_open = False
+        self.carrier: Carrier | None = None
+        self._out = NOWHERE
+        self._backlog: Backlog | None = None  # while something waits
+        self._paused = True
+        self._paused_at = 0.0
+        self._stall: IDelayedCall | None = None
+        self._holding: dict[object, Party] = {}  # for each source that waits, who is held
+        self._held_by: set[tuple[Party, object]] = set()
+
+    # what it speaks over
+
+    def attach(self, carrier: Carrier) -> None:
+        """Speak over this from now on; what waited leaves."""
+        self.carrier, self._out = carrier, carrier.out
+        self._paused = False
+        if self._held_by:
+            carrier.read_no_further()
+        if self._backlog is not None:
+            self.drain()
+
+    def succeed(self, other: Party) -> None:
+        """Take the place of another on its connection, with what it had still to say."""
+        carrier = other.carrier
+        since = other._paused_at if other._paused else None
+        rest = other.take_all() if other._backlog is not None else b""
+        other.leave()
+        if carrier is None:
+            return
+        self.attach(carrier)
+        if since is not None:
+            self._pause(since)
+        if rest:
+            self.write(rest)
+
+    def detach(self) -> None:
+        """The connection is gone, the party is not: what others write waits for another one."""
+        self._let_go()
+        self.carrier, self._out = None, NOWHERE
+        self._paused, self._paused_at = True, self.clock.seconds()
+
+    def leave(self) -> None:
+        """It takes nothing any more, nobody waits for it, and it for nobody."""
+        self.is_open = False
+        carrier, self.carrier, self._backlog = self.carrier, None, None
+        self._let_go()
+        if self._held_by:
+            for receiver, source in list(self._held_by):
+                receiver._release(source)
+            if carrier is not None:
+                carrier.read_on()  # the end of its stream must be heard
+
+    def take_all(self) -> bytes:
+        """All that waits, since no more will come."""
+        backlog, self._backlog = self._backlog, None
+        return b"" if backlog is None else backlog.take()[0]
+
+    def _let_go(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        for source in list(self._holding):
+            self._release(source)
+
+    # whether the peer reads
+
+    def pause(self) -> None:
+        """The connection takes nothing more."""
+        self._pause(self.clock.seconds())
+
+    def _pause(self, since: float) -> None:
+        self._paused = True
+        self._paused_at = since
+        if self._stall is None:
+            self._watch_stall(PATIENCE)
+
+    def _watch_stall(self, seconds: float) -> None:
+        self._stall = self.clock.callLater(max(0.0, seconds), self._judge_stall)
+
+    def _judge_stall(self) -> None:
+        self._stall = None
+        carrier = self.carrier
+        if not self._paused or carrier is None:
+            return
+        since = self.clock.seconds() - self._paused_at
+        if since >= STALL_TIMEOUT:
+            carrier.too_slow()
+            return
+        if since >= PATIENCE:
+            for source, held in list(self._holding.items()):
+                if held is not self:
+                    self._release(source)
+        self._watch_stall((STALL_TIMEOUT if since >= PATIENCE else PATIENCE) - since)
+
+    def resume(self) -> None:
+        """The connection takes more."""
+        self._paused = False
+        if self._backlog is not None:
+            self.drain()
+
+    @property
+    def is_slow(self) -> bool:
+        """It does not read as fast as it is written to."""
+        return self._backlog is not None
+
+    @property
+    def is_stalled(self) -> bool:
+        """It has read nothing for L{PATIENCE}, so nobody waits for it."""
+        return self._paused and self.clock.seconds() - self._paused_at >= PATIENCE
+
+    @property
+    def is_full(self) -> bool:
+        """So much of what this side says itself waits that it should ask nothing more."""
+        return self._backlog is not None and self._backlog.first_size >= self.send_limit // 2
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for it to read."""
+        return 0 if self._backlog is None else self._backlog.first_size + self._backlog.size
+
+    # for whom it is read no further
+
+    @property
+    def held(self) -> bool:
+        """It is read no further, because others do not keep up with it."""
+        return bool(self._held_by)
+
+    def _hold(self, source: object) -> None:
+        """
+        Much of C{source} waits: read no more of whoever it comes from.
+
+        What a party that speaks for many has written to a client, the client has asked
+        for, or must read first.
+        """
+        if isinstance(source, Party) and not source.is_shared:
+            held = source
+        elif not self.is_shared:
+            held = self
+        else:
+            return
+        if source in self._holding or not held.is_open or (self.is_stalled and held is not self):
+            return
+        self._holding[source] = held
+        held._held_by.add((self, source))
+        if held.carrier is not None:
+            held.carrier.read_no_further()
+
+    def _release(self, source: object) -> None:
+        held = self._holding.pop(source, None)
+        if held is not None:
+            held._held_by.discard((self, source))
+            if held.carrier is not None:
+                held.carrier.read_on()
+
+    # what leaves for it
+
+    def write(self, data: bytes) -> None:
+        """
+        Send bytes of our own, before what others have written and the peer has not read.
+
+        Where even they are not read, at C{send_limit}, it ends.
+        """
+        if not self._paused:
+            self._out.write(data)
+            return
+        backlog = self._backlog = self._backlog or Backlog(self.send_limit)
+        backlog.put_first(data)
+        if backlog.first_size > self.send_limit and self.carrier is not None:
+            self.carrier.too_slow()
+
+    def send(self, stanza: Stanza) -> None:
+        """Send a stanza of our own; to one that is not open, nothing."""
+        if self.is_open:
+            out = self._out
+            out.stanzas_sent += 1
+            if self.is_shared and out.pieces is None:
+                out.for_this_turn(self.clock)
+            self.write(stanza.raw)
+
+    def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        """
+        Send the bytes of stanzas that others have written, in their order.
+
+        @param source: Whose turn it is when they have to wait: the party that they came
+            from, C{None} for the server's answers to this peer.
+        @return: Those for which there is no room; their senders must be told.
+        """
+        if not self.is_open:
+            return ()
+        if self._backlog is None and not self._paused:
+            data = b"".join(raws)
+            if len(data) <= BURST_BYTES:
+                self._out.stanzas_sent += len(raws)
+                self._out.write(data)
+                return ()
+        nothing_waited = self._backlog is None
+        refused = [raw for raw in raws if not self.queue(raw, source)]
+        if nothing_waited and not self._paused:
+            self.drain()
+        return refused
+
+    def queue(self, item: Item, source: object) -> bool:
+        """
+        Let a stanza wait for its turn: until the peer reads, or L{drain} is called.
+
+        @return: Whether there is room for it.
+        """
+        if not self.is_open:
+            return True
+        waits = self._wait(item, source)
+        if not waits and not self._paused:
+            self.drain()
+            waits = self._wait(item, source)
+        self._out.stanzas_sent += waits
+        return waits
+
+    def _wait(self, item: Item, source: object) -> bool:
+        backlog = self._backlog = self._backlog or Backlog(self.send_limit)
+        waits = backlog.put(source, item)
+        if not backlog:
+            self._backlog = None
+        elif self._paused and backlog.waiting(source) >= HOLD_BYTES:
+            self._hold(source)
+        return waits
+
+    def drain(self, most: int | None = None) -> int:
+        """
+        Send of what waits as much as the peer takes.
+
+        @param most: Bytes; one more stanza may go.
+        @return: How many bytes were sent.
+        """
+        sent = 0
+        out = self._out
+        out.flush()
+        while (backlog := self._backlog) is not None and not self._paused:
+            if most is not None and sent >= most:
+                break
+            step = DRAIN_BYTES if most is None else min(DRAIN_BYTES, most - sent)
+            data, emptied = backlog.take(step)
+            if not backlog:
+                self._backlog = None
+            sent += len(data)
+            out.write(data)
+            for source in emptied:
+                self._release(source)
+        return sent

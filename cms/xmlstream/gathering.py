@@ -1,0 +1,75 @@
+"""
+What is written together leaves together: at the end of a read, or of a turn of the reactor.
+
+L{Gathering} is the way out of one connection.  Whatever leaves passes here, and is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+GATHERED_BYTES = 65_536  # no more waits for the end of a read or of a turn
+
+
+class Writable(Protocol):
+    """A transport, or TLS over it."""
+
+    def write(self, data: bytes) -> object:
+        """Send bytes."""
+
+
+class Gathering:
+    """
+    The way out of one connection.
+
+    @ivar to: Where it leads; C{None} while there is no connection: then nothing leaves.
+    @ivar pieces: What was written since something is gathered; C{None}: nothing is, and
+        what is written leaves at once.  Who sets it to a list calls L{end} or L{flush}.
+    @ivar bytes_sent: What was written for the peer; TLS is not counted.
+    @ivar stanzas_sent: Of these, or of what waits before this; whoever writes counts them.
+    """
+
+    __slots__ = ("_size", "_turn", "bytes_sent", "pieces", "stanzas_sent", "to")
+
+    def __init__(self) -> None:
+        self.to: Writable | None = None
+        self.bytes_sent = self.stanzas_sent = 0
+        self.pieces: list[bytes] | None = None
+        self._size = 0
+        self._turn: IDelayedCall | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, at once unless something is being gathered."""
+        self.bytes_sent += len(data)
+        if self.pieces is None:
+            if self.to is not None:
+                self.to.write(data)
+            return
+        self.pieces.append(data)
+        self._size += len(data)
+        if self._size >= GATHERED_BYTES:  # only what was written can make the peer slow
+            self.flush()
+
+    def end(self) -> None:
+        """What was gathered leaves."""
+        if self.pieces or self._turn is not None:
+            self.flush()
+        else:
+            self.pieces = None
+
+    def for_this_turn(self, clock: IReactorTime) -> None:
+        """Gather until the turn of the reactor ends."""
+        self.pieces = []
+        self._turn = clock.callLater(0, self.flush)
+
+    def flush(self) -> None:
+        """What was gathered leaves now, and nothing is gathered any more."""
+        gathered, self.pieces, self._size = self.pieces, None, 0
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            if turn.active():
+                turn.cancel()
+        if gathered and self.to is not None:
+            self.to.write(b"".join(gathered))

@@ -1,0 +1,446 @@
+"""
+Steps 1 and 12 on the XMPP server: how a connection becomes a client's session (RFC 6120 4 to 7).
+
+    greeting -> offering TLS -> securing -> greeting (secure) -> waiting
+        -> choosing -> authenticating (refused: choosing)
+        -> greeting (logged in) -> binding -> bound
+
+C{waiting} lasts until there is a Callbridge, C{authenticating} as long as a
+L{SaslExchange}; every state can go to closed.  L{cms.xmpp.clientstates} has the machine;
+what each transition does is a method of L{ClientNegotiation}.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StanzaError, StreamError
+from twisted.words.protocols.jabber.jid import JID
+
+from cms import faults
+from cms.fast.machines import release
+from cms.linkprotocol import login as lp
+from cms.process.logs import Logger, login_id
+from cms.process.proxyheader import begins_header
+from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
+from cms.trust.server import ServerTrust
+from cms.xmlstream import limits, ns
+from cms.xmlstream.jid import parse_jid
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.replies import error_reply
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.toldfault import ToldFault, as_condition
+from cms.xmlstream.wire import StreamHandler, Wire
+from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
+from cms.xmpp import binding, clientheader, features, sasl
+from cms.xmpp.clientpolicy import ClientPolicy
+from cms.xmpp.clientsession import ClientSession
+from cms.xmpp.forward import A_TURN
+from cms.xmpp.loginrelay import Refusal
+from cms.xmpp.saslexchange import SaslExchange, await_callbridge, note_refusal
+
+HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
+MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
+
+
+class Inputs(Protocol):
+    """What can happen to a client's stream before it is bound."""
+
+    def shielded(self) -> None:
+        """A proxy has seen to TLS."""
+
+    def begin_tls(self) -> None:
+        """TLS begins, since the client asked for it or at once."""
+
+    def secured(self) -> None:
+        """The TLS handshake is complete."""
+
+    def header(self) -> None:
+        """The client opened a stream whose header is good."""
+
+    def stanza(self, stanza: Stanza) -> None:
+        """The client sent an element."""
+
+    def came(self) -> None:
+        """There is a Callbridge."""
+
+    def nobody(self) -> None:
+        """None came in time."""
+
+    def began(self) -> None:
+        """The client began to log in."""
+
+    def refused(self) -> None:
+        """The log-in failed; the client may try again."""
+
+    def logged_in(self) -> None:
+        """The Callbridge said yes."""
+
+    def bind(self, stanza: Stanza, full: JID) -> None:
+        """The client's resource may be bound."""
+
+    def ended(self) -> None:
+        """The stream is closed, by either side."""
+
+    def lost(self, reason: Failure) -> None:
+        """The connection is gone."""
+
+
+class ClientNegotiation(StreamHandler):
+    """
+    A client's stream until it is bound; L{cms.xmpp.clientstates.begin} makes one.
+
+    @ivar inputs: Its machine.
+    @param tls: C{None} on a plain listener, where a proxy has seen to TLS.
+    @param direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
+    @ivar account: The bare address, once logged in.
+    """
+
+    log = Logger()
+    content_namespace = ns.CLIENT
+    a_turn = A_TURN
+    inputs: Inputs
+    wire: Wire
+
+    def __init__(
+        self, policy: ClientPolicy, tls: ServerTrust | None, *, direct: bool = False
+    ) -> None:
+        self.policy = policy
+        self.tls = tls
+        self.direct = direct
+        self.account: JID | None = None
+        self.channel_binding: tuple[str, bytes] | None = None
+        self._authority = ""
+        self._connection_id = self._login_exchange = ""
+        self._mechanism = ""
+        self._tries = 0
+        self._language: str | None = None
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What ties its lines in the log together: the connection, and the last log-in."""
+        self._connection_id = self._connection_id or os.urandom(6).hex()
+        ids = {"connection_id": self._connection_id}
+        if self._login_exchange:
+            ids["login_id"] = login_id(self._login_exchange)
+        return ids
+
+    @property
+    def peer_text(self) -> str:
+        """See L{Wire}."""
+        return self.wire.peer_text
+
+    @property
+    def peer_host(self) -> str:
+        """See L{Wire}."""
+        return self.wire.peer_host
+
+    # from the wire
+
+    def opened(self, wire: Wire) -> None:
+        """Wait for the header, or shake hands first."""
+        self.wire = wire
+        self._late_at = wire.clock.seconds() + self.policy.login_timeout
+        if self.tls is None:
+            wire.set_deadline(self.policy.login_timeout)
+            self.inputs.shielded()
+            return
+        wire.set_deadline(HANDSHAKE)
+        if self.direct:
+            self.inputs.begin_tls()
+
+    def secured(self) -> None:
+        """The TLS handshake is complete."""
+        self.inputs.secured()
+
+    def stream_started(self, start: StreamStart) -> None:
+        """A header came: judge it, answer it, then offer what comes next."""
+        error = clientheader.judge(start, self.policy.is_ours)
+        if error is not None:
+            self.fail(error)
+            return
+        self._language = clientheader.language(start)
+        self.wire.send_header(clientheader.answer(start, self.policy.domain))
+        self.inputs.header()
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """Negotiate."""
+        if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self.wire.peer_failed(stanza.element)
+        else:
+            self.inputs.stanza(stanza)
+
+    def error_header(self) -> dict[str, str | None]:
+        """Who speaks, in every header (RFC 6120 4.7.1)."""
+        return clientheader.unasked(self.policy.domain)
+
+    def stream_broken(self, error: StreamError) -> None:
+        """Bad XML, or no XMPP at all."""
+        self._judge_beginning()
+        stranger = peer_without_xmpp(self.wire.heard, peer=self.peer_text)
+        if stranger is not None and self._is_told:
+            self.log.info("client: {cause} {cure}", **stranger.fields, **self.ids)
+        self.fail(error)
+
+    def deadline_passed(self) -> None:
+        """The client did not log in and bind in time."""
+        self.fail(StreamError("connection-timeout"))
+
+    def shut_down(self) -> None:
+        """The server stops."""
+        self.wire.close(StreamError("system-shutdown"))
+
+    def stream_closing(self) -> None:
+        """Nobody waits for anything any more."""
+        self.inputs.ended()
+
+    def stream_lost(self, reason: Failure) -> None:
+        """Say why, if it never came to a stream."""
+        self.inputs.ended()  # which a fault of ours may have kept from coming
+        self.inputs.lost(reason)
+
+    def done(self) -> None:
+        """Nothing follows."""
+        release(self.inputs)
+
+    # ends
+
+    def fail(self, error: StreamError) -> None:
+        """End the stream with an error of the client's making, and log it."""
+        log = self.log if self._is_told else None
+        self.policy.note_end(log, self.peer_text, error, self.peer_text, self.ids)
+        self.wire.close(error)
+
+    def tell_handshake(self, reason: Failure) -> None:
+        """The connection is gone before TLS was there."""
+        wire = self.wire
+        if self.direct and only_looked(connection_of(wire.transport), reason):
+            return
+        self._judge_beginning()
+        stranger = peer_without_tls(wire.heard, peer=self.peer_text)
+        fault = stranger or explain_handshake(reason, peer=self.peer_text, presented=True)
+        if self._is_told:
+            self.log.info("client: {cause}", **fault.fields, **self.ids)  # no cures: not ours
+
+    def _judge_beginning(self) -> None:
+        if begins_header(self.wire.heard) and self._is_told:
+            fault = faults.PROXY_UNEXPECTED.error(peer=self.peer_text)
+            self.log.warn("{cause} Cure: {cure}", **fault.fields, **self.ids)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the log has a line about it; of strangers not all."""
+        return self.account is not None or self.policy.sparing.allows()
+
+    # STARTTLS, RFC 6120 5
+
+    def offer_tls(self) -> None:
+        """Nothing but TLS on a connection in the clear."""
+        self.wire.write(features.STARTTLS)
+
+    def answer_in_clear(self, stanza: Stanza) -> None:
+        """Only STARTTLS is answered in the clear."""
+        if (stanza.uri, stanza.name) == (ns.STARTTLS, "starttls"):
+            if not self.wire.at_boundary:
+                self.fail(StreamError("policy-violation", text="data after starttls"))
+                return
+            self.wire.write(f"<proceed xmlns='{ns.STARTTLS}'/>".encode())
+            self.wire.reset(limits.UNAUTHENTICATED)
+            self.inputs.begin_tls()
+        elif stanza.uri == ns.SASL and self._tries < MOST_TRIES:
+            self._tries += 1
+            self.wire.write(sasl.failure("encryption-required"))
+        else:
+            self.fail(StreamError("policy-violation", text="STARTTLS comes first"))
+
+    def start_tls(self) -> None:
+        """Shake hands."""
+        if self.tls is not None:
+            self.wire.start_tls(self.tls.for_peer(self.peer_text))
+
+    def note_tls(self) -> None:
+        """The rest of the time is for the log-in; TLS may be what it is bound to."""
+        self.wire.set_deadline(max(0.0, self._late_at - self.wire.clock.seconds()))
+        data = tls_exporter(connection_of(self.wire.transport))
+        self.channel_binding = None if data is None else ("tls-exporter", data)
+
+    # SASL, RFC 6120 6
+
+    def greet_login(self) -> None:
+        """Step 1: without a Callbridge there is nothing to offer."""
+        if self.policy.relay.is_ready:
+            self.inputs.came()
+            return
+
+        def came() -> None:
+            self.waits(False)
+            self.inputs.came()
+
+        def nobody() -> None:
+            self.waits(False)
+            self.inputs.nobody()
+
+        self.waits(True)
+        self._waiting = await_callbridge(self.policy.waiting_room, 0, came, nobody, self.broken)
+
+    def wait_no_more(self) -> None:
+        """The client leaves while it waits."""
+        self._waiting.cancel()
+        self.waits(False)
+        self.policy.observer.login_ended("", "abandoned")
+
+    def tell_nobody(self) -> None:
+        """No Callbridge came."""
+        refusal = self.policy.relay.nobody()
+        note_refusal(self.policy, self, "", refusal)
+        self.unserved(refusal)
+
+    def offer_login(self) -> None:
+        """The mechanisms of the Callbridges that are there."""
+        can_bind = self.channel_binding is not None
+        self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
+        self.wire.write(features.login(self._offered, channel_binding=can_bind))
+
+    def be_patient(self) -> None:
+        """Nothing is read before the features."""
+        self.fail(StreamError("policy-violation", text="the features were not awaited"))
+
+    def begin_login(self, stanza: Stanza) -> None:
+        """An C{auth} element begins an exchange."""
+        if stanza.uri != ns.SASL:
+            self.fail(StreamError("not-authorized"))
+            return
+        is_auth = stanza.name == "auth"
+        if is_auth:
+            self._mechanism = stanza.element.getAttribute("mechanism") or ""
+        self._exchange = SaslExchange(self.policy, self, self._mechanism)
+        self.inputs.began()
+        if not is_auth:
+            self._exchange.refuse("malformed-request")
+        elif self._mechanism not in self._offered:
+            self._exchange.refuse("invalid-mechanism")
+        else:
+            self._pass_on(stanza, self._exchange.begin, self._exchange.refuse)
+
+    def continue_login(self, stanza: Stanza) -> None:
+        """A C{response} continues it; anything else ends it."""
+        exchange = self._exchange
+        if stanza.uri != ns.SASL:
+            self.fail(StreamError("not-authorized"))
+        elif stanza.name == "response":
+            self._pass_on(
+                stanza, lambda payload: exchange.respond(payload or b""), exchange.unreadable
+            )
+        else:
+            exchange.refuse("aborted" if stanza.name == "abort" else "malformed-request")
+
+    def leave_exchange(self) -> None:
+        """The client is gone, or sent away, while its exchange goes on."""
+        self._exchange.leave()
+        del self._exchange
+
+    def _pass_on(
+        self,
+        stanza: Stanza,
+        then: Callable[[bytes | None], object],
+        otherwise: Callable[[str], object],
+    ) -> None:
+        """What the client sent, or with which condition it cannot be read."""
+        try:
+            payload = sasl.decode(stanza.element)
+        except sasl.Unreadable as problem:
+            otherwise(problem.condition)
+        else:
+            then(payload)
+
+    # what an exchange comes to: Authenticator
+
+    def waits(self, does: bool) -> None:
+        """While it waits for a Callbridge it keeps its place."""
+        self.wire.on_waiting(does)
+
+    def relayed(self, exchange_id: str) -> None:
+        """A Callbridge is asked."""
+        self._login_exchange = exchange_id
+
+    def challenged(self, payload: bytes | None) -> None:
+        """The client has to respond."""
+        self.wire.write(sasl.step("challenge", payload))
+
+    def succeeded(self, success: lp.Success, callbridge: str) -> None:
+        """The client is logged in: a new stream follows."""
+        self.account = parse_jid(success.jid)
+        if self.account.host != self.policy.domain:
+            self.fail(StreamError("internal-server-error", text="log-in for another domain"))
+            return
+        self.policy.observer.login_ended(self._mechanism, "success")
+        self._authority = callbridge
+        self.wire.write(sasl.step("success", success.payload))
+        self.wire.reset(limits.CLIENT)
+        del self._exchange
+        self.inputs.logged_in()
+
+    def refused(self, refusal: Refusal) -> None:
+        """Tell the client that this log-in failed; it may try again, not for ever."""
+        del self._exchange
+        self.inputs.refused()
+        self._tries += 1
+        self.wire.write(sasl.failure(refusal.condition, refusal.text, wait=refusal.wait))
+        if self._tries >= MOST_TRIES:
+            self.fail(StreamError("policy-violation", text="too many failed log-ins"))
+
+    def unserved(self, refusal: Refusal) -> None:
+        """
+        Nobody could decide, which is not the client's doing.  After a SASL failure, be
+        it a temporary one, most programs never come back by themselves; all do after
+        the end of a stream (docs/design/restarts.md).
+        """
+        fault = refusal.fault
+        assert fault is not None  # noqa: S101 - that is what brings it here
+        why = as_condition(ToldFault(fault.fault))
+        error = StreamError("remote-connection-failed", text=refusal.text, appCondition=why)
+        self.wire.close(error)
+
+    def broken(self, failure: Failure) -> None:
+        """Something that nobody thought of."""
+        self.log.failure("unexpected error in a log-in from {peer}", failure, peer=self.peer_text)
+        self.wire.close(StreamError("internal-server-error"))
+
+    # resource binding, RFC 6120 7
+
+    def offer_binding(self) -> None:
+        """After the log-in, a resource must be bound."""
+        self.wire.write(features.BINDING)
+
+    def judge_binding(self, stanza: Stanza) -> None:
+        """May the client have the resource that it chose, or one of ours?"""
+        account = self.account
+        if account is None or not binding.is_asked(stanza):
+            self.fail(StreamError("not-authorized", text="a resource must be bound first"))
+            return
+        full = binding.address(account, stanza)
+        if full is None:
+            self._bind_error(stanza, "bad-request", "the resource does not prepare")
+            return
+        sessions = self.policy.sessions
+        others = sessions.of(full.userhost())
+        if len(others) >= sessions.most_per_user and not sessions.find(full):
+            self._bind_error(stanza, "resource-constraint", "too many resources are bound")
+            return
+        self.inputs.bind(stanza, full)
+
+    def begin_session(self, stanza: Stanza, full: JID) -> None:
+        """The resource is bound: the session goes on."""
+        session = ClientSession(
+            self.policy, full, authority=self._authority, language=self._language, ids=self.ids
+        )
+        session.begin(self.wire, binding.answer(stanza, full))
+        release(self.inputs)
+
+    def _bind_error(self, stanza: Stanza, condition: str, text: str) -> None:
+        reply = error_reply(stanza, StanzaError(condition, text=text))
+        if reply is not None:
+            self.wire.party.send(reply)

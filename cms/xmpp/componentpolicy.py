@@ -1,0 +1,82 @@
+"""What all components of this server have in common, and what is told of each."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from attrs import Factory, define, field
+from twisted.internet.interfaces import IReactorTime
+
+from cms.process.clocks import Timeline
+from cms.process.logs import Logger, Sparing
+from cms.protection.guessing import Guesses
+from cms.signalflow import Attempt, StepError
+from cms.xmpp.flowrecord import ServerFlow
+from cms.xmpp.links import Links
+from cms.xmpp.registry import Registry
+from cms.xmpp.router import Router
+
+
+@define
+class ComponentPolicy:
+    """
+    What all components of this server share.
+
+    @ivar register_timeout: Seconds from the connection to the registration.
+    @ivar probe_timeout: Seconds that an older link has to show that it lives.
+    @ivar ping_interval: Seconds of silence after which a link is asked.
+    @ivar ping_timeout: Seconds that it then has.
+    """
+
+    clock: IReactorTime
+    domain: str
+    registry: Registry
+    links: Links
+    router: Router
+    guesses: Guesses
+    flow: ServerFlow
+    register_timeout: float = 20.0
+    probe_timeout: float = 5.0
+    ping_interval: float = 8.0
+    ping_timeout: float = 10.0
+    sparing: Sparing = field(
+        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
+    )
+
+
+@define
+class ComponentRecord:
+    """
+    One connection of a component, as it is told: in the log, and in the signal flow.
+
+    @ivar link_id: Names this connection in the logs of both sides.
+    @ivar component: Its address, once the header named one of ours.
+    @ivar evidence: What TLS and the certificate showed.
+    @ivar certificate_expires: When the certificate that it showed does.
+    @ivar told: That it was refused.
+    """
+
+    log: ClassVar[Logger] = Logger()
+    policy: ComponentPolicy
+    link_id: str
+    attempt: Attempt
+    time: Timeline
+    peer: str = ""
+    component: str = ""
+    evidence: dict[str, str] = field(factory=dict)
+    certificate_expires: float | None = None
+    told: bool = False
+
+    def refused(self, fault: StepError) -> None:
+        """It was refused, or its link ended, for this."""
+        self.told = True
+        self.attempt.failed(self.time.now, fault)
+        if not (self.component or self.policy.sparing.allows()):
+            return
+        self.log.warn(
+            "component refused: {step_text}: {cause} Cure: {cure}",
+            **fault.fields,
+            peer=self.peer,
+            component=self.component,
+            link_id=self.link_id,
+        )

@@ -1,0 +1,446 @@
+"""
+Steps 7 to 10 on the XMPP server: how a connection becomes a component's link (XEP-0114).
+
+    securing -> opening -> handshaking -> registered
+                               |             ^
+                               v             |
+                            probing ---------+      every state -> closed
+
+C{securing} lasts until TLS is there, C{opening} until the stream header, C{handshaking}
+until the proof of the secret, C{probing} until an older link of the same address has shown
+whether it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from automat import TypeMachineBuilder
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StreamError
+
+from cms import faults
+from cms.configuration.tomlfile import Secret
+from cms.fast.machines import Machine, release
+from cms.process.cleanup import finish
+from cms.process.clocks import Timeline
+from cms.process.logs import Logger, link_id
+from cms.process.proxyheader import begins_header
+from cms.protection.guessing import Guess, TooManyGuesses
+from cms.signalflow import Step, StepError
+from cms.trust.connection import (
+    connection_of,
+    only_looked,
+    openssl_words,
+    peer_expiry,
+    tls_evidence,
+)
+from cms.trust.server import ServerTrust
+from cms.trust.verdict import Verdict
+from cms.xmlstream import ns
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.reader import StreamStart
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import new_stream_id
+from cms.xmlstream.toldfault import ToldFault, as_condition
+from cms.xmlstream.wire import StreamHandler, Wire
+from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
+from cms.xmpp.componentlink import ComponentLink, refusal_of
+from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
+from cms.xmpp.forward import A_TURN
+from cms.xmpp.links import Link
+
+
+class _Inputs(Protocol):
+    """What can happen to a component's stream before it is a link."""
+
+    def shielded(self) -> None:
+        """It is a plain listener's."""
+
+    def secured(self) -> None:
+        """The TLS handshake is complete."""
+
+    def header(self, start: StreamStart) -> None:
+        """The peer opened its stream."""
+
+    def stanza(self, stanza: Stanza) -> None:
+        """The peer sent an element."""
+
+    def welcomed(self) -> None:
+        """The header names a component of ours."""
+
+    def contested(self, secret: Secret, older: Link) -> None:
+        """The secret is right, but the address has a link already."""
+
+    def probed(self, secret: Secret, older: Link, alive: bool) -> None:
+        """That has shown whether it lives."""
+
+    def proved(self, secret: Secret) -> None:
+        """The secret is right and the address is free."""
+
+    def refused(self) -> None:
+        """We ended the stream."""
+
+    def lost(self, reason: Failure) -> None:
+        """The connection is gone."""
+
+
+class ComponentRegistration(StreamHandler):
+    """
+    A component's stream, from its first byte to its registration.
+
+    @param tls: C{None} on a plain listener.
+    @ivar stream_id: Names the stream; the secret is proved for it.
+    @ivar record: What is told of it.
+    """
+
+    log = Logger()
+    content_namespace = ns.COMPONENT
+    a_turn = A_TURN
+    wire: Wire
+
+    def __init__(self, policy: ComponentPolicy, tls: ServerTrust | None) -> None:
+        self.policy = policy
+        self.tls = tls
+        self.stream_id = new_stream_id()
+        self.record = ComponentRecord(
+            policy,
+            link_id(self.stream_id),
+            policy.flow.connected(),
+            Timeline(policy.clock),
+        )
+        self._step = Step.TLS if tls is not None else Step.REGISTER
+        self._guess: Guess | None = None
+        self._verdict: Verdict | None = None
+        self._machine = _machine(self)
+
+    @property
+    def _peer(self) -> str:
+        return self.record.peer
+
+    # from the wire
+
+    def opened(self, wire: Wire) -> None:
+        """Start TLS, where there is any."""
+        self.wire = wire
+        self.record.peer = wire.peer_text
+        wire.set_deadline(self.policy.register_timeout)
+        self._begin(self._step, peer=self._peer)
+        if self.tls is None:
+            self._machine.shielded()
+        else:
+            verification = self.tls.for_peer(self._peer)
+            self._verdict = verification.verdict
+            wire.start_tls(verification)
+
+    def _begin(self, step: Step, **shown: str) -> None:
+        self._step = step
+        self.record.attempt.begin(step, self.record.time.now, **shown)
+
+    def _passed(self, **shown: str) -> None:
+        self.record.attempt.passed(self.record.time.now, **shown)
+
+    def secured(self) -> None:
+        """The TLS handshake is complete; the header follows."""
+        self._machine.secured()
+
+    def stream_started(self, start: StreamStart) -> None:
+        """The header came."""
+        self._machine.header(start)
+
+    def stanza_received(self, stanza: Stanza) -> None:
+        """Judge it."""
+        if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self.wire.peer_failed(stanza.element)
+            self._machine.refused()
+        else:
+            self._machine.stanza(stanza)
+
+    def stream_broken(self, error: StreamError) -> None:
+        """Bad XML, or no XMPP at all: say what it was."""
+        if begins_header(self.wire.heard):
+            self.refuse(faults.PROXY_UNEXPECTED.error(peer=self._peer), error)
+            return
+        stranger = peer_without_xmpp(self.wire.heard, peer=self._peer)
+        if stranger is not None:
+            self.refuse(stranger, error)
+            return
+        fault = faults.PEER_BAD_XML.error(
+            peer=self._peer, condition=error.condition, problem=error.text or "-"
+        )
+        self.refuse(fault, error)
+
+    def deadline_passed(self) -> None:
+        """The peer did not register in time."""
+        fault = faults.PEER_SILENT.error(
+            peer=self._peer, seconds=self.policy.register_timeout, at=str(self._step)
+        )
+        self.refuse(fault, StreamError("connection-timeout"))
+
+    def shut_down(self) -> None:
+        """The server stops."""
+        self.wire.close(StreamError("system-shutdown"))
+
+    def stream_closing(self) -> None:
+        """A guess that was not judged counts no longer."""
+        self._abandon()
+
+    def stream_lost(self, reason: Failure) -> None:
+        """Say why it came to no link."""
+        record = self.record
+        finish(
+            self.log,
+            self._peer,
+            lambda: self._machine.lost(reason),
+            lambda: record.attempt.abandoned(record.time.now),
+        )
+
+    def done(self) -> None:
+        """Nothing follows."""
+        release(self._machine)
+
+    def tell_handshake(self, reason: Failure) -> None:
+        """The connection is gone before TLS was there."""
+        if not (self.record.told or only_looked(connection_of(self.wire.transport), reason)):
+            self.record.refused(self._explain_tls(reason))
+
+    def _explain_tls(self, reason: Failure) -> StepError:
+        if self._verdict is not None and self._verdict.error is not None:
+            return self._verdict.error
+        if begins_header(self.wire.heard):
+            return faults.PROXY_UNEXPECTED.error(peer=self._peer)
+        stranger = peer_without_tls(self.wire.heard, peer=self._peer)
+        if stranger is not None:
+            return stranger
+        problem = openssl_words(reason)
+        return faults.PEER_CERTIFICATE.error(peer=self._peer, problem=problem)
+
+    def error_header(self) -> dict[str, str | None]:
+        """The answer to a header that is refused."""
+        return {"id": self.stream_id, "from": self.record.component or self.policy.domain}
+
+    # refusals
+
+    def _abandon(self) -> None:
+        if self._guess is not None:
+            self._guess.abandoned()
+
+    def refuse(self, fault: StepError, error: StreamError) -> None:
+        """End the stream with a stream error and log why."""
+        self.record.refused(fault)
+        self.wire.close(error)
+        self._machine.refused()
+
+    def guessed(self, fault: StepError, error: StreamError) -> None:
+        """Refuse a wrong ID or secret, the later the more often it happens."""
+        self.record.refused(fault)
+        delay = self._guess.failed() if self._guess is not None else 0.0
+        self._machine.refused()
+        self.wire.set_deadline(None)
+        if delay:
+            self.wire.later(delay, self.wire.close, error)
+        else:
+            self.wire.close(error)
+
+    # steps 7 to 10
+
+    def note_tls(self) -> None:
+        """Step 8 is done."""
+        connection = connection_of(self.wire.transport)
+        self.record.evidence = tls_evidence(connection)
+        self.record.certificate_expires = peer_expiry(connection)
+        self._passed(**self.record.evidence)
+        self._begin(Step.REGISTER, peer=self._peer)
+
+    def judge_header(self, start: StreamStart) -> None:
+        """Welcome a header that names one of our components, or say why not."""
+        if (start.uri, start.name) != (ns.STREAMS, "stream"):
+            self._bad_header("it is no stream header", StreamError("invalid-namespace"))
+        elif start.default_namespace != ns.COMPONENT:
+            fault = faults.PEER_WRONG_NAMESPACE.error(
+                peer=self._peer, namespace=start.default_namespace[:80]
+            )
+            self.refuse(fault, StreamError("invalid-namespace"))
+        elif not start.get("to"):
+            self._bad_header("it has no to attribute", StreamError("improper-addressing"))
+        else:
+            self._judge_address(start.get("to") or "")
+
+    def _weigh(self, component: str) -> bool:
+        """Whether an ID, or its secret, is looked at; a guesser is turned away."""
+        try:
+            self._guess = self.policy.guesses.begin(component, self.wire.peer_host)
+            self._guess.weigh()
+        except TooManyGuesses as problem:
+            seconds = max(1, round(problem.seconds))
+            fault = faults.PEER_REFUSED.error(peer=self._peer, seconds=seconds)
+            text = f"too many failures, refused for {seconds} s"
+            told = as_condition(ToldFault(fault.fault, seconds))
+            self.refuse(fault, StreamError("policy-violation", text=text, appCondition=told))
+            return False
+        return True
+
+    def _bad_header(self, problem: str, error: StreamError) -> None:
+        fault = faults.PEER_BAD_HEADER.error(
+            peer=self._peer, problem=problem, condition=error.condition
+        )
+        self.refuse(fault, error)
+
+    def _judge_address(self, to: str) -> None:
+        try:
+            address = parse_jid(to)
+        except MalformedJID as problem:
+            self._bad_header(f"to: {problem}", StreamError("host-unknown"))
+            return
+        component = str(address.full())
+        if not self._weigh(component):
+            return
+        if component not in self.policy.registry:
+            fault = self._explain_unknown(component[:255])
+            self.guessed(fault, StreamError("host-unknown"))
+            return
+        self._abandon()  # it counts again when the secret comes
+        record = self.record
+        record.component = component
+        self.policy.flow.named(record.attempt)
+        self._passed(component=component, link=record.link_id)
+        self._begin(Step.REGISTERED, component=component)
+        self.wire.send_header({"id": self.stream_id, "from": component})
+        self._machine.welcomed()
+
+    def _explain_unknown(self, component: str) -> StepError:
+        domain = self.policy.domain
+        known = component.endswith(f".{domain}")
+        fault = faults.PEER_UNKNOWN_ID if known else faults.PEER_OTHER_DOMAIN
+        return fault.error(peer=self._peer, component=component, domain=domain)
+
+    def judge_handshake(self, stanza: Stanza) -> None:
+        """Compare the proof; then look whether the address is free."""
+        component = self.record.component
+        if (stanza.uri, stanza.name) != (ns.CLIENT, "handshake"):
+            self.refuse_early(stanza)
+            return
+        if not self._weigh(component):
+            return
+        digest = str(stanza.element)
+        secret = self.policy.registry.proved(component, self.stream_id, digest)
+        if secret is None:
+            fault = faults.PEER_WRONG_SECRET.error(peer=self._peer, component=component)
+            self.guessed(fault, StreamError("not-authorized"))
+            return
+        if self._guess is not None:
+            self._guess.succeeded()
+        older = self.policy.links.get(component)
+        if older is not None:
+            self._machine.contested(secret, older)
+        else:
+            self._machine.proved(secret)
+
+    def refuse_early(self, stanza: Stanza) -> None:
+        """It sent a stanza before it was registered."""
+        fault = faults.PEER_UNREGISTERED.error(peer=self._peer, name=stanza.name[:80])
+        self.refuse(fault, StreamError("not-authorized"))
+
+    def probe(self, secret: Secret, older: Link) -> None:
+        """Ask the link that holds the address whether it lives."""
+        probing = older.probe()
+        probing.addCallback(lambda alive: self._machine.probed(secret, older, alive))
+        probing.addErrback(self._unexpected)
+
+    def judge_older(self, secret: Secret, older: Link, alive: bool) -> None:
+        """Take the address of a link that is dead."""
+        component, links = self.record.component, self.policy.links
+        if alive:
+            fault = faults.PEER_CONFLICT.error(
+                peer=self._peer, component=component, other=older.peer_text
+            )
+            self.refuse(fault, StreamError("conflict", text="this component is connected"))
+            return
+        if links.get(component) is older:
+            older.replace()
+        # it may have been deleted while the older link was asked
+        refusal = refusal_of(self.policy.registry, component, secret)
+        if refusal is not None:
+            self.refuse(*refusal)
+        elif links.get(component) is None:
+            self._machine.proved(secret)
+        else:
+            self.wire.close(StreamError("conflict", text="another connection was quicker"))
+            self._machine.refused()
+
+    def _unexpected(self, failure: Failure) -> None:
+        c = self.record.component
+        self.log.failure("unexpected error in the registration of {c}", failure, c=c)
+        self.wire.close(StreamError("internal-server-error"))
+
+    def register(self, secret: Secret) -> None:
+        """Step 10 is done: the link goes on."""
+        ComponentLink(self.policy, self.wire, self.record, secret).begin()
+        release(self._machine)
+
+
+def _make_machine() -> Callable[[ComponentRegistration], _Inputs]:
+    machine = TypeMachineBuilder(_Inputs, ComponentRegistration)
+    securing = machine.state("securing")
+    opening = machine.state("opening")
+    handshaking = machine.state("handshaking")
+    probing = machine.state("probing")
+    registered = machine.state("registered")
+    closed = machine.state("closed")
+
+    securing.upon(_Inputs.shielded).to(opening).returns(None)
+    opening.upon(_Inputs.welcomed).to(handshaking).returns(None)
+    for state in (securing, opening, handshaking, probing, registered, closed):
+        state.upon(_Inputs.refused).to(closed).returns(None)
+    for late in (_Inputs.secured, _Inputs.stanza, _Inputs.probed):
+        closed.upon(late).loop().returns(None)
+
+    @securing.upon(_Inputs.secured).to(opening)
+    def note_tls(inputs: _Inputs, peer: ComponentRegistration) -> None:
+        peer.note_tls()
+
+    @securing.upon(_Inputs.lost).to(closed)
+    def tell_handshake(inputs: _Inputs, peer: ComponentRegistration, reason: Failure) -> None:
+        peer.tell_handshake(reason)
+        peer.done()
+
+    @opening.upon(_Inputs.lost).to(closed)
+    @handshaking.upon(_Inputs.lost).to(closed)
+    @probing.upon(_Inputs.lost).to(closed)
+    @registered.upon(_Inputs.lost).to(closed)
+    @closed.upon(_Inputs.lost).loop()
+    def done(inputs: _Inputs, peer: ComponentRegistration, reason: Failure) -> None:
+        peer.done()
+
+    @opening.upon(_Inputs.header).loop()
+    def judge_header(inputs: _Inputs, peer: ComponentRegistration, start: StreamStart) -> None:
+        peer.judge_header(start)
+
+    @handshaking.upon(_Inputs.stanza).loop()
+    def judge_handshake(inputs: _Inputs, peer: ComponentRegistration, stanza: Stanza) -> None:
+        peer.judge_handshake(stanza)
+
+    @handshaking.upon(_Inputs.contested).to(probing)
+    def probe(inputs: _Inputs, peer: ComponentRegistration, secret: Secret, older: Link) -> None:
+        peer.probe(secret, older)
+
+    @probing.upon(_Inputs.stanza).loop()
+    def impatient(inputs: _Inputs, peer: ComponentRegistration, stanza: Stanza) -> None:
+        peer.refuse_early(stanza)
+
+    @probing.upon(_Inputs.probed).loop()
+    def judge_older(
+        inputs: _Inputs, peer: ComponentRegistration, secret: Secret, older: Link, alive: bool
+    ) -> None:
+        peer.judge_older(secret, older, alive)
+
+    @handshaking.upon(_Inputs.proved).to(registered)
+    @probing.upon(_Inputs.proved).to(registered)
+    def register(inputs: _Inputs, peer: ComponentRegistration, secret: Secret) -> None:
+        peer.register(secret)
+
+    return Machine(machine)
+
+
+_machine = _make_machine()

@@ -1,1 +1,1 @@
-"""The HTTP administration: a face on both daemons, which it knows only by its interfaces."""
+"""The API and pages of both daemons, which it knows only by its interfaces."""

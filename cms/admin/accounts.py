@@ -1,7 +1,7 @@
 """
 The accounts of administrators: one file in the state directory, passwords hashed.
 
-It has nothing to do with the users who log in to meetings.
+These are not the users who log in to meetings.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Accounts:
     def _make_first(state_dir: Path, random_bytes: Callable[[int], bytes]) -> None:
         password = base64.b32encode(random_bytes(15)).decode().lower()
         shown = state_dir / PASSWORD
-        # In this order: an account whose password nobody was told would be of no use.
+        # In this order: without its password in the file, the account would be useless.
         replace_file(shown, f"{password}\n".encode())
         plain = _plain(Hash.of(password, random_bytes(_SALT)))
         content = json.dumps({"version": 1, "accounts": {FIRST: plain}})

@@ -1,4 +1,4 @@
-"""HTTP Basic (RFC 7617): who a request comes from, at the price of one scrypt an hour."""
+"""HTTP Basic (RFC 7617), with one scrypt an hour for each client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cms.process.threads import SlowWork, TooMuchWork
 from cms.protection.guessing import Guess, Guesses, TooManyGuesses
 from cms.web.refusal import Refused
 
-REALM = "acano"  # which the clients of the field may look for
+REALM = "acano"  # as existing API clients may expect
 REMEMBER = 3600.0  # seconds for which verified credentials are not hashed again
 MOST_REMEMBERED = 100
 MOST_CREDENTIALS = 1_024  # characters
@@ -27,8 +27,8 @@ class BasicGate:
     """
     Admits the accounts of a state directory.
 
-    Verified credentials are remembered by a keyed digest, so that only the
-    first request of a client costs a hash.  Guesses are slowed, then refused.
+    Verified credentials are remembered by a keyed digest, so that only the first request
+    of a client costs a hash.  Guesses are delayed, then refused.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class BasicGate:
         return name
 
     async def _weigh(self, name: str, password: str, digest: bytes, guess: Guess) -> bool:
-        if digest in self._checking:  # the same request many times over is one guess
+        if digest in self._checking:  # the same credentials in many requests are one guess
             return await self._verify(name, password, digest)
         guess.weigh()
         self._checking.add(digest)
@@ -82,7 +82,7 @@ class BasicGate:
         accounts = self._accounts()
 
         def compute() -> bool:
-            # Of many requests that a client begins with, one is enough.
+            # If a client begins with many requests, hash for one of them only.
             return self._knows(digest) or accounts.fits(name, password)
 
         try:
@@ -124,7 +124,7 @@ def read_credentials(authorization: str | None) -> tuple[str, str]:
 
 
 def too_many(seconds: float) -> Refused:
-    """It is not even looked at, for so long."""
+    """The refusal of a request whose password is not checked, for so many seconds."""
     wait = max(1, round(seconds))
     return Refused(
         "tooManyFailures",

@@ -71,7 +71,7 @@ USER = schemas.record(
 
 
 class CallbridgeOperations:
-    """The operations, on whatever plays the role."""
+    """The operations, on any implementation of the role."""
 
     def __init__(self, role: Callbridge) -> None:
         self._role = role
@@ -205,7 +205,7 @@ def operations_of_callbridge(
     metrics: Metrics | None = None,
     spaces: SpacesRole | None = None,
 ) -> list[Operation]:
-    """Everything that a Callbridge's API has; of spaces only where it has some."""
+    """All operations of a Callbridge's API; those on spaces only if it has spaces."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own = CallbridgeOperations(role)
     found = [*common.operations(), *own.operations()]

@@ -48,12 +48,12 @@ LABELS = {
     ),
     SECRET: ("Shared secret", "It is never shown. Empty: the one that is set stays."),
 }
-EARLIER = 5  # attempts that are shown beside the one that is under way
+EARLIER = 5  # attempts that are shown besides the current one
 
 
 class CallbridgePages:
     """
-    The pages, on whatever plays the role.
+    The pages, on any implementation of the role.
 
     @param timer: See L{EventStream}.
     """
@@ -177,7 +177,7 @@ class CallbridgePages:
         ]
 
     def _summary(self, recorded: Sequence[Recorded]) -> Tag:
-        """The one thing that is read aloud when it changes."""
+        """The summary, which screen readers read when it changes."""
         link: Any = self._role.status().get("link", {})
         last = next((r.attempt for r in recorded if r.kind == "link"), None)
         content: list[Any]
@@ -236,7 +236,7 @@ class CallbridgePages:
 
 
 def _errors(changes: Mapping[str, str]) -> dict[str, Refused]:
-    """What can be told without trying, for every field at once."""
+    """The errors in all fields that can be found without trying the settings."""
     errors = {}
     for parameter in SETTINGS:
         if parameter.name in changes:
@@ -248,7 +248,7 @@ def _errors(changes: Mapping[str, str]) -> dict[str, Refused]:
 
 
 def _beside(refused: Refused) -> Refused:
-    """The same in the words of the form; a browser's user knows no parameters."""
+    """The same in the words of the form, without names of parameters."""
     label, hint = LABELS[str(refused.parameter)]
     return Refused(refused.reason, refused.in_form(label), refused.cure or hint)
 

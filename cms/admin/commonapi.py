@@ -23,15 +23,15 @@ API = "/api/v1"
 
 class Metrics(Protocol):
     """
-    The figures of a daemon: L{cms.metrics.exposition.Exposition}.
+    The metrics of a daemon: L{cms.metrics.exposition.Exposition}.
 
-    @ivar content_type: Of what L{render} gives.
+    @ivar content_type: The content type of L{render}.
     """
 
     content_type: str
 
     def render(self) -> bytes:
-        """All figures as they are now."""
+        """All metrics as they are now."""
         ...
 
 
@@ -43,7 +43,7 @@ class CommonOperations:
     """
     Version, status, signal flow, health and metrics.
 
-    @param metrics: What C{/metrics} answers; C{None} leaves it out.
+    @param metrics: The answer of C{/metrics}; C{None} leaves that out.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from twisted.web.template import Tag, tags
 from cms.admin.interfaces import Recorded
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
-# A colour is never alone: each state has a sign and a word.
+# Each state has a sign and a word besides its colour.
 SIGNS = {
     "passed": "✓",
     "failed": "✗",
@@ -34,12 +34,12 @@ WORDS = {
 @define
 class StepView:
     """
-    One of the twelve, as it is now.
+    One of the twelve steps, as it is now.
 
     @ivar state: A key of L{WORDS}.
     @ivar record: What happened last.
-    @ivar earlier: How it failed with targets that were tried before in the same round.
-    @ivar note: What is to be said while nothing has happened.
+    @ivar earlier: Its failures at earlier targets of the same attempt.
+    @ivar note: The text shown while nothing has happened.
     """
 
     step: Step
@@ -71,7 +71,7 @@ def twelve_steps(recorded: Sequence[Recorded], *, active: bool) -> list[StepView
     up = link.records[-1].began
     logins = [r.attempt for r in recorded if r.kind == "login" and r.attempt.records]
     logins = [attempt for attempt in logins if attempt.began >= up]
-    # That somebody mistyped a password does not mean that nobody can log in.
+    # A mistyped password does not mean that nobody can log in.
     login = next((a for a in logins if a.failure is None), logins[0] if logins else None)
     if login is not None:
         last.record = login.records[-1]
@@ -80,7 +80,7 @@ def twelve_steps(recorded: Sequence[Recorded], *, active: bool) -> list[StepView
 
 
 def _walk(attempt: Attempt, views: Mapping[Step, StepView]) -> None:
-    """A record of an early step begins another target: what came of later ones is history."""
+    """Take the records in order.  A record of an early step begins another target."""
     for record in attempt.records:
         for view in views.values():
             known = view.record
@@ -168,7 +168,7 @@ def _record_parts(record: StepRecord, *, live: bool = False) -> list[Any]:
 
 
 def cause_and_cure(failure: StepError) -> list[Tag]:
-    """Why, and what mends it."""
+    """Cause and cure of a failure."""
     parts = [
         tags.p(tags.strong("Cause: "), failure.cause, class_="cause"),
         tags.p(tags.strong("Cure: "), failure.cure, class_="cure"),
@@ -191,7 +191,7 @@ KINDS = {"link": "Link", "login": "Log-in"}
 
 
 def show_attempts(recorded: Sequence[Recorded]) -> Tag:
-    """Attempts, each with its outcome; the steps of those that went well are folded up."""
+    """Attempts, each with its outcome; the steps of successful ones are folded."""
     if not recorded:
         return tags.p("Nothing yet.", class_="quiet")
     return tags.ul(*(_show_attempt(each) for each in recorded), class_="attempts")
@@ -236,7 +236,7 @@ def _state(record: StepRecord) -> str:
 
 
 def fingerprint(recorded: Sequence[Recorded], most: int) -> tuple[object, ...]:
-    """Changes with what L{show_attempts} and L{show_steps} show of these."""
+    """A value that changes when L{show_attempts} or L{show_steps} would show something else."""
     return tuple(
         (r.kind, r.attempt.number, len(r.attempt.records), r.attempt.records[-1].result)
         for r in recorded[:most]

@@ -1,10 +1,10 @@
 """
-What the administration knows of a daemon.
+The interfaces of a daemon for API and pages.
 
-The roles implement these; nothing else of them is seen here.  Whatever is asked
-of them is refused with L{cms.web.refusal.Refused}.  Facts are plain data (strings, numbers,
-booleans, C{None}, mappings and lists of these) with names in the manner of the
-API, such as C{serverAddressOverride}; no secret is ever among them.
+The roles implement them, and API and pages use nothing else of a role.  Any method may
+raise L{cms.web.refusal.Refused}.  Facts are plain data (strings, numbers, booleans,
+C{None}, mappings and lists of these) with names as in the API, such as
+C{serverAddressOverride}.  They hold no secret.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Health:
     """
     Whether the daemon does its job.
 
-    @ivar step: Where it is: L{Step.ACTIVE} when it does.
-    @ivar fault: What is in the way, where that is known.
+    @ivar step: Its step; L{Step.ACTIVE} if it does its job.
+    @ivar fault: What prevents it, if that is known.
     """
 
     good: bool
@@ -40,7 +40,7 @@ class Page:
     A part of a list.
 
     @ivar items: Each with its id.
-    @ivar total: How many there are, with the filter applied.
+    @ivar total: The length of the list after the filter.
     """
 
     items: Sequence[tuple[str, Facts]]
@@ -49,14 +49,14 @@ class Page:
 
 @frozen
 class Selection:
-    """Which part of a list is asked for."""
+    """The part of a list that is asked for."""
 
     offset: int = 0
     limit: int = 50
     filter: str = ""
 
     def of(self, items: Iterable[tuple[str, Facts]], *names: str) -> Page:
-        """The part of a short list; the filter is looked for in the facts with these names."""
+        """The part of a short list; the filter applies to the facts with these names."""
         wanted = self.filter.casefold()
         found = [
             item
@@ -91,7 +91,7 @@ class Daemon(Protocol):
         ...
 
     def status(self) -> Facts:
-        """What it is doing, beside version and uptime."""
+        """Its status, without version and uptime."""
         ...
 
     def attempts(self) -> Sequence[Recorded]:
@@ -117,7 +117,7 @@ class Callbridge(Daemon, Protocol):
         ...
 
     async def unconfigure(self) -> None:
-        """Forget what was set here: the file decides again."""
+        """Delete these settings; those of the file apply again."""
         ...
 
     async def users(self, selection: Selection) -> Page:
@@ -157,7 +157,7 @@ class XmppServer(Daemon, Protocol):
 
     async def add_callbridge(self, name: str, secret: str | None) -> tuple[str, str | None]:
         """
-        @param secret: One that exists already; C{None} generates one.
+        @param secret: An existing one; C{None} generates one.
         @return: The id, and the secret if it was generated.
         """
         ...
@@ -188,7 +188,7 @@ class XmppServer(Daemon, Protocol):
 
 
 def moment(seconds: float | None) -> str | None:
-    """A time (seconds since the epoch) as the API has it: RFC 3339, UTC."""
+    """A time (seconds since the epoch) as in the API: RFC 3339, UTC."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

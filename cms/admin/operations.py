@@ -1,7 +1,7 @@
 """
 An operation of the API: its address, its parameters, and what runs it.
 
-From the same list of operations come the routes and the OpenAPI document.
+The routes and the OpenAPI document are made from the same list of operations.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Call:
 @frozen
 class Operation:
     """
-    What one method of one path does.
+    One method of one path.
 
     @ivar path: With its parameters in braces, such as C{/api/v1/users/{id}}.
     @ivar name: Its C{operationId}.
     @ivar answers: The schema of the JSON answer; C{None} for an empty body.
     @ivar raw: The content type of an answer that is neither XML nor JSON.
-    @ivar reasons: Why it may be refused, beside what its parameters say.
+    @ivar reasons: The reasons for refusals, besides those of its parameters.
     @ivar open: It needs no log-in.
     @ivar statuses: Further statuses, and what each means.
     """
@@ -68,7 +68,7 @@ class Operation:
 
 
 def selection(query: Mapping[str, str], usual: int = 50) -> Selection:
-    """What part of a list a query asks for."""
+    """The part of a list that a query asks for."""
     return Selection(
         offset=int(query.get("offset", "0")),
         limit=int(query.get("limit", str(usual))),

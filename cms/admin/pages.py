@@ -1,10 +1,9 @@
 """
-What the pages of both daemons have in common: the frame, the policy, the token.
+The common parts of both daemons' pages: the frame, the security policy, the token.
 
-A page is HTML from L{twisted.web.template}, which escapes.  It is complete
-without script; the script only follows what changes.  Nothing comes from
-elsewhere, and no page holds script or style of its own, so the policy allows
-neither.
+A page is HTML from L{twisted.web.template}, which escapes.  It is complete without
+script; the script only updates it.  Nothing is loaded from other hosts, and no page holds
+script or style of its own, so the policy forbids both.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Shown:
 
 @frozen
 class SeeOther:
-    """What was sent is done; the page at this address shows it."""
+    """The form was processed; the page at this address shows the result."""
 
     location: str
 
@@ -70,7 +69,7 @@ class Visit:
 
     @ivar ids: From its path.
     @ivar query: The first value of each parameter of its address.
-    @ivar form: Likewise of its body, without the token.
+    @ivar form: The same for its body, without the token.
     @ivar token: Goes into each form of the page, see L{Tokens}.
     @ivar trusted: Whether the form that came in held the token.
     """
@@ -82,14 +81,14 @@ class Visit:
     trusted: bool = False
 
     def field(self) -> Tag:
-        """The token as a part of a form."""
+        """The token as a hidden field of a form."""
         return tags.input(type="hidden", name=TOKEN, value=self.token)
 
 
 class Tokens:
     """
-    What only a page that was made for a log-in knows: a form without it
-    changes nothing, wherever it came from.
+    The tokens of forms.  Only a page made for a log-in has its token, and a form without
+    it changes nothing.
     """
 
     def __init__(self) -> None:
@@ -126,8 +125,8 @@ class Pages:
         """
         Take a form.
 
-        @param checks: The handler looks at L{Visit.trusted} itself, to give back
-            what was typed; else a form without the token does not reach it.
+        @param checks: Whether the handler checks L{Visit.trusted} itself, so that it can
+            return what was typed; else a form without the token does not reach it.
         """
 
         def trusted(visit: Visit) -> Answer | Awaitable[Answer]:
@@ -210,7 +209,7 @@ def sentence(text: str) -> str:
     return text and text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
 
 
-# The API's cures name its methods; who looks at pages has pages.
+# The API's cures name its methods; pages need other words.
 _FIRST_PAGE = "Go to the first page, which shows what there is."
 _CURES = dict.fromkeys(
     ("callBridgeDoesNotExist", "clientDoesNotExist", "userDoesNotExist", "notFound"), _FIRST_PAGE
@@ -218,7 +217,7 @@ _CURES = dict.fromkeys(
 
 
 def alert(refused: Refused) -> Tag:
-    """Cause and cure, read aloud at once."""
+    """Cause and cure, which screen readers read at once."""
     content = [tags.p(sentence(refused.cause))]
     cure = _CURES.get(refused.reason, refused.cure)
     if cure:

@@ -1,4 +1,4 @@
-"""What an operation answers, and its two forms: XML as the field has it, and JSON."""
+"""The answers of operations, in two forms: XML as existing API clients expect, and JSON."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Listing:
 @frozen
 class Done:
     """
-    It is done: an empty body, unless there is something to show once.
+    Success with an empty body, unless there is something to show once.
 
     @ivar location: Of what was made.
     """
@@ -77,7 +77,7 @@ def refusal(refused: Refused, *, as_json: bool) -> Raw:
 
 
 def to_xml(reply: Document | Listing) -> bytes:
-    """The reply as XML, with the declaration that the field's clients count on."""
+    """The reply as XML, with the declaration that existing API clients need."""
     if isinstance(reply, Document):
         root = ET.Element(reply.name)
         if reply.id is not None:
@@ -115,13 +115,13 @@ def _set(element: ET.Element, key: str, value: Any) -> None:
 
 
 def singular(name: str) -> str:
-    """The name of one of a list."""
+    """The name of an item of a list."""
     one = name.removesuffix("s")
     return one if one != name and _NAME.fullmatch(one) else "item"
 
 
 def text(value: Any) -> str:
-    """A plain value as XML has it."""
+    """A plain value as text in XML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return clean(str(value))
@@ -149,7 +149,7 @@ def _with_id(id_: str | None, facts: Facts) -> dict[str, Any]:
 
 
 def _known(value: Any) -> Any:
-    """Without what is not known, which XML does not show either."""
+    """The value without C{None}s, which XML does not show either."""
     if isinstance(value, Mapping):
         return {key: _known(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -159,14 +159,14 @@ def _known(value: Any) -> Any:
 
 def failure_xml(reason: str) -> bytes:
     """
-    The details of a failure.  Clients of the field cut 38 characters in front
-    and 20 behind to get at the reason, so the framing is exactly this.
+    The details of a failure.  Existing API clients cut 38 characters in front and 20 behind
+    to get the reason, so the framing must be exactly this.
     """
     return DECLARATION + f"<failureDetails><{reason} /></failureDetails>".encode()
 
 
 def failure_json(refused: Refused) -> bytes:
-    """The same as JSON, which has room for cause and cure."""
+    """The same as JSON, with cause and cure."""
     details = {
         "reason": refused.reason,
         "parameter": refused.parameter,

@@ -1,4 +1,4 @@
-"""The operations as routes: who may come to one, and what it is given."""
+"""The operations as routes: authentication, and reading of parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cms.web.refusal import Refused
 
 
 class Gate(Protocol):
-    """Who may come in."""
+    """Authenticates requests."""
 
     async def admit(self, authorization: str | None, host: str) -> str:
         """
@@ -33,10 +33,10 @@ class Gate(Protocol):
 
 
 class OpenGate:
-    """For the socket that only the owner of the state directory can reach."""
+    """The gate of the socket, which only the owner of the state directory can reach."""
 
     async def admit(self, authorization: str | None, host: str) -> str:
-        """See L{Gate.admit}: everybody is the owner."""
+        """See L{Gate.admit}: every request is the owner's."""
         return "owner"
 
 
@@ -58,7 +58,7 @@ class ApiApplication(Application):
             self._add(operation)
 
     def admission(self, gate: Gate) -> Callable[[IRequest], Awaitable[None]]:
-        """For the root of a listener: who comes through this gate."""
+        """Authentication by this gate, for the root of a listener."""
 
         async def admit(request: Any) -> None:
             segments = self._paths.canonical(request.postpath)
@@ -77,7 +77,7 @@ class ApiApplication(Application):
         return refusal(refused, as_json=_wants_json(request))
 
     def explain(self, request: IRequest, problem: Exception) -> Refused | None:
-        """See L{Application.explain}: of what the roles raise, what has a cause and a cure."""
+        """See L{Application.explain}: for errors of the roles that have a cause and a cure."""
         fault = problem.fault if isinstance(problem, StoreUnusable) else problem
         if not isinstance(fault, StepError):
             return None
@@ -112,13 +112,13 @@ def _wants_json(request: IRequest) -> bool:
 
 def _form(request: IRequest, operation: Operation) -> dict[str, str]:
     if operation.method in ("GET", "HEAD"):
-        return {}  # what a client of the field sends along is not looked at
+        return {}  # ignore what existing API clients send along
     body = request.content.read()
     return read_form(messages.header(request, "content-type"), body, operation.form)
 
 
 class Paths:
-    """Addresses as clients write them, made into those of the operations."""
+    """Turns paths as clients write them into those of the operations."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         paths = {operation.path for operation in operations}
@@ -128,8 +128,8 @@ class Paths:
 
     def canonical(self, written: Sequence[bytes]) -> list[bytes]:
         """
-        The segments of a path as the operations have them.  Case does not
-        matter, nor do empty segments: clients of the field write C{//api/v1/...}.
+        The segments of a path as in the operations.  Case does not matter, nor do empty
+        segments: existing API clients write C{//api/v1/...}.
 
         @raise Refused: the path is not UTF-8.
         """

@@ -1,4 +1,4 @@
-"""JSON Schema for what the operations answer."""
+"""JSON Schema for the answers of the operations."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ LOCK = "admin.lock"
 @frozen
 class AdminSettings:
     """
-    What the configuration says of the administration.
+    The configuration of the API.
 
     @ivar file: The configuration file, for messages.
     @ivar api: Endpoint strings, with TLS.
     @ivar api_plain: Endpoint strings that only this host can reach.
     @ivar most: Connections at a time, to each kind of listener.
-    @ivar proxies: Who may say on them whom it speaks for.
+    @ivar proxies: The peers that may send a PROXY header to them.
     """
 
     file: Path
@@ -64,7 +64,7 @@ class AdminSettings:
 
     def check(self) -> None:
         """
-        @raise ConfigurationError: a listener cannot be as it is written.
+        @raise ConfigurationError: a listener cannot be opened as configured.
         """
         for description in self.api_plain:
             check_plain("listen.api_plain", description, self.file)
@@ -102,7 +102,7 @@ class AdminService(Service):
         prepare(self._application.routes)
         self._numbers = count(1)
         self._listeners = HTTPListeners(reactor, settings.file, settings.proxies)
-        # A pace of its own: a flood on the other listeners does not keep the owner out.
+        # A pace of its own, so that a flood on the other listeners does not keep the owner out.
         self._owner = HTTPListeners(reactor, settings.file)
         self._socket: list[IListeningPort] = []
         self._lock: int | None = None
@@ -173,7 +173,7 @@ class AdminService(Service):
 
     def _open_socket(self) -> None:
         path = self._settings.state_dir / SOCKET
-        path.unlink(missing_ok=True)  # whoever made it is dead: the lock is ours
+        path.unlink(missing_ok=True)  # we have the lock, so the daemon that made it has ended
         limits = Limits.of(openfiles.places(MOST_API_CONNECTIONS, 8))
         factory = self._owner.factory(
             self._root(OpenGate()), ConnectionLimiter(limits, self._reactor.seconds, SOCKET)
@@ -206,7 +206,7 @@ class AdminService(Service):
 
     def reload(self) -> None:
         """
-        Read key, certificate and accounts again; what is wrong stays as it was.
+        Read key, certificate and accounts again.  If one is wrong, the old one stays.
         """
         try:
             if self._trust is not None:

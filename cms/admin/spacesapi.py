@@ -1,4 +1,4 @@
-"""The operations on spaces: the field's C{coSpaces}, C{coSpaceUsers} and C{accessMethods}."""
+"""The operations on spaces: C{coSpaces}, C{coSpaceUsers} and C{accessMethods}."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ ACCESS_METHOD = schemas.record(
 
 
 class SpaceOperations:
-    """The operations, on whatever has the spaces."""
+    """The operations, on any implementation of the role."""
 
     def __init__(self, role: SpacesRole) -> None:
         self._role = role
@@ -312,7 +312,7 @@ class SpaceOperations:
         return Listing("coSpaces", "coSpace", page.items, page.total)
 
     async def add_space(self, call: Call) -> Reply:
-        """POST coSpaces: an empty body as the field has it; who accepts JSON sees what was made."""
+        """POST coSpaces: an empty body, as existing clients expect; in JSON the new space."""
         made = await self._role.add_space(call.form)
         document = None
         if call.wants_json:

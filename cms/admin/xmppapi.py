@@ -85,7 +85,7 @@ FIXED = ("callBridgeIsInFile", "notStored")
 
 
 class XmppOperations:
-    """The operations, on whatever plays the role."""
+    """The operations, on any implementation of the role."""
 
     def __init__(self, role: XmppServer) -> None:
         self._role = role
@@ -233,7 +233,7 @@ def _made(id_: str, name: str, secret: str | None) -> Document | None:
 def operations_of_xmpp_server(
     role: XmppServer, clock: IReactorTime, metrics: Metrics | None = None
 ) -> list[Operation]:
-    """Everything that an XMPP server's API has."""
+    """All operations of an XMPP server's API."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own = XmppOperations(role)
     return with_document("cms-xmpp", [*common.operations(), *own.operations()])

@@ -41,7 +41,7 @@ SHOWN = 25  # of each list
 ATTEMPTS = 10
 NAME_LABEL = "Unique Call Bridge name"
 _HOUR = 3600
-# What of a Callbridge is shown, under which name.
+# The facts of a Callbridge that are shown, and their names.
 CALLBRIDGE_FACTS = {
     "component": "Address of the component",
     "address": "Connected from",
@@ -65,7 +65,7 @@ MOMENTS = ("since", "certificateExpires", "created")
 
 class XmppPages:
     """
-    The pages, on whatever plays the role.
+    The pages, on any implementation of the role.
 
     @param timer: See L{EventStream}.
     """
@@ -399,7 +399,7 @@ def _client_table(page: Page, start: int) -> Sequence[Tag]:
         return [tags.p("Nobody.", class_="quiet")]
     head = [tags.th(label, scope="col", role="columnheader") for label in COLUMNS.values()]
     head.append(tags.th("Session", scope="col", role="columnheader"))
-    # The roles stay when the narrow layout takes them from the elements.
+    # The narrow layout would remove the elements' roles, so they are explicit.
     return [
         tags.table(
             tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),

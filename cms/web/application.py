@@ -1,4 +1,4 @@
-"""What is served: routes, and the form of what goes wrong on the way to them and in them."""
+"""An application: routes, and the form of errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from cms.web.refusal import Refused
 
 class Application(ABC):
     """
-    Routes, with an answer to whatever they raise.
+    Routes, with an answer for every exception.
 
-    @cvar label: What each line of the log about a request begins with; the request's id
-        follows.
-    @cvar quiet: Paths that are asked for every few seconds, and logged only when they go wrong.
+    @cvar label: The beginning of each log line about a request; the request's id follows.
+    @cvar quiet: Paths that are requested every few seconds, and logged only on errors.
     @cvar too_long: The answer to a body that is longer than L{cms.web.site.MOST_BODY}.
     @cvar not_found: The cure for an address that does not exist.
     @ivar routes: More may be added before the start.
@@ -43,7 +42,7 @@ class Application(ABC):
         """A refusal in the form that this application's clients know."""
 
     def explain(self, request: IRequest, problem: Exception) -> Refused | None:
-        """What else the routes raise, as a refusal; C{None} where nobody foresaw it."""
+        """Another exception of the routes as a refusal; C{None} if it is unexpected."""
         return None
 
     def refuse(self, request: IRequest, refused: Refused) -> bytes:
@@ -51,7 +50,7 @@ class Application(ABC):
         return answer(request, self.form(request, refused))
 
     def unexpected(self, request: IRequest, failure: Failure) -> bytes:
-        """What nobody foresaw: it is logged, and the client hears no more than that."""
+        """The answer to an unexpected exception: it is logged, and the client gets no details."""
         self.log.failure(f"{self.label} {{id}}: unexpected error", failure, id=request_id(request))
         cause = "an unexpected error of this program"
         return self.refuse(request, Refused("internalError", cause, status=500))

@@ -1,11 +1,10 @@
 """
-Server-sent events (HTML, 9.2): pages follow what changes, within a second.
+Server-sent events (HTML, 9.2): pages show changes within a second.
 
-One look at the daemon serves all who follow.  A look is cheap; only when it
-shows something new is the page's live part made anew, and at the least every
-L{REFRESH}: piece by piece, with a turn for others between.  The pauses grow with
-what a look costs, so that watching takes no more than one part in L{PARTS} of the
-thread's time.
+One look at the daemon serves all browsers, and is cheap.  If it finds something new, and
+at least every L{REFRESH} seconds, the live part of the page is made.  That is done piece
+by piece, with a turn of the reactor in between.  The more a look costs, the longer is the
+pause after it, so that all this takes at most one part in L{PARTS} of the thread's time.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from cms.web.html import flat
 from cms.web.messages import check_same_site
 from cms.web.refusal import Refused
 
-MOST = 20  # who may follow at once
+MOST = 20  # browsers at the same time
 LOOK = 0.25  # seconds between two looks
 PARTS = 50
-REFRESH = 5.0  # seconds after which figures are shown anew
-BEAT = 15.0  # seconds of silence until a line without meaning is sent
+REFRESH = 5.0  # seconds after which an event is sent even if nothing has changed
+BEAT = 15.0  # seconds without an event until a comment is sent
 LONGEST = 3600.0  # seconds for one stream; the browser then asks for another
-STUCK = 60.0  # seconds for which a browser may read nothing
+STUCK = 60.0  # seconds that a browser may not read
 _HEARTBEAT = b":\n\n"
 _RETRY = b"retry: 2000\n\n"
 
@@ -42,7 +41,7 @@ _RETRY = b"retry: 2000\n\n"
 @implementer(IPushProducer)
 @define(eq=False)
 class _Follower:
-    """One browser.  While it does not read, it is sent nothing; then only the newest."""
+    """One browser.  While it does not read nothing is sent to it, and later only the newest."""
 
     request: Any
     began: float
@@ -65,7 +64,7 @@ class _Follower:
             self.catch_up(self)
 
     def stopProducing(self) -> None:
-        """It is gone; the request says so too."""
+        """It has disconnected; the request says so too."""
 
     def send(self, data: bytes, now: float) -> None:
         """Send an event, or note that it was missed."""
@@ -80,8 +79,8 @@ class EventStream:
     """
     The browsers that follow a daemon.
 
-    @param look: What changes with what the page shows; compared only.
-    @param pieces: What the live part of the page consists of.
+    @param look: Gives a value that changes when the page would; it is only compared.
+    @param pieces: The pieces of the live part of the page.
     @param timer: A fine clock, for measuring work.
     """
 
@@ -112,9 +111,9 @@ class EventStream:
 
     def serve(self, request: IRequest) -> Deferred[bytes]:
         """
-        Follow, until the browser goes or its time is over.
+        Send events until the browser disconnects or its time is over.
 
-        @raise Refused: too many do, or a page of another site asks.
+        @raise Refused: there are too many browsers, or a page of another site asks.
         """
         check_same_site(request)
         if len(self._followers) >= MOST:
@@ -135,7 +134,7 @@ class EventStream:
         self._followers.append(follower)
         follower.send(_RETRY, now)
         if self._next is None and not self._busy:
-            self._seen = self._event = b""  # nobody has looked for a while
+            self._seen = self._event = b""  # there was no look for a while
             self._turn()
         elif self._event:
             self._send(follower)
@@ -183,7 +182,7 @@ class EventStream:
         self._cost += self._timer() - began
         for piece in pieces:
             if made:
-                await deferLater(self._clock, 0)  # others have their turn
+                await deferLater(self._clock, 0)  # let the reactor do other work
             began = self._timer()
             made.append(await flat(piece))
             self._cost += self._timer() - began
@@ -207,7 +206,7 @@ class EventStream:
             self._next = self._clock.callLater(max(LOOK, self._cost * PARTS), self._turn)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._next is not None:
             self._next.cancel()
             self._next = None

@@ -21,8 +21,8 @@ class Parameter:
     @ivar kind: C{string}, C{integer} or C{boolean}.
     @ivar least: Of an integer; for a string the least number of characters.
     @ivar most: Likewise.
-    @ivar choices: Of a string, where not every one will do.
-    @ivar secret: Never shown again, and in no log.
+    @ivar choices: The allowed strings, if they are limited.
+    @ivar secret: Whether it must not be shown again, nor logged.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Parameter:
 
     def check(self, value: str) -> str:
         """
-        The value, if it can be one.
+        The value, if it is valid.
 
-        @raise Refused: it cannot.
+        @raise Refused: it is not.
         """
         if self.choices and value not in self.choices:
             problem = f"is none of {', '.join(self.choices)}"
@@ -102,8 +102,8 @@ def read_pairs(encoded: bytes, known: tuple[Parameter, ...]) -> dict[str, str]:
     """
     Parameters in their urlencoded form.
 
-    Names are read without regard to case.  What clients leave unencoded (spaces,
-    an C{@}) is taken as it is.
+    Case does not matter in names.  Characters that clients leave unencoded (spaces, C{@})
+    are accepted.
 
     @raise Refused: as L{read_form}.
     """

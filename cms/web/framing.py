@@ -1,6 +1,6 @@
 """
-Where a request begins and ends, read strictly: what two readers could understand in two
-ways is refused, so that nothing is smuggled past the one that stands before us.
+Strict reading of where a request begins and ends.  A request that two readers could
+understand in two ways is refused, so that nothing can be smuggled past a proxy before us.
 
 Sections are those of RFC 9112 unless another RFC is named.
 """
@@ -83,8 +83,8 @@ class Head:
         """
         The head is complete.
 
-        @raise BadFraming: it does not say once, and in one way, for whom the request is
-            (3.2) and where it ends (6.1, 6.3).
+        @raise BadFraming: it does not say exactly once which host the request is for (3.2)
+            and where it ends (6.1, 6.3).
         """
         self._judge_host()
         if len(self._lengths) > 1 or any(_LENGTH.fullmatch(x) is None for x in self._lengths):

@@ -1,4 +1,4 @@
-"""What all pages have: a policy, and files that lie beside the program."""
+"""Common parts of all pages: the security policy, and static files."""
 
 from __future__ import annotations
 

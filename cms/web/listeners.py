@@ -1,4 +1,4 @@
-"""The HTTP listeners of a daemon: with TLS or for this host alone, within bounds and in turns."""
+"""The HTTP listeners of a daemon, with limits on connections and on the thread's time."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class HTTPListeners:
         @param trust: Whose key and certificate they show; without, they speak no TLS.
         @raise ConfigurationError: one cannot be read, or bound.
         """
-        # Half of the places are for whoever has logged in; of the others, one address gets
-        # half, for a browser opens six and a page that is followed keeps one.
+        # Half of the connections are for authenticated peers.  One address may have half of the
+        # others, because a browser opens six and a page with live updates keeps one.
         most = openfiles.places(most, 8)
         limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
         places = ConnectionLimiter(limits, self._reactor.seconds, kind)
@@ -89,7 +89,7 @@ class HTTPListeners:
     def factory(
         self, root: Root, places: ConnectionLimiter, trust: ServerTrust | None = None
     ) -> IProtocolFactory:
-        """What serves the connections of a listener that somebody else opens."""
+        """The factory for a listener that the caller opens."""
         served: IProtocolFactory = LimitedSite(root, self._reactor)
         if trust is not None:
             creator = trust.for_peer(places.kind)  # it takes what the last reload read

@@ -1,4 +1,4 @@
-"""Between a Twisted request and what an application speaks: values in, bytes out."""
+"""Values from a Twisted request, and answers to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.web.iweb import IRequest
 from cms.web.refusal import Refused
 
 REQUEST_ID = b"x-request-id"
-# For every answer; whoever serves pages replaces the policy by one for pages.
+# For every answer; pages replace the policy by one for pages.
 SAFE_HEADERS = {
     b"server": b"cms",
     b"cache-control": b"no-store",
@@ -45,28 +45,28 @@ def query_of(request: IRequest) -> bytes:
 
 
 def host_of(request: IRequest) -> str:
-    """Where a request comes from; C{local} for a UNIX socket."""
+    """The client's address; C{local} for a UNIX socket."""
     return str(getattr(request.getClientAddress(), "host", None) or "local")
 
 
 def request_id(request: IRequest) -> str:
-    """What ties together the lines of the log about this request."""
+    """The ID of this request, which all its log lines hold."""
     values = request.responseHeaders.getRawHeaders(REQUEST_ID)
     return values[0].decode() if values else "-"
 
 
 def set_account(request: Any, name: str) -> None:
-    """Note whose log-in a request came with."""
+    """Remember the account of a request."""
     request.cms_account = name
 
 
 def account(request: IRequest) -> str:
-    """Whose log-in a request came with; C{-} where none is needed."""
+    """The account of a request; C{-} if none is needed."""
     return str(getattr(request, "cms_account", "-"))
 
 
 def trust_peer(request: Any) -> None:
-    """The connection has shown whose it is: it keeps its place (L{cms.protection.connections})."""
+    """The peer is authenticated: its connection is not replaced (L{cms.protection.connections})."""
     trust = getattr(getattr(request.channel, "transport", None), "trust_peer", None)
     if trust is not None:  # a connection of a listener
         trust()
@@ -74,8 +74,7 @@ def trust_peer(request: Any) -> None:
 
 def check_origin(request: IRequest) -> None:
     """
-    A page of another site may send a form here, and the browser adds the
-    log-in: such a request changes nothing.
+    Refuse a form that a page of another site sent: the browser would add the log-in to it.
 
     @raise Refused: with status 403.
     """

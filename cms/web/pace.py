@@ -1,11 +1,10 @@
 """
-HTTP shares its thread with the router, and takes a bounded part of its time.
+HTTP shares its thread with the router, and gets a bounded part of the thread's time.
 
-What HTTP costs is measured where it happens, in C{dataReceived}.  (What is
-not measured there, such as writing to sockets, is about as much again.)  While
-it has spent more than its share, its connections are not read and no new ones
-are accepted; what a client sends waits in the kernel.  The share is small where
-the thread is busy, and large where it would else be idle.
+The time is measured in C{dataReceived}.  (Other costs, such as writing to sockets, are
+about as much again.)  While HTTP has used more than its share, its connections are not
+read and no new ones are accepted; data of clients waits in the kernel.  The share is
+small while the thread is busy, and large while it is idle.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from cms.process.proxyheader import begins_header
 from cms.protection.connections import Admitted, ConnectionLimiter
 from cms.protection.sources import LOCAL
 
-SHARE = 0.04  # of the thread's time, however much else there is to do
-IDLE_SHARE = 0.5  # of the time in which there is nothing else to do
+SHARE = 0.04  # of the thread's time, even if it is busy
+IDLE_SHARE = 0.5  # of the thread's idle time
 BURST = 0.1  # seconds that may be spent at once
 LOOK_EVERY = 0.01  # seconds
 
@@ -34,13 +33,13 @@ LOOK_EVERY = 0.01  # seconds
 @define(eq=False)
 class Pace:
     """
-    An account of time: it fills by L{SHARE}, or by L{IDLE_SHARE} of the idle
-    time where that is more, and work is paid from it.
+    A budget of time.  L{SHARE} of the time, or L{IDLE_SHARE} of the idle time if that is
+    more, is added to it, and the work of HTTP is subtracted.
 
     @ivar clock: Of the reactor.
     @ivar timer: A fine clock, for measuring work.
     @ivar busy: How long the reactor's thread has worked, as C{time.thread_time}.
-    @ivar paused: Who waits until there is time again.
+    @ivar paused: The connections that wait until there is time again.
     """
 
     clock: Any
@@ -61,7 +60,7 @@ class Pace:
         self._busy = self.busy()
 
     def spend(self, seconds: float) -> None:
-        """Work was done; when there was no time for it, everybody waits."""
+        """Subtract work; if the budget is used up, pause all connections."""
         self._fill()
         self._left -= seconds
         if self._left < 0 and self._waiting is None:
@@ -77,12 +76,12 @@ class Pace:
         self._filled, self._busy = now, busy
 
     def _pause_time(self) -> float:
-        """Look again soon: nobody knows how idle the thread will be."""
+        """Seconds until the next look; short, since the thread's idle time is not known."""
         return min(LOOK_EVERY, -self._left / self.share)
 
     @property
     def exhausted(self) -> bool:
-        """Whether everybody has to wait."""
+        """Whether all connections have to wait."""
         return self._waiting is not None
 
     def _resume(self) -> None:
@@ -147,11 +146,11 @@ class PacedConnection(ProtocolWrapper):
         return self.transport
 
     def trust_peer(self) -> None:
-        """Who it is was seen: see L{Admitted.trust}."""
+        """Its peer is authenticated: see L{Admitted.trust}."""
         self.guest.trust()
 
     def make_room(self) -> None:
-        """Its place is another's now."""
+        """A newer connection replaces it."""
         self._network.abortConnection()
 
     def proceed(self) -> None:

@@ -1,4 +1,4 @@
-"""Why a request is refused, in words for machines and for people."""
+"""The refusal of a request, with a reason for machines and words for people."""
 
 from __future__ import annotations
 

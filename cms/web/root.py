@@ -1,4 +1,4 @@
-"""What every request passes: its id, its admission, its way to a route, its line in the log."""
+"""The root of every request: its ID, authentication, routing and log line."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Root(Resource):
     """
     The root of a listener.
 
-    @param admit: Sees each request before its route does, and may change its C{postpath}.
-        It raises L{Refused} where the client may not.
+    @param admit: Called with each request before its route; may change its C{postpath}, and
+        raises L{Refused} for a client that is not authenticated.
     @param numbers: The ids of requests, shared by the listeners of a daemon.
     """
 
@@ -72,7 +72,7 @@ class Root(Resource):
 
     def _unexpected(self, failure: Failure, request: Any, visit: _Visit) -> None:
         if visit.over:
-            return  # the client is gone; what it waited for was cancelled
+            return  # the client has disconnected, and its work was cancelled
         _finish(request, self.application.unexpected(request, failure))
 
     def _log(self, result: object, request: Any, visit: _Visit) -> None:

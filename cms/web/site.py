@@ -1,4 +1,4 @@
-"""The HTTP server: Twisted's, within bounds."""
+"""Twisted's HTTP server, with limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cms.web.root import Root
 MOST_BODY = 64 * 1024  # bytes of a request's body
 MOST_RAW = 2 * MOST_BODY  # bytes of a body as it is sent, with sizes and extensions of chunks
 MOST_HEADERS = 8 * 1024  # bytes of its head
-IDLE = 30.0  # seconds that a connection may stay without a word
+IDLE = 30.0  # seconds that a connection may stay idle
 DEADLINE = 30.0  # seconds for one whole request to arrive, the TLS handshake included
 
 
@@ -28,7 +28,7 @@ class LimitedRequest(Request):
 
     def __init__(self, channel: HTTPChannel, *arguments: Any, **named: Any) -> None:
         super().__init__(channel, *arguments, **named)
-        self._parsePOSTFormSubmission = False  # whoever expects a form reads it
+        self._parsePOSTFormSubmission = False  # the route that expects a form reads it
 
     def gotLength(self, length: int | None) -> None:
         """From the channel: the head is complete."""
@@ -46,7 +46,7 @@ class LimitedRequest(Request):
             self.content.write(data)
 
     def _refuse(self) -> None:
-        """Answer before the body is complete, and hear no more of it."""
+        """Answer before the body is complete, and ignore the rest."""
         self._refused = True
         channel: Any = self.channel
         raw = channel.site.too_long
@@ -67,9 +67,9 @@ class LimitedRequest(Request):
 
 class LimitedChannel(HTTPChannel):
     """
-    A connection whose requests arrive in time, whole or not at all.
+    A connection with time limits for requests; an incomplete request is not processed.
 
-    @ivar deaf: Nothing that comes is a request any more.
+    @ivar deaf: Whether everything that comes is ignored.
     """
 
     totalHeadersSize = MOST_HEADERS
@@ -99,7 +99,7 @@ class LimitedChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a head, judged before Twisted, which goes on after what it refuses."""
+        """A line of a head.  It is checked before Twisted does, which reads on after errors."""
         if self.deaf:
             return
         try:
@@ -114,7 +114,7 @@ class LimitedChannel(HTTPChannel):
             super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Part of a body, or what came while a request is worked on."""
+        """Part of a body, or data that came while a request is processed."""
         if self.deaf:
             return
         if not self._handlingRequest:
@@ -125,7 +125,7 @@ class LimitedChannel(HTTPChannel):
         super().rawDataReceived(data)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        """From Twisted too, which would read on after it, and work on what it reads."""
+        """Called by Twisted too, which would read on and process what follows."""
         if not self.deaf:
             self.deaf = True
             super()._respondToBadRequestAndDisconnect()
@@ -139,7 +139,7 @@ class LimitedChannel(HTTPChannel):
         self.forceAbortClient()
 
     def allContentReceived(self) -> None:
-        """A request is whole."""
+        """A request is complete."""
         self._expect_no_more()
         self._head, self._raw = None, 0
         super().allContentReceived()
@@ -157,7 +157,7 @@ class LimitedChannel(HTTPChannel):
 
 class LimitedSite(Site):
     """
-    A site of such connections; it writes no access log, the root does.
+    A site of such connections.  The root writes the access log.
 
     @ivar too_long: See L{cms.web.application.Application}.
     """
@@ -172,4 +172,4 @@ class LimitedSite(Site):
         self.displayTracebacks = False
 
     def log(self, request: object) -> None:
-        """Nothing: see L{cms.web.root.Root}."""
+        """Does nothing: see L{cms.web.root.Root}."""

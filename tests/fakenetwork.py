@@ -195,7 +195,7 @@ class Network(Clock):
         return found
 
 
-Reply = bytes | str | Callable[["Script", "re.Match[bytes]"], bytes | None]
+Reply = bytes | str | tuple[bytes, str] | Callable[["Script", "re.Match[bytes]"], bytes | None]
 
 
 class Script(Protocol):
@@ -204,18 +204,23 @@ class Script(Protocol):
 
     @ivar heard: What the client said that has no answer yet.
     @param lines: What is waited for, a pattern, and the answer: bytes, what makes them,
-        or C{tls}, C{close} or C{abort}.  Each is used once, in their order.
-    @param trust: For TLS from the first byte, or after C{tls}.
+        C{tls}, C{close} or C{abort}, or bytes and one of these.  Each is used once, in
+        their order.
+    @param trust: For TLS from the first byte.
+    @param waits: With TLS until C{tls}.
     """
 
-    def __init__(self, lines: Sequence[tuple[str, Reply]], trust: Any = None) -> None:
+    def __init__(
+        self, lines: Sequence[tuple[str, Reply]], trust: Any = None, *, waits: bool = False
+    ) -> None:
         self.lines = list(lines)
         self.trust = trust
+        self.waits = waits
         self.heard = b""
 
     def connectionMade(self) -> None:
-        """TLS at once, unless the script says when."""
-        if self.trust is not None and not any(reply == "tls" for _, reply in self.lines):
+        """TLS at once, or later."""
+        if self.trust is not None and not self.waits:
             self.start_tls()
 
     def start_tls(self) -> None:
@@ -238,6 +243,10 @@ class Script(Protocol):
     def answer(self, reply: Reply, found: re.Match[bytes]) -> None:
         """Say it, or do it."""
         transport: Any = self.transport
+        if isinstance(reply, tuple):
+            for part in reply:
+                self.answer(part, found)
+            return
         if callable(reply):
             reply = reply(self, found) or b""
         if reply == "close":

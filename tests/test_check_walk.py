@@ -53,14 +53,12 @@ def answer_iq(time: datetime | None = None) -> Reply:
     def answer(script: Script, asked: re.Match[bytes]) -> bytes:
         text = asked[0].decode()
         seen = {name: re.search(rf"\b{name}=['\"]([^'\"]*)", text) for name in ("id", "from", "to")}
-        sender, receiver = (found[1] if found else "" for found in (seen["to"], seen["from"]))
-        number = seen["id"]
-        assert number is not None
+        swapped = {"id": seen["id"], "from": seen["to"], "to": seen["from"]}
+        said = " ".join(f"{name}='{found[1]}'" for name, found in swapped.items() if found)
         inside = ""
         if ns.TIME in text and time is not None:
             inside = f"<time xmlns='{ns.TIME}'><utc>{time.isoformat()}</utc></time>"
-        start = f"<iq type='result' id='{number[1]}' from='{sender}' to='{receiver}'>"
-        return f"{start}{inside}</iq>".encode()
+        return f"<iq type='result' {said}>{inside}</iq>".encode()
 
     return answer
 
@@ -121,9 +119,11 @@ class WalkTests(SynchronousTestCase):
         trust: ServerTrust | None = None,
         address: str = FIRST,
         port: int = 5223,
+        *,
+        waits: bool = False,
     ) -> None:
         """A server at an address."""
-        self.network.servers[address, port] = lambda: Script(lines, trust)
+        self.network.servers[address, port] = lambda: Script(lines, trust, waits=waits)
 
     def subject(self, **more: Any) -> Subject:
         """The link of cb1, without TLS unless that is asked for."""

@@ -265,7 +265,13 @@ def _sasl(name: str, payload: bytes) -> Element:
 
 
 def _decode(element: Element) -> bytes:
-    return base64.b64decode(str(element))
+    """
+    @raise ServerNotProven: it is no Base64.
+    """
+    try:
+        return base64.b64decode(str(element))
+    except ValueError:
+        raise ServerNotProven("what it says cannot be read") from None
 
 
 async def log_in(

@@ -51,8 +51,8 @@ class ScramClient:
 
         @raise ServerNotProven: it does not answer this exchange.
         """
-        server_first = challenge.decode()
         try:
+            server_first = challenge.decode()
             values = dict(item.split("=", 1) for item in server_first.split(","))
             salt, iterations = base64.b64decode(values["s"]), int(values["i"])
             nonce = values["r"]
@@ -77,8 +77,8 @@ class ScramClient:
         """
         Check the server's own proof.
 
-        @raise ServerNotProven: it is wrong.
+        @raise ServerNotProven: it is wrong, or comes before it was asked for.
         """
         expected = b"v=" + base64.b64encode(self._server_signature)
-        if not hmac.compare_digest(final, expected):
+        if not self._server_signature or not hmac.compare_digest(final, expected):
             raise ServerNotProven("its proof is wrong")

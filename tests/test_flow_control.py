@@ -22,14 +22,13 @@ from cms.xmlstream.backlog import GUARANTEED, QUANTUM, Backlog, Lanes
 from cms.xmlstream.flow import (
     BURST_BYTES,
     HOLD_BYTES,
-    PATIENCE,
     READ_BYTES,
-    STALL_TIMEOUT,
+    SEND_LIMITS,
 )
 from cms.xmlstream.serialize import serialize
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import BYTES_A_TURN
-from cms.xmpp.componentlink import LINK_BYTES
+from cms.xmpp.config import ComponentSettings
 from cms.xmpp.forward import A_TURN as A_CLIENTS_TURN
 from tests.support import MemoryTransport, stanzas
 from tests.test_callbridge_service import ServiceTests
@@ -37,6 +36,8 @@ from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1, ECHO = f"cb1.{DOMAIN}", f"echo.{DOMAIN}"
 CLIENT_BYTES = 1024 * 1024
+PATIENCE, STALL_TIMEOUT = SEND_LIMITS.patience, SEND_LIMITS.stall_timeout
+LINK_BYTES = ComponentSettings().send_limit
 IN_TRANSPORT = READ_BYTES + BURST_BYTES  # what may be in it beyond what a stream has queued
 
 

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StreamError
 
 from cms.xmlstream import limits, ns
+from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.gathering import GATHERED_BYTES
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.reader import StreamStart
@@ -23,7 +24,7 @@ class Recorder(XMLStream):
     """Notes what it is told."""
 
     def __init__(self, clock: Clock, send_limit: int = 1000, *, is_shared: bool = False) -> None:
-        super().__init__(clock, send_limit=send_limit, is_shared=is_shared)
+        super().__init__(clock, limits=SendLimits(send_limit), is_shared=is_shared)
         self.events: list[object] = []
 
     def stream_started(self, start: StreamStart) -> None:

@@ -13,7 +13,7 @@ from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step
 from cms.xmlstream import ns
-from cms.xmlstream.flow import PATIENCE
+from cms.xmlstream.flow import SEND_LIMITS
 from cms.xmpp.administration import XmppAdministration, make_administration
 from cms.xmpp.config import read_config
 from cms.xmpp.daemon import XmppService
@@ -80,7 +80,7 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual(200, self.client.ask("GET", "/healthz").status)
         peer.stream.pauseProducing()
         self.assertEqual(200, self.client.ask("GET", "/healthz").status)
-        self.reactor.advance(PATIENCE)
+        self.reactor.advance(SEND_LIMITS.patience)
         answer = self.client.ask("GET", "/healthz")
         self.assertEqual(503, answer.status)
         self.assertIn(b"step 11 active: cb1.meet.example.com does not keep up", answer.body)

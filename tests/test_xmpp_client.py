@@ -69,7 +69,7 @@ class HeaderTests(SynchronousTestCase):
         server = Server()
         client = server.client(NoTLS())
         client.open()
-        server.clock.advance(server.clients.login_timeout)
+        server.clock.advance(server.clients.settings.login_timeout)
         self.assertIn("connection-timeout", client.heard())
         self.assertEqual([], server.clock.getDelayedCalls())
 

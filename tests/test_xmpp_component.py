@@ -105,7 +105,7 @@ class RegistrationTests(SynchronousTestCase):
         for said in (b"", header(ns.COMPONENT, f" to='{CB1}'")):
             peer = self.server.component()
             peer.say(said)
-            self.server.clock.advance(self.server.components.register_timeout)
+            self.server.clock.advance(self.server.components.settings.register_timeout)
             self.refused(peer, "connection-timeout")
 
     def test_guessing_is_slowed_then_refused(self) -> None:
@@ -184,7 +184,7 @@ class ConflictTests(SynchronousTestCase):
 
     def test_older_is_dead(self) -> None:
         """An older link that says nothing is replaced."""
-        self.server.clock.advance(self.server.components.probe_timeout)
+        self.server.clock.advance(self.server.components.settings.probe_timeout)
         self.assertIn("<handshake/>", self.newer.heard())
         self.assertTrue(self.older.lost)
         self.assertIs(self.newer.handler, self.server.links.get(CB1))
@@ -198,7 +198,7 @@ class ConflictTests(SynchronousTestCase):
     def test_newer_goes_meanwhile(self) -> None:
         """A newcomer that leaves while the older is probed changes nothing."""
         self.newer.transport.lose()
-        self.server.clock.advance(self.server.components.probe_timeout)
+        self.server.clock.advance(self.server.components.settings.probe_timeout)
         self.assertFalse(self.older.lost)
         self.assertIs(self.older.handler, self.server.links.get(CB1))
 
@@ -206,7 +206,7 @@ class ConflictTests(SynchronousTestCase):
         """Stanzas before the answer are refused."""
         self.newer.say("<iq type='get' id='x'/>")
         self.assertIn("not-authorized", self.newer.heard())
-        self.server.clock.advance(self.server.components.probe_timeout)
+        self.server.clock.advance(self.server.components.settings.probe_timeout)
         self.assertIs(self.older.handler, self.server.links.get(CB1))
 
 

@@ -362,7 +362,7 @@ class LinkTests(SynchronousTestCase):
             digest = hashlib.sha1((found[1] + "one").encode()).hexdigest()
             peer.say(f"<handshake>{digest}</handshake>")
             newer.append(peer)
-        server.clock.advance(server.components.probe_timeout)
+        server.clock.advance(server.components.settings.probe_timeout)
         heard = [peer.heard() for peer in newer]
         self.assertEqual(1, sum("<handshake/>" in text for text in heard))
         self.assertEqual(1, sum("<conflict" in text for text in heard))

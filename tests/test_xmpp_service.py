@@ -13,6 +13,7 @@ from cms.linkprotocol import login as lp
 from cms.process import openfiles
 from cms.protection.connections import Limits
 from cms.xmlstream import ns
+from cms.xmlstream.flow import SendLimits
 from cms.xmpp import listeners
 from cms.xmpp.config import read_config
 from cms.xmpp.daemon import XmppService, make_daemon
@@ -35,9 +36,9 @@ cb1 = {{ secret = "{SECRETS["cb1"]}" }}
 class Daemon(Server):
     """The service itself, on listeners in memory."""
 
-    def __init__(self, test: SynchronousTestCase) -> None:
+    def __init__(self, test: SynchronousTestCase, configuration: str = CONFIGURATION) -> None:
         file = new_folder(test) / "xmpp.toml"
-        file.write_text(CONFIGURATION)
+        file.write_text(configuration)
         self.reactor: Any = MemoryReactorClock()
         self.reactor.advance(1_700_000_000)
         self.service: XmppService = make_daemon(file, self.reactor)
@@ -105,6 +106,53 @@ class ConfigurationTests(SynchronousTestCase):
         ):
             self.refused(("[listen]", new), *words)
 
+    def test_times_that_do_not_fit(self) -> None:
+        """Of two times of which one must be the longer, the one to change is named."""
+        wait = "[login]\nwait = 20\n[clients]\nlogin_timeout = 20\n[listen]"
+        self.refused(("[listen]", wait), "clients.login_timeout", "login.wait, 20")
+        stall = "[streams]\nstall_timeout = 3\n[listen]"
+        self.refused(("[listen]", stall), "streams.patience", "streams.stall_timeout, 3")
+
+    def test_timings(self) -> None:
+        """What the file says of clients and components is what they are held to."""
+        timings = """
+[clients]
+handshake_timeout = 11
+login_timeout = 41
+most_login_tries = 3
+most_resources = 2
+ping_interval = 21
+ping_timeout = 12
+send_limit = 600_000
+[components]
+register_timeout = 13
+probe_timeout = 2
+tcp_user_timeout = 9
+answer_timeout = 14
+send_limit = 2_000_000
+[streams]
+patience = 3
+stall_timeout = 33
+[listen]"""
+        self.assertIn("[listen]", CONFIGURATION)
+        daemon = Daemon(self, CONFIGURATION.replace("[listen]", timings))
+        late = daemon.component()
+        alice = daemon.client()
+        daemon.reactor.advance(13)
+        self.assertTrue(late.lost)
+        self.assertFalse(alice.lost)
+        daemon.reactor.advance(28)
+        self.assertTrue(alice.lost)
+        callbridge = daemon.callbridge()
+        self.assertEqual(SendLimits(2_000_000, 3, 33), callbridge.handler.limits)
+        bob = daemon.bound(callbridge, "bob", "one")
+        self.assertEqual(SendLimits(600_000, 3, 33), bob.handler.limits)
+        self.assertEqual(2, daemon.service.sessions.most_per_user)
+        daemon.reactor.advance(21)
+        self.assertIn("urn:xmpp:ping", bob.heard())
+        daemon.reactor.advance(12)
+        self.assertTrue(bob.lost)
+
     def test_callbridges(self) -> None:
         """A name that is no component address, or is there twice, is refused."""
         entry = f'cb1 = {{ secret = "{SECRETS["cb1"]}" }}'
@@ -135,9 +183,9 @@ class WatchTests(SynchronousTestCase):
     def test_listeners(self) -> None:
         """It watches over the links, not over clients, which may be slow to answer."""
         watched: list[Any] = []
-        self.patch(listeners, "watch_socket", watched.append)
+        self.patch(listeners, "watch_socket", lambda *seen: watched.append(seen))
         Daemon(self)
-        self.assertEqual([5347], [port.getHost().port for port in watched])
+        self.assertEqual([(5347, 20.0)], [(port.getHost().port, after) for port, after in watched])
 
 
 class StopTests(SynchronousTestCase):

@@ -12,18 +12,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.xmlstream.backlog import Backlog, Item
 from cms.xmlstream.gathering import Gathering
 from cms.xmlstream.stanza import Stanza
 
-STALL_TIMEOUT = 30.0  # seconds that a peer may read nothing of what waits for it
-PATIENCE = 5.0  # seconds of that for which others wait, and after which it counts as stalled
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
 HOLD_BYTES = 65_536  # of one source that wait, before it is read no further
 DRAIN_BYTES = 65_536  # of what waits, given to the transport at once
 BURST_BYTES = 2 * READ_BYTES  # that may be given to it at once where nothing waits
+
+
+@frozen
+class SendLimits:
+    """
+    What may wait for a party that does not read.
+
+    @ivar size: How many bytes of others; L{Backlog} shares them out.  What this side says
+        itself may be as much again.
+    @ivar stall_timeout: Seconds that it may read nothing of that; then it ends.
+    @ivar patience: Seconds of these for which others wait, and after which it counts as
+        stalled.
+    """
+
+    size: int = 1024 * 1024
+    patience: float = 5.0
+    stall_timeout: float = 30.0
 
 
 class Carrier(Protocol):
@@ -45,6 +61,7 @@ class Carrier(Protocol):
         """The peer reads nothing, or not even what this side itself has to say: end it."""
 
 
+SEND_LIMITS: Final = SendLimits()
 NOWHERE: Final = Gathering()  # the way out of who has no connection
 
 
@@ -56,15 +73,14 @@ class Party:
     @ivar is_shared: Many speak through it: it is never held for one of those that they
         speak to, and the stanzas that are sent within one turn of the reactor leave together.
     @ivar is_open: It takes stanzas.  What is delivered to one that is not is lost.
-    @ivar send_limit: How many bytes of others may wait for it; L{Backlog} shares them out.
-        What this side says itself may be as much again.
+    @ivar limits: What may wait for it.
     """
 
     def __init__(
-        self, clock: IReactorTime, *, send_limit: int = 1024 * 1024, is_shared: bool = False
+        self, clock: IReactorTime, limits: SendLimits = SEND_LIMITS, *, is_shared: bool = False
     ) -> None:
         self.clock = clock
-        self.send_limit = send_limit
+        self.limits = limits
         self.is_shared = is_shared
         self.is_open = False
         self.carrier: Carrier | None = None
@@ -140,7 +156,7 @@ class Party:
         self._paused = True
         self._paused_at = since
         if self._stall is None:
-            self._watch_stall(PATIENCE)
+            self._watch_stall(self.limits.patience)
 
     def _watch_stall(self, seconds: float) -> None:
         self._stall = self.clock.callLater(max(0.0, seconds), self._judge_stall)
@@ -151,14 +167,16 @@ class Party:
         if not self._paused or carrier is None:
             return
         since = self.clock.seconds() - self._paused_at
-        if since >= STALL_TIMEOUT:
+        limits = self.limits
+        if since >= limits.stall_timeout:
             carrier.too_slow()
             return
-        if since >= PATIENCE:
+        if since >= limits.patience:
             for source, held in list(self._holding.items()):
                 if held is not self:
                     self._release(source)
-        self._watch_stall((STALL_TIMEOUT if since >= PATIENCE else PATIENCE) - since)
+        until = limits.stall_timeout if since >= limits.patience else limits.patience
+        self._watch_stall(until - since)
 
     def resume(self) -> None:
         """The connection takes more."""
@@ -173,13 +191,13 @@ class Party:
 
     @property
     def is_stalled(self) -> bool:
-        """It has read nothing for L{PATIENCE}, so nobody waits for it."""
-        return self._paused and self.clock.seconds() - self._paused_at >= PATIENCE
+        """It has read nothing for so long that nobody waits for it."""
+        return self._paused and self.clock.seconds() - self._paused_at >= self.limits.patience
 
     @property
     def is_full(self) -> bool:
         """So much of what this side says itself waits that it should ask nothing more."""
-        return self._backlog is not None and self._backlog.first_size >= self.send_limit // 2
+        return self._backlog is not None and self._backlog.first_size >= self.limits.size // 2
 
     @property
     def waiting_bytes(self) -> int:
@@ -226,14 +244,14 @@ class Party:
         """
         Send bytes of our own, before what others have written and the peer has not read.
 
-        Where even they are not read, at C{send_limit}, it ends.
+        Where even they are not read, at L{SendLimits.size}, it ends.
         """
         if not self._paused:
             self._out.write(data)
             return
-        backlog = self._backlog = self._backlog or Backlog(self.send_limit)
+        backlog = self._backlog = self._backlog or Backlog(self.limits.size)
         backlog.put_first(data)
-        if backlog.first_size > self.send_limit and self.carrier is not None:
+        if backlog.first_size > self.limits.size and self.carrier is not None:
             self.carrier.too_slow()
 
     def send(self, stanza: Stanza) -> None:
@@ -283,7 +301,7 @@ class Party:
         return waits
 
     def _wait(self, item: Item, source: object) -> bool:
-        backlog = self._backlog = self._backlog or Backlog(self.send_limit)
+        backlog = self._backlog = self._backlog or Backlog(self.limits.size)
         waits = backlog.put(source, item)
         if not backlog:
             self._backlog = None

@@ -32,7 +32,7 @@ from cms.process.cleanup import finish
 from cms.process.endpoints import plain_host
 from cms.process.logs import Logger
 from cms.xmlstream import ns
-from cms.xmlstream.flow import READ_BYTES, Party
+from cms.xmlstream.flow import READ_BYTES, SEND_LIMITS, Party, SendLimits
 from cms.xmlstream.gathering import Gathering
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plainreader import PlainReader
@@ -82,12 +82,12 @@ class XMLStream(Protocol, StreamHandler):
         clock: IReactorTime,
         handler: StreamHandler | None = None,
         *,
-        send_limit: int = 1024 * 1024,
+        limits: SendLimits = SEND_LIMITS,
         is_shared: bool = False,
     ) -> None:
         self.clock = clock
         self.handler: StreamHandler = self if handler is None else handler
-        self.party = Party(clock, send_limit=send_limit, is_shared=is_shared)
+        self.party = Party(clock, limits, is_shared=is_shared)
         self.write: Callable[[bytes], None] = self.party.write
         self.out = Gathering()
         self.bytes_received = self.stanzas_received = 0

@@ -42,9 +42,6 @@ from cms.xmpp.forward import A_TURN
 from cms.xmpp.loginrelay import Refusal
 from cms.xmpp.saslexchange import SaslExchange, await_callbridge, note_refusal
 
-HANDSHAKE = 20.0  # seconds from the connection to the end of the TLS handshake
-MOST_TRIES = 5  # log-ins on one stream, RFC 6120 6.4.5
-
 
 class Inputs(Protocol):
     """What can happen to a client's stream before it is bound."""
@@ -143,12 +140,13 @@ class ClientNegotiation(StreamHandler):
     def opened(self, wire: Wire) -> None:
         """Wait for the header, or shake hands first."""
         self.wire = wire
-        self._late_at = wire.clock.seconds() + self.policy.login_timeout
+        settings = self.policy.settings
+        self._late_at = wire.clock.seconds() + settings.login_timeout
         if self.tls is None:
-            wire.set_deadline(self.policy.login_timeout)
+            wire.set_deadline(settings.login_timeout)
             self.inputs.shielded()
             return
-        wire.set_deadline(HANDSHAKE)
+        wire.set_deadline(min(settings.handshake_timeout, settings.login_timeout))
         if self.direct:
             self.inputs.begin_tls()
 
@@ -250,7 +248,7 @@ class ClientNegotiation(StreamHandler):
             self.wire.write(f"<proceed xmlns='{ns.STARTTLS}'/>".encode())
             self.wire.reset(limits.UNAUTHENTICATED)
             self.inputs.begin_tls()
-        elif stanza.uri == ns.SASL and self._tries < MOST_TRIES:
+        elif stanza.uri == ns.SASL and self._tries < self.policy.settings.most_login_tries:
             self._tries += 1
             self.wire.write(sasl.failure("encryption-required"))
         else:
@@ -389,7 +387,7 @@ class ClientNegotiation(StreamHandler):
         self.inputs.refused()
         self._tries += 1
         self.wire.write(sasl.failure(refusal.condition, refusal.text, wait=refusal.wait))
-        if self._tries >= MOST_TRIES:
+        if self._tries >= self.policy.settings.most_login_tries:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
 
     def unserved(self, refusal: Refusal) -> None:

@@ -10,7 +10,9 @@ from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StreamError
 
 from cms.process.logs import Sparing
+from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmpp.config import ClientSettings
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.observer import NoObserver, Observer
 from cms.xmpp.router import Router
@@ -24,9 +26,8 @@ class ClientPolicy:
     """
     What all clients of this server share.
 
-    @ivar login_timeout: Seconds from the connection to the bound resource.
-    @ivar ping_interval: Seconds of silence after which a client is asked.
-    @ivar ping_timeout: Seconds that it then has.
+    @ivar settings: How long each has for what.
+    @ivar send_limits: What may wait for one that does not read.
     """
 
     clock: IReactorTime
@@ -40,9 +41,10 @@ class ClientPolicy:
     sparing: Sparing = field(
         init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
     )
-    login_timeout: float = 60.0
-    ping_interval: float = 60.0
-    ping_timeout: float = 30.0
+    settings: ClientSettings = field(factory=ClientSettings)
+    send_limits: SendLimits = field(
+        default=Factory(lambda self: SendLimits(self.settings.send_limit), takes_self=True)
+    )
 
     def is_ours(self, address: str) -> bool:
         """Whether an address is that of this server."""

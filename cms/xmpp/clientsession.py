@@ -55,7 +55,7 @@ class ClientSession(Party, StreamHandler):
         language: str | None,
         ids: dict[str, str],
     ) -> None:
-        super().__init__(policy.clock)
+        super().__init__(policy.clock, policy.send_limits)
         self.jid = jid
         self.authority = authority
         self.language = language
@@ -100,8 +100,8 @@ class ClientSession(Party, StreamHandler):
             policy.clock,
             wire,
             ping=self._ping,
-            interval=policy.ping_interval,
-            timeout=policy.ping_timeout,
+            interval=policy.settings.ping_interval,
+            timeout=policy.settings.ping_timeout,
             dead=self._silent,
         )
         self._keepalive.start()
@@ -211,7 +211,7 @@ class ClientSession(Party, StreamHandler):
 
     def _ping(self) -> Deferred[Stanza]:
         ping = request("get", self._policy.domain, self._full, ping_payload())
-        return self.requests.ask(ping, self._policy.ping_timeout)
+        return self.requests.ask(ping, self._policy.settings.ping_timeout)
 
     def _silent(self) -> None:
         self.fail(StreamError("connection-timeout", text="no answer to a ping"))

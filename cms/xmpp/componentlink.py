@@ -32,8 +32,6 @@ from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
 from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.registry import Registry
 
-LINK_BYTES = 4 * 1024 * 1024  # of others that may wait for a component to read
-
 
 class ComponentLink(Party, StreamHandler):
     """
@@ -53,7 +51,7 @@ class ComponentLink(Party, StreamHandler):
     def __init__(
         self, policy: ComponentPolicy, wire: Wire, record: ComponentRecord, secret: Secret
     ) -> None:
-        super().__init__(policy.clock, send_limit=LINK_BYTES, is_shared=True)
+        super().__init__(policy.clock, policy.send_limits, is_shared=True)
         self.policy = policy
         self.wire = wire
         self.component = record.component
@@ -75,8 +73,8 @@ class ComponentLink(Party, StreamHandler):
             policy.clock,
             wire,
             ping=self._ping,
-            interval=policy.ping_interval,
-            timeout=policy.ping_timeout,
+            interval=policy.settings.ping_interval,
+            timeout=policy.settings.ping_timeout,
             dead=self._silent,
         )
 
@@ -246,7 +244,7 @@ class ComponentLink(Party, StreamHandler):
             return result
 
         ping = request("get", self.policy.domain, self.component, ping_payload())
-        return self.requests.ask(ping, self.policy.ping_timeout).addBoth(note)
+        return self.requests.ask(ping, self.policy.settings.ping_timeout).addBoth(note)
 
     def _silent(self) -> None:
         """
@@ -256,7 +254,9 @@ class ComponentLink(Party, StreamHandler):
         if not (self.answers_pings or self.mechanisms):
             self._keepalive.start()
             return
-        fault = faults.LINK_SILENT.error(peer=self.component, seconds=self.policy.ping_timeout)
+        fault = faults.LINK_SILENT.error(
+            peer=self.component, seconds=self.policy.settings.ping_timeout
+        )
         self.refuse(fault, StreamError("connection-timeout"))
         self.wire.abort()
 
@@ -266,7 +266,7 @@ class ComponentLink(Party, StreamHandler):
         """Whether the peer still answers, or at least still sends."""
         before = self.wire.bytes_received
         ping = request("get", self.policy.domain, self.component, ping_payload())
-        answer = self.requests.ask(ping, self.policy.probe_timeout)
+        answer = self.requests.ask(ping, self.policy.settings.probe_timeout)
         return answer.addBoth(lambda _: self.is_open and self.wire.bytes_received > before)
 
     def replace(self) -> None:

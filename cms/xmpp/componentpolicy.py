@@ -11,6 +11,8 @@ from cms.process.clocks import Timeline
 from cms.process.logs import Logger, Sparing
 from cms.protection.guessing import Guesses
 from cms.signalflow import Attempt, StepError
+from cms.xmlstream.flow import SendLimits
+from cms.xmpp.config import ComponentSettings
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
@@ -22,10 +24,8 @@ class ComponentPolicy:
     """
     What all components of this server share.
 
-    @ivar register_timeout: Seconds from the connection to the registration.
-    @ivar probe_timeout: Seconds that an older link has to show that it lives.
-    @ivar ping_interval: Seconds of silence after which a link is asked.
-    @ivar ping_timeout: Seconds that it then has.
+    @ivar settings: How long each has for what.
+    @ivar send_limits: What may wait for one that does not read.
     """
 
     clock: IReactorTime
@@ -35,10 +35,10 @@ class ComponentPolicy:
     router: Router
     guesses: Guesses
     flow: ServerFlow
-    register_timeout: float = 20.0
-    probe_timeout: float = 5.0
-    ping_interval: float = 8.0
-    ping_timeout: float = 10.0
+    settings: ComponentSettings = field(factory=ComponentSettings)
+    send_limits: SendLimits = field(
+        default=Factory(lambda self: SendLimits(self.settings.send_limit), takes_self=True)
+    )
     sparing: Sparing = field(
         init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
     )

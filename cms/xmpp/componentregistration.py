@@ -125,7 +125,7 @@ class ComponentRegistration(StreamHandler):
         """Start TLS, where there is any."""
         self.wire = wire
         self.record.peer = wire.peer_text
-        wire.set_deadline(self.policy.register_timeout)
+        wire.set_deadline(self.policy.settings.register_timeout)
         self._begin(self._step, peer=self._peer)
         if self.tls is None:
             self._machine.shielded()
@@ -174,7 +174,7 @@ class ComponentRegistration(StreamHandler):
     def deadline_passed(self) -> None:
         """The peer did not register in time."""
         fault = faults.PEER_SILENT.error(
-            peer=self._peer, seconds=self.policy.register_timeout, at=str(self._step)
+            peer=self._peer, seconds=self.policy.settings.register_timeout, at=str(self._step)
         )
         self.refuse(fault, StreamError("connection-timeout"))
 

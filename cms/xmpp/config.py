@@ -33,7 +33,11 @@ from cms.discovery.nameservers import Server
 from cms.process import openfiles
 from cms.protection.connections import Limits
 from cms.trust.server import PeerCertificates
+from cms.xmlstream.flow import SEND_LIMITS, SendLimits
+from cms.xmlstream.keepalive import USER_TIMEOUT
+from cms.xmpp.loginrelay import ANSWER_TIMEOUT
 from cms.xmpp.registry import NAME_CURE, component_address
+from cms.xmpp.sessions import MOST_RESOURCES
 
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
 ADMINISTRATION = ("api", "api_plain")
@@ -41,6 +45,7 @@ FEWEST = 1_000  # connections to a listener; fewer are warned of if none are con
 NOT_YET = ("web",)  # keys that this version accepts and does not implement
 USUAL_CONNECTIONS = 20_000  # to a listener
 _MANY = 1_000_000
+_GIBIBYTE = 1 << 30
 
 
 @frozen(kw_only=True)
@@ -139,6 +144,116 @@ class LoginSettings:
     )
 
 
+@frozen(kw_only=True)
+class ClientSettings:
+    """C{[clients]}: how long each client has for what, and what it may take."""
+
+    handshake_timeout: float = setting(
+        Seconds(1, 120),
+        "from the connection to the end of the TLS handshake",
+        default=20.0,
+        why="a phone with a bad network needs some; whoever only holds a connection is gone soon",
+    )
+    login_timeout: float = setting(
+        Seconds(5, 600),
+        "from the connection to the bound resource, longer than `login.wait`",
+        default=60.0,
+        why="some programs ask their user for the password in the middle of the log-in",
+    )
+    most_login_tries: int = setting(
+        Count(2, 5),
+        "log-ins on one stream, which then ends",
+        default=5,
+        why="RFC 6120 6.4.5 asks for two to five",
+    )
+    most_resources: int = setting(
+        Count(1, 10_000),
+        "resources of one user; a further one is refused",
+        default=MOST_RESOURCES,
+        why="nobody has as many devices, and a message to the user goes to each of them",
+    )
+    ping_interval: float = setting(
+        Seconds(1, 3600),
+        "of silence, after which a client is asked whether it lives",
+        default=60.0,
+        why="a phone that is asked more often empties its battery",
+    )
+    ping_timeout: float = setting(
+        Seconds(1, 3600),
+        "that the client then has",
+        default=30.0,
+        why="a phone that sleeps needs some to wake up",
+    )
+    send_limit: int = setting(
+        Count(512 * 1024, _GIBIBYTE, "bytes"),
+        "of others that may wait for a client to read; what comes beyond is answered with an error",
+        default=SEND_LIMITS.size,
+        why="four of the longest stanzas of a client; every client may take as much memory",
+    )
+
+
+@frozen(kw_only=True)
+class ComponentSettings:
+    """C{[components]}: the same of each component, Callbridges among them."""
+
+    register_timeout: float = setting(
+        Seconds(1, 120),
+        "from the connection to the registration",
+        default=20.0,
+        why="TLS and two answers; nobody is asked anything",
+    )
+    probe_timeout: float = setting(
+        Seconds(0.5, 60),
+        "that an older link has to show that it lives, when its component registers anew",
+        default=5.0,
+        why="a Callbridge that lost its link without a word is not kept out for long",
+    )
+    ping_interval: float = setting(
+        Seconds(1, 3600),
+        "of silence, after which a component is asked whether it lives",
+        default=8.0,
+        why="as for `link.ping_interval` of a Callbridge: a dead link is noticed within 26 s",
+    )
+    ping_timeout: float = setting(Seconds(1, 3600), "that the component then has", default=10.0)
+    tcp_user_timeout: float = setting(
+        Seconds(1, 3600),
+        "that sent data may stay unacknowledged until TCP gives a component up (RFC 5482)",
+        default=USER_TIMEOUT,
+        why="less than the pings need, so that a cut cable is noticed whatever waits to be sent",
+    )
+    answer_timeout: float = setting(
+        Seconds(14, 120),
+        "that a Callbridge has for each step of a log-in",
+        default=ANSWER_TIMEOUT,
+        why="it takes up to 13: 8 that a guesser waits, and 5 for its directory",
+    )
+    send_limit: int = setting(
+        Count(1024 * 1024, _GIBIBYTE, "bytes"),
+        "of others that may wait for a component to read; each of them gets a part",
+        default=4 * 1024 * 1024,
+        why="eight of the longest stanzas of a component",
+    )
+
+
+@frozen(kw_only=True)
+class StreamSettings:
+    """C{[streams]}: what holds for clients and components."""
+
+    patience: float = setting(
+        Seconds(0.5, 600),
+        "for which others wait for a peer that reads nothing, not longer than"
+        " `streams.stall_timeout`",
+        default=SEND_LIMITS.patience,
+        why="a network that is away for a moment costs nothing, and nobody is held up for long",
+    )
+    stall_timeout: float = setting(
+        Seconds(1, 3600),
+        "for which a peer may read nothing of what waits for it; then its stream ends",
+        default=SEND_LIMITS.stall_timeout,
+        why="as long as it takes to notice a peer that is dead",
+    )
+
+
 @frozen
 class _Registered:
     """An entry of C{[callbridges]}."""
@@ -219,6 +334,9 @@ class XmppConfig:
     )
     most_api_connections: int = most_api_connections()
     login: LoginSettings = setting(Section(LoginSettings), "")
+    clients: ClientSettings = setting(Section(ClientSettings), "")
+    components: ComponentSettings = setting(Section(ComponentSettings), "")
+    streams: StreamSettings = setting(Section(StreamSettings), "")
     tls: TLSFiles = setting(Section(TLSFiles), "")
     dns: NameServers = setting(Section(NameServers), "")
     listen: ServerListeners = setting(Section(ServerListeners), "")
@@ -229,6 +347,10 @@ class XmppConfig:
         " decide log-ins; one outside the domain never does",
         shown="none",
     )
+
+    def send_limits(self, size: int) -> SendLimits:
+        """What may wait for a peer that does not read, C{size} bytes of others."""
+        return SendLimits(size, self.streams.patience, self.streams.stall_timeout)
 
     def places(self) -> Limits:
         """The limits of each listener, within the limit of files of this process."""
@@ -252,6 +374,13 @@ def read_config(file: Path) -> XmppConfig:
     if is_of_other_role(table, ONLY_XMPP_SERVER, ONLY_CALLBRIDGE):
         raise faults.CONFIGURATION_OF_CALLBRIDGE.error(file=file)
     config = read_section(XmppConfig, table, place, file=file)
+    if config.clients.login_timeout <= config.login.wait:
+        problem = f"it is not longer than login.wait, {config.login.wait:g}"
+        mend = "Choose a longer one, or a shorter login.wait."
+        raise place.inner("clients.login_timeout").wrong(problem, mend)
+    if config.streams.patience > config.streams.stall_timeout:
+        problem = f"it is longer than streams.stall_timeout, {config.streams.stall_timeout:g}"
+        raise place.inner("streams.patience").wrong(problem, "Choose a shorter one.")
     tls, listen = config.tls, config.listen
     if not any(listen[kind] for kind in LISTENERS):
         mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'

@@ -71,7 +71,7 @@ class XmppService(Service):
                 check_plain(f"listen.{kind}", description, config.file)
         claim_for(config.file, config.state_dir)
         self.links = Links()
-        self.sessions = Sessions()
+        self.sessions = Sessions(most_per_user=config.clients.most_resources)
         self.callbridges = _callbridges(config, wall_clock(reactor))
         self.callbridges.on_change.append(self._judge_links)
         self._watch = CallbridgeWatch(self.callbridges, reactor)
@@ -79,7 +79,8 @@ class XmppService(Service):
         router = Router(config.domain, self.links, self.sessions, registry)
         local = LocalServices(router, self.links, self.sessions, Broadcast(reactor))
         router.local = local
-        relay = self._relay = LoginRelay(reactor, config.domain, self.links)
+        timeout = config.components.answer_timeout
+        relay = self._relay = LoginRelay(reactor, config.domain, self.links, timeout=timeout)
         counters = self._make_counters()
         self.flow = ServerFlow(reactor, counters.registration_step)
         self.session_service = SessionService(
@@ -87,7 +88,9 @@ class XmppService(Service):
         )
         guesses = Guesses(reactor, together=False)
         self._component = ComponentPolicy(
-            reactor, config.domain, registry, self.links, router, guesses, self.flow
+            *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
+            settings=config.components,
+            send_limits=config.send_limits(config.components.send_limit),
         )
         self._client = ClientPolicy(
             reactor,
@@ -98,6 +101,8 @@ class XmppService(Service):
             relay,
             self._make_waiting_room(relay),
             counters,
+            settings=config.clients,
+            send_limits=config.send_limits(config.clients.send_limit),
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.listen.proxies)
@@ -183,7 +188,8 @@ class XmppService(Service):
                 factory = StreamFactory(makers[kind], limits, self._reactor.seconds, kind=kind)
                 for description in self.config.listen[kind]:
                     watched = kind in ("component", "component_plain")
-                    self._listeners.open(kind, description, factory, watched=watched)
+                    seconds = self.config.components.tcp_user_timeout if watched else 0.0
+                    self._listeners.open(kind, description, factory, user_timeout=seconds)
         except StepError as error:
             give_up(error)
 

@@ -90,12 +90,13 @@ class Listeners:
         self.factories: list[StreamFactory] = []
 
     def open(
-        self, kind: str, description: str, factory: StreamFactory, *, watched: bool = False
+        self, kind: str, description: str, factory: StreamFactory, *, user_timeout: float = 0.0
     ) -> None:
         """
         Open one listener.
 
-        @param watched: TCP watches over its connections.
+        @param user_timeout: Seconds that sent data may stay unacknowledged; 0: TCP watches
+            over none of its connections.
         @raise ConfigurationError: the endpoint cannot be read, or bound.
         """
         opened = open_listener(
@@ -103,8 +104,8 @@ class Listeners:
         )
         self._ports.extend(opened)
         for port in opened:
-            if watched:
-                watch_socket(port)  # Linux: what is accepted inherits it
+            if user_timeout:
+                watch_socket(port, user_timeout)  # Linux: what is accepted inherits it
             self.log.info(
                 "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
             )

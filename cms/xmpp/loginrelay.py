@@ -31,6 +31,7 @@ from cms.xmpp.links import Link, Links
 
 # What Callbridges usually decide: their figures begin at 0.
 USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
+ANSWER_TIMEOUT = 15.0  # seconds that a Callbridge has for one step
 ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
 MOST_SELDOM = 300.0
 NOTICE_DELAY = 0.02  # seconds that a notice about a session waits for others
@@ -92,7 +93,7 @@ class LoginRelay:
     log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, domain: str, links: Links, *, timeout: float = 15.0
+        self, clock: IReactorTime, domain: str, links: Links, *, timeout: float = ANSWER_TIMEOUT
     ) -> None:
         self._clock = clock
         self._domain = domain

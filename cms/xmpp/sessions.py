@@ -10,6 +10,8 @@ from twisted.words.protocols.jabber.jid import JID
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.receiver import Receiver
 
+MOST_RESOURCES = 50  # of one user
+
 
 class Session(Receiver, Protocol):
     """
@@ -59,7 +61,7 @@ class Sessions:
     @ivar most_per_user: A user's further resources are refused.
     """
 
-    def __init__(self, *, most_per_user: int = 50) -> None:
+    def __init__(self, *, most_per_user: int = MOST_RESOURCES) -> None:
         self.most_per_user = most_per_user
         self._users: dict[str, dict[str | None, Session]] = {}
         self._count = 0

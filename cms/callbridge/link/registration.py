@@ -38,6 +38,7 @@ from cms.trust.connection import (
     tls_evidence,
 )
 from cms.xmlstream import limits, ns
+from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.keepalive import Keepalive, watch_socket
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
@@ -114,7 +115,7 @@ class ComponentRegistration(XMLStream):
         registers: bool = True,
         look: Look | None = None,
     ) -> None:
-        super().__init__(clock, send_limit=LINK_BYTES, is_shared=True)
+        super().__init__(clock, limits=SendLimits(LINK_BYTES), is_shared=True)
         self.send, self.deliver = self.party.send, self.party.deliver
         self.settings = settings
         self.timing = timing

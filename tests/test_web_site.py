@@ -30,6 +30,9 @@ class Transport(StringTransport):
         """From the channel."""
         self.loseConnection()
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Likewise."""
+
 
 class SiteTestCase(SynchronousTestCase):
     """One connection."""
@@ -140,6 +143,13 @@ class Port:
     """A port that can be told not to accept."""
 
     reading = True
+
+    def getHost(self) -> IPv4Address:
+        """Where it is."""
+        return IPv4Address("TCP", "127.0.0.1", 5280)
+
+    def stopListening(self) -> None:
+        """The end."""
 
     def stopReading(self) -> None:
         """No new connections."""

@@ -64,9 +64,10 @@ def to_raw(reply: Reply, *, as_json: bool) -> Raw:
     if isinstance(reply, Raw):
         return reply
     if isinstance(reply, Done):
-        shown = to_raw(reply.document or Raw(b"", XML), as_json=as_json)
         made = {} if reply.location is None else {"location": reply.location}
-        return evolve(shown, headers=made)
+        if reply.document is None:
+            return Raw(b"", XML, headers=made)
+        return evolve(to_raw(reply.document, as_json=as_json), headers=made)
     return Raw(to_json(reply), JSON) if as_json else Raw(to_xml(reply), XML)
 
 

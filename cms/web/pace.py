@@ -76,8 +76,11 @@ class Pace:
         self._filled, self._busy = now, busy
 
     def _pause_time(self) -> float:
-        """Seconds until the next look; short, since the thread's idle time is not known."""
-        return min(LOOK_EVERY, -self._left / self.share)
+        """
+        Seconds until the next look; short, since the thread's idle time is not known, but
+        long enough to move a clock whose last digit may be more than what is missing.
+        """
+        return min(LOOK_EVERY, max(LOOK_EVERY / 100, -self._left / self.share))
 
     @property
     def exhausted(self) -> bool:

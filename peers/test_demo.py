@@ -179,12 +179,33 @@ def test_terminated_at_once(processes: Processes) -> None:
     assert "stopped" in Demonstration(processes, command=(python, "-c", AT_ONCE)).ends(1)
 
 
-def test_interrupted(processes: Processes) -> None:
+INTERRUPTED = """
+import os, signal, sys, time
+from cms.commands import demo
+say = demo._say
+def interrupt(text):
+    say(text)
+    if text.startswith({line!r}):
+        os.killpg(0, signal.SIGINT)
+        if {late}:  # the daemons are gone before this process goes on
+            stat = f"/proc/self/task/{{os.getpid()}}/children"
+            for child in open(stat).read().split():
+                os.waitid(os.P_PID, int(child), os.WEXITED | os.WNOWAIT)
+demo._say = interrupt
+from cms.cli import main
+main(["demo"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "late"),
+    [("step  1 ", False), ("step  6 ", True), ("step 11 ", False), ("step 11 ", True)],
+)
+def test_interrupted(processes: Processes, line: str, late: bool) -> None:
     """Ctrl-C in the middle, which the daemons get as well, leaves nothing either."""
-    demonstration = Demonstration(processes)
-    demonstration.process.wait_for("step  1", 20.0)
-    os.killpg(demonstration.process.pid, signal.SIGINT)
-    assert "stopped" in demonstration.ends(1)
+    python = script("python")[0]
+    code = INTERRUPTED.format(line=line, late=late)
+    assert "stopped" in Demonstration(processes, command=(python, "-c", code)).ends(1)
 
 
 @pytest.mark.parametrize("plugin", ["cms-xmpp", "cms-callbridge"])

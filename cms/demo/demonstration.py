@@ -22,8 +22,14 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
-from twisted.internet.error import CannotListenError, ConnectError, ProcessExitedAlready
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectError,
+    DNSLookupError,
+    ProcessExitedAlready,
+)
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.names import authority, dns, server
 from twisted.python.failure import Failure
 
@@ -318,7 +324,8 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
         account = Account("alice", DOMAIN, password)
         try:
             return await log_in(self.reactor, account, LOOPBACK, self.ports["client"], context)
-        except (StepError, ConnectError) as problem:
+        except (StepError, ConnectError, DNSLookupError) as problem:
+            # The last is what Twisted has for a look-up that was cancelled.
             raise DemoFailed(f"the client came to no stream: {problem}") from None
 
     async def _step_1(self) -> None:
@@ -407,12 +414,12 @@ async def run_demo(reactor: Any, *, keep: bool, write: Callable[[str], None], co
     folder = Path(tempfile.mkdtemp(prefix="cms-demo-"))
     make_steady(reactor)
     demo = Demo(reactor, folder, write, colour)
-    walking = Deferred.fromCoroutine(_walk(demo, keep=keep))
+    walking: Deferred[None] = Deferred.fromCoroutine(_walk(demo, keep=keep))
     over: Deferred[None] = Deferred()
 
     def interrupted() -> Deferred[None]:
         demo.stopping = True
-        walking.cancel()
+        walking.cancel()  # the walk, or the wait for this after its failure
         return over  # the reactor goes on until then
 
     reactor.addSystemEventTrigger("before", "shutdown", interrupted)
@@ -424,7 +431,11 @@ async def run_demo(reactor: Any, *, keep: bool, write: Callable[[str], None], co
         write("all twelve steps passed")
         status = 0
     except DemoFailed as problem:
-        write(f"FAILED: {problem}")
+        # A daemon that got the same Ctrl-C may be gone before we have heard of it.
+        with suppress(CancelledError):
+            walking = deferLater(reactor, 0.0 if demo.stopping else CTRL_C)
+            await walking
+        write("stopped" if demo.stopping else f"FAILED: {problem}")
     except CancelledError:
         write("stopped")
     finally:

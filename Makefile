@@ -1,17 +1,20 @@
 # make demo         run the twelve steps for real, and show them
 # make demo KEEP=1  the same, and leave it running until Ctrl-C
+# make unit         the unit tests, with nothing installed but Python packages
 # make test         everything that must pass; installs what it needs
 # make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
 # make docs         write anew what docs/ has from the sources: faults, keys of the configuration
 # make screenshots  write the pictures of docs/pages.md anew, in Chromium
 # make lint         only the formatter, the linter and the type checker
+# make lock         write requirements/*.lock anew after a change of setup.cfg;
+#                   with UPGRADE=1 take the newest of everything
 # make clean        remove whatever the others made
 #
 # All need Python 3.11 or later; PYTHON=/path/to/python chooses one.  What they
-# install goes into .venv, .venv-bench (of the bench) and peers/npm/node_modules, but
-# for Debian packages.
+# install goes into .venv, .venv-bench (of the bench), .venv-oldest (of the oldest
+# versions), .venv-lock and peers/npm/node_modules, but for Debian packages.
 
-.PHONY: help demo test bench docs screenshots lint clean
+.PHONY: help demo unit test bench docs screenshots lint lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -20,13 +23,18 @@ demo:
 	@.ci/environment run
 	@.venv/bin/cms demo $(if $(KEEP),--keep)
 
+unit:
+	@.ci/environment test
+	@.ci/check unit
+
 test:
 	@.ci/debian python
 	@.ci/environment test
+	@.ci/environment oldest
 	@.ci/debian peers
 	@.ci/npm
 	@.ci/suites
-	@.ci/check lint unit peers
+	@.ci/check lint covered oldest peers
 
 bench:
 	@.ci/debian python
@@ -50,7 +58,10 @@ lint:
 	@.ci/environment test
 	@.ci/check lint
 
+lock:
+	@UPGRADE=$(UPGRADE) .ci/lock
+
 clean:
-	rm -rf .venv .venv-bench .venv-cache build dist cms.egg-info peers/npm/node_modules _trial_temp*
+	rm -rf .venv .venv-bench .venv-oldest .venv-lock .venv-cache build dist cms.egg-info peers/npm/node_modules _trial_temp*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis twisted/plugins/dropin.cache
 	find cms twisted tests peers bench -name __pycache__ -type d -prune -exec rm -rf {} +

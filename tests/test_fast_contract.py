@@ -107,15 +107,6 @@ twisted.protocols.tls.TLSMemoryBIOProtocol._write(self, bytes)
 """
 
 
-# The site's are on their way into the room.
-ELSEWHERE = {
-    "cms.admin.site": {
-        *("_buffer", "_handlingRequest", "_parsePOSTFormSubmission"),
-        "_respondToBadRequestAndDisconnect",
-    }
-}
-
-
 def _written(need: Need) -> str:
     if need.parameters is None:
         return str(need)
@@ -150,7 +141,7 @@ class ContractTests(SynchronousTestCase):
             for name, file in MODULES.items()
             if not name.startswith("cms.fast.") and (names := used(name, file))
         }
-        self.assertEqual(ELSEWHERE, found)
+        self.assertEqual({}, found)
 
     def test_names_of_certificates(self) -> None:
         """The names of extensions and usages are those that cryptography has for itself."""

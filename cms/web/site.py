@@ -27,8 +27,8 @@ class LimitedRequest(Request):
     content: BytesIO
 
     def __init__(self, channel: HTTPChannel, *arguments: Any, **named: Any) -> None:
+        named["parsePOSTFormSubmission"] = False  # the route that expects a form reads it
         super().__init__(channel, *arguments, **named)
-        self._parsePOSTFormSubmission = False  # the route that expects a form reads it
 
     def gotLength(self, length: int | None) -> None:
         """From the channel: the head is complete."""
@@ -78,6 +78,8 @@ class LimitedChannel(HTTPChannel):
     deaf = False
     _head: Head | None = None
     _raw = 0
+    _unfinished = b""
+    _working = False
     _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -89,14 +91,15 @@ class LimitedChannel(HTTPChannel):
         """Part of a request."""
         if self.deaf:
             return
-        if not self._handlingRequest:
+        if not self._working:
             self._expect()
-        super().dataReceived(data)
-        if not self.line_mode:
+        unfinished, self._unfinished = self._unfinished, b""
+        super().dataReceived(unfinished + data)
+        if not self.line_mode or self.deaf:
             return
-        rest: bytes = self._buffer
-        if b"\n" in rest and not self.deaf:  # alone, or it would have ended a line
-            self._respondToBadRequestAndDisconnect()
+        self._unfinished = self.clearLineBuffer()
+        if b"\n" in self._unfinished:  # alone, or it would have ended a line
+            self._refuse()
 
     def lineReceived(self, line: bytes) -> None:
         """A line of a head.  It is checked before Twisted does, which reads on after errors."""
@@ -109,7 +112,7 @@ class LimitedChannel(HTTPChannel):
                 self._head = Head.begin(line)
                 line = self._head.line
         except BadFraming:
-            self._respondToBadRequestAndDisconnect()
+            self._refuse()
         else:
             super().lineReceived(line)
 
@@ -117,18 +120,25 @@ class LimitedChannel(HTTPChannel):
         """Part of a body, or data that came while a request is processed."""
         if self.deaf:
             return
-        if not self._handlingRequest:
+        if not self._working:
             self._raw += len(data)
             if self._raw > MOST_RAW:
-                self._respondToBadRequestAndDisconnect()
+                self._refuse()
                 return
         super().rawDataReceived(data)
 
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        """Called by Twisted too, which would read on and process what follows."""
-        if not self.deaf:
-            self.deaf = True
-            super()._respondToBadRequestAndDisconnect()
+    def _refuse(self) -> None:
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """
+        Hear no more: Twisted, which refuses requests by this too, would read on after it
+        and work on what it reads.
+        """
+        self.deaf = True
+        super().loseConnection()
 
     def _expect(self) -> None:
         if self._deadline is None:
@@ -141,8 +151,14 @@ class LimitedChannel(HTTPChannel):
     def allContentReceived(self) -> None:
         """A request is complete."""
         self._expect_no_more()
-        self._head, self._raw = None, 0
+        self._head, self._raw, self._working = None, 0, True
         super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """It is answered."""
+        if self.persistent:
+            self._working = False
+        super().requestDone(request)
 
     def _expect_no_more(self) -> None:
         deadline, self._deadline = self._deadline, None

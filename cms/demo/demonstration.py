@@ -139,16 +139,14 @@ class Demo:
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._write_files()
         self._serve_dns()
-        ready = self.expect("cms-xmpp listens", lambda e: "client listener ready" in e["message"])
+        ready = self.expect("cms-xmpp listens", lambda e: e.get("kind") == "client" and "at" in e)
         self._start("cms-xmpp", "xmpp.toml")
         await ready
         await self._step_1()
         active = self.expect(
-            "the link is up", lambda e: e.get("step") == 11 and "the link is up" in e["message"]
+            "the link is up", lambda e: e.get("step") == 11 and e.get("result") == "running"
         )
-        decides = self.expect(
-            "the Callbridge decides log-ins", lambda e: "decides log-ins" in e["message"]
-        )
+        decides = self.expect("the Callbridge decides log-ins", lambda e: "mechanisms" in e)
         self._start("cms-callbridge", "callbridge.toml")
         await _all(active, decides)
         return await self._step_12()
@@ -341,7 +339,7 @@ servers = ["{LOOPBACK}:{self.ports["dns"]}"]
             raise DemoFailed("step 1: a log-in succeeded although there is no Callbridge")
 
     async def _step_12(self) -> LoginStream:
-        told = self.expect("a session began", lambda e: "session created" in e["message"])
+        told = self.expect("a session began", lambda e: e.get("how") == "created")
         began = self.reactor.seconds()
         try:
             logging_in = Deferred.fromCoroutine(self._log_in())

@@ -62,6 +62,15 @@ class CatalogueTests(SynchronousTestCase):
         self.assertNotIn(faults.LINK_LOST.name, warnings)
         self.assertIsInstance(faults.NO_CALLBRIDGE_KNOWN.error(), StepWarning)
 
+    def test_example(self) -> None:
+        """The entry that docs/design/catalogue.md shows is one."""
+        page = (Path(cms.__file__).parents[1] / "docs/design/catalogue.md").read_text()
+        code = page.split("```python\n")[1].split("```")[0]
+        made = {**vars(faults), "Step": Step}
+        exec(code, made)
+        error = made["LINK_SLOW"].error(peer="xmpp1", seconds=5)
+        self.assertEqual("xmpp1 answers a ping only after 5 s.", error.cause)
+
     def test_everywhere(self) -> None:
         """Each entry can occur somewhere."""
         self.assertEqual([], [f.name for f in faults.CATALOGUE.values() if not f.on])

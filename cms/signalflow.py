@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from attrs import define, field
 
@@ -63,8 +63,6 @@ class StepError(Exception):
     @ivar mend: The command, record or setting that mends it, ready to be
         copied; empty where there is none.
     """
-
-    blames: ClassVar[str] = "unknown"
 
     def __init__(
         self,

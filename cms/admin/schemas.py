@@ -8,10 +8,8 @@ Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
 TRUTH: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time"}
-ANYTHING: Schema = {}
 
 
 def record(properties: dict[str, Schema], *required: str) -> Schema:

@@ -9,13 +9,14 @@ from twisted.names import dns
 
 from cms import faults
 from cms.audit.finding import Finding, passed, skipped, warned
+from cms.discovery.address import COMPONENT_PORT
 from cms.discovery.lookup import CLIENT_SERVICE, MISSPELT, SERVICE, Found, Target
 from cms.discovery.lookup import srv_targets as targets_in
 from cms.discovery.resolver import DNS, Answer, NoSuchName
 from cms.signalflow import Step, StepError
 
 NAMELESS = "it does not exist; a server by the name of localhost has no use for it"
-COMPONENT_PORT = 5223
+
 # Records of Cisco's presence and collaboration servers, which have XMPP records
 # of their own on a company's main domain.
 OTHERS = ("_cisco-uds._tcp", "_cuplogin._tcp", "_collab-edge._tls")

@@ -20,7 +20,7 @@ from cms.configuration.kinds import (
     Section,
 )
 from cms.configuration.section import Given, Values, read_section, setting
-from cms.configuration.shared import Listeners, dns_servers, most_api_connections
+from cms.configuration.shared import STATE_DIR, Listeners, dns_servers, most_api_connections
 from cms.configuration.tomlfile import (
     ONLY_CALLBRIDGE,
     ONLY_XMPP_SERVER,
@@ -266,7 +266,7 @@ class CallbridgeConfig:
         PathTo(),
         "holds `users.sqlite3`, `admin.sock`, and the settings made by API, which override this"
         " file; created with mode 0700",
-        written=lambda _: "state",
+        written=lambda _: STATE_DIR,
         shown="`state` beside the file",
     )
     allow_guests: bool = setting(Flag(), "whether ANONYMOUS log-ins make guests", default=False)

@@ -24,6 +24,7 @@ from cms.check.lane import Lane, Waiting
 from cms.check.probes.daemon import Running
 from cms.check.probes.link import LinkProbe, Tools
 from cms.check.subject import Subject
+from cms.discovery.address import COMPONENT_PORT
 from cms.discovery.lookup import SERVICE, Finder, Found, Target, configured_target
 from cms.discovery.resolver import DNS
 from cms.process.clocks import wall_clock
@@ -32,7 +33,7 @@ from cms.signalflow import Step, StepError
 MOST_GUESSES = 8  # hosts that are tried without a record
 MOST_TRIES = 3  # addresses of a target that may accept a connection and then fail
 STAGES = 9  # how many waits of a stage's length can follow each other
-COMPONENT_PORT = 5223
+
 BEFORE_LOGIN = [step for step in Step if Step.CONFIGURATION <= step <= Step.ACTIVE]
 
 
@@ -191,7 +192,7 @@ class Walk:
         """The failure, with a known host in the record to copy."""
         known = [target.host for target in (*beside.misspelt, *beside.client.targets)]
         if known and error.fault in faults.RECORD_ABSENT:
-            error.mend = faults.srv_record(f"{SERVICE}.{domain}", 5223, known[0])
+            error.mend = faults.srv_record(f"{SERVICE}.{domain}", COMPONENT_PORT, known[0])
         return error
 
     async def _targets(self, tools: Tools, targets: Iterable[Target]) -> None:

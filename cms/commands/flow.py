@@ -17,6 +17,7 @@ import click
 from cms.commands.common import note
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
 from cms.commands.output import put
+from cms.configuration.shared import STATE_DIR
 from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
 from cms.diagram.sequence import Attempt, Diagram, ended, heading, mermaid
 from cms.state.textencoding import Unreadable, plain_text
@@ -68,7 +69,7 @@ def _state_dir(file: Path) -> Path:
         raise click.UsageError(f"{file} {problem.problem}. Cure: {problem.mend}") from None
     except (OSError, tomllib.TOMLDecodeError) as problem:
         raise click.UsageError(f"{file} cannot be read: {problem}") from None
-    return file.absolute().parent / str(values.get("state_dir", "state"))
+    return file.absolute().parent / str(values.get("state_dir", STATE_DIR))
 
 
 class _View:

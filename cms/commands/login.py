@@ -15,11 +15,11 @@ from twisted.internet.task import react
 from cms import faults
 from cms.client.login import Account, LoginFailed, LoginStream, log_in
 from cms.commands.common import JSON, Complaint, Wrong, print_json, print_rows, read_secret
+from cms.discovery.lookup import CLIENT_PORT
 from cms.signalflow import StepError, printable
 from cms.trust.files import PEMFiles
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
-CLIENT_PORT = 5222
 TIMEOUT = 20.0  # seconds
 CURES = {  # by condition
     **faults.LOGIN_ADVICE,

@@ -19,7 +19,13 @@ from cms.configuration.kinds import (
     Tables,
 )
 from cms.configuration.section import Given, Kind, Values, read_section, setting
-from cms.configuration.shared import ENDPOINTS, Listeners, dns_servers, most_api_connections
+from cms.configuration.shared import (
+    ENDPOINTS,
+    STATE_DIR,
+    Listeners,
+    dns_servers,
+    most_api_connections,
+)
 from cms.configuration.tomlfile import (
     ONLY_CALLBRIDGE,
     ONLY_XMPP_SERVER,
@@ -307,7 +313,7 @@ class XmppConfig:
         "created with mode 0700. It is refused if group or others may write to it, if everybody"
         " may write to a folder above it, if it belongs to another user, or if it holds a"
         " symbolic link",
-        written=lambda _: "state",
+        written=lambda _: STATE_DIR,
         shown="`state` beside the file",
     )
     told_connections: int | None = setting(

@@ -12,6 +12,8 @@ from cms.xmlstream import ns
 from cms.xmlstream.replies import request
 from cms.xmlstream.requests import RequestLost, Requests
 
+PATIENCE = 2.0  # seconds for an answer that is useful, but not essential
+
 
 async def ask_time(requests: Requests, sender: str, domain: str, timeout: float) -> datetime | None:
     """

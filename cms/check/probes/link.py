@@ -21,7 +21,7 @@ from cms.callbridge.link.registration import ComponentRegistration, unserved
 from cms.callbridge.link.servername import fits_under
 from cms.check.bounds import explained
 from cms.check.lane import Lane, Waiting
-from cms.check.probes.clock import ask_time
+from cms.check.probes.clock import PATIENCE, ask_time
 from cms.check.probes.port import what_listens
 from cms.check.subject import Subject
 from cms.discovery.lookup import Target
@@ -38,7 +38,6 @@ from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 
 TURN_SHARE = 0.25  # of a stage that a server may take before the next registers beside it
-PATIENCE = 2.0  # seconds for an answer that is useful, but not essential
 
 
 def _shares_links(start: StreamStart) -> bool:

@@ -13,7 +13,7 @@ from cms import faults
 from cms.audit.clock import judge_clock
 from cms.check.bounds import Waits, within
 from cms.check.lane import Lane, Waiting
-from cms.check.probes.clock import ask_time
+from cms.check.probes.clock import PATIENCE, ask_time
 from cms.check.subject import Subject
 from cms.client.login import Account, LoginFailed, LoginStream
 from cms.discovery.address import ascii_domain
@@ -34,7 +34,6 @@ from cms.trust.connection import connection_of, tls_evidence
 
 STAGES = 6  # how many waits of a stage's length a log-in has, besides the decision
 DECISION = 4.0  # stages that the Callbridge has for each answer
-PATIENCE = 2.0
 
 
 @frozen

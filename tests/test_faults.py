@@ -15,6 +15,8 @@ from cms import faults
 from cms.faults.kinds import Fault, StepWarning, whole
 from cms.signalflow import Step
 
+NAMES = set(faults.CATALOGUE) - {"unprotected"}  # which is the name of a setting as well
+
 
 def module(**entries: Fault) -> ModuleType:
     """One that holds these entries."""
@@ -70,6 +72,17 @@ class CatalogueTests(SynchronousTestCase):
         exec(code, made)
         error = made["LINK_SLOW"].error(peer="xmpp1", seconds=5)
         self.assertEqual("xmpp1 answers a ping only after 5 s.", error.cause)
+
+    def test_no_other_name(self) -> None:
+        """Code says C{faults.NAME.name}: a name in quotes would not be missed when it is wrong."""
+        quoted = [
+            f"{file.name}:{node.lineno} {node.value}"
+            for file in Path(cms.__file__).parent.rglob("*.py")
+            if file.parent.name != "faults"
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Constant) and node.value in NAMES
+        ]
+        self.assertEqual([], quoted)
 
     def test_everywhere(self) -> None:
         """Each entry can occur somewhere."""

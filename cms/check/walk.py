@@ -169,7 +169,7 @@ class Walk:
         except StepError as error:
             seen = await beside
             self._lane.failed(self._with_hosts(error, seen, domain), record, self._since(began))
-            await self._beside(beside, misspelt_told=error.fault == "srv-misspelt")
+            await self._beside(beside, misspelt_told=error.fault == faults.SRV_MISSPELT.name)
             await self._guess(tools, seen, domain)
             return
         for finding in judge_found(found, domain, seconds=self._since(began)):

@@ -36,8 +36,11 @@ SLOWED_CURE = (
 # This command has no configuration: what others put into tls.trust, it takes from --trust.
 TRUST_CURES = dict.fromkeys(
     (
-        *("certificate-untrusted", "certificate-root-untrusted", "certificate-self-signed"),
-        *("trust-other-key", "trust-expired"),
+        faults.CERTIFICATE_UNTRUSTED.name,
+        faults.CERTIFICATE_ROOT_UNTRUSTED.name,
+        faults.CERTIFICATE_SELF_SIGNED.name,
+        faults.TRUST_OTHER_KEY.name,
+        faults.TRUST_EXPIRED.name,
     ),
     "give the CA's certificate with --trust FILE, if it is to be believed.",
 )

@@ -293,7 +293,7 @@ class LinkProbe:
 
     def _explain(self, failure: StepError) -> StepError | None:
         """Report a failure, with more evidence if a probe finds any."""
-        if failure.fault == "already-connected":
+        if failure.fault == faults.ALREADY_CONNECTED.name:
             self._pass(failure.evidence, "already connected, which proves the secret")
             return None
         if failure.step is Step.IDENTITY and self._chain:
@@ -317,7 +317,7 @@ class LinkProbe:
                 peer=self.peer,
             )
         except StepError as error:
-            if error.fault != "identity-malformed":
+            if error.fault != faults.IDENTITY_MALFORMED.name:
                 self.lane.failed(error, self.peer)
         else:
             note = "although step 7 failed, the names are right"

@@ -21,6 +21,7 @@ from cms.xmlstream.wrongpeer import server_without_tls
 MOST_SECONDS = 2.0  # that an answer to a plain stream header may take
 MOST_BYTES = 4096
 
+_UNCLEAR = {faults.TLS_NOT_SPOKEN.name, faults.TLS_CLOSED.name, faults.TLS_SILENT.name}
 # A client's stream header, to which a port without TLS may answer.
 _PLAIN_HEADER = (
     "<?xml version='1.0'?><stream:stream xmlns='jabber:client'"
@@ -95,14 +96,14 @@ async def what_listens(
     @param error: The failure as the Callbridge would report it.
     @return: A more precise entry, or C{error} with more evidence.
     """
-    if error.fault not in ("tls-not-spoken", "tls-closed", "tls-silent"):
+    if error.fault not in _UNCLEAR:
         return error
     header = _PLAIN_HEADER.format(domain=domain).encode()
     try:
         plain = await _listen(reactor, address, port, header, b"<stream:features")
         if plain.heard:
             return server_without_tls(plain.heard, peer=peer) or error
-        if error.fault != "tls-closed":
+        if error.fault != faults.TLS_CLOSED.name:
             return error
         hello = await _listen(reactor, address, port, client_hello(), b"\x16\x03")
     except StepError:

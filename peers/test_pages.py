@@ -27,7 +27,6 @@ from peers.processes import Processes
 SECRET = "s3cret-of-cb1"
 ALICE = f"alice@{DOMAIN}"
 XMPP = "/api/v1/system/configuration/xmpp"
-ON_A_BUSY_MACHINE = 3.0  # seconds for what is shown within one
 
 
 class System:
@@ -131,7 +130,7 @@ def test_callbridge(system: System) -> None:
     browser.wait_for("#step-6", "failed")
     assert re.search(r"Cause: .*nothing listens", browser.text("#step-6"))
     assert "Cure: " in browser.text("#step-6")
-    wait_until(lambda: "failed" in browser.text("#summary"), 5.0, "the summary")
+    wait_until(lambda: "failed" in browser.text("#summary"), SECONDS, "the summary")
     assert states(browser)[0] == "waiting"
     assert browser.run("return window.untouched") is True
     browser.shot("pages-callbridge-failed")
@@ -155,12 +154,15 @@ def test_callbridge(system: System) -> None:
     browser.wait_for(".note", "Saved")
     wait_until(lambda: states(browser)[:11] == ["passed"] * 11, LINK_SECONDS, "green steps")
     browser.run("window.untouched = true")
+    # By events, without a reload.  How soon they are sent is held by a test with a clock of
+    # its own (tests/test_web_eventstream.py): on a busy machine the daemon looks less often.
     ours = Administration(system.callbridge.directory / "state")
     assert ours.ask("PUT", XMPP, serverAddressOverride=f"localhost:{nowhere}")[0] == 200
-    red = browser.wait_for("#step-6", "failed", ON_A_BUSY_MACHINE)
+    red = browser.wait_for("#step-6", "failed")
     assert ours.ask("PUT", XMPP, serverAddressOverride="")[0] == 200
-    green = browser.wait_for("#summary", "The link is active", ON_A_BUSY_MACHINE)
+    green = browser.wait_for("#summary", "The link is active")
     print(f"red is shown after {red:.2f} s, green after {green:.2f} s")
+    assert browser.run("return window.untouched") is True
     assert browser.complaints() == []
 
     # The daemon is away for a while: the page says so, and follows again by itself.
@@ -215,7 +217,7 @@ def test_xmpp(system: System) -> None:
     browser.shot("pages-xmpp-delete")
     browser.tab_to("button.danger")
     browser.press(Keys.ENTER)
-    wait_until(lambda: len(browser.all(".card")) == 1, 5.0, "one card")
+    wait_until(lambda: len(browser.all(".card")) == 1, SECONDS, "one card")
     browser.wait_for("#summary", "No log-in is possible")
     assert browser.complaints() == []
 

@@ -216,7 +216,7 @@ class HTTPTests(SynchronousTestCase):
     """The same through the front."""
 
     def test_stream(self) -> None:
-        """A change of the link is sent; a browser that goes is forgotten."""
+        """Each change of the link is sent at the next look; a browser that goes is forgotten."""
         clock: Any = new_clock()
         role = FakeCallbridge()
         root = front(operations_of_callbridge(role, clock), clock)
@@ -230,11 +230,15 @@ class HTTPTests(SynchronousTestCase):
         clock.pump([0] * 4)
         client.http.flush()
         self.assertIn(b"summary passed", b"".join(received))
-        received.clear()
-        role.good = Health(False, Step.CONNECT)
-        clock.pump([LOOK, 0, 0, 0])
-        client.http.flush()
-        self.assertIn(b"summary waiting", b"".join(received))
+        for good, shown in (
+            (Health(False, Step.CONNECT), b"summary waiting"),
+            (Health(True, Step.ACTIVE), b"summary passed"),
+        ):
+            received.clear()
+            role.good = good
+            clock.pump([LOOK, 0, 0, 0])
+            client.http.flush()
+            self.assertIn(shown, b"".join(received))
         self.assertEqual(1, len(pages.events))
         response.original.original._transport.loseConnection()
         client.http.flush()

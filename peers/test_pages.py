@@ -141,9 +141,10 @@ def test_callbridge(system: System) -> None:
     browser.fill("#sharedSecret", "typed")
     browser.press(Keys.ENTER)
     browser.wait_for("[role=alert]", "Nothing was saved")
-    assert browser.run("return document.activeElement.id") == "domain"
-    assert '"not a domain"' in browser.text("#domain-error")
+    assert browser.run("return document.activeElement.id") == "uniqueName"
+    assert '"cb 2"' in browser.text("#uniqueName-error")
     assert browser.find("#uniqueName").get_attribute("value") == "cb 2"
+    assert browser.find("#domain").get_attribute("value") == "not a domain"
     assert browser.find("#sharedSecret").get_attribute("value") == ""
     browser.shot("pages-callbridge-errors")
     assert [entry for entry in browser.complaints() if "400" not in entry] == []

@@ -333,6 +333,17 @@ class ShowTests(CommandLineTests):
             self.listen_on(description)
             self.assertIn(words, self.said("xmpp", "listen", status=1))
 
+    def test_no_name(self) -> None:
+        """An interface whose name cannot even be looked up is told like one that is not there."""
+        for name, words in (("ü" * 64, "is no interface"), ("x.invalid", "cannot be opened")):
+            self.write(
+                "xmpp.toml",
+                f'domain = "{DOMAIN}"\nhostname = "{HOSTNAME}"\nstate_dir = "xmpp"\n'
+                f'[listen]\ncomponent = ["tcp:5223:interface={name}"]\n'
+                '[tls]\ncertificate = "xmpp.crt"\nkey = "xmpp.key"\n',
+            )
+            self.assertIn(words, self.said("xmpp", "listen", status=1))
+
     def test_bind_errors(self) -> None:
         """The kernel's refusals have words and cures of their own."""
         self.listen_on("tcp:443:interface=127.0.0.1")

@@ -14,8 +14,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port as UNIXPort
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.process.endpoints import expand, make_endpoint, open_listener
-from cms.process.endpointstrings import BACKLOG, NoEndpoint, parse_endpoint
+from cms.process.endpointstrings import BACKLOG, NoEndpoint, check_plain, parse_endpoint
 from tests.support import new_folder
 
 
@@ -179,6 +180,13 @@ class ReadingTests(SynchronousTestCase):
                 read = said.kind, said.host, said.port, said.path, said.is_local, said.is_proxied
                 self.assertEqual((kind, host, port, path, local, proxied), read)
 
+    def test_not_bound(self) -> None:
+        """What the kernel, or the look-up of a name, does not take is a complaint too."""
+        for text in ("tcp:0:interface=x.invalid", f"unix:/{'a' * 200}", "unix:/proc/x", "unix:"):
+            args = (RealPorts(), "x.toml", "listen.client", text, Factory())
+            error = self.assertRaises(faults.ConfigurationError, open_listener, *args)
+            self.assertEqual("listen-failed", error.fault, text)
+
     def test_refused(self) -> None:
         """What Twisted would not take, or take by half, is told apart."""
         for text, words in (
@@ -191,8 +199,25 @@ class ReadingTests(SynchronousTestCase):
             ("tcp:1:host=a", '"host=" is none of port, interface, backlog'),
             ("tcp:1:a:2:3", '"3" is one part too many'),
             ("unix:/x:mode=999", '"999" is no mode'),
+            (f"tcp:1:{'ü' * 64}", "is no interface"),
+            ("unix:/x\\", "a backslash is its last sign"),
             ("unix:a\0b", "a NUL is in its address"),
             ("tcp=1", "tcp=1: is none of tcp, tcp6, unix, systemd"),
         ):
             problem = self.assertRaises(NoEndpoint, parse_endpoint, text)
             self.assertIn(words, str(problem))
+
+    @given(st.sampled_from(["client", "client_plain"]), st.text() | STRINGS)
+    def test_any_text(self, kind: str, text: str) -> None:
+        """Whatever stands there, it is listened on, or refused with the key and a cure."""
+        try:
+            if kind.endswith("_plain"):
+                check_plain(f"listen.{kind}", text, "x.toml")
+            opened = open_listener(
+                MemoryReactorClock(), "x.toml", f"listen.{kind}", text, Factory()
+            )
+        except faults.ConfigurationError as error:
+            self.assertTrue(error.cause.startswith(f"x.toml: listen.{kind}: "), error.cause)
+            self.assertTrue(error.cure)
+        else:
+            self.assertIn(len(opened), (1, 2))

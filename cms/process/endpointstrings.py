@@ -148,7 +148,10 @@ def _split(text: str) -> list[tuple[str, str | None]]:
     signs = iter(text)
     for sign in signs:
         if sign == "\\":
-            part += next(signs, "")
+            meant = next(signs, "")
+            if not meant:
+                raise NoEndpoint("a backslash is its last sign")
+            part += meant
         elif sign == "=" and name is None:
             name, part = part, ""
         elif sign == ":":
@@ -193,6 +196,10 @@ def _number(named: dict[str, str], name: str, most: int, usual: int | None, base
 def _tcp(named: dict[str, str], **about: Any) -> Endpoint:
     port = _number(named, "port", 65_535, None)
     host = named.get("interface", "::" if about["kind"] == "tcp6" else "")
+    try:
+        host.encode("idna")  # as the socket does, which calls its failure a TypeError
+    except UnicodeError:
+        raise NoEndpoint(f'"{host}" is no interface') from None
     return Endpoint(port=port, host=host, backlog=_backlog(named), **about)
 
 

@@ -323,12 +323,15 @@ class XmppConfig:
         " ([design/connections.md](design/connections.md))",
         name="most_connections",
         default=None,
+        why="it is a bound for a flood, well above the 1,000 that a server must have room for to"
+        " start without a warning; a larger one asks for more",
         shown=str(USUAL_CONNECTIONS),
     )
     most_per_address: int | None = setting(
         Count(1, _MANY),
         "of those, from one address (a /64 of IPv6) that is not this host's",
         default=None,
+        why="many clients come from one NAT or proxy, and one address must not fill the listener",
         shown="a tenth of them",
     )
     most_strangers_per_address: int | None = setting(
@@ -336,6 +339,8 @@ class XmppConfig:
         "of those, unauthenticated ones, at most a quarter of `most_connections`; a further one"
         " replaces the oldest",
         default=None,
+        why="at half a second for a log-in that is 400 log-ins a second from one address, of the"
+        " usual number of connections",
         shown="a hundredth, at least 20",
     )
     most_api_connections: int = most_api_connections()

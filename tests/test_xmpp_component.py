@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.configuration.tomlfile import Secret
+from cms.signalflow import Step
 from cms.xmlstream import limits, ns
 from cms.xmlstream.replies import result_reply
 from cms.xmpp.componentlink import ComponentLink
+from cms.xmpp.registry import Registry
+from cms.xmpp.router import Router
 from tests.support import header, one_stanza
 from tests.xmppserver import DOMAIN, Peer, Server
 
@@ -379,3 +383,41 @@ class EndTests(SynchronousTestCase):
         (attempt,) = self.server.flow.registrations()
         self.assertEqual(["skipped"], [record.result for record in attempt.records])
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+
+class UnexpectedTests(SynchronousTestCase):
+    """An error of this program is told at the step where it happened, and ends one stream."""
+
+    def told(self, server: Server) -> tuple[Step, str]:
+        """The failure of the only attempt."""
+        (attempt,) = server.flow.registrations()
+        assert attempt.failure is not None
+        self.assertIn("KeyError", attempt.failure.cause)
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+        return attempt.failure.step, attempt.failure.fault
+
+    def test_each_step(self) -> None:
+        """While the header, the proof and what a link carries are read."""
+        for method, step in (("__contains__", Step.REGISTER), ("proved", Step.REGISTERED)):
+            server = Server()
+            patch = self.patch(Registry, method, broken)
+            peer = server.component()
+            peer.say(header(ns.COMPONENT, f" to='{CB1}'") + b"<handshake>0</handshake>")
+            patch.restore()
+            self.assertEqual((step, "internal"), self.told(server))
+            self.assertIn("internal-server-error", peer.heard())
+            self.assertTrue(peer.lost)
+
+    def test_link(self) -> None:
+        """On a link that is up."""
+        server = Server()
+        callbridge = server.callbridge()
+        self.patch(Router, "route", broken)
+        callbridge.say(f"<message from='{CB1}' to='{DOMAIN}'><body/></message>")
+        self.assertEqual((Step.ACTIVE, "internal"), self.told(server))
+        self.assertIn("internal-server-error", callbridge.heard())
+
+
+def broken(*_: object) -> Any:
+    """What nobody thought of."""
+    raise KeyError("bug")

@@ -209,7 +209,7 @@ INTERNAL = Fault(
     "internal",
     StepError,
     Step.CONFIGURATION,
-    on=Side.LINK | Side.CHECK,
+    on=Side.LINK | Side.REGISTRATION | Side.CHECK,
     symptoms=(
         "unexpected error",
         "Traceback in the log",

@@ -132,10 +132,6 @@ class XMLStream(Protocol, StreamHandler):
         """See L{StreamHandler.error_header}."""
         return {"id": new_stream_id(), "version": "1.0"}
 
-    def unexpected(self, problem: Exception) -> None:
-        """An error of this program, which the log has, ends this stream and no other."""
-        self.close(StreamError("internal-server-error"))
-
     # Twisted's callbacks
 
     def connectionMade(self) -> None:
@@ -166,9 +162,15 @@ class XMLStream(Protocol, StreamHandler):
                 self._reader = SpliceReader(self._reader)
         except Exception as problem:  # noqa: BLE001 - one peer's stanza must not harm the others
             self.log.failure("unexpected error while reading from {peer}", peer=self.peer_text)
-            self.unexpected(problem)
+            self._unexpected(problem)
         finally:
             out.end()
+
+    def _unexpected(self, problem: Exception) -> None:
+        try:
+            self.handler.unexpected(problem)
+        finally:
+            self.close(StreamError("internal-server-error"))
 
     def _handle(self, events: list[Event]) -> None:
         reader = self._reader
@@ -199,7 +201,7 @@ class XMLStream(Protocol, StreamHandler):
             self._handle(events)
         except Exception as problem:  # noqa: BLE001 - as while reading
             self.log.failure("unexpected error in what {peer} sent", peer=self.peer_text)
-            self.unexpected(problem)
+            self._unexpected(problem)
         finally:
             self.out.end()
         self.read_on()

@@ -63,6 +63,9 @@ class StreamHandler:
     def stream_broken(self, error: StreamError) -> None:
         """The peer's XML is bad; say so and end."""
 
+    def unexpected(self, problem: Exception) -> None:
+        """An error of this program, which the log has; the wire ends, and no other."""
+
     def deadline_passed(self) -> None:
         """What was awaited with L{Wire.set_deadline} did not come."""
 

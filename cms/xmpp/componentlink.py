@@ -154,6 +154,11 @@ class ComponentLink(Party, StreamHandler):
         )
         self.refuse(fault, error)
 
+    def unexpected(self, problem: Exception) -> None:
+        """The link ends by an error of this program, and not of the component."""
+        told = type(problem).__name__
+        self._record.refused(faults.INTERNAL.at(Step.ACTIVE).error(problem=told))
+
     def shut_down(self) -> None:
         """The server stops."""
         self.wire.close(StreamError("system-shutdown"))

@@ -171,6 +171,11 @@ class ComponentRegistration(StreamHandler):
         )
         self.refuse(fault, error)
 
+    def unexpected(self, problem: BaseException | None) -> None:
+        """It is told at the step where it happened."""
+        told = type(problem).__name__
+        self.record.refused(faults.INTERNAL.at(self._step).error(problem=told))
+
     def deadline_passed(self) -> None:
         """The peer did not register in time."""
         fault = faults.PEER_SILENT.error(
@@ -372,6 +377,7 @@ class ComponentRegistration(StreamHandler):
     def _unexpected(self, failure: Failure) -> None:
         c = self.record.component
         self.log.failure("unexpected error in the registration of {c}", failure, c=c)
+        self.unexpected(failure.value)
         self.wire.close(StreamError("internal-server-error"))
 
     def register(self, secret: Secret) -> None:

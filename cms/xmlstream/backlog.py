@@ -1,8 +1,8 @@
 """
-What waits for its turn, each source's beside that of the others.
+The queue for a peer that reads too slowly, with a lane for each source.
 
-L{Backlog} is the queue of a stream whose peer does not read as fast as it is written
-to.  docs/design/flow-control.md has the reasons for its order and its limits.
+L{Backlog} is the queue of one stream.  docs/design/flow-control.md has the reasons for its
+order and its limits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from typing import Generic, TypeVar
 
 QUANTUM = 16_384  # bytes of each source in its turn
-GUARANTEED = 16_384  # bytes that each source may have waiting, whatever others have
+GUARANTEED = 16_384  # bytes that each source may always have waiting
 
 _T = TypeVar("_T")
 Item = bytes | tuple[bytes, ...]
@@ -31,11 +31,11 @@ class _Lane(Generic[_T]):
 
 class Lanes(Generic[_T]):
     """
-    Things that wait, of many sources that take turns.
+    Items of many sources that wait; the sources are served in rotation.
 
-    @param most: The size that all together may have, beside what is guaranteed to each
-        source; one of them may have half of it.
-    @ivar size: What they have.
+    @param most: The size of all items together, besides what is guaranteed to each source;
+        one source may have half of it.
+    @ivar size: The size of all items now.
     """
 
     def __init__(self, most: int, *, guaranteed: int = GUARANTEED) -> None:
@@ -102,7 +102,7 @@ class Lanes(Generic[_T]):
 
 class Backlog:
     """
-    The queue of one stream: what this side says itself, then every source in its turn.
+    The queue of one stream: first this side's own stanzas, then the sources in rotation.
 
     @param most: See L{Lanes}; in bytes.
     @ivar first_size: How many bytes wait that go before those of the sources.

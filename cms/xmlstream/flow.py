@@ -1,10 +1,10 @@
 """
-Who waits for whom: what leaves for one party of the conversation, and whether it is read.
+Flow control: what is sent to each party, and which party is not read meanwhile.
 
-A L{Party} is a session, a link, or a connection that is neither yet.  What others write to
-it waits in its own L{Backlog} while it does not read; whoever writes for himself is read no
-further meanwhile.  It speaks over a L{Carrier}, which may go and be replaced while the party
-lives.  docs/design/flow-control.md has the rules, and what was measured.
+A L{Party} is a session, a link, or a connection that is neither yet.  While it does not
+read, stanzas for it wait in its L{Backlog}, and a client that writes to it is not read
+either.  A party speaks over a L{Carrier}, which may be lost and replaced while the party
+lives.  docs/design/flow-control.md has the rules and what was measured.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from cms.xmlstream.gathering import Gathering
 from cms.xmlstream.stanza import Stanza
 
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
-HOLD_BYTES = 65_536  # of one source that wait, before it is read no further
-DRAIN_BYTES = 65_536  # of what waits, given to the transport at once
-BURST_BYTES = 2 * READ_BYTES  # that may be given to it at once where nothing waits
+HOLD_BYTES = 65_536  # of one source that may wait before the source is not read any more
+DRAIN_BYTES = 65_536  # of the backlog, given to the transport at once
+BURST_BYTES = 2 * READ_BYTES  # given to the transport at once while there is no backlog
 
 
 @frozen
 class SendLimits:
     """
-    What may wait for a party that does not read.
+    Limits on what waits for a party that does not read.
 
-    @ivar size: How many bytes of others; L{Backlog} shares them out.  What this side says
-        itself may be as much again.
-    @ivar stall_timeout: Seconds that it may read nothing of that; then it ends.
-    @ivar patience: Seconds of these for which others wait, and after which it counts as
-        stalled.
+    @ivar size: Bytes of others' stanzas, shared out by L{Backlog}.  This side's own stanzas
+        may be as much again.
+    @ivar stall_timeout: Seconds without reading after which it is ended.
+    @ivar patience: Seconds without reading for which others wait; then it counts as stalled.
     """
 
     size: int = 1024 * 1024
@@ -44,36 +43,37 @@ class SendLimits:
 
 class Carrier(Protocol):
     """
-    What a party speaks over: a connection.
+    The connection that a party speaks over.
 
-    @ivar out: The way out of it.
+    @ivar out: Its way out.
     """
 
     out: Gathering
 
     def read_no_further(self) -> None:
-        """Leave in the kernel what the peer sends."""
+        """Stop reading; the peer's data stays in the kernel."""
 
     def read_on(self) -> None:
-        """Read again, if nothing else is in the way."""
+        """Read again, unless there is another reason not to."""
 
     def too_slow(self) -> None:
-        """The peer reads nothing, or not even what this side itself has to say: end it."""
+        """The peer has read nothing for too long, or not even this side's own stanzas: end it."""
 
 
 SEND_LIMITS: Final = SendLimits()
-NOWHERE: Final = Gathering()  # the way out of who has no connection
+NOWHERE: Final = Gathering()  # the way out of a party without a connection
 
 
 class Party:
     """
-    One party: what waits for it, and for whom it waits.
+    One party: the stanzas that wait for it, and the parties that it waits for.
 
-    @ivar carrier: What it speaks over; C{None} while there is nothing.
-    @ivar is_shared: Many speak through it: it is never held for one of those that they
-        speak to, and the stanzas that are sent within one turn of the reactor leave together.
-    @ivar is_open: It takes stanzas.  What is delivered to one that is not is lost.
-    @ivar limits: What may wait for it.
+    @ivar carrier: Its connection; C{None} while there is none.
+    @ivar is_shared: Whether it carries many users, as a component's link does.  Then it
+        never waits for a slow receiver, and stanzas sent in one turn of the reactor leave
+        together.
+    @ivar is_open: Whether it takes stanzas.  Stanzas for a closed one are lost.
+    @ivar limits: The limits on what waits for it.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Party:
     # what it speaks over
 
     def attach(self, carrier: Carrier) -> None:
-        """Speak over this from now on; what waited leaves."""
+        """Use this connection from now on, and send what waited."""
         self.carrier, self._out = carrier, carrier.out
         self._paused = False
         if self._held_by:
@@ -104,7 +104,7 @@ class Party:
             self.drain()
 
     def succeed(self, other: Party) -> None:
-        """Take the place of another on its connection, with what it had still to say."""
+        """Take over another party's connection, with what it had not sent yet."""
         carrier = other.carrier
         since = other._paused_at if other._paused else None
         rest = other.take_all() if other._backlog is not None else b""
@@ -118,13 +118,13 @@ class Party:
             self.write(rest)
 
     def detach(self) -> None:
-        """The connection is gone, the party is not: what others write waits for another one."""
+        """The connection is gone, but not the party: stanzas wait for another connection."""
         self._let_go()
         self.carrier, self._out = None, NOWHERE
         self._paused, self._paused_at = True, self.clock.seconds()
 
     def leave(self) -> None:
-        """It takes nothing any more, nobody waits for it, and it for nobody."""
+        """Close it: it takes no stanzas, and nobody waits for it nor it for others."""
         self.is_open = False
         carrier, self.carrier, self._backlog = self.carrier, None, None
         self._let_go()
@@ -135,7 +135,7 @@ class Party:
                 carrier.read_on()  # the end of its stream must be heard
 
     def take_all(self) -> bytes:
-        """All that waits, since no more will come."""
+        """Everything that waits, to be sent at the end."""
         backlog, self._backlog = self._backlog, None
         return b"" if backlog is None else backlog.take()[0]
 
@@ -149,7 +149,7 @@ class Party:
     # whether the peer reads
 
     def pause(self) -> None:
-        """The connection takes nothing more."""
+        """The connection's buffer is full."""
         self._pause(self.clock.seconds())
 
     def _pause(self, since: float) -> None:
@@ -179,44 +179,44 @@ class Party:
         self._watch_stall(until - since)
 
     def resume(self) -> None:
-        """The connection takes more."""
+        """The connection's buffer has drained."""
         self._paused = False
         if self._backlog is not None:
             self.drain()
 
     @property
     def is_slow(self) -> bool:
-        """It does not read as fast as it is written to."""
+        """Whether it reads more slowly than it is written to."""
         return self._backlog is not None
 
     @property
     def is_stalled(self) -> bool:
-        """It has read nothing for so long that nobody waits for it."""
+        """Whether it has read nothing for so long that nobody waits for it any more."""
         return self._paused and self.clock.seconds() - self._paused_at >= self.limits.patience
 
     @property
     def is_full(self) -> bool:
-        """So much of what this side says itself waits that it should ask nothing more."""
+        """Whether so much of this side's own stanzas waits that it should send no requests."""
         return self._backlog is not None and self._backlog.first_size >= self.limits.size // 2
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits for it to read."""
+        """How many bytes it has not read yet."""
         return 0 if self._backlog is None else self._backlog.first_size + self._backlog.size
 
     # for whom it is read no further
 
     @property
     def held(self) -> bool:
-        """It is read no further, because others do not keep up with it."""
+        """Whether it is not read, because a receiver of its stanzas is slow."""
         return bool(self._held_by)
 
     def _hold(self, source: object) -> None:
         """
-        Much of C{source} waits: read no more of whoever it comes from.
+        Much of C{source} waits: stop reading the party that it comes from.
 
-        What a party that speaks for many has written to a client, the client has asked
-        for, or must read first.
+        If the source is shared by many users, the receiving client is not read instead: it
+        has asked for the stanzas, or must read them first.
         """
         if isinstance(source, Party) and not source.is_shared:
             held = source
@@ -242,9 +242,9 @@ class Party:
 
     def write(self, data: bytes) -> None:
         """
-        Send bytes of our own, before what others have written and the peer has not read.
+        Send our own bytes, before the stanzas of others that wait.
 
-        Where even they are not read, at L{SendLimits.size}, it ends.
+        If L{SendLimits.size} of them wait too, the party is ended.
         """
         if not self._paused:
             self._out.write(data)
@@ -255,7 +255,7 @@ class Party:
             self.carrier.too_slow()
 
     def send(self, stanza: Stanza) -> None:
-        """Send a stanza of our own; to one that is not open, nothing."""
+        """Send a stanza of our own; nothing is sent to a closed party."""
         if self.is_open:
             out = self._out
             out.stanzas_sent += 1
@@ -265,11 +265,11 @@ class Party:
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
         """
-        Send the bytes of stanzas that others have written, in their order.
+        Send the bytes of others' stanzas, in order.
 
-        @param source: Whose turn it is when they have to wait: the party that they came
+        @param source: The lane in which they wait if they must: the party that they came
             from, C{None} for the server's answers to this peer.
-        @return: Those for which there is no room; their senders must be told.
+        @return: Those for which there is no room; their senders must get an error.
         """
         if not self.is_open:
             return ()
@@ -287,7 +287,7 @@ class Party:
 
     def queue(self, item: Item, source: object) -> bool:
         """
-        Let a stanza wait for its turn: until the peer reads, or L{drain} is called.
+        Put a stanza into the backlog, until the peer reads or L{drain} is called.
 
         @return: Whether there is room for it.
         """
@@ -311,7 +311,7 @@ class Party:
 
     def drain(self, most: int | None = None) -> int:
         """
-        Send of what waits as much as the peer takes.
+        Send as much of the backlog as the connection takes.
 
         @param most: Bytes; one more stanza may go.
         @return: How many bytes were sent.

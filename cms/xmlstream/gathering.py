@@ -1,7 +1,7 @@
 """
-What is written together leaves together: at the end of a read, or of a turn of the reactor.
+Joins small writes: they are sent at the end of a read, or of a turn of the reactor.
 
-L{Gathering} is the way out of one connection.  Whatever leaves passes here, and is counted.
+L{Gathering} is the way out of one connection.  Everything sent passes here and is counted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-GATHERED_BYTES = 65_536  # no more waits for the end of a read or of a turn
+GATHERED_BYTES = 65_536  # more than this is sent without waiting
 
 
 class Writable(Protocol):
@@ -24,9 +24,9 @@ class Gathering:
     """
     The way out of one connection.
 
-    @ivar to: Where it leads; C{None} while there is no connection: then nothing leaves.
-    @ivar pieces: What was written since something is gathered; C{None}: nothing is, and
-        what is written leaves at once.  Who sets it to a list calls L{end} or L{flush}.
+    @ivar to: The transport; C{None} while there is no connection: then nothing is sent.
+    @ivar pieces: The writes to be joined; C{None} if writes are sent at once.  Code that
+        sets it to a list must call L{end} or L{flush}.
     @ivar bytes_sent: What was written for the peer; TLS is not counted.
     @ivar stanzas_sent: Of these, or of what waits before this; whoever writes counts them.
     """
@@ -53,7 +53,7 @@ class Gathering:
             self.flush()
 
     def end(self) -> None:
-        """What was gathered leaves."""
+        """Send the joined writes."""
         if self.pieces or self._turn is not None:
             self.flush()
         else:
@@ -65,7 +65,7 @@ class Gathering:
         self._turn = clock.callLater(0, self.flush)
 
     def flush(self) -> None:
-        """What was gathered leaves now, and nothing is gathered any more."""
+        """Send the joined writes now, and send later ones at once."""
         gathered, self.pieces, self._size = self.pieces, None, 0
         if self._turn is not None:
             turn, self._turn = self._turn, None

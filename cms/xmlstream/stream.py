@@ -1,8 +1,8 @@
 """
 One XML stream over a Twisted transport: the shell around the sans-I/O reader.
 
-Both roles build on it.  A subclass says what a header, a stanza and an ending
-mean; this class sees to bytes, limits, deadlines and a proper end.
+Both roles build on it.  The handler decides what a header, a stanza and an end mean.  This
+class handles bytes, limits, deadlines and a proper end.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _LOCAL = "local", None  # the peer of a UNIX socket
 
 
 class IStreamTransport(ITLSTransport, IConsumer, IPushProducer):
-    """What a stream needs of its transport: TCP, or UNIX where TLS is not used."""
+    """The transport of a stream: TCP, or a UNIX socket without TLS."""
 
     bufferSize: int
 
@@ -66,8 +66,8 @@ class XMLStream(Protocol, StreamHandler):
     """
     An XML stream over TCP (RFC 6120 4): the L{Wire<cms.xmlstream.wire.Wire>} of its handler.
 
-    @ivar handler: What its events mean; the stream itself, where a subclass says it.
-    @ivar party: Who speaks over it now; see L{cms.xmlstream.flow}.
+    @ivar handler: The handler of its events; a subclass may be its own handler.
+    @ivar party: The party that speaks over it; see L{cms.xmlstream.flow}.
     @ivar write: Sends bytes of our own; see L{Party.write}.
     @ivar out: The way out.
     @ivar bytes_received: Grows whenever the peer sends anything at all; TLS is not counted.
@@ -147,7 +147,7 @@ class XMLStream(Protocol, StreamHandler):
         self.handler.secured()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read stanzas and hand each on; what is answered leaves together."""
+        """Read stanzas and pass each on; the answers are sent together."""
         self.bytes_received += len(data)
         out = self.out
         if out.pieces is None:
@@ -189,7 +189,7 @@ class XMLStream(Protocol, StreamHandler):
                 return
 
     def _wait_for_turn(self) -> None:
-        """What the peer sends asks for more work than one of many should cost in a turn."""
+        """Stop reading until the next turn, because the peer's stanzas cost more than its share."""
         self.read_no_further()
         self.later(0, self._take_turn)
 
@@ -286,7 +286,7 @@ class XMLStream(Protocol, StreamHandler):
 
     @property
     def held(self) -> bool:
-        """We do not read from the peer, because others do not keep up with it."""
+        """Whether the peer is not read, because a receiver of its stanzas is slow."""
         return bool(self._rest) or self.party.held
 
     def read_no_further(self) -> None:
@@ -309,12 +309,12 @@ class XMLStream(Protocol, StreamHandler):
 
     @property
     def bytes_sent(self) -> int:
-        """What was written for the peer; TLS is not counted."""
+        """Bytes sent to the peer; TLS is not counted."""
         return self.out.bytes_sent
 
     @property
     def stanzas_sent(self) -> int:
-        """How many of it were stanzas, or will be when the peer reads."""
+        """Stanzas sent to the peer, or waiting for it."""
         return self.out.stanzas_sent
 
     # Actions
@@ -344,8 +344,8 @@ class XMLStream(Protocol, StreamHandler):
     @property
     def heard(self) -> bytes:
         """
-        What the peer sent in place of a TLS handshake, or of a plain stream header; for
-        L{recognise<cms.xmlstream.otherprotocols.recognise>}, when that was the end of it.
+        The bytes that the peer sent instead of a TLS handshake or a stream header, for
+        L{recognise<cms.xmlstream.otherprotocols.recognise>}.
         """
         early = self._layer.heard if self._layer is not None else b""
         return early or getattr(self._reader, "first", b"")
@@ -376,7 +376,7 @@ class XMLStream(Protocol, StreamHandler):
         self.handler.deadline_passed()
 
     def later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
-        """Call something in so many seconds, unless the connection is gone by then."""
+        """Call C{call} in C{seconds}, unless the connection is gone by then."""
         self._calls = {c for c in self._calls if c.active()}
         self._calls.add(self.clock.callLater(seconds, call, *args))
 
@@ -395,7 +395,7 @@ class XMLStream(Protocol, StreamHandler):
         self._header_sent = self.party.is_open = False
 
     def take_over(self, handler: StreamHandler, party: Party) -> None:
-        """Another handler and party go on where those before came to; see L{Wire}."""
+        """Give the stream to another handler and party; see L{Wire}."""
         self.handler = handler
         before, self.party, self.write = self.party, party, party.write
         party.succeed(before)
@@ -414,7 +414,7 @@ class XMLStream(Protocol, StreamHandler):
             self.transport.bufferSize = at_once  # Twisted's own is 64 kB
 
     def set_limits(self, limits: Limits) -> None:
-        """Allow the stream as much as C{limits}, from now on."""
+        """Use these limits from now on."""
         self._reader.limits = limits
 
     def close(self, error: StreamError | None = None) -> None:
@@ -455,11 +455,11 @@ class XMLStream(Protocol, StreamHandler):
             self.transport.abortConnection()
 
 
-_NOBODY = StreamHandler()  # hears what still comes when the connection is gone
+_NOBODY = StreamHandler()  # gets the events that still come when the connection is gone
 
 
 def _nobody_asks(*_: object) -> None:
-    """Whether the peer is trusted, or waits, without a listener that has few places."""
+    """Stands for C{on_trusted} and C{on_waiting} where no listener limits connections."""
 
 
 @lru_cache(maxsize=256)

@@ -1,11 +1,11 @@
 """
-A fault that one side tells the other, for programs: its name in the catalogue, and for how
-many seconds it holds.
+A fault that one side tells the other, for programs: its name in the catalogue, and how many
+seconds it lasts.
 
-A stream error carries it as an application-specific condition (RFC 6120 4.9.4).  A failure
-of SASL has no place for one (RFC 6120 6.5), and clients take an element that they do not
-know for the condition; there it is in attributes, which they ignore.  The text beside it is
-for people, and nothing is read out of it.
+A stream error carries it as an application-specific condition (RFC 6120 4.9.4).  A SASL
+failure cannot hold one (RFC 6120 6.5), and clients would take an unknown element for the
+condition.  So there it is in attributes, which clients ignore.  The text is for people
+only; no program parses it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _NUMBER = re.compile("[0-9]{1,6}", re.ASCII)
 @frozen
 class ToldFault:
     """
-    What a peer says; it may be anything.
+    A fault as a peer sent it; it may be anything.
 
-    @ivar name: Empty where it tells none.
-    @ivar seconds: 0 where it does not say.
+    @ivar name: Empty if there is none.
+    @ivar seconds: 0 if it is not told.
     """
 
     name: str = ""
@@ -39,7 +39,7 @@ NONE = ToldFault()
 
 
 def as_condition(fault: ToldFault) -> Element:
-    """For a stream error."""
+    """The condition for a stream error."""
     element = Element((ns.FAULT, fault.name))
     if fault.seconds:
         element[_SECONDS] = str(fault.seconds)
@@ -54,7 +54,7 @@ def of_condition(condition: Element | None) -> ToldFault:
 
 
 def mark(failure: Element, fault: ToldFault) -> None:
-    """For a failure of SASL."""
+    """Put it into a SASL failure."""
     failure[_NAME] = fault.name
     if fault.seconds:
         failure[ns.FAULT, _SECONDS] = str(fault.seconds)

@@ -1,10 +1,10 @@
 """
-What carries an XML stream, and who it is carried for.
+The interfaces of a stream: the wire that carries it, and the handler of its events.
 
-A L{Wire} is bytes of TCP (L{XMLStream<cms.xmlstream.stream.XMLStream>}), and may be frames of
-a WebSocket, where each frame is one element and C{open} stands for the header (RFC 7395).  Its
-L{StreamHandler} says what comes and what that means: first a negotiation, then a session
-or a link.
+A L{Wire} is bytes of TCP (L{XMLStream<cms.xmlstream.stream.XMLStream>}).  It may also be
+frames of a WebSocket, where each frame is one element and C{open} stands for the header
+(RFC 7395).  The L{StreamHandler} handles its events: first a negotiation, then a session or
+a link.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 
 class StreamHandler:
     """
-    What the events of a stream mean; of itself, nothing.
+    Handles the events of a stream; this base class ignores them.
 
     @ivar content_namespace: What we declare as the default namespace.
     @ivar a_turn: How many stanzas that ask for more than to be forwarded are handled in
@@ -67,22 +67,22 @@ class StreamHandler:
         """An error of this program, which the log has; the wire ends, and no other."""
 
     def deadline_passed(self) -> None:
-        """What was awaited with L{Wire.set_deadline} did not come."""
+        """The time of L{Wire.set_deadline} is over."""
 
     def overflowed(self) -> None:
         """The peer does not read; the wire ends."""
 
     def shut_down(self) -> None:
-        """Our side stops: say so, so that the peer looks elsewhere at once."""
+        """Our side stops: tell the peer, so that it tries another server at once."""
 
     def stream_closing(self) -> None:
         """
-        Nothing is sent any more, because our side closes or the connection is
-        gone; called once, so that nobody delivers to this stream any longer.
+        Nothing is sent any more, because our side closes or the connection is gone.  Called
+        once; nothing may be delivered to this stream afterwards.
         """
 
     def stream_lost(self, reason: Failure) -> None:
-        """The connection is gone, however it ended; called once, last."""
+        """The connection is gone, for whatever reason; called once, last."""
 
     def error_header(self) -> dict[str, str | None]:
         """The header sent when a stream ends before it began (RFC 6120 4.9.1.2)."""
@@ -91,15 +91,15 @@ class StreamHandler:
 
 class Wire(Carrier, Protocol):
     """
-    What carries a stream.
+    Carries a stream.
 
-    @ivar transport: For what is known of its TLS (L{cms.trust.connection}).
-    @ivar party: Who speaks over it.
+    @ivar transport: The transport, for facts about its TLS (L{cms.trust.connection}).
+    @ivar party: The party that speaks over it.
     @ivar closing: We have closed our side.
     @ivar write: Sends bytes of our own, whole elements; see L{Party.write}.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
-    @ivar on_trusted: Called when the peer has shown that it belongs here.
-    @ivar on_waiting: Called when it begins, or ends, to wait for something of ours.
+    @ivar on_trusted: Called when the peer is authenticated.
+    @ivar on_waiting: Called when the peer begins, or ends, to wait for something of ours.
     """
 
     clock: IReactorTime
@@ -144,7 +144,7 @@ class Wire(Carrier, Protocol):
         ...
 
     def take_over(self, handler: StreamHandler, party: Party) -> None:
-        """Let a session, or a link, go on where its negotiation has come to."""
+        """Let a session or a link continue the stream after its negotiation."""
 
     def send_header(self, attributes: Mapping[str, str | None]) -> None:
         """Open our side of the stream (RFC 6120 4.7)."""

@@ -1,4 +1,4 @@
-"""The XMPP server as its administration sees it."""
+"""What the API and the pages of an XMPP server show and change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cms.xmpp.daemon import XmppService
 from cms.xmpp.sessions import Session
 
 _T = TypeVar("_T")
-AT_ONCE = 500  # sessions that are looked at in one turn of the reactor
+AT_ONCE = 500  # sessions that are examined in one turn of the reactor
 
 
 class XmppAdministration:
@@ -170,7 +170,7 @@ class XmppAdministration:
         return given.value if secret is None else None
 
     async def _change(self, write: Callable[[], None]) -> None:
-        """Write in a thread, then use what is written; also when nobody waits any more."""
+        """Write in a thread, then use it, even if the client has disconnected."""
         await shielded(Deferred.fromCoroutine(self._write_and_use(write)))
 
     async def _write_and_use(self, write: Callable[[], None]) -> None:
@@ -199,14 +199,14 @@ class XmppAdministration:
         for start in range(0, len(sessions), AT_ONCE):
             part = sessions[start : start + AT_ONCE]
             found += [session for session in part if wanted in session.jid.full().casefold()]
-            await deferLater(self._reactor, 0)  # others have their turn
+            await deferLater(self._reactor, 0)  # let the reactor do other work
         return found
 
     def _client_facts(self, session: Session) -> tuple[str, Facts] | None:
         try:
             since, authority = self._daemon.session_service.facts(session)
         except KeyError:
-            return None  # it ended while the others were looked at
+            return None  # it has ended meanwhile
         facts = {
             "jid": session.jid.full(),
             "address": session.peer_text,
@@ -242,7 +242,7 @@ class XmppAdministration:
 
 
 def _id(address: str) -> str:
-    """A UUID: clients of the field take the last 36 characters of a C{Location}."""
+    """A UUID: existing API clients take the last 36 characters of a C{Location}."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"xmpp:{address}"))
 
 
@@ -262,7 +262,7 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     """
     The administration of an XMPP server.
 
-    @raise ConfigurationError: its listeners cannot be as they are written.
+    @raise ConfigurationError: a listener of the configuration cannot be opened.
     """
     config = daemon.config
     settings = AdminSettings(

@@ -1,4 +1,4 @@
-"""What a client asks for, and is told, when it binds a resource (RFC 6120 7)."""
+"""Resource binding: a client's request and the answer (RFC 6120 7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_asked(stanza: Stanza) -> bool:
 
 
 def address(account: JID, stanza: Stanza) -> JID | None:
-    """The address with the resource that is asked for, or with one of ours; C{None}: no such."""
+    """The address with the requested resource, or with one of ours; C{None} if it is invalid."""
     bind = stanza.element.firstChildElement()
     chosen = next((str(e) for e in bind.elements(ns.BIND, "resource")), "")
     try:
@@ -29,7 +29,7 @@ def address(account: JID, stanza: Stanza) -> JID | None:
 
 
 def answer(stanza: Stanza, full: JID) -> Stanza:
-    """What tells the client that it has the address."""
+    """The answer that gives the client its address."""
     identifier = quote_attribute(stanza.id or "")
     bound = f"<bind xmlns='{ns.BIND}'><jid>{escape_text(full.full())}</jid></bind>"
     return Stanza(None, f"<iq type='result' id={identifier}>{bound}</iq>".encode())

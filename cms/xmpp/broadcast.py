@@ -1,10 +1,10 @@
 """
 One stanza to many: presence to a user's resources, and what a room says.
 
-It is serialised once, and its receivers share the bytes.  Each turn of the reactor
-sends a part, so that whoever else wants something does not wait for all of it; what
-the same source sends meanwhile to one of the receivers waits behind it, so that
-nothing is overtaken.
+It is serialised once, and its receivers share the bytes.  Each turn of the reactor sends a
+part, so that other work does not wait for all of it.  If the same source sends another
+stanza to one of the receivers meanwhile, it waits behind the broadcast, so that the order
+is kept.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Who may register: the Callbridges of F{xmpp.toml} and those that were added.
+The Callbridges that may register: those of F{xmpp.toml} and those added later.
 
 The command line uses L{Callbridges} on the state directory of a server that is
 stopped; a running server keeps its L{Registry} current by L{CallbridgeWatch}.
@@ -62,7 +62,7 @@ class Callbridges:
     Names may be given as in F{xmpp.toml}.  What changes something takes effect
     in this process before it returns, and in another one within a second.
 
-    @ivar registry: What streams ask.
+    @ivar registry: What streams ask about names and secrets.
     @ivar on_change: Called when what is accepted has changed.
     """
 
@@ -187,7 +187,7 @@ class Callbridges:
                 )
 
     def expire(self) -> None:
-        """Stop accepting what has expired; tell of any change."""
+        """Stop accepting expired secrets; report a change."""
         accepted = {
             address: tuple(held_secret.secret for held_secret in self._unexpired(held))
             for address, held in self._held.items()
@@ -207,7 +207,7 @@ class Callbridges:
 
 
 class CallbridgeWatch(Service):
-    """Keeps a server's L{Callbridges} as the store has them, whoever changes it."""
+    """Updates a server's L{Callbridges} when another process changes the store."""
 
     log = Logger()
 
@@ -224,7 +224,7 @@ class CallbridgeWatch(Service):
         self._loop.start(POLL_SECONDS).addErrback(self._unexpected)
 
     def stopService(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         super().stopService()
         if self._loop.running:
             self._loop.stop()

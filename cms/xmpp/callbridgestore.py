@@ -21,7 +21,7 @@ from cms.state.database import Database, StoreError
 SCHEMA_VERSION = 1
 FILE_NAME = "callbridges.sqlite3"
 SECRET_LENGTH = 24  # of 62 letters and digits: 142 bits
-LEAST_SECRET, MOST_SECRET = 8, 512  # characters of a secret that somebody else made
+LEAST_SECRET, MOST_SECRET = 8, 512  # characters of a secret made elsewhere
 MOST_OVERLAP = 30 * 86_400.0  # seconds
 _ALPHABET = string.ascii_letters + string.digits
 _SCHEMA = """
@@ -76,7 +76,7 @@ class HeldCallbridge:
 
 
 def new_secret(choose: Callable[[str], str] = secrets.choice) -> Secret:
-    """A secret of letters and digits that nobody guesses."""
+    """A random secret of letters and digits."""
     return Secret("".join(choose(_ALPHABET) for _ in range(SECRET_LENGTH)))
 
 
@@ -148,7 +148,7 @@ class CallbridgeStore:
             )
             if changed.rowcount == 0:
                 raise UnknownCallbridge(f"there is no Callbridge {name}")
-            # Of the ones that have expired nothing is kept; nor is the new one kept twice.
+            # Remove the expired ones, and an older entry of the new one.
             connection.execute(
                 "DELETE FROM secrets WHERE name = ? AND (expires <= ? OR secret = ?)",
                 (name, now, secret.value),

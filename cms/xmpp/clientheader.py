@@ -35,7 +35,7 @@ def judge(start: StreamStart, is_ours: Callable[[str], bool]) -> StreamError | N
 
 
 def language(start: StreamStart) -> str | None:
-    """What the client speaks, if it said so in a form that can be passed on."""
+    """The stream's language, if it is a valid language tag."""
     said = start.attributes.get((ns.XML, "lang"), "")
     return said if _LANGUAGE.fullmatch(said) else None
 
@@ -52,5 +52,5 @@ def answer(start: StreamStart, domain: str) -> dict[str, str | None]:
 
 
 def unasked(domain: str) -> dict[str, str | None]:
-    """Who speaks, in a header that answers none (RFC 6120 4.7.1, 4.9.1.2)."""
+    """Our attributes for a header sent before the peer's (RFC 6120 4.7.1, 4.9.1.2)."""
     return {"id": new_stream_id(), "version": "1.0", "from": domain}

@@ -47,10 +47,10 @@ class Inputs(Protocol):
     """What can happen to a client's stream before it is bound."""
 
     def shielded(self) -> None:
-        """A proxy has seen to TLS."""
+        """It is a plain listener, where a proxy terminates TLS."""
 
     def begin_tls(self) -> None:
-        """TLS begins, since the client asked for it or at once."""
+        """TLS begins, at once or because the client asked for it."""
 
     def secured(self) -> None:
         """The TLS handshake is complete."""
@@ -65,7 +65,7 @@ class Inputs(Protocol):
         """There is a Callbridge."""
 
     def nobody(self) -> None:
-        """None came in time."""
+        """No Callbridge came in time."""
 
     def began(self) -> None:
         """The client began to log in."""
@@ -74,7 +74,7 @@ class Inputs(Protocol):
         """The log-in failed; the client may try again."""
 
     def logged_in(self) -> None:
-        """The Callbridge said yes."""
+        """The Callbridge has accepted the log-in."""
 
     def bind(self, stanza: Stanza, full: JID) -> None:
         """The client's resource may be bound."""
@@ -118,7 +118,7 @@ class ClientNegotiation(StreamHandler):
 
     @property
     def ids(self) -> dict[str, str]:
-        """What ties its lines in the log together: the connection, and the last log-in."""
+        """The IDs for its log lines: of the connection, and of the last log-in."""
         self._connection_id = self._connection_id or os.urandom(6).hex()
         ids = {"connection_id": self._connection_id}
         if self._login_exchange:
@@ -138,7 +138,7 @@ class ClientNegotiation(StreamHandler):
     # from the wire
 
     def opened(self, wire: Wire) -> None:
-        """Wait for the header, or shake hands first."""
+        """Wait for the header, or for the TLS handshake first."""
         self.wire = wire
         settings = self.policy.settings
         self._late_at = wire.clock.seconds() + settings.login_timeout
@@ -155,7 +155,7 @@ class ClientNegotiation(StreamHandler):
         self.inputs.secured()
 
     def stream_started(self, start: StreamStart) -> None:
-        """A header came: judge it, answer it, then offer what comes next."""
+        """A header came: check it, answer it, then send the features."""
         error = clientheader.judge(start, self.policy.is_ours)
         if error is not None:
             self.fail(error)
@@ -172,7 +172,7 @@ class ClientNegotiation(StreamHandler):
             self.inputs.stanza(stanza)
 
     def error_header(self) -> dict[str, str | None]:
-        """Who speaks, in every header (RFC 6120 4.7.1)."""
+        """Our attributes, which every header has (RFC 6120 4.7.1)."""
         return clientheader.unasked(self.policy.domain)
 
     def stream_broken(self, error: StreamError) -> None:
@@ -192,12 +192,12 @@ class ClientNegotiation(StreamHandler):
         self.wire.close(StreamError("system-shutdown"))
 
     def stream_closing(self) -> None:
-        """Nobody waits for anything any more."""
+        """End the machine and its waits."""
         self.inputs.ended()
 
     def stream_lost(self, reason: Failure) -> None:
-        """Say why, if it never came to a stream."""
-        self.inputs.ended()  # which a fault of ours may have kept from coming
+        """Log why, if there never was a stream."""
+        self.inputs.ended()  # in case an error of ours has prevented it before
         self.inputs.lost(reason)
 
     def done(self) -> None:
@@ -207,13 +207,13 @@ class ClientNegotiation(StreamHandler):
     # ends
 
     def fail(self, error: StreamError) -> None:
-        """End the stream with an error of the client's making, and log it."""
+        """End the stream with an error that the client caused, and log it."""
         log = self.log if self._is_told else None
         self.policy.note_end(log, self.peer_text, error, self.peer_text, self.ids)
         self.wire.close(error)
 
     def tell_handshake(self, reason: Failure) -> None:
-        """The connection is gone before TLS was there."""
+        """The connection was lost before TLS was up."""
         wire = self.wire
         if self.direct and only_looked(connection_of(wire.transport), reason):
             return
@@ -230,17 +230,17 @@ class ClientNegotiation(StreamHandler):
 
     @property
     def _is_told(self) -> bool:
-        """Whether the log has a line about it; of strangers not all."""
+        """Whether to log a line about it; lines about unauthenticated peers are limited."""
         return self.account is not None or self.policy.sparing.allows()
 
     # STARTTLS, RFC 6120 5
 
     def offer_tls(self) -> None:
-        """Nothing but TLS on a connection in the clear."""
+        """Offer only TLS on a connection without TLS."""
         self.wire.write(features.STARTTLS)
 
     def answer_in_clear(self, stanza: Stanza) -> None:
-        """Only STARTTLS is answered in the clear."""
+        """Accept only STARTTLS on a connection without TLS."""
         if (stanza.uri, stanza.name) == (ns.STARTTLS, "starttls"):
             if not self.wire.at_boundary:
                 self.fail(StreamError("policy-violation", text="data after starttls"))
@@ -260,7 +260,7 @@ class ClientNegotiation(StreamHandler):
             self.wire.start_tls(self.tls.for_peer(self.peer_text))
 
     def note_tls(self) -> None:
-        """The rest of the time is for the log-in; TLS may be what it is bound to."""
+        """Set the deadline of the log-in, and note the channel binding."""
         self.wire.set_deadline(max(0.0, self._late_at - self.wire.clock.seconds()))
         data = tls_exporter(connection_of(self.wire.transport))
         self.channel_binding = None if data is None else ("tls-exporter", data)
@@ -268,7 +268,7 @@ class ClientNegotiation(StreamHandler):
     # SASL, RFC 6120 6
 
     def greet_login(self) -> None:
-        """Step 1: without a Callbridge there is nothing to offer."""
+        """Step 1: offer the log-in, or wait for a Callbridge."""
         if self.policy.relay.is_ready:
             self.inputs.came()
             return
@@ -297,13 +297,13 @@ class ClientNegotiation(StreamHandler):
         self.unserved(refusal)
 
     def offer_login(self) -> None:
-        """The mechanisms of the Callbridges that are there."""
+        """Offer the mechanisms of the connected Callbridges."""
         can_bind = self.channel_binding is not None
         self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
         self.wire.write(features.login(self._offered, channel_binding=can_bind))
 
     def be_patient(self) -> None:
-        """Nothing is read before the features."""
+        """Ignore what comes before the features."""
         self.fail(StreamError("policy-violation", text="the features were not awaited"))
 
     def begin_login(self, stanza: Stanza) -> None:
@@ -346,7 +346,7 @@ class ClientNegotiation(StreamHandler):
         then: Callable[[bytes | None], object],
         otherwise: Callable[[str], object],
     ) -> None:
-        """What the client sent, or with which condition it cannot be read."""
+        """The data that the client sent; or the condition if it cannot be decoded."""
         try:
             payload = sasl.decode(stanza.element)
         except sasl.Unreadable as problem:
@@ -357,7 +357,7 @@ class ClientNegotiation(StreamHandler):
     # what an exchange comes to: Authenticator
 
     def waits(self, does: bool) -> None:
-        """While it waits for a Callbridge it keeps its place."""
+        """While the client waits for a Callbridge, its connection is not replaced."""
         self.wire.on_waiting(does)
 
     def relayed(self, exchange_id: str) -> None:
@@ -382,7 +382,7 @@ class ClientNegotiation(StreamHandler):
         self.inputs.logged_in()
 
     def refused(self, refusal: Refusal) -> None:
-        """Tell the client that this log-in failed; it may try again, not for ever."""
+        """Tell the client that this log-in failed; it may try again a few times."""
         del self._exchange
         self.inputs.refused()
         self._tries += 1
@@ -392,9 +392,9 @@ class ClientNegotiation(StreamHandler):
 
     def unserved(self, refusal: Refusal) -> None:
         """
-        Nobody could decide, which is not the client's doing.  After a SASL failure, be
-        it a temporary one, most programs never come back by themselves; all do after
-        the end of a stream (docs/design/restarts.md).
+        The log-in could not be decided, through no fault of the client.  End the stream:
+        most programs never try again after a SASL failure, even a temporary one, but all do
+        after the end of a stream (docs/design/restarts.md).
         """
         fault = refusal.fault
         assert fault is not None  # noqa: S101 - that is what brings it here
@@ -403,7 +403,7 @@ class ClientNegotiation(StreamHandler):
         self.wire.close(error)
 
     def broken(self, failure: Failure) -> None:
-        """Something that nobody thought of."""
+        """An unexpected error."""
         self.log.failure("unexpected error in a log-in from {peer}", failure, peer=self.peer_text)
         self.wire.close(StreamError("internal-server-error"))
 
@@ -414,7 +414,7 @@ class ClientNegotiation(StreamHandler):
         self.wire.write(features.BINDING)
 
     def judge_binding(self, stanza: Stanza) -> None:
-        """May the client have the resource that it chose, or one of ours?"""
+        """Check the resource that the client asks for, or choose one."""
         account = self.account
         if account is None or not binding.is_asked(stanza):
             self.fail(StreamError("not-authorized", text="a resource must be bound first"))

@@ -1,4 +1,4 @@
-"""What every client of this server has in common: whom it may ask, and how long it has."""
+"""What all clients of this server share: services, settings and limits."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ClientPolicy:
     """
     What all clients of this server share.
 
-    @ivar settings: How long each has for what.
-    @ivar send_limits: What may wait for one that does not read.
+    @ivar settings: The time limits of each.
+    @ivar send_limits: The limits on what waits for one that does not read.
     """
 
     clock: IReactorTime
@@ -62,10 +62,10 @@ class ClientPolicy:
         ids: Mapping[str, str],
     ) -> None:
         """
-        A stream ends with an error of the client's making.
+        A stream ends with an error that the client caused.
 
-        @param log: Has a line about it; C{None} where nobody should be told.
-        @param who: The client's address, or where it connected from.
+        @param log: Gets a line about it; C{None} for no line.
+        @param who: The client's JID, or its network address.
         """
         if log is not None:
             log.info(

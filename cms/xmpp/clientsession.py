@@ -1,9 +1,9 @@
 """
 A client's session: what the router, presence and the Callbridge know of a bound resource.
 
-It begins when its negotiation has bound the resource (RFC 6120 7), takes over the wire, and
-ends once, with a reason.  L{cms.xmlstream.flow.Party} is what waits for it: that is the
-session's and not the wire's, which may go and be replaced.
+It begins when its negotiation has bound the resource (RFC 6120 7).  It takes over the wire,
+and ends once, with a reason.  Stanzas that wait for it belong to the session
+(L{cms.xmlstream.flow.Party}) and not to the wire, which may be lost and replaced.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cms.xmpp import clientheader
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.forward import A_TURN, Forwarder
 
-READ_BYTES = 32_768  # at once: a client is one of many, and what it sends may ask for work
+READ_BYTES = 32_768  # at once: a client is one of many, and its stanzas may cost work
 
 
 class ClientSession(Party, StreamHandler):
@@ -37,7 +37,7 @@ class ClientSession(Party, StreamHandler):
     One bound resource; a L{Session<cms.xmpp.sessions.Session>} of this server's.
 
     @ivar wire: What it speaks over; C{None} when that is gone.
-    @ivar language: What its header said that it speaks.
+    @ivar language: The C{xml:lang} of its header.
     @ivar peer_text: Where it connected from, for logs.
     @ivar peer_host: The IP address of that.
     """
@@ -84,16 +84,16 @@ class ClientSession(Party, StreamHandler):
 
     def begin(self, wire: Wire, answer: Stanza) -> None:
         """
-        Speak over a wire from now on, and let others know.
+        Use a wire from now on, and announce the session.
 
-        @param answer: What tells the client that the resource is bound.
+        @param answer: The answer that tells the client that the resource is bound.
         """
         policy = self._policy
         self.wire = wire
         self.peer_text, self.peer_host = wire.peer_text, wire.peer_host
         wire.take_over(self, self)
         wire.set_deadline(None)
-        wire.on_trusted()  # not before: an account has few resources, but any number of log-ins
+        wire.on_trusted()  # not before: an account has few resources, but may log in often
         wire.splice(limits.CLIENT, READ_BYTES)
         self.send(answer)
         self._keepalive = Keepalive(
@@ -110,7 +110,7 @@ class ClientSession(Party, StreamHandler):
     # from the wire
 
     def stanza_received(self, stanza: Stanza) -> None:
-        """Route what was looked into already."""
+        """Route a stanza that was read into a tree."""
         if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
             self._reason = "error"
             if self.wire is not None:
@@ -121,7 +121,7 @@ class ClientSession(Party, StreamHandler):
         self._route(stanza)
 
     def peer_closed(self) -> None:
-        """The client left properly."""
+        """The client closed its stream."""
         self._reason = "closed"
 
     def stream_broken(self, error: StreamError) -> None:
@@ -133,7 +133,7 @@ class ClientSession(Party, StreamHandler):
         self._reason = "error"
 
     def stream_closing(self) -> None:
-        """Nothing can be delivered any more: the session ends."""
+        """Nothing can be delivered any more: end the session."""
         policy = self._policy
         finish(
             self.log,
@@ -146,7 +146,7 @@ class ClientSession(Party, StreamHandler):
         )
 
     def stream_lost(self, reason: Failure) -> None:
-        """The wire is gone, and what held the parts of the session together goes."""
+        """The wire is gone: drop the references between the parts of the session."""
         self.wire = None
         del self._keepalive, self.slices_received
 
@@ -162,7 +162,7 @@ class ClientSession(Party, StreamHandler):
             self.wire.close(error)
 
     def fail(self, error: StreamError) -> None:
-        """End it with an error of the client's making, and log it."""
+        """End it with an error that the client caused, and log it."""
         self._policy.note_end(self.log, self._full, error, self.peer_text, self.ids)
         self._close("error", error)
 

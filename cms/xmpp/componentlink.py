@@ -1,8 +1,8 @@
 """
 Step 11 on the XMPP server: the link of a component that has registered.
 
-It is what the router, the log-ins and the administration know of the component.  It takes
-over the wire from its registration, and ends once.
+The router, the log-ins and the administration use it to reach the component.  It takes over
+the wire from the registration, and ends once.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class ComponentLink(Party, StreamHandler):
     # from the wire
 
     def stanza_received(self, stanza: Stanza) -> None:
-        """Route what was looked into already."""
+        """Route a stanza that was read into a tree."""
         if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
             self.wire.peer_failed(stanza.element)
         else:
@@ -144,7 +144,7 @@ class ComponentLink(Party, StreamHandler):
 
     @property
     def a_turn(self) -> int:  # type: ignore[override]
-        """See L{StreamHandler}: a Callbridge's answers are for everybody, and not put off."""
+        """See L{StreamHandler}: a Callbridge's answers decide log-ins, so they are not delayed."""
         return sys.maxsize if self.mechanisms else A_TURN
 
     def stream_broken(self, error: StreamError) -> None:
@@ -176,7 +176,7 @@ class ComponentLink(Party, StreamHandler):
         )
 
     def stream_lost(self, reason: Failure) -> None:
-        """Say that the link is gone."""
+        """Log that the link is gone."""
         why = reason.getErrorMessage()
         finish(
             self.log,
@@ -198,7 +198,7 @@ class ComponentLink(Party, StreamHandler):
             )
 
     def _end_attempt(self, why: str) -> None:
-        """Nobody failed: the stream was closed, by either side."""
+        """End the attempt without a failure: one side closed the stream."""
         record = self._record
         if record.attempt.running is not None:
             record.attempt.passed(record.time.now, ended=why)
@@ -253,8 +253,8 @@ class ComponentLink(Party, StreamHandler):
 
     def _silent(self) -> None:
         """
-        Nothing was heard for too long.  A component that has never answered a
-        ping may be a stranger that ignores IQs; TCP watches over that one.
+        Nothing was received for too long.  A component that has never answered a ping may be
+        another implementation that ignores IQs.  It stays; TCP watches its connection.
         """
         if not (self.answers_pings or self.mechanisms):
             self._keepalive.start()
@@ -289,7 +289,7 @@ class ComponentLink(Party, StreamHandler):
 def refusal_of(
     registry: Registry, component: str, secret: Secret
 ) -> tuple[StepError, StreamError] | None:
-    """Why a component may not be here any longer with the secret that it proved."""
+    """Why a component must be disconnected because of the secret that it proved, if so."""
     if registry.accepts(component, secret):
         return None
     if component in registry:

@@ -1,4 +1,4 @@
-"""What all components of this server have in common, and what is told of each."""
+"""What all components of this server share, and the record of each connection."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ComponentPolicy:
     """
     What all components of this server share.
 
-    @ivar settings: How long each has for what.
-    @ivar send_limits: What may wait for one that does not read.
+    @ivar settings: The time limits of each.
+    @ivar send_limits: The limits on what waits for one that does not read.
     """
 
     clock: IReactorTime
@@ -47,13 +47,13 @@ class ComponentPolicy:
 @define
 class ComponentRecord:
     """
-    One connection of a component, as it is told: in the log, and in the signal flow.
+    One connection of a component, as the log and the signal flow show it.
 
     @ivar link_id: Names this connection in the logs of both sides.
     @ivar component: Its address, once the header named one of ours.
     @ivar evidence: What TLS and the certificate showed.
     @ivar certificate_expires: When the certificate that it showed does.
-    @ivar told: That it was refused.
+    @ivar told: Whether its refusal was logged.
     """
 
     log: ClassVar[Logger] = Logger()

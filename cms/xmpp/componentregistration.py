@@ -56,7 +56,7 @@ class _Inputs(Protocol):
     """What can happen to a component's stream before it is a link."""
 
     def shielded(self) -> None:
-        """It is a plain listener's."""
+        """It is a plain listener."""
 
     def secured(self) -> None:
         """The TLS handshake is complete."""
@@ -74,7 +74,7 @@ class _Inputs(Protocol):
         """The secret is right, but the address has a link already."""
 
     def probed(self, secret: Secret, older: Link, alive: bool) -> None:
-        """That has shown whether it lives."""
+        """The older link was asked whether it is alive."""
 
     def proved(self, secret: Secret) -> None:
         """The secret is right and the address is free."""
@@ -91,8 +91,8 @@ class ComponentRegistration(StreamHandler):
     A component's stream, from its first byte to its registration.
 
     @param tls: C{None} on a plain listener.
-    @ivar stream_id: Names the stream; the secret is proved for it.
-    @ivar record: What is told of it.
+    @ivar stream_id: The id of the stream, which the proof of the secret covers.
+    @ivar record: The record of this connection.
     """
 
     log = Logger()
@@ -122,7 +122,7 @@ class ComponentRegistration(StreamHandler):
     # from the wire
 
     def opened(self, wire: Wire) -> None:
-        """Start TLS, where there is any."""
+        """Start TLS, unless the listener is plain."""
         self.wire = wire
         self.record.peer = wire.peer_text
         wire.set_deadline(self.policy.settings.register_timeout)
@@ -158,7 +158,7 @@ class ComponentRegistration(StreamHandler):
             self._machine.stanza(stanza)
 
     def stream_broken(self, error: StreamError) -> None:
-        """Bad XML, or no XMPP at all: say what it was."""
+        """Bad XML, or no XMPP at all: log what it was."""
         if begins_header(self.wire.heard):
             self.refuse(faults.PROXY_UNEXPECTED.error(peer=self._peer), error)
             return
@@ -188,11 +188,11 @@ class ComponentRegistration(StreamHandler):
         self.wire.close(StreamError("system-shutdown"))
 
     def stream_closing(self) -> None:
-        """A guess that was not judged counts no longer."""
+        """Forget a guess that was not checked."""
         self._abandon()
 
     def stream_lost(self, reason: Failure) -> None:
-        """Say why it came to no link."""
+        """Log why there is no link."""
         record = self.record
         finish(
             self.log,
@@ -206,7 +206,7 @@ class ComponentRegistration(StreamHandler):
         release(self._machine)
 
     def tell_handshake(self, reason: Failure) -> None:
-        """The connection is gone before TLS was there."""
+        """The connection was lost before TLS was up."""
         if not (self.record.told or only_looked(connection_of(self.wire.transport), reason)):
             self.record.refused(self._explain_tls(reason))
 
@@ -238,7 +238,7 @@ class ComponentRegistration(StreamHandler):
         self._machine.refused()
 
     def guessed(self, fault: StepError, error: StreamError) -> None:
-        """Refuse a wrong ID or secret, the later the more often it happens."""
+        """Refuse a wrong ID or secret, with a delay that grows with their number."""
         self.record.refused(fault)
         delay = self._guess.failed() if self._guess is not None else 0.0
         self._machine.refused()
@@ -259,7 +259,7 @@ class ComponentRegistration(StreamHandler):
         self._begin(Step.REGISTER, peer=self._peer)
 
     def judge_header(self, start: StreamStart) -> None:
-        """Welcome a header that names one of our components, or say why not."""
+        """Accept a header that names one of our components, or refuse it."""
         if (start.uri, start.name) != (ns.STREAMS, "stream"):
             self._bad_header("it is no stream header", StreamError("invalid-namespace"))
         elif start.default_namespace != ns.COMPONENT:
@@ -273,7 +273,7 @@ class ComponentRegistration(StreamHandler):
             self._judge_address(start.get("to") or "")
 
     def _weigh(self, component: str) -> bool:
-        """Whether an ID, or its secret, is looked at; a guesser is turned away."""
+        """Whether an ID, or its secret, is checked; after too many guesses it is refused."""
         try:
             self._guess = self.policy.guesses.begin(component, self.wire.peer_host)
             self._guess.weigh()
@@ -321,7 +321,7 @@ class ComponentRegistration(StreamHandler):
         return fault.error(peer=self._peer, component=component, domain=domain)
 
     def judge_handshake(self, stanza: Stanza) -> None:
-        """Compare the proof; then look whether the address is free."""
+        """Check the proof; then check whether the address is free."""
         component = self.record.component
         if (stanza.uri, stanza.name) != (ns.CLIENT, "handshake"):
             self.refuse_early(stanza)
@@ -343,12 +343,12 @@ class ComponentRegistration(StreamHandler):
             self._machine.proved(secret)
 
     def refuse_early(self, stanza: Stanza) -> None:
-        """It sent a stanza before it was registered."""
+        """Refuse a stanza before the registration."""
         fault = faults.PEER_UNREGISTERED.error(peer=self._peer, name=stanza.name[:80])
         self.refuse(fault, StreamError("not-authorized"))
 
     def probe(self, secret: Secret, older: Link) -> None:
-        """Ask the link that holds the address whether it lives."""
+        """Ask the link that holds the address whether it is alive."""
         probing = older.probe()
         probing.addCallback(lambda alive: self._machine.probed(secret, older, alive))
         probing.addErrback(self._unexpected)

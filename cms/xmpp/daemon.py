@@ -1,4 +1,4 @@
-"""The XMPP server daemon, put together."""
+"""The XMPP server daemon: listeners, links, sessions, administration and metrics together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class XmppService(Service):
     """
     An XMPP server: its listeners, its links and its sessions.
 
-    @ivar callbridges: Who may register.
+    @ivar callbridges: The Callbridges that may register.
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
     @ivar flow: The recent registrations and log-ins.
@@ -194,7 +194,7 @@ class XmppService(Service):
             give_up(error)
 
     def startService(self) -> None:
-        """Say what is not there."""
+        """Log what is missing."""
         super().startService()
         for kind in NOT_YET:
             if self.config.listen[kind]:
@@ -208,7 +208,7 @@ class XmppService(Service):
         self._self_check.start()
 
     def stopService(self) -> Deferred[Any]:
-        """Close every stream properly, then let go."""
+        """Close every stream properly, then stop."""
         super().stopService()
         self._watch.stopService()
         self._self_check.stop()
@@ -218,7 +218,7 @@ class XmppService(Service):
         for stream in streams:
             if stream not in links:
                 stream.handler.shut_down()
-        self._relay.send_notices()  # that the sessions end; then the links may
+        self._relay.send_notices()  # of the ends of sessions, before the links end
         for link in links:
             link.handler.shut_down()
         return DeferredList([closed, *(stream.ended for stream in streams)])

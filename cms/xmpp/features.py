@@ -25,7 +25,7 @@ def _binding() -> bytes:
 
 
 STARTTLS: Final = _starttls()
-"""Nothing but TLS, and TLS is a must (RFC 6120 5.3.1)."""
+"""Only TLS, and TLS is required (RFC 6120 5.3.1)."""
 
 BINDING: Final = _binding()
 """Resource binding, and the session of RFC 3921 for those who still ask for it."""

@@ -1,4 +1,4 @@
-"""The signal flow as the server sees it: recent registrations and log-ins, step by step."""
+"""The signal flow on the XMPP server: recent registrations and log-ins, step by step."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def _recent() -> deque[Any]:
 @define
 class ServerFlow:
     """
-    A bounded record.  What strangers and guessers do does not push out what
-    known components and users did.
+    A bounded record.  Attempts of unknown components and failed log-ins do not push out
+    those of known components and users.
 
-    @param observer: Told of each step of a registration.
+    @param observer: Called for each step of a registration.
     """
 
     _clock: IReactorTime
@@ -51,7 +51,7 @@ class ServerFlow:
         return Attempt(self._count, self.now)
 
     def connected(self) -> Attempt:
-        """Somebody has connected to register a component."""
+        """A peer has connected to a component listener."""
         attempt = self._begin()
         attempt.observer = self._observer
         strangers = self._strangers
@@ -78,8 +78,8 @@ class ServerFlow:
         A log-in was refused.
 
         @param condition: Of RFC 6120 6.5.
-        @param callbridge: Which refused it; C{None} when it was this server.
-        @param fault: Set where it is the system's failure and not the client's.
+        @param callbridge: The Callbridge that refused it; C{None} for this server.
+        @param fault: Set if the system failed and not the client.
         """
         if fault is None and callbridge is not None:
             fault = faults.login_refused(callbridge, condition)

@@ -1,9 +1,9 @@
 """
-The fast way through the router: bytes that were proved to be stanzas.
+The fast way through the router, for stanzas that are bytes proved to be well-formed.
 
-What a stream's peer sends in one read is gathered for each receiver and written
-at once.  A stanza that asks for more than its address goes the general way,
-after everything that was sent before it.
+The stanzas of one read are joined for each receiver and written at once.  A stanza for which
+the address alone does not decide goes to L{cms.xmpp.router}, after everything that was sent
+before it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.router import Router
 
-A_TURN = 30  # stanzas of one peer that are looked into in one turn of the reactor
+A_TURN = 30  # stanzas of one peer that go the general way in one turn of the reactor
 MOST_SENDERS = 1_000  # addresses of the peer's own that are remembered
 _NAMES = (b"message", b"presence", b"iq")
 # A start tag with an xml:lang that is no part of another attribute's value.
@@ -30,14 +30,14 @@ class Forwarder:
     """
     Forwards what one stream's peer sends.
 
-    @param source: Whose stream it is.
-    @param address: Whose C{from} is stamped where there is none.
-    @param owns: Whether the peer may speak for an address.
-    @param general: The general way.
-    @ivar most: How many may go there at once.
-    @param looked_into: Names of stanzas that always go there.
-    @param language: What the peer's header said that it speaks; it is stamped where
-        a stanza says nothing else (RFC 6120 8.1.5).
+    @param source: The peer's party.
+    @param address: The C{from} for stanzas that have none.
+    @param owns: Whether the peer may use an address as C{from}.
+    @param general: The general way: handles a stanza that is not simply forwarded.
+    @ivar most: How many stanzas may go the general way at once.
+    @param looked_into: Names of stanzas that always go the general way.
+    @param language: The C{xml:lang} of the peer's header, for stanzas that have none
+        (RFC 6120 8.1.5).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Forwarder:
         """
         Deliver the slices in their order.
 
-        @return: Those that are left when as many as C{most} have gone the general way.
+        @return: Those that remain when C{most} have gone the general way.
         """
         left = self.most
         gathered: dict[Receiver, list[bytes]] = {}

@@ -19,12 +19,12 @@ class Link(Receiver, Protocol):
     """
     One registered component, wherever its stream ends.
 
-    @ivar mechanisms: What it decides log-ins by; none if it does not.
+    @ivar mechanisms: Its SASL mechanisms; none if it decides no log-ins.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar evidence: What TLS and the certificate showed.
-    @ivar link_id: Names it in the logs of both sides.
+    @ivar link_id: Its ID in the logs of both sides.
     @ivar since: When it registered, in seconds since the epoch.
-    @ivar certificate_expires: When the certificate that it showed does.
+    @ivar certificate_expires: When its certificate expires.
     """
 
     component: str
@@ -50,17 +50,17 @@ class Link(Receiver, Protocol):
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits for it to read."""
+        """How many bytes it has not read yet."""
         ...
 
     @property
     def is_full(self) -> bool:
-        """It does not even read what the server asks: nothing more should be asked."""
+        """Whether it does not even read the server's requests, so that none should be added."""
         ...
 
     @property
     def is_stalled(self) -> bool:
-        """It has read nothing for some seconds."""
+        """Whether it has read nothing for some seconds."""
         ...
 
     @property
@@ -83,7 +83,7 @@ class Link(Receiver, Protocol):
 
 class Links:
     """
-    What is registered, and who wants to know.
+    The registered components, with callbacks for changes.
 
     @ivar on_up: Called with a link that has become active.
     @ivar on_down: Called with a link that has ended.
@@ -134,7 +134,7 @@ class Links:
         return [link for link in self._links.values() if link.mechanisms]
 
     def nobody(self) -> StepError:
-        """Why there is no authority."""
+        """The failure that says why no link decides log-ins."""
         for link in self._links.values():
             inner = link.no_authority
             if inner is not None:
@@ -144,7 +144,7 @@ class Links:
         return faults.NO_CALLBRIDGE.error()
 
     def choose(self, mechanism: str) -> Link | None:
-        """An authority for a new exchange, each in its turn, those that read before others."""
+        """An authority for a new exchange, in rotation; those that read go first."""
         able = [link for link in self.authorities if mechanism in link.mechanisms]
         if not able:
             return None

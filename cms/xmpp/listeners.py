@@ -1,4 +1,4 @@
-"""The listeners of the XMPP server: opened together, or the start is stopped."""
+"""The listeners of the XMPP server; if one cannot be opened, the daemon does not start."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class StreamFactory(Factory):
     Makes the streams of one listener, within bounds.
 
     @ivar kind: Its key in the configuration.
-    @ivar places: Who may be connected.
-    @ivar carried: What its streams that have ended have carried.
+    @ivar places: Limits the connections.
+    @ivar carried: The traffic of its streams that have ended.
     @param make: Makes a stream.
     """
 
@@ -47,7 +47,7 @@ class StreamFactory(Factory):
 
     @property
     def turned_away(self) -> int:
-        """How many connections were closed for want of a place."""
+        """How many connections were closed because the listener was full."""
         return self.places.refused + self.places.dropped
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:

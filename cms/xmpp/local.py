@@ -23,7 +23,7 @@ from cms.xmpp.sessions import Session, Sessions
 
 FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION)
 ACCOUNT_FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING)
-_PRIORITY = re.compile("[+-]?[0-9]{1,9}")  # xs:byte, and what is beyond its bounds
+_PRIORITY = re.compile("[+-]?[0-9]{1,9}")  # xs:byte, and numbers outside its bounds
 MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
 
 
@@ -76,7 +76,7 @@ class LocalServices:
         if stanza.to is None or to.user is not None:
             own = stanza.to is None or self._is_own(stanza, to)
             if not own:
-                # whether the account exists is nobody else's business
+                # nobody else may learn whether the account exists
                 self._router.bounce(stanza, "service-unavailable")
                 return
             answers = self._account if key in self._account else self._server
@@ -97,9 +97,9 @@ class LocalServices:
         """
         Presence sent to a user's bare address (RFC 6121 8.5.2.1.2).
 
-        Subscriptions are ignored in silence, as 8.5.1 wants it for an account that
-        does not exist: which ones do is known to the Callbridges alone, and an
-        answer that differs would tell who is logged in.  Probes are, too (4.3.2).
+        Subscriptions are ignored, as 8.5.1 requires for an account that does not exist.
+        Only the Callbridges know which accounts exist, and another answer would tell who is
+        logged in.  Probes are ignored too (4.3.2).
         """
         if stanza.type in (None, "unavailable", "error"):
             for session in self._sessions.available(to.userhost()):
@@ -112,12 +112,12 @@ class LocalServices:
         """Presence from one of our clients, broadcast or directed."""
         if stanza.to is not None:
             self._directed(session, stanza)
-        elif len(stanza.raw) > MOST_BYTES:  # for a namespace has its name in full in each tag
+        elif len(stanza.raw) > MOST_BYTES:  # rewritten, each tag may name its namespace in full
             self._router.bounce(stanza, "policy-violation", "modify", "the stanza is too long")
         elif stanza.type is None:
             first = session.presence is None
             session.priority = _priority(stanza)
-            # Bytes: its tree, which the priority took, is some twenty times as large.
+            # Keep the bytes: the tree, made for the priority, is some twenty times as large.
             stanza = SplicedStanza((b"presence", None, None, stanza.raw))
             session.presence = stanza
             others = self._sessions.available(session.jid.userhost())
@@ -132,9 +132,10 @@ class LocalServices:
 
     def ended(self, session: Session, stanza: Stanza | None = None) -> None:
         """
-        Tell everybody who saw the session that it is gone (RFC 6121 4.5, 4.6.3).
+        Send unavailable presence to everybody who saw the session (RFC 6121 4.5, 4.6.3).
 
-        @param stanza: What it said itself, if it did: it hears that, too (4.5.2).
+        @param stanza: The unavailable presence that the session sent itself, if it did.  The
+            session gets a copy too (4.5.2).
         """
         said = stanza is not None
         if session.presence is None and not session.directed:
@@ -152,7 +153,7 @@ class LocalServices:
             self._send_to(others, stanza, session)
         directed, session.directed = session.directed, set()
         if len(stanza.raw) * len(directed) > BYTES_A_TURN:
-            stanza = _unavailable(session)  # without what the client has to say about it
+            stanza = _unavailable(session)  # without the content of the client's own stanza
         for address in directed - told:
             self._router.route(addressed(stanza, address), session)
 
@@ -189,7 +190,7 @@ def _unavailable(session: Session) -> Stanza:
 
 
 def _priority(stanza: Stanza) -> int:
-    """RFC 6121 4.7.2.3; what cannot be read counts as 0."""
+    """The priority (RFC 6121 4.7.2.3); 0 if it cannot be read."""
     for child in stanza.element.elements(ns.CLIENT, "priority"):
         text = str(child).strip()
         return max(-128, min(127, int(text))) if _PRIORITY.fullmatch(text) else 0
@@ -197,7 +198,7 @@ def _priority(stanza: Stanza) -> int:
 
 
 def _time() -> Element:
-    """XEP-0202; the offset is that of UTC, since where a server stands tells nobody anything."""
+    """The answer of XEP-0202, always in UTC."""
     time = Element((ns.TIME, "time"))
     time.addElement("tzo", content="+00:00")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")

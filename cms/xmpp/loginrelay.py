@@ -1,9 +1,9 @@
 """
 Step 12 on the XMPP server: each SASL step travels to a Callbridge and back.
 
-The server decides nothing.  It picks a Callbridge for a new exchange, stays
-with it until the exchange ends, and turns whatever prevents an answer into a
-L{Refusal} with the fault that it was.
+The server decides nothing.  It chooses a Callbridge for a new exchange and sends it all
+steps of this exchange.  If something prevents an answer, it makes a L{Refusal} with the
+fault.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from cms.xmlstream.stream import new_stream_id
 from cms.xmlstream.textiq import WrittenRequest
 from cms.xmpp.links import Link, Links
 
-# What Callbridges usually decide: their figures begin at 0.
+# The usual mechanisms: their metrics begin at 0.
 USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
 ANSWER_TIMEOUT = 15.0  # seconds that a Callbridge has for one step
 ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
 MOST_SELDOM = 300.0
 NOTICE_DELAY = 0.02  # seconds that a notice about a session waits for others
-MOST_NOTICE_BYTES = 65_536  # of one message: a client chooses its resource, however long
-REPLAY_BATCH = 200  # sessions told of at once after a link came up
+MOST_NOTICE_BYTES = 65_536  # of one message: clients choose their resources, also long ones
+REPLAY_BATCH = 200  # sessions repeated at once after a link came up
 
 
 @define
@@ -45,8 +45,8 @@ class Refusal:
     The end of an exchange without a log-in.
 
     @ivar condition: A SASL condition of RFC 6120 6.5.
-    @ivar fault: Set where it is the system's failure and not the user's.
-    @ivar wait: Seconds for which no proof of this user is looked at.
+    @ivar fault: Set if the system failed and not the user.
+    @ivar wait: Seconds for which no proof of this user is checked.
     """
 
     condition: str
@@ -71,7 +71,7 @@ class Exchange:
         return self.relay.ask(self.link, lp.Response(self.id, payload))
 
     def abort(self) -> None:
-        """The client gave up, or is gone; nobody waits for the answer."""
+        """The client aborted, or is gone: the answer is not needed."""
         self.relay.tell(self.link, lp.Abort(self.id))
 
 
@@ -107,12 +107,12 @@ class LoginRelay:
 
     @property
     def is_ready(self) -> bool:
-        """Whether somebody is there to decide log-ins."""
+        """Whether a Callbridge is there to decide log-ins."""
         return self._links.has_authority
 
     def mechanisms(self, *, channel_binding: bool) -> tuple[str, ...]:
         """
-        The SASL mechanisms to offer; none while nobody is there.
+        The SASL mechanisms to offer; none while there is no Callbridge.
 
         @param channel_binding: Whether this connection can bind (RFC 9266).
         """
@@ -130,9 +130,9 @@ class LoginRelay:
         Start an exchange with one of the Callbridges, in turn.
 
         @param payload: The initial response, C{None} when there was none.
-        @param channel_binding: Type and data, wherever the connection has
-            them, whatever the mechanism: a client that says it saw no offer is
-            then known to have been deceived (RFC 5802 6).
+        @param channel_binding: Type and data if the connection has them, with every
+            mechanism: if a client then says that it saw no offer of -PLUS, somebody has
+            removed it (RFC 5802 6).
         """
         link = self._links.choose(mechanism)
         if link is None:
@@ -150,7 +150,7 @@ class LoginRelay:
         return exchange, self.ask(link, start)
 
     def nobody(self) -> Refusal:
-        """Step 1: nobody is there to decide."""
+        """Step 1: there is no Callbridge to decide."""
         return _temporary(self._links.nobody())
 
     def ask(self, link: Link, message: lp.Message) -> Deferred[Answer]:
@@ -195,7 +195,7 @@ class LoginRelay:
     # what a Callbridge is told
 
     def tell(self, link: Link, message: lp.Message) -> Deferred[None]:
-        """Send what needs no decision; a lost link needs no telling."""
+        """Send a message without a decision; it does not matter if the link is lost."""
 
         def unheard(failure: Failure) -> None:
             if not isinstance(failure.value, RequestLost):
@@ -212,8 +212,8 @@ class LoginRelay:
 
     def notify(self, link: Link, notice: lp.SessionBegin | lp.SessionEnd) -> None:
         """
-        Tell of a session, together with others that begin or end now: when everybody
-        comes at once, what can wait must not keep the log-ins waiting.
+        Send a notice of a session, joined with others: when all clients come at once,
+        notices must not delay log-ins.
         """
         if not self._notices:
             self._clock.callLater(NOTICE_DELAY, self.send_notices)
@@ -226,7 +226,7 @@ class LoginRelay:
         waiting.size += size
 
     def send_notices(self) -> None:
-        """Let none of them wait any longer."""
+        """Send all notices now."""
         notices, self._notices = self._notices, {}
         for link, waiting in notices.items():
             self._send_notices(link, waiting)
@@ -236,7 +236,7 @@ class LoginRelay:
         self.tell(link, notices[0] if len(notices) == 1 else lp.Sessions(notices))
 
     async def replay(self, link: Link, sessions: Iterable[lp.SessionBegin]) -> None:
-        """Tell a link that has come up of the sessions that live on."""
+        """Repeat the sessions that still exist to a link that has come up."""
         waiting: list[Deferred[None]] = []
         for begin in sessions:
             waiting.append(self.tell(link, begin))
@@ -247,11 +247,11 @@ class LoginRelay:
 
     def _ask_mechanisms(self, link: Link, again: float = ASK_AGAIN) -> None:
         """
-        A component that names mechanisms is a Callbridge, one that answers an
-        error is not; one that says nothing is asked again, ever more rarely.
+        Ask a component for its mechanisms.  If it names some it is a Callbridge; if it answers
+        with an error it is not.  If it does not answer it is asked again, with growing delays.
 
-        One outside the domain is not asked: it is somebody else's program, and
-        its secret must not be worth the log-ins of everybody.
+        A component outside the domain is not asked.  It is another program, and must not be
+        able to decide log-ins with its secret.
         """
         if not link.component.endswith(f".{self._domain}"):
             self._judge(link, faults.LINK_OUTSIDE_DOMAIN)
@@ -314,7 +314,7 @@ class LoginRelay:
 
 
 def _size(notice: lp.SessionBegin | lp.SessionEnd) -> int:
-    """More bytes than it takes: an escaped character has six, all else but the address 500."""
+    """An upper bound of its bytes: six for each character of the address, and 500."""
     return 6 * len(notice.jid) + 500
 
 

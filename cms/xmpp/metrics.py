@@ -1,10 +1,9 @@
 """
-The figures of the XMPP server.
+The metrics of the XMPP server.
 
-L{ServerCounters} counts what happens seldom (registrations, log-ins, refusals) as it
-happens.  L{ServerCollector} looks at everything else when it is asked: links,
-sessions, and what the streams have counted for themselves, so that the way of
-a stanza knows nothing of figures.
+L{ServerCounters} counts rare events (registrations, log-ins, refusals) as they happen.
+L{ServerCollector} collects everything else when it is asked: links, sessions, and the
+counts of the streams.  So the way of a stanza does not touch metrics.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _TIMED = (Step.TLS, Step.REGISTER, Step.REGISTERED, Step.LOGIN)
 
 
 class ServerCounters(Collector):
-    """What is counted as it happens: an L{cms.xmpp.observer.Observer}."""
+    """Counters, increased as things happen: an L{cms.xmpp.observer.Observer}."""
 
     def __init__(self) -> None:
         self._registrations = counter(
@@ -119,10 +118,10 @@ class ServerCounters(Collector):
 
 class ServerCollector(Collector):
     """
-    What the server is, looked at when it is asked.
+    Metrics of the current state, collected when they are asked for.
 
     @param factories: The listeners that are open.
-    @param expires: When our own certificate does.
+    @param expires: When our own certificate expires.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """
-What the server's protocol modules report of what they do.
+The interface by which the server's protocol modules report events.
 
-They know nothing of figures: C{cms/xmpp/metrics.py} is one who observes.  What
-happens with every stanza is not reported here; streams count for themselves
-(L{cms.xmlstream.traffic}).
+They do not know metrics; C{cms/xmpp/metrics.py} implements the interface.  Stanzas are not
+reported here: streams count them themselves (L{cms.xmlstream.traffic}).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from cms.xmpp.links import Link
 
 
 class Observer(Protocol):
-    """Who is told, in the moment it happens; nothing that it raises is expected."""
+    """Called as things happen; it must not raise."""
 
     def registration_step(self, attempt: Attempt, record: StepRecord) -> None:
         """A step of a component's registration began or ended."""
@@ -27,7 +26,7 @@ class Observer(Protocol):
 
     def login_decided(self, seconds: float) -> None:
         """
-        Step 12 came to an end on this side, with success or without.
+        Step 12 ended on this side, with success or failure.
 
         @param seconds: Since the client's C{<auth/>}.
         """
@@ -39,7 +38,7 @@ class Observer(Protocol):
 
     def login_ended(self, mechanism: str, result: str) -> None:
         """
-        A client's try to log in came to an end.
+        A client's attempt to log in ended.
 
         @param mechanism: As the client named it.
         @param result: C{success}, C{abandoned}, or a SASL condition.
@@ -48,7 +47,7 @@ class Observer(Protocol):
 
     def stream_refused(self, condition: str) -> None:
         """
-        A client's stream was ended for what the client did.
+        A client's stream was ended because of an error of the client.
 
         @param condition: Of RFC 6120 4.9.3; never a peer's own words.
         """
@@ -56,7 +55,7 @@ class Observer(Protocol):
 
 
 class NoObserver:
-    """Nobody wants to know."""
+    """An observer that does nothing."""
 
     def registration_step(self, attempt: Attempt, record: StepRecord) -> None:
         """See L{Observer}."""

@@ -20,7 +20,7 @@ class Options(DaemonOptions):
 
 
 def _make(file: Path, reactor: Any) -> Service:
-    # Only now: some of what these import would bring in a reactor that is not ours.
+    # Import late: some of these modules import a reactor, which must be ours.
     from cms.xmpp.administration import make_administration  # noqa: PLC0415
     from cms.xmpp.daemon import make_daemon  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What the router delivers to, wherever it is."""
+"""The interface that the router delivers to: a link or a session."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ class Receiver(Protocol):
     """
     A link or a session, as the router sees it.
 
-    @ivar is_slow: Something waits for it to read.
+    @ivar is_slow: Whether stanzas wait because it does not read.
     """
 
     @property
     def is_slow(self) -> bool: ...
 
     def send(self, stanza: Stanza) -> None:
-        """Send a word of the server's own, before those of others."""
+        """Send a stanza of the server's own, before those of others."""
         ...
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
         """
         Deliver the bytes of stanzas, together.
 
-        @param source: Whose they are: each has a share of what may wait, and a turn.
+        @param source: The party that they come from; each source has its own lane.
         @return: Those for which there is no room.
         """
         ...
 
     def queue(self, item: Item, source: object) -> bool:
-        """Let a stanza wait until L{drain} is called; whether there is room for it."""
+        """Put a stanza into the backlog until L{drain} is called; returns whether there is room."""
         ...
 
     def drain(self, most: int | None = None) -> int:
-        """Send so many bytes of what waits, if the peer reads; how many it were."""
+        """Send up to C{most} bytes of the backlog, if the peer reads; returns how many."""
         ...

@@ -38,12 +38,12 @@ class Registry:
     def proved(self, component: str, stream_id: str, digest: str) -> Secret | None:
         """The secret of this component that the digest is right for."""
         accepted = self.secrets.get(component, ())
-        # Each is tried, so that the time does not tell which one it was.
+        # Try all, so that the time does not tell which one it was.
         right = [secret for secret in accepted if proves(secret, stream_id, digest)]
         return right[0] if right else None
 
     def accepts(self, component: str, secret: Secret | None) -> bool:
-        """Whether a component may still be here with a secret that it proved."""
+        """Whether the secret that a component proved is still accepted."""
         return secret in self.secrets.get(component, ())
 
 

@@ -1,8 +1,8 @@
 """
 Where a stanza goes (RFC 6120 10, RFC 6121 8).
 
-The router looks at nothing but the addresses, the kind and the type of a
-stanza.  Whoever hands it one has seen to its C{from}.
+The router reads only the addresses, the kind and the type of a stanza.  The caller must
+have checked its C{from}.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions
 
-MOST_ADDRESSES = 64  # ways to write one receiver's address that are remembered
+MOST_ADDRESSES = 64  # spellings of one receiver's address that are cached
 MOST_BYTES = limits.CLIENT.stanza_bytes  # what every receiver of ours accepts
 SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
 _PRESENCE = frozenset({None, "unavailable", "error", "probe"}) | SUBSCRIPTION
@@ -32,7 +32,7 @@ _SPECIAL = frozenset({"chat", "groupchat", "headline", "error"})  # all else is 
 
 
 class Local(Protocol):
-    """What the server answers itself."""
+    """The services that the server answers itself."""
 
     def request(self, stanza: Stanza, to: JID) -> None:
         """An IQ get or set for the server, or for a user's account."""
@@ -45,7 +45,7 @@ class Local(Protocol):
 
 class Router:
     """
-    Delivers each stanza, or tells its sender why not.
+    Delivers each stanza, or answers its sender with an error.
 
     @ivar known: Component addresses that exist, connected or not.
     @ivar bounced: How many stanzas were answered with each error condition.
@@ -70,8 +70,8 @@ class Router:
 
     def find(self, to: bytes) -> Receiver | None:
         """
-        Who gets a stanza whose address alone decides: a component, or the
-        session with this full address.  C{None} leaves it to L{route}.
+        The receiver, if the address alone decides: a component, or the session with this
+        full address.  C{None} leaves it to L{route}.
 
         @param to: As it is written in the stanza.
         """
@@ -98,7 +98,7 @@ class Router:
             del self._found[address]
 
     def refuse(self, stanza: Stanza) -> None:
-        """There is no room for it, as for others of a flood: what that costs is little."""
+        """Answer a stanza for which there is no room, cheaply, since a flood has many."""
         reply = None
         if stanza.name != "presence":
             reply = written_error(stanza, "wait", "resource-constraint")

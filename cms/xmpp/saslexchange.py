@@ -28,12 +28,12 @@ from cms.xmpp.waitingroom import WaitingRoom
 
 class Authenticator(Protocol):
     """
-    Whose exchange it is: it writes to the client what the exchange comes to.
+    The owner of an exchange, which writes its results to the client.
 
-    @ivar peer_text: Where the client connected from.
+    @ivar peer_text: The client's network address.
     @ivar peer_host: Its IP address.
-    @ivar channel_binding: Type and data, where the connection has them (RFC 9266).
-    @ivar ids: What ties the client's lines in the log together.
+    @ivar channel_binding: Type and data, if the connection has them (RFC 9266).
+    @ivar ids: The IDs for the client's log lines.
     """
 
     @property
@@ -52,7 +52,7 @@ class Authenticator(Protocol):
         """It begins, or ends, to wait for a Callbridge."""
 
     def relayed(self, exchange_id: str) -> None:
-        """A Callbridge is asked; what names the exchange to it."""
+        """A Callbridge is asked, by this exchange ID."""
 
     def challenged(self, payload: bytes | None) -> None:
         """The Callbridge wants another response."""
@@ -64,10 +64,10 @@ class Authenticator(Protocol):
         """The exchange is over; the client may try again."""
 
     def unserved(self, refusal: Refusal) -> None:
-        """Nobody could decide, which is not the client's doing."""
+        """The log-in could not be decided, through no fault of the client."""
 
     def broken(self, failure: Failure) -> None:
-        """Something that nobody thought of."""
+        """An unexpected error."""
 
 
 class _Inputs(Protocol):
@@ -89,7 +89,7 @@ class _Inputs(Protocol):
         """The Callbridge said yes."""
 
     def refusal(self, refusal: Refusal) -> None:
-        """The Callbridge said no, or nothing that counts."""
+        """The Callbridge refused, or gave no valid answer."""
 
     def respond(self, payload: bytes) -> None:
         """The client's response."""
@@ -98,7 +98,7 @@ class _Inputs(Protocol):
         """The client's response cannot be read."""
 
     def refuse(self, condition: str) -> None:
-        """The client ended it, or did what ends it."""
+        """The client aborted it, or made an error that ends it."""
 
     def leave(self) -> None:
         """The client is gone."""
@@ -108,7 +108,7 @@ class SaslExchange:
     """
     One attempt to log in.
 
-    @ivar mechanism: What the client named; it may be anything.
+    @ivar mechanism: The name that the client sent; it may be anything.
     """
 
     log = Logger()
@@ -188,7 +188,7 @@ class SaslExchange:
         self._owner.challenged(payload)
 
     def _decided(self) -> str | None:
-        """By whom."""
+        """The Callbridge that decided."""
         seconds = self._policy.clock.seconds() - self._began
         self._policy.observer.login_decided(seconds)
         release(self._inputs)
@@ -217,7 +217,7 @@ class SaslExchange:
         self._owner.unserved(refusal)
 
     def tell_refused(self, condition: str) -> None:
-        """It ends for what the client did."""
+        """It ends because of an error of the client."""
         release(self._inputs)
         self._refuse(Refusal(condition), None)
 
@@ -226,7 +226,7 @@ class SaslExchange:
         self._owner.refused(refusal)
 
     def abort(self) -> None:
-        """Tell the Callbridge that nobody waits for its answer."""
+        """Tell the Callbridge that its answer is not needed any more."""
         if self._exchange is not None:
             self._exchange.abort()
 
@@ -244,9 +244,9 @@ def note_refusal(
     callbridge: str | None = None,
 ) -> None:
     """
-    A log-in failed: the log and the figures have it.
+    Report a failed log-in to log and observers.
 
-    @param callbridge: Which decided so; C{None} when it was not asked.
+    @param callbridge: The Callbridge that decided; C{None} if none was asked.
     """
     reason = refusal.condition if refusal.fault is None else refusal.fault.fault
     policy.service.refused(owner.peer_text, refusal, callbridge, owner.ids)
@@ -262,10 +262,10 @@ def await_callbridge(
     broken: Callable[[Failure], None],
 ) -> Deferred[None]:
     """
-    Go on in one way when there is a Callbridge, in another when none came in time.
+    Wait for a Callbridge; then call one function if there is one, another if none came in time.
 
     @param size: Bytes that are kept meanwhile.
-    @return: May be cancelled; then nothing follows.
+    @return: May be cancelled; then nothing is called.
     """
 
     def ended(there: bool) -> None:

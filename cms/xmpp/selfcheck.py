@@ -1,4 +1,4 @@
-"""The server's own set-up, judged when it starts: what is wrong is in the log."""
+"""Checks the server's own set-up when it starts, and logs what is wrong."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cms.xmpp.config import XmppConfig
 
 def own_server(config: XmppConfig, secrets: Mapping[str, Sequence[Secret]]) -> OwnServer:
     """
-    What is judged of a configuration.
+    The parts of a configuration that are checked.
 
-    @param secrets: What each component address may prove, wherever it is kept.
+    @param secrets: The accepted secrets of each component address, of file and store.
     """
     return OwnServer(
         file=config.file,
@@ -70,7 +70,7 @@ class SelfCheck:
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin; one that is still under way is left to end."""
+        """Begin, unless a check is still under way."""
         if self._running is None:
             self._running = Deferred.fromCoroutine(self._run())
             self._running.addErrback(lambda failure: failure.trap(CancelledError))
@@ -80,7 +80,7 @@ class SelfCheck:
             self._running.addBoth(self._ended)
 
     def stop(self) -> None:
-        """It is of no interest any more."""
+        """Stop."""
         if self._running is not None:
             self._running.cancel()
 

@@ -42,15 +42,15 @@ class Session(Receiver, Protocol):
 
     @property
     def ids(self) -> dict[str, str]:
-        """What ties its lines in the log together: the connection, and the log-in."""
+        """The IDs for its log lines: of the connection, and of the log-in."""
         ...
 
     def end(self) -> None:
-        """End it, because an administrator wants so."""
+        """End it for an administrator."""
         ...
 
     def replace(self) -> None:
-        """End it, because the resource is bound anew (RFC 6120 7.7.2.2)."""
+        """End it, because a newer stream bound the resource (RFC 6120 7.7.2.2)."""
         ...
 
 
@@ -115,7 +115,7 @@ class Sessions:
         return [session for session in self.available(bare) if session.priority >= 0]
 
     def preferred(self, bare: str) -> list[Session]:
-        """Those of them that have the highest priority."""
+        """The willing sessions that have the highest priority."""
         able = self.willing(bare)
         highest = max((session.priority for session in able), default=0)
         return [session for session in able if session.priority == highest]

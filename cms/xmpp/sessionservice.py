@@ -1,4 +1,4 @@
-"""The life of client sessions: begin, presence, end, and who is told."""
+"""The life of client sessions: begin, presence, end, and the notices about them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ from cms.xmpp.sessions import Session, Sessions
 
 class SessionService:
     """
-    Enters sessions into the table and takes them out, and tells the Callbridge
-    that decided the log-in of both; when its link comes up anew it is told of
-    the sessions that live on.
+    Adds sessions to the table and removes them, and tells the Callbridge that decided the
+    log-in.  When a Callbridge's link comes up again, it repeats the sessions that still exist.
     """
 
     log = Logger()
@@ -81,14 +80,14 @@ class SessionService:
 
     def facts(self, session: Session) -> tuple[str, str]:
         """
-        Since when a session lives (RFC 3339), and which Callbridge let it in.
+        When a session began (RFC 3339), and which Callbridge decided its log-in.
 
         @raise KeyError: it has ended.
         """
         return self._began[session].since, self._authority[session]
 
     def ended(self, session: Session, reason: str) -> None:
-        """A session is over, whatever way it ended."""
+        """A session is over, for whatever reason."""
         self._sessions.remove(session)
         jid = self._began.pop(session).jid
         del self._authority[session]

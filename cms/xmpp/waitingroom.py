@@ -1,10 +1,10 @@
 """
-Step 1 on the XMPP server: clients that are here before their Callbridge wait for it.
+Step 1 on the XMPP server: clients wait for a Callbridge.
 
-After a restart everybody comes back at the same time, and who comes first would be
-sent away for want of a Callbridge that is there a second later.  So what a client
-waits for, the mechanisms or the decision, is held for some seconds.  That costs
-nothing but the connection, which it has anyway, and the little that it said.
+After a restart all clients come back at the same time, some of them a second before the
+Callbridge.  So the server holds back the mechanisms, or the decision, for some seconds.
+Waiting costs only the connection and the few bytes that the client has sent
+(docs/design/restarts.md).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.xmpp.loginrelay import LoginRelay
 
-MOST_BYTES = 4 * 1024 * 1024  # of what those who wait have said, all together
-LET_IN = 100  # at once: all of them begin a log-in now
+MOST_BYTES = 4 * 1024 * 1024  # that all waiting clients have sent, together
+LET_IN = 100  # at once: each of them begins a log-in
 PAUSE = 0.05  # seconds between these; a Callbridge takes 1,000 exchanges at a time
 
 
 class WaitingRoom:
     """
-    Who waits for a Callbridge.
+    The clients that wait for a Callbridge.
 
-    @param is_expected: Whether there is a Callbridge at all that could come.
-    @param seconds: How long each waits at the most; 0: not at all.
+    @param is_expected: Whether a Callbridge of the domain is known.
+    @param seconds: How long each waits at most; 0 for not at all.
     @param most: How many may wait.
     """
 
@@ -78,12 +78,12 @@ class WaitingRoom:
         self._bytes -= size
 
     def _watch(self, seconds: float) -> None:
-        """One timer for all, since all wait as long."""
+        """One timer serves all, since all wait equally long."""
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(seconds, self._look)
 
     def _look(self) -> None:
-        """Let in who may come in by now, and send away whose time is up."""
+        """Let in some of those who wait, and end the wait of those whose time is over."""
         if self._relay.is_ready:
             self._let_in()
             return

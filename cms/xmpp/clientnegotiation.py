@@ -302,8 +302,8 @@ class ClientNegotiation(StreamHandler):
         self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
         self.wire.write(features.login(self._offered, channel_binding=can_bind))
 
-    def be_patient(self) -> None:
-        """Ignore what comes before the features."""
+    def refuse_early(self) -> None:
+        """Refuse stanzas that come before the features."""
         self.fail(StreamError("policy-violation", text="the features were not awaited"))
 
     def begin_login(self, stanza: Stanza) -> None:

@@ -90,8 +90,8 @@ def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 -
         client.tell_nobody()
 
     @waiting.upon(Inputs.stanza).loop()
-    def be_patient(inputs: Inputs, client: ClientNegotiation, stanza: Stanza) -> None:
-        client.be_patient()
+    def refuse_early(inputs: Inputs, client: ClientNegotiation, stanza: Stanza) -> None:
+        client.refuse_early()
 
     @waiting.upon(Inputs.ended).to(closed)
     def wait_no_more(inputs: Inputs, client: ClientNegotiation) -> None:

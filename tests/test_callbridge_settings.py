@@ -19,7 +19,7 @@ from cms.admin.commonapi import API
 from cms.callbridge.administration import CallbridgeAdministration, make_administration
 from cms.callbridge.config import read_config
 from cms.callbridge.daemon import CallbridgeService, make_daemon
-from cms.callbridge.settings import FILE, KEYS, StoredSettings, effective_config
+from cms.callbridge.settings import FILE, KEYS, StoredSettings, current_config
 from cms.discovery.address import ServerAddress
 from cms.signalflow import StepError
 from cms.xmlstream import ns
@@ -64,30 +64,30 @@ class StoreTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """Nothing stored: the file decides."""
         self.assertEqual({}, self.stored.read())
-        self.assertEqual("file", effective_config(self.file).source)
+        self.assertEqual("file", current_config(self.file).source)
 
     def test_parameter_by_parameter(self) -> None:
         """What was set wins; the rest stays the file's, also when that changes."""
         self.stored.write({"uniqueName": "CB7", "serverAddressOverride": ""})
         self.assertEqual(0o600, stat.S_IMODE(self.stored.path.stat().st_mode))
-        config = effective_config(self.file)
+        config = current_config(self.file)
         self.assertEqual(("cb7", "api"), (config.unique_name, config.source))
         self.assertEqual(f"cb7.{DOMAIN}", config.link.component)
         self.assertIsNone(config.link.server)
         self.assertEqual("of the file", config.link.secret.value)
         self.assertTrue(config.link.unprotected)
         self.file.write_text(CONFIG.replace("of the file", "new"))
-        self.assertEqual("new", effective_config(self.file).link.secret.value)
+        self.assertEqual("new", current_config(self.file).link.secret.value)
         self.stored.clear()
-        self.assertEqual("cb1", effective_config(self.file).unique_name)
+        self.assertEqual("cb1", current_config(self.file).unique_name)
 
     def test_component_address(self) -> None:
         """The file's own holds as long as name and domain are the file's."""
         self.file.write_text(f'component_address = "other.example.com"\n{CONFIG}')
         self.stored.write({"serverAddressOverride": "a.example"})
-        self.assertEqual("other.example.com", effective_config(self.file).link.component)
+        self.assertEqual("other.example.com", current_config(self.file).link.component)
         self.stored.write({"domain": "b.example"})
-        self.assertEqual("cb1.b.example", effective_config(self.file).link.component)
+        self.assertEqual("cb1.b.example", current_config(self.file).link.component)
 
     def test_damaged(self) -> None:
         """The start is stopped; the line names the file, and no secret."""
@@ -101,14 +101,15 @@ class StoreTests(SynchronousTestCase):
             '{"version": 1, "settings": {"domain": "no domain"}}',
         ):
             self.stored.path.write_text(content)
-            error = self.assertRaises(faults.ConfigurationError, effective_config, self.file)
+            error = self.assertRaises(faults.ConfigurationError, current_config, self.file)
             self.assertIn(str(self.stored.path), error.cause)
             self.assertNotIn("s3cret", error.cause)
 
     def test_left_by_a_crash(self) -> None:
         """Half a file is not looked at, and goes."""
         (self.folder / "state" / f".{FILE}.x.new").write_text("{")
-        self.assertEqual("file", effective_config(self.file).source)
+        self.stored.sweep()
+        self.assertEqual("file", current_config(self.file).source)
         self.assertEqual([], os.listdir(self.folder / "state"))
 
     @given(st.dictionaries(st.sampled_from(sorted(KEYS)), st.text(max_size=30)))
@@ -120,7 +121,7 @@ class StoreTests(SynchronousTestCase):
             self.assertIn(error.evidence["key"].removesuffix("_file"), KEYS.values())
         else:
             self.stored.write(changes)
-            self.assertEqual(config, effective_config(self.file))
+            self.assertEqual(config, current_config(self.file))
 
 
 class AdministrationTests(SynchronousTestCase):
@@ -134,9 +135,7 @@ class AdministrationTests(SynchronousTestCase):
         self.reactor: Any = Pool()
         self.reactor.advance(1_700_000_000)
         self.daemon: CallbridgeService = make_daemon(self.file, self.reactor)
-        self.role = CallbridgeAdministration(
-            self.daemon, StoredSettings(read_config(self.file)), self.reactor
-        )
+        self.role = CallbridgeAdministration(self.daemon, self.daemon.stored, self.reactor)
         operations = operations_of_callbridge(self.role, self.reactor, self.daemon.metrics)
         self.client = Client(self, front(operations, self.reactor))
         self.daemon.startService()
@@ -249,7 +248,7 @@ class AdministrationTests(SynchronousTestCase):
         self.client.http.flush()
         self.assertEqual([200, 200], [self.client.read(one).status for one in sent])
         self.assertEqual("cb3", self.daemon.config.unique_name)
-        self.assertEqual("cb3", effective_config(self.file).unique_name)
+        self.assertEqual("cb3", current_config(self.file).unique_name)
 
     def test_client_leaves(self) -> None:
         """What has begun is done to its end: nothing is half applied."""
@@ -261,7 +260,7 @@ class AdministrationTests(SynchronousTestCase):
         self.failureResultOf(sent)
         self.reactor.waiting.pop(0)()
         self.assertEqual("cb2", self.daemon.config.unique_name)
-        self.assertEqual("cb2", effective_config(self.file).unique_name)
+        self.assertEqual("cb2", current_config(self.file).unique_name)
 
     def test_reset(self) -> None:
         """The file decides again."""

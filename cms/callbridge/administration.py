@@ -13,7 +13,6 @@ from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
 from cms.admin.service import AdminService, AdminSettings
-from cms.callbridge.config import read_config
 from cms.callbridge.daemon import CallbridgeService
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.settings import PARAMETERS, StoredSettings
@@ -209,7 +208,7 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
     @raise ConfigurationError: a listener of the configuration cannot be opened.
     """
     config = daemon.config
-    role = CallbridgeAdministration(daemon, StoredSettings(read_config(config.file)), reactor)
+    role = CallbridgeAdministration(daemon, daemon.stored, reactor)
     settings = AdminSettings(
         file=config.file,
         state_dir=config.state_dir,

@@ -25,7 +25,7 @@ from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.record import Logins
 from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters
-from cms.callbridge.settings import effective_config
+from cms.callbridge.settings import StoredSettings
 from cms.callbridge.spaces.directory import LocalSpaces
 from cms.callbridge.spaces.store import SpaceStore
 from cms.discovery.lookup import Finder
@@ -46,6 +46,7 @@ class CallbridgeService(Service):
     """
     A Callbridge with its link and its log-in authority.
 
+    @ivar stored: What the administration changes of its configuration.
     @ivar link: See L{Link}; L{configure} hands it new settings.
     @ivar on_change: Called when the state of the link changes.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
@@ -56,8 +57,9 @@ class CallbridgeService(Service):
 
     log = Logger()
 
-    def __init__(self, config: CallbridgeConfig, reactor: Any) -> None:
-        self.config = config
+    def __init__(self, stored: StoredSettings, reactor: Any) -> None:
+        self.stored = stored
+        self.config = config = stored.current()
         files = PEMFiles(
             str(config.file),
             config.tls.trust,
@@ -209,5 +211,8 @@ def make_daemon(file: Path, reactor: Any) -> CallbridgeService:
     @raise ConfigurationError: the file, what it names, or what the
         administration has stored beside it, is wrong.
     """
-    claim_for(file, read_config(file).state_dir)
-    return CallbridgeService(effective_config(file), reactor)
+    base = read_config(file)
+    claim_for(file, base.state_dir)
+    stored = StoredSettings(base)
+    stored.sweep()
+    return CallbridgeService(stored, reactor)

@@ -116,6 +116,10 @@ class StoredSettings:
             link = evolve(link, component=base.link.component)
         return evolve(base, link=link, source="api")
 
+    def sweep(self) -> None:
+        """Remove what a crash has left beside it."""
+        sweep(self.path)
+
     def current(self) -> CallbridgeConfig:
         """
         The configuration with the changes that are stored.
@@ -125,17 +129,11 @@ class StoredSettings:
         return self.applied(self.read())
 
 
-def effective_config(file: Path) -> CallbridgeConfig:
+def current_config(file: Path) -> CallbridgeConfig:
     """
-    F{callbridge.toml} with what the administration has changed.
+    F{callbridge.toml} with what the administration has changed.  The state directory is
+    not touched: a daemon may be running on it.
 
     @raise ConfigurationError: either is wrong.
     """
-    stored = StoredSettings(read_config(file))
-    sweep(stored.path)
-    return stored.current()
-
-
-def current_config(file: Path) -> CallbridgeConfig:
-    """The same, without touching the state directory: a daemon may be running on it."""
     return StoredSettings(read_config(file)).current()

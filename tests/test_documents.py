@@ -20,6 +20,7 @@ from tests.tomlkeys import every_key
 ROOT = Path(__file__).parent.parent.resolve()
 DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+TOPS = ("cms", "tests", "peers", "bench")
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 PAGE = (DOCS / "configuration.md").read_text("utf-8")
 
@@ -111,6 +112,25 @@ class LinkTests(SynchronousTestCase):
                 one for path in linked if (one := path.resolve()) in PAGES and one not in found
             ]
         self.assertEqual(set(), set(DOCS.rglob("*.md")) - found)
+
+    def test_design(self) -> None:
+        """The index of the design notes has a line for each."""
+        index = (DOCS / "design" / "README.md").read_text("utf-8")
+        for page in (DOCS / "design").glob("*.md"):
+            if page.name != "README.md":
+                self.assertIn(f"\n| [{page.stem}]({page.name}) |", index)
+
+    def test_modules(self) -> None:
+        """Each module that a page names by its folder is there, as C{trust/files.py}."""
+        sources = [
+            f"/{file.relative_to(ROOT)}" for top in TOPS for file in (ROOT / top).rglob("*.py")
+        ]
+        self.assertGreater(len(sources), 200)
+        for page in PAGES:
+            for module in re.findall(r"`((?:[\w.-]+/)+\w+\.py)", page.read_text("utf-8")):
+                self.assertTrue(
+                    any(one.endswith(f"/{module}") for one in sources), (page.name, module)
+                )
 
     def test_anchors(self) -> None:
         """They are made as GitHub makes them."""

@@ -128,7 +128,10 @@ class Machine(Generic[_Inputs, _Core]):
 
     def __call__(self, core: _Core) -> _Inputs:
         kind = self._kind
-        return cast("_Inputs", kind(core, self._initial)) if kind else self._built(core)
+        if kind is None:
+            return self._built(core)
+        made: _Inputs = kind(core, self._initial)
+        return made
 
 
 def release(machine: Any) -> None:

@@ -105,17 +105,19 @@ class Party:
 
     def succeed(self, other: Party) -> None:
         """Take over another party's connection, with what it had not sent yet."""
-        carrier = other.carrier
-        since = other._paused_at if other._paused else None
-        rest = other.take_all() if other._backlog is not None else b""
-        other.leave()
+        carrier, other.carrier = other.carrier, None
+        other.is_open = False
         if carrier is None:
             return
-        self.attach(carrier)
-        if since is not None:
+        if other._paused:
+            rest, since = other.take_all(), other._paused_at
+            other.leave()
+            self.carrier, self._out = carrier, carrier.out
             self._pause(since)
-        if rest:
-            self.write(rest)
+            if rest:
+                self.write(rest)
+        else:
+            self.attach(carrier)
 
     def detach(self) -> None:
         """The connection is gone, but not the party: stanzas wait for another connection."""

@@ -322,24 +322,22 @@ class XMLStream(Protocol, StreamHandler):
     @property
     def peer_text(self) -> str:
         """The peer's address for logs."""
-        host, port = self._peer_address
+        host, port = self._known_address or self._look_up()
         return f"{host} port {port}" if port is not None else "a local socket"
 
     @property
     def peer_host(self) -> str:
         """The peer's IP address, or C{"local"} for a UNIX socket."""
-        return self._peer_address[0]
+        return (self._known_address or self._look_up())[0]
 
-    @property
-    def _peer_address(self) -> tuple[str, object]:
-        if self._known_address is None:
-            if self.transport is None:
-                return _LOCAL
-            peer = self.transport.getPeer()
-            host = getattr(peer, "host", None)
-            port = getattr(peer, "port", "?")
-            self._known_address = (plain_host(str(host)), port) if host else _LOCAL
-        return self._known_address
+    def _look_up(self) -> tuple[str, object]:
+        if self.transport is None:
+            return _LOCAL
+        peer = self.transport.getPeer()
+        host = getattr(peer, "host", None)
+        port = getattr(peer, "port", "?")
+        self._known_address = found = (plain_host(str(host)), port) if host else _LOCAL
+        return found
 
     @property
     def heard(self) -> bytes:

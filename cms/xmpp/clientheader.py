@@ -11,6 +11,7 @@ from cms.xmlstream import ns
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stream import new_stream_id
 
+LANGUAGE = (ns.XML, "lang")
 # What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.
 _LANGUAGE = re.compile(r"(?=.{1,35}$)[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 
@@ -34,10 +35,9 @@ def judge(start: StreamStart, is_ours: Callable[[str], bool]) -> StreamError | N
     return None
 
 
-def language(start: StreamStart) -> str | None:
+def usable(language: str) -> str | None:
     """The stream's language, if it is a valid language tag."""
-    said = start.attributes.get((ns.XML, "lang"), "")
-    return said if _LANGUAGE.fullmatch(said) else None
+    return language if _LANGUAGE.fullmatch(language) else None
 
 
 def answer(start: StreamStart, domain: str) -> dict[str, str | None]:

@@ -130,16 +130,12 @@ class ClientNegotiation(StreamHandler):
         """See L{Wire}."""
         return self.wire.peer_text
 
-    @property
-    def peer_host(self) -> str:
-        """See L{Wire}."""
-        return self.wire.peer_host
-
     # from the wire
 
     def opened(self, wire: Wire) -> None:
         """Wait for the header, or for the TLS handshake first."""
         self.wire = wire
+        self.peer_host = wire.peer_host
         settings = self.policy.settings
         self._late_at = wire.clock.seconds() + settings.login_timeout
         if self.tls is None:
@@ -160,7 +156,8 @@ class ClientNegotiation(StreamHandler):
         if error is not None:
             self.fail(error)
             return
-        self._language = clientheader.language(start)
+        language = start.attributes.get(clientheader.LANGUAGE)
+        self._language = None if language is None else clientheader.usable(language)
         self.wire.send_header(clientheader.answer(start, self.policy.domain))
         self.inputs.header()
 
@@ -329,9 +326,7 @@ class ClientNegotiation(StreamHandler):
         if stanza.uri != ns.SASL:
             self.fail(StreamError("not-authorized"))
         elif stanza.name == "response":
-            self._pass_on(
-                stanza, lambda payload: exchange.respond(payload or b""), exchange.unreadable
-            )
+            self._pass_on(stanza, exchange.respond, exchange.unreadable)
         else:
             exchange.refuse("aborted" if stanza.name == "abort" else "malformed-request")
 

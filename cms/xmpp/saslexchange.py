@@ -91,7 +91,7 @@ class _Inputs(Protocol):
     def refusal(self, refusal: Refusal) -> None:
         """The Callbridge refused, or gave no valid answer."""
 
-    def respond(self, payload: bytes) -> None:
+    def respond(self, payload: bytes | None) -> None:
         """The client's response."""
 
     def unreadable(self, condition: str) -> None:
@@ -108,6 +108,7 @@ class SaslExchange:
     """
     One attempt to log in.
 
+    @ivar owner: Who is told what it comes to.
     @ivar mechanism: The name that the client sent; it may be anything.
     """
 
@@ -115,7 +116,7 @@ class SaslExchange:
 
     def __init__(self, policy: ClientPolicy, owner: Authenticator, mechanism: str) -> None:
         self._policy = policy
-        self._owner = owner
+        self.owner = owner
         self.mechanism = mechanism
         self._exchange: Exchange | None = None  # once a Callbridge was asked
         self._began = policy.clock.seconds()
@@ -142,26 +143,26 @@ class SaslExchange:
         """Let the client wait for a Callbridge."""
 
         def came() -> None:
-            self._owner.waits(False)
+            self.owner.waits(False)
             self._inputs.relay(payload)
 
-        self._owner.waits(True)
+        self.owner.waits(True)
         self._waiting = await_callbridge(
             self._policy.waiting_room,
             len(payload or b""),
             came,
             self._inputs.nobody,
-            self._owner.broken,
+            self.owner.broken,
         )
 
     def wait_no_more(self) -> None:
         """It is over while the client waits."""
         self._waiting.cancel()
-        self._owner.waits(False)
+        self.owner.waits(False)
 
     def start(self, payload: bytes | None) -> None:
         """Ask one of the Callbridges."""
-        owner = self._owner
+        owner = self.owner
         self._exchange, answer = self._policy.relay.begin(
             self.mechanism, payload, owner.peer_host, owner.channel_binding
         )
@@ -169,11 +170,11 @@ class SaslExchange:
             owner.relayed(self._exchange.id)
         answer.addCallback(self._answered).addErrback(owner.broken)
 
-    def relay(self, payload: bytes) -> None:
+    def relay(self, payload: bytes | None) -> None:
         """Pass the client's response on."""
         if self._exchange is not None:
-            answer = self._exchange.respond(payload)
-            answer.addCallback(self._answered).addErrback(self._owner.broken)
+            answer = self._exchange.respond(payload or b"")
+            answer.addCallback(self._answered).addErrback(self.owner.broken)
 
     def _answered(self, answer: Answer) -> None:
         if isinstance(answer, lp.Challenge):
@@ -182,10 +183,6 @@ class SaslExchange:
             self._inputs.success(answer)
         else:
             self._inputs.refusal(answer)
-
-    def tell_challenge(self, payload: bytes | None) -> None:
-        """The client has to respond."""
-        self._owner.challenged(payload)
 
     def _decided(self) -> str | None:
         """The Callbridge that decided."""
@@ -196,7 +193,7 @@ class SaslExchange:
 
     def tell_success(self, success: lp.Success) -> None:
         """The client is logged in, if its owner finds nothing against it."""
-        self._owner.succeeded(success, self._decided() or "")
+        self.owner.succeeded(success, self._decided() or "")
 
     def tell_refusal(self, refusal: Refusal) -> None:
         """The Callbridge said no, or could not decide."""
@@ -209,12 +206,12 @@ class SaslExchange:
     def tell_nobody(self) -> None:
         """No Callbridge came."""
         release(self._inputs)
-        self._owner.waits(False)
+        self.owner.waits(False)
         self._tell_unserved(self._policy.relay.nobody(), None)
 
     def _tell_unserved(self, refusal: Refusal, callbridge: str | None) -> None:
-        note_refusal(self._policy, self._owner, self.mechanism, refusal, callbridge)
-        self._owner.unserved(refusal)
+        note_refusal(self._policy, self.owner, self.mechanism, refusal, callbridge)
+        self.owner.unserved(refusal)
 
     def tell_refused(self, condition: str) -> None:
         """It ends because of an error of the client."""
@@ -222,8 +219,8 @@ class SaslExchange:
         self._refuse(Refusal(condition), None)
 
     def _refuse(self, refusal: Refusal, callbridge: str | None) -> None:
-        note_refusal(self._policy, self._owner, self.mechanism, refusal, callbridge)
-        self._owner.refused(refusal)
+        note_refusal(self._policy, self.owner, self.mechanism, refusal, callbridge)
+        self.owner.refused(refusal)
 
     def abort(self) -> None:
         """Tell the Callbridge that its answer is not needed any more."""
@@ -305,10 +302,10 @@ def _make_machine() -> Callable[[SaslExchange], _Inputs]:
 
     @deciding.upon(_Inputs.challenge).to(challenged)
     def challenge(inputs: _Inputs, exchange: SaslExchange, payload: bytes | None) -> None:
-        exchange.tell_challenge(payload)
+        exchange.owner.challenged(payload)
 
     @challenged.upon(_Inputs.respond).to(deciding)
-    def respond(inputs: _Inputs, exchange: SaslExchange, payload: bytes) -> None:
+    def respond(inputs: _Inputs, exchange: SaslExchange, payload: bytes | None) -> None:
         exchange.relay(payload)
 
     @deciding.upon(_Inputs.success).to(over)
@@ -339,7 +336,7 @@ def _make_machine() -> Callable[[SaslExchange], _Inputs]:
 
     @waiting.upon(_Inputs.respond).loop()
     @deciding.upon(_Inputs.respond).loop()
-    def out_of_turn(inputs: _Inputs, exchange: SaslExchange, payload: bytes) -> None:
+    def out_of_turn(inputs: _Inputs, exchange: SaslExchange, payload: bytes | None) -> None:
         inputs.refuse("malformed-request")
 
     @waiting.upon(_Inputs.unreadable).loop()

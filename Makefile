@@ -46,6 +46,7 @@ docs:
 	@.ci/environment run
 	@PYTHONPATH=. .venv/bin/python -m cms.faults.explain docs/troubleshooting.md
 	@PYTHONPATH=. .venv/bin/python -m cms.configuration.document docs/configuration.md
+	@PYTHONPATH=. .venv/bin/python -m tests.statepages
 
 screenshots:
 	@.ci/debian python

@@ -1,7 +1,7 @@
 """
 The states of a client's negotiation; L{cms.xmpp.clientnegotiation} has what they do.
 
-docs/states.md draws them.
+docs/server-states.md draws them.
 """
 
 from __future__ import annotations

@@ -185,19 +185,19 @@ def _answers(problem: Exception) -> Sequence[dns.RRHeader]:
 
 
 def _explain(
-    problem: Exception, faults: _DNSFaults, seconds: str, seen: dict[str, str]
+    problem: Exception, entries: _DNSFaults, seconds: str, seen: dict[str, str]
 ) -> StepError:
     """The entry of the fault catalogue for an unanswered question."""
     if isinstance(problem, error.DNSQueryRefusedError):
-        return faults.refused.error(**seen)
+        return entries.refused.error(**seen)
     if isinstance(problem, error.DomainError):
-        return faults.failed.error(rcode=words_for(problem), **seen)
+        return entries.failed.error(rcode=words_for(problem), **seen)
     if isinstance(problem, DeferredTimeout):
-        return faults.silent.error(seconds=seconds, **seen)
+        return entries.silent.error(seconds=seconds, **seen)
     if isinstance(problem, Strange | NotByTCP):
-        fault = faults.strange if isinstance(problem, Strange) else faults.truncated
+        fault = entries.strange if isinstance(problem, Strange) else entries.truncated
         return fault.error(problem=str(problem), **seen)
-    return faults.unreachable.error(problem=words_for(problem), **seen)
+    return entries.unreachable.error(problem=words_for(problem), **seen)
 
 
 def make_dns(reactor: Any, servers: Sequence[Server], *, timeout: float = DNS_TIMEOUT) -> DNS:

@@ -17,7 +17,9 @@ SPACES = f"{API}/coSpaces"
 NAME = Parameter("name", "What people call it.", least=1, most=200)
 URI = Parameter("uri", "The part in front of the @ of its address.", least=1, most=200)
 CALL_ID = Parameter("callId", "Digits; nine random ones are made.", least=4, most=32)
-PASSCODE = Parameter("passcode", "Digits that strangers must know; empty: none.", secret=True)
+PASSCODE = Parameter(
+    "passcode", "Digits that people who are not members must know; empty: none.", secret=True
+)
 REGENERATE = Parameter("regenerateSecret", "true makes another secret of the link.", "boolean")
 NON_MEMBER = Parameter("nonMemberAccess", "Whether others than members enter.", "boolean")
 USER = Parameter("userJid", "alice, or alice@domain.", required=True, least=1)

@@ -1,4 +1,4 @@
-"""Standard output, whoever reads it."""
+"""Standard output, perhaps into a pipe that nobody reads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def put(text: str) -> bool:
     """
     Write text at once.
 
-    @return: Whether anybody reads it; if not, the exit status may still be of
-        interest.
+    @return: Whether it can be written; if the reader has gone, the exit status may still be
+        of interest.
     """
     try:
         sys.stdout.write(text)

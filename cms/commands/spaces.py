@@ -39,7 +39,9 @@ CONFIG = config_option(CALLBRIDGE)
 URI = click.option("--uri", metavar="URI", help="The part in front of the @ of its address.")
 CALL_ID = click.option("--call-id", metavar="DIGITS", help="Its call ID.")
 PASSCODE = click.option(
-    "--passcode", metavar="DIGITS", help="What strangers must know; empty: nothing."
+    "--passcode",
+    metavar="DIGITS",
+    help="What people who are not members must know; empty: nothing.",
 )
 PASSCODE_STDIN = click.option(
     "--passcode-stdin", is_flag=True, help="Read the passcode from standard input."

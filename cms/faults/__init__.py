@@ -1,5 +1,5 @@
 """
-Every way in which a step can fail, and what works but should be put right: one catalogue.
+The catalogue of faults: every failure and every warning, by step.
 
 Use an entry as C{faults.NAME}, whichever step it belongs to.  There is a module for each
 step, and nothing to register: docs/design/catalogue.md says how to add an entry.

@@ -1,4 +1,4 @@
-"""What helps for a condition that a peer answered with: a part of a cure."""
+"""Parts of cures, by the condition that a peer answered with."""
 
 from __future__ import annotations
 

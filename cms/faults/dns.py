@@ -1,4 +1,4 @@
-"""How the DNS service itself fails: the same at both steps that ask it."""
+"""Failures of the DNS service itself, which both steps that use it share."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class _Names(dict[str, str]):
 
 
 def filled(template: str) -> str:
-    """A cause or a cure with the names of its evidence in place of the evidence."""
+    """A cause or a cure with the names of the evidence instead of its values."""
     return string.Formatter().vformat(template, (), _Names(_TOLD))
 
 

@@ -1,10 +1,9 @@
 """
-What an entry of the catalogue is: L{Fault}, the exceptions that it makes, and the
-sides on which it can occur.
+The parts of an entry of the catalogue: L{Fault}, the exceptions that it makes, and the sides
+on which it can occur.
 
-C{FAULT.error(...)} makes the exception, whose class says who can act on it.  The words
-of the cause and the cure are written once, in the entry; the log, the status page and
-C{cms check} show the same object.
+C{FAULT.error(...)} makes the exception; its class says who can act on it.  Cause and cure are
+written once, in the entry.  The log, the status page and C{cms check} show the same object.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class DiscoveryError(StepError):
 
 
 class ConnectError(StepError):
-    """No TCP connection came about (step 6)."""
+    """No TCP connection could be made (step 6)."""
 
 
 class TrustError(StepError):
-    """The peer could not be believed (steps 7 and 8)."""
+    """The peer's certificate or TLS was refused (steps 7 and 8)."""
 
 
 class RegistrationError(StepError):
@@ -54,7 +53,7 @@ class LoginError(StepError):
 
 
 class StepWarning(StepError):
-    """It works, and should be put right all the same: it never stops anything."""
+    """A warning: it works, but should be put right.  It never stops anything."""
 
 
 class Side(enum.Flag):
@@ -66,13 +65,13 @@ class Side(enum.Flag):
     LINK = enum.auto()
     """The Callbridge's attempts at its link, and the link: counted there."""
     CALLBRIDGE = enum.auto()
-    """What else a Callbridge does: start, settings, API, status."""
+    """Other parts of a Callbridge: start, settings, API, status."""
     REGISTRATION = enum.auto()
     """The XMPP server, of a component and its link: counted there as C{registration}."""
     LOGIN = enum.auto()
     """The XMPP server, of a client's log-in: counted there as C{login}."""
     SERVER = enum.auto()
-    """What else an XMPP server does: start, settings, API, status, the look at its own set-up."""
+    """Other parts of an XMPP server: start, settings, API, status, checks of its own set-up."""
     CHECK = enum.auto()
     """C{cms check}."""
     COMMAND = enum.auto()
@@ -82,15 +81,15 @@ class Side(enum.Flag):
     """Wherever a configuration is read, with the files that it names."""
 
 
-# Given with the evidence, but words of ours and not seen anywhere.
+# Passed with the evidence, but our own words, not something seen.
 _WORDS = ("advice", "mend")
 
 _PLAIN = re.compile(r"[\w.:@%+,/=\[\]-]*")
 _SHELL = re.compile(r"[a-z][a-z0-9_]*( [^=]|$)")  # a command; key = value is a setting
 
 
-class _Seen(dict[str, str]):
-    """Evidence; in place of what is missing stands its name, for the reader to fill in."""
+class _Evidence(dict[str, str]):
+    """Evidence that replaces a missing value by its name, for the reader to fill in."""
 
     def __missing__(self, key: str) -> str:
         return f"<{key}>"
@@ -98,8 +97,9 @@ class _Seen(dict[str, str]):
 
 def _copied(template: str, seen: dict[str, str]) -> str:
     """
-    Lines to copy, filled in.  Peers' words are among the evidence: in a shell what is not
-    plain is quoted, and where that cannot be it is left to be filled in.
+    The lines to copy, with the evidence filled in.  Evidence may hold text of peers, so values
+    in shell commands are quoted; a value that cannot be quoted is left for the reader to
+    fill in.
     """
     lines = []
     for line in template.split("\n"):
@@ -110,7 +110,9 @@ def _copied(template: str, seen: dict[str, str]) -> str:
             for key, value in seen.items()
             if quotes or _PLAIN.fullmatch(value)
         }
-        lines.append(command.format_map(_Seen(fit)) + mark + comment.format_map(_Seen(seen)))
+        lines.append(
+            command.format_map(_Evidence(fit)) + mark + comment.format_map(_Evidence(seen))
+        )
     return "\n".join(lines)
 
 
@@ -120,14 +122,14 @@ class Fault:
     One entry of the catalogue.
 
     @ivar name: Stable, for C{cms explain} and alerts.
-    @ivar kind: The exception that it makes; L{StepWarning} for what works.
-    @ivar step: Where it occurs; L{at} where it can occur at others too.
+    @ivar kind: The exception that it makes; L{StepWarning} for a warning.
+    @ivar step: The step at which it occurs; use L{at} if it occurs at another one.
     @ivar on: The sides on which it can occur.
     @ivar symptoms: As logs, status pages and people word it, the most usual first.
     @ivar cause: A format string over the evidence.
     @ivar cure: A format string over the evidence.
     @ivar mend: The command, record or setting that mends it, to be copied; a format string
-        over the evidence, of which C{<name>} stands for what is not known.
+        over the evidence.  C{<name>} in it stands for a value that is not known.
     """
 
     name: str

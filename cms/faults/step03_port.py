@@ -1,4 +1,4 @@
-"""Step 3, port: what is written as the server address."""
+"""Step 3, port: the configured server address."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Sparing:
         self._level += 1
         count, self._left_out = self._left_out, 0
         if count:
-            self.log.warn("{count} lines about strangers were left out", count=count)
+            self.log.warn("{count} lines about unauthenticated peers were left out", count=count)
         return True
 
 

@@ -40,7 +40,7 @@ class Refused(Exception):
         self.headers = dict(headers or {})
 
     def in_form(self, label: str) -> str:
-        """The cause for whoever sees the label of a field, and not the parameter's name."""
+        """The cause with the label of a field in place of the parameter's name."""
         return f"{label} {self._problem}" if self._named == " " else self._problem
 
 

@@ -28,7 +28,7 @@ class Gathering:
     @ivar pieces: The writes to be joined; C{None} if writes are sent at once.  Code that
         sets it to a list must call L{end} or L{flush}.
     @ivar bytes_sent: What was written for the peer; TLS is not counted.
-    @ivar stanzas_sent: Of these, or of what waits before this; whoever writes counts them.
+    @ivar stanzas_sent: Stanzas among them, or waiting; the caller of L{write} counts them.
     """
 
     __slots__ = ("_size", "_turn", "bytes_sent", "pieces", "stanzas_sent", "to")

@@ -162,9 +162,9 @@ class ComponentRegistration(StreamHandler):
         if begins_header(self.wire.heard):
             self.refuse(faults.PROXY_UNEXPECTED.error(peer=self._peer), error)
             return
-        stranger = peer_without_xmpp(self.wire.heard, peer=self._peer)
-        if stranger is not None:
-            self.refuse(stranger, error)
+        wrong_peer = peer_without_xmpp(self.wire.heard, peer=self._peer)
+        if wrong_peer is not None:
+            self.refuse(wrong_peer, error)
             return
         fault = faults.PEER_BAD_XML.error(
             peer=self._peer, condition=error.condition, problem=error.text or "-"
@@ -215,9 +215,9 @@ class ComponentRegistration(StreamHandler):
             return self._verdict.error
         if begins_header(self.wire.heard):
             return faults.PROXY_UNEXPECTED.error(peer=self._peer)
-        stranger = peer_without_tls(self.wire.heard, peer=self._peer)
-        if stranger is not None:
-            return stranger
+        wrong_peer = peer_without_tls(self.wire.heard, peer=self._peer)
+        if wrong_peer is not None:
+            return wrong_peer
         problem = openssl_words(reason)
         return faults.PEER_CERTIFICATE.error(peer=self._peer, problem=problem)
 

@@ -152,13 +152,13 @@ class LoginSettings:
 
 @frozen(kw_only=True)
 class ClientSettings:
-    """C{[clients]}: how long each client has for what, and what it may take."""
+    """C{[clients]}: time limits and other limits of each client."""
 
     handshake_timeout: float = setting(
         Seconds(1, 120),
         "from the connection to the end of the TLS handshake",
         default=20.0,
-        why="a phone with a bad network needs some; whoever only holds a connection is gone soon",
+        why="a phone with a bad network needs some of it; idle connections end soon",
     )
     login_timeout: float = setting(
         Seconds(5, 600),
@@ -200,7 +200,7 @@ class ClientSettings:
 
 @frozen(kw_only=True)
 class ComponentSettings:
-    """C{[components]}: the same of each component, Callbridges among them."""
+    """C{[components]}: the same for each component, such as a Callbridge."""
 
     register_timeout: float = setting(
         Seconds(1, 120),
@@ -243,7 +243,7 @@ class ComponentSettings:
 
 @frozen(kw_only=True)
 class StreamSettings:
-    """C{[streams]}: what holds for clients and components."""
+    """C{[streams]}: limits of both clients and components."""
 
     patience: float = setting(
         Seconds(0.5, 600),
@@ -360,7 +360,7 @@ class XmppConfig:
     )
 
     def send_limits(self, size: int) -> SendLimits:
-        """What may wait for a peer that does not read, C{size} bytes of others."""
+        """The limits on what waits for a peer that does not read: C{size} bytes of others."""
         return SendLimits(size, self.streams.patience, self.streams.stall_timeout)
 
     def places(self) -> Limits:

@@ -36,7 +36,7 @@ class ServerFlow:
     _clock: IReactorTime
     _observer: StepObserver = _ignore
     _count: int = 0
-    _strangers: dict[int, Attempt] = field(factory=dict)
+    _unknown: dict[int, Attempt] = field(factory=dict)
     _components: deque[Attempt] = field(factory=_recent)
     _refused: deque[Attempt] = field(factory=_recent)
     _logins: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
@@ -54,15 +54,15 @@ class ServerFlow:
         """A peer has connected to a component listener."""
         attempt = self._begin()
         attempt.observer = self._observer
-        strangers = self._strangers
-        strangers[attempt.number] = attempt
-        if len(strangers) > KEEP:
-            del strangers[next(iter(strangers))]
+        unknown = self._unknown
+        unknown[attempt.number] = attempt
+        if len(unknown) > KEEP:
+            del unknown[next(iter(unknown))]
         return attempt
 
     def named(self, attempt: Attempt) -> None:
         """It named a component that is known here."""
-        self._strangers.pop(attempt.number, None)
+        self._unknown.pop(attempt.number, None)
         self._components.append(attempt)
 
     def logged_in(self, jid: str, peer: str, callbridge: str) -> None:
@@ -92,7 +92,7 @@ class ServerFlow:
 
     def registrations(self) -> Iterator[Attempt]:
         """Connections of components, in no order."""
-        yield from self._strangers.values()
+        yield from self._unknown.values()
         yield from self._components
 
     def logins(self) -> Iterator[Attempt]:

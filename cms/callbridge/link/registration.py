@@ -270,9 +270,9 @@ class ComponentRegistration(XMLStream):
         if self.step is Step.ACTIVE:
             self._fail(faults.LINK_LOST.error(peer=self.peer, problem=problem), error)
         else:
-            stranger = server_without_xmpp(self.heard, peer=self.peer)
+            wrong_peer = server_without_xmpp(self.heard, peer=self.peer)
             unclear = faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
-            self._fail(stranger or unclear, error)
+            self._fail(wrong_peer or unclear, error)
 
     def unexpected(self, problem: Exception) -> None:
         """It is told at the step where it happened; it is no fault of the server."""
@@ -352,9 +352,9 @@ class ComponentRegistration(XMLStream):
         problem = openssl_words(reason)
         if self.step is Step.TLS:
             verdict = self.verification.verdict if self.verification is not None else None
-            stranger = server_without_tls(self.heard, peer=self.peer)
-            if stranger is not None:
-                return stranger
+            wrong_peer = server_without_tls(self.heard, peer=self.peer)
+            if wrong_peer is not None:
+                return wrong_peer
             return explain_handshake(
                 reason, peer=self.peer, presented=self.presents, verdict=verdict
             )

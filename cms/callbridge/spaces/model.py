@@ -58,7 +58,7 @@ class Space:
     @ivar id: A UUID.
     @ivar uri: The prepared local part of its address, as a room and elsewhere.
     @ivar call_id: Digits by which it is called.
-    @ivar passcode: Digits that strangers must know; empty: none.
+    @ivar passcode: Digits that people who are not members must know; empty: none.
     @ivar secret: Of links that lead into it, 128 bits; never shown by chance.
     @ivar non_member_access: Whether others than members may enter.
     @ivar access_methods: How many further ways lead into it.
@@ -114,8 +114,9 @@ class Entry:
     """
     What decides whether somebody may enter.
 
-    @ivar member: C{None} for a stranger.
-    @ivar passcodes: Any of them opens to a stranger; none are needed where there are none.
+    @ivar member: C{None} if the person is not a member.
+    @ivar passcodes: The passcodes, any of which lets in a person who is not a member; if
+        there are none, none is needed.
     """
 
     space: Space

@@ -1,4 +1,4 @@
-"""Rows of the local store as spaces and members, and what is looked up for whoever enters."""
+"""Rows of the local store as spaces and members, and the look-ups for somebody who enters."""
 
 from __future__ import annotations
 

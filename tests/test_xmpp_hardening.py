@@ -17,7 +17,7 @@ from cms.configuration.tomlfile import Secret
 from cms.linkprotocol import login as lp
 from cms.process.endpoints import expand
 from cms.process.endpointstrings import check_plain, parse_endpoint
-from cms.process.logs import AT_ONCE, Logger, Sparing
+from cms.process.logs import AT_ONCE, LineLimiter, Logger
 from cms.protection.connections import Limits
 from cms.protection.sources import network_of
 from cms.xmlstream import limits, ns
@@ -618,7 +618,7 @@ class ListenerTests(SynchronousTestCase):
         def note(event: LogEvent) -> None:
             told.append(formatEvent(event))
 
-        for kind in (ClientNegotiation, ClientSession, ComponentRecord, Sparing):
+        for kind in (ClientNegotiation, ClientSession, ComponentRecord, LineLimiter):
             self.patch(kind, "log", Logger(observer=as_observer(note)))
         registered = server.callbridge()
         member = server.bound(registered, "alice")

@@ -31,7 +31,7 @@ from cms.callbridge.spaces.store import SpaceStore
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
 from cms.metrics.exposition import Exposition
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
 from cms.signalflow import AttemptHistory, StepError
@@ -175,7 +175,7 @@ class CallbridgeService(Service):
             self.log.warn("WARNING: {cause}", cause=warning)
 
     def _changed(self, *_: object) -> None:
-        tell(self.log, self.on_change)
+        call_all(self.log, self.on_change)
 
     def describe(self) -> str:
         """The link's state and step."""

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 _Told = TypeVarTuple("_Told")
 
 
-def finish(log: Logger, what: str, *parts: Callable[[], object]) -> None:
+def run_all(log: Logger, what: str, *parts: Callable[[], object]) -> None:
     """
     Call every part of a clean-up.  If one fails, that is logged and the others are still called.
 
@@ -23,7 +23,7 @@ def finish(log: Logger, what: str, *parts: Callable[[], object]) -> None:
             log.failure("unexpected error at the end of {what}", what=what)
 
 
-def tell(log: Logger, listeners: Iterable[Callable[[*_Told], object]], *told: *_Told) -> None:
+def call_all(log: Logger, listeners: Iterable[Callable[[*_Told], object]], *told: *_Told) -> None:
     """Call every listener.  If one fails, that is logged and the others are still called."""
     for listener in tuple(listeners):
         try:

@@ -95,7 +95,7 @@ def _short(kind: str, text: str) -> str:
     return hashlib.sha256(f"{kind} {text}".encode()).hexdigest()[:12]
 
 
-class Sparing:
+class LineLimiter:
     """
     Limits lines that any peer can cause by one connection each: L{AT_ONCE} are written,
     then one a second.  So a flood of connections does not fill the disk.

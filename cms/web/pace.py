@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from cms import faults
 from cms.process.endpoints import plain_host, show_address
-from cms.process.logs import Logger, Sparing
+from cms.process.logs import LineLimiter, Logger
 from cms.process.proxyheader import begins_header
 from cms.protection.connections import Admitted, ConnectionLimiter
 from cms.protection.sources import LOCAL
@@ -126,8 +126,8 @@ class PacedConnection(ProtocolWrapper):
             self._heard = True
             if begins_header(data):
                 fault = faults.PROXY_UNEXPECTED.error(peer=show_address(self.getPeer()))
-                log, sparing = self.factory.log, self.factory.sparing
-                if sparing.allows():
+                log, line_limiter = self.factory.log, self.factory.line_limiter
+                if line_limiter.allows():
                     log.warn("{cause} Cure: {cure}", **fault.fields)
                 self.transport.abortConnection()  # type: ignore[union-attr]
                 return
@@ -184,7 +184,7 @@ class PacedFactory(WrappingFactory):
     def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: ConnectionLimiter) -> None:
         super().__init__(wrapped)
         self.pace = pace
-        self.sparing = Sparing(pace.clock.seconds)
+        self.line_limiter = LineLimiter(pace.clock.seconds)
         self._places = places
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]

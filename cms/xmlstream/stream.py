@@ -28,7 +28,7 @@ from twisted.words.xish.domish import Element
 from zope.interface import implementer
 
 from cms.fast.tls import Layer, start_tls
-from cms.process.cleanup import finish
+from cms.process.cleanup import run_all
 from cms.process.endpoints import plain_host
 from cms.process.logs import Logger
 from cms.xmlstream import ns
@@ -247,7 +247,7 @@ class XMLStream(Protocol, StreamHandler):
         while self._rest:  # it came before the end
             self._take_turn()
         self.closing = True
-        finish(
+        run_all(
             self.log,
             self.peer_text,
             self.out.flush,
@@ -267,9 +267,9 @@ class XMLStream(Protocol, StreamHandler):
     def _leave(self) -> None:
         if not self._left:
             self._left = True
-            finish(self.log, self.peer_text, self.handler.stream_closing)
+            run_all(self.log, self.peer_text, self.handler.stream_closing)
             if self.party.carrier is self:  # else it has left, or goes on without us
-                finish(self.log, self.peer_text, self.party.leave)
+                run_all(self.log, self.peer_text, self.party.leave)
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""

@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from cms.configuration.tomlfile import Secret
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.state.database import ChangeWatch, StoreError
 from cms.xmpp.callbridgestore import (
@@ -195,7 +195,7 @@ class Callbridges:
         accepted |= {address: (secret,) for address, secret in self._fixed.items()}
         if accepted != self.registry.secrets:
             self.registry.secrets = accepted
-            tell(self.log, self.on_change)
+            call_all(self.log, self.on_change)
 
     def _unexpired(self, held: HeldCallbridge) -> tuple[HeldSecret, ...]:
         now = self._now()

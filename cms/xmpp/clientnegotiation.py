@@ -228,7 +228,7 @@ class ClientNegotiation(StreamHandler):
     @property
     def _is_told(self) -> bool:
         """Whether to log a line about it; lines about unauthenticated peers are limited."""
-        return self.account is not None or self.policy.sparing.allows()
+        return self.account is not None or self.policy.line_limiter.allows()
 
     # STARTTLS, RFC 6120 5
 

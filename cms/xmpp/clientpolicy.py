@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StreamError
 
-from cms.process.logs import Sparing
+from cms.process.logs import LineLimiter
 from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmpp.config import ClientSettings
@@ -38,8 +38,8 @@ class ClientPolicy:
     relay: LoginRelay
     waiting_room: WaitingRoom
     observer: Observer = field(factory=NoObserver)
-    sparing: Sparing = field(
-        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
+    line_limiter: LineLimiter = field(
+        init=False, default=Factory(lambda self: LineLimiter(self.clock.seconds), takes_self=True)
     )
     settings: ClientSettings = field(factory=ClientSettings)
     send_limits: SendLimits = field(

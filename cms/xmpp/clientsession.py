@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.protocols.jabber.jid import JID
 
-from cms.process.cleanup import finish
+from cms.process.cleanup import run_all
 from cms.process.logs import Logger
 from cms.xmlstream import limits, ns
 from cms.xmlstream.flow import Party
@@ -135,7 +135,7 @@ class ClientSession(Party, StreamHandler):
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: end the session."""
         policy = self._policy
-        finish(
+        run_all(
             self.log,
             self.peer_text,
             self.leave,

@@ -17,7 +17,7 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 
 from cms import faults
 from cms.configuration.tomlfile import Secret
-from cms.process.cleanup import finish
+from cms.process.cleanup import run_all
 from cms.process.logs import Logger, wanted
 from cms.signalflow import Step, StepError
 from cms.xmlstream import limits, ns
@@ -165,7 +165,7 @@ class ComponentLink(Party, StreamHandler):
 
     def stream_closing(self) -> None:
         """Nothing can be delivered any more: forget the link."""
-        finish(
+        run_all(
             self.log,
             self.peer_text,
             self.leave,
@@ -178,7 +178,7 @@ class ComponentLink(Party, StreamHandler):
     def stream_lost(self, reason: Failure) -> None:
         """Log that the link is gone."""
         why = reason.getErrorMessage()
-        finish(
+        run_all(
             self.log,
             self.peer_text,
             partial(self._tell_end, why),

@@ -8,7 +8,7 @@ from attrs import Factory, define, field
 from twisted.internet.interfaces import IReactorTime
 
 from cms.process.clocks import Timeline
-from cms.process.logs import Logger, Sparing
+from cms.process.logs import LineLimiter, Logger
 from cms.protection.guessing import Guesses
 from cms.signalflow import Attempt, StepError
 from cms.xmlstream.flow import SendLimits
@@ -39,8 +39,8 @@ class ComponentPolicy:
     send_limits: SendLimits = field(
         default=Factory(lambda self: SendLimits(self.settings.send_limit), takes_self=True)
     )
-    sparing: Sparing = field(
-        init=False, default=Factory(lambda self: Sparing(self.clock.seconds), takes_self=True)
+    line_limiter: LineLimiter = field(
+        init=False, default=Factory(lambda self: LineLimiter(self.clock.seconds), takes_self=True)
     )
 
 
@@ -71,7 +71,7 @@ class ComponentRecord:
         """It was refused, or its link ended, for this."""
         self.told = True
         self.attempt.failed(self.time.now, fault)
-        if not (self.component or self.policy.sparing.allows()):
+        if not (self.component or self.policy.line_limiter.allows()):
             return
         self.log.warn(
             "component refused: {step_text}: {cause} Cure: {cure}",

@@ -23,7 +23,7 @@ from twisted.words.protocols.jabber.error import StreamError
 from cms import faults
 from cms.configuration.tomlfile import Secret
 from cms.fast.machines import Machine, release
-from cms.process.cleanup import finish
+from cms.process.cleanup import run_all
 from cms.process.clocks import Timeline
 from cms.process.logs import Logger, link_id
 from cms.process.proxyheader import begins_header
@@ -194,7 +194,7 @@ class ComponentRegistration(StreamHandler):
     def stream_lost(self, reason: Failure) -> None:
         """Log why there is no link."""
         record = self.record
-        finish(
+        run_all(
             self.log,
             self._peer,
             lambda: self._machine.lost(reason),

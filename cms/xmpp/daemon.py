@@ -15,7 +15,7 @@ from cms import faults
 from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import make_dns
 from cms.metrics.exposition import Exposition
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
 from cms.process.endpointstrings import check_plain
 from cms.process.logs import Logger
@@ -224,7 +224,7 @@ class XmppService(Service):
         return DeferredList([closed, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:
-        tell(self.log, self.on_change)
+        call_all(self.log, self.on_change)
 
     def describe(self) -> str:
         """Which steps of the signal flow are done: the links that are up."""

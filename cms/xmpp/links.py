@@ -8,7 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from cms import faults
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import Requests
@@ -112,13 +112,13 @@ class Links:
         if link.component in self._links:
             raise ValueError(f"{link.component} is registered already")
         self._links[link.component] = link
-        tell(self.log, self.on_up, link)
+        call_all(self.log, self.on_up, link)
 
     def down(self, link: Link) -> None:
         """A link has ended; a newer one of the same address stays."""
         if self._links.get(link.component) is link:
             del self._links[link.component]
-            tell(self.log, self.on_down, link)
+            call_all(self.log, self.on_down, link)
 
     @property
     def has_authority(self) -> bool:

@@ -20,7 +20,7 @@ from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import faults
 from cms.linkprotocol import login as lp
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import RequestLost, TooManyRequests
@@ -261,7 +261,7 @@ class LoginRelay:
             answer = lp.parse(stanza.child)
             if isinstance(answer, lp.Mechanisms):
                 link.mechanisms, link.no_authority = tuple(answer.names), None
-                tell(self.log, self.on_authority, link)
+                call_all(self.log, self.on_authority, link)
                 self.log.info(
                     "{component} decides log-ins: {mechanisms}",
                     component=link.component,

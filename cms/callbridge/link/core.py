@@ -22,7 +22,7 @@ from cms.callbridge.link.steplog import log_step
 from cms.discovery.failedaddresses import FailedAddresses
 from cms.discovery.lookup import Found, Target, configured_target
 from cms.linkprotocol import login as lp
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.clocks import Timeline
 from cms.process.logs import Logger
 from cms.signalflow import Attempt, AttemptHistory, Step, StepError, StepObserver, StepRecord
@@ -411,7 +411,7 @@ class LinkCore:
                 attempt_id=self.attempt.id,
             )
         self.timer = self.clock.callLater(delay, self.inputs.begin)
-        tell(self.log, self.on_rest, failure)
+        call_all(self.log, self.on_rest, failure)
 
     def _was_unreachable(self) -> bool:
         """Whether no target of this attempt accepted a connection."""
@@ -475,4 +475,4 @@ class LinkCore:
     def _report(self, attempt: Attempt, record: StepRecord) -> None:
         if self._is_news(record):
             log_step(self.log, attempt, record)
-        tell(self.log, self.on_step, attempt, record)
+        call_all(self.log, self.on_step, attempt, record)

@@ -28,7 +28,7 @@ import cms
 from cms.callbridge.link.inbox import Inbox, share_of
 from cms.callbridge.login.authority import Answer, Authority
 from cms.linkprotocol import login as lp
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.xmlstream import disco, ns
 from cms.xmlstream.replies import error_reply, is_join
@@ -108,7 +108,7 @@ class LinkTraffic:
         ends = [handler.connectionLost for handler in self._handlers]
         if self._logins is not None:
             ends.append(self._logins.link_down)
-        tell(self.log, ends, Failure(ConnectionDone()))
+        call_all(self.log, ends, Failure(ConnectionDone()))
 
     def received(self, stanza: Stanza) -> None:
         """A stanza arrived."""

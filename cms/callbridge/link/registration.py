@@ -25,7 +25,7 @@ from twisted.words.protocols.jabber.error import (
 from cms import faults
 from cms.callbridge.config import LinkSettings, Timing
 from cms.callbridge.link.servername import explain_other_name, other_name
-from cms.process.cleanup import finish
+from cms.process.cleanup import run_all
 from cms.process.logs import link_id
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
@@ -304,7 +304,7 @@ class ComponentRegistration(XMLStream):
 
     def stream_lost(self, reason: Failure) -> None:
         """The connection is closed: report the outcome, once."""
-        finish(
+        run_all(
             self.log,
             self.peer,
             self._keepalive.stop,

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from cms.callbridge.spaces.model import Entry, Space
 from cms.callbridge.spaces.rows import find_entry, find_spaces_of
 from cms.callbridge.spaces.store import SpaceStore
-from cms.process.cleanup import tell
+from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork
 from cms.state.database import connect
@@ -123,7 +123,7 @@ class LocalSpaces:
         """
 
         def changed(result: _T) -> _T:
-            tell(self.log, self.on_change, space)
+            call_all(self.log, self.on_change, space)
             return result
 
         return self._changing.run(lambda: function(self.store)).addCallback(changed)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.process.cleanup import finish, tell
+from cms.process.cleanup import call_all, run_all
 from tests import LoggedError
 
 
@@ -23,7 +23,7 @@ class EndingTests(SynchronousTestCase):
     def test_every_part(self) -> None:
         """In their order, whatever one does."""
         done: list[str] = []
-        finish(self.log, "it", lambda: done.append("a"), self.fail_once, lambda: done.append("b"))
+        run_all(self.log, "it", lambda: done.append("a"), self.fail_once, lambda: done.append("b"))
         self.assertEqual(["a", "b"], done)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
@@ -36,7 +36,7 @@ class EndingTests(SynchronousTestCase):
             listeners.remove(leave)
 
         listeners: list[Callable[[str], object]] = [leave, self.fail_once, told.append]
-        tell(self.log, listeners, "news")
+        call_all(self.log, listeners, "news")
         self.assertEqual(["leaver news", "news"], told)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 

@@ -1,4 +1,4 @@
-"""Certificates as configured: what they say, and whether they serve."""
+"""The configured certificates: their content, and whether they are good."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cms.trust.facts import CertificateFacts
 from cms.xmpp.config import XmppConfig
 from cms.xmpp.selfcheck import own_server
 
-# How this command words what the catalogue says of any peer.
+# This command's own words for texts of the catalogue about peers.
 _WORDS = {
     faults.CERTIFICATE_EXPIRED.name: "The certificate expired on {not_after}.",
     faults.CERTIFICATE_NOT_YET_VALID.name: '"{subject}" is not valid before {not_before}.',
@@ -58,7 +58,7 @@ def rows(config: XmppConfig) -> list[tuple[str, object]]:
 
 
 def findings(config: XmppConfig, now: datetime) -> Iterator[Outcome]:
-    """Everything that can be told without a peer."""
+    """Everything that can be checked without a peer."""
     if config.tls.certificate is None:
         yield Outcome("ok", "No listener speaks TLS, and there is no certificate.")
         return
@@ -79,7 +79,7 @@ def findings(config: XmppConfig, now: datetime) -> Iterator[Outcome]:
 
 
 def _outcomes(finding: Finding) -> Iterator[Outcome]:
-    """What is wrong, in the words of this command; that a certificate is good, others say."""
+    """Failures and warnings, in the words of this command."""
     problem = finding.problem
     if problem is not None and finding.result == "failed":
         text = _WORDS.get(problem.fault, "{cause}").format(cause=problem.cause, **problem.evidence)
@@ -97,7 +97,7 @@ def _names(own: OwnServer, chain: Sequence[x509.Certificate]) -> Iterator[Outcom
 
 
 def _validity(judgement: Judgement) -> Iterator[Outcome]:
-    """The dates of each certificate on the path of which nothing is to be said."""
+    """The dates of each certificate on the path that has no failure or warning."""
     told = {str(problem.evidence.get("subject")) for problem in judgement.problems}
     for number, certificate in enumerate(judgement.path):
         facts = CertificateFacts.of(certificate)
@@ -124,8 +124,8 @@ def _chain(config: XmppConfig) -> list[x509.Certificate]:
 
 def _key_file(key: Path | None, state_dir: Path) -> Iterator[Outcome]:
     """
-    Whether others can read the key.  The group may: where the daemon runs as a user
-    of its own, the key is root's with that user's group (0640).
+    Whether other users can read the key.  The group may: if the daemon runs as a user of its
+    own, the key belongs to root with that user's group (0640).
     """
     if key is None or not key.stat().st_mode & stat.S_IRWXO:
         return
@@ -134,7 +134,7 @@ def _key_file(key: Path | None, state_dir: Path) -> Iterator[Outcome]:
 
 
 def closed(key: Path, state_dir: Path) -> str:
-    """What closes a key to others, and not to the daemon, whose C{state_dir} is its own."""
+    """The command that closes a key to others but not to the daemon, which owns C{state_dir}."""
     mine = key.stat()
     with suppress(OSError, KeyError):
         daemon = state_dir.stat()

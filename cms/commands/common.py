@@ -1,4 +1,4 @@
-"""What the commands share: how they fail, and how they print."""
+"""Common parts of the commands: errors and output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cms.xmpp.callbridgestore import CallbridgeExists, UnknownCallbridge
 Row = tuple[str, object]
 Rows = Iterable[Row]
 
-# The API's cures name its methods; who types commands has commands.
+# The API's cures name its methods; commands need other words.
 _CURES = {
     "callBridgeDoesNotExist": "cms xmpp callbridge list shows them.",
     "callBridgeAlreadyExists": "cms xmpp callbridge rotate changes its secret.",
@@ -60,7 +60,7 @@ class Root(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(
                 stream, io.TextIOWrapper
-            ):  # what a terminal cannot show is no reason to die
+            ):  # do not fail because a terminal cannot show a character
                 stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
@@ -102,8 +102,8 @@ JSON = click.option(
 
 def check_owner(state_dir: Path) -> None:
     """
-    Nothing may be written by root into somebody else's state directory: the
-    daemon could not use it any more.
+    Refuse that root writes into another user's state directory: the daemon could not use the
+    files.
 
     @raise Complaint: it would be.
     """
@@ -120,7 +120,7 @@ def check_owner(state_dir: Path) -> None:
 
 
 def note(text: str) -> None:
-    """Say something beside the output, on standard error."""
+    """Print a line on standard error."""
     click.echo(f"cms: {printable(text)}", err=True)
 
 
@@ -137,7 +137,7 @@ def print_json(value: object) -> None:
 
 
 def as_facts(rows: Rows) -> dict[str, Any]:
-    """Rows with names in the manner of the API: C{Key file} is C{keyFile}."""
+    """Rows with names as in the API: C{Key file} becomes C{keyFile}."""
     facts = {}
     for key, value in rows:
         first, *others = key.split()
@@ -164,7 +164,7 @@ def _shown(value: object) -> str:
 
 
 def print_blocks(blocks: Iterable[Rows]) -> None:
-    """Print several things, with C{***} around each."""
+    """Print several blocks of rows, with C{***} around each."""
     for rows in blocks:
         click.echo("***")
         print_rows(rows)

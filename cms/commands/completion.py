@@ -1,4 +1,4 @@
-"""C{cms completion}: words for the shell to complete."""
+"""C{cms completion}: the shells' completion scripts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Which configuration file a command is about.
+Find the configuration file of a command.
 
 In this order: C{--config}; the environment variable C{CMS_CONFIG}, a file or a
 folder that holds F{xmpp.toml} and F{callbridge.toml}; the file of that name in

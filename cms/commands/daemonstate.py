@@ -1,4 +1,4 @@
-"""What a running daemon says of itself, as lines for people."""
+"""Health and status of a running daemon, as lines for people."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class DaemonState:
 
     @property
     def _deciding(self) -> str:
-        """Not all that is connected is a Callbridge, or a Callbridge of this domain."""
+        """How many of the connected components decide log-ins."""
         active = self.status["callBridgesActive"]
         deciding = self.status.get("callBridgesDeciding", active)
         return "" if deciding == active else f" ({deciding or 'none'} of them decides log-ins)"

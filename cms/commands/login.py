@@ -33,7 +33,7 @@ SLOWED_CURE = (
     "wait that long, and give the right password: until then it is refused like a wrong one. The"
     " Callbridge's log names the address of who guesses."
 )
-# This command has no configuration: what others put into tls.trust, it takes from --trust.
+# This command has no configuration file; --trust stands for tls.trust.
 TRUST_CURES = dict.fromkeys(
     (
         faults.CERTIFICATE_UNTRUSTED.name,
@@ -128,7 +128,7 @@ def _log_in(account: Account, host: str, port: int, context: SSL.Context) -> tup
 
 
 def _complaint(outcome: Exception, where: str) -> str:
-    """What did not go well, and what mends it."""
+    """The error with its cure."""
     if isinstance(outcome, StepError):
         return f"{outcome.cause} Cure: {TRUST_CURES.get(outcome.fault, outcome.cure)}"
     if isinstance(outcome, ConnectError | DNSLookupError):

@@ -1,5 +1,5 @@
 """
-C{cms man}: manual pages and F{docs/commands.md}, from what C{--help} is made of.
+C{cms man}: manual pages and F{docs/commands.md}, from the same source as C{--help}.
 
 The pages are man(7) source, one for each command.
 """

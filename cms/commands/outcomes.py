@@ -1,4 +1,4 @@
-"""What a command found when it checked something, and how that is printed."""
+"""The outcomes of a command's checks, and their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listeners as configured: whether they could be opened, or what listens there now."""
+"""The configured listeners: whether they can be opened, or whether the daemon answers."""
 
 from __future__ import annotations
 

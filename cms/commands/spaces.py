@@ -84,7 +84,7 @@ class SpaceCommands:
         return cls(config, Daemon.find(config.state_dir))
 
     def said(self, done: str) -> None:
-        """Say where it was done."""
+        """Print where it was done."""
         note(f"{done} {where_text('Callbridge', self.daemon, self.config.state_dir)}")
 
     @property

@@ -21,14 +21,14 @@ from twisted.protocols import tls as twisted_tls
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.fast import machines, openssl, reactor, reservedfile, tls
+from cms.fast import machines, openssl, reactor, reservedfile, tls, transport
 from cms.fast.machines import Machine, release
 from cms.fast.needs import Need, find, lacking
 from cms.trust import files
 from cms.trust.connection import connection_of
 from cms.trust.oids import name_of
 from tests.privatenames import used
-from tests.support import observe_log
+from tests.support import MemoryTransport, observe_log
 from tests.test_architecture import MODULES
 from tests.test_fast_tls import Ends
 from tests.test_trust import TLSTestCase
@@ -65,6 +65,7 @@ automat._typed.TypedState.name
 twisted.internet._newtls.ClientMixin._tlsClientDefault
 twisted.internet._newtls.ServerMixin._tlsClientDefault
 twisted.internet._newtls._BypassTLS.__init__(self, base, connection)
+twisted.internet.abstract.FileDescriptor.bufferSize
 twisted.internet.abstract.FileDescriptor.write(self, data)
 twisted.internet.epollreactor.EPollReactor.__init__(self)
 twisted.internet.epollreactor.EPollReactor._disconnectSelectable(self, selectable, why, isRead,\
@@ -368,6 +369,18 @@ class WithoutTests(TLSTestCase):
             del sys.modules["twisted.internet.reactor"]
             other.install(1.0)
         self.assertEqual([], installed)
+
+    def test_transport(self) -> None:
+        """Twisted's own size stays."""
+        said: list[LogEvent] = []
+        observe_log(self, said.append)
+        with patch.object(Need, "is_met", False):
+            other = copy_of("cms.fast.transport")
+        connection = MemoryTransport()
+        other.set_buffer(connection, 7)
+        self.assertEqual((65_536, 1), (connection.bufferSize, len(said)))
+        transport.set_buffer(connection, 7)
+        self.assertEqual(7, connection.bufferSize)
 
     def test_reserved_file(self) -> None:
         """Twisted's own reservation stays."""

@@ -28,6 +28,7 @@ from twisted.words.xish.domish import Element
 from zope.interface import implementer
 
 from cms.fast.tls import Layer, start_tls
+from cms.fast.transport import set_buffer
 from cms.process.cleanup import run_all
 from cms.process.endpoints import plain_host
 from cms.process.logs import Logger
@@ -57,8 +58,6 @@ _LOCAL = "local", None  # the peer of a UNIX socket
 
 class IStreamTransport(ITLSTransport, IConsumer, IPushProducer):
     """The transport of a stream: TCP, or a UNIX socket without TLS."""
-
-    bufferSize: int
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -409,7 +408,7 @@ class XMLStream(Protocol, StreamHandler):
         self.set_limits(limits)
         self._splice = True
         if self.transport is not None:
-            self.transport.bufferSize = at_once  # Twisted's own is 64 kB
+            set_buffer(self.transport, at_once)  # Twisted's own is 64 kB
 
     def set_limits(self, limits: Limits) -> None:
         """Use these limits from now on."""

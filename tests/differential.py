@@ -44,7 +44,7 @@ from cms.xmlstream.splice import SpliceReader
 from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmpp.forward import Forwarder
-from tests.support import header
+from tests.support import element_of, header
 
 HEADS = (
     header(ns.CLIENT),
@@ -121,7 +121,13 @@ TEXTS = (
         *("<?xml version='1.0'?>", "<![CDATA[<message>]]>"),
     ),
 )
-BETWEEN = (("", "", "", " ", "\n", "\r\n\t", "&#32;"), ("x", "]]>", "<!-- -->", "<?a?>", "</iq>"))
+BETWEEN = (
+    (
+        *("", "", "", "", "", " ", "\n", "\r\n\t", "&#32;", "<r xmlns='urn:xmpp:sm:3'/>"),
+        *("<a h='7' xmlns='urn:xmpp:sm:3'/>", '<a xmlns="urn:xmpp:sm:3" h="4294967295" />'),
+    ),
+    ("x", "]]>", "<!-- -->", "<?a?>", "</iq>", "<r xmlns='urn:xmpp:sm:3'>"),
+)
 GOOD = b"".join(
     (
         b"<message to='a@b' from='c@d/e' id='1' type='chat'><body>x &amp; ]]&gt;</body></message>",
@@ -286,6 +292,8 @@ class Ours:
                 end = event.error.condition
             elif isinstance(event, StreamEnd):
                 end = "closed"
+            elif (made := element_of(event)) is not None:
+                stanzas.append(made)
         return cls(stanzas, slices, end)
 
 

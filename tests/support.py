@@ -14,9 +14,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from twisted.words.xish.domish import Element
 
 from cms.xmlstream import limits, ns
-from cms.xmlstream.reader import StanzaRead, TreeReader
+from cms.xmlstream.reader import AcknowledgementRead, Event, RequestRead, StanzaRead, TreeReader
 from cms.xmlstream.stanza import Stanza
 
 HEADER = (
@@ -27,6 +28,15 @@ HEADER = (
 def header(content: str = ns.COMPONENT, rest: str = "") -> bytes:
     """A stream header."""
     return HEADER.format(content=content, rest=rest).encode()
+
+
+def element_of(event: Event) -> Stanza | None:
+    """The element that a request or an acknowledgement was (XEP-0198 4)."""
+    if isinstance(event, RequestRead):
+        return Stanza(Element((ns.MANAGEMENT, "r")))
+    if isinstance(event, AcknowledgementRead):
+        return Stanza(Element((ns.MANAGEMENT, "a"), attribs={"h": str(event.handled)}))
+    return None
 
 
 class TwoClocks(Clock):

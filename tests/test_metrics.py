@@ -74,6 +74,7 @@ class ServerTests(SynchronousTestCase):
         server.counters.know(server.registry.secrets)
         collector = ServerCollector(
             *(server.registry, server.links, server.sessions, server.router),
+            server.clients.resumptions,
             factories=lambda: [*self.factories, *self.factories],
             expires=lambda: 1_800_000_000.0,
         )
@@ -141,6 +142,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(2, self.figures(f"{name}_count", step="login"))
         self.assertEqual(1, self.figures(f"{name}_bucket", step="login", le="0.25"))
         self.assertEqual(1, self.figures("cms_xmpp_sessions"))
+        self.assertEqual(0, self.figures("cms_xmpp_sessions_away"))
         self.assertNotIn("alice", self.figures.text)
 
     def test_no_callbridge(self) -> None:

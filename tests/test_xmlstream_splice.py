@@ -14,12 +14,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.xmlstream import ns, splice, spliced
 from cms.xmlstream.limits import Limits
-from cms.xmlstream.reader import Event, SlicesRead, StanzaRead, StreamBroken, StreamEnd, TreeReader
+from cms.xmlstream.reader import (
+    AcknowledgementRead,
+    Event,
+    RequestRead,
+    SlicesRead,
+    StanzaRead,
+    StreamBroken,
+    StreamEnd,
+    TreeReader,
+)
 from cms.xmlstream.serialize import serialize
 from cms.xmlstream.splice import SPLICED_BYTES, SpliceReader
 from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
-from tests.support import header
+from tests.support import element_of, header
 
 # Whatever the splice still waits for, so much more makes it ask the tree.
 PATIENCE = b" " * (SPLICED_BYTES + 1)
@@ -69,6 +78,9 @@ def outcome(events: Sequence[Event]) -> Outcome:
             end += event.error.condition
         elif isinstance(event, StreamEnd):
             end += "closed"
+        elif (made := element_of(event)) is not None:
+            slices.append(None)
+            stanzas.append(made)
     return Outcome(stanzas, slices, end)
 
 
@@ -186,6 +198,10 @@ def closing(head: bytes) -> bytes:
 
 NAMES = ("message", "message", "iq", "presence", "messages", "message-x", "iqx", "c:message")
 TOP = (
+    *("<r xmlns='urn:xmpp:sm:3'/>", '<a xmlns="urn:xmpp:sm:3" h="7"/>'),
+    *("<a h='4294967295' xmlns='urn:xmpp:sm:3' />", "<r xmlns='urn:xmpp:sm:3'></r>"),
+    *("<a h='4294967296' xmlns='urn:xmpp:sm:3'/>", "<a h='' xmlns='urn:xmpp:sm:3'/>"),
+    *("<r xmlns='urn:xmpp:sm:2'/>", "<r xmlns='urn:xmpp:sm:3'>", "<a xmlns='urn:xmpp:sm:3'/>"),
     *("<presence/>", "<iq type='get'/>", "<message to='a@b'><body>x</body></message>", " \r\n\t"),
     *("<stream:error/>", "<handshake/>", "<auth xmlns='urn:x'>x</auth>", "x", "&#32;", "</iq>"),
     *("<!-- x -->", "<?a b?>", "<!DOCTYPE a>", "<![CDATA[ ]]>", "<![CDATA[<iq/>]]>", "&undefined;"),
@@ -308,7 +324,7 @@ ELEMENTS = st.builds(
     some(GOOD_CONTENT, CONTENT, 3),
     st.one_of(st.just(ENDS[0]), st.sampled_from([*ENDS, "/", "/"])),
 )
-PARTS = st.one_of(ELEMENTS, ELEMENTS, ELEMENTS, st.sampled_from(TOP[:4]), st.sampled_from(TOP))
+PARTS = st.one_of(ELEMENTS, ELEMENTS, ELEMENTS, st.sampled_from(TOP[:12]), st.sampled_from(TOP))
 BODIES = st.lists(PARTS, min_size=1, max_size=6).map(lambda parts: "".join(parts).encode())
 CUTS = st.one_of(st.lists(st.integers(0, 3000), max_size=6), st.integers(1, 7), st.just(()))
 GOOD = b"".join(
@@ -453,6 +469,23 @@ class UnusualTests(SynchronousTestCase):
             self.assertLessEqual(len(proofs), 2, hidden)
             (event,) = self.read("<presence/>")
             self.assertIsInstance(event, SlicesRead)  # and the next read is as fast as ever
+
+    def test_management(self) -> None:
+        """Requests and acknowledgements are read in their place, without tree or parser."""
+        usual = "<message to='a@b' id='2'><body>x</body></message>"
+        ask, answer = "<r xmlns='urn:xmpp:sm:3'/>", '<a h="4294967295" xmlns="urn:xmpp:sm:3"/>'
+        acknowledged = AcknowledgementRead(4294967295)
+        events = self.read(ask + usual * 2 + answer + ask + usual + ask)
+        self.assertEqual(
+            [RequestRead(), 2, acknowledged, RequestRead(), 1, RequestRead()],
+            [len(e.slices) if isinstance(e, SlicesRead) else e for e in events],
+        )
+        self.patch(SpliceReader, "_proves", self.fail)
+        self.assertEqual([acknowledged, RequestRead()], self.read(answer + " " + ask))
+        for cut in range(1, len(ask)):
+            self.assertEqual([], self.read(ask[:cut]))
+            self.assertEqual([RequestRead()], self.read(ask[cut:]))
+        self.assertEqual(0, Counted.made)
 
     def test_an_iq_needs_no_tree(self) -> None:
         """Neither its attributes nor its payload, whatever its addresses are."""

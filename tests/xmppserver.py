@@ -26,6 +26,7 @@ from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import NOTICE_DELAY, LoginRelay
 from cms.xmpp.metrics import ServerCounters
 from cms.xmpp.registry import Registry
+from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -39,7 +40,7 @@ SECRETS = {"cb1": "one", "cb2": "two", "echo": "three"}
 class Server:
     """The parts of an XMPP server, without listeners."""
 
-    def __init__(self, *, wait: float = 8.0, most_waiting: int = 3) -> None:
+    def __init__(self, *, wait: float = 8.0, most_waiting: int = 3, resume: float = 60.0) -> None:
         self.clock = TwoClocks()
         self.links = Links()
         self.sessions = Sessions()
@@ -74,6 +75,7 @@ class Server:
             self.relay,
             self.waiting_room,
             self.counters,
+            Resumptions(self.clock, resume),
         )
 
     def component(self, host: str = "192.0.2.7") -> Peer:
@@ -99,10 +101,12 @@ class Server:
         peer.answer(question, lp.Mechanisms(mechanisms))
         return peer
 
-    def bound(
-        self, callbridge: Peer, user: str = "alice", resource: str = "r", **header: str
-    ) -> Peer:
-        """A client that has logged in through a Callbridge; more of its stream header."""
+    def logged_in(self, callbridge: Peer, user: str = "alice", **header: str) -> Peer:
+        """
+        A client that has logged in through a Callbridge and has bound nothing.
+
+        @param header: More of its stream header.
+        """
         client = self.client()
         client.open(**header)
         client.authenticate()
@@ -110,7 +114,15 @@ class Server:
         message = lp.parse(start.element.firstChildElement())
         assert isinstance(message, lp.Start), message
         callbridge.answer(start, lp.Success(message.exchange, f"{user}@{DOMAIN}"))
-        client.open(**header)
+        client.heard()
+        client.offered = client.open(**header)
+        return client
+
+    def bound(
+        self, callbridge: Peer, user: str = "alice", resource: str = "r", **header: str
+    ) -> Peer:
+        """A client that has logged in through a Callbridge; more of its stream header."""
+        client = self.logged_in(callbridge, user, **header)
         client.say(
             f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'>"
             f"<resource>{resource}</resource></bind></iq>"
@@ -135,6 +147,7 @@ class Peer:
         self.stream = stream
         self._handler: Any = stream.handler
         self.content = content
+        self.offered = ""  # the features after the log-in
         self.transport = MemoryTransport(host)
         self.transport.connect(stream)
 

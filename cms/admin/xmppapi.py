@@ -55,6 +55,7 @@ CLIENT = schemas.record(
         "since": schemas.TIME,
         "callBridge": schemas.TEXT,
         "available": schemas.TRUTH,
+        "connected": schemas.TRUTH,
     },
     *("id", "jid"),
 )
@@ -71,6 +72,7 @@ STATUS = schemas.record(
         "callBridgesActive": schemas.WHOLE,
         "callBridgesDeciding": schemas.WHOLE,
         "clients": schemas.WHOLE,
+        "clientsAway": schemas.WHOLE,
         "openFiles": schemas.WHOLE,
         "mostFiles": schemas.WHOLE,
         "wantedPlaces": schemas.WHOLE,

@@ -177,7 +177,9 @@ class XmppPages:
         active, known = status.get("callBridgesActive"), status.get("callBridgesKnown")
         clients = status.get("clients")
         who = "client" if clients == 1 else "clients"
-        told = f" {active} of {known} Callbridges connected; {clients} {who} logged in."
+        told = f" {active} of {known} Callbridges connected; {clients} {who} logged in"
+        away = status.get("clientsAway")
+        told += f", {away} without a connection." if away else "."
         state, word = ("passed", "Log-ins are possible.") if health.good else ("failed", "Log-ins")
         parts: list[Any] = [state_mark(state, word if health.good else "No log-in is possible.")]
         parts.append(told)
@@ -304,7 +306,7 @@ class XmppPages:
         id_, known = self._role.client(visit.ids["id"])
         question = "End this session? The client may log in again."
         action = f"/clients/{quote(id_)}/end"
-        labels = {**COLUMNS, "available": "Available"}
+        labels = {**COLUMNS, "available": "Available", "connected": "Connected"}
         shown = facts(
             {
                 label: _moment(known[key]) if key in MOMENTS else _text(known[key])

@@ -55,7 +55,9 @@ class DaemonState:
             if "clients" in self.status:
                 known, active = self.status["callBridgesKnown"], self.status["callBridgesActive"]
                 rows.append(("Callbridges", f"{active} connected{self._deciding}, {known} known"))
-                rows.append(("Clients", self.status["clients"]))
+                away = self.status.get("clientsAway")
+                gone = f" ({away} without a connection)" if away else ""
+                rows.append(("Clients", f"{self.status['clients']}{gone}"))
         return rows + self._trouble()
 
     @property

@@ -142,12 +142,22 @@ class Backlog:
         @param most: Bytes; what goes first and one stanza may be more.
         @return: The bytes, and the sources of which nothing waits any more.
         """
-        taken, most = self._first, most - self.first_size
+        first, items, emptied = self.take_items(most)
+        return first + b"".join(map(as_bytes, items)), emptied
+
+    def take_items(self, most: int = sys.maxsize) -> tuple[bytes, list[Item], list[object]]:
+        """The same, with what this side says itself apart from the stanzas of the sources."""
+        most -= self.first_size
+        first = self.take_first()
+        return first, *self._lanes.take(most)
+
+    def take_first(self) -> bytes:
+        """What this side says itself."""
+        first = b"".join(self._first)
         self._first, self.first_size = [], 0
-        items, emptied = self._lanes.take(most)
-        for item in items:
-            if isinstance(item, bytes):
-                taken.append(item)
-            else:
-                taken.extend(item)
-        return b"".join(taken), emptied
+        return first
+
+
+def as_bytes(item: Item) -> bytes:
+    """A stanza in one piece."""
+    return item if isinstance(item, bytes) else b"".join(item)

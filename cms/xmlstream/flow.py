@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from cms.xmlstream.backlog import Backlog, Item
+from cms.xmlstream.backlog import Backlog, Item, as_bytes
 from cms.xmlstream.gathering import Gathering
+from cms.xmlstream.management import ASK_SECONDS, MOST_AWAY, REQUEST, Ledger
 from cms.xmlstream.stanza import Stanza
 
 READ_BYTES = 131_072  # at most read at once; more than this waiting for a peer makes it slow
@@ -74,6 +75,7 @@ class Party:
         together.
     @ivar is_open: Whether it takes stanzas.  Stanzas for a closed one are lost.
     @ivar limits: The limits on what waits for it.
+    @ivar ledger: What it has not acknowledged, if its stream is managed (XEP-0198).
     """
 
     def __init__(
@@ -86,8 +88,12 @@ class Party:
         self.carrier: Carrier | None = None
         self._out = NOWHERE
         self._backlog: Backlog | None = None  # while something waits
-        self._paused = True
+        self._blocked = True  # the connection takes nothing
+        self._paused = True  # stanzas of others wait, for that or for acknowledgements
         self._paused_at = 0.0
+        self.ledger: Ledger | None = None
+        self._asks: IDelayedCall | None = None
+        self._room = 0  # for so many stanzas, while there is no connection
         self._stall: IDelayedCall | None = None
         self._holding: dict[object, Party] = {}  # for each source that waits, who is held
         self._held_by: set[tuple[Party, object]] = set()
@@ -97,11 +103,11 @@ class Party:
     def attach(self, carrier: Carrier) -> None:
         """Use this connection from now on, and send what waited."""
         self.carrier, self._out = carrier, carrier.out
-        self._paused = False
+        self._blocked = self._paused = False
         if self._held_by:
             carrier.read_no_further()
-        if self._backlog is not None:
-            self.drain()
+        if self._backlog is not None or self.ledger is not None:
+            self.resume()
 
     def succeed(self, other: Party) -> None:
         """Take over another party's connection, with what it had not sent yet."""
@@ -109,10 +115,11 @@ class Party:
         other.is_open = False
         if carrier is None:
             return
-        if other._paused:
+        if other._blocked:
             rest, since = other.take_all(), other._paused_at
             other.leave()
             self.carrier, self._out = carrier, carrier.out
+            self._blocked = True
             self._pause(since)
             if rest:
                 self.write(rest)
@@ -120,10 +127,19 @@ class Party:
             self.attach(carrier)
 
     def detach(self) -> None:
-        """The connection is gone, but not the party: stanzas wait for another connection."""
+        """
+        The connection is gone, but not the party: stanzas wait for another connection.
+
+        What this side says itself does not wait, except for what the ledger has of it.
+        """
         self._let_go()
         self.carrier, self._out = None, NOWHERE
-        self._paused, self._paused_at = True, self.clock.seconds()
+        self._blocked = self._paused = True
+        self._paused_at = self.clock.seconds()
+        self._room = MOST_AWAY
+        if self._backlog is not None:
+            self._backlog.take_first()
+            self._backlog = self._backlog or None
 
     def leave(self) -> None:
         """Close it: it takes no stanzas, and nobody waits for it nor it for others."""
@@ -137,14 +153,33 @@ class Party:
                 carrier.read_on()  # the end of its stream must be heard
 
     def take_all(self) -> bytes:
-        """Everything that waits, to be sent at the end."""
+        """
+        Everything that waits, to be sent at the end.
+
+        Of a managed stream that is only what this side says itself: stanzas of others that
+        have no acknowledgement are answered with errors.
+        """
+        backlog = self._backlog
+        if backlog is None:
+            return b""
+        if self.ledger is not None:
+            return backlog.take_first()
+        self._backlog = None
+        return backlog.take()[0]
+
+    def take_stanzas(self) -> list[bytes]:
+        """What the peer has not acknowledged and what waits: nobody will send it any more."""
+        waiting = [] if self.ledger is None else list(self.ledger.waiting())
         backlog, self._backlog = self._backlog, None
-        return b"" if backlog is None else backlog.take()[0]
+        if backlog is not None:
+            waiting += map(as_bytes, backlog.take_items()[1])
+        return waiting
 
     def _let_go(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
+        for timer in (self._stall, self._asks):
+            if timer is not None:
+                timer.cancel()
+        self._stall = self._asks = None
         for source in list(self._holding):
             self._release(source)
 
@@ -152,6 +187,7 @@ class Party:
 
     def pause(self) -> None:
         """The connection's buffer is full."""
+        self._blocked = True
         self._pause(self.clock.seconds())
 
     def _pause(self, since: float) -> None:
@@ -182,6 +218,12 @@ class Party:
 
     def resume(self) -> None:
         """The connection's buffer has drained."""
+        self._blocked = False
+        if self.ledger is not None and self.ledger.is_full:
+            if self._backlog is not None:
+                self._out.write(self._backlog.take_first())
+            self._pause(self.clock.seconds())
+            return
         self._paused = False
         if self._backlog is not None:
             self.drain()
@@ -206,6 +248,11 @@ class Party:
         """How many bytes it has not read yet."""
         return 0 if self._backlog is None else self._backlog.first_size + self._backlog.size
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much waits for it to read, or to acknowledge."""
+        return self.waiting_bytes + (0 if self.ledger is None else self.ledger.size)
+
     # for whom it is read no further
 
     @property
@@ -228,6 +275,8 @@ class Party:
             return
         if source in self._holding or not held.is_open or (self.is_stalled and held is not self):
             return
+        if self.carrier is None:
+            return  # nobody waits for one that may come back or not
         self._holding[source] = held
         held._held_by.add((self, source))
         if held.carrier is not None:
@@ -248,7 +297,7 @@ class Party:
 
         If L{SendLimits.size} of them wait too, the party is ended.
         """
-        if not self._paused:
+        if not self._blocked:
             self._out.write(data)
             return
         backlog = self._backlog = self._backlog or Backlog(self.limits.size)
@@ -263,7 +312,10 @@ class Party:
             out.stanzas_sent += 1
             if self.is_shared and out.pieces is None:
                 out.for_this_turn(self.clock)
-            self.write(stanza.raw)
+            if self.carrier is not None or self.ledger is None:
+                self.write(stanza.raw)
+            if self.ledger is not None:
+                self._keep(self.ledger, (stanza.raw,), len(stanza.raw))
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
         """
@@ -280,6 +332,8 @@ class Party:
             if len(data) <= BURST_BYTES:
                 self._out.stanzas_sent += len(raws)
                 self._out.write(data)
+                if self.ledger is not None:
+                    self._keep(self.ledger, raws, len(data))
                 return ()
         nothing_waited = self._backlog is None
         refused = [raw for raw in raws if not self.queue(raw, source)]
@@ -303,6 +357,10 @@ class Party:
         return waits
 
     def _wait(self, item: Item, source: object) -> bool:
+        if self.carrier is None and self.ledger is not None:
+            if not self._room:
+                return False
+            self._room -= 1
         backlog = self._backlog = self._backlog or Backlog(self.limits.size)
         waits = backlog.put(source, item)
         if not backlog:
@@ -325,11 +383,46 @@ class Party:
             if most is not None and sent >= most:
                 break
             step = DRAIN_BYTES if most is None else min(DRAIN_BYTES, most - sent)
-            data, emptied = backlog.take(step)
+            first, items, emptied = backlog.take_items(step)
             if not backlog:
                 self._backlog = None
-            sent += len(data)
-            out.write(data)
+            data = b"".join(map(as_bytes, items))
+            sent += len(first) + len(data)
+            out.write(first + data)
+            if self.ledger is not None and items:
+                self._keep(self.ledger, items, len(data))
             for source in emptied:
                 self._release(source)
         return sent
+
+    # stream management, XEP-0198
+
+    def _keep(self, ledger: Ledger, stanzas: Sequence[Item], size: int) -> None:
+        """Keep what has left until it is acknowledged, and see that it will be."""
+        if ledger.keep(stanzas, size):
+            self.ask()
+        elif self._asks is None and self.carrier is not None:
+            self._asks = self.clock.callLater(ASK_SECONDS, self._ask_late)
+        if ledger.is_full and not self._paused:
+            self._pause(self.clock.seconds())
+
+    def ask(self) -> None:
+        """Ask what was handled."""
+        if self.ledger is not None:
+            self.ledger.asked()
+            self.write(REQUEST)
+
+    def _ask_late(self) -> None:
+        self._asks = None
+        if self.ledger is not None and self.ledger.is_unasked:
+            self.ask()
+
+    def acknowledged(self, ledger: Ledger, handled: int) -> None:
+        """
+        The peer has handled so many, C{h}.
+
+        @raise AcknowledgedTooManyError: it was never sent so many.
+        """
+        ledger.acknowledge(handled)
+        if self._paused and not (self._blocked or ledger.is_full):
+            self.resume()

@@ -10,6 +10,7 @@ SASL: Final = "urn:ietf:params:xml:ns:xmpp-sasl"  # RFC 6120 6
 SASL_CHANNEL_BINDING: Final = "urn:xmpp:sasl-cb:0"  # XEP-0440
 BIND: Final = "urn:ietf:params:xml:ns:xmpp-bind"  # RFC 6120 7
 SESSION: Final = "urn:ietf:params:xml:ns:xmpp-session"  # RFC 3921 3
+MANAGEMENT: Final = "urn:xmpp:sm:3"  # XEP-0198
 STANZAS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"  # RFC 6120 8.3
 STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"  # RFC 6120 4.9
 PING: Final = "urn:xmpp:ping"  # XEP-0199

@@ -61,6 +61,22 @@ class SlicesRead:
 
 
 @frozen
+class RequestRead:
+    """C{<r/>}: the peer asks how many stanzas were handled (XEP-0198 4)."""
+
+
+@frozen
+class AcknowledgementRead:
+    """
+    C{<a/>}: the peer says how many stanzas it has handled (XEP-0198 4).
+
+    @ivar handled: C{h}, below 2^32.
+    """
+
+    handled: int
+
+
+@frozen
 class StreamEnd:
     """The peer closed its stream properly (RFC 6120 4.4)."""
 
@@ -76,7 +92,15 @@ class StreamBroken:
     error: StreamError
 
 
-Event = StreamStart | StanzaRead | SlicesRead | StreamEnd | StreamBroken
+Event = (
+    StreamStart
+    | StanzaRead
+    | SlicesRead
+    | RequestRead
+    | AcknowledgementRead
+    | StreamEnd
+    | StreamBroken
+)
 
 
 class Reader(Protocol):

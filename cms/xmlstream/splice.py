@@ -31,14 +31,17 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from cms.xmlstream import ns
+from cms.xmlstream.management import MODULUS
 from cms.xmlstream.plainreader import PlainReader
 from cms.xmlstream.portable import MOST_DEPTH, is_namespace
 from cms.xmlstream.reader import (
     LONG_TOKEN,
     MOST_NAMESPACE,
+    AcknowledgementRead,
     Context,
     Event,
     Relying,
+    RequestRead,
     SlicesRead,
     StreamEnd,
     TreeReader,
@@ -90,7 +93,14 @@ _UNUSUAL_TAG = re.compile(
 )
 _UNUSUAL_ATTRIBUTE = re.compile(rb"(" + _NAME + rb")[ \t\r\n]*+=[ \t\r\n]*+('[^']*+'|\"[^\"]*+\")")
 _MOST_REFERENCES = 64  # to characters by number, in one address: each costs a call
-_BEGINS = tuple(b"<" + name + after for name in _KINDS for after in (b" ", b">", b"/"))
+_BEGINS = (
+    *(b"<" + name + after for name in _KINDS for after in (b" ", b">", b"/")),
+    *(b"<r ", b"<a "),
+)
+# Requests and acknowledgements (XEP-0198 4) as they are usually written: complete elements.
+_SM = b"xmlns=(?:'urn:xmpp:sm:3'|\"urn:xmpp:sm:3\")"
+_H = b"h=(?:'(%b)'|\"(%b)\")" % ((rb"\d{1,10}",) * 2)
+_MANAGEMENT = re.compile(b"<(?:r %b|a (?:%b %b|%b %b)) ?/>" % (_SM, _SM, _H, _H, _SM))
 
 
 class _Unusual(NamedTuple):
@@ -183,6 +193,8 @@ class SpliceReader(Relying):
         self._content = self._context.content.encode()
         self._tree: TreeReader | None = None  # kept to the end of a read
         self._declarations = 0
+        # Requests and acknowledgements among the slices: how many are before each.
+        self._marks: list[tuple[int, Event]] = []
         self._last = 0, False  # where the last slice begins, and whether it declares
         streams = self._context.prefixes.get("stream") == ns.STREAMS
         self._root = f"<r xmlns:stream='{ns.STREAMS}'>".encode() if streams else b"<r>"
@@ -248,10 +260,13 @@ class SpliceReader(Relying):
             slices.pop()
             end, declared = self._last
             self._declarations -= declared
+            self._marks = [mark for mark in self._marks if mark[0] <= len(slices)]
             if not slices or not self._proves(data, end):
                 self._go_slow(b"")
                 return self._read_all_slowly(data, events)
-        if slices:
+        if self._marks:
+            events += _among(slices, self._marks)
+        elif slices:
             events.append(SlicesRead(slices))
         rest = data[end:].lstrip(_SPACE)
         if rest == self._end_tag:
@@ -263,7 +278,7 @@ class SpliceReader(Relying):
             return b""
         return self._go_slow(rest)
 
-    def _cut(self, data: bytes) -> tuple[list[Slice], int]:
+    def _cut(self, data: bytes) -> tuple[list[Slice], int]:  # noqa: PLR0912, PLR0915 - no call in it for a usual stanza
         """The slices at the beginning of C{data}, not proved yet, and where they end."""
         slices: list[Slice] = []
         add, kinds, find = slices.append, _KINDS, data.find
@@ -274,6 +289,7 @@ class SpliceReader(Relying):
         stop = len(data)
         last_declared: bytes | bool | None = None
         self._declarations = 0
+        self._marks = []
         while position < stop:
             match = start_tag.match(data, position)
             if match is None:
@@ -286,7 +302,11 @@ class SpliceReader(Relying):
                     continue
                 unusual = self._cut_unusual(data, position, bounds)
                 if unusual is None:
-                    break
+                    end = self._cut_mark(data, position, len(slices))
+                    if end == position:
+                        break
+                    position = end
+                    continue
                 piece, end, declares = unusual
                 add(piece)
                 self._declarations += declares
@@ -344,6 +364,15 @@ class SpliceReader(Relying):
             to = None
         return (name, to, sender, tag + data[opened:end]), end, declares
 
+    def _cut_mark(self, data: bytes, position: int, before: int) -> int:
+        """Note the request or acknowledgement there, after so many slices; where it ends."""
+        match = _MANAGEMENT.match(data, position)
+        event = None if match is None else _read_mark(match)
+        if match is None or event is None:
+            return position
+        self._marks.append((before, event))
+        return match.end()
+
     def _may_wait(self, rest: bytes) -> bool:
         """Whether this may be the beginning of one more slice."""
         if len(rest) >= LONG_TOKEN and b">" not in rest:
@@ -373,6 +402,29 @@ class SpliceReader(Relying):
         # namespace would mean something else on another stream.
         contents = declared.count(ns.CLIENT) + declared.count(ns.COMPONENT)
         return contents == self._declarations and all(map(_is_usual, set(declared)))
+
+
+def _read_mark(mark: re.Match[bytes]) -> Event | None:
+    """What a request or an acknowledgement says; C{None} where C{h} is no counter."""
+    value = mark[1] or mark[2] or mark[3] or mark[4]
+    if value is None:
+        return RequestRead()
+    handled = int(value)
+    return AcknowledgementRead(handled) if handled < MODULUS else None
+
+
+def _among(slices: list[Slice], marks: list[tuple[int, Event]]) -> list[Event]:
+    """Slices and marks in their order."""
+    events: list[Event] = []
+    begin = 0
+    for before, mark in marks:
+        if before > begin:
+            events.append(SlicesRead(slices[begin:before]))
+        events.append(mark)
+        begin = before
+    if begin < len(slices):
+        events.append(SlicesRead(slices[begin:]))
+    return events
 
 
 @lru_cache(maxsize=4_096)

@@ -16,6 +16,7 @@ from cms.xmlstream.serialize import quote_attribute, unquote_attribute
 from cms.xmlstream.stanza import Slice, Stanza
 
 _OURS = Context("stream:stream", ns.CLIENT, {"": ns.CLIENT, "stream": ns.STREAMS})
+_KIND = re.compile(rb"<(message|presence|iq)")
 _ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")""")
 # To the end of a start tag: a value may hold C{>}, if it was stamped.
 _OPENING = re.compile(rb"""<[^'">]*(?:(?:'[^']*'|"[^"]*")[^'">]*)*>""")
@@ -123,3 +124,10 @@ class SplicedStanza(Stanza):
         if MARKED(tag):
             return {name: unquote_attribute(value) for name, value in read.items()}
         return read
+
+
+def of_bytes(raw: bytes) -> SplicedStanza:
+    """The stanza of bytes that were proved to be one."""
+    name = _KIND.match(raw)
+    assert name is not None  # noqa: S101 - they were proved
+    return SplicedStanza((name[1], None, None, raw))

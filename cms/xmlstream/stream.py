@@ -38,8 +38,10 @@ from cms.xmlstream.gathering import Gathering
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plainreader import PlainReader
 from cms.xmlstream.reader import (
+    AcknowledgementRead,
     Event,
     Reader,
+    RequestRead,
     SlicesRead,
     StanzaRead,
     StreamBroken,
@@ -218,6 +220,10 @@ class XMLStream(Protocol, StreamHandler):
         elif isinstance(event, SlicesRead):
             self.stanzas_received += len(event.slices)
             return self.handler.slices_received(event.slices)
+        elif isinstance(event, RequestRead):
+            self.handler.asked()
+        elif isinstance(event, AcknowledgementRead):
+            self.handler.acknowledges(event.handled)
         elif isinstance(event, StreamStart):
             self.handler.stream_started(event)
         elif isinstance(event, StreamBroken):
@@ -438,6 +444,12 @@ class XMLStream(Protocol, StreamHandler):
         self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:
             self._lose_connection()
+
+    def dismiss(self, error: StreamError) -> None:
+        """See L{Wire<cms.xmlstream.wire.Wire>}."""
+        self.handler, self.party = _NOBODY, Party(self.clock)
+        self.party.attach(self)
+        self.close(error)
 
     def _lose_connection(self) -> None:
         if self.transport is not None and not self._losing:

@@ -57,6 +57,14 @@ class StreamHandler:
         """
         return []
 
+    def asked(self) -> None:
+        """The peer asks how many of its stanzas were handled (XEP-0198 4): unexpectedly."""
+        self.stanza_received(Stanza(Element((ns.MANAGEMENT, "r"))))
+
+    def acknowledges(self, handled: int) -> None:
+        """The peer says how many of ours it has handled (XEP-0198 4): unexpectedly."""
+        self.stanza_received(Stanza(Element((ns.MANAGEMENT, "a"), attribs={"h": str(handled)})))
+
     def peer_closed(self) -> None:
         """The peer closes its stream; so will the wire."""
 
@@ -166,6 +174,9 @@ class Wire(Carrier, Protocol):
 
     def close(self, error: StreamError | None = None) -> None:
         """Close our side properly, with an error if there is one."""
+
+    def dismiss(self, error: StreamError) -> None:
+        """What this carried goes on elsewhere: close our side, and nobody is told."""
 
     def peer_failed(self, error: Element) -> None:
         """The peer ended its stream with an error."""

@@ -75,6 +75,7 @@ class XmppAdministration:
             "callBridgesActive": len(self._daemon.links),
             "callBridgesDeciding": len(self._daemon.links.authorities),
             "clients": len(self._daemon.sessions),
+            "clientsAway": self._daemon.resumptions.away,
             "openFiles": openfiles.in_use(),
             "mostFiles": openfiles.limit(),
             "wantedPlaces": self._daemon.config.wanted_connections,
@@ -213,6 +214,7 @@ class XmppAdministration:
             "since": since,
             "callBridge": authority,
             "available": session.presence is not None,
+            "connected": not session.is_away,
         }
         return self._session_id(session), facts
 

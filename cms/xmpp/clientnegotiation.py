@@ -19,6 +19,7 @@ from typing import Protocol
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
 
 from cms import faults
 from cms.fast.machines import release
@@ -27,8 +28,9 @@ from cms.process.logs import Logger, login_id
 from cms.process.proxyheader import begins_header
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
-from cms.xmlstream import limits, ns
+from cms.xmlstream import limits, managed, ns
 from cms.xmlstream.jid import parse_jid
+from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
@@ -40,6 +42,7 @@ from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.forward import A_TURN
 from cms.xmpp.loginrelay import Refusal
+from cms.xmpp.resumption import Resumable
 from cms.xmpp.saslexchange import SaslExchange, await_callbridge, note_refusal
 
 
@@ -78,6 +81,9 @@ class Inputs(Protocol):
 
     def bind(self, stanza: Stanza, full: JID) -> None:
         """The client's resource may be bound."""
+
+    def resume(self, session: Resumable) -> None:
+        """The client gets back a session that it had."""
 
     def ended(self) -> None:
         """The stream is closed, by either side."""
@@ -411,6 +417,9 @@ class ClientNegotiation(StreamHandler):
     def judge_binding(self, stanza: Stanza) -> None:
         """Check the resource that the client asks for, or choose one."""
         account = self.account
+        if account is not None and stanza.uri == ns.MANAGEMENT:
+            self._judge_resumption(account, stanza.element)
+            return
         if account is None or not binding.is_asked(stanza):
             self.fail(StreamError("not-authorized", text="a resource must be bound first"))
             return
@@ -431,6 +440,37 @@ class ClientNegotiation(StreamHandler):
             self.policy, full, authority=self._authority, language=self._language, ids=self.ids
         )
         session.begin(self.wire, binding.answer(stanza, full))
+        release(self.inputs)
+
+    def _judge_resumption(self, account: JID, element: Element) -> None:
+        """XEP-0198 5: the session is the account's, and the client says what it has of it."""
+        previous = element.getAttribute("previd")
+        if element.name != "resume":
+            self.wire.write(managed.failed("unexpected-request"))
+            return
+        try:
+            handled = managed.counter(element)
+        except ValueError:
+            previous = None
+        if not previous:
+            self.wire.write(managed.failed("bad-request"))
+            return
+        resumptions, owner = self.policy.resumptions, account.userhost()
+        session = resumptions.find(previous, owner)
+        if session is None or session.ledger is None:
+            known = resumptions.handled(previous, owner)
+            self.wire.write(managed.failed("item-not-found", known))
+            return
+        try:
+            session.ledger.acknowledge(handled)
+        except AcknowledgedTooManyError as error:
+            self.fail(managed.too_many(error))
+        else:
+            self.inputs.resume(session)
+
+    def resume_session(self, session: Resumable) -> None:
+        """The session goes on over this connection."""
+        session.return_over(self.wire)
         release(self.inputs)
 
     def _bind_error(self, stanza: Stanza, condition: str, text: str) -> None:

@@ -15,6 +15,7 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmpp.config import ClientSettings
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.observer import NoObserver, Observer
+from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -38,6 +39,9 @@ class ClientPolicy:
     relay: LoginRelay
     waiting_room: WaitingRoom
     observer: Observer = field(factory=NoObserver)
+    resumptions: Resumptions = field(
+        default=Factory(lambda self: Resumptions(self.clock), takes_self=True)
+    )
     line_limiter: LineLimiter = field(
         init=False, default=Factory(lambda self: LineLimiter(self.clock.seconds), takes_self=True)
     )

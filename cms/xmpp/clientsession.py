@@ -8,25 +8,30 @@ and ends once, with a reason.  Stanzas that wait for it belong to the session
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
 
 from cms.process.cleanup import run_all
 from cms.process.logs import Logger
-from cms.xmlstream import limits, ns
+from cms.xmlstream import limits, managed, ns
+from cms.xmlstream.backlog import Item, as_bytes
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
+from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
-from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.wire import StreamHandler, Wire
-from cms.xmpp import clientheader
+from cms.xmpp import clientheader, csi
 from cms.xmpp.clientpolicy import ClientPolicy
+from cms.xmpp.csi import HeldPresence
 from cms.xmpp.forward import A_TURN, Forwarder
 
 READ_BYTES = 32_768  # at once: a client is one of many, and its stanzas may cost work
@@ -69,6 +74,8 @@ class ClientSession(Party, StreamHandler):
         self._policy = policy
         self._full = own = jid.full()
         self._reason = "lost"
+        self._previd: str | None = None  # for its resumption, if it can be resumed
+        self._held: HeldPresence | None = None  # while the client is inactive
         forwarder = Forwarder(
             policy.router,
             self,
@@ -88,6 +95,11 @@ class ClientSession(Party, StreamHandler):
 
         @param answer: The answer that tells the client that the resource is bound.
         """
+        self._go_on(wire)
+        self.send(answer)
+        self._policy.service.began(self)
+
+    def _go_on(self, wire: Wire) -> None:
         policy = self._policy
         self.wire = wire
         self.peer_text, self.peer_host = wire.peer_text, wire.peer_host
@@ -95,7 +107,6 @@ class ClientSession(Party, StreamHandler):
         wire.set_deadline(None)
         wire.on_trusted()  # not before: an account has few resources, but may log in often
         wire.splice(limits.CLIENT, READ_BYTES)
-        self.send(answer)
         self._keepalive = Keepalive(
             policy.clock,
             wire,
@@ -105,7 +116,11 @@ class ClientSession(Party, StreamHandler):
             dead=self._silent,
         )
         self._keepalive.start()
-        policy.service.began(self)
+
+    @property
+    def is_away(self) -> bool:
+        """It has no connection now, and may be resumed."""
+        return self.wire is None
 
     # from the wire
 
@@ -116,9 +131,17 @@ class ClientSession(Party, StreamHandler):
             if self.wire is not None:
                 self.wire.peer_failed(stanza.element)
             return
+        if stanza.uri == ns.MANAGEMENT:
+            self._manage(stanza)
+            return
+        if stanza.uri == csi.NS:
+            self._indicate(stanza.name == "inactive")
+            return
         if self.language is not None:
             stanza.in_language(self.language)
         self._route(stanza)
+        if self.ledger is not None:
+            self.ledger.count_handled(1)
 
     def peer_closed(self) -> None:
         """The client closed its stream."""
@@ -129,25 +152,46 @@ class ClientSession(Party, StreamHandler):
         self.fail(error)
 
     def overflowed(self) -> None:
-        """The client reads too slowly."""
-        self._reason = "error"
+        """
+        The client reads too slowly, or never acknowledges.
+
+        One that reads nothing may have lost its network: then its session waits for it.
+        """
+        if self.ledger is None or self.ledger.is_full:
+            self._reason = "error"
 
     def stream_closing(self) -> None:
-        """Nothing can be delivered any more: end the session."""
+        """Nothing leaves over this wire any more: the session ends, or waits for another."""
+        self._keepalive.stop()
+        if self._previd is not None and self._reason == "lost":
+            self._go_away()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         policy = self._policy
+        unsent = self.take_stanzas()
         run_all(
             self.log,
             self.peer_text,
             self.leave,
-            self._keepalive.stop,
             self.requests.lost,
             partial(policy.router.forget, self),
             partial(policy.service.ended, self, self._reason),
+            partial(policy.resumptions.forget, self),
+            partial(policy.router.return_all, unsent),
         )
+        if self.wire is None:
+            self._part()
 
     def stream_lost(self, reason: Failure) -> None:
-        """The wire is gone: drop the references between the parts of the session."""
+        """The wire is gone."""
         self.wire = None
+        if not self.is_open:
+            self._part()
+
+    def _part(self) -> None:
+        """What held the parts of the session together goes."""
         del self._keepalive, self.slices_received
 
     def error_header(self) -> dict[str, str | None]:
@@ -160,6 +204,8 @@ class ClientSession(Party, StreamHandler):
         self._reason = reason
         if self.wire is not None:
             self.wire.close(error)
+        elif self.is_open:  # it is away
+            self._end()
 
     def fail(self, error: StreamError) -> None:
         """End it with an error that the client caused, and log it."""
@@ -214,6 +260,133 @@ class ClientSession(Party, StreamHandler):
         return self.requests.ask(ping, self._policy.settings.ping_timeout)
 
     def _silent(self) -> None:
-        self.fail(StreamError("connection-timeout", text="no answer to a ping"))
+        if self._previd is None:
+            self.fail(StreamError("connection-timeout", text="no answer to a ping"))
         if self.wire is not None:
             self.wire.abort()
+
+    # client state indication, XEP-0352
+
+    def _indicate(self, inactive: bool) -> None:
+        if inactive and self._held is None:
+            self._held = HeldPresence()
+            # not asked for each stanza: only who is inactive pays for it
+            self.deliver = self._deliver_inactive  # type: ignore[method-assign]
+            self.queue = self._queue_inactive  # type: ignore[method-assign]
+        elif not inactive and self._held is not None:
+            self._let_out(self._held)
+            self._held = None
+            del self.deliver, self.queue
+
+    def _let_out(self, held: HeldPresence) -> None:
+        for raw, source in held.take():
+            super().queue(raw, source)
+        if not self._paused:
+            self.drain()
+
+    def _deliver_inactive(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        return [raw for raw in raws if not self._queue_inactive(raw, source)]
+
+    def _queue_inactive(self, item: Item, source: object) -> bool:
+        held, raw = self._held, as_bytes(item)
+        if held is None:
+            return super().queue(item, source)
+        if csi.is_presence(raw):
+            if not held.hold(raw, source):
+                self._let_out(held)
+            return True
+        self._let_out(held)
+        waits = super().queue(item, source)
+        if not self._paused:
+            self.drain()
+        return waits
+
+    # stream management, XEP-0198
+
+    def _manage(self, stanza: Stanza) -> None:
+        element = stanza.element
+        if element.name == "enable":
+            self._enable(element)
+        elif element.name == "r":
+            self.asked()
+        elif element.name == "a":
+            try:
+                self.acknowledges(managed.counter(element))
+            except ValueError:
+                self.write(managed.failed("bad-request"))
+        else:
+            self.write(managed.failed("unexpected-request"))
+
+    def _enable(self, element: Element) -> None:
+        if self.ledger is not None:
+            self.write(managed.failed("unexpected-request"))
+            return
+        resumptions = self._policy.resumptions
+        if managed.wants_resumption(element) and resumptions.seconds:
+            self._previd = resumptions.issue(self)
+        self.write(managed.enabled(self._previd, resumptions.seconds))
+        ledger = self.ledger = Ledger()
+        forward = self.slices_received
+
+        def count(slices: list[Slice]) -> list[Slice]:
+            left = forward(slices)
+            ledger.count_handled(len(slices) - len(left))
+            return left
+
+        self.slices_received = count  # type: ignore[method-assign]
+
+    def asked(self) -> None:
+        """The client asks how many of its stanzas were handled."""
+        ledger = self.ledger
+        if ledger is None:
+            self.write(managed.failed("unexpected-request"))
+        else:
+            self.write(managed.acknowledgement(ledger.handled))
+
+    def acknowledges(self, handled: int) -> None:
+        """The client says how many of ours it has handled."""
+        if self.ledger is None:
+            self.write(managed.failed("unexpected-request"))
+            return
+        try:
+            self.acknowledged(self.ledger, handled)
+        except AcknowledgedTooManyError as error:
+            self.fail(managed.too_many(error))
+
+    def _go_away(self) -> None:
+        """The connection is gone: wait for another."""
+        policy = self._policy
+        self.detach()
+        policy.resumptions.leaves(self)
+        self.log.info(
+            "{jid} lost its connection from {peer}: it is kept for {seconds:.0f} s",
+            jid=self._full,
+            peer=self.peer_text,
+            seconds=policy.resumptions.seconds,
+            **self.ids,
+        )
+
+    def return_over(self, wire: Wire) -> None:
+        """
+        Go on over another wire, which has logged in as this account again.
+
+        What the client has handled meanwhile was acknowledged before.
+        """
+        old, ledger = self.wire, self.ledger
+        assert ledger is not None  # noqa: S101 - it has an id
+        if old is not None:
+            self._keepalive.stop()
+            self.detach()
+            old.dismiss(StreamError("conflict", text="resumed by another connection"))
+        self._indicate(inactive=False)  # which is not resumed (XEP-0352 6)
+        wire.write(managed.resumed(self._previd or "", ledger.handled))
+        wire.write(b"".join(ledger.waiting()))
+        self._go_on(wire)
+        if ledger.unacknowledged:
+            self.ask()
+        self._policy.resumptions.returns(self)
+        self.log.info("{jid} resumed from {peer}", jid=self._full, peer=self.peer_text, **self.ids)
+
+    def expire(self) -> None:
+        """Nobody came back."""
+        self._end()

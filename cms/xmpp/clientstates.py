@@ -17,6 +17,7 @@ from cms.trust.server import ServerTrust
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.clientnegotiation import ClientNegotiation, Inputs
 from cms.xmpp.clientpolicy import ClientPolicy
+from cms.xmpp.resumption import Resumable
 
 
 def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 - a table
@@ -118,6 +119,10 @@ def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 -
     @asking.upon(Inputs.stanza).loop()
     def judge_binding(inputs: Inputs, client: ClientNegotiation, stanza: Stanza) -> None:
         client.judge_binding(stanza)
+
+    @asking.upon(Inputs.resume).to(bound)
+    def resume_session(inputs: Inputs, client: ClientNegotiation, session: Resumable) -> None:
+        client.resume_session(session)
 
     @asking.upon(Inputs.bind).to(bound)
     def begin_session(inputs: Inputs, client: ClientNegotiation, stanza: Stanza, full: JID) -> None:

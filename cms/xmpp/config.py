@@ -260,6 +260,26 @@ class StreamSettings:
     )
 
 
+@frozen(kw_only=True)
+class ResumeSettings:
+    """C{[resume]}."""
+
+    seconds: float = setting(
+        Seconds(0, 3_600),
+        "that a client's session without its connection is kept, if the client manages its stream"
+        " (XEP-0198); then it ends as if the client had closed it. 0: no session can be resumed",
+        default=60.0,
+        why="a telephone has found another network by then, and nobody sees for longer a user who"
+        " is gone",
+    )
+    most: int = setting(
+        Count(1, _MANY),
+        "sessions without a connection; of one more, the one that is away for longest ends",
+        default=10_000,
+        why="each may have 1.5 MiB waiting for it, and usually has some kB",
+    )
+
+
 @frozen
 class _Registered:
     """An entry of C{[callbridges]}."""
@@ -348,6 +368,7 @@ class XmppConfig:
     clients: ClientSettings = setting(Section(ClientSettings), "")
     components: ComponentSettings = setting(Section(ComponentSettings), "")
     streams: StreamSettings = setting(Section(StreamSettings), "")
+    resume: ResumeSettings = setting(Section(ResumeSettings), "")
     tls: TLSFiles = setting(Section(TLSFiles), "")
     dns: NameServers = setting(Section(NameServers), "")
     listen: ServerListeners = setting(Section(ServerListeners), "")

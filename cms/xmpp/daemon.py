@@ -42,6 +42,7 @@ from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.metrics import ServerCollector, ServerCounters
+from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
@@ -92,6 +93,7 @@ class XmppService(Service):
             settings=config.components,
             send_limits=config.send_limits(config.components.send_limit),
         )
+        self.resumptions = Resumptions(reactor, config.resume.seconds, most_away=config.resume.most)
         self._client = ClientPolicy(
             reactor,
             config.domain,
@@ -101,6 +103,7 @@ class XmppService(Service):
             relay,
             self._make_waiting_room(relay),
             counters,
+            self.resumptions,
             settings=config.clients,
             send_limits=config.send_limits(config.clients.send_limit),
         )
@@ -136,7 +139,7 @@ class XmppService(Service):
 
     def _make_collector(self, router: Router) -> ServerCollector:
         return ServerCollector(
-            *(self.callbridges.registry, self.links, self.sessions, router),
+            *(self.callbridges.registry, self.links, self.sessions, router, self.resumptions),
             factories=lambda: self._listeners.factories,
             expires=self._expires,
         )

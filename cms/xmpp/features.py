@@ -9,6 +9,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import serialize
+from cms.xmpp import csi
 
 
 def _starttls() -> bytes:
@@ -21,6 +22,8 @@ def _binding() -> bytes:
     features = Element((ns.STREAMS, "features"))
     features.addElement((ns.BIND, "bind"))
     features.addElement((ns.SESSION, "session")).addElement("optional")
+    features.addElement((ns.MANAGEMENT, "sm"))
+    features.addElement((csi.NS, "csi"))
     return serialize(features)
 
 
@@ -28,7 +31,10 @@ STARTTLS: Final = _starttls()
 """Only TLS, and TLS is required (RFC 6120 5.3.1)."""
 
 BINDING: Final = _binding()
-"""Resource binding, and the session of RFC 3921 for those who still ask for it."""
+"""
+Resource binding, the session of RFC 3921 for those who still ask for it, stream
+management (XEP-0198) and client state indication (XEP-0352).
+"""
 
 
 @lru_cache(maxsize=32)

@@ -23,6 +23,7 @@ from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
 from cms.xmpp.loginrelay import USUAL
 from cms.xmpp.registry import Registry
+from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 
@@ -130,6 +131,7 @@ class ServerCollector(Collector):
         links: Links,
         sessions: Sessions,
         router: Router,
+        resumptions: Resumptions,
         *,
         factories: Callable[[], Iterable[StreamFactory]],
         expires: Callable[[], float | None],
@@ -138,6 +140,7 @@ class ServerCollector(Collector):
         self._links = links
         self._sessions = sessions
         self._router = router
+        self._resumptions = resumptions
         self._factories = factories
         self._expires = expires
 
@@ -146,6 +149,7 @@ class ServerCollector(Collector):
         yield from self._of_links()
         yield from self._of_streams()
         yield gauge("cms_xmpp_sessions", "Clients that are logged in.", len(self._sessions))
+        yield from self._of_resumptions()
         bounced = CounterMetricFamily(
             "cms_xmpp_bounced_stanzas", "Stanzas answered with an error.", labels=["condition"]
         )
@@ -162,6 +166,27 @@ class ServerCollector(Collector):
         yield dropped
         peers = {link.component: link.certificate_expires for link in self._links}
         yield expiries({"own": self._expires(), **peers})
+
+    def _of_resumptions(self) -> Iterator[Metric]:
+        resumptions = self._resumptions
+        yield gauge(
+            "cms_xmpp_sessions_away",
+            "Of these, without a connection: they can be resumed.",
+            resumptions.away,
+        )
+        yield gauge(
+            "cms_xmpp_sessions_away_bytes",
+            "What waits for them, or was not acknowledged.",
+            resumptions.away_bytes,
+        )
+        ended = CounterMetricFamily(
+            "cms_xmpp_sessions_returned",
+            "Sessions without a connection that were resumed, or expired.",
+            labels=["result"],
+        )
+        ended.add_metric(["resumed"], resumptions.resumed)
+        ended.add_metric(["expired"], resumptions.expired)
+        yield ended
 
     def _of_links(self) -> Iterator[Metric]:
         known = sorted({*self._registry.secrets, *(link.component for link in self._links)})

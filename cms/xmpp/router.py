@@ -8,7 +8,7 @@ have checked its C{from}.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Protocol
 
 from twisted.words.protocols.jabber.error import StanzaError
@@ -18,6 +18,7 @@ from cms.process.logs import Logger
 from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
+from cms.xmlstream.spliced import of_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error
 from cms.xmpp.links import Links
@@ -156,6 +157,13 @@ class Router:
         if reply is not None and reply.to is not None:
             self.bounced[condition] += 1
             self.route(reply)
+
+    def return_all(self, raws: Iterable[bytes]) -> None:
+        """Answer what its receiver never acknowledged, or never got, with an error each."""
+        for raw in raws:
+            stanza = of_bytes(raw)
+            if stanza.name != "presence":
+                self.bounce(stanza, "recipient-unavailable", "wait")
 
     def _route_locally(self, stanza: Stanza, to: JID, source: object) -> None:
         if to.user is None:

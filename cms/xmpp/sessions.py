@@ -45,6 +45,11 @@ class Session(Receiver, Protocol):
         """The IDs for its log lines: of the connection, and of the log-in."""
         ...
 
+    @property
+    def is_away(self) -> bool:
+        """It has no connection now, and may be resumed (XEP-0198 5)."""
+        ...
+
     def end(self) -> None:
         """End it for an administrator."""
         ...

@@ -1,0 +1,130 @@
+"""
+Which sessions can be resumed (XEP-0198 5).
+
+A session whose connection is gone is away: it stays bound for some time, and comes back
+when its client shows its id after another log-in.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.words.protocols.jabber.jid import JID
+
+from cms.xmlstream.management import Ledger
+from cms.xmlstream.wire import Wire
+
+MOST_AWAY = 10_000  # sessions; one more ends the one that is away for longest
+MOST_REMEMBERED = 10_000  # sessions that have ended: how many stanzas each had handled
+REMEMBERED = 600.0  # seconds
+
+
+class Resumable(Protocol):
+    """
+    A session that manages its stream.
+
+    @ivar jid: Its full address.
+    @ivar ledger: What it has counted.
+    """
+
+    jid: JID
+    ledger: Ledger | None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What waits for it, or was not acknowledged."""
+        ...
+
+    def return_over(self, wire: Wire) -> None:
+        """Go on over this connection."""
+        ...
+
+    def expire(self) -> None:
+        """It was away for too long: it ends."""
+        ...
+
+
+class Resumptions:
+    """
+    The sessions that can be resumed, by their ids.
+
+    @param seconds: How long a session may be away; 0: none can be resumed.
+    @ivar resumed: How many were.
+    @ivar expired: How many ended because nobody came back.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, seconds: float = 60.0, *, most_away: int = MOST_AWAY
+    ) -> None:
+        self.seconds = seconds
+        self.resumed = self.expired = 0
+        self._clock = clock
+        self._most_away = most_away
+        self._sessions: dict[str, Resumable] = {}
+        self._ids: dict[Resumable, str] = {}
+        self._away: OrderedDict[Resumable, IDelayedCall] = OrderedDict()
+        self._ended: OrderedDict[str, tuple[str, int, float]] = OrderedDict()
+
+    @property
+    def away(self) -> int:
+        """How many sessions have no connection now."""
+        return len(self._away)
+
+    @property
+    def away_bytes(self) -> int:
+        """What waits for those, or was not acknowledged."""
+        return sum(session.kept_bytes for session in self._away)
+
+    def issue(self, session: Resumable) -> str:
+        """An id for a session, which nobody can guess."""
+        identifier = secrets.token_urlsafe(18)
+        self._sessions[identifier] = session
+        self._ids[session] = identifier
+        return identifier
+
+    def find(self, identifier: str, account: str) -> Resumable | None:
+        """The session with this id, if it is one of this account (a bare address)."""
+        session = self._sessions.get(identifier)
+        return session if session is not None and session.jid.userhost() == account else None
+
+    def handled(self, identifier: str, account: str) -> int | None:
+        """How many stanzas a session had handled that has ended, if that is still known."""
+        owner, handled, until = self._ended.get(identifier, ("", 0, 0.0))
+        return handled if owner == account and self._clock.seconds() < until else None
+
+    def leaves(self, session: Resumable) -> None:
+        """The connection of a session is gone: its time begins."""
+        if len(self._away) >= self._most_away:
+            self._expire(next(iter(self._away)))
+        self._away[session] = self._clock.callLater(self.seconds, self._expire, session)
+
+    def returns(self, session: Resumable) -> None:
+        """A session has a connection again."""
+        self.resumed += 1
+        self._stop(session)
+
+    def forget(self, session: Resumable) -> None:
+        """A session has ended; how many stanzas it handled is told for a while."""
+        self._stop(session)
+        identifier = self._ids.pop(session, None)
+        if identifier is None:
+            return
+        del self._sessions[identifier]
+        while len(self._ended) >= MOST_REMEMBERED:
+            self._ended.popitem(last=False)
+        handled = 0 if session.ledger is None else session.ledger.handled
+        until = self._clock.seconds() + REMEMBERED
+        self._ended[identifier] = session.jid.userhost(), handled, until
+
+    def _stop(self, session: Resumable) -> None:
+        timer = self._away.pop(session, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _expire(self, session: Resumable) -> None:
+        self._stop(session)
+        self.expired += 1
+        session.expire()

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.names import dns, error
 
 from cms.discovery.message import Reply
-from cms.discovery.nameservers import Hearing
+from cms.discovery.nameservers import Outcomes
 
 
 class FakeResolver:
@@ -28,7 +28,9 @@ class FakeResolver:
         self.additional = additional or {}
         self.asked: list[tuple[str, int]] = []
 
-    async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
+    async def ask(
+        self, name: bytes, type_: int, waits: Sequence[float], outcomes: Outcomes
+    ) -> Reply:
         """See L{cms.discovery.nameservers.Servers}."""
         text = name.decode()
         self.asked.append((text, type_))

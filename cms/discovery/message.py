@@ -30,7 +30,7 @@ _ANSWERS, _OPCODE, _TRUNCATED, _RECURSION, _RCODE = 0x8000, 0x7800, 0x0200, 0x01
 _UNREADABLE = (IndexError, ValueError, struct.error)
 
 
-class Strange(Exception):
+class NotAnAnswer(Exception):
     """
     A message that does not answer the question, or cannot be read.
 
@@ -76,20 +76,20 @@ class Question:
         """
         The answer in a message.
 
-        @raise Strange: it is not the answer to this question (RFC 5452 9.1): another
+        @raise NotAnAnswer: it is not the answer to this question (RFC 5452 9.1): another
             id, name, type or class, or records of names that were not asked for.
         """
         try:
             return self._read(data)
         except _UNREADABLE as problem:
-            raise Strange(f"it cannot be read ({problem})") from None
+            raise NotAnAnswer(f"it cannot be read ({problem})") from None
 
     def _read(self, data: bytes) -> Reply:
         id_, flags, questions, *counts = _HEAD.unpack_from(data)
         if id_ != self.id:
-            raise Strange("its id is another one")
+            raise NotAnAnswer("its id is another one")
         if not flags & _ANSWERS or flags & _OPCODE:
-            raise Strange("it is no answer to a query")
+            raise NotAnAnswer("it is no answer to a query")
         rcode = flags & _RCODE
         if questions == 0 and rcode == dns.EFORMAT:
             return Reply(rcode)  # a server need not repeat what it could not read
@@ -97,7 +97,7 @@ class Question:
         if flags & _TRUNCATED:
             return Reply(rcode, truncated=True)
         if sum(counts) > MOST_RECORDS:
-            raise Strange(f"it holds {sum(counts)} records, more than {MOST_RECORDS}")
+            raise NotAnAnswer(f"it holds {sum(counts)} records, more than {MOST_RECORDS}")
         sections = []
         for count in counts:
             records = []
@@ -111,11 +111,11 @@ class Question:
     def _check_question(self, data: bytes, questions: int) -> int:
         """Where the records begin."""
         if questions != 1:
-            raise Strange(f"it repeats {questions} questions in place of one")
+            raise NotAnAnswer(f"it repeats {questions} questions in place of one")
         name, at = _read_name(data, _HEAD.size)
         type_, class_ = _QUESTION.unpack_from(data, at)
         if (name.lower(), type_, class_) != (self.name.lower(), self.type, dns.IN):
-            raise Strange(f"it answers a question for {_shown(name)} (type {type_})")
+            raise NotAnAnswer(f"it answers a question for {_shown(name)} (type {type_})")
         return at + _QUESTION.size
 
     def _own(self, records: list[dns.RRHeader]) -> list[dns.RRHeader]:
@@ -134,7 +134,7 @@ class Question:
             name = aliases.get(name, name)
         own = [record for record in records if record.name.name.lower() in reached]
         if not own:
-            raise Strange(f"its records are those of {_shown(records[0].name.name)}")
+            raise NotAnAnswer(f"its records are those of {_shown(records[0].name.name)}")
         return own
 
 

@@ -30,7 +30,7 @@ from twisted.names.common import ResolverBase
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
 
-from cms.discovery.message import Question, Reply, Strange, follow
+from cms.discovery.message import NotAnAnswer, Question, Reply, follow
 
 Server: TypeAlias = tuple[str, int]
 
@@ -64,7 +64,7 @@ def is_silence(problem: Exception) -> bool:
 FAILURES = (
     error.DomainError,
     NotByTCP,
-    Strange,
+    NotAnAnswer,
     DeferredTimeout,
     CannotListenError,
     TCPConnectError,
@@ -80,7 +80,7 @@ def show_server(server: Server) -> str:
 
 
 @define
-class Hearing:
+class Outcomes:
     """
     What each server says to one question, while it is asked.
 
@@ -101,12 +101,12 @@ class Hearing:
         if not (is_silence(problem) and server in self._strange):
             self.problems[server] = problem
 
-    def strange(self, server: Server, problem: Strange) -> None:
+    def strange(self, server: Server, problem: NotAnAnswer) -> None:
         """It sent something that is no answer."""
         told = self._strange.setdefault(server, [])
         told.append(str(problem))
         words = list(dict.fromkeys(told))[:MOST_TOLD]
-        self.problems[server] = Strange(f"{len(told)} of them: {'; '.join(words)}")
+        self.problems[server] = NotAnAnswer(f"{len(told)} of them: {'; '.join(words)}")
 
     @property
     def most_telling(self) -> tuple[Server, Exception] | None:
@@ -119,7 +119,7 @@ def _rank(problem: Exception) -> int:
     kinds: tuple[Any, ...] = (
         error.DNSNameError,
         error.DomainError,
-        (NotByTCP, Strange),
+        (NotByTCP, NotAnAnswer),
         DeferredTimeout,
     )
     return next((rank for rank, kind in enumerate(kinds) if isinstance(problem, kind)), len(kinds))
@@ -134,7 +134,7 @@ class _UDPQuestion(DatagramProtocol):
     """
 
     def __init__(
-        self, question: Question, server: Server, strange: Callable[[Strange], object]
+        self, question: Question, server: Server, strange: Callable[[NotAnAnswer], object]
     ) -> None:
         self._question = question
         self._server = server
@@ -157,7 +157,7 @@ class _UDPQuestion(DatagramProtocol):
             return
         try:
             reply = self._question.read(datagram)
-        except Strange as problem:
+        except NotAnAnswer as problem:
             self._strange(problem)
         else:
             self.answer.callback(reply)
@@ -179,7 +179,7 @@ class _TCPQuestion(Int16StringReceiver):
     @ivar answer: Fires with the answer; fails when none comes.
     """
 
-    def __init__(self, question: Question, strange: Callable[[Strange], object]) -> None:
+    def __init__(self, question: Question, strange: Callable[[NotAnAnswer], object]) -> None:
         self._question = question
         self._strange = strange
         self.answer: Deferred[Reply] = Deferred()
@@ -194,7 +194,7 @@ class _TCPQuestion(Int16StringReceiver):
             return
         try:
             reply = self._question.read(string)
-        except Strange as problem:
+        except NotAnAnswer as problem:
             self._strange(problem)
         else:
             self.answer.callback(reply)
@@ -223,12 +223,14 @@ class Servers:
         self._reactor = reactor
         self._random = random or SystemRandom()
 
-    async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
+    async def ask(
+        self, name: bytes, type_: int, waits: Sequence[float], outcomes: Outcomes
+    ) -> Reply:
         """
         A silent server is asked again, with a longer wait.  One that failed is not.
 
         @param waits: Seconds that each server has, the first, second, ... time.
-        @param hearing: Collects what each server says.
+        @param outcomes: Collects what each server says.
         @return: With the code C{dns.OK}.
         @raise DomainError: the most telling of all failures, as any of L{FAILURES}.
         """
@@ -240,29 +242,29 @@ class Servers:
         for wait in waits:
             silent = []
             for server in left:
-                hearing.asks(server)
+                outcomes.asks(server)
                 try:
-                    reply = await self._ask(server, make, wait, hearing)
+                    reply = await self._ask(server, make, wait, outcomes)
                 except error.DNSNameError as problem:
-                    hearing.failed(server, problem)
+                    outcomes.failed(server, problem)
                     raise
                 except FAILURES as problem:
-                    hearing.failed(server, problem)
+                    outcomes.failed(server, problem)
                     if is_silence(problem):
                         silent.append(server)
                 else:
-                    hearing.answered = server
-                    hearing.problems.pop(server, None)
+                    outcomes.answered = server
+                    outcomes.problems.pop(server, None)
                     return reply
             left = silent
-        assert hearing.most_telling is not None  # noqa: S101 - there is always a server
-        raise hearing.most_telling[1]
+        assert outcomes.most_telling is not None  # noqa: S101 - there is always a server
+        raise outcomes.most_telling[1]
 
     async def _ask(
-        self, server: Server, make: Callable[[int], Question], wait: float, hearing: Hearing
+        self, server: Server, make: Callable[[int], Question], wait: float, outcomes: Outcomes
     ) -> Reply:
-        def strange(problem: Strange) -> None:
-            hearing.strange(server, problem)
+        def strange(problem: NotAnAnswer) -> None:
+            outcomes.strange(server, problem)
 
         asked = self._open(server, make(self._random.getrandbits(16)), strange)
         try:
@@ -273,7 +275,7 @@ class Servers:
             if transport is not None:
                 transport.stopListening()
         if reply.truncated:
-            hearing.failed(server, NotByTCP(DeferredTimeout()))  # until TCP answers
+            outcomes.failed(server, NotByTCP(DeferredTimeout()))  # until TCP answers
             question = make(self._random.getrandbits(16))
             try:
                 reply = await self._ask_by_tcp(server, question, wait, strange)
@@ -284,7 +286,7 @@ class Servers:
         return reply
 
     def _open(
-        self, server: Server, question: Question, strange: Callable[[Strange], object]
+        self, server: Server, question: Question, strange: Callable[[NotAnAnswer], object]
     ) -> _UDPQuestion:
         """A socket at a port that nobody can guess (RFC 5452 9.2)."""
         interface = "::" if ":" in server[0] else ""
@@ -305,7 +307,7 @@ class Servers:
         server: Server,
         question: Question,
         wait: float,
-        strange: Callable[[Strange], object],
+        strange: Callable[[NotAnAnswer], object],
     ) -> Reply:
         host, port = server
         kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
@@ -341,6 +343,6 @@ def words_for(problem: Exception) -> str:
         return "no answer in time"
     if isinstance(problem, NotByTCP):
         return f"a truncated answer, and by TCP: {problem}"
-    if isinstance(problem, Strange):
+    if isinstance(problem, NotAnAnswer):
         return f"answers that do not belong to the question ({problem})"
     return str(problem).rstrip(".") or type(problem).__name__

@@ -14,11 +14,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.names import dns, error
 
 from cms import faults
-from cms.discovery.message import Reply, Strange
+from cms.discovery.message import NotAnAnswer, Reply
 from cms.discovery.nameservers import (
     FAILURES,
-    Hearing,
     NotByTCP,
+    Outcomes,
     Server,
     Servers,
     show_server,
@@ -82,7 +82,9 @@ class Answer:
 class Asked(Protocol):
     """The servers that answer: L{Servers}."""
 
-    async def ask(self, name: bytes, type_: int, waits: Sequence[float], hearing: Hearing) -> Reply:
+    async def ask(
+        self, name: bytes, type_: int, waits: Sequence[float], outcomes: Outcomes
+    ) -> Reply:
         """See L{Servers.ask}."""
         ...
 
@@ -154,28 +156,28 @@ class DNS:
         """
         began = self._clock.seconds()
         waits = tuple(self._timeout * share for share in _SHARES)
-        hearing = Hearing()
-        asking = Deferred.fromCoroutine(self._asked.ask(name.encode(), type_, waits, hearing))
+        outcomes = Outcomes()
+        asking = Deferred.fromCoroutine(self._asked.ask(name.encode(), type_, waits, outcomes))
         asking.addTimeout(self._timeout, self._clock)
         try:
             reply = await asking
         except FAILURES as problem:
-            server, told = hearing.most_telling or (None, problem)
+            server, told = outcomes.most_telling or (None, problem)
             who = self.servers if server is None else show_server(server)
-            asked = self._shown(hearing)
+            asked = self._shown(outcomes)
             if isinstance(told, error.DNSNameError):
                 raise NoSuchName(_answers(told), who, asked) from None
             seen = {"name": name, "server": who, **({"asked": asked} if asked else {})}
             seconds = f"{self._clock.seconds() - began:.1f}"
             raise _explain(told, _FAULTS[step], seconds, seen) from None
-        answered = self.servers if hearing.answered is None else show_server(hearing.answered)
-        return Answer(reply.answers, reply.additional, answered, self._shown(hearing))
+        answered = self.servers if outcomes.answered is None else show_server(outcomes.answered)
+        return Answer(reply.answers, reply.additional, answered, self._shown(outcomes))
 
-    def _shown(self, hearing: Hearing) -> str:
+    def _shown(self, outcomes: Outcomes) -> str:
         """What each server said, if there is more than one."""
-        said = [f"{show_server(s)}: {words_for(p)}" for s, p in hearing.problems.items()]
-        if hearing.answered is not None:
-            said.append(f"{show_server(hearing.answered)}: answered")
+        said = [f"{show_server(s)}: {words_for(p)}" for s, p in outcomes.problems.items()]
+        if outcomes.answered is not None:
+            said.append(f"{show_server(outcomes.answered)}: answered")
         return "; ".join(said) if len(said) > 1 else ""
 
 
@@ -194,8 +196,8 @@ def _explain(
         return entries.failed.error(rcode=words_for(problem), **seen)
     if isinstance(problem, DeferredTimeout):
         return entries.silent.error(seconds=seconds, **seen)
-    if isinstance(problem, Strange | NotByTCP):
-        fault = entries.strange if isinstance(problem, Strange) else entries.truncated
+    if isinstance(problem, NotAnAnswer | NotByTCP):
+        fault = entries.strange if isinstance(problem, NotAnAnswer) else entries.truncated
         return fault.error(problem=str(problem), **seen)
     return entries.unreachable.error(problem=words_for(problem), **seen)
 

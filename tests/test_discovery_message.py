@@ -14,7 +14,7 @@ from twisted.names import dns
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.discovery import message
-from cms.discovery.message import MOST_RECORDS, Question, Reply, Strange
+from cms.discovery.message import MOST_RECORDS, NotAnAnswer, Question, Reply
 
 NAME = b"_xmpp-component._tcp.meet.example.com"
 HEAD = struct.Struct("!6H")
@@ -94,7 +94,7 @@ class ReplyTests(SynchronousTestCase):
         for records in ([first, second, real, stray], [stray, real, second, first]):
             read = ASKED.read(answer(*records)).answers
             self.assertEqual(shown(r for r in records if r is not stray), shown(read))
-        with self.assertRaisesRegex(Strange, "those of real"):
+        with self.assertRaisesRegex(NotAnAnswer, "those of real"):
             ASKED.read(answer(real, second))
 
     def test_long_chain(self) -> None:
@@ -137,7 +137,7 @@ class HostileTests(SynchronousTestCase):
         ):
             try:
                 ASKED.read(start + data)
-            except Strange as problem:
+            except NotAnAnswer as problem:
                 self.assertTrue(str(problem).isprintable())
 
     @given(st.data())
@@ -146,12 +146,12 @@ class HostileTests(SynchronousTestCase):
         good = bytearray(answer(*(record(dns.Record_SRV(1, n, 5223, b"x1.a")) for n in range(3))))
         for _ in range(data.draw(st.integers(0, 4))):
             good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
-        with contextlib.suppress(Strange):
+        with contextlib.suppress(NotAnAnswer):
             ASKED.read(bytes(good[: data.draw(st.integers(0, len(good)))]))
 
     def words(self, data: bytes) -> str:
         """What is said of a message that is no answer."""
-        return str(self.assertRaises(Strange, ASKED.read, data))
+        return str(self.assertRaises(NotAnAnswer, ASKED.read, data))
 
     def message(self, body: bytes, count: int = 1) -> bytes:
         """An answer with these records."""
@@ -199,7 +199,7 @@ class HostileTests(SynchronousTestCase):
         for make, count in ((self.many_labels, MOST_RECORDS), (self.many_labels, 5000)):
             with patch.object(message, "_read_name", counting):
                 steps = 0
-                with contextlib.suppress(Strange):
+                with contextlib.suppress(NotAnAnswer):
                     ASKED.read(make(count))
             self.assertLess(steps, MOST_RECORDS * 2 * 2 * (128 + message.MOST_POINTERS))
 

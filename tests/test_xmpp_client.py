@@ -553,6 +553,19 @@ class BindTests(SynchronousTestCase):
         client.open()
         return client
 
+    def test_fault_at_the_beginning(self) -> None:
+        """A session whose beginning fails ends whole, and nobody hears of it."""
+        client = self.logged_in()
+        self.patch(client.stream, "on_trusted", lambda: 1 / 0)
+        client.say(BIND)
+        self.assertIn("internal-server-error", client.heard())
+        self.assertTrue(client.lost)
+        self.assertEqual(0, len(self.server.sessions))
+        self.assertFalse(client.stream.party.is_open)
+        self.assertEqual("", self.callbridge.heard())
+        (fault,) = self.flushLoggedErrors()
+        fault.trap(ZeroDivisionError)
+
     def test_stanza_before_bind(self) -> None:
         """Nothing else may come before."""
         client = self.logged_in()

@@ -103,10 +103,6 @@ class ClientSession(Party, StreamHandler):
         policy = self._policy
         self.wire = wire
         self.peer_text, self.peer_host = wire.peer_text, wire.peer_host
-        wire.take_over(self, self)
-        wire.set_deadline(None)
-        wire.on_trusted()  # not before: an account has few resources, but may log in often
-        wire.splice(limits.CLIENT, READ_BYTES)
         self._keepalive = Keepalive(
             policy.clock,
             wire,
@@ -115,6 +111,10 @@ class ClientSession(Party, StreamHandler):
             timeout=policy.settings.ping_timeout,
             dead=self._silent,
         )
+        wire.take_over(self, self)
+        wire.set_deadline(None)
+        wire.on_trusted()  # not before: an account has few resources, but may log in often
+        wire.splice(limits.CLIENT, READ_BYTES)
         self._keepalive.start()
 
     @property

@@ -89,7 +89,10 @@ class SessionService:
     def ended(self, session: Session, reason: str) -> None:
         """A session is over, for whatever reason."""
         self._sessions.remove(session)
-        jid = self._began.pop(session).jid
+        begin = self._began.pop(session, None)
+        if begin is None:
+            return  # a fault of ours kept it from beginning: nobody knows of it
+        jid = begin.jid
         del self._authority[session]
         if wanted(LogLevel.info):
             self.log.info(

@@ -608,7 +608,7 @@ class ListenerTests(SynchronousTestCase):
                 client.open()
                 client.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
         self.assertEqual([False, True, True, False, False], [c.lost for c in clients])
-        self.assertEqual((3, 2), (factory.places.taken, factory.turned_away))
+        self.assertEqual((3, 2), (factory.limiter.taken, factory.turned_away))
 
     def test_lines_about_strangers(self) -> None:
         """Of a flood of them the log has a part, and how many there were; never of who belongs."""

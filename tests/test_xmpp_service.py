@@ -168,7 +168,7 @@ stall_timeout = 33
         file = new_folder(self) / "xmpp.toml"
         for line, most in (("", None), ("most_per_address = 600\n", 600)):
             file.write_text(line + CONFIGURATION)
-            self.assertEqual(Limits.of(2_000 // 3, most), read_config(file).places())
+            self.assertEqual(Limits.of(2_000 // 3, most), read_config(file).connection_limits())
 
     def test_listeners(self) -> None:
         """A server that would listen nowhere, or in the open without TLS, does not start."""

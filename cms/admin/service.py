@@ -174,7 +174,7 @@ class AdminService(Service):
     def _open_socket(self) -> None:
         path = self._settings.state_dir / SOCKET
         path.unlink(missing_ok=True)  # we have the lock, so the daemon that made it has ended
-        limits = Limits.of(openfiles.places(MOST_API_CONNECTIONS, 8))
+        limits = Limits.of(openfiles.connections_each(MOST_API_CONNECTIONS, 8))
         factory = self._owner.factory(
             self._root(OpenGate()), ConnectionLimiter(limits, self._reactor.seconds, SOCKET)
         )

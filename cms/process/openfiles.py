@@ -46,7 +46,7 @@ def in_use() -> int:
     return len(os.listdir("/proc/self/fd")) - 1  # one belongs to listdir
 
 
-def places(most: int, listeners: int) -> int:
+def connections_each(most: int, listeners: int) -> int:
     """
     How many connections each listener may have, so that all listeners and the other
     files of this process fit into the limit.

@@ -66,10 +66,10 @@ class HTTPListeners:
         """
         # Half of the connections are for authenticated peers.  One address may have half of the
         # others, because a browser opens six and a page with live updates keeps one.
-        most = openfiles.places(most, 8)
+        most = openfiles.connections_each(most, 8)
         limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
-        places = ConnectionLimiter(limits, self._reactor.seconds, kind)
-        factory = self.factory(root, places, trust)
+        limiter = ConnectionLimiter(limits, self._reactor.seconds, kind)
+        factory = self.factory(root, limiter, trust)
         for description in descriptions:
             opened = open_listener(
                 self._reactor,
@@ -87,14 +87,14 @@ class HTTPListeners:
                 )
 
     def factory(
-        self, root: Root, places: ConnectionLimiter, trust: ServerTrust | None = None
+        self, root: Root, limiter: ConnectionLimiter, trust: ServerTrust | None = None
     ) -> IProtocolFactory:
         """The factory for a listener that the caller opens."""
         served: IProtocolFactory = LimitedSite(root, self._reactor)
         if trust is not None:
-            creator = trust.for_peer(places.kind)  # it takes what the last reload read
+            creator = trust.for_peer(limiter.kind)  # it takes what the last reload read
             served = TLSMemoryBIOFactory(creator, False, served, self._reactor)
-        return PacedFactory(served, self._pace, places)
+        return PacedFactory(served, self._pace, limiter)
 
     def close(self) -> Deferred[Any]:
         """Accept no more requests; fires when the ports are free."""

@@ -115,7 +115,7 @@ class PacedConnection(ProtocolWrapper):
     """
 
     factory: PacedFactory
-    guest: Admitted
+    admitted: Admitted
     _held = b""
     _heard = False
     _lost = False
@@ -150,7 +150,7 @@ class PacedConnection(ProtocolWrapper):
 
     def trust_peer(self) -> None:
         """Its peer is authenticated: see L{Admitted.trust}."""
-        self.guest.trust()
+        self.admitted.trust()
 
     def make_room(self) -> None:
         """A newer connection replaces it."""
@@ -169,7 +169,7 @@ class PacedConnection(ProtocolWrapper):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The end."""
         self._lost = True
-        self.guest.leave()
+        self.admitted.leave()
         self.factory.pace.paused.discard(self)
         super().connectionLost(reason)
 
@@ -181,19 +181,19 @@ class PacedFactory(WrappingFactory):
     noisy = False
     log = Logger()
 
-    def __init__(self, wrapped: IProtocolFactory, pace: Pace, places: ConnectionLimiter) -> None:
+    def __init__(self, wrapped: IProtocolFactory, pace: Pace, limiter: ConnectionLimiter) -> None:
         super().__init__(wrapped)
         self.pace = pace
         self.line_limiter = LineLimiter(pace.clock.seconds)
-        self._places = places
+        self._limiter = limiter
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
         """A connection; C{None} (which closes it) beyond the bounds."""
         began = self.pace.timer()
-        guest = self._places.admit(plain_host(str(getattr(addr, "host", LOCAL))))
-        if guest is None:
+        admitted = self._limiter.admit(plain_host(str(getattr(addr, "host", LOCAL))))
+        if admitted is None:
             return None
         built: Any = super().buildProtocol(addr)
-        built.guest, guest.drop = guest, built.make_room
+        built.admitted, admitted.drop = admitted, built.make_room
         self.pace.spend(self.pace.timer() - began)
         return cast("ProtocolWrapper", built)

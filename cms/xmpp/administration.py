@@ -79,7 +79,7 @@ class XmppAdministration:
             "openFiles": openfiles.in_use(),
             "mostFiles": openfiles.limit(),
             "wantedPlaces": self._daemon.config.wanted_connections,
-            "places": self._daemon.config.places().most,
+            "places": self._daemon.config.connection_limits().most,
             "links": links,
             "lastFailure": failed.as_dict() if failed is not None else None,
         }

@@ -384,10 +384,10 @@ class XmppConfig:
         """The limits on what waits for a peer that does not read: C{size} bytes of others."""
         return SendLimits(size, self.streams.patience, self.streams.stall_timeout)
 
-    def places(self) -> Limits:
+    def connection_limits(self) -> Limits:
         """The limits of each listener, within the limit of files of this process."""
         kinds = sum(bool(self.listen[kind]) for kind in LISTENERS)
-        most = openfiles.places(self.told_connections or USUAL_CONNECTIONS, kinds + 1)
+        most = openfiles.connections_each(self.told_connections or USUAL_CONNECTIONS, kinds + 1)
         return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
 
     @property

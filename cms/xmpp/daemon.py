@@ -184,7 +184,7 @@ class XmppService(Service):
         """Open the listeners before the process gives up its rights."""
         super().privilegedStartService()
         self.log.info("cms-xmpp {version} starts", version=cms.__version__)
-        makers, limits = self._makers(), self.config.places()
+        makers, limits = self._makers(), self.config.connection_limits()
         told_few(self.config.file, "most_connections", self.config.wanted_connections, limits.most)
         try:
             for kind in LISTENERS:

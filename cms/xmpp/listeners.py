@@ -24,7 +24,7 @@ class StreamFactory(Factory):
     Makes the streams of one listener, within bounds.
 
     @ivar kind: Its key in the configuration.
-    @ivar places: Limits the connections.
+    @ivar limiter: Limits the connections.
     @ivar carried: The traffic of its streams that have ended.
     @param make: Makes a stream.
     """
@@ -41,30 +41,30 @@ class StreamFactory(Factory):
     ) -> None:
         self.make = make
         self.kind = kind
-        self.places = ConnectionLimiter(limits, clock, kind)
+        self.limiter = ConnectionLimiter(limits, clock, kind)
         self.carried = Traffic()
         self.streams: set[XMLStream] = set()
 
     @property
     def turned_away(self) -> int:
         """How many connections were closed because the listener was full."""
-        return self.places.refused + self.places.dropped
+        return self.limiter.refused + self.limiter.dropped
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """A stream for a connection, C{None} (which closes it) beyond the bounds."""
         host = plain_host(str(getattr(addr, "host", LOCAL)))
-        guest = self.places.admit(host)
-        if guest is None:
+        admitted = self.limiter.admit(host)
+        if admitted is None:
             return None
         stream = self.make()
-        guest.drop = stream.abort
+        admitted.drop = stream.abort
         stream.factory = self
-        stream.on_trusted = guest.trust
-        stream.on_waiting = guest.set_waiting
+        stream.on_trusted = admitted.trust
+        stream.on_waiting = admitted.set_waiting
         self.streams.add(stream)
 
         def forget(_: None) -> None:
-            guest.leave()
+            admitted.leave()
             self.streams.discard(stream)
             self.carried.add(stream)
 

@@ -116,9 +116,9 @@ class Driver:
         """Send a chat message."""
         self._say({"do": "message", "to": to, "body": body})
 
-    def do(self, command: str) -> None:
+    def do(self, command: str, **more: Any) -> None:
         """What only some of them know."""
-        self._say({"do": command})
+        self._say({"do": command, **more})
 
     def disconnect(self) -> None:
         """Close the stream."""
@@ -140,6 +140,18 @@ def slixmpp_client(
     @param more: C{mechanism} for one alone, C{direct_tls=True} for TLS from
         the first byte.
     """
+    return _slixmpp(processes, "slixmpp_peer.py", (jid, password, port, trust), **more)
+
+
+def slixmpp_guest(processes: Processes, jid: str, password: str, port: int, trust: Path) -> Driver:
+    """The same with its plug-in for rooms, see F{drivers/slixmpp_room.py}."""
+    return _slixmpp(processes, "slixmpp_room.py", (jid, password, port, trust))
+
+
+def _slixmpp(
+    processes: Processes, driver: str, who: tuple[str, str, int, Path], **more: Any
+) -> Driver:
+    jid, password, port, trust = who
     settings = {
         "kind": "client",
         "jid": jid,
@@ -150,7 +162,7 @@ def slixmpp_client(
         **more,
     }
     name = f"slixmpp-{jid.partition('@')[0]}"
-    return Driver(processes, name, _python("slixmpp_peer.py"), settings)
+    return Driver(processes, name, _python(driver), settings)
 
 
 def slixmpp_component(processes: Processes, address: str, secret: str, port: int) -> Driver:

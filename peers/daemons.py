@@ -216,6 +216,18 @@ class Callbridge(Daemon):
         )
         assert status == 0, output
 
+    def space(self, *arguments: str, text: str = "") -> dict[str, Any]:
+        """C{cms callbridge space}; what it prints."""
+        self.write()
+        command = [*script("cms"), "callbridge", "space", *arguments]
+        command += ["--json", "--config", str(self.file)]
+        status, output = self._processes.run(
+            f"{self.name}-space", command, text=text, env=daemon_environment()
+        )
+        assert status == 0, output
+        found: dict[str, Any] = json.loads(output[output.index("{") : output.rindex("}") + 1])
+        return found
+
     def start(self) -> Process:
         """Start it, and wait until its link is up."""
         process = self.launch()

@@ -33,6 +33,7 @@ class Stream:
         self.sent: list[Stanza] = []
         self.requests = Requests(self.clock, self.send, own=COMPONENT)
         self.link_id = "l1"
+        self.waiting_bytes = 0
 
     def send(self, stanza: Stanza) -> None:
         """To the server."""

@@ -11,7 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.callbridge.login.authority import Authority
-from cms.callbridge.metrics import STATES, CallbridgeCollector, CallbridgeCounters
+from cms.callbridge.metrics import STATES, CallbridgeCollector, CallbridgeCounters, RoomsCollector
+from cms.callbridge.rooms.admission import REASONS
+from cms.callbridge.rooms.service import Rooms
 from cms.linkprotocol import login as lp
 from cms.metrics.exposition import Exposition
 from cms.protection.connections import Limits
@@ -234,6 +236,21 @@ class ServerTests(SynchronousTestCase):
         self.assertIsNone(self.figures(name, certificate=f"cb1.{DOMAIN}"))
 
 
+class NoSpaces:
+    """A Callbridge without spaces and sessions."""
+
+    occupant_key = b"key"
+
+    def __init__(self) -> None:
+        self.on_change: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*_: object) -> None:
+            raise AssertionError(f"{name} is not asked for")
+
+        return ask
+
+
 class CallbridgeTests(SynchronousTestCase):
     """The Callbridge."""
 
@@ -252,7 +269,25 @@ class CallbridgeTests(SynchronousTestCase):
         collector = CallbridgeCollector(
             self.world.link, lambda: self.authority, lambda: 1_800_000_000.0
         )
-        self.figures = Figures(self.counters, collector)
+        self.rooms = Rooms(
+            *(self.world.clock, NoSpaces(), NoSpaces()),
+            component=lambda: "cb1",
+            domain=lambda: DOMAIN,
+            run="r",
+        )
+        self.figures = Figures(self.counters, collector, RoomsCollector(self.rooms))
+
+    def test_rooms(self) -> None:
+        """Rooms and occupants; who came in, and each reason why somebody did not, from 0."""
+        self.assertEqual(0, self.figures("cms_callbridge_rooms"))
+        self.assertEqual(0, self.figures("cms_callbridge_room_occupants"))
+        self.rooms.figures.joined += 2
+        self.rooms.figures.refused["passcode"] += 1
+        joins = "cms_callbridge_room_joins_total"
+        self.assertEqual(2, self.figures(joins, result="joined"))
+        self.assertEqual(1, self.figures(joins, result="passcode"))
+        for reason in REASONS:
+            self.assertIn(f'{joins}{{result="{reason}"}}', self.figures.text)
 
     def assert_state(self, state: str) -> None:
         """It is in this state and no other."""

@@ -220,7 +220,9 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         proxies=config.listen.proxies,
     )
     spaces = SpaceAdministration(
-        daemon.spaces, lambda: (daemon.config.link.domain, daemon.config.link.component)
+        daemon.spaces,
+        lambda: (daemon.config.link.domain, daemon.config.link.component),
+        daemon.rooms.in_space,
     )
     operations = operations_of_callbridge(role, reactor, daemon.metrics, spaces)
     pages = CallbridgePages(role, reactor)

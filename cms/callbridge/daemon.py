@@ -24,7 +24,8 @@ from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHa
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.record import Logins
-from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters
+from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters, RoomsCollector
+from cms.callbridge.rooms.service import Rooms
 from cms.callbridge.settings import StoredSettings
 from cms.callbridge.spaces.directory import LocalSpaces
 from cms.callbridge.spaces.store import SpaceStore
@@ -52,6 +53,7 @@ class CallbridgeService(Service):
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
     @ivar spaces: The spaces.
+    @ivar rooms: Their rooms.
     @ivar logins: The recent log-ins.
     """
 
@@ -78,15 +80,26 @@ class CallbridgeService(Service):
             limits=config.login,
             remember=config.remember_passwords,
         )
+        random = SystemRandom()
+        self.rooms = Rooms(
+            reactor,
+            self.spaces,
+            _DecidedSessions(lambda: self.authority),
+            component=lambda: self.config.link.component,
+            domain=lambda: self.config.link.domain,
+            run=f"{random.getrandbits(64):016x}",
+        )
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain)
-        random = SystemRandom()
         self.link = Link(
             LinkCore(
                 clock=reactor,
                 discovery=Finder(make_dns(reactor, config.dns.servers), random),
                 connector=self._connector,
-                traffic=LinkTraffic(reactor, [CallbridgeHandler()], self._logins),
+                traffic=LinkTraffic(
+                    *(reactor, [CallbridgeHandler(self.rooms)], self._logins),
+                    rooms=self.rooms,
+                ),
                 backoff=Backoff(config.timing, random),
                 settings=config.link,
                 history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),
@@ -100,7 +113,7 @@ class CallbridgeService(Service):
         figures = CallbridgeCollector(
             self.link, lambda: self.authority, lambda: self._connector.expires
         )
-        self.metrics = Exposition("callbridge", self._counters, figures)
+        self.metrics = Exposition("callbridge", self._counters, figures, RoomsCollector(self.rooms))
 
     def _make_authority(self, domain: str) -> Authority:
         return Authority(
@@ -108,6 +121,7 @@ class CallbridgeService(Service):
             allow_guests=self.config.allow_guests,
             limits=self.config.login,
             decided=self._decided,
+            ended=self.rooms.session_ended,
         )
 
     def _decided(self, mechanism: str, result: str, seconds: float) -> None:
@@ -141,6 +155,7 @@ class CallbridgeService(Service):
     def stopService(self) -> Deferred[None]:
         """End the link properly."""
         super().stopService()
+        self.rooms.stop()
         return self.link.stop().addCallback(lambda _: self._close())
 
     def _close(self) -> None:
@@ -190,6 +205,23 @@ class CallbridgeService(Service):
         else:
             self.log.info("keys and certificates were read again")
             self._judge_certificates()
+
+
+class _DecidedSessions:
+    """The sessions that the authority of now has decided."""
+
+    def __init__(self, authority: Callable[[], Authority]) -> None:
+        self._authority = authority
+
+    def began(self, jid: str) -> str | None:
+        """See L{cms.callbridge.rooms.service.Sessions.began}."""
+        session = self._authority().sessions.get(jid)
+        return None if session is None else session.since
+
+    def peer(self, jid: str) -> str | None:
+        """See L{cms.callbridge.rooms.service.Sessions.peer}."""
+        session = self._authority().sessions.get(jid)
+        return None if session is None else session.peer
 
 
 def _opened(store: Callable[[Path], _S], config: CallbridgeConfig) -> _S:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cms import faults
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.passwords.scram import HASHES
+from cms.callbridge.rooms.service import Rooms
 from cms.linkprotocol.mechanisms import mechanism_label
 from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, traffic
 from cms.signalflow import Attempt, Step, StepError, StepRecord
@@ -143,3 +144,30 @@ class CallbridgeCollector(Collector):
         if link.since is not None:
             text = "When the link became active."
             yield gauge("cms_callbridge_link_since_timestamp_seconds", text, link.since)
+
+
+class RoomsCollector(Collector):
+    """Rooms, occupants, who came in and who did not; looked at when asked."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        rooms = self._rooms
+        yield gauge("cms_callbridge_rooms", "Spaces with somebody in their room.", rooms.count)
+        text = "Who is in the rooms, all told."
+        yield gauge("cms_callbridge_room_occupants", text, rooms.occupants)
+        joins = CounterMetricFamily(
+            "cms_callbridge_room_joins",
+            "Wishes to enter a room, by what became of them.",
+            labels=["result"],
+        )
+        joins.add_metric(["joined"], rooms.figures.joined)
+        for reason, count in rooms.figures.refused.items():
+            joins.add_metric([reason], count)
+        yield joins
+        sent = "Copies of stanzas that rooms have sent to their occupants."
+        yield CounterMetricFamily("cms_callbridge_room_copies", sent, rooms.outbox.copies)
+        text = "Bytes that rooms hold for what they have not sent yet."
+        yield gauge("cms_callbridge_room_held_bytes", text, rooms.outbox.held)

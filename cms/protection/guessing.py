@@ -62,6 +62,23 @@ ACCOUNT = Limit(30, 300.0)  # one account from all addresses where it is not kno
 ADDRESS = Limit(200, 30.0)  # one address, for all accounts that are not known there
 
 
+@frozen
+class Limits:
+    """
+    Those of one kind of proof.
+
+    @ivar pair: One account from one address.
+    @ivar known: The same, where the account has logged in before.
+    @ivar account: One account from all addresses where it is not known.
+    @ivar address: One address, for all accounts that are not known there.
+    """
+
+    pair: Limit = ACCOUNT_AT_ADDRESS
+    known: Limit = KNOWN
+    account: Limit = ACCOUNT
+    address: Limit = ADDRESS
+
+
 class _Buckets:
     """
     A bounded table of buckets.  When it is full, the emptiest of the L{LOOK_AT} oldest is
@@ -122,14 +139,21 @@ class Guesses:
         could keep it out, and with it everybody's log-ins.
     """
 
-    def __init__(self, clock: IReactorTime, *, most: int = 20_000, together: bool = True) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        most: int = 20_000,
+        together: bool = True,
+        limits: Limits = Limits(),
+    ) -> None:
         self._clock = clock
         self._most = most
         self.together = together
         self.pairs = _Buckets(clock, ACCOUNT_AT_ADDRESS, most)
-        self.known_pairs = _Buckets(clock, KNOWN, most)
-        self.accounts = _Buckets(clock, ACCOUNT, most)
-        self.addresses = _Buckets(clock, ADDRESS, most)
+        self.known_pairs = _Buckets(clock, limits.known, most)
+        self.accounts = _Buckets(clock, limits.account, most)
+        self.addresses = _Buckets(clock, limits.address, most)
         self.under_way: Counter[bytes] = Counter()
         self._known: OrderedDict[bytes, OrderedDict[str, float]] = OrderedDict()
 

@@ -126,7 +126,7 @@ class Peer:
         await self._stream.disconnect(wait=1.0)
 
 
-async def main() -> None:
+async def serve(kind: type[Peer]) -> None:
     """Serve commands until the input ends."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue()
@@ -137,7 +137,7 @@ async def main() -> None:
         loop.call_soon_threadsafe(lines.put_nowait, "")
 
     threading.Thread(target=read, daemon=True).start()
-    peer = Peer(json.loads(await lines.get()))
+    peer = kind(json.loads(await lines.get()))
     tell("ready")
     running: set[asyncio.Task[None]] = set()
     while line := await lines.get():
@@ -150,4 +150,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve(Peer))

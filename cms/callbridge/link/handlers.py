@@ -36,6 +36,8 @@ from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error, written_result
 
+_MUC = ns.MUC.encode()
+
 
 class NotConnected(Exception):
     """There is no active link to send over."""
@@ -46,6 +48,11 @@ class Carrier(Protocol):
 
     requests: Requests
     link_id: str
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the server to read."""
+        ...
 
     def send(self, stanza: Stanza) -> None:
         """Send a stanza to the server, before everything that waits."""
@@ -66,6 +73,24 @@ class HandlerStream(EventDispatcher):
         self._send(Stanza(element))
 
 
+class RoomTraffic(Protocol):
+    """The rooms of the Callbridge: L{cms.callbridge.rooms.service.Rooms}."""
+
+    def link_up(self, link: Carrier, answer: Callable[[Stanza], object]) -> None:
+        """The link is active; C{answer} sends to whom a stanza is for, in his turn."""
+
+    def link_down(self) -> None:
+        """The link has ended; sessions are still known."""
+
+    def take(self, stanza: Stanza) -> bool:
+        """Handle what is for a room; C{False} for anything else."""
+        ...
+
+    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str]]]:
+        """Address and name of each room that somebody is a member of."""
+        ...
+
+
 class LinkTraffic:
     """
     Passes the stanzas of the link to the handlers, and answers those that no handler took
@@ -79,7 +104,9 @@ class LinkTraffic:
         clock: IReactorTime,
         handlers: Iterable[XMPPHandler],
         logins: LoginHandler | None = None,
+        rooms: RoomTraffic | None = None,
     ) -> None:
+        self._rooms = rooms
         self._inbox = Inbox(clock, self._handle, self._constrained, self._share)
         self._handlers = list(handlers)
         self._logins = logins
@@ -96,6 +123,8 @@ class LinkTraffic:
         self._dispatcher = HandlerStream(partial(self._deliver, stream))
         if self._logins is not None:
             self._logins.link_up(stream.link_id)
+        if self._rooms is not None:
+            self._rooms.link_up(stream, partial(self._deliver, stream))
         for handler in self._handlers:
             handler.makeConnection(self._dispatcher)
         for handler in self._handlers:
@@ -105,7 +134,12 @@ class LinkTraffic:
         """The link has ended."""
         self._stream = self._dispatcher = None
         self._inbox.clear()
-        ends = [handler.connectionLost for handler in self._handlers]
+        ends: list[Callable[[Failure], object]] = [
+            handler.connectionLost for handler in self._handlers
+        ]
+        rooms = self._rooms
+        if rooms is not None:
+            ends.append(lambda _: rooms.link_down())
         if self._logins is not None:
             ends.append(self._logins.link_down)
         call_all(self.log, ends, Failure(ConnectionDone()))
@@ -125,6 +159,8 @@ class LinkTraffic:
         if stanza.is_request and stanza.only_child is None:
             self._refuse(stanza, stream, "bad-request")  # RFC 6120 8.2.3
             return
+        if self._rooms is not None and self._rooms.take(stanza):
+            return
         taken = self._dispatcher.dispatch(stanza.element)
         if not taken and not getattr(stanza.element, "handled", False):
             self._refuse(stanza, stream, "service-unavailable")
@@ -142,6 +178,11 @@ class LinkTraffic:
     def _constrained(self, stanza: Stanza) -> None:
         """Refuse a stanza: too many of its sender wait already."""
         if stanza.name == "presence":
+            if _MUC in stanza.raw and is_join(stanza) and self._stream is not None:
+                error = StanzaError("resource-constraint", type="wait")
+                refused = error_reply(stanza, error)
+                if refused is not None:
+                    self._deliver(self._stream, refused)
             return
         reply = written_error(stanza, "wait", "resource-constraint")
         if reply is not None and self._stream is not None:
@@ -181,7 +222,15 @@ def _observe(handler: Any, queries: Iterable[str]) -> None:
 
 
 class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
-    """Ping (XEP-0199), service discovery (XEP-0030) and version (XEP-0092)."""
+    """
+    Ping (XEP-0199), service discovery (XEP-0030) and version (XEP-0092).
+
+    @param rooms: What is found below us, if there are rooms.
+    """
+
+    def __init__(self, rooms: RoomTraffic | None = None) -> None:
+        super().__init__()
+        self._rooms = rooms
 
     iqHandlers = {
         f"/iq[@type='get']/ping[@xmlns='{ns.PING}']": "onPing",
@@ -199,12 +248,18 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
 
     def onInfo(self, iq: Element) -> Element:
         """Answer with our identity and features."""
-        features = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
-        return disco.info(iq.query, "component", "generic", "Callbridge", features)
+        features: tuple[str, ...] = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
+        if self._rooms is None:
+            return disco.info(iq.query, "component", "generic", "Callbridge", features)
+        features = (*features, ns.MUC)
+        return disco.info(iq.query, "conference", "text", "Callbridge", features)
 
-    def onItems(self, iq: Element) -> Element:
-        """Answer with no items."""
-        return disco.items(iq.query)
+    def onItems(self, iq: Element) -> Element | Deferred[Element]:
+        """Answer with the rooms that the asking account is a member of, and nobody else's."""
+        answer = disco.items(iq.query)
+        if self._rooms is None or answer.hasAttribute("node"):
+            return answer
+        return self._rooms.spaces_of(iq.getAttribute("from") or "").addCallback(_named, answer)
 
     def onVersion(self, iq: Element) -> Element:
         """Answer with the name and version of this program."""
@@ -212,6 +267,13 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
         query.addElement("name", content="cms-callbridge")
         query.addElement("version", content=cms.__version__)
         return query
+
+
+def _named(found: Sequence[tuple[str, str]], answer: Element) -> Element:
+    for address, name in found:
+        item = answer.addElement("item")
+        item["jid"], item["name"] = address, name
+    return answer
 
 
 class LoginHandler:

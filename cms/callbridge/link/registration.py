@@ -145,6 +145,11 @@ class ComponentRegistration(XMLStream):
             dead=self._silent,
         )
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the server to read."""
+        return self.party.waiting_bytes
+
     # stages
 
     def begin(self) -> None:

@@ -69,6 +69,7 @@ class Authority:
     @param random: For nonces and guest names; it must not be guessable.
     @param decided: Called for each exchange that has ended, with mechanism, C{success},
         C{lost} or the SASL condition, and seconds.
+    @param ended: Called with the address of each session that is over.
     @ivar link_id: Names the link in the log.
     @ivar sessions: The full addresses that are logged in through this
         Callbridge now, with the begin of each.
@@ -86,6 +87,7 @@ class Authority:
         limits: LoginLimits = LoginLimits(),  # noqa: B008 - it is frozen
         random: Random | None = None,
         decided: Callable[[str, str, float], object] = lambda *_: None,
+        ended: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
         self._directory = directory
@@ -95,6 +97,7 @@ class Authority:
         self._random = random or SystemRandom()
         self._guests = Guests(self._random)
         self._decided = decided
+        self._ended = ended
         self._guesses = Guesses(clock)
         self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
@@ -180,6 +183,7 @@ class Authority:
     def session_ended(self, message: lp.SessionEnd) -> None:
         """A session is over."""
         self.sessions.pop(message.jid, None)
+        self._ended(message.jid)
         if wanted(LogLevel.info):
             self.log.info(
                 'user "{jid}": session ended ({reason})',

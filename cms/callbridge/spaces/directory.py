@@ -93,7 +93,7 @@ class LocalSpaces:
         """See L{Spaces.entry}."""
         return self._look(lambda connection: find_entry(connection, uri, jid))
 
-    def spaces_of(self, jid: str) -> Deferred[list[Space]]:
+    def spaces_of(self, jid: str) -> Deferred[Sequence[Space]]:
         """See L{Spaces.spaces_of}."""
         return self._look(lambda connection: find_spaces_of(connection, jid, MOST_LISTED))
 
@@ -105,7 +105,7 @@ class LocalSpaces:
         """See L{Spaces.unban}."""
         return self._changing.run(lambda: self.store.unban(id_, jid))
 
-    def bans(self, id_: str) -> Deferred[list[str]]:
+    def bans(self, id_: str) -> Deferred[Sequence[str]]:
         """See L{Spaces.bans}."""
         return self._looking.run(lambda: self.store.bans(id_))
 

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp import local
 from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
@@ -266,6 +267,17 @@ class PresenceTests(House):
                 self.assertEqual(["unavailable"], heard[name])
             self.assertIn("unavailable", heard["cb1"])
             self.assertNotIn("desk", heard)
+
+    def test_too_many_directed(self) -> None:
+        """What could not be taken back is not sent: each that was reached hears the end."""
+        self.patch(local, "MOST_DIRECTED", 2)
+        told = {"cb1": ["presence"]}
+        for nick in "aba":
+            self.assertEqual(told, self.say("presence", f"room@{CB1}/{nick}", None))
+        refused = {"bob": ["resource-constraint"]}
+        self.assertEqual(refused, self.say("presence", f"room@{CB1}/c", None))
+        self.bob.transport.lose(ConnectionLost())
+        self.assertEqual(["unavailable"] * 2, [h for h in self.heard()["cb1"] if h != "set"])
 
     def test_directed_to_oneself(self) -> None:
         """The end of a resource is told once to each."""

@@ -173,7 +173,12 @@ class LocalServices:
             stanza.address(address.userhost())
         elif stanza.type == "unavailable":
             session.directed.discard(to)
-        elif stanza.type is None and len(session.directed) < MOST_DIRECTED:
+        elif stanza.type is None and to not in session.directed:
+            if len(session.directed) >= MOST_DIRECTED:
+                # What could not be taken back at the end would leave a ghost (RFC 6121 4.6.3).
+                text = f"presence was sent to {MOST_DIRECTED} addresses"
+                self._router.bounce(stanza, "resource-constraint", "wait", text)
+                return
             session.directed.add(to)
         self._router.route(stanza, session)
 

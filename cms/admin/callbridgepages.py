@@ -33,6 +33,8 @@ from cms.admin.pages import (
     input_field,
     sentence,
 )
+from cms.admin.spacesapi import SpacesRole
+from cms.admin.spacespages import SpacePages
 from cms.web.eventstream import EventStream
 from cms.web.refusal import Refused
 
@@ -55,13 +57,20 @@ class CallbridgePages:
     """
     The pages, on any implementation of the role.
 
+    @param spaces: The spaces, if there are pages for them.
     @param timer: See L{EventStream}.
     """
 
     def __init__(
-        self, role: Callbridge, clock: IReactorTime, timer: Callable[[], float] = time.perf_counter
+        self,
+        role: Callbridge,
+        clock: IReactorTime,
+        spaces: SpacesRole | None = None,
+        *,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._role = role
+        self._spaces = spaces
         self.events = EventStream(clock, self._look, self._pieces, timer=timer)
 
     def add_to(self, app: Klein) -> None:
@@ -71,6 +80,8 @@ class CallbridgePages:
         pages.post("/settings", self.save, checks=True)
         pages.get("/settings/forget", self.ask_forget)
         pages.post("/settings/forget", self.forget)
+        if self._spaces is not None:
+            SpacePages(self._spaces).add_to(pages)
 
         def follow(request: IRequest) -> Deferred[bytes]:
             return self.events.serve(request)
@@ -110,6 +121,8 @@ class CallbridgePages:
             **{"aria-labelledby": "flow-title"},
         )
         content: list[Any] = [note] if note is not None else []
+        if self._spaces is not None:
+            content.append(tags.p(tags.a("Spaces", href="/spaces")))
         content.append(tags.div(form, live, class_="pair"))
         return Shown("XMPP server settings", content, status)
 

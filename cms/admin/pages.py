@@ -212,7 +212,11 @@ def sentence(text: str) -> str:
 # The API's cures name its methods; pages need other words.
 _FIRST_PAGE = "Go to the first page, which shows what there is."
 _CURES = dict.fromkeys(
-    ("callBridgeDoesNotExist", "clientDoesNotExist", "userDoesNotExist", "notFound"), _FIRST_PAGE
+    (
+        *("callBridgeDoesNotExist", "clientDoesNotExist", "userDoesNotExist", "notFound"),
+        *("coSpaceDoesNotExist", "coSpaceUserDoesNotExist"),
+    ),
+    _FIRST_PAGE,
 )
 
 

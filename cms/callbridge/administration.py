@@ -225,5 +225,5 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         daemon.rooms.in_space,
     )
     operations = operations_of_callbridge(role, reactor, daemon.metrics, spaces)
-    pages = CallbridgePages(role, reactor)
+    pages = CallbridgePages(role, reactor, spaces)
     return AdminService(reactor, settings, operations, prepare=pages.add_to)

@@ -8,7 +8,7 @@ and ends once, with a reason.  Stanzas that wait for it belong to the session
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -170,17 +170,17 @@ class ClientSession(Party, StreamHandler):
 
     def _end(self) -> None:
         policy = self._policy
-        unsent = self.take_stanzas()
-        run_all(
-            self.log,
-            self.peer_text,
+        parts: list[Callable[[], object]] = [
             self.leave,
             self.requests.lost,
             partial(policy.router.forget, self),
             partial(policy.service.ended, self, self._reason),
-            partial(policy.resumptions.forget, self),
-            partial(policy.router.return_all, unsent),
-        )
+        ]
+        if self._previd is not None:
+            parts.append(partial(policy.resumptions.forget, self))
+        if self.is_slow or self.ledger is not None:
+            parts.append(partial(policy.router.return_all, self.take_stanzas()))
+        run_all(self.log, self.peer_text, *parts)
         if self.wire is None:
             self._part()
 

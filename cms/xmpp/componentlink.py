@@ -184,7 +184,8 @@ class ComponentLink(Party, StreamHandler):
             partial(self._tell_end, why),
             partial(self._end_attempt, why),
         )
-        del self._keepalive, self._forwarder
+        # Nothing refers to the link any more: it goes now, and not with the next collection.
+        del self._keepalive, self._forwarder, self.wire
 
     def _tell_end(self, why: str) -> None:
         if wanted(LogLevel.info):

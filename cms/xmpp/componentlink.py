@@ -184,8 +184,7 @@ class ComponentLink(Party, StreamHandler):
             partial(self._tell_end, why),
             partial(self._end_attempt, why),
         )
-        # Nothing refers to the link any more: it goes now, and not with the next collection.
-        del self._keepalive, self._forwarder, self.wire
+        del self._keepalive, self._forwarder
 
     def _tell_end(self, why: str) -> None:
         if wanted(LogLevel.info):

@@ -73,9 +73,13 @@ def pair(processes: Processes, certificates: Certificates) -> tuple[XmppServer, 
     )
     callbridge.settings["state_dir"] = "state-callbridge"
     callbridge.add_user(f"alice@{DOMAIN}", PASSWORD)
-    added = [*script("cms"), "xmpp", "callbridge", "add", "cb2", "--config", str(server.file)]
-    status, output = processes.run("add", added, env=daemon_environment())
-    assert status == 0, output
+    for command, daemon in (
+        ("xmpp callbridge add cb2", server),
+        ("callbridge space add Team", callbridge),
+    ):
+        added = [*script("cms"), *command.split(), "--config", str(daemon.file)]
+        status, output = processes.run("add", added, env=daemon_environment())
+        assert status == 0, output
     return server, callbridge
 
 
@@ -100,6 +104,7 @@ def test_commands(pair: tuple[XmppServer, Callbridge], processes: Processes) -> 
         f"callbridge user add bob {of_callbridge} --password-stdin": "users.sqlite3",
         f"callbridge user passwd alice {of_callbridge} --password-stdin": "users.sqlite3",
         f"callbridge user del alice {of_callbridge}": "users.sqlite3",
+        f"callbridge space add Other {of_callbridge}": "spaces.sqlite3",
         f"xmpp callbridge add cb3 {of_server}": "callbridges.sqlite3",
         f"xmpp callbridge rotate cb2 {of_server}": "callbridges.sqlite3",
         f"xmpp callbridge del cb2 {of_server}": "callbridges.sqlite3",
@@ -118,6 +123,7 @@ def test_commands(pair: tuple[XmppServer, Callbridge], processes: Processes) -> 
         assert "Traceback" not in output
     reading = {
         f"callbridge user list {of_callbridge}": f"alice@{DOMAIN}",
+        f"callbridge space list {of_callbridge}": "Team",
         f"xmpp callbridge list {of_server}": "cb2",
         f"check --server {of_server} --dns 127.0.0.1:9 --timeout 1": "",
     }
@@ -153,6 +159,7 @@ def test_daemons(
     assert client.connected()
     for daemon, command in (
         (callbridge, "callbridge user add bob --password-stdin"),
+        (callbridge, "callbridge space add Other"),
         (server, "xmpp callbridge add cb3"),
     ):
         inside = ["nsenter", "--mount", "--target", str(daemon.process.pid)]

@@ -202,6 +202,7 @@ class CountTests(ManagementTests):
             self.assertFalse(self.alice.lost)
             self.server.clock.advance(1)
             told += self.notices()
+            self.alice.say(" ")  # she is there
         self.assertTrue(self.alice.lost)
         self.assertEqual([f"alice@{DOMAIN}/r"], [n.jid for n in told])
         self.assertEqual(WINDOW_STANZAS, len(ids(self.bob.received())))

@@ -188,7 +188,11 @@ class Party:
     def pause(self) -> None:
         """The connection's buffer is full."""
         self._blocked = True
-        self._pause(self.clock.seconds())
+        self._pause_again()
+
+    def _pause_again(self) -> None:
+        """Who reads on, but acknowledges nothing, has been slow since it began."""
+        self._pause(self._paused_at if self._paused else self.clock.seconds())
 
     def _pause(self, since: float) -> None:
         self._paused = True
@@ -222,7 +226,7 @@ class Party:
         if self.ledger is not None and self.ledger.is_full:
             if self._backlog is not None:
                 self._out.write(self._backlog.take_first())
-            self._pause(self.clock.seconds())
+            self._pause_again()
             return
         self._paused = False
         if self._backlog is not None:

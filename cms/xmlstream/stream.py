@@ -308,8 +308,8 @@ class XMLStream(Protocol, StreamHandler):
         """See L{Carrier<cms.xmlstream.flow.Carrier>}."""
         if not self.closing:
             self.handler.overflowed()
-            self.party.take_all()
-            self.close(StreamError("policy-violation", text="too slow to read"))
+            # What waits would not leave any more: a session gives it back to its senders.
+            self._close(StreamError("policy-violation", text="too slow to read"), b"")
             self.abort()
 
     @property
@@ -428,6 +428,9 @@ class XMLStream(Protocol, StreamHandler):
         """
         if self.closing or self.transport is None:
             return
+        self._close(error, self.party.take_all())
+
+    def _close(self, error: StreamError | None, rest: bytes) -> None:
         self.set_deadline(None)
         if not self._header_sent:
             self.send_header(self.handler.error_header())
@@ -435,7 +438,6 @@ class XMLStream(Protocol, StreamHandler):
         if error is not None:
             error.textLang = error.textLang or "en"  # RFC 6120 4.9.2
             last = serialize(error.getElement()) + last
-        rest = self.party.take_all()
         if rest:  # no more comes: let it all leave with the connection
             self.out.flush()
         self.out.write(rest + last)

@@ -429,7 +429,11 @@ class ClientNegotiation(StreamHandler):
             return
         sessions = self.policy.sessions
         others = sessions.of(full.userhost())
-        if len(others) >= sessions.most_per_user and not sessions.find(full):
+        if (
+            len(others) >= sessions.most_per_user
+            and not sessions.find(full)
+            and not self.policy.resumptions.make_room(others)
+        ):
             self._bind_error(stanza, "resource-constraint", "too many resources are bound")
             return
         self.inputs.bind(stanza, full)

@@ -19,6 +19,7 @@ from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.undelivered import Undelivered
 from cms.xmpp.waitingroom import WaitingRoom
 
 
@@ -41,6 +42,12 @@ class ClientPolicy:
     observer: Observer = field(factory=NoObserver)
     resumptions: Resumptions = field(
         default=Factory(lambda self: Resumptions(self.clock), takes_self=True)
+    )
+    undelivered: Undelivered = field(
+        init=False,
+        default=Factory(
+            lambda self: Undelivered(self.clock, self.router.give_back), takes_self=True
+        ),
     )
     line_limiter: LineLimiter = field(
         init=False, default=Factory(lambda self: LineLimiter(self.clock.seconds), takes_self=True)

@@ -74,6 +74,7 @@ class ClientSession(Party, StreamHandler):
         self._policy = policy
         self._full = own = jid.full()
         self._reason = "lost"
+        self._heard = 0  # bytes, when it began to be slow
         self._previd: str | None = None  # for its resumption, if it can be resumed
         self._held: HeldPresence | None = None  # while the client is inactive
         forwarder = Forwarder(
@@ -102,6 +103,7 @@ class ClientSession(Party, StreamHandler):
     def _go_on(self, wire: Wire) -> None:
         policy = self._policy
         self.wire = wire
+        self._heard = wire.bytes_received
         self.peer_text, self.peer_host = wire.peer_text, wire.peer_host
         self._keepalive = Keepalive(
             policy.clock,
@@ -117,10 +119,15 @@ class ClientSession(Party, StreamHandler):
         wire.splice(limits.CLIENT, READ_BYTES)
         self._keepalive.start()
 
+    def _pause(self, since: float) -> None:
+        if not self._paused and self.wire is not None:
+            self._heard = self.wire.bytes_received
+        super()._pause(since)
+
     @property
     def is_away(self) -> bool:
         """It has no connection now, and may be resumed."""
-        return self.wire is None
+        return self.is_open and self.carrier is None
 
     # from the wire
 
@@ -155,10 +162,15 @@ class ClientSession(Party, StreamHandler):
         """
         The client reads too slowly, or never acknowledges.
 
-        One that reads nothing may have lost its network: then its session waits for it.
+        One that says nothing either may have lost its network: then its session waits for it.
         """
-        if self.ledger is None or self.ledger.is_full:
+        wire = self.wire
+        if self.ledger is None or (wire is not None and wire.bytes_received != self._heard):
             self._reason = "error"
+
+    def unexpected(self, problem: Exception) -> None:
+        """A fault of ours ends it: a client that resumed would send the same again."""
+        self._reason = "error"
 
     def stream_closing(self) -> None:
         """Nothing leaves over this wire any more: the session ends, or waits for another."""
@@ -179,7 +191,7 @@ class ClientSession(Party, StreamHandler):
         if self._previd is not None:
             parts.append(partial(policy.resumptions.forget, self))
         if self.is_slow or self.ledger is not None:
-            parts.append(partial(policy.router.return_all, self.take_stanzas()))
+            parts.append(partial(policy.undelivered.add, self.take_stanzas()))
         run_all(self.log, self.peer_text, *parts)
         if self.wire is None:
             self._part()
@@ -193,6 +205,8 @@ class ClientSession(Party, StreamHandler):
     def _part(self) -> None:
         """What held the parts of the session together goes."""
         del self._keepalive, self.slices_received
+        if self._held is not None:
+            del self.deliver, self.queue
 
     def error_header(self) -> dict[str, str | None]:
         """See L{StreamHandler.error_header}."""
@@ -202,10 +216,10 @@ class ClientSession(Party, StreamHandler):
 
     def _close(self, reason: str, error: StreamError) -> None:
         self._reason = reason
-        if self.wire is not None:
-            self.wire.close(error)
-        elif self.is_open:  # it is away
+        if self.is_away:  # perhaps its old wire is not gone yet
             self._end()
+        elif self.wire is not None:
+            self.wire.close(error)
 
     def fail(self, error: StreamError) -> None:
         """End it with an error that the client caused, and log it."""

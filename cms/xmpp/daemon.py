@@ -221,6 +221,8 @@ class XmppService(Service):
         for stream in streams:
             if stream not in links:
                 stream.handler.shut_down()
+        self.resumptions.shut_down()
+        self._client.undelivered.finish()
         self._relay.send_notices()  # of the ends of sessions, before the links end
         for link in links:
             link.handler.shut_down()

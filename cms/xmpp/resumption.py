@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -44,6 +45,10 @@ class Resumable(Protocol):
 
     def expire(self) -> None:
         """It was away for too long: it ends."""
+        ...
+
+    def shut_down(self) -> None:
+        """The server stops: it ends."""
         ...
 
 
@@ -105,6 +110,23 @@ class Resumptions:
         """A session has a connection again."""
         self.resumed += 1
         self._stop(session)
+
+    def make_room(self, sessions: Iterable[object]) -> bool:
+        """
+        End the one of these that is away for longest.
+
+        @return: Whether one was away.
+        """
+        of = set(sessions)
+        longest = next((session for session in self._away if session in of), None)
+        if longest is not None:
+            self._expire(longest)
+        return longest is not None
+
+    def shut_down(self) -> None:
+        """The server stops: whoever is away ends."""
+        for session in list(self._away):
+            session.shut_down()
 
     def forget(self, session: Resumable) -> None:
         """A session has ended; how many stanzas it handled is told for a while."""

@@ -8,7 +8,7 @@ have checked its C{from}.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from typing import Protocol
 
 from twisted.words.protocols.jabber.error import StanzaError
@@ -158,12 +158,15 @@ class Router:
             self.bounced[condition] += 1
             self.route(reply)
 
-    def return_all(self, raws: Iterable[bytes]) -> None:
-        """Answer what its receiver never acknowledged, or never got, with an error each."""
-        for raw in raws:
-            stanza = of_bytes(raw)
-            if stanza.name != "presence":
-                self.bounce(stanza, "recipient-unavailable", "wait")
+    def give_back(self, raw: bytes) -> None:
+        """Answer a stanza that its receiver never acknowledged, or never got, with an error."""
+        stanza = of_bytes(raw)
+        reply = None
+        if stanza.name != "presence":
+            reply = written_error(stanza, "wait", "recipient-unavailable")
+        if reply is not None and reply.to is not None:
+            self.bounced["recipient-unavailable"] += 1
+            self.route(reply)
 
     def _route_locally(self, stanza: Stanza, to: JID, source: object) -> None:
         if to.user is None:

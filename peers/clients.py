@@ -148,6 +148,27 @@ def slixmpp_guest(processes: Processes, jid: str, password: str, port: int, trus
     return _slixmpp(processes, "slixmpp_room.py", (jid, password, port, trust))
 
 
+def nbxmpp_guest(
+    processes: Processes, jid: str, password: str, port: int, certificate: Path
+) -> Driver:
+    """
+    The library of Gajim in rooms, see F{drivers/nbxmpp_room.py}.
+
+    @param certificate: The server's, which it trusts.
+    """
+    require("gajim", "gajim")
+    settings = {
+        "jid": jid,
+        "password": password,
+        "host": "127.0.0.1",
+        "port": port,
+        "certificate": str(certificate),
+    }
+    command = ["/usr/bin/python3", "-u", str(_PEERS / "drivers" / "nbxmpp_room.py")]
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return Driver(processes, f"nbxmpp-{jid.partition('@')[0]}", command, settings, env)
+
+
 def _slixmpp(
     processes: Processes, driver: str, who: tuple[str, str, int, Path], **more: Any
 ) -> Driver:

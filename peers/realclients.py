@@ -145,6 +145,15 @@ class Profanity(_InTerminal):
         """See L{RealClient}."""
         self.terminal.type(f"/msg {to} {body}")
 
+    def enter(self, room: str, nick: str, passcode: str = "") -> None:
+        """Go into a room, whose window is shown then."""
+        given = f" password {passcode}" if passcode else ""
+        self.terminal.type(f"/join {room} nick {nick}{given}")
+
+    def command(self, line: str) -> None:
+        """In the window that is shown."""
+        self.terminal.type(line)
+
     def has(self, body: str) -> bool:
         """In its history; the window of a new conversation is not shown by itself."""
         return _in_database(self._history, "SELECT message FROM ChatLogs", body)

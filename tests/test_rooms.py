@@ -385,10 +385,15 @@ class EnterTests(RoomsTests):
         self.assertEqual({BOB}, self.here())
 
     def test_store_fails(self) -> None:
-        """Who cannot be judged is told to come back, and the log says nothing of it."""
+        """Who cannot be judged is told to come back; the log has file and cure, some times."""
+        events: list[LogEvent] = []
+        observe_log(self, events.append)
         self.spaces.close()
         self.store.path.write_bytes(b"no database" * 1_000)
         self.refused(self.join(EVE), "internal-server-error")
+        told = [event for event in events if event.get("fault") == "state-damaged"]
+        self.assertEqual(1, len(told))
+        self.assertIn("spaces.sqlite3", told[0]["cause"])
         self.assertEqual(1, self.rooms.figures.refused["undecided"])
 
 

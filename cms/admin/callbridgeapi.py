@@ -42,6 +42,8 @@ STATUS = schemas.record(
         "uptimeSeconds": schemas.WHOLE,
         "role": {"const": "callbridge"},
         "configuration": CONFIGURATION,
+        "rooms": schemas.WHOLE,
+        "roomOccupants": schemas.WHOLE,
         "link": schemas.record(
             {
                 "state": schemas.TEXT,

@@ -65,7 +65,13 @@ class CallbridgeAdministration:
         step = link["step"]
         link["stepName"] = Step(step).title if step else None
         link["since"] = moment(link["since"])
-        return {"configuration": self.configuration(), "link": link}
+        rooms = self._daemon.rooms
+        return {
+            "configuration": self.configuration(),
+            "link": link,
+            "rooms": rooms.count,
+            "roomOccupants": rooms.occupants,
+        }
 
     def attempts(self) -> Sequence[Recorded]:
         """See L{cms.admin.interfaces.Daemon.attempts}."""

@@ -52,6 +52,9 @@ class DaemonState:
             rows += [("Version", self.status["softwareVersion"]), ("Uptime", uptime)]
             rows.append(("Step", f"{self.health['step']} {self.health['name']}"))
             rows += _link_rows(self.status.get("link"))
+            if "rooms" in self.status:
+                occupants = self.status["roomOccupants"]
+                rows.append(("Rooms", f"{self.status['rooms']} with {occupants} in them"))
             if "clients" in self.status:
                 known, active = self.status["callBridgesKnown"], self.status["callBridgesActive"]
                 rows.append(("Callbridges", f"{active} connected{self._deciding}, {known} known"))

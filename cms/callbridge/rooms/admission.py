@@ -14,9 +14,10 @@ from twisted.words.protocols.jabber.jid import JID
 from cms.callbridge.rooms.room import Standing
 from cms.callbridge.spaces.directory import Spaces
 from cms.callbridge.spaces.model import Entry, Member
+from cms.process.logs import LineLimiter, Logger
 from cms.process.threads import TooMuchWork
 from cms.protection.guessing import Guesses, Limit, Limits, TooManyGuesses
-from cms.state.database import StoreError
+from cms.state.database import StoreError, StoreUnusable
 
 # One space from one address: 10 wrong ones, then one in six seconds; where the right one
 # was given before, a hundred.  A space from everywhere: 20, then 20 an hour.  An address
@@ -75,6 +76,8 @@ class Admission:
         not known.
     """
 
+    log = Logger()
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -86,6 +89,7 @@ class Admission:
         self._spaces = spaces
         self._domain = domain
         self._peer = peer
+        self._lines = LineLimiter(clock.seconds)
         self._guesses = Guesses(clock, limits=PASSCODES)
 
     def admit(self, uri: str, jid: JID, passcode: str) -> Deferred[Entry]:
@@ -104,9 +108,20 @@ class Admission:
         """
         try:
             return await self._spaces.entry(uri, account)
-        except (StoreError, TooMuchWork):
+        except (StoreError, TooMuchWork) as problem:
+            self._complain(problem)
             text = "the spaces cannot be looked up now"
             raise NotAdmitted(UNDECIDED, "internal-server-error", text, "wait") from None
+
+    def _complain(self, problem: Exception) -> None:
+        """An operator hears why nobody comes in; a flood of joins does not fill the log."""
+        if not self._lines.allows():
+            return
+        if isinstance(problem, StoreUnusable):
+            self.log.warn("nobody enters a room: {cause} Cure: {cure}", **problem.fault.fields)
+        else:
+            why = str(problem) or "too many look-ups wait"
+            self.log.warn("somebody did not enter a room: {why}", why=why)
 
     async def _admit(self, uri: str, jid: JID, passcode: str) -> Entry:
         entry = await self.entry(uri, jid.userhost())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cms.callbridge.link import core
 from cms.callbridge.link import machine as link
-from cms.xmpp import clientnegotiation, clientstates, componentregistration, saslexchange
+from cms.xmpp import clientinputs, clientstates, componentregistration, saslexchange
 
 DOCS = Path(__file__).parent.parent / "docs"
 _LINK_STEPS = {"finding": "2-4", "resolving": "5", "connecting": "6", "registering": "7-10"}
@@ -43,7 +43,7 @@ def _drawn(module: Any, page: str, inputs: Any, steps: Mapping[str, str]) -> Dra
 
 MACHINES = (
     _drawn(link, "link-states.md", core.Inputs, _LINK_STEPS | {"active": "11"}),
-    _drawn(clientstates, "server-states.md", clientnegotiation.Inputs, {}),
+    _drawn(clientstates, "server-states.md", clientinputs.Inputs, {}),
     _drawn(saslexchange, "server-states.md", saslexchange._Inputs, {}),
     _drawn(componentregistration, "server-states.md", componentregistration._Inputs, {}),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from attrs import frozen
 from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.xish.domish import Element
 
@@ -13,6 +14,19 @@ from cms.xmlstream.management import MODULUS, AcknowledgedTooManyError
 from cms.xmlstream.serialize import quote_attribute
 
 _COUNTER: Final = re.compile(r"[0-9]{1,10}")
+
+
+@frozen
+class Resume:
+    """
+    A C{resume} element.
+
+    @ivar previous: The id of the session.
+    @ivar handled: How many of its stanzas the client has handled.
+    """
+
+    previous: str
+    handled: int
 
 
 def enabled(identifier: str | None, seconds: float) -> bytes:
@@ -63,6 +77,15 @@ def counter(element: Element) -> int:
     if not _COUNTER.fullmatch(written) or int(written) >= MODULUS:
         raise ValueError("no counter")
     return int(written)
+
+
+def resume(element: Element) -> Resume | None:
+    """What a C{resume} element asks for; C{None} if that cannot be told."""
+    previous = element.getAttribute("previd")
+    try:
+        return Resume(previous, counter(element)) if previous else None
+    except ValueError:
+        return None
 
 
 def wants_resumption(element: Element) -> bool:

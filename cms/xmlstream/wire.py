@@ -163,6 +163,9 @@ class Wire(Carrier, Protocol):
     def reset(self, limits: Limits) -> None:
         """Expect a new stream header: after STARTTLS and after SASL."""
 
+    def set_limits(self, limits: Limits) -> None:
+        """Use these limits from now on."""
+
     def splice(self, limits: Limits, at_once: int = READ_BYTES) -> None:
         """The peer is authenticated: read the fast way from the next read on."""
 

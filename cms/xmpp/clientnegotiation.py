@@ -4,6 +4,7 @@ Steps 1 and 12 on the XMPP server: how a connection becomes a client's session (
     greeting -> offering TLS -> securing -> greeting (secure) -> waiting
         -> choosing -> authenticating (refused: choosing)
         -> greeting (logged in) -> binding -> bound
+    choosing -> authenticating (SASL2) -> bound, or binding
 
 C{waiting} lasts until there is a Callbridge, C{authenticating} as long as a
 L{SaslExchange}; every state can go to closed.  L{cms.xmpp.clientstates} has the machine;
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
@@ -37,59 +38,17 @@ from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
-from cms.xmpp import binding, clientheader, features, sasl
+from cms.xmpp import binding, clientheader, features, sasl, sasl2
+from cms.xmpp.clientinputs import Inputs
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.forward import A_TURN
+from cms.xmpp.inlinelogin import InlineLogin
 from cms.xmpp.loginrelay import Refusal
-from cms.xmpp.resumption import Resumable
+from cms.xmpp.resumption import NotResumed, Resumable
 from cms.xmpp.saslexchange import SaslExchange, await_callbridge, note_refusal
 
-
-class Inputs(Protocol):
-    """What can happen to a client's stream before it is bound."""
-
-    def shielded(self) -> None:
-        """It is a plain listener, where a proxy terminates TLS."""
-
-    def begin_tls(self) -> None:
-        """TLS begins, at once or because the client asked for it."""
-
-    def secured(self) -> None:
-        """The TLS handshake is complete."""
-
-    def header(self) -> None:
-        """The client opened a stream whose header is good."""
-
-    def stanza(self, stanza: Stanza) -> None:
-        """The client sent an element."""
-
-    def came(self) -> None:
-        """There is a Callbridge."""
-
-    def nobody(self) -> None:
-        """No Callbridge came in time."""
-
-    def began(self) -> None:
-        """The client began to log in."""
-
-    def refused(self) -> None:
-        """The log-in failed; the client may try again."""
-
-    def logged_in(self) -> None:
-        """The Callbridge has accepted the log-in."""
-
-    def bind(self, stanza: Stanza, full: JID) -> None:
-        """The client's resource may be bound."""
-
-    def resume(self, session: Resumable) -> None:
-        """The client gets back a session that it had."""
-
-    def ended(self) -> None:
-        """The stream is closed, by either side."""
-
-    def lost(self, reason: Failure) -> None:
-        """The connection is gone."""
+_FAILURES: dict[str | None, Callable[..., bytes]] = {ns.SASL: sasl.failure, ns.SASL2: sasl2.failure}
 
 
 class ClientNegotiation(StreamHandler):
@@ -100,6 +59,7 @@ class ClientNegotiation(StreamHandler):
     @param tls: C{None} on a plain listener, where a proxy has seen to TLS.
     @param direct: TLS from the first byte (XEP-0368) in place of STARTTLS.
     @ivar account: The bare address, once logged in.
+    @ivar claimed: C{from} of its header.
     """
 
     log = Logger()
@@ -115,6 +75,7 @@ class ClientNegotiation(StreamHandler):
         self.tls = tls
         self.direct = direct
         self.account: JID | None = None
+        self.claimed: str | None = None
         self.channel_binding: tuple[str, bytes] | None = None
         self._authority = ""
         self._connection_id = self._login_exchange = ""
@@ -162,6 +123,7 @@ class ClientNegotiation(StreamHandler):
         if error is not None:
             self.fail(error)
             return
+        self.claimed = start.attributes.get("from")
         language = start.attributes.get(clientheader.LANGUAGE)
         self._language = None if language is None else clientheader.usable(language)
         self.wire.send_header(clientheader.answer(start, self.policy.domain))
@@ -251,9 +213,9 @@ class ClientNegotiation(StreamHandler):
             self.wire.write(f"<proceed xmlns='{ns.STARTTLS}'/>".encode())
             self.wire.reset(limits.UNAUTHENTICATED)
             self.inputs.begin_tls()
-        elif stanza.uri == ns.SASL and self._tries < self.policy.settings.most_login_tries:
+        elif stanza.uri in _FAILURES and self._tries < self.policy.settings.most_login_tries:
             self._tries += 1
-            self.wire.write(sasl.failure("encryption-required"))
+            self.wire.write(_FAILURES[stanza.uri]("encryption-required"))
         else:
             self.fail(StreamError("policy-violation", text="STARTTLS comes first"))
 
@@ -303,16 +265,18 @@ class ClientNegotiation(StreamHandler):
         """Offer the mechanisms of the connected Callbridges."""
         can_bind = self.channel_binding is not None
         self._offered = self.policy.relay.mechanisms(channel_binding=can_bind)
-        self.wire.write(features.login(self._offered, channel_binding=can_bind))
+        resumption = self.policy.resumptions.seconds > 0
+        login = features.login(self._offered, channel_binding=can_bind, resumption=resumption)
+        self.wire.write(login)
 
     def refuse_early(self) -> None:
         """Refuse stanzas that come before the features."""
         self.fail(StreamError("policy-violation", text="the features were not awaited"))
 
     def begin_login(self, stanza: Stanza) -> None:
-        """An C{auth} element begins an exchange."""
+        """An C{auth} element begins an exchange, and so does an C{authenticate}."""
         if stanza.uri != ns.SASL:
-            self.fail(StreamError("not-authorized"))
+            self._begin_inline(stanza)
             return
         is_auth = stanza.name == "auth"
         if is_auth:
@@ -326,6 +290,27 @@ class ClientNegotiation(StreamHandler):
         else:
             self._pass_on(stanza, self._exchange.begin, self._exchange.refuse)
 
+    def _begin_inline(self, stanza: Stanza) -> None:
+        if (stanza.uri, stanza.name) != (ns.SASL2, "authenticate"):
+            self.fail(StreamError("not-authorized"))
+            return
+        element = stanza.element
+        self._mechanism = mechanism = element.getAttribute("mechanism") or ""
+        payload, request, problem = None, sasl2.Request(), "invalid-mechanism"
+        if mechanism in self._offered:
+            try:
+                payload, request = sasl2.read(element)
+                problem = ""
+            except sasl.Unreadable as unreadable:
+                problem = unreadable.condition
+        login = InlineLogin(self, mechanism, request)
+        self._exchange = SaslExchange(self.policy, login, mechanism)
+        self.inputs.began_inline()
+        if problem:
+            self._exchange.refuse(problem)
+        else:
+            self._exchange.begin(payload)
+
     def continue_login(self, stanza: Stanza) -> None:
         """A C{response} continues it; anything else ends it."""
         exchange = self._exchange
@@ -336,9 +321,23 @@ class ClientNegotiation(StreamHandler):
         else:
             exchange.refuse("aborted" if stanza.name == "abort" else "malformed-request")
 
+    def continue_inline(self, stanza: Stanza) -> None:
+        """A C{response} continues it, an C{abort} ends it, and nothing else may come."""
+        exchange = self._exchange
+        if (stanza.uri, stanza.name) == (ns.SASL2, "response"):
+            self._pass_on(stanza, exchange.respond, exchange.unreadable)
+        elif (stanza.uri, stanza.name) == (ns.SASL2, "abort"):
+            exchange.refuse("aborted")
+        else:
+            self.fail(StreamError("not-authorized"))
+
     def leave_exchange(self) -> None:
         """The client is gone, or sent away, while its exchange goes on."""
         self._exchange.leave()
+        self.forget_exchange()
+
+    def forget_exchange(self) -> None:
+        """It is over."""
         del self._exchange
 
     def _pass_on(
@@ -369,25 +368,37 @@ class ClientNegotiation(StreamHandler):
         """The client has to respond."""
         self.wire.write(sasl.step("challenge", payload))
 
-    def succeeded(self, success: lp.Success, callbridge: str) -> None:
-        """The client is logged in: a new stream follows."""
+    def succeeded(
+        self,
+        success: lp.Success,
+        callbridge: str,
+        then: Callable[[JID, bytes | None], object] | None = None,
+    ) -> None:
+        """
+        The client is logged in: a new stream follows.
+
+        @param then: Follows in place of that.
+        """
         self.account = parse_jid(success.jid)
         if self.account.host != self.policy.domain:
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
         self.policy.observer.login_ended(self._mechanism, "success")
         self._authority = callbridge
+        if then is not None:
+            then(self.account, success.payload)
+            return
         self.wire.write(sasl.step("success", success.payload))
         self.wire.reset(limits.CLIENT)
         del self._exchange
         self.inputs.logged_in()
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal, failure: Callable[..., bytes] = sasl.failure) -> None:
         """Tell the client that this log-in failed; it may try again a few times."""
         del self._exchange
         self.inputs.refused()
         self._tries += 1
-        self.wire.write(sasl.failure(refusal.condition, refusal.text, wait=refusal.wait))
+        self.wire.write(failure(refusal.condition, refusal.text, wait=refusal.wait))
         if self._tries >= self.policy.settings.most_login_tries:
             self.fail(StreamError("policy-violation", text="too many failed log-ins"))
 
@@ -436,44 +447,33 @@ class ClientNegotiation(StreamHandler):
         ):
             self._bind_error(stanza, "resource-constraint", "too many resources are bound")
             return
-        self.inputs.bind(stanza, full)
+        self.inputs.bind(full, partial(binding.answer, stanza))
 
-    def begin_session(self, stanza: Stanza, full: JID) -> None:
+    def begin_session(self, full: JID, answer: Callable[[ClientSession], Stanza | None]) -> None:
         """The resource is bound: the session goes on."""
         session = ClientSession(
             self.policy, full, authority=self._authority, language=self._language, ids=self.ids
         )
-        session.begin(self.wire, binding.answer(stanza, full))
+        session.begin(self.wire, answer(session))
         release(self.inputs)
 
     def _judge_resumption(self, account: JID, element: Element) -> None:
         """XEP-0198 5: the session is the account's, and the client says what it has of it."""
-        previous = element.getAttribute("previd")
         if element.name != "resume":
             self.wire.write(managed.failed("unexpected-request"))
             return
         try:
-            handled = managed.counter(element)
-        except ValueError:
-            previous = None
-        if not previous:
-            self.wire.write(managed.failed("bad-request"))
-            return
-        resumptions, owner = self.policy.resumptions, account.userhost()
-        session = resumptions.find(previous, owner)
-        if session is None or session.ledger is None:
-            known = resumptions.handled(previous, owner)
-            self.wire.write(managed.failed("item-not-found", known))
-            return
-        try:
-            session.ledger.acknowledge(handled)
+            claim = self.policy.resumptions.claim(managed.resume(element), account.userhost())
+        except NotResumed as refusal:
+            self.wire.write(refusal.answer)
         except AcknowledgedTooManyError as error:
             self.fail(managed.too_many(error))
         else:
-            self.inputs.resume(session)
+            self.inputs.resume(*claim)
 
-    def resume_session(self, session: Resumable) -> None:
+    def resume_session(self, session: Resumable, answer: bytes) -> None:
         """The session goes on over this connection."""
+        self.wire.write(answer)
         session.return_over(self.wire)
         release(self.inputs)
 

@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.protocols.jabber.jid import JID
-from twisted.words.xish.domish import Element
 
 from cms.process.cleanup import run_all
 from cms.process.logs import Logger
@@ -90,14 +89,16 @@ class ClientSession(Party, StreamHandler):
         # not a method that calls it: that would be a call for each read
         self.slices_received = forwarder.forward  # type: ignore[method-assign]
 
-    def begin(self, wire: Wire, answer: Stanza) -> None:
+    def begin(self, wire: Wire, answer: Stanza | None) -> None:
         """
         Use a wire from now on, and announce the session.
 
-        @param answer: The answer that tells the client that the resource is bound.
+        @param answer: The answer that tells the client that the resource is bound, if it
+            was not told otherwise.
         """
         self._go_on(wire)
-        self.send(answer)
+        if answer is not None:
+            self.send(answer)
         self._policy.service.began(self)
 
     def _go_on(self, wire: Wire) -> None:
@@ -142,7 +143,7 @@ class ClientSession(Party, StreamHandler):
             self._manage(stanza)
             return
         if stanza.uri == csi.NS:
-            self._indicate(stanza.name == "inactive")
+            self.indicate(stanza.name == "inactive")
             return
         if self.language is not None:
             stanza.in_language(self.language)
@@ -281,7 +282,8 @@ class ClientSession(Party, StreamHandler):
 
     # client state indication, XEP-0352
 
-    def _indicate(self, inactive: bool) -> None:
+    def indicate(self, inactive: bool) -> None:
+        """The client says whether nobody looks at it."""
         if inactive and self._held is None:
             self._held = HeldPresence()
             # not asked for each stanza: only who is inactive pays for it
@@ -320,7 +322,7 @@ class ClientSession(Party, StreamHandler):
     def _manage(self, stanza: Stanza) -> None:
         element = stanza.element
         if element.name == "enable":
-            self._enable(element)
+            self.write(self.manage(resumable=managed.wants_resumption(element)))
         elif element.name == "r":
             self.asked()
         elif element.name == "a":
@@ -331,14 +333,18 @@ class ClientSession(Party, StreamHandler):
         else:
             self.write(managed.failed("unexpected-request"))
 
-    def _enable(self, element: Element) -> None:
+    def manage(self, *, resumable: bool) -> bytes:
+        """
+        Count, and keep what is sent until it is acknowledged, from now on.
+
+        @param resumable: Whether the client wants to be able to resume it.
+        @return: The answer to the client.
+        """
         if self.ledger is not None:
-            self.write(managed.failed("unexpected-request"))
-            return
+            return managed.failed("unexpected-request")
         resumptions = self._policy.resumptions
-        if managed.wants_resumption(element) and resumptions.seconds:
+        if resumable and resumptions.seconds:
             self._previd = resumptions.issue(self)
-        self.write(managed.enabled(self._previd, resumptions.seconds))
         ledger = self.ledger = Ledger()
         forward = self.slices_received
 
@@ -348,6 +354,7 @@ class ClientSession(Party, StreamHandler):
             return left
 
         self.slices_received = count  # type: ignore[method-assign]
+        return managed.enabled(self._previd, resumptions.seconds)
 
     def asked(self) -> None:
         """The client asks how many of its stanzas were handled."""
@@ -384,7 +391,8 @@ class ClientSession(Party, StreamHandler):
         """
         Go on over another wire, which has logged in as this account again.
 
-        What the client has handled meanwhile was acknowledged before.
+        What the client has handled meanwhile was acknowledged before, and it was told that
+        this session goes on (L{Resumptions.claim<cms.xmpp.resumption.Resumptions.claim>}).
         """
         old, ledger = self.wire, self.ledger
         assert ledger is not None  # noqa: S101 - it has an id
@@ -392,8 +400,7 @@ class ClientSession(Party, StreamHandler):
             self._keepalive.stop()
             self.detach()
             old.dismiss(StreamError("conflict", text="resumed by another connection"))
-        self._indicate(inactive=False)  # which is not resumed (XEP-0352 6)
-        wire.write(managed.resumed(self._previd or "", ledger.handled))
+        self.indicate(inactive=False)  # which is not resumed (XEP-0352 6)
         wire.write(b"".join(ledger.waiting()))
         self._go_on(wire)
         if ledger.unacknowledged:

@@ -15,8 +15,10 @@ from twisted.words.protocols.jabber.jid import JID
 from cms.fast.machines import Machine
 from cms.trust.server import ServerTrust
 from cms.xmlstream.stanza import Stanza
-from cms.xmpp.clientnegotiation import ClientNegotiation, Inputs
+from cms.xmpp.clientinputs import Inputs
+from cms.xmpp.clientnegotiation import ClientNegotiation
 from cms.xmpp.clientpolicy import ClientPolicy
+from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.resumption import Resumable
 
 
@@ -30,6 +32,7 @@ def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 -
     waiting = machine.state("waiting")
     choosing = machine.state("choosing")
     authenticating = machine.state("authenticating")
+    authenticating_inline = machine.state("authenticating, SASL2")
     greeting_again = machine.state("greeting, logged in")
     asking = machine.state("binding")
     bound = machine.state("bound")
@@ -38,6 +41,8 @@ def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 -
     greeting.upon(Inputs.shielded).to(greeting_secure).returns(None)
     choosing.upon(Inputs.began).to(authenticating).returns(None)
     authenticating.upon(Inputs.refused).to(choosing).returns(None)
+    choosing.upon(Inputs.began_inline).to(authenticating_inline).returns(None)
+    authenticating_inline.upon(Inputs.refused).to(choosing).returns(None)
     authenticating.upon(Inputs.logged_in).to(greeting_again).returns(None)
     securing.upon(Inputs.ended).to(closed_unsecured).returns(None)
     idle = (greeting, offering_tls, greeting_secure, choosing, greeting_again, asking, bound)
@@ -106,13 +111,19 @@ def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 -
     def continue_login(inputs: Inputs, client: ClientNegotiation, stanza: Stanza) -> None:
         client.continue_login(stanza)
 
+    @authenticating_inline.upon(Inputs.stanza).loop()
+    def continue_inline(inputs: Inputs, client: ClientNegotiation, stanza: Stanza) -> None:
+        client.continue_inline(stanza)
+
     @authenticating.upon(Inputs.ended).to(closed)
+    @authenticating_inline.upon(Inputs.ended).to(closed)
     def leave_exchange(inputs: Inputs, client: ClientNegotiation) -> None:
         client.leave_exchange()
 
     # the resource
 
     @greeting_again.upon(Inputs.header).to(asking)
+    @authenticating_inline.upon(Inputs.logged_in).to(asking)
     def offer_binding(inputs: Inputs, client: ClientNegotiation) -> None:
         client.offer_binding()
 
@@ -121,12 +132,21 @@ def _make_machine() -> Callable[[ClientNegotiation], Inputs]:  # noqa: PLR0915 -
         client.judge_binding(stanza)
 
     @asking.upon(Inputs.resume).to(bound)
-    def resume_session(inputs: Inputs, client: ClientNegotiation, session: Resumable) -> None:
-        client.resume_session(session)
+    @authenticating_inline.upon(Inputs.resume).to(bound)
+    def resume_session(
+        inputs: Inputs, client: ClientNegotiation, session: Resumable, answer: bytes
+    ) -> None:
+        client.resume_session(session, answer)
 
     @asking.upon(Inputs.bind).to(bound)
-    def begin_session(inputs: Inputs, client: ClientNegotiation, stanza: Stanza, full: JID) -> None:
-        client.begin_session(stanza, full)
+    @authenticating_inline.upon(Inputs.bind).to(bound)
+    def begin_session(
+        inputs: Inputs,
+        client: ClientNegotiation,
+        full: JID,
+        answer: Callable[[ClientSession], Stanza | None],
+    ) -> None:
+        client.begin_session(full, answer)
 
     return Machine(machine)
 

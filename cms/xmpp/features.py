@@ -22,9 +22,20 @@ def _binding() -> bytes:
     features = Element((ns.STREAMS, "features"))
     features.addElement((ns.BIND, "bind"))
     features.addElement((ns.SESSION, "session")).addElement("optional")
-    features.addElement((ns.MANAGEMENT, "sm"))
-    features.addElement((csi.NS, "csi"))
+    _add_ongoing(features, managed=False)
     return serialize(features)
+
+
+def _bound(*, managed: bool) -> bytes:
+    features = Element((ns.STREAMS, "features"))
+    _add_ongoing(features, managed=managed)
+    return serialize(features)
+
+
+def _add_ongoing(features: Element, *, managed: bool) -> None:
+    if not managed:
+        features.addElement((ns.MANAGEMENT, "sm"))
+    features.addElement((csi.NS, "csi"))
 
 
 STARTTLS: Final = _starttls()
@@ -36,15 +47,38 @@ Resource binding, the session of RFC 3921 for those who still ask for it, stream
 management (XEP-0198) and client state indication (XEP-0352).
 """
 
+BOUND: Final = {managed: _bound(managed=managed) for managed in (False, True)}
+"""What is left when a resource was bound with the log-in, by whether the stream is managed."""
+
 
 @lru_cache(maxsize=32)
-def login(mechanisms: tuple[str, ...], *, channel_binding: bool) -> bytes:
-    """The SASL mechanisms, and what they may bind to (RFC 6120 6.3.3, XEP-0440)."""
+def login(mechanisms: tuple[str, ...], *, channel_binding: bool, resumption: bool) -> bytes:
+    """
+    The SASL mechanisms, and what they may bind to (RFC 6120 6.3.3, XEP-0388, XEP-0440).
+
+    @param resumption: Whether sessions can be resumed (XEP-0198 5).
+    """
     features = Element((ns.STREAMS, "features"))
     offered = features.addElement((ns.SASL, "mechanisms"))
     for mechanism in mechanisms:
         offered.addElement("mechanism", content=mechanism)
+    if mechanisms:  # XEP-0388 2.1
+        _add_authentication(features, mechanisms, resumption=resumption)
     if channel_binding:
         binding = features.addElement((ns.SASL_CHANNEL_BINDING, "sasl-channel-binding"))
         binding.addElement("channel-binding")["type"] = "tls-exporter"
     return serialize(features)
+
+
+def _add_authentication(
+    features: Element, mechanisms: tuple[str, ...], *, resumption: bool
+) -> None:
+    authentication = features.addElement((ns.SASL2, "authentication"))
+    for mechanism in mechanisms:
+        authentication.addElement("mechanism", content=mechanism)
+    inline = authentication.addElement("inline")
+    if resumption:
+        inline.addElement((ns.MANAGEMENT, "sm"))
+    with_binding = inline.addElement((ns.BIND2, "bind")).addElement("inline")
+    for feature in (ns.MANAGEMENT, csi.NS):
+        with_binding.addElement("feature")["var"] = feature

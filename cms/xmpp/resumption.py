@@ -15,12 +15,25 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
+from cms.xmlstream import managed
 from cms.xmlstream.management import Ledger
 from cms.xmlstream.wire import Wire
 
 MOST_AWAY = 10_000  # sessions; one more ends the one that is away for longest
 MOST_REMEMBERED = 10_000  # sessions that have ended: how many stanzas each had handled
 REMEMBERED = 600.0  # seconds
+
+
+class NotResumed(Exception):
+    """
+    A session cannot be resumed.
+
+    @ivar answer: What the client is told (XEP-0198 5).
+    """
+
+    def __init__(self, condition: str, handled: int | None = None) -> None:
+        super().__init__(condition)
+        self.answer = managed.failed(condition, handled)
 
 
 class Resumable(Protocol):
@@ -40,7 +53,7 @@ class Resumable(Protocol):
         ...
 
     def return_over(self, wire: Wire) -> None:
-        """Go on over this connection."""
+        """Go on over this connection, whose client was told so."""
         ...
 
     def expire(self) -> None:
@@ -90,12 +103,26 @@ class Resumptions:
         self._ids[session] = identifier
         return identifier
 
-    def find(self, identifier: str, account: str) -> Resumable | None:
-        """The session with this id, if it is one of this account (a bare address)."""
-        session = self._sessions.get(identifier)
-        return session if session is not None and session.jid.userhost() == account else None
+    def claim(self, asked: managed.Resume | None, account: str) -> tuple[Resumable, bytes]:
+        """
+        The session that a client asks for, and what the client is then told.
 
-    def handled(self, identifier: str, account: str) -> int | None:
+        What the client says to have handled of it is acknowledged.
+
+        @param asked: See L{managed.resume}.
+        @param account: A bare address, which has logged in again.
+        @raise NotResumed: it is none of this account's, or was not asked for properly.
+        @raise AcknowledgedTooManyError: the client has more of it than was sent.
+        """
+        if asked is None:
+            raise NotResumed("bad-request")
+        session = self._sessions.get(asked.previous)
+        if session is None or session.jid.userhost() != account or session.ledger is None:
+            raise NotResumed("item-not-found", self._handled(asked.previous, account))
+        session.ledger.acknowledge(asked.handled)
+        return session, managed.resumed(asked.previous, session.ledger.handled)
+
+    def _handled(self, identifier: str, account: str) -> int | None:
         """How many stanzas a session had handled that has ended, if that is still known."""
         owner, handled, until = self._ended.get(identifier, ("", 0, 0.0))
         return handled if owner == account and self._clock.seconds() < until else None

@@ -67,16 +67,19 @@ def step(name: str, payload: bytes | None) -> bytes:
     return f"<{name} xmlns='{ns.SASL}'>{text}</{name}>".encode()
 
 
-def failure(condition: str, text: str | None = None, *, wait: int = 0) -> bytes:
+def failure(
+    condition: str, text: str | None = None, *, wait: int = 0, namespace: str = ns.SASL
+) -> bytes:
     """
     A C{failure} element.
 
     @param wait: Seconds for which no proof of this user is looked at.
+    @param namespace: Of all but the condition.
     """
-    made = Element((ns.SASL, "failure"))
+    made = Element((namespace, "failure"))
     if wait:
         mark(made, ToldFault(faults.LOGIN_SLOWED.name, wait))
-    made.addElement(condition)
+    made.addElement((ns.SASL, condition))
     if text:
         made.addElement("text", content=text)[(ns.XML, "lang")] = "en"
     return serialize(made)

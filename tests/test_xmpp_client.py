@@ -18,7 +18,7 @@ from cms.xmlstream.toldfault import ToldFault, of_mark
 from cms.xmpp.loginrelay import MOST_NOTICE_BYTES
 from cms.xmpp.waitingroom import LET_IN, MOST_BYTES, PAUSE
 from tests.support import header, one_stanza
-from tests.xmppserver import DOMAIN, Peer, Server
+from tests.xmppserver import DOMAIN, Peer, Server, mechanisms
 
 CB1 = f"cb1.{DOMAIN}"
 BIND = f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>"
@@ -155,7 +155,7 @@ class WaitingTests(SynchronousTestCase):
         (question,) = registered.received()
         registered.answer(question, lp.Mechanisms(("ANONYMOUS",)))
         heard = self.client.heard()
-        self.assertEqual(["ANONYMOUS"], re.findall("<mechanism>([^<]*)</mechanism>", heard))
+        self.assertEqual(["ANONYMOUS"], mechanisms(heard))
         self.client.authenticate("ANONYMOUS", b"t")
         self.assertEqual(1, len(registered.received()))
 
@@ -308,19 +308,15 @@ class LoginTests(SynchronousTestCase):
 
     def test_mechanisms(self) -> None:
         """What is offered is what the Callbridges decide; -PLUS needs TLS 1.3."""
-        self.assertEqual(["SCRAM-SHA-256", "PLAIN"], self.offered(self.features))
+        self.assertEqual(["SCRAM-SHA-256", "PLAIN"], mechanisms(self.features))
         self.server.callbridge("cb2", ("SCRAM-SHA-256-PLUS", "PLAIN", "ANONYMOUS"))
-        offered = self.offered(self.server.client().open())
+        offered = mechanisms(self.server.client().open())
         self.assertEqual(["SCRAM-SHA-256", "PLAIN", "ANONYMOUS"], offered)
-
-    def offered(self, features: str) -> list[str]:
-        """The mechanisms, in their order."""
-        return re.findall("<mechanism>([^<]*)</mechanism>", features)
 
     def test_guests_are_the_callbridges_business(self) -> None:
         """ANONYMOUS is never offered of the server's own accord, nor relayed then."""
         client = self.server.client()
-        self.assertNotIn("ANONYMOUS", self.offered(client.open()))
+        self.assertNotIn("ANONYMOUS", mechanisms(client.open()))
         client.authenticate("ANONYMOUS", b"trace")
         self.assertIn("<invalid-mechanism/>", client.heard())
         self.assertEqual("", self.callbridge.heard())

@@ -37,6 +37,12 @@ DOMAIN = "meet.example.com"
 SECRETS = {"cb1": "one", "cb2": "two", "echo": "three"}
 
 
+def mechanisms(features: str, namespace: str = ns.SASL) -> list[str]:
+    """What is offered in one of the two ways, in its order."""
+    offered = features.partition(f" xmlns='{namespace}'>")[2].partition("<inline>")[0]
+    return re.findall("<mechanism>([^<]*)</mechanism>", offered.partition("</mechanisms>")[0])
+
+
 class Server:
     """The parts of an XMPP server, without listeners."""
 

@@ -216,7 +216,7 @@ class ScramChallenge:
         signature = hmac.digest(self.keys.stored_key, signed, self.hash_name)
         if len(proof) != len(signature):
             return False
-        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
+        client_key = (int.from_bytes(proof) ^ int.from_bytes(signature)).to_bytes(len(proof))
         digest = hashlib.new(self.hash_name, client_key).digest()
         return hmac.compare_digest(digest, self.keys.stored_key)
 

@@ -367,7 +367,10 @@ class BindTests(Sasl2TestCase):
         third.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
         self.assertIn("<resource-constraint", third.heard())
         again, _ = self.connected()
-        self.assertIn("<bound", self.log_in(bind("<tag>y</tag>"), again))
+        self.assertIn("<bound", self.log_in(bind("<tag>y</tag>" + ENABLE), again))
+        self.assertEqual(2, len(self.resources()))
+        again.transport.lose()  # who is away makes room
+        self.assertIn("<bound", self.log_in(bind(), self.connected()[0], agent=""))
         self.assertEqual(2, len(self.resources()))
 
 

@@ -115,7 +115,7 @@ class InlineLogin:
             client.succeeded(success, callbridge, self._go_on)
 
     def _contradicts(self, account: str) -> bool:
-        """XEP-0388 2.4: C{from} of the header is not the authorization identity."""
+        """XEP-0388 2.3: C{from} of the header is not the authorization identity."""
         try:
             claimed = parse_jid(self._client.claimed or account)
         except MalformedJID:
@@ -157,11 +157,13 @@ class InlineLogin:
         @return: Whether there was room for one more.  If not, the client is told so when
             it asks in the old way, for which the features follow.
         """
-        agent, sessions = self._request.agent, self._client.policy.sessions
+        agent, policy = self._request.agent, self._client.policy
         full, identifier = binding.tagged(account, asked.tag, agent)
-        others = sessions.of(account.userhost())
+        others = policy.sessions.of(account.userhost())
         earlier = [] if agent is None else binding.of_installation(others, identifier)
-        if len(others) - len(earlier) >= sessions.most_per_user:
+        others = [session for session in others if session not in earlier]
+        most = policy.sessions.most_per_user
+        if len(others) >= most and not policy.resumptions.make_room(others):
             return False
         for session in earlier:
             session.replace()

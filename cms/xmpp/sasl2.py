@@ -15,7 +15,7 @@ from cms.xmlstream.managed import Resume
 from cms.xmlstream.serialize import escape_text
 from cms.xmpp import csi, sasl
 
-# XEP-0388 2.4 has no other versions: those may be guessed from a host's name.
+# XEP-0388 2.3 has no other versions: those may be guessed from a host's name.
 _UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _GS2_AUTHZID: Final = re.compile(rb"[^,]*,a=")
 

@@ -804,6 +804,13 @@ class ModerationTests(RoomsTests):
         self.only(self.admin(ALICE, f"<item jid='{_bare(EVE)}' affiliation='none'/>"))
         self.joined(self.join(EVE), EVE)
 
+    def test_who_had_to_leave_moderates_no_more(self) -> None:
+        """What one request asks for after its author has thrown out himself is not done."""
+        items = "<item nick='alice' role='none'/><item nick='eve' role='none'/>"
+        answers = [s for s in self.admin(ALICE, items) if s.name == "iq"]
+        self.refused(answers, "forbidden", ALICE)
+        self.assertEqual({BOB, EVE}, self.here())
+
     def test_ban_without_rights(self) -> None:
         """Not by members, not of moderators, not of oneself; members are not made here."""
         self.refused(self.admin(BOB, "<item nick='eve' affiliation='outcast'/>"), "forbidden", BOB)
@@ -1105,6 +1112,7 @@ class AnyOrderTests(RoomsTests):
                 (jid, steps),
             )
         self.assertEqual(len(occupants), self.rooms.occupants)
+        self.assertEqual(len(occupants), self.rooms.in_space(self.space.id))
         self.assertEqual(int(bool(occupants)), self.rooms.count)
         if found is not None and occupants:
             self.assertEqual(set(found.occupants.values()), set(occupants.values()))

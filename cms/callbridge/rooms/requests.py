@@ -183,6 +183,9 @@ class RoomRequests:
             text = f"there are 1 to {MOST_ITEMS} items in a request"
             raise StanzaError("bad-request", text=text)
         for item in items:
+            # Each of them may take a while, in which he may have had to leave himself.
+            if room.by_jid.get(actor.jid) is not actor or not actor.moderates:
+                raise StanzaError("forbidden", text="this is for moderators of the room")
             reason = "".join(map(str, item.elements(ns.MUC_ADMIN, "reason")))
             if item.hasAttribute("affiliation"):
                 await self._affiliate(room, actor, item, reason)
@@ -191,8 +194,6 @@ class RoomRequests:
 
     def _set_role(self, room: Room, actor: Occupant, item: Element, reason: str) -> None:
         role, target = item.getAttribute("role"), room.occupant(_resource(item))
-        if not actor.moderates:  # any more
-            raise StanzaError("forbidden")
         if role not in ("none", "visitor", "participant", "moderator"):
             raise StanzaError("bad-request", text="there is no such role")
         if role == "moderator" and _rank(actor) < _RANKS["admin"]:

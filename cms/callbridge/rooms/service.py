@@ -122,7 +122,9 @@ class Rooms:
         self._answer: Callable[[Stanza], object] = _nobody
         self.address = component()
         self._rooms: dict[str, Room] = {}
+        self._by_space: dict[str, Room] = {}
         self._where: dict[str, set[str]] = {}
+        self._total = 0
         self._entering: dict[tuple[str, str], Deferred[None]] = {}
         self._before: dict[str, str | None] = {}
         self._patience: IDelayedCall | None = None
@@ -142,7 +144,7 @@ class Rooms:
     @property
     def occupants(self) -> int:
         """How many are in them, all told."""
-        return sum(len(room.occupants) for room in self._rooms.values())
+        return self._total
 
     def room(self, uri: str) -> Room | None:
         """The room of a space, if anybody is in it."""
@@ -150,7 +152,7 @@ class Rooms:
 
     def of_space(self, space: str) -> Room | None:
         """The same, by the space's id."""
-        return next((room for room in self._rooms.values() if room.space == space), None)
+        return self._by_space.get(space)
 
     def in_space(self, space: str) -> int:
         """How many are in the room of a space."""
@@ -241,7 +243,9 @@ class Rooms:
         """Nobody can be told: the link that they were heard by is gone."""
         self._stop_waiting()
         self._rooms.clear()
+        self._by_space.clear()
         self._where.clear()
+        self._total = 0
         self._before.clear()
         self.outbox.clear()
 
@@ -391,8 +395,9 @@ class Rooms:
         occupant = Occupant(jid, account, nick, identifier, standing_of(entry.member))
         history, assigned = self._history(stanza), is_other(stanza, nick)
         room.enter(occupant, stanza.element, history, assigned=assigned)
-        self._rooms[uri] = room
+        self._rooms[uri] = self._by_space[room.space] = room
         self._where.setdefault(jid, set()).add(uri)
+        self._total += 1
         self.figures.joined += 1
         if wanted(LogLevel.info):
             self.log.info(
@@ -429,8 +434,11 @@ class Rooms:
         """An occupant is in a room no more."""
         if room.empty and self._rooms.get(room_uri) is room:
             del self._rooms[room_uri]
+            if self._by_space.get(room.space) is room:  # not one at its new address
+                del self._by_space[room.space]
         places = self._where.get(jid)
-        if places is not None:
+        if places is not None and room_uri in places:
+            self._total -= 1
             places.discard(room_uri)
             if not places:
                 del self._where[jid]

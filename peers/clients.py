@@ -201,30 +201,47 @@ def wokkel_component(processes: Processes, address: str, secret: str, port: int)
 def npm_component(processes: Processes, address: str, secret: str, port: int) -> Driver:
     """xmpp.js's C{@xmpp/component}, without TLS."""
     settings = _component(address, secret, port)
-    return Driver(processes, "npm-component", _npm("component"), settings)
+    return Driver(processes, "npm-component", _npm("component", "@xmpp/component"), settings)
 
 
 def npm_client(
-    processes: Processes, service: str, domain: str, user: str, password: str, trust: Path
+    processes: Processes,
+    service: str,
+    domain: str,
+    user: str,
+    password: str,
+    trust: Path,
+    *,
+    sasl2: bool = False,
+    **more: Any,
 ) -> Driver:
     """
     xmpp.js's C{@xmpp/client}.
 
     @param service: C{xmpp://host:port}, or C{xmpps://host:port} for direct TLS.
+    @param sasl2: Version 0.14, which knows it.
+    @param more: C{resource}, which is the tag of Bind 2.
     """
-    settings = {"service": service, "domain": domain, "username": user, "password": password}
+    account = {"domain": domain, "username": user, "password": password}
+    settings = {"service": service, **account, **more}
     env = {**os.environ, "NODE_EXTRA_CA_CERTS": str(trust)}
-    return Driver(processes, f"npm-{user}", _npm("client"), settings, env)
+    return Driver(
+        processes,
+        f"npm-{user}",
+        _npm("client", "xmpp-client-sasl2" if sasl2 else "@xmpp/client"),
+        settings,
+        env,
+    )
 
 
-def _npm(package: str) -> list[str]:
+def _npm(driver: str, package: str) -> list[str]:
     node = require("node", "nodejs")
-    if not (_PEERS / "npm" / "node_modules" / "@xmpp" / package).is_dir():
+    if not (_PEERS / "npm" / "node_modules" / package).is_dir():
         pytest.fail(
-            f"@xmpp/{package} is not installed; run: make test, or npm ci --prefix peers/npm",
+            f"{package} is not installed; run: make test, or npm ci --prefix peers/npm",
             pytrace=False,
         )
-    return [node, str(_PEERS / "npm" / f"{package}.js")]
+    return [node, str(_PEERS / "npm" / f"{driver}.js"), package]
 
 
 def _component(address: str, secret: str, port: int) -> dict[str, Any]:

@@ -473,8 +473,7 @@ class ClientNegotiation(StreamHandler):
 
     def resume_session(self, session: Resumable, answer: bytes) -> None:
         """The session goes on over this connection."""
-        self.wire.write(answer)
-        session.return_over(self.wire)
+        session.return_over(self.wire, answer)
         release(self.inputs)
 
     def _bind_error(self, stanza: Stanza, condition: str, text: str) -> None:

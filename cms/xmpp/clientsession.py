@@ -387,12 +387,13 @@ class ClientSession(Party, StreamHandler):
             **self.ids,
         )
 
-    def return_over(self, wire: Wire) -> None:
+    def return_over(self, wire: Wire, answer: bytes) -> None:
         """
         Go on over another wire, which has logged in as this account again.
 
-        What the client has handled meanwhile was acknowledged before, and it was told that
-        this session goes on (L{Resumptions.claim<cms.xmpp.resumption.Resumptions.claim>}).
+        What the client has handled meanwhile was acknowledged before.
+
+        @param answer: Tells the client that this session goes on.
         """
         old, ledger = self.wire, self.ledger
         assert ledger is not None  # noqa: S101 - it has an id
@@ -401,7 +402,7 @@ class ClientSession(Party, StreamHandler):
             self.detach()
             old.dismiss(StreamError("conflict", text="resumed by another connection"))
         self.indicate(inactive=False)  # which is not resumed (XEP-0352 6)
-        wire.write(b"".join(ledger.waiting()))
+        wire.write(answer + b"".join(ledger.waiting()))
         self._go_on(wire)
         if ledger.unacknowledged:
             self.ask()

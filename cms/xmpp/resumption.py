@@ -52,8 +52,8 @@ class Resumable(Protocol):
         """What waits for it, or was not acknowledged."""
         ...
 
-    def return_over(self, wire: Wire) -> None:
-        """Go on over this connection, whose client was told so."""
+    def return_over(self, wire: Wire, answer: bytes) -> None:
+        """Go on over this connection; first its client is told so."""
         ...
 
     def expire(self) -> None:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.stanza import Stanza
-from cms.xmpp import local
+from cms.xmpp import carbons, local
 from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
@@ -381,7 +381,7 @@ class RequestTests(House):
         """What clients ask at once: an empty roster, or an error that they know."""
         for type_, name, uri in (
             *(("get", "vCard", "vcard-temp"), ("get", "query", "jabber:iq:private")),
-            *(("get", "blocklist", "urn:xmpp:blocking"), ("set", "enable", "urn:xmpp:carbons:2")),
+            ("get", "blocklist", "urn:xmpp:blocking"),
             *(("set", "query", "urn:xmpp:mam:2"), ("set", "enable", "urn:xmpp:push:0")),
             ("get", "pubsub", "http://jabber.org/protocol/pubsub"),
             *(("get", "services", "urn:xmpp:extdisco:2"), ("get", "query", "jabber:iq:last")),
@@ -437,7 +437,10 @@ class DiscoTests(House):
             self.assertIn(ns.DISCO_INFO, features)
             for feature in features:
                 name = {ns.PING: "ping", ns.TIME: "time"}.get(feature, "query")
-                heard = self.say("iq", to, "get", f"<{name} xmlns='{feature}'/>")
+                if feature == carbons.NS:  # of each account
+                    heard = self.say("iq", BOB, "set", f"<enable xmlns='{feature}'/>")
+                else:
+                    heard = self.say("iq", to, "get", f"<{name} xmlns='{feature}'/>")
                 self.assertEqual({"bob": ["result"]}, heard, feature)
 
 

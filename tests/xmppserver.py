@@ -17,6 +17,7 @@ from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
 from cms.xmpp import clientstates
 from cms.xmpp.broadcast import Broadcast
+from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.componentregistration import ComponentRegistration
@@ -54,13 +55,17 @@ class Server:
         self.registry = registry = Registry(
             {f"{name}.{DOMAIN}": [Secret(value)] for name, value in SECRETS.items()}
         )
-        self.router = Router(DOMAIN, self.links, self.sessions, registry)
-        local = LocalServices(self.router, self.links, self.sessions, Broadcast(self.clock))
+        broadcast = Broadcast(self.clock)
+        carbons = Carbons(self.sessions, broadcast)
+        self.router = Router(DOMAIN, self.links, self.sessions, registry, carbons)
+        local = LocalServices(self.router, self.links, self.sessions, broadcast)
         self.router.local = local
         self.relay = LoginRelay(self.clock, DOMAIN, self.links)
         self.flow = ServerFlow(self.clock, self.counters.registration_step)
         service = SessionService(
-            self.clock, self.sessions, self.links, local, self.relay, flow=self.flow
+            *(self.clock, self.sessions, self.links, local, self.relay),
+            flow=self.flow,
+            carbons=carbons,
         )
         self.waiting_room = WaitingRoom(
             self.clock,

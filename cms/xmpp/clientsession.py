@@ -33,6 +33,8 @@ from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.csi import HeldPresence
 from cms.xmpp.forward import A_TURN, Forwarder
 
+_LOOKED_INTO = frozenset({b"presence"})
+_COPIED = _LOOKED_INTO | {b"message"}  # while another session wants copies (XEP-0280)
 READ_BYTES = 32_768  # at once: a client is one of many, and its stanzas may cost work
 
 
@@ -49,6 +51,7 @@ class ClientSession(Party, StreamHandler):
     log = Logger()
     content_namespace = ns.CLIENT
     a_turn = A_TURN
+    is_copied = False
 
     def __init__(
         self,
@@ -76,18 +79,18 @@ class ClientSession(Party, StreamHandler):
         self._heard = 0  # bytes, when it began to be slow
         self._previd: str | None = None  # for its resumption, if it can be resumed
         self._held: HeldPresence | None = None  # while the client is inactive
-        forwarder = Forwarder(
+        self._forwarder = Forwarder(
             policy.router,
             self,
             own,
             owns=lambda sender: sender == own,
             general=self._route,
             most=A_TURN,
-            looked_into=frozenset({b"presence"}),
+            looked_into=_LOOKED_INTO,
             language=language,
         )
         # not a method that calls it: that would be a call for each read
-        self.slices_received = forwarder.forward  # type: ignore[method-assign]
+        self.slices_received = self._forwarder.forward  # type: ignore[method-assign]
 
     def begin(self, wire: Wire, answer: Stanza | None) -> None:
         """
@@ -205,7 +208,7 @@ class ClientSession(Party, StreamHandler):
 
     def _part(self) -> None:
         """What held the parts of the session together goes."""
-        del self._keepalive, self.slices_received
+        del self._keepalive, self._forwarder, self.slices_received
         if self._held is not None:
             del self.deliver, self.queue
 
@@ -262,6 +265,8 @@ class ClientSession(Party, StreamHandler):
             if stanza.name == "message" and stanza.to is None:
                 stanza.address(self.jid.userhost())  # RFC 6120 10.3.1
             policy.router.route(stanza, self)
+            if self.is_copied and stanza.name == "message":
+                policy.router.copy_sent(stanza, self)
 
     def _is_self(self, sender: str) -> bool:
         try:
@@ -279,6 +284,14 @@ class ClientSession(Party, StreamHandler):
             self.fail(StreamError("connection-timeout", text="no answer to a ping"))
         if self.wire is not None:
             self.wire.abort()
+
+    # carbons, XEP-0280
+
+    def set_copied(self, copied: bool) -> None:
+        """See L{Session<cms.xmpp.sessions.Session>}."""
+        self.is_copied = copied
+        self._forwarder.looked_into = _COPIED if copied else _LOOKED_INTO
+        self._policy.router.forget(self)
 
     # client state indication, XEP-0352
 

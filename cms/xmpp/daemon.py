@@ -32,6 +32,7 @@ from cms.xmlstream.stream import XMLStream
 from cms.xmpp import clientstates
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
+from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.componentregistration import ComponentRegistration
@@ -77,15 +78,17 @@ class XmppService(Service):
         self.callbridges.on_change.append(self._judge_links)
         self._watch = CallbridgeWatch(self.callbridges, reactor)
         registry = self.callbridges.registry
-        router = Router(config.domain, self.links, self.sessions, registry)
-        local = LocalServices(router, self.links, self.sessions, Broadcast(reactor))
+        broadcast = Broadcast(reactor)
+        carbons = Carbons(self.sessions, broadcast)
+        router = Router(config.domain, self.links, self.sessions, registry, carbons)
+        local = LocalServices(router, self.links, self.sessions, broadcast)
         router.local = local
         timeout = config.components.answer_timeout
         relay = self._relay = LoginRelay(reactor, config.domain, self.links, timeout=timeout)
         counters = self._make_counters()
         self.flow = ServerFlow(reactor, counters.registration_step)
         self.session_service = SessionService(
-            reactor, self.sessions, self.links, local, relay, flow=self.flow
+            *(reactor, self.sessions, self.links, local, relay), flow=self.flow, carbons=carbons
         )
         guesses = Guesses(reactor, together=False)
         self._component = ComponentPolicy(

@@ -35,7 +35,7 @@ class Forwarder:
     @param owns: Whether the peer may use an address as C{from}.
     @param general: The general way: handles a stanza that is not simply forwarded.
     @ivar most: How many stanzas may go the general way at once.
-    @param looked_into: Names of stanzas that always go the general way.
+    @ivar looked_into: Names of stanzas that always go the general way.
     @param language: The C{xml:lang} of the peer's header, for stanzas that have none
         (RFC 6120 8.1.5).
     """
@@ -57,7 +57,7 @@ class Forwarder:
         self._owns = owns
         self._general = general
         self.most = most
-        self._looked_into = looked_into
+        self.looked_into = looked_into
         self._senders: set[bytes] = set()
         self._address = address.encode()
         stamp = b" from=" + quote_attribute(address).encode()
@@ -74,7 +74,7 @@ class Forwarder:
         """
         left = self.most
         gathered: dict[Receiver, list[bytes]] = {}
-        looked_into, stamps = self._looked_into, self._stamps
+        looked_into, stamps = self.looked_into, self._stamps
         if self._language:
             slices = [self._in_language(piece) for piece in slices]
         last_to = last_sender = add = None

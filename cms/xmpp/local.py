@@ -16,14 +16,16 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.spliced import SplicedStanza
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
 from cms.xmpp.links import Links
 from cms.xmpp.router import MOST_BYTES, SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
 
-FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION)
-ACCOUNT_FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING)
+FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION, carbons.NS)
+ACCOUNT_FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, carbons.NS)
 _PRIORITY = re.compile("[+-]?[0-9]{1,9}")  # xs:byte, and numbers outside its bounds
+_SWITCHES = {("set", carbons.NS, "enable"), ("set", carbons.NS, "disable")}
 MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
 
 
@@ -79,6 +81,9 @@ class LocalServices:
                 # nobody else may learn whether the account exists
                 self._router.bounce(stanza, "service-unavailable")
                 return
+            if key in _SWITCHES:
+                self._switch_carbons(stanza, payload.name == "enable")
+                return
             answers = self._account if key in self._account else self._server
         if to.user is None and key == ("set", ns.SESSION, "session"):
             answers = self._account  # RFC 3921: clients address it to the server
@@ -92,6 +97,14 @@ class LocalServices:
             self._router.route(result_reply(stanza, answers[key](payload)))
         except StanzaError as error:
             self._router.bounce(stanza, error.condition)
+
+    def _switch_carbons(self, stanza: Stanza, on: bool) -> None:
+        """Message carbons, for the session that asks (XEP-0280 4 and 5)."""
+        session = self._sessions.find(parse_jid(stanza.sender or "-"))
+        assert session is not None  # noqa: S101 - only its own account's
+        switch = self._router.carbons.enable if on else self._router.carbons.disable
+        switch(session)
+        self._router.route(result_reply(stanza))
 
     def presence(self, stanza: Stanza, to: JID, source: object) -> None:
         """

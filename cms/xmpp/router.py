@@ -21,6 +21,7 @@ from cms.xmlstream.replies import error_reply
 from cms.xmlstream.spliced import of_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error
+from cms.xmpp.carbons import Carbons
 from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions
@@ -51,18 +52,25 @@ class Router:
     @ivar known: Component addresses that exist, connected or not.
     @ivar bounced: How many stanzas were answered with each error condition.
     @ivar dropped: How many of each kind had no room at a receiver that does not read,
-        and must not be answered: presence, IQ answers, messages that are errors.
+        and must not be answered: presence, IQ answers, messages that are errors or copies.
+    @ivar carbons: The copies of messages (XEP-0280).
     """
 
     log = Logger()
 
     def __init__(
-        self, domain: str, links: Links, sessions: Sessions, known: Container[str]
+        self,
+        domain: str,
+        links: Links,
+        sessions: Sessions,
+        known: Container[str],
+        carbons: Carbons,
     ) -> None:
         self.domain = domain
         self.links = links
         self.sessions = sessions
         self.known = known
+        self.carbons = carbons
         self.local: Local | None = None
         self._found: dict[bytes, Receiver] = {}
         self._addresses: dict[Receiver, list[bytes]] = {}
@@ -72,7 +80,7 @@ class Router:
     def find(self, to: bytes) -> Receiver | None:
         """
         The receiver, if the address alone decides: a component, or the session with this
-        full address.  C{None} leaves it to L{route}.
+        full address, if its messages are not copied.  C{None} leaves it to L{route}.
 
         @param to: As it is written in the stanza.
         """
@@ -85,7 +93,8 @@ class Router:
             if address.host != self.domain:
                 receiver = self.links.get(address.host)
             elif address.resource is not None:
-                receiver = self.sessions.find(address)
+                session = self.sessions.find(address)
+                receiver = None if session is None or session.is_copied else session
             if receiver is not None:
                 known = self._addresses.setdefault(receiver, [])
                 if len(known) < MOST_ADDRESSES:
@@ -94,7 +103,7 @@ class Router:
         return receiver
 
     def forget(self, receiver: Receiver) -> None:
-        """It has ended."""
+        """It has ended, or L{find} may answer anew."""
         for address in self._addresses.pop(receiver, ()):
             del self._found[address]
 
@@ -109,9 +118,11 @@ class Router:
             self.bounced["resource-constraint"] += 1
             self.route(reply)
 
-    def _deliver(self, receiver: Receiver, stanza: Stanza, source: object) -> None:
-        if receiver.deliver((stanza.raw,), source):
+    def _deliver(self, receiver: Receiver, stanza: Stanza, source: object) -> bool:
+        refused = receiver.deliver((stanza.raw,), source)
+        if refused:
             self.refuse(stanza)
+        return not refused
 
     def route(self, stanza: Stanza, source: object = None) -> None:
         """
@@ -202,7 +213,9 @@ class Router:
         """RFC 6121 8.5.2 and 8.5.3, with table 1; that an unknown type is normal, 5.2.2."""
         session = self.sessions.find(to) if to.resource is not None else None
         if session is not None:
-            self._deliver(session, stanza, source)
+            took = [session] if self._deliver(session, stanza, source) else []
+            if took and session.is_copied:
+                self._copy(stanza, to.userhost(), took, source)
             return
         kind = stanza.type if stanza.type in _SPECIAL else "normal"
         receivers: list[Session] = []
@@ -210,7 +223,17 @@ class Router:
             receivers = self.sessions.preferred(to.userhost())
         elif kind == "headline" and to.resource is None:
             receivers = self.sessions.willing(to.userhost())
-        for receiver in receivers:
-            self._deliver(receiver, stanza, source)
+        took = [r for r in receivers if self._deliver(r, stanza, source)]
+        if took and to.userhost() in self.carbons.enabled:
+            self._copy(stanza, to.userhost(), took, source)
         if not receivers and kind != "headline":
             self.bounce(stanza, "service-unavailable")
+
+    def _copy(self, stanza: Stanza, account: str, took: list[Session], source: object) -> None:
+        """What nobody took was answered with an error, and so is not copied."""
+        self.dropped["message"] += self.carbons.received(stanza, account, took, source)
+
+    def copy_sent(self, stanza: Stanza, session: Session) -> None:
+        """Copy a message that a session sent to the user's others, after it was routed."""
+        if len(stanza.raw) <= MOST_BYTES:
+            self.dropped["message"] += self.carbons.sent(stanza, session)

@@ -22,6 +22,8 @@ class Session(Receiver, Protocol):
     @ivar priority: Of that presence (RFC 6121 4.7.2.3).
     @ivar directed: Addresses that were sent presence and must be told when the
         session ends (RFC 6121 4.6).
+    @ivar is_copied: Whether another session of the user wants copies of the messages to and
+        from it (XEP-0280).
     """
 
     jid: JID
@@ -29,6 +31,7 @@ class Session(Receiver, Protocol):
     presence: Stanza | None
     priority: int
     directed: set[str]
+    is_copied: bool
 
     @property
     def peer_text(self) -> str:
@@ -48,6 +51,14 @@ class Session(Receiver, Protocol):
     @property
     def is_away(self) -> bool:
         """It has no connection now, and may be resumed (XEP-0198 5)."""
+        ...
+
+    def set_copied(self, copied: bool) -> None:
+        """
+        Set C{is_copied}.
+
+        While it is set, no message to or from it takes the fast way (L{cms.xmpp.forward}).
+        """
         ...
 
     def end(self) -> None:

@@ -15,6 +15,7 @@ from cms.process.clocks import wall_clock
 from cms.process.logs import Logger, wanted
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp.carbons import Carbons
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Link, Links
 from cms.xmpp.local import LocalServices
@@ -39,11 +40,13 @@ class SessionService:
         relay: LoginRelay,
         *,
         flow: ServerFlow,
+        carbons: Carbons,
     ) -> None:
         self._clock = clock
         self._sessions = sessions
         self._links = links
         self._local = local
+        self._carbons = carbons
         self._relay = relay
         self._flow = flow
         self._began: dict[Session, lp.SessionBegin] = {}
@@ -55,6 +58,8 @@ class SessionService:
         older = self._sessions.add(session)
         if older is not None:
             older.replace()
+        if session.jid.userhost() in self._carbons.enabled:
+            self._carbons.began(session)
         begin = lp.SessionBegin(
             jid=session.jid.full(),
             peer=session.peer_host,
@@ -89,6 +94,7 @@ class SessionService:
     def ended(self, session: Session, reason: str) -> None:
         """A session is over, for whatever reason."""
         self._sessions.remove(session)
+        self._carbons.disable(session)
         begin = self._began.pop(session, None)
         if begin is None:
             return  # a fault of ours kept it from beginning: nobody knows of it

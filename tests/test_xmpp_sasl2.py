@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
-from cms.xmpp import csi
+from cms.xmpp import carbons, csi
 from tests.support import stanzas
 from tests.xmppserver import DOMAIN, Peer, Server, mechanisms
 
@@ -96,7 +96,8 @@ class OfferTests(Sasl2TestCase):
             self.assertEqual(["SCRAM-SHA-256", "PLAIN"], mechanisms(self.features, namespace))
         inline = (
             f"<inline><sm {SM}/><bind xmlns='{ns.BIND2}'><inline>"
-            f"<feature var='{ns.MANAGEMENT}'/><feature var='{csi.NS}'/></inline></bind></inline>"
+            f"<feature var='{ns.MANAGEMENT}'/><feature var='{csi.NS}'/>"
+            f"<feature var='{carbons.NS}'/></inline></bind></inline>"
         )
         self.assertIn(f"{inline}</authentication>", self.features)
 
@@ -266,6 +267,17 @@ class BindTests(Sasl2TestCase):
         notice = lp.parse(told.child)
         assert isinstance(notice, lp.SessionBegin)
         self.assertEqual((f"{ALICE}/{resource}", "198.51.100.9"), (notice.jid, notice.peer))
+
+    def test_copies(self) -> None:
+        """The session gets copies from the beginning, with no answer to that (XEP-0280)."""
+        heard = self.log_in(bind(f"<enable xmlns='{carbons.NS}'/>"))
+        self.assertIn(f"<bound xmlns='{ns.BIND2}'></bound></success>", heard)
+        other, _ = self.connected()
+        self.log_in(bind(), other, agent="")
+        other.say(f"<message type='chat' to='bob@{DOMAIN}'/>")
+        self.assertIn(f"<sent xmlns='{carbons.NS}'>", self.client.heard())
+        self.client.say(f"<message type='chat' to='bob@{DOMAIN}'/>")
+        self.assertNotIn("<sent ", other.heard())
 
     def test_inactive(self) -> None:
         """The session begins inactive: presence waits."""

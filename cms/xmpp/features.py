@@ -9,7 +9,7 @@ from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import serialize
-from cms.xmpp import csi
+from cms.xmpp import carbons, csi
 
 
 def _starttls() -> bytes:
@@ -80,5 +80,5 @@ def _add_authentication(
     if resumption:
         inline.addElement((ns.MANAGEMENT, "sm"))
     with_binding = inline.addElement((ns.BIND2, "bind")).addElement("inline")
-    for feature in (ns.MANAGEMENT, csi.NS):
+    for feature in (ns.MANAGEMENT, csi.NS, carbons.NS):
         with_binding.addElement("feature")["var"] = feature

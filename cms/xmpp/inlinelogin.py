@@ -176,5 +176,7 @@ class InlineLogin:
         inner = session.manage(resumable=asked.resumable) if asked.manages else b""
         if asked.inactive:
             session.indicate(inactive=True)
+        if asked.copies:
+            self._client.policy.router.carbons.enable(session)
         success = sasl2.success(payload, session.jid.full(), results + sasl2.bound(inner))
         self._client.wire.write(success + features.BOUND[asked.manages])

@@ -13,7 +13,7 @@ from twisted.words.xish.domish import Element
 from cms.xmlstream import managed, ns
 from cms.xmlstream.managed import Resume
 from cms.xmlstream.serialize import escape_text
-from cms.xmpp import csi, sasl
+from cms.xmpp import carbons, csi, sasl
 
 # XEP-0388 2.3 has no other versions: those may be guessed from a host's name.
 _UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -29,12 +29,14 @@ class Bind:
     @ivar manages: Whether the stream is to be managed.
     @ivar resumable: Whether the session is to be resumable then.
     @ivar inactive: Whether nobody looks at the client (XEP-0352).
+    @ivar copies: Whether it wants copies of the messages of the account (XEP-0280).
     """
 
     tag: str
     manages: bool
     resumable: bool
     inactive: bool
+    copies: bool
 
 
 @frozen
@@ -102,6 +104,7 @@ def _bind(element: Element) -> Bind:
         manages=enable is not None,
         resumable=enable is not None and managed.wants_resumption(enable),
         inactive=(csi.NS, "inactive") in known,
+        copies=(carbons.NS, "enable") in known,
     )
 
 

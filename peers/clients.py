@@ -169,6 +169,11 @@ def nbxmpp_guest(
     return Driver(processes, f"nbxmpp-{jid.partition('@')[0]}", command, settings, env)
 
 
+def slixmpp_reader(processes: Processes, jid: str, password: str, port: int, trust: Path) -> Driver:
+    """The same with its plug-in for carbons, see F{drivers/slixmpp_carbons.py}."""
+    return _slixmpp(processes, "slixmpp_carbons.py", (jid, password, port, trust))
+
+
 def _slixmpp(
     processes: Processes, driver: str, who: tuple[str, str, int, Path], **more: Any
 ) -> Driver:

@@ -361,10 +361,39 @@ class Dino:
         command = [*inside, self._system + 'exec "$@"', "sh", self._program]
         return self._desktop.start(name, command, self._env, self._home)
 
+    def enter(self, room: str) -> None:
+        """Its dialog for a room is opened, and "Join" clicked on, at its upper right."""
+        self._open(f"xmpp:{room}?join")
+        window = self._desktop.window("Join Channel")
+        width, height = 500, 400
+        self._desktop.xdotool("windowsize", "--sync", window, str(width), str(height))
+        self._desktop.xdotool("windowraise", window)
+        self._desktop.xdotool("mousemove", "--window", window, str(width - 54), "27")
+
+        def gone() -> bool:
+            self._desktop.xdotool("click", "1")
+            time.sleep(0.5)
+            names = self._desktop.xdotool("search", "--onlyvisible", "--name", "Join Channel")
+            return window not in names.split()
+
+        wait_until(gone, 30.0, "the end of the dialog")
+
+    def type(self, text: str) -> None:
+        """Write into the conversation that is shown."""
+        window = self._desktop.window("Dino")
+        self._desktop.xdotool("windowfocus", "--sync", window)
+        self._desktop.xdotool("type", "--window", window, "--delay", "30", text)
+        self._desktop.xdotool("key", "--window", window, "Return")
+
     def say(self, to: str, body: str) -> None:
         """Typed into its window, once the conversation is open."""
+        self._open(f"xmpp:{to}?message")
+        self.type(body)
+
+    def _open(self, uri: str) -> None:
+        """Hand an address to the Dino that runs."""
         done = subprocess.run(
-            [self._program, f"xmpp:{to}?message"],
+            [self._program, uri],
             capture_output=True,
             check=False,
             env={
@@ -376,10 +405,6 @@ class Dino:
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
-        window = self._desktop.window("Dino")
-        self._desktop.xdotool("windowfocus", "--sync", window)
-        self._desktop.xdotool("type", "--window", window, "--delay", "30", body)
-        self._desktop.xdotool("key", "--window", window, "Return")
 
     def has(self, body: str) -> bool:
         """In its database."""

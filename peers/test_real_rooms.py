@@ -7,14 +7,16 @@ from pathlib import Path
 from peers.certs import Certificates
 from peers.clients import nbxmpp_guest
 from peers.contract import DOMAIN
+from peers.desktop import Desktop
 from peers.network import wait_until
 from peers.processes import Processes
-from peers.realclients import Account, Profanity
+from peers.realclients import PORT, Account, Dino, Profanity
 from peers.terminal import Terminals
 from peers.test_rooms import CODE, PASSWORD, TEAM, House, house
 
 __all__ = ["house"]
 SECONDS = 40.0
+DINO_HOST = "127.77.0.2"  # a loopback address of its own: Dino knows no other port than 5222
 
 
 def test_profanity(house: House, processes: Processes, certificates: Certificates) -> None:
@@ -85,4 +87,33 @@ def test_nbxmpp(house: House, processes: Processes) -> None:
     client.do("join", room=TEAM, nick="mal", password=CODE)
     client.expect("subject")
     client.do("leave", room=TEAM, nick="mal")
+    wait_until(lambda: house.occupants() == 1, SECONDS, "its end")
+
+
+def test_dino(house: House, processes: Processes, certificates: Certificates) -> None:
+    """Dino: it enters by its dialog, hears and is heard, and is thrown out."""
+    pair = certificates.issue(DOMAIN, house.server.hostname, "localhost")
+    account = Account(f"bob@{DOMAIN}", PASSWORD, DINO_HOST, PORT, certificates.trust, pair)
+    house.server.process.stop()
+    house.server.settings["listen"]["client"].append(f"tcp:{PORT}:interface={DINO_HOST}")
+    house.server.start()
+    house.callbridge.wait_active(times=2)
+    client = Dino(processes, Desktop(processes), account)
+    client.start()
+    wait_until(
+        lambda: f"successful login request from bob@{DOMAIN}" in house.callbridge.process.output,
+        SECONDS,
+        "its log-in",
+    )
+    alice = house.inside("alice")
+    client.enter(TEAM)
+    while alice.expect("seen", SECONDS)["sender"] != f"{TEAM}/bob":
+        pass
+    alice.do("say", room=TEAM, body="hello-from-alice")
+    wait_until(lambda: client.has("hello-from-alice"), SECONDS, "what Alice said")
+    client.type("hello-from-dino")
+    while alice.expect("said", SECONDS)["body"] != "hello-from-dino":
+        pass
+    alice.do("kick", room=TEAM, nick="bob")
+    assert alice.expect("result")["type"] == "result"
     wait_until(lambda: house.occupants() == 1, SECONDS, "its end")

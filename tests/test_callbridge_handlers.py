@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +17,7 @@ from wokkel.subprotocols import XMPPHandler
 
 import cms
 from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, NotConnected
+from cms.callbridge.link.inbox import A_TURN, EACH, MOST_OF_ONE
 from cms.xmlstream import ns
 from cms.xmlstream.requests import RequestLost, Requests
 from cms.xmlstream.stanza import Stanza
@@ -216,6 +217,77 @@ class AnswerTests(TrafficTests):
         """What a handler takes is not refused."""
         self.assertEqual([], self.say("<message type='chat' from='a@b' to='c'/>"))
         self.assertEqual("chat", self.recorder.happened[-1])
+
+
+class House:
+    """Rooms that remember what is for them."""
+
+    def __init__(self) -> None:
+        self.taken: list[str | None] = []
+        self.happened: list[str] = []
+
+    def link_up(self, link: object, answer: object) -> None:
+        """From the link."""
+        self.happened.append("up")
+
+    def link_down(self) -> None:
+        """From the link."""
+        self.happened.append("down")
+
+    def take(self, stanza: Stanza) -> bool:
+        """What has a local part."""
+        self.taken.append(stanza.to)
+        return "@" in (stanza.to or "")
+
+    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str]]]:
+        """One."""
+        return succeed([(f"team@{COMPONENT}", f"Team of {address}")])
+
+
+class RoomTests(TrafficTests):
+    """A link with rooms behind it."""
+
+    def setUp(self) -> None:
+        """With rooms, and time that stands still."""
+        self.house = House()
+        self.clock = Clock()
+        self.traffic = LinkTraffic(self.clock, [CallbridgeHandler(self.house)], rooms=self.house)
+        self.stream = Stream()
+        self.traffic.link_up(self.stream)
+
+    def test_life(self) -> None:
+        """They hear of the link's begin and end."""
+        self.traffic.link_down()
+        self.assertEqual(["up", "down"], self.house.happened)
+
+    def test_taken(self) -> None:
+        """What is theirs is answered by them alone; the rest as ever."""
+        self.assertEqual([], self.say(f"<message from='{ALICE}' to='team@{COMPONENT}'/>"))
+        answer = self.ask(f"<ping xmlns='{ns.PING}'/>")
+        self.assertEqual(("result", None), (answer.type, answer.payload))
+
+    def test_found(self) -> None:
+        """The Callbridge says that it has rooms, and shows those of whoever asks."""
+        info = self.ask(f"<query xmlns='{ns.DISCO_INFO}'/>").raw.decode()
+        self.assertIn("category='conference' type='text'", info)
+        self.assertIn(f"<feature var='{ns.MUC}'/>", info)
+        items = self.ask(f"<query xmlns='{ns.DISCO_ITEMS}'/>").raw.decode()
+        self.assertIn(f"<item jid='team@{COMPONENT}' name='Team of {ALICE}'/>", items)
+        commands = self.ask(f"<query xmlns='{ns.DISCO_ITEMS}' node='{ns.COMMANDS}'/>").raw
+        self.assertNotIn(b"<item", commands)
+
+    def test_flood_of_joins(self) -> None:
+        """A join for which there is no place in the inbox is answered, other presence is not."""
+        join = f"<x xmlns='{ns.MUC}'/>"
+        address = f"from='{ALICE}' to='team@{COMPONENT}/a'"
+        answers = [
+            a for _ in range(100) for a in self.say(f"<presence {address}>{join}</presence>")
+        ]
+        self.assertEqual(100 - A_TURN - MOST_OF_ONE // EACH, len(answers))
+        for answer in answers:
+            self.refused(answer, "resource-constraint")
+            self.assertEqual((ALICE, f"team@{COMPONENT}/a"), (answer.to, answer.sender))
+        self.assertEqual([], self.say(f"<presence {address}/>"))
 
 
 class LifeTests(TrafficTests):

@@ -173,6 +173,26 @@ CASES: list[Case] = [
         "client_plain",
         ["--window", "64"],
     ),
+    Case(
+        "relay-plain-unbounded",
+        "message, unbounded, no TLS",
+        RELAY,
+        "relay",
+        "client_plain",
+        ["--window", "0"],
+    ),
+    *(
+        Case(
+            f"relay-managed-{window or 'unbounded'}",
+            f"message, {f'window {window}' if window else 'unbounded'}, no TLS, the client's stream"
+            " managed (XEP-0198)",
+            RELAY,
+            "relay",
+            "client_plain",
+            ["--window", str(window), "--managed"],
+        )
+        for window in (64, 0)
+    ),
 ]
 
 LOAD_CASES: list[Case] = [

@@ -58,6 +58,7 @@ static struct {
     bool client;          /* idle: clients, not components */
     bool jingle;          /* the 2 kB stanza instead of the 300 byte one */
     bool echo;            /* the second component answers each stanza */
+    bool managed;         /* relay: the client's stream is (XEP-0198), and it can be resumed */
     int pairs;
     long window;          /* stanzas on their way per pair; 0: no limit */
     double rate;          /* stanzas a second, all pairs together; 0: as the window allows */
@@ -282,13 +283,14 @@ typedef enum {
     SUCCESS,
     BINDABLE,  /* ... for the features after SASL */
     BOUND,
+    ENABLED,   /* ... for stream management */
     READY,
     ENDING,    /* we closed our stream, the peer has not yet */
 } State;
 
 static const char *const state_names[] = {
     "closed", "connect", "tls", "header", "handshake", "features", "proceed", "mechanisms",
-    "challenge", "success", "features after sasl", "bind", "ready", "end",
+    "challenge", "success", "features after sasl", "bind", "enable", "ready", "end",
 };
 
 typedef struct Conn Conn;
@@ -305,6 +307,9 @@ struct Conn {
     Block block;
     uint64_t sent, allowed;  /* bytes */
     uint64_t seen;           /* stanzas received */
+    bool managed, answer_due; /* its stream is managed; an acknowledgement is asked for */
+    char answer[64];         /* what is left of an acknowledgement to be written */
+    size_t answer_size;
     Conn *partner;           /* who gets our stanzas */
     bool sends, echoes;      /* sends by itself; answers what it gets */
     double asked;            /* when the stanza whose echo is awaited was sent */
@@ -624,6 +629,12 @@ static void negotiate(Conn *c)
                           "xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
         else if (c->state == BOUND && strstr(words, "</iq>")) {
             note_jid(c);
+            if (opt.managed)
+                say(c, ENABLED, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+            else
+                c->state = READY;
+        } else if (c->state == ENABLED && strstr(words, "<enabled")) {
+            c->managed = true;
             c->state = READY;
         }
     } while (c->state != before && c->state > SECURING && c->state < READY);
@@ -735,22 +746,50 @@ static void note_latency(double seconds)
     latencies[latency_count++] = (uint32_t)(seconds * 1e9);
 }
 
+/* Say how many stanzas were handled, if that was asked: between two of ours (XEP-0198 4). */
+static bool acknowledge(Conn *c)
+{
+    if (c->answer_due && c->answer_size == 0 && c->sent % c->block.stanza == 0) {
+        c->answer_size = (size_t)snprintf(c->answer, sizeof c->answer,
+            "<a xmlns='urn:xmpp:sm:3' h='%llu'/>", (unsigned long long)(c->seen & UINT32_MAX));
+        c->answer_due = false;
+    }
+    if (c->answer_size > 0) {
+        ssize_t n = conn_write(c, c->answer, c->answer_size);
+        if (n < 0)
+            conn_fail(c, "write: the peer closed");
+        else {
+            c->answer_size -= (size_t)n;
+            memmove(c->answer, c->answer + n, c->answer_size);
+        }
+    }
+    return c->answer_size == 0;
+}
+
 /* Write what is allowed, as far as the socket takes it. */
 static void pump(Conn *c)
 {
+    if (!acknowledge(c)) {
+        interest(c, true);
+        return;
+    }
     for (int i = 0; i < 8 && c->sent < c->allowed; i++) {
         size_t offset = c->sent % c->block.total;
         size_t size = c->block.total - offset;
         if (size > c->allowed - c->sent)
             size = c->allowed - c->sent;
+        if (c->answer_due) /* to the end of this stanza */
+            size = c->block.stanza - c->sent % c->block.stanza;
         ssize_t n = conn_write(c, c->block.bytes + offset, size);
         if (n < 0)
             conn_fail(c, "write: the peer closed");
         c->sent += (size_t)n;
         if ((size_t)n < size && (n == 0 || c->ssl == NULL))
             break;
+        if (!acknowledge(c))
+            break;
     }
-    bool unfinished = c->sent < c->allowed;
+    bool unfinished = c->sent < c->allowed || c->answer_size > 0;
     if (unfinished != c->writable_wanted)
         interest(c, unfinished);
 }
@@ -773,6 +812,13 @@ static uint64_t count_markers(const char *bytes, size_t size)
     return count;
 }
 
+/* Whether an <r/> came with this read; of one that is cut in two the next will do. */
+static bool is_asked(const char *bytes, size_t size)
+{
+    static const char wanted[] = "<r xmlns='urn:xmpp:sm:3'/>";
+    return memmem(bytes, size, wanted, sizeof wanted - 1) != NULL;
+}
+
 /* Read once; how many stanzas came to their end. */
 static ssize_t receive(Conn *c, uint64_t *stanzas)
 {
@@ -785,6 +831,7 @@ static ssize_t receive(Conn *c, uint64_t *stanzas)
         return 0;
     size_t size = c->tail_size + (size_t)n;
     *stanzas += count_markers(start, size);
+    c->answer_due |= c->managed && is_asked(start, size);
     /* A marker may be cut in two, but none fits into what is kept. */
     size_t keep = strlen(marker()) - 1;
     c->tail_size = size < keep ? size : keep;
@@ -824,6 +871,8 @@ static void traffic(Conn *c, uint32_t events)
         while (n > 0 && c->ssl != NULL);
         if (stanzas > 0)
             got_stanzas(c, stanzas);
+        if (c->answer_due)
+            pump(c);
     }
 }
 
@@ -1254,7 +1303,8 @@ static void parse_pids(char *text)
 static void parse(int count, char **words)
 {
     enum { PORT = 1, CLIENT_PORT, TLS, CLIENT, STANZA, ECHO_BACK, PAIRS, WINDOW, RATE, PARALLEL,
-           COUNT, FIRST, USERS, SECONDS, WARMUP, DOMAIN, SECRET, PASSWORD, MECHANISM, PIDS, CORE };
+           COUNT, FIRST, USERS, SECONDS, WARMUP, DOMAIN, SECRET, PASSWORD, MECHANISM, PIDS, CORE,
+           MANAGED };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"client-port", 1, 0, CLIENT_PORT}, {"tls", 0, 0, TLS},
         {"client", 0, 0, CLIENT}, {"stanza", 1, 0, STANZA}, {"echo", 0, 0, ECHO_BACK},
@@ -1262,7 +1312,8 @@ static void parse(int count, char **words)
         {"parallel", 1, 0, PARALLEL}, {"count", 1, 0, COUNT}, {"first", 1, 0, FIRST},
         {"users", 1, 0, USERS}, {"seconds", 1, 0, SECONDS}, {"warmup", 1, 0, WARMUP},
         {"domain", 1, 0, DOMAIN}, {"secret", 1, 0, SECRET}, {"password", 1, 0, PASSWORD},
-        {"mechanism", 1, 0, MECHANISM}, {"pids", 1, 0, PIDS}, {"core", 1, 0, CORE}, {0},
+        {"mechanism", 1, 0, MECHANISM}, {"pids", 1, 0, PIDS}, {"core", 1, 0, CORE},
+        {"managed", 0, 0, MANAGED}, {0},
     };
     int o;
     while ((o = getopt_long(count, words, "", options, NULL)) != -1) {
@@ -1287,6 +1338,7 @@ static void parse(int count, char **words)
         case PASSWORD: opt.password = optarg; break;
         case MECHANISM: opt.mechanism = optarg; break;
         case PIDS: parse_pids(optarg); break;
+        case MANAGED: opt.managed = true; break;
         case CORE: opt.core = atoi(optarg); break;
         default: exit(2);
         }

@@ -174,6 +174,13 @@ def slixmpp_reader(processes: Processes, jid: str, password: str, port: int, tru
     return _slixmpp(processes, "slixmpp_carbons.py", (jid, password, port, trust))
 
 
+def slixmpp_managed(
+    processes: Processes, jid: str, password: str, port: int, trust: Path
+) -> Driver:
+    """The same with its plug-in for stream management, see F{drivers/slixmpp_managed.py}."""
+    return _slixmpp(processes, "slixmpp_managed.py", (jid, password, port, trust))
+
+
 def _slixmpp(
     processes: Processes, driver: str, who: tuple[str, str, int, Path], **more: Any
 ) -> Driver:

@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 from peers.certs import Certificates
-from peers.clients import Driver
+from peers.clients import Driver, slixmpp_managed
 from peers.contract import DOMAIN, ROOT
 from peers.daemons import Callbridge, XmppServer
-from peers.network import free_port
+from peers.network import free_port, wait_until
 from peers.processes import Processes
 
 CUTS = int(os.environ.get("CMS_CUTS", "400"))
 SEED = int(os.environ.get("CMS_SEED", "198"))
 USERS = 8
+SLIXMPP_CUTS = 12
+MESSAGES = 300  # of each slixmpp
 PASSWORD = "password"
 
 
@@ -75,6 +77,11 @@ class Scene:
         ]
         return self.driver("managed_clients", seed=SEED, clients=clients)
 
+    def slixmpp(self, user: str) -> Driver:
+        """slixmpp with STARTTLS, by way of the proxy."""
+        jid = f"{user}@{DOMAIN}"
+        return slixmpp_managed(self._processes, jid, PASSWORD, self.ports[2], self.trust)
+
 
 @pytest.fixture
 def scene(processes: Processes, certificates: Certificates) -> Scene:
@@ -104,3 +111,33 @@ def test_raw_clients(scene: Scene) -> None:
     assert sum(cuts.values()) == CUTS
     assert min(cuts.values()) > 0
     assert resumed > CUTS / 4
+
+
+def test_slixmpp(processes: Processes, certificates: Certificates) -> None:
+    """Two that write to each other resume by themselves, and get all that was written."""
+    scene = Scene(processes, certificates, SLIXMPP_CUTS)
+    users = ["u0", "u1"]
+    clients = [scene.slixmpp(user) for user in users]
+    jids = []
+    for client in clients:
+        jids.append(client.connected()["jid"])
+        client.expect("enabled")
+    scene.cutter.do("cut")
+    for number, client in enumerate(clients):
+        client.do("write", to=jids[1 - number], first=0, last=MESSAGES)
+    for client in clients:
+        client.expect("written", 60.0)
+    counted: list[dict[str, Any]] = []
+
+    def complete() -> bool:
+        counted.clear()
+        for client in clients:
+            client.do("count")
+            counted.append(client.expect("counted"))
+        return all(len(counted[n]["messages"]) >= len(counted[1 - n]["sent"]) for n in (0, 1))
+
+    wait_until(complete, 20.0, "all messages")
+    for number in (0, 1):
+        assert counted[number]["messages"] == counted[1 - number]["sent"]
+        assert len(counted[number]["sent"]) > MESSAGES * 0.9
+    assert sum(facts["resumed"] for facts in counted) > SLIXMPP_CUTS / 3

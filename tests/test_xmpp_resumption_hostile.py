@@ -300,6 +300,43 @@ class OtherwiseTests(EnabledTests):
         expected = [n for number in range(5) for n in (number, 10 + number)]
         self.assertEqual(expected, numbers(self.resume(0).heard()))
 
+    def test_component_floods(self) -> None:
+        """While her window is full she is read, or nothing could open it again."""
+        room = self.server.register("echo")
+        total, body = 2 * WINDOW_STANZAS, f"<body>{'x' * 150}</body>"
+        for first in range(0, total, 10):
+            room.say(
+                "".join(
+                    f"<message from='room@echo.{DOMAIN}' to='{ALICE}' id='m{n}'>{body}</message>"
+                    for n in range(first, first + 10)
+                )
+            )
+        got = numbers(self.alice.heard())
+        self.assertLess(len(got), total)
+        while len(got) < total:
+            self.assertFalse(self.alice.stream.held)
+            self.alice.say(f"<a {SM} h='{len(got)}'/>")
+            more = numbers(self.alice.heard())
+            self.assertTrue(more)
+            got += more
+        self.assertEqual(list(range(total)), got)
+
+    def test_two_that_flood_each_other(self) -> None:
+        """Neither waits for the other's acknowledgements and so withholds its own."""
+        self.bob.say(ENABLE)
+        self.bob.heard()
+        body = f"<body>{'x' * 150}</body>"
+        for number in range(2 * WINDOW_STANZAS):
+            for peer, to in ((self.alice, BOB), (self.bob, ALICE)):
+                if not peer.stream.held:
+                    peer.say(message(number, to).replace("<body>x</body>", body))
+        for peer in (self.alice, self.bob):
+            self.assertFalse(peer.stream.held)
+            got = len(numbers(peer.transport.take()))
+            self.assertGreater(got, WINDOW_STANZAS // 2)
+            peer.say(f"<a {SM} h='{got}'/>")
+            self.assertTrue(numbers(peer.transport.take()))
+
     def test_link_lost_and_back(self) -> None:
         """A Callbridge that comes back is told of who is away, and not of who has ended."""
         self.cut()

@@ -226,7 +226,7 @@ class Party:
         if self.ledger is not None and self.ledger.is_full:
             if self._backlog is not None:
                 self._out.write(self._backlog.take_first())
-            self._pause_again()
+            self._await_acknowledgements()
             return
         self._paused = False
         if self._backlog is not None:
@@ -281,6 +281,8 @@ class Party:
             return
         if self.carrier is None:
             return  # nobody waits for one that may come back or not
+        if held.ledger is not None and held.ledger.is_full:
+            return  # its acknowledgements must be read
         self._holding[source] = held
         held._held_by.add((self, source))
         if held.carrier is not None:
@@ -407,8 +409,14 @@ class Party:
             self.ask()
         elif self._asks is None and self.carrier is not None:
             self._asks = self.clock.callLater(ASK_SECONDS, self._ask_late)
-        if ledger.is_full and not self._paused:
-            self._pause(self.clock.seconds())
+        if ledger.is_full:
+            self._await_acknowledgements()
+
+    def _await_acknowledgements(self) -> None:
+        """Only what the peer says can open its window: it is read, whoever it should wait for."""
+        for receiver, source in list(self._held_by):
+            receiver._release(source)
+        self._pause_again()
 
     def ask(self) -> None:
         """Ask what was handled."""

@@ -107,7 +107,8 @@ class Pair:
             _end(end, abruptly=kind != "fin")
         if later:
             silence = self._cutter.random.random() * _MOST_SILENCE
-            reactor.callLater(silence, lambda: [_end(end, abruptly=True) for end in later])
+            for end in later:
+                reactor.callLater(silence, _end, end, abruptly=True)
 
     def lost(self, number: int, reason: Failure) -> None:
         """One end closed by itself: so does the other, after what is on its way."""

@@ -59,6 +59,8 @@ class Client:
         self._previd: str | None = None
         self._handled = self._acknowledged = 0
         self._waiting: deque[bytes] = deque()
+        self._parser: Any = None
+        self._elements: AsyncIterator[Element]
 
     @property
     def is_acknowledged(self) -> bool:
@@ -146,7 +148,7 @@ class Client:
             parser.feed(data)
 
     async def _open(self, reader: asyncio.StreamReader) -> None:
-        self._parser: Any = XMLPullParser(("start", "end")), None, 0
+        self._parser = XMLPullParser(("start", "end")), None, 0
         self._elements = self._read(reader)
         self._write(
             f"<?xml version='1.0'?><stream:stream to='{self.settings['domain']}' version='1.0'"

@@ -264,8 +264,8 @@ class CallbridgeConfig:
     link: LinkSettings = setting(_LinkOfFile(LinkSettings), "")
     state_dir: Path = setting(
         PathTo(),
-        "holds `users.sqlite3`, `admin.sock`, and the settings made by API, which override this"
-        " file; created with mode 0700",
+        "holds `users.sqlite3`, `spaces.sqlite3`, `admin.sock`, and the settings made by API, which"
+        " override this file; created with mode 0700",
         written=lambda _: STATE_DIR,
         shown="`state` beside the file",
     )

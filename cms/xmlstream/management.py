@@ -2,9 +2,9 @@
 Stream management (XEP-0198 1.6) without I/O: what was sent and not acknowledged, and
 how many stanzas were handled.
 
-A client's session has one L{Ledger}, and so has a link whose two sides manage it
-(docs/link-management.md).  It outlives the connection: what a peer did not acknowledge
-is sent again when the peer resumes, and answered for when it does not.
+A client's session has one L{Ledger} (docs/design/stream-management.md).  It outlives the
+connection: what a peer did not acknowledge is sent again when the peer resumes, and answered
+for when it does not.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _RELAY = "the XMPP server says it in its log, and a client sees login-temporary 
 EXCEPTIONS: dict[str, str] = {
     "internal": "a bug of ours",
     "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
-    "own-listener-local": "it takes an address beyond loopback: tests/test_audit_reach.py",
+    "own-listener-local": "it takes an address beyond loopback: tests/test_audit_owndns.py",
     "listen-failed": _START,
     "files-run-out": "it takes a daemon with few files: peers/test_places.py",
     "files-few": "it takes a daemon with few files: peers/test_places.py",

@@ -36,7 +36,7 @@ class Link(Protocol):
         ...
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
-        """See L{XMLStream.deliver<cms.xmlstream.stream.XMLStream.deliver>}."""
+        """See L{Party.deliver<cms.xmlstream.flow.Party.deliver>}."""
         ...
 
 

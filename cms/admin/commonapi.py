@@ -149,7 +149,7 @@ class CommonOperations:
 
 
 def attempt_facts(recorded: Recorded) -> Facts:
-    """An attempt as the API has it: L{Attempt.as_dict<cms.signalflow.Attempt.as_dict>} with times for people."""
+    """An attempt as the API has it: L{cms.signalflow.Attempt.as_dict}, times for people."""
     plain = recorded.attempt.as_dict()
     del plain["number"]
     for record in (plain, *plain["steps"]):

@@ -445,6 +445,7 @@ class HostileTests(House):
                 peer.say(" ")
             self.assertEqual({}, {k: v for k, v in self.heard().items() if k != "cb1"})
         self.assertEqual(3, len(self.server.sessions))
+        self.assertEqual({}, dict(self.server.router.bounced))
 
     def test_bounced(self) -> None:
         """An error that answers a copy goes to nobody."""

@@ -173,7 +173,7 @@ class Router:
         """Answer a stanza that its receiver never acknowledged, or never got, with an error."""
         stanza = of_bytes(raw)
         reply = None
-        if stanza.name != "presence":
+        if stanza.name != "presence" and not self._is_of_account(stanza.sender or ""):
             reply = written_error(stanza, "wait", "recipient-unavailable")
         if reply is not None and reply.to is not None:
             self.bounced["recipient-unavailable"] += 1
@@ -232,6 +232,10 @@ class Router:
     def _copy(self, stanza: Stanza, account: str, took: list[Session], source: object) -> None:
         """What nobody took was answered with an error, and so is not copied."""
         self.dropped["message"] += self.carbons.received(stanza, account, took, source)
+
+    def _is_of_account(self, sender: str) -> bool:
+        """Whether this server says it for a user, as it does in a copy: nobody is to be told."""
+        return "/" not in sender and sender.endswith(f"@{self.domain}")
 
     def copy_sent(self, stanza: Stanza, session: Session) -> None:
         """Copy a message that a session sent to the user's others, after it was routed."""

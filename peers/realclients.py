@@ -185,7 +185,10 @@ class Poezio(_InTerminal):
         """See L{RealClient}."""
         self.terminal.press("/")  # a command begins; the rest may come in one go
         time.sleep(0.5)
-        self.terminal.type(f"message {to} {body}")
+        self.terminal.write(f"message {to} {body}")
+        # Read together with the text, Enter would be a line break in what is pasted.
+        wait_until(lambda: body[-20:] in self.terminal.screen, 20.0, f"{body} in its line")
+        self.terminal.press("Enter")
 
     def has(self, body: str) -> bool:
         """In its log; the tab of a new conversation is not shown by itself."""

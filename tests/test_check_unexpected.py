@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -26,6 +25,7 @@ from cms.discovery.resolver import DNS
 from cms.signalflow import Step, StepError
 from cms.trust.files import PEMFiles
 from tests.fakedns import FakeResolver
+from tests.support import new_folder
 from tests.test_xmpp_selfcheck import SERVER, ZONE
 
 TARGET = Target("xmpp1.example.com", 5223, is_ip=False, source="SRV")
@@ -126,7 +126,7 @@ class UnexpectedTests(SynchronousTestCase):
 
     def test_own_setup(self) -> None:
         """Each part of the check of a server."""
-        server = evolve(SERVER, state_dir=Path(self.mktemp()), listen={})
+        server = evolve(SERVER, state_dir=new_folder(self), listen={})
         dns = DNS(FakeResolver(ZONE), "the test", self.reactor)
         self.patch(serverside, "make_dns", lambda *_, **__: dns)
         for part, step in (

@@ -182,7 +182,8 @@ class ReadingTests(SynchronousTestCase):
 
     def test_not_bound(self) -> None:
         """What the kernel, or the look-up of a name, does not take is a complaint too."""
-        for text in ("tcp:0:interface=x.invalid", f"unix:/{'a' * 200}", "unix:/proc/x", "unix:"):
+        long = f"unix:{new_folder(self)}/{'a' * 200}"  # Twisted leaves its lock file
+        for text in ("tcp:0:interface=x.invalid", long, "unix:/proc/x"):
             args = (RealPorts(), "x.toml", "listen.client", text, Factory())
             error = self.assertRaises(faults.ConfigurationError, open_listener, *args)
             self.assertEqual("listen-failed", error.fault, text)
@@ -198,6 +199,7 @@ class ReadingTests(SynchronousTestCase):
             ("tcp:1:a:port=2", "its port is there twice"),
             ("tcp:1:host=a", '"host=" is none of port, interface, backlog'),
             ("tcp:1:a:2:3", '"3" is one part too many'),
+            ("unix:", "its address is missing"),
             ("unix:/x:mode=999", '"999" is no mode'),
             (f"tcp:1:{'ü' * 64}", "is no interface"),
             ("unix:/x\\", "a backslash is its last sign"),

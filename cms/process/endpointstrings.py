@@ -204,6 +204,8 @@ def _tcp(named: dict[str, str], **about: Any) -> Endpoint:
 
 
 def _unix(named: dict[str, str], **about: Any) -> Endpoint:
+    if not named["address"]:
+        raise NoEndpoint("its address is missing")  # bound, it would be one that nobody knows
     return Endpoint(
         path=named["address"],
         mode=_number(named, "mode", 0o7777, 0o666, base=8),

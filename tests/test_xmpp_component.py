@@ -7,16 +7,19 @@ import hmac
 import re
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.configuration.tomlfile import Secret
 from cms.signalflow import Step
 from cms.xmlstream import limits, ns
+from cms.xmlstream.flow import SEND_LIMITS
 from cms.xmlstream.replies import result_reply
 from cms.xmpp.componentlink import ComponentLink
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
-from tests.support import header, one_stanza
+from cms.xmpp.undelivered import A_TURN
+from tests.support import header, one_stanza, stanzas
 from tests.xmppserver import DOMAIN, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
@@ -383,6 +386,62 @@ class EndTests(SynchronousTestCase):
         (attempt,) = self.server.flow.registrations()
         self.assertEqual(["skipped"], [record.result for record in attempt.records])
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+
+class UndeliveredTests(SynchronousTestCase):
+    """What waited for a component when its link ended: each sender is told of each stanza."""
+
+    def setUp(self) -> None:
+        """Alice writes to echo, which reads nothing."""
+        self.server = Server()
+        self.callbridge = self.server.callbridge()
+        self.echo = self.server.register("echo")
+        self.alice = self.server.bound(self.callbridge)
+        self.echo.heard()
+        self.echo.transport.stop_reading()
+        for number in range(40):
+            self.alice.say(
+                f"<message to='x@echo.{DOMAIN}' id='m{number}'><body>{'x' * 9_000}</body></message>"
+                f"<iq type='get' to='echo.{DOMAIN}' id='q{number}'><q xmlns='urn:x'/></iq>"
+                f"<presence to='x@echo.{DOMAIN}' id='p{number}'/>"
+                f"<iq type='result' to='echo.{DOMAIN}' id='r{number}'/>"
+            )
+
+    def assert_accounted(self) -> None:
+        """What was not written came back, in order, if it may be answered; nothing twice."""
+        arrived = [stanza.id for stanza in self.echo.received()]
+        back = self.alice.received()
+        self.assertEqual({"error"}, {stanza.type for stanza in back})
+        for stanza in back:
+            self.assertIn("<recipient-unavailable", stanza.raw.decode())
+        told = [stanza.id for stanza in back]
+        self.assertGreater(len(told), 10)
+        said = [f"{kind}{number}" for number in range(40) for kind in "mq"]
+        self.assertEqual(said, [i for i in arrived if i in said] + told)
+
+    def test_lost(self) -> None:
+        """The connection broke."""
+        self.echo.transport.lose(ConnectionLost())
+        self.assert_accounted()
+        self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
+
+    def test_never_reads(self) -> None:
+        """It read nothing for too long."""
+        self.server.clock.advance(SEND_LIMITS.patience)
+        self.server.clock.advance(SEND_LIMITS.stall_timeout - SEND_LIMITS.patience)
+        self.assertTrue(self.echo.lost)
+        self.assert_accounted()
+
+    def test_in_parts(self) -> None:
+        """Much is given back over some turns of the reactor."""
+        for number in range(3 * A_TURN):
+            self.alice.say(f"<message to='x@echo.{DOMAIN}' id='n{number}'/>")
+        self.echo.transport.lose(ConnectionLost())
+        at_once = len(stanzas(self.alice.transport.take(), ns.CLIENT))
+        self.assertLessEqual(at_once, A_TURN)
+        self.server.clock.pump([0] * 5)
+        later = [stanza.id for stanza in self.alice.received()]
+        self.assertEqual(f"n{3 * A_TURN - 1}", later[-1])
 
 
 class UnexpectedTests(SynchronousTestCase):

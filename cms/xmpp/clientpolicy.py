@@ -44,7 +44,6 @@ class ClientPolicy:
         default=Factory(lambda self: Resumptions(self.clock), takes_self=True)
     )
     undelivered: Undelivered = field(
-        init=False,
         default=Factory(
             lambda self: Undelivered(self.clock, self.router.give_back), takes_self=True
         ),

@@ -164,7 +164,8 @@ class ComponentLink(Party, StreamHandler):
         self.wire.close(StreamError("system-shutdown"))
 
     def stream_closing(self) -> None:
-        """Nothing can be delivered any more: forget the link."""
+        """Nothing can be delivered any more: forget the link, and give back what waits for it."""
+        waiting = self.take_stanzas()
         run_all(
             self.log,
             self.peer_text,
@@ -173,6 +174,7 @@ class ComponentLink(Party, StreamHandler):
             partial(self.policy.router.forget, self),
             partial(self.policy.links.down, self),
             self.requests.lost,
+            partial(self.policy.undelivered.add, waiting),
         )
 
     def stream_lost(self, reason: Failure) -> None:

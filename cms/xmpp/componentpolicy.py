@@ -17,6 +17,7 @@ from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
 from cms.xmpp.router import Router
+from cms.xmpp.undelivered import Undelivered
 
 
 @define
@@ -26,6 +27,7 @@ class ComponentPolicy:
 
     @ivar settings: The time limits of each.
     @ivar send_limits: The limits on what waits for one that does not read.
+    @ivar undelivered: Gives back what waited for one whose link has ended.
     """
 
     clock: IReactorTime
@@ -38,6 +40,11 @@ class ComponentPolicy:
     settings: ComponentSettings = field(factory=ComponentSettings)
     send_limits: SendLimits = field(
         default=Factory(lambda self: SendLimits(self.settings.send_limit), takes_self=True)
+    )
+    undelivered: Undelivered = field(
+        default=Factory(
+            lambda self: Undelivered(self.clock, self.router.give_back), takes_self=True
+        ),
     )
     line_limiter: LineLimiter = field(
         init=False, default=Factory(lambda self: LineLimiter(self.clock.seconds), takes_self=True)

@@ -48,6 +48,7 @@ from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
+from cms.xmpp.undelivered import Undelivered
 from cms.xmpp.waitingroom import WaitingRoom
 
 
@@ -91,10 +92,12 @@ class XmppService(Service):
             *(reactor, self.sessions, self.links, local, relay), flow=self.flow, carbons=carbons
         )
         guesses = Guesses(reactor, together=False)
+        undelivered = Undelivered(reactor, router.give_back)
         self._component = ComponentPolicy(
             *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
             settings=config.components,
             send_limits=config.send_limits(config.components.send_limit),
+            undelivered=undelivered,
         )
         self.resumptions = Resumptions(reactor, config.resume.seconds, most_away=config.resume.most)
         self._client = ClientPolicy(
@@ -109,6 +112,7 @@ class XmppService(Service):
             self.resumptions,
             settings=config.clients,
             send_limits=config.send_limits(config.clients.send_limit),
+            undelivered=undelivered,
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.listen.proxies)

@@ -140,6 +140,22 @@ CASES: list[Case] = [
         ["--tls"],
     ),
     Case(
+        "login-managed",
+        "the same with stream management (XEP-0198)",
+        SESSIONS,
+        "login",
+        "client",
+        ["--tls", "--managed"],
+    ),
+    Case(
+        "login-sasl2",
+        "the same by SASL2 and Bind 2 (XEP-0388, XEP-0386)",
+        SESSIONS,
+        "login",
+        "client_sasl2",
+        ["--tls", "--sasl2"],
+    ),
+    Case(
         "relay",
         "message, one at a time, the client over TLS",
         RELAY,

@@ -58,7 +58,7 @@ static struct {
     bool client;          /* idle: clients, not components */
     bool jingle;          /* the 2 kB stanza instead of the 300 byte one */
     bool echo;            /* the second component answers each stanza */
-    bool managed;         /* relay: the client's stream is (XEP-0198), and it can be resumed */
+    bool managed;         /* relay, login: the client's stream is (XEP-0198), and it can be resumed */
     int pairs;
     long window;          /* stanzas on their way per pair; 0: no limit */
     double rate;          /* stanzas a second, all pairs together; 0: as the window allows */
@@ -66,6 +66,7 @@ static struct {
     int count;            /* idle connections */
     int first;            /* number of the first component */
     int users;            /* users u0 .. are used in turn */
+    bool sasl2;           /* login: managed, and all by SASL2 and Bind 2 (XEP-0388, XEP-0386) */
     double seconds, warmup;
     const char *domain, *secret, *password, *mechanism;
     int core;             /* the server's */
@@ -510,13 +511,28 @@ static void say_handshake(Conn *c)
     say(c, HANDSHAKE, "<handshake>%s</handshake>", text);
 }
 
+#define ENABLE "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"
+
+/* The first message of a mechanism. */
+static void say_first(Conn *c, State next, const char *mechanism, const char *encoded)
+{
+    if (opt.sasl2)
+        say(c, next, "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='%s'>"
+                     "<initial-response>%s</initial-response><user-agent "
+                     "id='d4565fa7-4d72-4749-b3d3-%012d'><software>load</software></user-agent>"
+                     "<bind xmlns='urn:xmpp:bind:0'><tag>load</tag>" ENABLE
+                     "</bind></authenticate>", mechanism, encoded, c->number);
+    else
+        say(c, next, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='%s'>%s</auth>",
+            mechanism, encoded);
+}
+
 static void say_plain(Conn *c)
 {
     char text[256], encoded[400];
     int n = snprintf(text, sizeof text, "%cu%d%c%s", 0, c->number, 0, opt.password);
     base64(encoded, text, (size_t)n);
-    say(c, SUCCESS, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>",
-        encoded);
+    say_first(c, SUCCESS, "PLAIN", encoded);
 }
 
 /* SCRAM (RFC 5802), without channel binding. */
@@ -545,8 +561,7 @@ static void say_scram(Conn *c)
         die("out of memory");
     int n = snprintf(message, sizeof message, "n,,%s", c->scram_first);
     base64(encoded, message, (size_t)n);
-    say(c, CHALLENGE, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='%s'>%s</auth>",
-        opt.mechanism, encoded);
+    say_first(c, CHALLENGE, opt.mechanism, encoded);
 }
 
 static const unsigned char *salted_password(Conn *c, const char *salt, int rounds)
@@ -589,7 +604,8 @@ static void answer_challenge(Conn *c)
     base64(proof64, key, sizeof key);
     n = snprintf(whole, sizeof whole, "%s,p=%s", final, proof64);
     base64(encoded, whole, (size_t)n);
-    say(c, SUCCESS, "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%s</response>", encoded);
+    const char *name = opt.sasl2 ? "urn:xmpp:sasl:2" : "urn:ietf:params:xml:ns:xmpp-sasl";
+    say(c, SUCCESS, "<response xmlns='%s'>%s</response>", name, encoded);
 }
 
 static void note_jid(Conn *c)
@@ -622,7 +638,12 @@ static void negotiate(Conn *c)
             *opt.mechanism == 'P' ? say_plain(c) : say_scram(c);
         else if (c->state == CHALLENGE && strstr(words, "</challenge>"))
             answer_challenge(c);
-        else if (c->state == SUCCESS && strstr(words, "<success"))
+        else if (c->state == SUCCESS && opt.sasl2 && strstr(words, "</stream:features>")) {
+            if (strstr(words, "<enabled") == NULL)
+                conn_fail(c, "not managed");
+            else
+                c->state = READY;
+        } else if (c->state == SUCCESS && !opt.sasl2 && strstr(words, "<success"))
             say_header(c, BINDABLE);
         else if (c->state == BINDABLE && strstr(words, "</stream:features>"))
             say(c, BOUND, "<iq type='set' id='bind'><bind "
@@ -630,7 +651,7 @@ static void negotiate(Conn *c)
         else if (c->state == BOUND && strstr(words, "</iq>")) {
             note_jid(c);
             if (opt.managed)
-                say(c, ENABLED, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+                say(c, ENABLED, ENABLE);
             else
                 c->state = READY;
         } else if (c->state == ENABLED && strstr(words, "<enabled")) {
@@ -1304,7 +1325,7 @@ static void parse(int count, char **words)
 {
     enum { PORT = 1, CLIENT_PORT, TLS, CLIENT, STANZA, ECHO_BACK, PAIRS, WINDOW, RATE, PARALLEL,
            COUNT, FIRST, USERS, SECONDS, WARMUP, DOMAIN, SECRET, PASSWORD, MECHANISM, PIDS, CORE,
-           MANAGED };
+           MANAGED, SASL2 };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"client-port", 1, 0, CLIENT_PORT}, {"tls", 0, 0, TLS},
         {"client", 0, 0, CLIENT}, {"stanza", 1, 0, STANZA}, {"echo", 0, 0, ECHO_BACK},
@@ -1313,7 +1334,7 @@ static void parse(int count, char **words)
         {"users", 1, 0, USERS}, {"seconds", 1, 0, SECONDS}, {"warmup", 1, 0, WARMUP},
         {"domain", 1, 0, DOMAIN}, {"secret", 1, 0, SECRET}, {"password", 1, 0, PASSWORD},
         {"mechanism", 1, 0, MECHANISM}, {"pids", 1, 0, PIDS}, {"core", 1, 0, CORE},
-        {"managed", 0, 0, MANAGED}, {0},
+        {"managed", 0, 0, MANAGED}, {"sasl2", 0, 0, SASL2}, {0},
     };
     int o;
     while ((o = getopt_long(count, words, "", options, NULL)) != -1) {
@@ -1340,6 +1361,7 @@ static void parse(int count, char **words)
         case PIDS: parse_pids(optarg); break;
         case MANAGED: opt.managed = true; break;
         case CORE: opt.core = atoi(optarg); break;
+        case SASL2: opt.sasl2 = true; break;
         default: exit(2);
         }
     }

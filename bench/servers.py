@@ -76,12 +76,14 @@ class Ports:
     @ivar component_tls: XEP-0114 with TLS from the first byte.
     @ivar client: STARTTLS.
     @ivar client_plain: Without TLS.
+    @ivar client_sasl2: STARTTLS, then SASL2 (XEP-0388).
     """
 
     component: int
     component_tls: int | None = None
     client: int | None = None
     client_plain: int | None = None
+    client_sasl2: int | None = None
 
 
 class Server(Protocol):
@@ -130,6 +132,7 @@ class Ours:
             component_tls=self._server.component_port,
             client=self._server.client_port,
             client_plain=client_plain,
+            client_sasl2=self._server.client_port,
         )
         srv = f"_xmpp-component._tcp SRV 10 10 {self.ports.component_tls} xmpp1"
         self._dns = Bind(processes, {DOMAIN: [srv, "xmpp1 A 127.0.0.1"]})

@@ -560,6 +560,20 @@ class HostileTests(Sasl2TestCase):
         self.asked()
         self.assertEqual([], self.resources())
 
+    def test_half_a_stanza(self) -> None:
+        """What begins before the success and ends after it is one stanza, wherever it is cut."""
+        stanza = f"<message to='bob@{DOMAIN}/r' id='n'><body>x</body></message>"
+        bob = self.server.bound(self.callbridge, "bob")
+        for cut in (1, 5, len(stanza) - 1):
+            client, _ = self.connected()
+            client.say(authenticate(bind(ENABLE)) + stanza[:cut])
+            self.answer(lp.Success, ALICE)
+            self.assertIn("<bound", client.heard())
+            client.say(stanza[cut:] + f"<r {SM}/>")
+            self.assertIn(f"<a {SM} h='1'/>", client.heard())
+            self.assertEqual(["n"], [s.id for s in bob.received() if s.name == "message"])
+            self.asked()
+
     def test_too_much(self) -> None:
         """More elements, depth or bytes than an unknown client may send end the stream."""
         for inner in ("<x/>" * 40, "<x>" * 10 + "</x>" * 10, f"<tag>{'x' * 9000}</tag>"):

@@ -3,7 +3,7 @@
 # make unit         the unit tests, with nothing installed but Python packages
 # make test         everything that must pass; installs what it needs
 # make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
-# make docs         write anew what docs/ has from the sources: faults, keys of the configuration
+# make docs         write anew what docs/ has from the sources: faults, keys, states, commands
 # make screenshots  write the pictures of docs/pages.md anew, in Chromium
 # make lint         only the formatter, the linter and the type checker
 # make lock         write requirements/*.lock anew after a change of setup.cfg;
@@ -47,6 +47,9 @@ docs:
 	@PYTHONPATH=. .venv/bin/python -m cms.faults.explain docs/troubleshooting.md
 	@PYTHONPATH=. .venv/bin/python -m cms.configuration.document docs/configuration.md
 	@PYTHONPATH=. .venv/bin/python -m tests.statepages
+	@mkdir -p build
+	@.venv/bin/cms man --markdown >build/commands.md
+	@mv build/commands.md docs/commands.md
 
 screenshots:
 	@.ci/debian python

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.diagram.sequence import messages
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.flow import SEND_LIMITS
@@ -242,6 +243,37 @@ class ResumeTests(ManagementTests):
         self.assertIn(f"<a {SM} h='2'/>", self.alice.heard())
         (seven,) = self.bob.received()
         self.assertEqual(f"alice@{DOMAIN}/r", seven.sender)
+
+    def test_told(self) -> None:
+        """The signal flow and its diagram show who came back, after how long, with what again."""
+        self.cut()
+        self.server.clock.advance(2.5)
+        self.to_alice(4)
+        self.notices()
+        self.resume(3)
+        (attempt,) = (a.as_dict() for a in self.server.flow.logins() if "away" in str(a.as_dict()))
+        (step,) = attempt["steps"]
+        jid = f"alice@{DOMAIN}/r"
+        away = step["evidence"]["away"]
+        self.assertRegex(away, r"^2\.\d s$")
+        self.assertEqual(
+            {"jid": jid, "peer": "198.51.100.9 port 40000", "away": away, "again": "1"},
+            step["evidence"],
+        )
+        asked, told = messages(step, "login")
+        self.assertEqual("log-in from 198.51.100.9 port 40000", asked.text)
+        self.assertEqual(f"resumed: {jid}, away {away}, 1 sent again", told.text)
+        self.assertEqual(("XMPP server", "Client"), (told.source, told.target))
+
+    def test_flow_of_log_ins(self) -> None:
+        """However often somebody resumes, the log-ins stay on record."""
+        before = [a.as_dict() for a in self.server.flow.logins()]
+        for _ in range(60):
+            self.cut()
+            self.alice = self.resume(4)
+        after = [a.as_dict() for a in self.server.flow.logins()]
+        self.assertEqual(before, after[: len(before)])
+        self.assertEqual(50, len(after) - len(before))
 
     def test_again_and_again(self) -> None:
         """A session is resumed as often as its connection breaks, with the same id."""

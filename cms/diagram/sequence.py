@@ -133,6 +133,9 @@ def _login(seen: Seen, kind: str) -> list[Message]:
     if "mechanism" in seen:  # what the Callbridge has seen of it
         return [Message(SERVER, CALLBRIDGE, f"log-in by {seen['mechanism']}")]
     asked = Message(CLIENT, SERVER, f"log-in from {seen.get('peer', '?')}")
+    if "away" in seen:
+        told = f"resumed: {seen.get('jid', '')}, away {seen['away']}, {seen['again']} sent again"
+        return [asked, Message(SERVER, CLIENT, told)]
     if "callbridge" not in seen:
         return [asked]
     return [

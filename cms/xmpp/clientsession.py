@@ -410,17 +410,19 @@ class ClientSession(Party, StreamHandler):
         """
         old, ledger = self.wire, self.ledger
         assert ledger is not None  # noqa: S101 - it has an id
+        away = self.clock.seconds() - self._paused_at if self.is_away else 0.0
         if old is not None:
             self._keepalive.stop()
             self.detach()
             old.dismiss(StreamError("conflict", text="resumed by another connection"))
         self.indicate(inactive=False)  # which is not resumed (XEP-0352 6)
+        again = ledger.unacknowledged
         wire.write(answer + b"".join(ledger.waiting()))
         self._go_on(wire)
         if ledger.unacknowledged:
             self.ask()
         self._policy.resumptions.returns(self)
-        self.log.info("{jid} resumed from {peer}", jid=self._full, peer=self.peer_text, **self.ids)
+        self._policy.service.resumed(self, away, again)
 
     def expire(self) -> None:
         """Nobody came back."""

@@ -28,7 +28,7 @@ def _recent() -> deque[Any]:
 class ServerFlow:
     """
     A bounded record.  Attempts of unknown components and failed log-ins do not push out
-    those of known components and users.
+    those of known components and users, nor do resumptions, which may be many.
 
     @param observer: Called for each step of a registration.
     """
@@ -40,6 +40,7 @@ class ServerFlow:
     _components: deque[Attempt] = field(factory=_recent)
     _refused: deque[Attempt] = field(factory=_recent)
     _logins: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
+    _resumptions: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
 
     @property
     def now(self) -> float:
@@ -71,6 +72,17 @@ class ServerFlow:
         evidence = {"jid": jid, "peer": peer, "callbridge": callbridge}
         self._logins.append((self._count, self.now, evidence))
 
+    def resumed(self, jid: str, peer: str, away: float, again: int) -> None:
+        """
+        A client has logged in and resumed its session (XEP-0198 5).
+
+        @param away: Seconds that it had no connection.
+        @param again: How many stanzas were sent to it again.
+        """
+        self._count += 1
+        evidence = {"jid": jid, "peer": peer, "away": f"{away:.1f} s", "again": str(again)}
+        self._resumptions.append((self._count, self.now, evidence))
+
     def login_failed(
         self, peer: str, condition: str, callbridge: str | None, fault: StepError | None
     ) -> None:
@@ -96,9 +108,9 @@ class ServerFlow:
         yield from self._components
 
     def logins(self) -> Iterator[Attempt]:
-        """Log-ins, in no order."""
+        """Log-ins and resumptions, in no order."""
         yield from self._refused
-        for number, when, evidence in self._logins:
+        for number, when, evidence in (*self._logins, *self._resumptions):
             attempt = Attempt(number, when)
             attempt.once(Step.LOGIN, when, **evidence)
             yield attempt

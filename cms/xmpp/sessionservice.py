@@ -83,6 +83,28 @@ class SessionService:
             **session.ids,
         )
 
+    def resumed(self, session: Session, away: float, again: int) -> None:
+        """
+        A session goes on over another connection (XEP-0198 5).
+
+        @param away: Seconds that it had none.
+        @param again: How many stanzas were sent again.
+        """
+        jid = session.jid.full()
+        self._flow.resumed(jid, session.peer_text, away, again)
+        if wanted(LogLevel.info):
+            self.log.info(
+                "{step_text}: {jid} resumed its session from {peer} after {away:.1f} s without a"
+                " connection, {again} stanzas were sent again",
+                step=int(Step.LOGIN),
+                step_text=str(Step.LOGIN),
+                jid=jid,
+                peer=session.peer_text,
+                away=away,
+                again=again,
+                **session.ids,
+            )
+
     def facts(self, session: Session) -> tuple[str, str]:
         """
         When a session began (RFC 3339), and which Callbridge decided its log-in.

@@ -20,7 +20,7 @@ from peers.daemons import Callbridge, XmppServer
 from peers.network import free_port, wait_until
 from peers.processes import Processes
 
-CUTS = int(os.environ.get("CMS_CUTS", "400"))
+CUTS = int(os.environ.get("CMS_CUTS", "150"))
 SEED = int(os.environ.get("CMS_SEED", "198"))
 USERS = 8
 SLIXMPP_CUTS = 12

@@ -303,7 +303,7 @@ class OtherwiseTests(EnabledTests):
     def test_component_floods(self) -> None:
         """While her window is full she is read, or nothing could open it again."""
         room = self.server.register("echo")
-        total, body = 2 * WINDOW_STANZAS, f"<body>{'x' * 150}</body>"
+        total, body = WINDOW_STANZAS + 1_500, f"<body>{'x' * 150}</body>"
         for first in range(0, total, 10):
             room.say(
                 "".join(

@@ -17,8 +17,8 @@ from cms.xmlstream.backlog import Item, as_bytes
 
 REQUEST = f"<r xmlns='{ns.MANAGEMENT}'/>".encode()
 MODULUS = 2**32  # XEP-0198 4: the counters wrap
-WINDOW_STANZAS = 2_000  # sent and not acknowledged; what comes then waits
-WINDOW_BYTES = 524_288
+WINDOW_STANZAS = 4_000  # sent and not acknowledged; what comes then waits
+WINDOW_BYTES = 1_048_576
 ASK_STANZAS = 250  # after so many an acknowledgement is asked for
 ASK_BYTES = 131_072
 ASK_SECONDS = 1.0  # and so long after the first stanza that was not asked for

@@ -276,7 +276,7 @@ class ResumeSettings:
         Count(1, _MANY),
         "sessions without a connection; of one more, the one that is away for longest ends",
         default=10_000,
-        why="each may have 1.5 MiB waiting for it, and usually has some kB",
+        why="each may have 2 MiB waiting for it, and usually has some kB",
     )
 
 

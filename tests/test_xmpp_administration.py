@@ -180,6 +180,21 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual("clientDoesNotExist", self.refusal("DELETE", f"clients/{session['id']}"))
         self.assertEqual(1, self.get("clients")["clients"]["total"])
 
+    def test_client_away(self) -> None:
+        """A client without a connection is listed as that, and counted among the clients."""
+        callbridge = self.server.callbridge("cb1")
+        alice = self.server.bound(callbridge)
+        alice.say(f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>")
+        self.server.bound(callbridge, "bob")
+        for lost, connected in ((False, True), (True, False)):
+            if lost:
+                alice.transport.lose()
+            found = self.get("clients")["clients"]["client"]
+            told = {one["jid"]: one["connected"] for one in found}
+            self.assertEqual({f"alice@{DOMAIN}/r": connected, f"bob@{DOMAIN}/r": True}, told)
+            status = self.get("system/status")["status"]
+            self.assertEqual((2, int(lost)), (status["clients"], status["clientsAway"]))
+
     def test_signal_flow(self) -> None:
         """Registrations and log-ins by step, with cause and cure, and no secret."""
         stranger = self.server.component()

@@ -13,6 +13,7 @@ BIND: Final = "urn:ietf:params:xml:ns:xmpp-bind"  # RFC 6120 7
 BIND2: Final = "urn:xmpp:bind:0"  # XEP-0386
 SESSION: Final = "urn:ietf:params:xml:ns:xmpp-session"  # RFC 3921 3
 MANAGEMENT: Final = "urn:xmpp:sm:3"  # XEP-0198
+LINK_MANAGEMENT: Final = "urn:x-cms:link-management:1"  # docs/link-management.md
 STANZAS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"  # RFC 6120 8.3
 STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"  # RFC 6120 4.9
 PING: Final = "urn:xmpp:ping"  # XEP-0199

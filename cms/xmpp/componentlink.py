@@ -14,23 +14,27 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
+from twisted.words.protocols.jabber.jid import JID
 
 from cms import faults
 from cms.configuration.tomlfile import Secret
 from cms.process.cleanup import run_all
 from cms.process.logs import Logger, wanted
 from cms.signalflow import Step, StepError
-from cms.xmlstream import limits, ns
+from cms.xmlstream import limits, managed, ns
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
+from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
+from cms.xmlstream.traffic import Traffic
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
 from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.registry import Registry
+from cms.xmpp.resumption import NotResumed
 
 
 class ComponentLink(Party, StreamHandler):
@@ -42,7 +46,8 @@ class ComponentLink(Party, StreamHandler):
         is no Callbridge.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar secret: The secret that it proved.
-    @ivar wire: What it speaks over.
+    @ivar wire: What it speaks over, or spoke over when it was not away yet.
+    @ivar jid: Its address, too.
     """
 
     log = Logger()
@@ -55,6 +60,7 @@ class ComponentLink(Party, StreamHandler):
         self.policy = policy
         self.wire = wire
         self.component = record.component
+        self.jid = JID(record.component)
         self.secret = secret
         self.mechanisms: tuple[str, ...] = ()
         self.no_authority: StepError | None = None
@@ -66,9 +72,24 @@ class ComponentLink(Party, StreamHandler):
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send, own=policy.domain)
         self._record = record
+        self._previd: str | None = None  # for its resumption, if it can be resumed
+        self._ends = False  # for good, and not only its connection
+        self._before = Traffic()  # what the connections before this one have carried
         self._forwarder = Forwarder(
             policy.router, self, self.component, owns=self._owns, general=self._route
         )
+
+    def begin(self) -> None:
+        """Step 10 is done, and the peer was told so: the link is active."""
+        self._go_on()
+        shown = {"peer": self.peer_text, "component": self.component}
+        self._record.attempt.begin(Step.ACTIVE, self.since, **shown)
+        if wanted(LogLevel.info):
+            self._log_registration()
+        self.policy.links.up(self)
+
+    def _go_on(self) -> None:
+        policy, wire = self.policy, self.wire
         self._keepalive = Keepalive(
             policy.clock,
             wire,
@@ -77,21 +98,11 @@ class ComponentLink(Party, StreamHandler):
             timeout=policy.settings.ping_timeout,
             dead=self._silent,
         )
-
-    def begin(self) -> None:
-        """Step 10 is done: the link is active."""
-        wire, record = self.wire, self._record
         wire.take_over(self, self)
         wire.set_deadline(None)
         wire.on_trusted()
         wire.splice(limits.COMPONENT)
-        wire.write(b"<handshake/>")
-        shown = {"peer": self.peer_text, "component": self.component}
-        record.attempt.begin(Step.ACTIVE, self.since, **shown)
         self._keepalive.start()
-        if wanted(LogLevel.info):
-            self._log_registration()
-        self.policy.links.up(self)
 
     def _log_registration(self) -> None:
         shown = {"link": self.link_id, **(self.evidence or {"protocol": "no TLS"})}
@@ -111,36 +122,44 @@ class ComponentLink(Party, StreamHandler):
     @property
     def bytes_received(self) -> int:
         """See L{Wire}."""
-        return self.wire.bytes_received
+        return self._before.bytes_received + self.wire.bytes_received
 
     @property
     def bytes_sent(self) -> int:
         """See L{Wire}."""
-        return self.wire.bytes_sent
+        return self._before.bytes_sent + self.wire.bytes_sent
 
     @property
     def stanzas_received(self) -> int:
         """See L{Wire}."""
-        return self.wire.stanzas_received
+        return self._before.stanzas_received + self.wire.stanzas_received
 
     @property
     def stanzas_sent(self) -> int:
         """See L{Wire}."""
-        return self.wire.stanzas_sent
+        return self._before.stanzas_sent + self.wire.stanzas_sent
 
     # from the wire
 
     def stanza_received(self, stanza: Stanza) -> None:
         """Route a stanza that was read into a tree."""
         if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
+            self._ends = True
             self.wire.peer_failed(stanza.element)
+        elif stanza.uri == ns.MANAGEMENT and self.policy.resumptions.seconds:
+            self._manage(stanza)
         else:
             self._route(stanza)
+            if self.ledger is not None:
+                self.ledger.count_handled(1)
 
     def slices_received(self, slices: list[Slice]) -> list[Slice]:
         """See L{StreamHandler.slices_received}."""
         self._forwarder.most = self.a_turn
-        return self._forwarder.forward(slices)
+        left = self._forwarder.forward(slices)
+        if self.ledger is not None:
+            self.ledger.count_handled(len(slices) - len(left))
+        return left
 
     @property
     def a_turn(self) -> int:  # type: ignore[override]
@@ -156,15 +175,32 @@ class ComponentLink(Party, StreamHandler):
 
     def unexpected(self, problem: Exception) -> None:
         """The link ends by an error of this program, and not of the component."""
+        self._ends = True
         told = type(problem).__name__
         self._record.refused(faults.INTERNAL.at(Step.ACTIVE).error(problem=told))
 
     def shut_down(self) -> None:
         """The server stops."""
-        self.wire.close(StreamError("system-shutdown"))
+        self._close(StreamError("system-shutdown"))
+
+    def peer_closed(self) -> None:
+        """The component closed its stream, and so its link."""
+        self._ends = True
+
+    def overflowed(self) -> None:
+        """The component does not read, or acknowledges nothing: its link ends."""
+        self._ends = True
 
     def stream_closing(self) -> None:
+        """Nothing leaves over this wire any more: the link ends, or waits for another."""
+        if self._previd is not None and not self._ends:
+            self._go_away()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         """Nothing can be delivered any more: forget the link, and give back what waits for it."""
+        self._ends = True
         waiting = self.take_stanzas()
         run_all(
             self.log,
@@ -174,18 +210,26 @@ class ComponentLink(Party, StreamHandler):
             partial(self.policy.router.forget, self),
             partial(self.policy.links.down, self),
             self.requests.lost,
+            partial(self.policy.resumptions.forget, self),
             partial(self.policy.undelivered.add, waiting),
         )
 
     def stream_lost(self, reason: Failure) -> None:
         """Log that the link is gone."""
         why = reason.getErrorMessage()
+        if not self._ends:
+            self._end_attempt(why)
+            return
         run_all(
             self.log,
             self.peer_text,
             partial(self._tell_end, why),
             partial(self._end_attempt, why),
         )
+        self._part()
+
+    def _part(self) -> None:
+        """What held the parts of the link together goes."""
         del self._keepalive, self._forwarder
 
     def _tell_end(self, why: str) -> None:
@@ -214,7 +258,132 @@ class ComponentLink(Party, StreamHandler):
     def refuse(self, fault: StepError, error: StreamError) -> None:
         """End the link with a stream error and log why."""
         self._record.refused(fault)
-        self.wire.close(error)
+        self._close(error)
+
+    def _close(self, error: StreamError) -> None:
+        self._ends = True
+        if self.is_away:
+            self._end()
+            self._tell_end(error.condition)
+            self._part()
+        else:
+            self.wire.close(error)
+
+    # link management, docs/link-management.md
+
+    @property
+    def is_away(self) -> bool:
+        """It has no connection now, and may be resumed."""
+        return self.is_open and self.carrier is None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether new log-ins go to another: it reads nothing now, or is away."""
+        return self.is_away or super().is_stalled
+
+    @property
+    def is_full(self) -> bool:
+        """See L{Party.is_full}; while it is away, what is kept counts."""
+        return super().is_full or (self.is_away and self.kept_bytes >= self.limits.size // 2)
+
+    def send(self, stanza: Stanza) -> None:
+        """See L{Party.send}; a link that is away ends when too much waits for it."""
+        super().send(stanza)
+        if self.carrier is None and self.is_open and self.kept_bytes > 2 * self.limits.size:
+            self._close(StreamError("resource-constraint"))
+
+    def _manage(self, stanza: Stanza) -> None:
+        element, resumptions = stanza.element, self.policy.resumptions
+        if element.name == "a":
+            self.wire.write(managed.failed("bad-request"))  # its h is no counter
+        elif element.name == "resume":
+            try:
+                resumptions.claim(managed.resume(element), self.component)
+                self.wire.write(managed.failed("unexpected-request"))
+            except AcknowledgedTooManyError as error:
+                self._close(managed.too_many(error))
+            except NotResumed as refusal:
+                self.wire.write(refusal.answer)
+        elif element.name != "enable" or self.ledger is not None:
+            self.wire.write(managed.failed("unexpected-request"))
+        else:
+            self.ledger = Ledger()
+            if managed.wants_resumption(element):
+                self._previd = resumptions.issue(self)
+            self.wire.write(managed.enabled(self._previd, resumptions.seconds))
+
+    def asked(self) -> None:
+        """The component asks how many of its stanzas were handled."""
+        if self.ledger is None:
+            super().asked()
+        else:
+            self.wire.write(managed.acknowledgement(self.ledger.handled))
+
+    def acknowledges(self, handled: int) -> None:
+        """The component says how many of ours it has handled."""
+        if self.ledger is None:
+            super().acknowledges(handled)
+            return
+        try:
+            self.acknowledged(self.ledger, handled)
+        except AcknowledgedTooManyError as error:
+            self._close(managed.too_many(error))
+
+    def _go_away(self) -> None:
+        """The connection is gone: wait for another."""
+        self._keepalive.stop()
+        self.detach()
+        resumptions = self.policy.resumptions
+        resumptions.leaves(self)
+        self.log.info(
+            "component {component} lost its connection from {peer}: its link is kept for"
+            " {seconds:.0f} s",
+            component=self.component,
+            peer=self.peer_text,
+            seconds=resumptions.seconds,
+            link_id=self.link_id,
+        )
+
+    def return_over(self, wire: Wire, answer: bytes) -> None:
+        """
+        Go on over another wire, whose peer has proved the secret again.
+
+        What the component has handled meanwhile was acknowledged before.
+
+        @param answer: Tells it that this link goes on.
+        """
+        old, ledger = self.wire, self.ledger
+        assert ledger is not None  # noqa: S101 - it has an id
+        if not self.is_away:
+            self._keepalive.stop()
+            self.detach()
+            self._end_attempt("resumed by another connection")
+            old.dismiss(StreamError("conflict", text="resumed by another connection"))
+        self._before.add(old)
+        self.wire, self.peer_text = wire, wire.peer_text
+        wire.write(answer + b"".join(ledger.waiting()))
+        self._go_on()
+        if ledger.unacknowledged:
+            self.ask()
+        self.policy.resumptions.returns(self)
+        self.log.info(
+            "component {component} resumed its link from {peer}",
+            component=self.component,
+            peer=self.peer_text,
+            link_id=self.link_id,
+        )
+
+    def proved_again(self, secret: Secret, record: ComponentRecord) -> None:
+        """A connection that resumes it has proved this secret."""
+        self.secret, self._record = secret, record
+        self.evidence, self.certificate_expires = record.evidence, record.certificate_expires
+        record.attempt.begin(
+            Step.ACTIVE, record.time.now, component=self.component, resumed=self.link_id
+        )
+
+    def expire(self) -> None:
+        """Nobody came back."""
+        self._close(StreamError("connection-timeout"))
 
     # stanzas
 
@@ -236,7 +405,7 @@ class ComponentLink(Party, StreamHandler):
             else:
                 self.policy.router.bounce(stanza, "bad-request", text=stanza.flaw)
         else:
-            self.wire.close(StreamError("unsupported-stanza-type"))
+            self._close(StreamError("unsupported-stanza-type"))
 
     def _owns(self, sender: str) -> bool:
         try:
@@ -264,6 +433,10 @@ class ComponentLink(Party, StreamHandler):
         fault = faults.LINK_SILENT.error(
             peer=self.component, seconds=self.policy.settings.ping_timeout
         )
+        if self._previd is not None:
+            self._record.refused(fault)
+            self.wire.abort()  # this is what a lost network looks like
+            return
         self.refuse(fault, StreamError("connection-timeout"))
         self.wire.abort()
 
@@ -278,7 +451,7 @@ class ComponentLink(Party, StreamHandler):
 
     def replace(self) -> None:
         """A newer link takes over."""
-        self.wire.close(StreamError("conflict", text="replaced by a newer connection"))
+        self._close(StreamError("conflict", text="replaced by a newer connection"))
         self.wire.abort()
 
     def judge_secret(self) -> None:

@@ -16,6 +16,7 @@ from cms.xmpp.config import ComponentSettings
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
+from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.undelivered import Undelivered
 
@@ -27,6 +28,7 @@ class ComponentPolicy:
 
     @ivar settings: The time limits of each.
     @ivar send_limits: The limits on what waits for one that does not read.
+    @ivar resumptions: Of links (docs/link-management.md); none, if they may be away for 0 s.
     @ivar undelivered: Gives back what waited for one whose link has ended.
     """
 
@@ -40,6 +42,9 @@ class ComponentPolicy:
     settings: ComponentSettings = field(factory=ComponentSettings)
     send_limits: SendLimits = field(
         default=Factory(lambda self: SendLimits(self.settings.send_limit), takes_self=True)
+    )
+    resumptions: Resumptions = field(
+        default=Factory(lambda self: Resumptions(self.clock, 0.0), takes_self=True)
     )
     undelivered: Undelivered = field(
         default=Factory(

@@ -2,13 +2,16 @@
 Steps 7 to 10 on the XMPP server: how a connection becomes a component's link (XEP-0114).
 
     securing -> opening -> handshaking -> registered
-                               |             ^
-                               v             |
-                            probing ---------+      every state -> closed
+                             |     |         ^
+                             |     v         |
+                             |  probing -----+
+                             v               |
+                          resuming ----------+      every state -> closed
 
 C{securing} lasts until TLS is there, C{opening} until the stream header, C{handshaking}
 until the proof of the secret, C{probing} until an older link of the same address has shown
-whether it lives.
+whether it lives, C{resuming} until the component has said how much it has of a link that it
+resumes (docs/link-management.md).
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ from cms.trust.connection import (
 )
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
-from cms.xmlstream import ns
+from cms.xmlstream import managed, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
@@ -50,6 +54,7 @@ from cms.xmpp.componentlink import ComponentLink, refusal_of
 from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
 from cms.xmpp.forward import A_TURN
 from cms.xmpp.links import Link
+from cms.xmpp.resumption import NotResumed
 
 
 class _Inputs(Protocol):
@@ -76,8 +81,14 @@ class _Inputs(Protocol):
     def probed(self, secret: Secret, older: Link, alive: bool) -> None:
         """The older link was asked whether it is alive."""
 
+    def resumes(self, secret: Secret, older: Link) -> None:
+        """The secret is right, and the header names the link that has the address."""
+
     def proved(self, secret: Secret) -> None:
         """The secret is right and the address is free."""
+
+    def resumed(self) -> None:
+        """The older link has gone on over this connection."""
 
     def refused(self) -> None:
         """We ended the stream."""
@@ -112,6 +123,9 @@ class ComponentRegistration(StreamHandler):
         )
         self._step = Step.TLS if tls is not None else Step.REGISTER
         self._guess: Guess | None = None
+        self._previd = ""  # of the link that it resumes
+        self._secret: Secret | None = None
+        self._first: Stanza | None = None  # for the new link, in place of a resumption
         self._verdict: Verdict | None = None
         self._machine = _machine(self)
 
@@ -270,7 +284,7 @@ class ComponentRegistration(StreamHandler):
         elif not start.get("to"):
             self._bad_header("it has no to attribute", StreamError("improper-addressing"))
         else:
-            self._judge_address(start.get("to") or "")
+            self._judge_address(start)
 
     def _weigh(self, component: str) -> bool:
         """Whether an ID, or its secret, is checked; after too many guesses it is refused."""
@@ -292,9 +306,9 @@ class ComponentRegistration(StreamHandler):
         )
         self.refuse(fault, error)
 
-    def _judge_address(self, to: str) -> None:
+    def _judge_address(self, start: StreamStart) -> None:
         try:
-            address = parse_jid(to)
+            address = parse_jid(start.get("to") or "")
         except MalformedJID as problem:
             self._bad_header(f"to: {problem}", StreamError("host-unknown"))
             return
@@ -311,8 +325,16 @@ class ComponentRegistration(StreamHandler):
         self.policy.flow.named(record.attempt)
         self._passed(component=component, link=record.link_id)
         self._begin(Step.REGISTERED, component=component)
-        self.wire.send_header({"id": self.stream_id, "from": component})
+        self._previd = start.attributes.get((ns.LINK_MANAGEMENT, "resume"), "")
+        self.wire.send_header({**self._announcement(), "id": self.stream_id, "from": component})
         self._machine.welcomed()
+
+    def _announcement(self) -> dict[str, str]:
+        """What the header says to who knows docs/link-management.md."""
+        seconds = self.policy.resumptions.seconds
+        if not seconds:
+            return {}
+        return {"xmlns:lm": ns.LINK_MANAGEMENT, "lm:seconds": f"{seconds:.0f}"}
 
     def _explain_unknown(self, component: str) -> StepError:
         domain = self.policy.domain
@@ -337,6 +359,12 @@ class ComponentRegistration(StreamHandler):
         if self._guess is not None:
             self._guess.succeeded()
         older = self.policy.links.get(component)
+        if older is not None and self.policy.resumptions.has(self._previd, component):
+            self._machine.resumes(secret, older)
+            return
+        if older is not None and older.is_away:
+            older.replace()  # it comes back without it
+            older = None
         if older is not None:
             self._machine.contested(secret, older)
         else:
@@ -374,6 +402,47 @@ class ComponentRegistration(StreamHandler):
             self.wire.close(StreamError("conflict", text="another connection was quicker"))
             self._machine.refused()
 
+    def await_resume(self, secret: Secret) -> None:
+        """Tell the component that its proof is right; how much it has of its link follows."""
+        self._secret = secret
+        self.wire.write(b"<handshake/>")
+
+    def resume(self, stanza: Stanza) -> None:
+        """Go on with the older link; or with a new one, if it cannot be or is not wanted."""
+        component, links, secret = self.record.component, self.policy.links, self._secret
+        assert secret is not None  # noqa: S101 - it was proved
+        refusal = refusal_of(self.policy.registry, component, secret)
+        if refusal is not None:
+            self.refuse(*refusal)
+            return
+        older = links.get(component)
+        wanted = (stanza.uri, stanza.name) == (ns.MANAGEMENT, "resume")
+        try:
+            if wanted:
+                asked = managed.resume(stanza.element)
+                link, answer = self.policy.resumptions.claim(asked, component)
+                if isinstance(link, ComponentLink):
+                    link.proved_again(secret, self.record)
+                    link.return_over(self.wire, answer)
+                    self._machine.resumed()
+                    return
+        except AcknowledgedTooManyError as error:
+            if older is not None:
+                older.replace()
+            problem = f"it acknowledges {error}"
+            fault = faults.PEER_BAD_HEADER.error(
+                peer=self._peer, problem=problem, condition="undefined-condition"
+            )
+            self.refuse(fault, managed.too_many(error))
+            return
+        except NotResumed as refused:
+            self.wire.write(refused.answer)
+        if older is not None:
+            older.replace()
+        if not wanted:
+            self._first = stanza
+        self._machine.proved(secret)
+
     def _unexpected(self, failure: Failure) -> None:
         c = self.record.component
         self.log.failure("unexpected error in the registration of {c}", failure, c=c)
@@ -382,7 +451,12 @@ class ComponentRegistration(StreamHandler):
 
     def register(self, secret: Secret) -> None:
         """Step 10 is done: the link goes on."""
-        ComponentLink(self.policy, self.wire, self.record, secret).begin()
+        if self._secret is None:
+            self.wire.write(b"<handshake/>")
+        link = ComponentLink(self.policy, self.wire, self.record, secret)
+        link.begin()
+        if self._first is not None:
+            link.stanza_received(self._first)
         release(self._machine)
 
 
@@ -392,12 +466,13 @@ def _make_machine() -> Callable[[ComponentRegistration], _Inputs]:
     opening = machine.state("opening")
     handshaking = machine.state("handshaking")
     probing = machine.state("probing")
+    resuming = machine.state("resuming")
     registered = machine.state("registered")
     closed = machine.state("closed")
 
     securing.upon(_Inputs.shielded).to(opening).returns(None)
     opening.upon(_Inputs.welcomed).to(handshaking).returns(None)
-    for state in (securing, opening, handshaking, probing, registered, closed):
+    for state in (securing, opening, handshaking, probing, resuming, registered, closed):
         state.upon(_Inputs.refused).to(closed).returns(None)
     for late in (_Inputs.secured, _Inputs.stanza, _Inputs.probed):
         closed.upon(late).loop().returns(None)
@@ -414,6 +489,7 @@ def _make_machine() -> Callable[[ComponentRegistration], _Inputs]:
     @opening.upon(_Inputs.lost).to(closed)
     @handshaking.upon(_Inputs.lost).to(closed)
     @probing.upon(_Inputs.lost).to(closed)
+    @resuming.upon(_Inputs.lost).to(closed)
     @registered.upon(_Inputs.lost).to(closed)
     @closed.upon(_Inputs.lost).loop()
     def done(inputs: _Inputs, peer: ComponentRegistration, reason: Failure) -> None:
@@ -441,6 +517,21 @@ def _make_machine() -> Callable[[ComponentRegistration], _Inputs]:
     ) -> None:
         peer.judge_older(secret, older, alive)
 
+    @handshaking.upon(_Inputs.resumes).to(resuming)
+    def await_resume(
+        inputs: _Inputs, peer: ComponentRegistration, secret: Secret, older: Link
+    ) -> None:
+        peer.await_resume(secret)
+
+    @resuming.upon(_Inputs.stanza).loop()
+    def resume(inputs: _Inputs, peer: ComponentRegistration, stanza: Stanza) -> None:
+        peer.resume(stanza)
+
+    @resuming.upon(_Inputs.resumed).to(registered)
+    def end(inputs: _Inputs, peer: ComponentRegistration) -> None:
+        peer.done()
+
+    @resuming.upon(_Inputs.proved).to(registered)
     @handshaking.upon(_Inputs.proved).to(registered)
     @probing.upon(_Inputs.proved).to(registered)
     def register(inputs: _Inputs, peer: ComponentRegistration, secret: Secret) -> None:

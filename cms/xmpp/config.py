@@ -272,6 +272,14 @@ class ResumeSettings:
         why="a telephone has found another network by then, and nobody sees for longer a user who"
         " is gone",
     )
+    links: float = setting(
+        Seconds(0, 300),
+        "that the link of a Callbridge without its connection is kept, if it can be resumed"
+        " ([link-management.md](link-management.md)). 0: this is not offered",
+        default=10.0,
+        why="a Callbridge that is there connects at once, and the log-ins of one that is not wait"
+        " no longer",
+    )
     most: int = setting(
         Count(1, _MANY),
         "sessions without a connection; of one more, the one that is away for longest ends",

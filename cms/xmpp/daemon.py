@@ -93,10 +93,12 @@ class XmppService(Service):
         )
         guesses = Guesses(reactor, together=False)
         undelivered = Undelivered(reactor, router.give_back)
+        self.link_resumptions = Resumptions(reactor, config.resume.links)
         self._component = ComponentPolicy(
             *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
             settings=config.components,
             send_limits=config.send_limits(config.components.send_limit),
+            resumptions=self.link_resumptions,
             undelivered=undelivered,
         )
         self.resumptions = Resumptions(reactor, config.resume.seconds, most_away=config.resume.most)
@@ -229,10 +231,13 @@ class XmppService(Service):
             if stream not in links:
                 stream.handler.shut_down()
         self.resumptions.shut_down()
-        self._client.undelivered.finish()
+        undelivered = self._client.undelivered
+        undelivered.finish()
         self._relay.send_notices()  # of the ends of sessions, before the links end
         for link in links:
             link.handler.shut_down()
+        self.link_resumptions.shut_down()
+        undelivered.finish()
         return DeferredList([closed, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:

@@ -68,6 +68,11 @@ class Link(Receiver, Protocol):
         """Where it connected from."""
         ...
 
+    @property
+    def is_away(self) -> bool:
+        """It has no connection now, and may be resumed (docs/link-management.md)."""
+        ...
+
     def probe(self) -> Deferred[bool]:
         """Ask whether it is alive; fires within seconds."""
         ...

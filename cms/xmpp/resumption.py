@@ -103,6 +103,11 @@ class Resumptions:
         self._ids[session] = identifier
         return identifier
 
+    def has(self, identifier: str, account: str) -> bool:
+        """Whether an id is that of a session of this account which can be resumed."""
+        session = self._sessions.get(identifier)
+        return session is not None and session.jid.userhost() == account
+
     def claim(self, asked: managed.Resume | None, account: str) -> tuple[Resumable, bytes]:
         """
         The session that a client asks for, and what the client is then told.

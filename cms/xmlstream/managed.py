@@ -29,6 +29,15 @@ class Resume:
     handled: int
 
 
+ENABLE: Final = f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>".encode()
+
+
+def ask_resume(identifier: str, handled: int) -> bytes:
+    """What asks for the resumption of an earlier stream."""
+    previous = quote_attribute(identifier)
+    return f"<resume xmlns='{ns.MANAGEMENT}' previd={previous} h='{handled}'/>".encode()
+
+
 def enabled(identifier: str | None, seconds: float) -> bytes:
     """The answer to C{enable}; without an id the session cannot be resumed."""
     if identifier is None:

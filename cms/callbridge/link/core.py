@@ -33,6 +33,8 @@ from cms.xmlstream.traffic import Traffic as Carried
 
 TOLD_AT_FIRST = 10  # attempts that fail alike before further ones are logged seldom
 TOLD_AGAIN = 60.0  # seconds
+RESUME_SECONDS = 10.0  # for which a link is tried to be resumed
+BACK_FIRST, BACK_MOST = 0.1, 1.0  # seconds before a further attempt to resume
 SELDOM = "; while it fails alike it is tried as before, and told once a minute"
 
 
@@ -95,6 +97,15 @@ class Inputs(Protocol):
     def found(self) -> None:
         """Steps 3 and 4 are done: there is a target to try."""
 
+    def broken(self) -> None:
+        """The connection of an active link was lost, and the link can be resumed."""
+
+    def again(self) -> None:
+        """The server could not be reached for that; there is time for another attempt."""
+
+    def resumed(self) -> None:
+        """The link goes on over a new connection."""
+
     def resolved(self, found: Found) -> None:
         """Step 5 is done: it has addresses."""
 
@@ -134,6 +145,9 @@ class LinkCore:
     @ivar on_step: Called with each record of an attempt that begins or ends.
     @ivar on_rest: Called at the end of an attempt or a link, before the next wait, with
         the failure of the attempt, or C{None} after a link.
+    @ivar away: The last connection of a link that is to be resumed.
+    @ivar away_until: How long that is tried, on the clock.
+    @ivar resumed_links: How often a link was resumed.
     @ivar streams: Connections that are open or ending.
     @ivar carried: The traffic of the connections that have ended.
     """
@@ -165,9 +179,13 @@ class LinkCore:
     last_end: StepError | None = None
     on_step: list[StepObserver] = field(factory=list)
     on_rest: list[Callable[[StepError | None], object]] = field(factory=list)
+    away: ComponentRegistration | None = None
+    away_until: float = 0.0
+    resumed_links: int = 0
     streams: set[ComponentRegistration] = field(factory=set)
     carried: Carried = field(factory=Carried)
     _time: Timeline = field(init=False)
+    _tries: int = 0  # to resume this link
     _last: StepError | None = None  # how the attempt before this one failed
     _dull: bool = False  # the attempt fails like those before: it is not logged
     _logged: float = 0.0  # when an attempt was last logged
@@ -185,6 +203,8 @@ class LinkCore:
         """What it is doing, for people: the step's name, or one of five words."""
         if self.halting:
             return "ending"
+        if self.away is not None:
+            return "resuming"
         if self.since is not None:
             return "active"
         if self.up is not None:
@@ -287,6 +307,8 @@ class LinkCore:
         """TCP is connected: TLS and registration follow."""
         self.stream = stream
         self.streams.add(stream)
+        if self.away is not None:
+            stream.resume(self.away)
         stream.ended.addCallback(lambda _: self._forget(stream))
         stream.begin()
 
@@ -360,11 +382,65 @@ class LinkCore:
         is_ours = stanza.is_request and stanza.sender == self.settings.domain
         return is_ours and stanza.payload == (lp.NS, "mechanisms")
 
+    # the connection is lost, and the link not (docs/link-management.md)
+
+    def link_broken(self, error: StepError) -> None:
+        """From the stream: the link that had been registered can be resumed."""
+        if self.since is None or self.stream is None:
+            self.link_ended(error)
+            return
+        self.away, self.stream, self.since = self.stream, None, None
+        self.away_until = self.clock.seconds() + RESUME_SECONDS
+        self._tries = 0
+        self.attempt.failed(self.now, error)
+        self.inputs.broken()
+
+    def come_back(self) -> None:
+        """Connect to the same server and address, at once the first time."""
+        delay = min(BACK_FIRST * 2 ** (self._tries - 1), BACK_MOST) if self._tries else 0.0
+        self._tries += 1
+        self.timer = self.clock.callLater(delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self.timer = None
+        self._time.restart()
+        self.attempt = self.history.begin(self.now, self._report)
+        shown = {"domain": self.settings.domain, "component": self.settings.component}
+        self.attempt.once(Step.CONFIGURATION, self.now, **shown)
+        found = Found(addresses=(self.address,), evidence={"address": self.address})
+        self.attempt.once(Step.ADDRESS, self.now, target=str(self.target), resumes="yes")
+        self.inputs.resolved(found)
+
+    def resumed(self) -> None:
+        """From the stream: the link goes on."""
+        self.inputs.resumed()
+
+    def restore(self) -> None:
+        """The link is active again."""
+        stream, self.away = self.stream, None
+        assert stream is not None  # noqa: S101 - it has just resumed
+        self.since = self.now
+        self.resumed_links += 1
+        self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer, resumed=stream.link_id)
+
+    def not_resumed(self) -> None:
+        """From the stream: the server has ended the link; a new one follows."""
+        self._give_up()
+
+    def _give_up(self) -> None:
+        old, self.away = self.away, None
+        if old is not None:
+            old.abandon()
+            self.up = None
+            self.traffic.link_down()
+
     def link_ended(self, error: StepError) -> None:
         """From the stream: it had been registered."""
-        self.stream = None
+        ended, self.stream = self.stream, None
         self.last_end = error
         self.attempt.failed(self.now, error)
+        if ended is not None:
+            ended.abandon()
         self.traffic.link_down()
         self.inputs.rest()
 
@@ -374,6 +450,9 @@ class LinkCore:
         """This target failed: try the next one, unless no target could help."""
         if self.target is not None:
             error.evidence.setdefault("target", str(self.target))
+        if self.away is not None:
+            self._fail_to_resume(error)
+            return
         if self.target is not None and self.address:
             error.evidence.setdefault("address", self.address)
             if not isinstance(error, faults.CredentialsRefused):
@@ -387,6 +466,21 @@ class LinkCore:
         else:
             self.last_end = error
             self.inputs.rest()
+
+    def _fail_to_resume(self, error: StepError) -> None:
+        self.attempt.failed(self.now, error)
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.quit()
+        refused = isinstance(error, faults.CredentialsRefused)
+        if self.clock.seconds() < self.away_until and not refused:
+            self.inputs.again()
+            return
+        up = self.up
+        self._give_up()
+        self.up = up  # it was a link that has ended now
+        self.last_end = error
+        self.inputs.rest()
 
     def rest(self) -> None:
         """Wait before the next attempt; the failure decides how long."""
@@ -446,6 +540,9 @@ class LinkCore:
             pending.cancel()
         was_up, was_active = self.up is not None, self.since is not None
         self.up = self.since = self.asked = None
+        old, self.away = self.away, None
+        if old is not None:
+            old.abandon()
         if was_up:
             self.traffic.link_down()
         if was_active:

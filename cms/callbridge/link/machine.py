@@ -6,7 +6,9 @@ The Callbridge's link: a machine whose states are the steps of the signal flow.
 
 In resolving, connecting and registering, a failure leads to the next target, or to
 waiting if there is none.  In confirming and active, the end of the link leads to
-waiting.  After waiting, a new attempt begins.  A new configuration or a stop leads from
+waiting.  After waiting, a new attempt begins.  A link whose connection was lost may be
+resumed (docs/link-management.md): from active by resuming, connecting and registering back
+to active.  A new configuration or a stop leads from
 every state to halting, where the old connection ends.  docs/link-states.md has the
 whole table.
 
@@ -140,6 +142,7 @@ def _make_machine() -> Callable[[LinkCore], Inputs]:
     confirming = machine.state("confirming")
     active = machine.state("active")
     waiting = machine.state("waiting")
+    resuming = machine.state("resuming")
     halting = machine.state("halting")
 
     halting.upon(Inputs.start).loop().returns(None)  # a new attempt follows the end of the old one
@@ -159,7 +162,18 @@ def _make_machine() -> Callable[[LinkCore], Inputs]:
     def resolve(inputs: Inputs, core: LinkCore) -> None:
         core.resolve()
 
+    @active.upon(Inputs.broken).to(resuming)
+    @connecting.upon(Inputs.again).to(resuming)
+    @registering.upon(Inputs.again).to(resuming)
+    def come_back(inputs: Inputs, core: LinkCore) -> None:
+        core.come_back()
+
+    @registering.upon(Inputs.resumed).to(active)
+    def restore(inputs: Inputs, core: LinkCore) -> None:
+        core.restore()
+
     @resolving.upon(Inputs.resolved).to(connecting)
+    @resuming.upon(Inputs.resolved).to(connecting)
     def connect(inputs: Inputs, core: LinkCore, found: Found) -> None:
         core.connect(found)
 
@@ -192,6 +206,7 @@ def _make_machine() -> Callable[[LinkCore], Inputs]:
     @confirming.upon(Inputs.halt).to(halting)
     @active.upon(Inputs.halt).to(halting)
     @waiting.upon(Inputs.halt).to(halting)
+    @resuming.upon(Inputs.halt).to(halting)
     def halt(inputs: Inputs, core: LinkCore) -> None:
         core.halt()
 

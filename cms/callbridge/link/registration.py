@@ -37,9 +37,10 @@ from cms.trust.connection import (
     peer_expiry,
     tls_evidence,
 )
-from cms.xmlstream import limits, ns
+from cms.xmlstream import limits, managed, ns
 from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.keepalive import Keepalive, watch_socket
+from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.requests import Requests
@@ -59,6 +60,7 @@ _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:clien
 Look = Callable[[ServerVerification, str, int], Deferred[bool]]
 LINK_BYTES = 4 * 1024 * 1024  # that may wait because the server does not read
 READ_BYTES = 32_768  # read or written at once; log-ins overtake what waits behind it
+MOST_EARLY = 1_000  # stanzas before the answer to a resumption
 MOST_WORDS = 200  # characters of a server's own text that are shown
 
 
@@ -79,6 +81,15 @@ class Registrant(Protocol):
 
     def received(self, stanza: Stanza) -> None:
         """The server sent a stanza."""
+
+    def resumed(self) -> None:
+        """Step 10 is done: the link that was away goes on over this stream."""
+
+    def not_resumed(self) -> None:
+        """The server does not have it any more; L{registered} follows."""
+
+    def link_broken(self, error: StepError) -> None:
+        """The connection was lost after it was registered; the link can be resumed."""
 
     def link_ended(self, error: StepError) -> None:
         """The stream ended after it was registered."""
@@ -136,6 +147,12 @@ class ComponentRegistration(XMLStream):
         self._headless = False
         self._served = ""
         self.unserved: StepError | None = None
+        self._manages = False  # the server announces it
+        self._asked_for: Ledger | None = None  # until the server says that it counts
+        self._previd: str | None = None  # for its resumption, if it can be resumed
+        self._ends = False  # for good, and not only its connection
+        self._resumes: ComponentRegistration | None = None
+        self._early: list[Stanza] = []  # before the server has said whether it resumes
         self._keepalive = Keepalive(
             clock,
             self,
@@ -188,7 +205,11 @@ class ComponentRegistration(XMLStream):
             self.quit()
             return
         self._enter(Step.REGISTER)
-        self.send_header({"to": self.settings.component})
+        header: dict[str, str | None] = {"to": self.settings.component}
+        if self._resumes is not None:
+            header["xmlns:lm"] = ns.LINK_MANAGEMENT
+            header["lm:resume"] = self._resumes._previd
+        self.send_header(header)
 
     def stream_started(self, start: StreamStart) -> None:
         """The server's header: prove the secret for its stream ID."""
@@ -204,6 +225,7 @@ class ComponentRegistration(XMLStream):
             unclear = faults.REGISTER_NOT_XMPP.error(peer=self.peer, problem=problem)
             self._fail(server_without_xmpp(self.heard, peer=self.peer) or unclear)
             return
+        self._manages = (ns.LINK_MANAGEMENT, "seconds") in start.attributes
         stream_id = start.get("id") or ""
         self.link_id = link_id(stream_id)
         evidence = {"component": self.settings.component, "link": self.link_id}
@@ -218,18 +240,136 @@ class ComponentRegistration(XMLStream):
         if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
             self._stream_error(exceptionFromStreamError(stanza.element))
         elif self.step is Step.ACTIVE:
-            if not self.requests.take(stanza):
-                self.registrant.received(stanza)
+            self._active(stanza)
         elif self.step is Step.REGISTERED and (stanza.uri, stanza.name) == _ACCEPTED:
+            self._accepted()
+        elif self._resumes is not None:
+            self._answered(stanza, self._resumes)
+
+    def _active(self, stanza: Stanza) -> None:
+        if stanza.uri == ns.MANAGEMENT:
+            self._manage(stanza)
+            return
+        if not self.requests.take(stanza):
+            self.registrant.received(stanza)
+        if self.party.ledger is not None and self._asked_for is None:
+            self.party.ledger.count_handled(1)
+
+    def _accepted(self) -> None:
+        old = self._resumes
+        if old is None or not self._manages or old.party.ledger is None:
             self._registered()
+        else:
+            previous, handled = old._previd or "", old.party.ledger.handled
+            self.write(managed.ask_resume(previous, handled))
 
     def _registered(self) -> None:
+        if self._resumes is not None:
+            self._resumes = None
+            self.registrant.not_resumed()
+        self._begin_link()
+        if self._manages:
+            self.write(managed.ENABLE)
+            self._asked_for = self.party.ledger = Ledger()
+        self.registrant.registered()
+        early, self._early = self._early, []
+        for stanza in early:
+            self._active(stanza)
+
+    def _begin_link(self) -> None:
         self.set_deadline(None)
         self.splice(limits.COMPONENT, READ_BYTES)
         self.registrant.stage_passed({"peer": self.peer})
         self.step = Step.ACTIVE
         self._keepalive.start()
-        self.registrant.registered()
+
+    # link management, docs/link-management.md
+
+    def resume(self, old: ComponentRegistration) -> None:
+        """Before L{begin}: resume the link whose connection was that stream."""
+        self._resumes = old
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether the end of the connection is not that of the link."""
+        return self._previd is not None and not self._ends and not self._reported
+
+    def abandon(self) -> None:
+        """The link will not be resumed: whoever waits for an answer is told."""
+        self.requests.lost()
+        self.party.leave()
+
+    def _answered(self, stanza: Stanza, old: ComponentRegistration) -> None:
+        """What comes before the server has said whether it resumes the link."""
+        if stanza.uri != ns.MANAGEMENT:
+            if len(self._early) >= MOST_EARLY:
+                self._fail(faults.LINK_LOST.error(peer=self.peer, problem="no answer to resume"))
+            else:
+                self._early.append(stanza)
+        elif stanza.name == "resumed" and stanza.element.getAttribute("previd") == old._previd:
+            self._go_on(stanza, old)
+        else:
+            self._registered()
+
+    def _go_on(self, stanza: Stanza, old: ComponentRegistration) -> None:
+        ledger = old.party.ledger
+        assert ledger is not None  # noqa: S101 - it was asked for with it
+        try:
+            ledger.acknowledge(managed.counter(stanza.element))
+        except ValueError:
+            self._registered()
+            return
+        except AcknowledgedTooManyError as error:
+            self._too_many(error)
+            return
+        self._resumes = None
+        self._previd, self.link_id = old._previd, old.link_id
+        self.requests = old.requests
+        self.write(b"".join(ledger.waiting()))
+        self.take_over(self, old.party)
+        self.send, self.deliver = self.party.send, self.party.deliver
+        self._begin_link()
+        if ledger.unacknowledged:
+            self.party.ask()
+        self.registrant.resumed()
+
+    def _too_many(self, error: AcknowledgedTooManyError) -> None:
+        problem = f"it acknowledges {error}"
+        fault = faults.LINK_LOST if self.step is Step.ACTIVE else faults.REGISTERED_CLOSED
+        told = fault.error(peer=self.peer, problem=problem, component=self.settings.component)
+        self._fail(told, managed.too_many(error))
+
+    def _manage(self, stanza: Stanza) -> None:
+        element = stanza.element
+        if element.name == "enabled" and self._asked_for is not None:
+            self._asked_for = None
+            self._previd = element.getAttribute("id") or None
+        elif element.name == "failed" and self._asked_for is not None:
+            self._asked_for = self.party.ledger = None
+
+    def asked(self) -> None:
+        """The server asks how many of its stanzas were handled."""
+        if self.party.ledger is not None and self.step is Step.ACTIVE:
+            self.write(managed.acknowledgement(self.party.ledger.handled))
+
+    def acknowledges(self, handled: int) -> None:
+        """The server says how many of ours it has handled."""
+        if self.party.ledger is None or self.step is not Step.ACTIVE:
+            return
+        try:
+            self.party.acknowledged(self.party.ledger, handled)
+        except AcknowledgedTooManyError as error:
+            self._too_many(error)
+
+    def overflowed(self) -> None:
+        """The server does not read, or acknowledges nothing: the link ends."""
+        self._ends = True
+
+    def stream_closing(self) -> None:
+        """Nothing leaves over this connection any more: the link ends, or waits for another."""
+        if self.can_be_resumed:
+            self._keepalive.stop()
+            self.party.detach()
 
     # endings
 
@@ -313,10 +453,14 @@ class ComponentRegistration(XMLStream):
             self.log,
             self.peer,
             self._keepalive.stop,
-            self.requests.lost,
+            self._lose_requests,
             lambda: self._judge_end(reason),
             self._look_or_report,
         )
+
+    def _lose_requests(self) -> None:
+        if not self.can_be_resumed:
+            self.requests.lost()
 
     def _judge_end(self, reason: Failure) -> None:
         if self._outcome is None:
@@ -371,6 +515,7 @@ class ComponentRegistration(XMLStream):
 
     def _fail(self, outcome: StepError, error: StreamError | None = None) -> None:
         self._outcome = self._outcome or outcome
+        self._ends = True
         if self.step is Step.TLS:
             self.abort()
         else:
@@ -380,8 +525,11 @@ class ComponentRegistration(XMLStream):
     def _report(self) -> None:
         if self._reported or self._outcome is None:
             return
+        resumable = self.can_be_resumed
         self._reported = True
-        if self.step is Step.ACTIVE:
+        if resumable:
+            self.registrant.link_broken(self._outcome)
+        elif self.step is Step.ACTIVE:
             self.registrant.link_ended(self._outcome)
         else:
             self.registrant.registration_failed(self._outcome)
@@ -426,7 +574,8 @@ class ComponentRegistration(XMLStream):
     def _silent(self) -> None:
         error = faults.LINK_SILENT.error(peer=self.peer, seconds=self.timing.ping_timeout)
         self._outcome = self._outcome or error
-        self.close(StreamError("connection-timeout"))
+        if not self.can_be_resumed:
+            self.close(StreamError("connection-timeout"))
         self.abort()
 
 

@@ -423,6 +423,16 @@ class LinkProbe:
     def received(self, stanza: Stanza) -> None:
         """Ignore other stanzas."""
 
+    def resumed(self) -> None:
+        """Never: it resumes nothing."""
+
+    def not_resumed(self) -> None:
+        """Never: it resumes nothing."""
+
+    def link_broken(self, error: StepError) -> None:
+        """For the probe this is the end."""
+        self.link_ended(error)
+
     def link_ended(self, error: StepError) -> None:
         """The server ended the link as soon as it was up."""
         self._end(error)

@@ -1,0 +1,414 @@
+"""
+A link that outlives its connection (docs/link-management.md): the server and the Callbridge
+against each other, in memory, over a wire that is cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.link.backoff import Backoff
+from cms.callbridge.link.core import RESUME_SECONDS, LinkCore
+from cms.callbridge.link.machine import Link
+from cms.callbridge.link.registration import ComponentRegistration
+from cms.configuration.tomlfile import Secret
+from cms.discovery.lookup import Found, Target
+from cms.linkprotocol import login as lp
+from cms.xmlstream import ns
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream
+from cms.xmlstream.textiq import written_result
+from cms.xmpp import componentregistration
+from cms.xmpp.resumption import Resumptions
+from tests.support import MemoryTransport, header, stanzas
+from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
+
+CB1 = f"cb1.{DOMAIN}"
+ENABLE = f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>"
+SECONDS = 10.0
+
+
+def offering(seconds: float = SECONDS) -> Server:
+    """A server that keeps links."""
+    server = Server()
+    server.components.resumptions = Resumptions(server.clock, seconds)
+    return server
+
+
+class Wire:
+    """One TCP connection between the two, which carries what it is told to."""
+
+    def __init__(self, server: Server, stream: ComponentRegistration) -> None:
+        handler = componentregistration.ComponentRegistration(server.components, None)
+        self.ends: tuple[Any, Any] = stream, XMLStream(server.clock, handler)
+        self.transports = MemoryTransport(), MemoryTransport()
+        for end, transport in zip(self.ends, self.transports, strict=True):
+            transport.connect(end)
+
+    def carry(self, most: int | None = None) -> bool:
+        """Carry what was written, or so many bytes of it each way; whether there was any."""
+        said = [transport.take().encode() for transport in self.transports]
+        for data, end, transport in zip(said, self.ends[::-1], self.transports[::-1], strict=True):
+            if data and not transport.lost:
+                end.dataReceived(data[:most])
+        return any(said)
+
+    def cut(self) -> None:
+        """It breaks; both sides notice."""
+        for transport in self.transports:
+            transport.lose(ConnectionLost())
+
+
+class Daemons:
+    """Both, with a Callbridge that lets everybody in and answers each message."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.server = offering(seconds)
+        self.clock = self.server.clock
+        self.is_reachable = True
+        self.wires: list[Wire] = []
+        self.heard: list[str] = []  # ids of messages
+        self.ups = self.downs = 0
+        settings = LinkSettings(
+            unique_name="cb1",
+            domain=DOMAIN,
+            component=CB1,
+            server=None,
+            secret=Secret(SECRETS["cb1"]),
+            unprotected=True,
+        )
+        backoff = Backoff(Timing(), Random(1))
+        self.core = LinkCore(self.clock, self, self, self, backoff, settings)
+        self.link = Link(self.core)
+        self.link.start()
+        self.run()
+
+    # discovery, connector and traffic of the Callbridge
+
+    def targets(self, domain: str) -> Deferred[Found]:
+        """Step 4."""
+        return succeed(Found(targets=(Target("x1.example.com", 5223, False, "SRV"),)))
+
+    def addresses(self, target: Target) -> Deferred[Found]:
+        """Step 5."""
+        return succeed(Found(addresses=("192.0.2.1",)))
+
+    def connect(self, registrant: Any, settings: Any, target: Target, *_: Any) -> Deferred[Any]:
+        """Step 6."""
+        stream = ComponentRegistration(
+            *(self.clock, settings, Timing(), None, registrant), peer=str(target), presents=False
+        )
+        self.wires.append(Wire(self.server, stream))
+        if not self.is_reachable:
+            self.clock.callLater(0, self.wires[-1].cut)
+        return succeed((stream, "192.0.2.1"))
+
+    def link_up(self, stream: ComponentRegistration) -> None:
+        """Step 11."""
+        self.ups += 1
+        self.carrier = stream
+
+    def link_down(self) -> None:
+        """The link has ended."""
+        self.downs += 1
+
+    def received(self, stanza: Stanza) -> None:
+        """Answer."""
+        if stanza.name == "message" and stanza.type != "error":
+            self.heard.append(stanza.id or "")
+            answer = f"<message from='{CB1}' to='{stanza.sender}' id='{stanza.id}'/>"
+            self.carrier.deliver((answer.encode(),), stanza.sender)
+        elif stanza.is_request:
+            self.carrier.send(written_result(stanza, self._answer(stanza)))
+
+    def _answer(self, stanza: Stanza) -> str:
+        if stanza.payload == (ns.PING, "ping"):
+            return ""
+        asked = lp.parse(stanza.child)
+        if isinstance(asked, lp.AskMechanisms):
+            return lp.Mechanisms(("PLAIN",)).to_xml()
+        if isinstance(asked, lp.Start):
+            user = (asked.payload or b"").split(b"\0")[1].decode()
+            return lp.Success(asked.exchange, f"{user}@{DOMAIN}").to_xml()
+        return ""
+
+    # what happens
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Carry everything, until there is nothing, or so long."""
+        wire: Wire | None = None
+        self.clock.advance(seconds)
+        for _ in range(200):
+            wire, before = self.wires[-1] if self.wires else None, wire
+            if not (wire and wire.carry()) and wire is before:
+                return
+            self.clock.advance(0.03)
+
+    def login(self, user: str) -> Peer:
+        """A client that has sent its proof."""
+        client = self.server.client()
+        client.open()
+        client.authenticate(payload=f"\0{user}\0x".encode())
+        return client
+
+
+class ResumedTests(SynchronousTestCase):
+    """The link goes on."""
+
+    def setUp(self) -> None:
+        """It is active."""
+        self.both = Daemons()
+        self.assertEqual("active", self.both.link.state)
+        self.served = self.both.server.links.get(CB1)
+
+    def test_log_in_under_way(self) -> None:
+        """Its step was lost with the connection; the client is let in, and nobody is told."""
+        client = self.both.login("alice")
+        self.both.wires[-1].cut()
+        self.assertEqual("resuming", self.both.link.state)
+        self.assertIs(self.served, self.both.server.links.get(CB1))
+        later = self.both.login("bob")
+        self.both.run(0.1)
+        self.assertEqual("active", self.both.link.state)
+        self.assertEqual((1, 0), (self.both.ups, self.both.downs))
+        self.assertEqual(1, self.both.core.resumed_links)
+        self.assertEqual(1, self.both.server.components.resumptions.resumed)
+        for waiting in client, later:
+            self.assertIn("<success", waiting.heard())
+
+    def test_answer_under_way(self) -> None:
+        """The Callbridge had decided; its answer is sent again."""
+        client = self.both.login("alice")
+        said = self.both.wires[-1].transports[1].take().encode()
+        self.both.wires[-1].ends[0].dataReceived(said)
+        self.both.wires[-1].cut()
+        self.both.run(0.1)
+        self.assertIn("<success", client.heard())
+
+    def test_step_log(self) -> None:
+        """The attempt that resumed says so at step 11."""
+        self.both.wires[-1].cut()
+        self.both.run(0.1)
+        last = self.both.link.history.last
+        assert last is not None
+        self.assertEqual(self.both.carrier.link_id, last.records[-1].evidence["resumed"])
+
+    def test_not_reached_at_once(self) -> None:
+        """It tries again, within the time."""
+        self.both.is_reachable = False
+        self.both.wires[-1].cut()
+        self.both.run(1.0)
+        self.both.run(1.0)
+        self.assertGreater(len(self.both.wires), 2)
+        client = self.both.login("alice")
+        self.both.is_reachable = True
+        for _ in range(4):
+            self.both.run(0.5)
+        self.assertEqual("active", self.both.link.state)
+        self.assertEqual((1, 0), (self.both.ups, self.both.downs))
+        self.assertIn("<success", client.heard())
+
+    def test_old_connection_lives(self) -> None:
+        """Only the Callbridge noticed; the server ends the old connection with conflict."""
+        old = self.both.wires[-1]
+        old.transports[0].lose(ConnectionLost())
+        self.both.run(0.1)
+        self.assertIn("<conflict", old.transports[1].take())
+        self.assertTrue(old.transports[1].lost)
+        self.assertIs(self.served, self.both.server.links.get(CB1))
+        self.assertEqual("active", self.both.link.state)
+
+    def test_stopped(self) -> None:
+        """A link that is stopped ends at once, and is not kept."""
+        self.both.link.stop()
+        self.both.run()
+        self.assertIsNone(self.both.server.links.get(CB1))
+
+    def test_stopped_while_away(self) -> None:
+        """Nothing of it stays."""
+        self.both.wires[-1].cut()
+        self.successResultOf(self.both.link.stop())
+        self.assertEqual(1, self.both.downs)
+        self.both.clock.advance(SECONDS)
+        self.assertIsNone(self.both.server.links.get(CB1))
+        self.assertEqual([], self.both.clock.getDelayedCalls())
+
+    def test_never_back(self) -> None:
+        """Both end it in time; what waited is answered."""
+        client = self.both.login("alice")
+        self.both.is_reachable = False
+        self.both.wires[-1].cut()
+        for _ in range(int(RESUME_SECONDS) * 2 + 4):
+            self.both.run(0.5)
+        self.assertIn("<login-link-lost", client.heard())
+        self.assertEqual(1, self.both.downs)
+        self.assertIsNone(self.both.server.links.get(CB1))
+        self.assertEqual(1, self.both.server.components.resumptions.expired)
+        self.both.is_reachable = True
+        for _ in range(4):
+            self.both.run(1.0)
+        self.assertEqual("active", self.both.link.state)
+        self.assertEqual(2, self.both.ups)
+
+    def test_server_forgot(self) -> None:
+        """The stream is a new link, whose mechanisms are asked for."""
+        self.both.wires[-1].cut()
+        served: Any = self.served
+        served.replace()
+        self.both.run(0.1)
+        self.assertEqual("active", self.both.link.state)
+        self.assertEqual((2, 1), (self.both.ups, self.both.downs))
+        client = self.both.login("alice")
+        self.both.run()
+        self.assertIn("<success", client.heard())
+
+    def test_not_offered(self) -> None:
+        """A server without it is asked for nothing, and the link ends with its connection."""
+        both = Daemons(0.0)
+        self.assertEqual("active", both.link.state)
+        both.wires[-1].cut()
+        self.assertEqual((1, 1), (both.ups, both.downs))
+        self.assertIsNone(both.server.links.get(CB1))
+
+
+class CutTests(SynchronousTestCase):
+    """Cut anywhere, again and again."""
+
+    def test_every_stanza_once(self) -> None:
+        """A numbered stream and log-ins: 0 lost, 0 doubled, 0 out of order, all let in."""
+        for seed in range(6):
+            self._cut_often(Random(seed))
+
+    def _cut_often(self, random: Random) -> None:
+        both = Daemons()
+        sender = both.login("alice")
+        both.run()
+        sender.heard()
+        sender.open()
+        sender.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
+        both.run()
+        sender.heard()
+        clients, sent, got, cuts = [], [], [], 0
+        for turn in range(60):
+            for number in range(random.randrange(4)):
+                sent.append(f"{turn}-{number}")
+                sender.say(f"<message to='{CB1}' id='{sent[-1]}'/>")
+            clients.append(both.login(f"user{turn}"))
+            for _ in range(random.randrange(3)):
+                both.wires[-1].carry()
+            if random.random() < 0.7:
+                both.wires[-1].carry(random.randrange(1, 900))
+                both.wires[-1].cut()
+                cuts += 1
+                both.clock.advance(0.11)
+            got += [s.id for s in sender.received()]
+        for _ in range(5):
+            both.run(1.0)
+        got += [s.id for s in sender.received()]
+        self.assertGreater(cuts, 30)
+        self.assertEqual(sent, both.heard)
+        self.assertEqual(sent, got)
+        for client in clients:
+            self.assertIn("<success", client.heard())
+
+
+class HostileTests(SynchronousTestCase):
+    """Components that misuse it."""
+
+    def setUp(self) -> None:
+        """A component that has enabled it."""
+        self.server = offering()
+        self.peer = self.server.register("echo")
+        self.peer.heard()
+        self.peer.say(ENABLE)
+        answer = self.peer.received()[-1].element
+        self.assertEqual("enabled", answer.name)
+        self.previd = answer["id"]
+
+    def resume(self, previd: str, h: str = "0", name: str = "echo") -> str:
+        """Another connection that resumes this; all that it hears after its handshake."""
+        self.other = peer = self.server.component()
+        to = f"{name}.{DOMAIN}"
+        rest = f" to='{to}' xmlns:lm='{ns.LINK_MANAGEMENT}' lm:resume='{previd}'"
+        peer.say(header(ns.COMPONENT, rest))
+        heard = peer.heard()
+        peer.stream_id = heard.split(" id='")[1].split("'")[0]
+        handler: Any = peer.handler
+        proof = handler.stream_id + SECRETS[name]
+        digest = hashlib.sha1(proof.encode()).hexdigest()
+        peer.say(f"<handshake>{digest}</handshake>")
+        peer.say(f"<resume xmlns='{ns.MANAGEMENT}' previd='{previd}' h='{h}'/>")
+        return peer.heard()
+
+    def test_twice(self) -> None:
+        """It is enabled once."""
+        self.peer.say(ENABLE)
+        self.assertIn("<unexpected-request", self.peer.heard())
+        self.assertFalse(self.peer.lost)
+
+    def test_too_many(self) -> None:
+        """What was never sent cannot be acknowledged: the link ends, and is not kept."""
+        self.peer.say(f"<a xmlns='{ns.MANAGEMENT}' h='7'/>")
+        self.assertIn("<handled-count-too-high", self.peer.heard())
+        self.assertTrue(self.peer.lost)
+        self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
+
+    def test_resumes_with_too_many(self) -> None:
+        """The same."""
+        self.peer.transport.lose(ConnectionLost())
+        self.assertIn("<handled-count-too-high", self.resume(self.previd, "7"))
+        self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
+
+    def test_of_somebody_else(self) -> None:
+        """Another component's id is none: it gets a link of its own."""
+        self.peer.transport.lose(ConnectionLost())
+        self.assertIn("<item-not-found", self.resume(self.previd, name="cb1"))
+        self.assertIsNotNone(self.server.links.get(CB1))
+        link: Any = self.server.links.get(f"echo.{DOMAIN}")
+        self.assertTrue(link.is_away)
+
+    def test_back_without_it(self) -> None:
+        """Who comes back without resuming has ended the old link; it need not wait."""
+        old = self.server.links.get(f"echo.{DOMAIN}")
+        self.peer.transport.lose(ConnectionLost())
+        self.server.register("echo")
+        self.assertIsNot(old, self.server.links.get(f"echo.{DOMAIN}"))
+
+    def test_flood_of_requests(self) -> None:
+        """Each is answered, in its place."""
+        request = f"<r xmlns='{ns.MANAGEMENT}'/>"
+        self.peer.say((f"<message to='{DOMAIN}' type='error'/>" + request) * 500)
+        acks = [s.element["h"] for s in stanzas(self.peer.heard(), ns.COMPONENT) if s.name == "a"]
+        self.assertEqual([str(n) for n in range(1, 501)], acks)
+
+    def test_never_acknowledges(self) -> None:
+        """What is kept has an end, and comes back to who sent it."""
+        callbridge = self.server.callbridge()
+        alice = self.server.bound(callbridge)
+        for number in range(3_000):
+            alice.say(f"<message to='echo.{DOMAIN}' id='{number}'/>")
+        self.peer.heard()
+        for _ in range(40):
+            self.server.clock.advance(1)
+            self.peer.say(" ")
+        self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
+        back = [stanza.id for stanza in alice.received() if stanza.type == "error"]
+        for _ in range(20):
+            back += [stanza.id for stanza in alice.received() if stanza.type == "error"]
+        self.assertEqual([str(number) for number in range(3_000)], back)
+
+    def test_deleted_while_away(self) -> None:
+        """Its secret is not accepted any more."""
+        self.peer.transport.lose(ConnectionLost())
+        self.server.registry.secrets = {}
+        link: Any = self.server.links.get(f"echo.{DOMAIN}")
+        link.judge_secret()
+        self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
+        self.assertEqual([], self.server.clock.getDelayedCalls())

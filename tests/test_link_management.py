@@ -404,6 +404,19 @@ class HostileTests(SynchronousTestCase):
             back += [stanza.id for stanza in alice.received() if stanza.type == "error"]
         self.assertEqual([str(number) for number in range(3_000)], back)
 
+    def test_too_much_while_away(self) -> None:
+        """What this server says itself has an end, too."""
+        self.peer.transport.lose(ConnectionLost())
+        link: Any = self.server.links.get(f"echo.{DOMAIN}")
+        self.assertTrue(link.is_stalled)
+        stanza = Stanza(
+            stanzas(f"<message><body>{'x' * 60_000}</body></message>", ns.COMPONENT)[0].element
+        )
+        for _ in range(link.limits.size // 30_000 + 2):
+            link.send(stanza)
+        self.assertFalse(link.is_open)
+        self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
+
     def test_deleted_while_away(self) -> None:
         """Its secret is not accepted any more."""
         self.peer.transport.lose(ConnectionLost())

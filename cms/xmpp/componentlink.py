@@ -8,6 +8,7 @@ the wire from the registration, and ends once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -22,6 +23,7 @@ from cms.process.cleanup import run_all
 from cms.process.logs import Logger, wanted
 from cms.signalflow import Step, StepError
 from cms.xmlstream import limits, managed, ns
+from cms.xmlstream.backlog import Item
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
@@ -276,20 +278,10 @@ class ComponentLink(Party, StreamHandler):
         """It has no connection now, and may be resumed."""
         return self.is_open and self.carrier is None
 
-    @property
-    def is_stalled(self) -> bool:
-        """Whether new log-ins go to another: it reads nothing now, or is away."""
-        return self.is_away or super().is_stalled
-
-    @property
-    def is_full(self) -> bool:
-        """See L{Party.is_full}; while it is away, what is kept counts."""
-        return super().is_full or (self.is_away and self.kept_bytes >= self.limits.size // 2)
-
-    def send(self, stanza: Stanza) -> None:
-        """See L{Party.send}; a link that is away ends when too much waits for it."""
-        super().send(stanza)
-        if self.carrier is None and self.is_open and self.kept_bytes > 2 * self.limits.size:
+    def _keep(self, ledger: Ledger, stanzas: Sequence[Item], size: int) -> None:
+        """See L{Party}; a link that is away ends when too much of our own waits for it."""
+        super()._keep(ledger, stanzas, size)
+        if self.is_away and self.kept_bytes > 2 * self.limits.size:
             self._close(StreamError("resource-constraint"))
 
     def _manage(self, stanza: Stanza) -> None:
@@ -333,6 +325,7 @@ class ComponentLink(Party, StreamHandler):
         """The connection is gone: wait for another."""
         self._keepalive.stop()
         self.detach()
+        self._paused_at = float("-inf")  # it is stalled at once: new log-ins go to another
         resumptions = self.policy.resumptions
         resumptions.leaves(self)
         self.log.info(

@@ -12,6 +12,8 @@ C{securing} lasts until TLS is there, C{opening} until the stream header, C{hand
 until the proof of the secret, C{probing} until an older link of the same address has shown
 whether it lives, C{resuming} until the component has said how much it has of a link that it
 resumes (docs/link-management.md).
+
+is long because: one machine, whose inputs, judgements and table belong together.
 """
 
 from __future__ import annotations

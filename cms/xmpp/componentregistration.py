@@ -13,7 +13,7 @@ until the proof of the secret, C{probing} until an older link of the same addres
 whether it lives, C{resuming} until the component has said how much it has of a link that it
 resumes (docs/link-management.md).
 
-is long because: one machine, whose inputs, judgements and table belong together.
+It is long because the inputs, judgements and table of one machine belong together.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The actions of the link's state machine, and the record of its attempts.
 
 L{cms.callbridge.link.machine} has the machine itself.
 
-is long because: the actions share the attempt and the connection, and the
+It is long because the actions share the attempt and the connection, and the
 resumption of a link is one way through the same steps.
 """
 

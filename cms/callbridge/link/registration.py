@@ -4,7 +4,7 @@ Steps 7 to 11 on the Callbridge: one stream to an XMPP server (XEP-0114).
 The stream begins when TCP is connected.  It reports each stage as it passes
 and ends with exactly one outcome: registered and later lost, or failed.
 
-is long because: a stream that resumes a link (docs/link-management.md) takes
+It is long because a stream that resumes a link (docs/link-management.md) takes
 the same steps, and differs in their answers only.
 """
 

@@ -320,6 +320,15 @@ class OtherNameTests(SynchronousTestCase):
     def received(self, stanza: Stanza) -> None:
         """From the stream."""
 
+    def resumed(self) -> None:
+        """Nothing."""
+
+    def not_resumed(self) -> None:
+        """Nothing."""
+
+    def link_broken(self, error: StepError) -> None:
+        """Nothing."""
+
     def link_ended(self, error: StepError) -> None:
         """From the stream."""
 

@@ -22,6 +22,7 @@ from cms.configuration.tomlfile import Secret
 from cms.discovery.lookup import Found, Target
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
+from cms.xmlstream.management import WINDOW_STANZAS
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
@@ -392,7 +393,7 @@ class HostileTests(SynchronousTestCase):
         """What is kept has an end, and comes back to who sent it."""
         callbridge = self.server.callbridge()
         alice = self.server.bound(callbridge)
-        for number in range(3_000):
+        for number in range(WINDOW_STANZAS + 1_000):
             alice.say(f"<message to='echo.{DOMAIN}' id='{number}'/>")
         self.peer.heard()
         for _ in range(40):
@@ -400,9 +401,9 @@ class HostileTests(SynchronousTestCase):
             self.peer.say(" ")
         self.assertIsNone(self.server.links.get(f"echo.{DOMAIN}"))
         back = [stanza.id for stanza in alice.received() if stanza.type == "error"]
-        for _ in range(20):
+        for _ in range(30):
             back += [stanza.id for stanza in alice.received() if stanza.type == "error"]
-        self.assertEqual([str(number) for number in range(3_000)], back)
+        self.assertEqual([str(number) for number in range(WINDOW_STANZAS + 1_000)], back)
 
     def test_too_much_while_away(self) -> None:
         """What this server says itself has an end, too."""

@@ -241,6 +241,17 @@ class ResumedTests(SynchronousTestCase):
         self.assertIsNone(self.both.server.links.get(CB1))
         self.assertEqual([], self.both.clock.getDelayedCalls())
 
+    def test_counted(self) -> None:
+        """Each side knows how often, and in which state it is meanwhile."""
+        self.both.is_reachable = False
+        self.both.wires[-1].cut()
+        self.assertEqual("resuming", self.both.link.state)
+        self.both.is_reachable = True
+        for _ in range(4):
+            self.both.run(1.0)
+        self.assertEqual(("active", 1), (self.both.link.state, self.both.link.resumed))
+        self.assertEqual(1, self.both.server.components.resumptions.resumed)
+
     def test_never_back(self) -> None:
         """Both end it in time; what waited is answered."""
         client = self.both.login("alice")

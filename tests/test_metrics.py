@@ -18,8 +18,10 @@ from cms.linkprotocol import login as lp
 from cms.metrics.exposition import Exposition
 from cms.protection.connections import Limits
 from cms.signalflow import Step
+from cms.xmlstream import ns
 from cms.xmpp.listeners import StreamFactory
 from cms.xmpp.metrics import ServerCollector
+from cms.xmpp.resumption import Resumptions
 from tests.test_callbridge_link import World
 from tests.test_login_authority import MemoryDirectory
 from tests.xmppserver import DOMAIN, SECRETS, Server
@@ -66,6 +68,7 @@ class ServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A server with one listener of each kind."""
         self.server = server = Server()
+        server.components.resumptions = Resumptions(server.clock, 10.0)
         self.factories = [
             StreamFactory(
                 lambda: server.component().stream, Limits.of(10), float, kind="component"
@@ -76,7 +79,8 @@ class ServerTests(SynchronousTestCase):
         server.counters.know(server.registry.secrets)
         collector = ServerCollector(
             *(server.registry, server.links, server.sessions, server.router),
-            server.clients.resumptions,
+            resumptions=server.clients.resumptions,
+            link_resumptions=server.components.resumptions,
             factories=lambda: [*self.factories, *self.factories],
             expires=lambda: 1_800_000_000.0,
         )
@@ -103,6 +107,20 @@ class ServerTests(SynchronousTestCase):
         callbridge.transport.lose()
         self.assertEqual(0, self.figures("cms_xmpp_link_up", component=cb1))
         self.assertEqual(1, self.figures("cms_xmpp_links_ended_total", component=cb1))
+
+    def test_link_away(self) -> None:
+        """A link without a connection is up, and is told apart until it has expired."""
+        cb1 = f"cb1.{DOMAIN}"
+        callbridge = self.server.callbridge()
+        callbridge.say(f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>")
+        self.assertEqual(0, self.figures("cms_xmpp_link_away", component=cb1))
+        callbridge.transport.lose()
+        self.assertEqual(1, self.figures("cms_xmpp_link_away", component=cb1))
+        self.assertEqual(1, self.figures("cms_xmpp_link_up", component=cb1))
+        self.server.clock.advance(10.0)
+        self.assertEqual(0, self.figures("cms_xmpp_link_up", component=cb1))
+        for result, number in (("resumed", 0), ("expired", 1)):
+            self.assertEqual(number, self.figures("cms_xmpp_links_returned_total", result=result))
 
     def test_refused_registration(self) -> None:
         """By fault and step; an unknown name makes no series of its own."""
@@ -380,5 +398,5 @@ class StepTests(SynchronousTestCase):
         """Each step that can be running is a state."""
         self.assertEqual(
             {step.title for step in Step if 2 <= step <= 11},
-            set(STATES) - {"stopped", "waiting", "ending"},
+            set(STATES) - {"stopped", "waiting", "resuming", "ending"},
         )

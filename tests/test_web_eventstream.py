@@ -220,20 +220,15 @@ class HTTPTests(SynchronousTestCase):
         clock: Any = new_clock()
         role = FakeCallbridge()
         root = front(operations_of_callbridge(role, clock), clock)
-        pages = CallbridgePages(role, clock, clock.seconds)  # where looking costs nothing
+        pages = CallbridgePages(role, clock, timer=clock.seconds)  # where looking costs nothing
         pages.add_to(root.application.routes)
         client = Client(self, root)
         response = self.successResultOf(client.send("GET", "/events"))
         self.assertEqual(200, response.code)
         received: list[bytes] = []
         collected = client.http.collect(response, received.append)
-
-        def settle() -> None:
-            for _ in range(10):  # what is made in turns, and read in turns
-                clock.advance(0)
-                client.http.flush()
-
-        settle()
+        clock.pump([0] * 4)
+        client.http.flush()
         self.assertIn(b"summary passed", b"".join(received))
         for good, shown in (
             (Health(False, Step.CONNECT), b"summary waiting"),
@@ -241,8 +236,8 @@ class HTTPTests(SynchronousTestCase):
         ):
             received.clear()
             role.good = good
-            clock.advance(LOOK)
-            settle()
+            clock.pump([LOOK, 0, 0, 0])
+            client.http.flush()
             self.assertIn(shown, b"".join(received))
         self.assertEqual(1, len(pages.events))
         response.original.original._transport.loseConnection()

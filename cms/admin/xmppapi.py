@@ -30,7 +30,7 @@ CALLBRIDGE = schemas.record(
         "component": schemas.TEXT,
         "source": {"enum": ["file", "administration"]},
         "created": schemas.TIME,
-        "state": {"enum": ["active", "not connected"]},
+        "state": {"enum": ["active", "away", "not connected"]},
         "address": schemas.TEXT,
         "since": schemas.TIME,
         "mechanisms": {"type": "array", "items": schemas.TEXT},

@@ -17,7 +17,7 @@ from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, 
 from cms.signalflow import Attempt, Step, StepError, StepRecord
 
 _TRIED = tuple(step for step in Step if Step.CONFIGURATION <= step <= Step.REGISTERED)
-STATES = ("stopped", "waiting", *(step.title for step in _TRIED), "active", "ending")
+STATES = ("stopped", "waiting", *(step.title for step in _TRIED), "active", "resuming", "ending")
 
 
 class CallbridgeCounters(Collector):
@@ -141,6 +141,8 @@ class CallbridgeCollector(Collector):
             "The furthest step of the last attempt; 11 is active.",
             link.reached,
         )
+        text = "Links whose connection broke, and that were resumed."
+        yield CounterMetricFamily("cms_callbridge_links_resumed", text, link.resumed)
         if link.since is not None:
             text = "When the link became active."
             yield gauge("cms_callbridge_link_since_timestamp_seconds", text, link.since)

@@ -110,7 +110,7 @@ class XmppAdministration:
             "source": known.source,
             "created": moment(known.created),
             "secrets": len(self._callbridges.registry.secrets.get(known.address, ())),
-            "state": "not connected" if link is None else "active",
+            "state": "not connected" if link is None else "away" if link.is_away else "active",
         }
         if link is not None:
             facts.update(

@@ -148,7 +148,9 @@ class XmppService(Service):
 
     def _make_collector(self, router: Router) -> ServerCollector:
         return ServerCollector(
-            *(self.callbridges.registry, self.links, self.sessions, router, self.resumptions),
+            *(self.callbridges.registry, self.links, self.sessions, router),
+            resumptions=self.resumptions,
+            link_resumptions=self.link_resumptions,
             factories=lambda: self._listeners.factories,
             expires=self._expires,
         )

@@ -131,8 +131,9 @@ class ServerCollector(Collector):
         links: Links,
         sessions: Sessions,
         router: Router,
-        resumptions: Resumptions,
         *,
+        resumptions: Resumptions,
+        link_resumptions: Resumptions,
         factories: Callable[[], Iterable[StreamFactory]],
         expires: Callable[[], float | None],
     ) -> None:
@@ -141,6 +142,7 @@ class ServerCollector(Collector):
         self._sessions = sessions
         self._router = router
         self._resumptions = resumptions
+        self._link_resumptions = link_resumptions
         self._factories = factories
         self._expires = expires
 
@@ -179,14 +181,15 @@ class ServerCollector(Collector):
             "What waits for them, or was not acknowledged.",
             resumptions.away_bytes,
         )
-        ended = CounterMetricFamily(
-            "cms_xmpp_sessions_returned",
-            "Sessions without a connection that were resumed, or expired.",
-            labels=["result"],
-        )
-        ended.add_metric(["resumed"], resumptions.resumed)
-        ended.add_metric(["expired"], resumptions.expired)
-        yield ended
+        for what, known in (("sessions", resumptions), ("links", self._link_resumptions)):
+            returned = CounterMetricFamily(
+                f"cms_xmpp_{what}_returned",
+                f"{what.title()} without a connection that were resumed, or expired.",
+                labels=["result"],
+            )
+            returned.add_metric(["resumed"], known.resumed)
+            returned.add_metric(["expired"], known.expired)
+            yield returned
 
     def _of_links(self) -> Iterator[Metric]:
         known = sorted({*self._registry.secrets, *(link.component for link in self._links)})
@@ -197,6 +200,12 @@ class ServerCollector(Collector):
             "Whether the component is registered now (step 11).",
             "component",
             {component: float(link is not None) for component, link in up.items()},
+        )
+        yield gauges(
+            "cms_xmpp_link_away",
+            "Whether the link has no connection now, and may be resumed.",
+            "component",
+            ((component, float(link.is_away)) for component, link in links),
         )
         yield gauges(
             "cms_xmpp_link_since_timestamp_seconds",

@@ -83,6 +83,11 @@ class Link:
         return self._core.state
 
     @property
+    def resumed(self) -> int:
+        """How often a link was resumed after its connection broke."""
+        return self._core.resumed_links
+
+    @property
     def since(self) -> float | None:
         """When it became active, in seconds since the epoch; C{None} while it is not."""
         return self._core.since

@@ -37,16 +37,17 @@ def tell(event: str, **facts: object) -> None:
 class Cutter:
     """All connections, and how often which kind of cut was made."""
 
-    def __init__(self, seed: int, most: int) -> None:
+    def __init__(self, seed: int, most: int, mean_bytes: int) -> None:
         self.random = Random(seed)
         self.most = most
+        self.mean_bytes = mean_bytes
         self.is_cutting = False
         self.cuts = dict.fromkeys(_KINDS, 0)
 
     def plan(self) -> tuple[int, int, str]:
         """For one connection: the direction, after how many bytes of it, and how."""
         choose = self.random
-        after = int(choose.expovariate(1 / _MEAN_BYTES))
+        after = int(choose.expovariate(1 / self.mean_bytes))
         return choose.randrange(2), after, choose.choice(_KINDS)
 
     def note(self, kind: str) -> None:
@@ -172,7 +173,9 @@ class Commands(LineOnlyReceiver):
         """The settings, then commands."""
         said = json.loads(line)
         if self.cutter is None:
-            self.cutter = cutter = Cutter(said["seed"], said["cuts"])
+            self.cutter = cutter = Cutter(
+                said["seed"], said["cuts"], said.get("mean_bytes", _MEAN_BYTES)
+            )
             for port, target in said["ports"]:
                 factory = Factory.forProtocol(_front(cutter, target))
                 factory.noisy = False

@@ -1,0 +1,70 @@
+"""
+A link that is cut at random places while people log in (docs/link-management.md).
+
+Every log-in ends in success or in an honest temporary failure, and each question to the
+Callbridge is answered once.  C{CMS_LOGINS} says how many, C{CMS_SEED} with which random
+numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from peers.certs import Certificates
+from peers.clients import Driver
+from peers.contract import DOMAIN, ROOT
+from peers.daemons import Callbridge, XmppServer
+from peers.network import free_port
+from peers.processes import Processes
+
+LOGINS = int(os.environ.get("CMS_LOGINS", "300"))
+SEED = int(os.environ.get("CMS_SEED", "198"))
+PASSWORD = "password"
+# What a client takes for "try again" (docs/design/restarts.md).
+TEMPORARY = {"temporary-auth-failure", "remote-connection-failed"}
+
+
+def test_log_ins(processes: Processes, certificates: Certificates) -> None:
+    """Both daemons, and a proxy on the link that cuts it all the time."""
+    server = XmppServer(processes, certificates, {"cb1": "s3cret"})
+    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
+    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+    plain, link = free_port(), free_port()
+    server.settings["listen"] |= {"client_plain": [f"tcp:{plain}:interface=127.0.0.1"]}
+    server.start()
+
+    def driver(name: str, **settings: object) -> Driver:
+        command = [sys.executable, "-u", str(ROOT / "peers" / "drivers" / f"{name}.py")]
+        return Driver(processes, name, command, settings)
+
+    cutter = driver(
+        "cutter",
+        seed=SEED,
+        cuts=LOGINS * 10,
+        mean_bytes=5_000,
+        ports=[(link, server.component_port)],
+    )
+    callbridge = Callbridge(processes, certificates, "s3cret", server_address=f"localhost:{link}")
+    callbridge.add_user(f"alice@{DOMAIN}", PASSWORD)
+    callbridge.start()
+    cutter.do("cut")
+    clients = driver(
+        "link_logins",
+        user="alice",
+        password=PASSWORD,
+        domain=DOMAIN,
+        component=f"cb1.{DOMAIN}",
+        port=plain,
+        logins=LOGINS,
+    )
+    facts = clients.expect("finished", 60.0 + LOGINS / 2)
+    resumed = callbridge.process.output.count("resumed")
+    print(f"seed {SEED}: {facts['ends']}, {facts['asked']} questions: {facts['kinds']}, {resumed}")
+    ends = facts["ends"]
+    assert set(ends) <= {"success", *TEMPORARY}, ends
+    assert sum(ends.values()) == LOGINS
+    assert ends["success"] > LOGINS * 0.8
+    assert sorted(facts["answers"]) == list(range(facts["asked"]))
+    assert set(facts["kinds"]) <= {"result", "resource-constraint"}
+    assert resumed > LOGINS / 50

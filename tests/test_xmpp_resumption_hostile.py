@@ -8,12 +8,15 @@ import weakref
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.linkprotocol import login as lp
+from cms.process.logs import Logger
 from cms.xmlstream.flow import SEND_LIMITS
 from cms.xmlstream.management import MOST_AWAY, WINDOW_STANZAS
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.undelivered import A_TURN, Undelivered
 from tests.test_xmpp_resumption import ASK, BIND, ENABLE, SM, ManagementTests, ids, message
 from tests.test_xmpp_service import CONFIGURATION, Daemon
@@ -136,6 +139,8 @@ class EndTests(EnabledTests):
 
     def test_nothing_keeps_it(self) -> None:
         """An ended session is freed at once, an inactive one too."""
+        # Who has not begun to log keeps each event, with the session that it comes from.
+        self.patch(ClientSession, "log", Logger(observer=LogPublisher()))
         self.alice.say("<inactive xmlns='urn:xmpp:csi:0'/>")
         (session,) = self.server.sessions.of(f"alice@{DOMAIN}")
         gone = weakref.ref(session)

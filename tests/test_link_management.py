@@ -9,10 +9,11 @@ import hashlib
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.callbridge.config import LinkSettings, Timing
 from cms.callbridge.link.backoff import Backoff
 from cms.callbridge.link.core import RESUME_SECONDS, LinkCore
@@ -74,6 +75,7 @@ class Daemons:
         self.server = offering(seconds)
         self.clock = self.server.clock
         self.is_reachable = True
+        self.is_dead = False  # nothing listens there
         self.wires: list[Wire] = []
         self.heard: list[str] = []  # ids of messages
         self.ups = self.downs = 0
@@ -106,6 +108,8 @@ class Daemons:
         stream = ComponentRegistration(
             *(self.clock, settings, Timing(), None, registrant), peer=str(target), presents=False
         )
+        if self.is_dead:
+            return fail(faults.CONNECT_REFUSED.error(address="192.0.2.1", port=5223))
         self.wires.append(Wire(self.server, stream))
         if not self.is_reachable:
             self.clock.callLater(0, self.wires[-1].cut)
@@ -268,6 +272,20 @@ class ResumedTests(SynchronousTestCase):
             self.both.run(1.0)
         self.assertEqual("active", self.both.link.state)
         self.assertEqual(2, self.both.ups)
+
+    def test_server_is_dead(self) -> None:
+        """Where nothing listens the link is soon given up, so that another server is asked."""
+        self.both.is_dead = True
+        self.both.wires[-1].cut()
+        self.both.run(0.1)
+        self.assertEqual("resuming", self.both.link.state)
+        for _ in range(6):
+            self.both.run(0.1)
+        self.assertEqual(1, self.both.downs)
+        self.both.is_dead = False
+        for _ in range(4):
+            self.both.run(1.0)
+        self.assertEqual(("active", 2), (self.both.link.state, self.both.ups))
 
     def test_server_forgot(self) -> None:
         """The stream is a new link, whose mechanisms are asked for."""

@@ -37,6 +37,7 @@ from cms.xmlstream.traffic import Traffic as Carried
 TOLD_AT_FIRST = 10  # attempts that fail alike before further ones are logged seldom
 TOLD_AGAIN = 60.0  # seconds
 RESUME_SECONDS = 10.0  # for which a link is tried to be resumed
+REFUSED_SECONDS = 0.5  # of these, from when nothing listens there: a dead server forgets its links
 BACK_FIRST, BACK_MOST = 0.1, 1.0  # seconds before a further attempt to resume
 SELDOM = "; while it fails alike it is tried as before, and told once a minute"
 
@@ -476,6 +477,8 @@ class LinkCore:
         if stream is not None:
             stream.quit()
         refused = isinstance(error, faults.CredentialsRefused)
+        if error.fault == faults.CONNECT_REFUSED.name:
+            self.away_until = min(self.away_until, self.clock.seconds() + REFUSED_SECONDS)
         if self.clock.seconds() < self.away_until and not refused:
             self.inputs.again()
             return

@@ -64,7 +64,8 @@ class Bench:
         if daemon._process is None:
             daemon.launch()
         daemon.process.wait_for(" FAILED: ", 30.0, times=times)
-        daemon.process.wait_for("next attempt in", 10.0)
+        # A link that was up is tried to be resumed for 10 s before.
+        daemon.process.wait_for("next attempt in", 20.0)
         found = re.findall(r"step (\d+) [a-z-]+ FAILED: (.*) Cure: (.*)", daemon.process.output)
         step, cause, cure = found[times - 1]
         assert "Traceback" not in daemon.process.output

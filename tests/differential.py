@@ -41,7 +41,7 @@ from cms.xmlstream.reader import (
 )
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.splice import SpliceReader
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmpp.forward import Forwarder
 from tests.support import element_of, header

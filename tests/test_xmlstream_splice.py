@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream import ns, splice, spliced
+from cms.xmlstream import ns, splice, splicedstanza
 from cms.xmlstream.limits import Limits
 from cms.xmlstream.reader import (
     AcknowledgementRead,
@@ -26,7 +26,7 @@ from cms.xmlstream.reader import (
 )
 from cms.xmlstream.serialize import serialize
 from cms.xmlstream.splice import SPLICED_BYTES, SpliceReader
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 from tests.support import element_of, header
 
@@ -397,7 +397,7 @@ class UnusualTests(SynchronousTestCase):
         self.reader = SpliceReader(tree)
         self.reader.feed(b" ")
         self.patch(splice, "TreeReader", Counted)
-        self.patch(spliced, "TreeReader", Counted)
+        self.patch(splicedstanza, "TreeReader", Counted)
         Counted.made = 0
 
     def read(self, raw: str) -> list[Event]:
@@ -493,7 +493,7 @@ class UnusualTests(SynchronousTestCase):
             (event,) = self.read(f"<iq type='get' id='a&amp;b' to={written}><q xmlns='u:q'/></iq>")
             assert isinstance(event, SlicesRead)
             stanza = SplicedStanza(event.slices[0])
-            self.patch(spliced, "_tree", self.fail)
+            self.patch(splicedstanza, "_tree", self.fail)
             self.assertEqual((meant, "a&b", "get"), (stanza.to, stanza.id, stanza.type))
             self.assertEqual(("u:q", "q"), stanza.payload)
             assert stanza.child is not None

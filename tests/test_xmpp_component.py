@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import hmac
 import re
+import weakref
 from typing import Any
 
 from twisted.internet.error import ConnectionLost
+from twisted.logger import LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.configuration.tomlfile import Secret
+from cms.process.logs import Logger
 from cms.signalflow import Step
 from cms.xmlstream import limits, ns
 from cms.xmlstream.flow import SEND_LIMITS
@@ -386,6 +390,20 @@ class EndTests(SynchronousTestCase):
         (attempt,) = self.server.flow.registrations()
         self.assertEqual(["skipped"], [record.result for record in attempt.records])
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_nothing_keeps_it(self) -> None:
+        """An ended link is freed at once, and does not wait for the garbage collector."""
+        self.patch(ComponentLink, "log", Logger(observer=LogPublisher()))
+        peer = self.server.component()
+        peer.register(CB1, "one")
+        gone = weakref.ref(peer.handler)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        peer.transport.lose()
+        peer.transport.protocol = peer.transport.producer = None  # as TCP's are
+        del peer
+        self.assertIsNone(gone())
 
 
 class UndeliveredTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ lives.  docs/design/flow-control.md has the rules and what was measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -438,3 +438,13 @@ class Party:
         ledger.acknowledge(handled)
         if self._paused and not (self._blocked or ledger.is_full):
             self.resume()
+
+
+class _Gone(Party):
+    """Stands for the party of a connection that is gone, and says nothing."""
+
+    def write(self, data: bytes) -> None:
+        """See L{Party.write}."""
+
+
+GONE: Final = _Gone(cast("IReactorTime", None))  # nothing of it is ever late

@@ -47,7 +47,7 @@ from cms.xmlstream.reader import (
     TreeReader,
 )
 from cms.xmlstream.serialize import unquote_attribute
-from cms.xmlstream.spliced import MARKED
+from cms.xmlstream.splicedstanza import MARKED
 from cms.xmlstream.stanza import Slice
 
 SPLICED_BYTES = 16_384  # a longer stanza goes to the tree, which need not start over

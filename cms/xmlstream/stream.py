@@ -33,7 +33,7 @@ from cms.process.cleanup import run_all
 from cms.process.endpoints import plain_host
 from cms.process.logs import Logger
 from cms.xmlstream import ns
-from cms.xmlstream.flow import READ_BYTES, SEND_LIMITS, Party, SendLimits
+from cms.xmlstream.flow import GONE, READ_BYTES, SEND_LIMITS, Party, SendLimits
 from cms.xmlstream.gathering import Gathering
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plainreader import PlainReader
@@ -50,7 +50,7 @@ from cms.xmlstream.reader import (
 )
 from cms.xmlstream.serialize import quote_attribute, serialize
 from cms.xmlstream.splice import SpliceReader
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Slice
 from cms.xmlstream.wire import StreamHandler
 
@@ -262,6 +262,9 @@ class XMLStream(Protocol, StreamHandler):
             partial(self.ended.callback, None),
         )
         self.handler = _NOBODY
+        if not self.party.is_open:  # else it goes on over another connection
+            # A link refers to its wire: both would wait for the garbage collector.
+            self.party, self.write = GONE, GONE.write
 
     def _wait_no_more(self) -> None:
         self.set_deadline(None)
@@ -450,6 +453,7 @@ class XMLStream(Protocol, StreamHandler):
     def dismiss(self, error: StreamError) -> None:
         """See L{Wire<cms.xmlstream.wire.Wire>}."""
         self.handler, self.party = _NOBODY, Party(self.clock)
+        self.write = self.party.write
         self.party.attach(self)
         self.close(error)
 

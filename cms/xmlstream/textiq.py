@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import quote_attribute
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 
 

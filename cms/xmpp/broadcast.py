@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from twisted.internet.interfaces import IReactorTime
 
 from cms.xmlstream.serialize import quote_attribute
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.receiver import Receiver
 

@@ -15,7 +15,7 @@ from twisted.words.protocols.jabber.jid import JID
 from cms.xmlstream import ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.serialize import quote_attribute
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.sessions import Session, Sessions

@@ -29,7 +29,8 @@ from cms.process.logs import Logger, login_id
 from cms.process.proxyheader import begins_header
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
-from cms.xmlstream import limits, managed, ns
+from cms.xmlstream import limits, ns
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
@@ -460,14 +461,14 @@ class ClientNegotiation(StreamHandler):
     def _judge_resumption(self, account: JID, element: Element) -> None:
         """XEP-0198 5: the session is the account's, and the client says what it has of it."""
         if element.name != "resume":
-            self.wire.write(managed.failed("unexpected-request"))
+            self.wire.write(elements.failed("unexpected-request"))
             return
         try:
-            claim = self.policy.resumptions.claim(managed.resume(element), account.userhost())
+            claim = self.policy.resumptions.claim(elements.resume(element), account.userhost())
         except NotResumed as refusal:
             self.wire.write(refusal.answer)
         except AcknowledgedTooManyError as error:
-            self.fail(managed.too_many(error))
+            self.fail(elements.too_many(error))
         else:
             self.inputs.resume(*claim)
 

@@ -18,7 +18,8 @@ from twisted.words.protocols.jabber.jid import JID
 
 from cms.process.cleanup import run_all
 from cms.process.logs import Logger
-from cms.xmlstream import limits, managed, ns
+from cms.xmlstream import limits, ns
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.backlog import Item, as_bytes
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -335,16 +336,16 @@ class ClientSession(Party, StreamHandler):
     def _manage(self, stanza: Stanza) -> None:
         element = stanza.element
         if element.name == "enable":
-            self.write(self.manage(resumable=managed.wants_resumption(element)))
+            self.write(self.manage(resumable=elements.wants_resumption(element)))
         elif element.name == "r":
             self.asked()
         elif element.name == "a":
             try:
-                self.acknowledges(managed.counter(element))
+                self.acknowledges(elements.counter(element))
             except ValueError:
-                self.write(managed.failed("bad-request"))
+                self.write(elements.failed("bad-request"))
         else:
-            self.write(managed.failed("unexpected-request"))
+            self.write(elements.failed("unexpected-request"))
 
     def manage(self, *, resumable: bool) -> bytes:
         """
@@ -354,7 +355,7 @@ class ClientSession(Party, StreamHandler):
         @return: The answer to the client.
         """
         if self.ledger is not None:
-            return managed.failed("unexpected-request")
+            return elements.failed("unexpected-request")
         resumptions = self._policy.resumptions
         if resumable and resumptions.seconds:
             self._previd = resumptions.issue(self)
@@ -367,25 +368,25 @@ class ClientSession(Party, StreamHandler):
             return left
 
         self.slices_received = count  # type: ignore[method-assign]
-        return managed.enabled(self._previd, resumptions.seconds)
+        return elements.enabled(self._previd, resumptions.seconds)
 
     def asked(self) -> None:
         """The client asks how many of its stanzas were handled."""
         ledger = self.ledger
         if ledger is None:
-            self.write(managed.failed("unexpected-request"))
+            self.write(elements.failed("unexpected-request"))
         else:
-            self.write(managed.acknowledgement(ledger.handled))
+            self.write(elements.acknowledgement(ledger.handled))
 
     def acknowledges(self, handled: int) -> None:
         """The client says how many of ours it has handled."""
         if self.ledger is None:
-            self.write(managed.failed("unexpected-request"))
+            self.write(elements.failed("unexpected-request"))
             return
         try:
             self.acknowledged(self.ledger, handled)
         except AcknowledgedTooManyError as error:
-            self.fail(managed.too_many(error))
+            self.fail(elements.too_many(error))
 
     def _go_away(self) -> None:
         """The connection is gone: wait for another."""

@@ -8,21 +8,21 @@ the wire from the registration, and ends once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
-from twisted.words.protocols.jabber.jid import JID
 
 from cms import faults
 from cms.configuration.tomlfile import Secret
 from cms.process.cleanup import run_all
 from cms.process.logs import Logger, wanted
 from cms.signalflow import Step, StepError
-from cms.xmlstream import limits, managed, ns
+from cms.xmlstream import limits, ns
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.backlog import Item
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -62,7 +62,7 @@ class ComponentLink(Party, StreamHandler):
         self.policy = policy
         self.wire = wire
         self.component = record.component
-        self.jid = JID(record.component)
+        self.jid = parse_jid(record.component)
         self.secret = secret
         self.mechanisms: tuple[str, ...] = ()
         self.no_authority: StepError | None = None
@@ -203,18 +203,19 @@ class ComponentLink(Party, StreamHandler):
     def _end(self) -> None:
         """Nothing can be delivered any more: forget the link, and give back what waits for it."""
         self._ends = True
-        waiting = self.take_stanzas()
-        run_all(
-            self.log,
-            self.peer_text,
+        policy = self.policy
+        parts: list[Callable[[], object]] = [
             self.leave,
             self._keepalive.stop,
-            partial(self.policy.router.forget, self),
-            partial(self.policy.links.down, self),
+            partial(policy.router.forget, self),
+            partial(policy.links.down, self),
             self.requests.lost,
-            partial(self.policy.resumptions.forget, self),
-            partial(self.policy.undelivered.add, waiting),
-        )
+        ]
+        if self._previd is not None:
+            parts.append(partial(policy.resumptions.forget, self))
+        if self.is_slow or self.ledger is not None:
+            parts.append(partial(policy.undelivered.add, self.take_stanzas()))
+        run_all(self.log, self.peer_text, *parts)
 
     def stream_lost(self, reason: Failure) -> None:
         """Log that the link is gone."""
@@ -287,29 +288,29 @@ class ComponentLink(Party, StreamHandler):
     def _manage(self, stanza: Stanza) -> None:
         element, resumptions = stanza.element, self.policy.resumptions
         if element.name == "a":
-            self.wire.write(managed.failed("bad-request"))  # its h is no counter
+            self.wire.write(elements.failed("bad-request"))  # its h is no counter
         elif element.name == "resume":
             try:
-                resumptions.claim(managed.resume(element), self.component)
-                self.wire.write(managed.failed("unexpected-request"))
+                resumptions.claim(elements.resume(element), self.component)
+                self.wire.write(elements.failed("unexpected-request"))
             except AcknowledgedTooManyError as error:
-                self._close(managed.too_many(error))
+                self._close(elements.too_many(error))
             except NotResumed as refusal:
                 self.wire.write(refusal.answer)
         elif element.name != "enable" or self.ledger is not None:
-            self.wire.write(managed.failed("unexpected-request"))
+            self.wire.write(elements.failed("unexpected-request"))
         else:
             self.ledger = Ledger()
-            if managed.wants_resumption(element):
+            if elements.wants_resumption(element):
                 self._previd = resumptions.issue(self)
-            self.wire.write(managed.enabled(self._previd, resumptions.seconds))
+            self.wire.write(elements.enabled(self._previd, resumptions.seconds))
 
     def asked(self) -> None:
         """The component asks how many of its stanzas were handled."""
         if self.ledger is None:
             super().asked()
         else:
-            self.wire.write(managed.acknowledgement(self.ledger.handled))
+            self.wire.write(elements.acknowledgement(self.ledger.handled))
 
     def acknowledges(self, handled: int) -> None:
         """The component says how many of ours it has handled."""
@@ -319,7 +320,7 @@ class ComponentLink(Party, StreamHandler):
         try:
             self.acknowledged(self.ledger, handled)
         except AcknowledgedTooManyError as error:
-            self._close(managed.too_many(error))
+            self._close(elements.too_many(error))
 
     def _go_away(self) -> None:
         """The connection is gone: wait for another."""

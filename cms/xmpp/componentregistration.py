@@ -43,7 +43,8 @@ from cms.trust.connection import (
 )
 from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
-from cms.xmlstream import managed, ns
+from cms.xmlstream import managementelements as elements
+from cms.xmlstream import ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
@@ -421,7 +422,7 @@ class ComponentRegistration(StreamHandler):
         wanted = (stanza.uri, stanza.name) == (ns.MANAGEMENT, "resume")
         try:
             if wanted:
-                asked = managed.resume(stanza.element)
+                asked = elements.resume(stanza.element)
                 link, answer = self.policy.resumptions.claim(asked, component)
                 if isinstance(link, ComponentLink):
                     link.proved_again(secret, self.record)
@@ -435,7 +436,7 @@ class ComponentRegistration(StreamHandler):
             fault = faults.PEER_BAD_HEADER.error(
                 peer=self._peer, problem=problem, condition="undefined-condition"
             )
-            self.refuse(fault, managed.too_many(error))
+            self.refuse(fault, elements.too_many(error))
             return
         except NotResumed as refused:
             self.wire.write(refused.answer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cms.xmlstream.spliced import of_bytes
+from cms.xmlstream.splicedstanza import of_bytes
 
 NS: Final = "urn:xmpp:csi:0"
 MOST_HELD = 200  # senders; of one more, all leaves

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from cms.xmlstream.flow import Party
 from cms.xmlstream.serialize import quote_attribute
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.router import Router

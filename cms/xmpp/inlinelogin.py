@@ -17,7 +17,8 @@ from twisted.words.protocols.jabber.error import StreamError
 from twisted.words.protocols.jabber.jid import JID
 
 from cms.linkprotocol import login as lp
-from cms.xmlstream import limits, managed
+from cms.xmlstream import limits
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.wire import Wire
@@ -133,7 +134,7 @@ class InlineLogin:
             except NotResumed as refusal:
                 results = refusal.answer
             except AcknowledgedTooManyError as error:
-                client.fail(managed.too_many(error))
+                client.fail(elements.too_many(error))
                 return
             else:
                 self._resume(*claim, payload)

@@ -14,7 +14,7 @@ import cms
 from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
-from cms.xmlstream.spliced import SplicedStanza
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed

@@ -15,7 +15,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
-from cms.xmlstream import managed
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.management import Ledger
 from cms.xmlstream.wire import Wire
 
@@ -33,7 +33,7 @@ class NotResumed(Exception):
 
     def __init__(self, condition: str, handled: int | None = None) -> None:
         super().__init__(condition)
-        self.answer = managed.failed(condition, handled)
+        self.answer = elements.failed(condition, handled)
 
 
 class Resumable(Protocol):
@@ -108,13 +108,13 @@ class Resumptions:
         session = self._sessions.get(identifier)
         return session is not None and session.jid.userhost() == account
 
-    def claim(self, asked: managed.Resume | None, account: str) -> tuple[Resumable, bytes]:
+    def claim(self, asked: elements.Resume | None, account: str) -> tuple[Resumable, bytes]:
         """
         The session that a client asks for, and what the client is then told.
 
         What the client says to have handled of it is acknowledged.
 
-        @param asked: See L{managed.resume}.
+        @param asked: See L{elements.resume}.
         @param account: A bare address, which has logged in again.
         @raise NotResumed: it is none of this account's, or was not asked for properly.
         @raise AcknowledgedTooManyError: the client has more of it than was sent.
@@ -125,7 +125,7 @@ class Resumptions:
         if session is None or session.jid.userhost() != account or session.ledger is None:
             raise NotResumed("item-not-found", self._handled(asked.previous, account))
         session.ledger.acknowledge(asked.handled)
-        return session, managed.resumed(asked.previous, session.ledger.handled)
+        return session, elements.resumed(asked.previous, session.ledger.handled)
 
     def _handled(self, identifier: str, account: str) -> int | None:
         """How many stanzas a session had handled that has ended, if that is still known."""

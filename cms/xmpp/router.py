@@ -18,7 +18,7 @@ from cms.process.logs import Logger
 from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import error_reply
-from cms.xmlstream.spliced import of_bytes
+from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error
 from cms.xmpp.carbons import Carbons

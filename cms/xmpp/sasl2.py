@@ -10,8 +10,9 @@ from typing import Final
 from attrs import frozen
 from twisted.words.xish.domish import Element
 
-from cms.xmlstream import managed, ns
-from cms.xmlstream.managed import Resume
+from cms.xmlstream import managementelements as elements
+from cms.xmlstream import ns
+from cms.xmlstream.managementelements import Resume
 from cms.xmlstream.serialize import escape_text
 from cms.xmpp import carbons, csi, sasl
 
@@ -77,7 +78,7 @@ def read(element: Element) -> tuple[bytes | None, Request]:
         agent=None if agent is None else _agent(agent),
         bind=None if asked is None else _bind(asked),
         resumes=again is not None,
-        resume=None if again is None else managed.resume(again),
+        resume=None if again is None else elements.resume(again),
         names_account=_names_account(element.getAttribute("mechanism"), payload),
     )
     return payload, request
@@ -102,7 +103,7 @@ def _bind(element: Element) -> Bind:
     return Bind(
         tag="" if tag is None else str(tag),
         manages=enable is not None,
-        resumable=enable is not None and managed.wants_resumption(enable),
+        resumable=enable is not None and elements.wants_resumption(enable),
         inactive=(csi.NS, "inactive") in known,
         copies=(carbons.NS, "enable") in known,
     )

@@ -40,7 +40,8 @@ from cms.trust.connection import (
     peer_expiry,
     tls_evidence,
 )
-from cms.xmlstream import limits, managed, ns
+from cms.xmlstream import limits, ns
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.keepalive import Keepalive, watch_socket
 from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
@@ -264,7 +265,7 @@ class ComponentRegistration(XMLStream):
             self._registered()
         else:
             previous, handled = old._previd or "", old.party.ledger.handled
-            self.write(managed.ask_resume(previous, handled))
+            self.write(elements.ask_resume(previous, handled))
 
     def _registered(self) -> None:
         if self._resumes is not None:
@@ -272,7 +273,7 @@ class ComponentRegistration(XMLStream):
             self.registrant.not_resumed()
         self._begin_link()
         if self._manages:
-            self.write(managed.ENABLE)
+            self.write(elements.ENABLE)
             self._asked_for = self.party.ledger = Ledger()
         self.registrant.registered()
         early, self._early = self._early, []
@@ -318,7 +319,7 @@ class ComponentRegistration(XMLStream):
         ledger = old.party.ledger
         assert ledger is not None  # noqa: S101 - it was asked for with it
         try:
-            ledger.acknowledge(managed.counter(stanza.element))
+            ledger.acknowledge(elements.counter(stanza.element))
         except ValueError:
             self._registered()
             return
@@ -340,7 +341,7 @@ class ComponentRegistration(XMLStream):
         problem = f"it acknowledges {error}"
         fault = faults.LINK_LOST if self.step is Step.ACTIVE else faults.REGISTERED_CLOSED
         told = fault.error(peer=self.peer, problem=problem, component=self.settings.component)
-        self._fail(told, managed.too_many(error))
+        self._fail(told, elements.too_many(error))
 
     def _manage(self, stanza: Stanza) -> None:
         element = stanza.element
@@ -353,7 +354,7 @@ class ComponentRegistration(XMLStream):
     def asked(self) -> None:
         """The server asks how many of its stanzas were handled."""
         if self.party.ledger is not None and self.step is Step.ACTIVE:
-            self.write(managed.acknowledgement(self.party.ledger.handled))
+            self.write(elements.acknowledgement(self.party.ledger.handled))
 
     def acknowledges(self, handled: int) -> None:
         """The server says how many of ours it has handled."""

@@ -188,6 +188,20 @@ class DoorTests(SynchronousTestCase):
         self.assertIn(b"p {}", self.ask(get("/static/door.css")))
         self.assertTrue(self.ask(get("/static/secret.txt")).startswith(b"HTTP/1.1 404 "))
 
+    def test_forwarded(self) -> None:
+        """Limits and log have the client's address, where its proxy is believed."""
+        line = "X-Forwarded-For: 203.0.113.9, 198.51.100.7"
+        for believed, host in ((False, "127.0.0.1"), (True, "198.51.100.7")):
+            listeners = HTTPListeners(
+                self.reactor, "xmpp.toml", forwarded_for=believed, busy=self.reactor.seconds
+            )
+            self.addCleanup(listeners.close)
+            listeners.open("web_plain", ["tcp:5281:interface=127.0.0.1"], self.root, PLACES)
+            self.factory = self.reactor.tcpServers[-1][1]
+            protocol, _ = self.connect("127.0.0.1")
+            protocol.dataReceived(get("/").replace(b"\r\n", f"\r\n{line}\r\n".encode(), 1))
+            self.assertIn(f"(from {host}, by -): 200", self.lines()[-1])
+
     def test_refused(self) -> None:
         """In the form of the application, whoever refuses."""
         other = "Origin: https://elsewhere.example"

@@ -50,7 +50,8 @@ class AdminSettings:
     @ivar api: Endpoint strings, with TLS.
     @ivar api_plain: Endpoint strings that only this host can reach.
     @ivar most: Connections at a time, to each kind of listener.
-    @ivar proxies: The peers that may send a PROXY header to them.
+    @ivar proxies: The peers that may say who their clients are.
+    @ivar forwarded_for: Whether they do so in C{X-Forwarded-For}.
     """
 
     file: Path
@@ -61,6 +62,7 @@ class AdminSettings:
     api_plain: tuple[str, ...] = field(default=())
     most: int = MOST_API_CONNECTIONS
     proxies: tuple[Network, ...] = field(default=())
+    forwarded_for: bool = False
 
     def check(self) -> None:
         """
@@ -101,7 +103,9 @@ class AdminService(Service):
         self._application = ApiApplication(operations)
         prepare(self._application.routes)
         self._numbers = count(1)
-        self._listeners = HTTPListeners(reactor, settings.file, settings.proxies)
+        self._listeners = HTTPListeners(
+            reactor, settings.file, settings.proxies, forwarded_for=settings.forwarded_for
+        )
         # A pace of its own, so that a flood on the other listeners does not keep the owner out.
         self._owner = HTTPListeners(reactor, settings.file)
         self._socket: list[IListeningPort] = []

@@ -224,6 +224,7 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         api_plain=config.listen.api_plain,
         most=config.most_api_connections,
         proxies=config.listen.proxies,
+        forwarded_for=config.listen.forwarded_for,
     )
     spaces = SpaceAdministration(
         daemon.spaces,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from cms.configuration.kinds import Count, Many, Parsed, Text
+from cms.configuration.kinds import Count, Flag, Many, Parsed, Text
 from cms.configuration.section import setting
 from cms.discovery.nameservers import Server
 from cms.discovery.resolver import DNS_CURE, parse_dns_server
@@ -20,7 +20,8 @@ class Listeners:
     """
     Of C{[listen]}, as endpoint strings: where a daemon is administered.
 
-    @ivar proxies: The peers that may send a PROXY header to a listener with C{haproxy:}.
+    @ivar proxies: The peers that may say who their clients are.
+    @ivar forwarded_for: Whether they do so in C{X-Forwarded-For}.
     """
 
     api: tuple[str, ...] = setting(
@@ -35,9 +36,17 @@ class Listeners:
     )
     proxies: tuple[Network, ...] = setting(
         Many(Parsed(parse_proxy, PROXY_CURE), "addresses and networks"),
-        "the proxies, besides this host, that may connect to a listener with `haproxy:`:"
-        ' `["192.0.2.10", "2001:db8::/64"]`; such a proxy can claim any client address',
+        "the proxies, besides this host, that may connect to a listener with `haproxy:`, or whose"
+        ' `X-Forwarded-For` counts: `["192.0.2.10", "2001:db8::/64"]`; such a proxy can claim any'
+        " client address",
         default=(),
+    )
+    forwarded_for: bool = setting(
+        Flag(),
+        "whether a proxy writes `X-Forwarded-For` for the HTTP listeners without `haproxy:`; of"
+        " its addresses the last that is no proxy's is the client's ([operate.md](operate.md)). Say"
+        " `true` only if the proxy replaces or extends what clients send",
+        default=False,
     )
 
 

@@ -58,6 +58,26 @@ PROXY_UNEXPECTED = Fault(
     ),
     mend='[listen]\nclient = ["haproxy:tcp:5222"]',
 )
+FORWARDED_UNREAD = Fault(
+    "forwarded-unread",
+    StepWarning,
+    Step.CONNECT,
+    on=Side.CALLBRIDGE | Side.SERVER,
+    symptoms=(
+        "behind nginx all guests are slowed for the wrong passcodes of one",
+        "every request in the log comes from 127.0.0.1 or from local",
+        "X-Forwarded-For",
+    ),
+    cause=(
+        "{key}: {peer} names its clients in X-Forwarded-For, which is not read: for limits and the"
+        " log, all of them are one address."
+    ),
+    cure=(
+        "If this is your proxy, and it replaces or extends the header that clients send, set"
+        " listen.forwarded_for; with HAProxy the PROXY protocol is the other way."
+    ),
+    mend="[listen]\nforwarded_for = true",
+)
 # The connection.
 
 CONNECT_REFUSED = Fault(

@@ -78,7 +78,7 @@ class ProxiedFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """A connection of a proxy; C{None}, which closes it, for others."""
         host = getattr(addr, "host", None)
-        if host is not None and not _is_proxy(str(host), self._proxies):
+        if host is not None and not is_proxy(str(host), self._proxies):
             self.say(faults.PROXY_UNTRUSTED.error(peer=host, key=self.key))
             return None
         if self.waiting >= MOST_WAITING:
@@ -170,7 +170,8 @@ class _Header(Protocol):
 
 
 @lru_cache(maxsize=1_024)
-def _is_proxy(host: str, proxies: tuple[Network, ...]) -> bool:
+def is_proxy(host: str, proxies: tuple[Network, ...]) -> bool:
+    """Whether a peer may say whom it speaks for: this host, and C{listen.proxies}."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

@@ -16,6 +16,7 @@ from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.protection.connections import ConnectionLimiter, Limits
 from cms.trust.server import ServerTrust
+from cms.web.forwarded import Forwarded, Forwarding
 from cms.web.pace import Pace, PacedFactory
 from cms.web.root import Root
 from cms.web.site import LimitedSite
@@ -27,6 +28,7 @@ class HTTPListeners:
 
     @param file: The configuration file, for messages.
     @param proxies: See L{open_listener}.
+    @param forwarded_for: Whether those proxies say in a header who their clients are.
     @param timer: A fine clock, for measuring work.
     @param busy: How long the reactor's thread has worked.
     """
@@ -39,12 +41,14 @@ class HTTPListeners:
         file: object,
         proxies: Sequence[Network] = (),
         *,
+        forwarded_for: bool = False,
         timer: Callable[[], float] = time.perf_counter,
         busy: Callable[[], float] = time.thread_time,
     ) -> None:
         self._reactor = reactor
         self._file = file
         self._proxies = proxies
+        self._forwarding = Forwarding(forwarded_for, tuple(proxies))
         self._pace = Pace(reactor, timer, busy)
         self._ports: list[IListeningPort] = []
 
@@ -90,7 +94,9 @@ class HTTPListeners:
         self, root: Root, limiter: ConnectionLimiter, trust: ServerTrust | None = None
     ) -> IProtocolFactory:
         """The factory for a listener that the caller opens."""
-        served: IProtocolFactory = LimitedSite(root, self._reactor)
+        key = f"listen.{limiter.kind}"
+        forwarded = Forwarded(key, self._forwarding, self._reactor.seconds)
+        served: IProtocolFactory = LimitedSite(root, self._reactor, forwarded)
         if trust is not None:
             creator = trust.for_peer(limiter.kind)  # it takes what the last reload read
             served = TLSMemoryBIOFactory(creator, False, served, self._reactor)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
+from cms.web.forwarded import HEADER, Forwarded, Forwarding
 from cms.web.framing import BadFraming, Head
 from cms.web.root import Root
 
@@ -35,6 +36,12 @@ class LimitedRequest(Request):
         self.content = BytesIO()
         if length is not None and length > MOST_BODY:
             self._refuse()
+
+    def getClientAddress(self) -> IAddress:
+        """Of the client, if its proxy is believed; see L{cms.web.forwarded}."""
+        headers = self.requestHeaders.getRawHeaders(HEADER)
+        site: Any = self.site
+        return cast("Forwarded", site.forwarded).client_of(super().getClientAddress(), headers)
 
     def handleContentChunk(self, data: bytes) -> None:
         """From the channel: a part of the body."""
@@ -176,14 +183,16 @@ class LimitedSite(Site):
     A site of such connections.  The root writes the access log.
 
     @ivar too_long: See L{cms.web.application.Application}.
+    @ivar forwarded: Finds the clients of proxies.
     """
 
     protocol = LimitedChannel  # type: ignore[assignment]
     requestFactory = LimitedRequest
     noisy = False
 
-    def __init__(self, root: Root, reactor: Any) -> None:
+    def __init__(self, root: Root, reactor: Any, forwarded: Forwarded | None = None) -> None:
         super().__init__(root, timeout=IDLE, reactor=reactor)
+        self.forwarded = forwarded or Forwarded("listen", Forwarding(), reactor.seconds)
         self.too_long = root.application.too_long
         self.displayTracebacks = False
 

@@ -276,6 +276,7 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
         api_plain=config.listen.api_plain,
         most=config.most_api_connections,
         proxies=config.listen.proxies,
+        forwarded_for=config.listen.forwarded_for,
     )
     role = XmppAdministration(daemon, reactor)
     operations = operations_of_xmpp_server(role, reactor, daemon.metrics)

@@ -36,7 +36,7 @@ EXCEPTIONS: dict[str, str] = {
     "already-connected": "to a check no fault but a proof: test_already_connected",
     "link-stalled": "a check never has so much to say: tests/test_flow_control.py",
     **dict.fromkeys(
-        ("proxy-missing", "proxy-untrusted", "proxy-unexpected"),
+        ("proxy-missing", "proxy-untrusted", "proxy-unexpected", "forwarded-unread"),
         "a listener says it of who connects: peers/test_proxy.py and tests/test_proxied.py",
     ),
     "no-authority": "it takes a wrong domain on purpose: peers/test_faults.py",

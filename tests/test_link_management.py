@@ -404,6 +404,15 @@ class HostileTests(SynchronousTestCase):
         link: Any = self.server.links.get(f"echo.{DOMAIN}")
         self.assertTrue(link.is_away)
 
+    def test_ends_amid_a_read(self) -> None:
+        """What was handled of it is told: it would come twice, or what was not would be lost."""
+        ours = f"<message from='echo.{DOMAIN}' to='nobody@{DOMAIN}'/>"
+        self.peer.say(ours + f"<message from='{CB1}' to='{DOMAIN}'/>" + ours)
+        self.assertIn("<invalid-from", self.peer.heard())
+        heard = self.resume(self.previd)
+        self.assertIn("<item-not-found", heard)
+        self.assertIn(" h='2'", heard)
+
     def test_back_without_it(self) -> None:
         """Who comes back without resuming has ended the old link; it need not wait."""
         old = self.server.links.get(f"echo.{DOMAIN}")

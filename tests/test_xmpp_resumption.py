@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.diagram.sequence import messages
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
-from cms.xmlstream.flow import SEND_LIMITS
+from cms.xmlstream.flow import DRAIN_BYTES, SEND_LIMITS
+from cms.xmlstream.gathering import GATHERED_BYTES
 from cms.xmlstream.management import ASK_SECONDS, ASK_STANZAS, WINDOW_STANZAS
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
@@ -243,6 +244,33 @@ class ResumeTests(ManagementTests):
         self.assertIn(f"<a {SM} h='2'/>", self.alice.heard())
         (seven,) = self.bob.received()
         self.assertEqual(f"alice@{DOMAIN}/r", seven.sender)
+
+    def test_in_one_piece(self) -> None:
+        """The answer, what comes again and what waited leave together: xmpp.js 0.14 needs that."""
+        self.cut()
+        self.to_alice(*range(4, 24))
+        client = self.server.logged_in(self.callbridge)
+        written = client.writes()
+        client.say(f"<resume {SM} h='2' previd='{self.previd}'/>")
+        (whole,) = written
+        heard = whole.decode()
+        self.assertTrue(heard.startswith("<resumed "), heard)
+        self.assertEqual([f"m{n}" for n in range(2, 24)], re.findall("id='(m[0-9]+)'", heard))
+        self.assertTrue(heard.endswith(ASK), heard)
+
+    def test_too_much_for_one_piece(self) -> None:
+        """What is more than is joined comes in several, in its order, as far as it is read."""
+        self.cut()
+        body = "x" * 20_000
+        for number in range(4, 14):
+            self.bob.say(message(number).replace("<body>x", f"<body>{body}"))
+        client = self.server.logged_in(self.callbridge)
+        written = client.writes()
+        client.say(f"<resume {SM} h='4' previd='{self.previd}'/>")
+        self.assertLess(1, len(written))
+        self.assertLess(max(map(len, written)), GATHERED_BYTES + 2 * DRAIN_BYTES)
+        heard = b"".join(written).decode()
+        self.assertEqual([f"m{n}" for n in range(4, 14)], re.findall("id='(m[0-9]+)'", heard))
 
     def test_told(self) -> None:
         """The signal flow and its diagram show who came back, after how long, with what again."""

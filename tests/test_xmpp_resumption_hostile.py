@@ -16,6 +16,7 @@ from cms.process.logs import Logger
 from cms.xmlstream.flow import SEND_LIMITS
 from cms.xmlstream.management import MOST_AWAY, WINDOW_STANZAS
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp import forward
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.undelivered import A_TURN, Undelivered
 from tests.test_xmpp_resumption import ASK, BIND, ENABLE, SM, ManagementTests, ids, message
@@ -108,6 +109,60 @@ class EndTests(EnabledTests):
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
         self.assertEqual(0, self.server.clients.resumptions.away)
         self.assertEqual([ALICE], [n.jid for n in self.notices()])
+
+    def handled(self) -> str | None:
+        """How many stanzas she is told that were handled, of the session that has ended."""
+        self.notices()
+        heard = self.resume(0).heard()
+        self.assertIn("<item-not-found", heard)
+        found = re.search(r"<failed [^>]* h='(\d+)'", heard)
+        return found and found[1]
+
+    def test_error_amid_a_read(self) -> None:
+        """What was handled of it is told: it would come twice, or what was not would be lost."""
+        to_bob = [message(number, BOB) for number in range(6)]
+        bad = f"<message from='{BOB}' to='{BOB}'/>"
+        self.alice.say("".join([*to_bob[:3], bad, *to_bob[3:]]))
+        self.assertIn("<invalid-from", self.alice.heard())
+        self.assertEqual(["m0", "m1", "m2"], ids(self.bob.received()))
+        self.assertEqual("4", self.handled())
+
+    def test_error_amid_turns(self) -> None:
+        """The same when the read takes several turns."""
+        pings = (
+            f"<iq type='get' id='p' to='{DOMAIN}'><ping xmlns='urn:xmpp:ping'/></iq>"
+            * forward.A_TURN
+        )
+        self.alice.say(pings + message(0, BOB) + f"<message from='{BOB}'/>" + message(1, BOB))
+        self.server.clock.advance(0)
+        self.assertIn("<invalid-from", self.alice.heard())
+        self.assertEqual(["m0"], ids(self.bob.received()))
+        self.assertEqual(str(forward.A_TURN + 2), self.handled())
+
+    def test_fault_of_ours_amid_a_read(self) -> None:
+        """The same, with what brought it about: it would do so again."""
+
+        def fail(stanza: Stanza, source: object = None) -> None:
+            raise RuntimeError("a fault")
+
+        self.patch(self.server.router, "route", fail)
+        self.alice.say(message(0, BOB) + message(1, f"nobody@{DOMAIN}") + message(2, BOB))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.assertEqual(["m0"], ids(self.bob.received()))
+        self.assertEqual("2", self.handled())
+
+    def test_ends_by_what_she_sends(self) -> None:
+        """A session that is ended by its own stanzas, to itself, has counted them."""
+        (session,) = self.server.sessions.of(f"alice@{DOMAIN}")
+        deliver: Any = session.deliver
+
+        def end(raws: list[bytes], source: object) -> object:
+            session.end()
+            return deliver(raws, source)
+
+        self.patch(session, "deliver", end)
+        self.alice.say(message(0, BOB) + message(1, ALICE))
+        self.assertEqual("2", self.handled())
 
     def test_replaced_while_the_old_connection_goes(self) -> None:
         """A session whose connection is being dropped is away already: it ends when replaced."""

@@ -422,6 +422,19 @@ class ResumeTests(Sasl2TestCase):
         client.say(f"<message to='bob@{DOMAIN}/r' id='n'/>")
         self.assertIn("id='n'", self.bob.heard())
 
+    def test_in_one_piece(self) -> None:
+        """Success, what comes again, what waited and the request leave together."""
+        for number in range(20):
+            self.bob.say(f"<message to='{ALICE}/{self.resource}' id='m{number}'/>")
+        client, _ = self.connected()
+        written = client.writes()
+        self.log_in(self.resume(), client)
+        (whole,) = written
+        heard = whole.decode()
+        self.assertTrue(heard.startswith(f"<success {SASL2}>"), heard)
+        self.assertEqual(["m", *(f"m{n}" for n in range(20))], re.findall(r" id='(m\d*)'", heard))
+        self.assertTrue(heard.endswith(f"<r {SM}/>"), heard)
+
     def test_failed_then_bound(self) -> None:
         """If that cannot be, why is told, and a resource is bound."""
         for asked, condition in (

@@ -180,6 +180,18 @@ class Peer:
         clock.advance(NOTICE_DELAY)
         return self.transport.take()
 
+    def writes(self) -> list[bytes]:
+        """What the server gives to the connection from now on, each time that it does."""
+        written: list[bytes] = []
+        write: Any = self.transport.write
+
+        def note(data: bytes) -> None:
+            written.append(data)
+            write(data)
+
+        self.transport.write = note  # type: ignore[method-assign]
+        return written
+
     def received(self) -> list[Stanza]:
         """The same as stanzas."""
         return stanzas(self.heard(), self.content)

@@ -384,7 +384,6 @@ class Party:
         """
         sent = 0
         out = self._out
-        out.flush()
         while (backlog := self._backlog) is not None and not self._paused:
             if most is not None and sent >= most:
                 break

@@ -6,6 +6,8 @@ L{Gathering} is the way out of one connection.  Everything sent passes here and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -58,6 +60,18 @@ class Gathering:
             self.flush()
         else:
             self.pieces = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Join what is written meanwhile, up to L{GATHERED_BYTES}."""
+        if self.pieces is not None:
+            yield  # it is joined with more
+            return
+        self.pieces = []
+        try:
+            yield
+        finally:
+            self.end()
 
     def for_this_turn(self, clock: IReactorTime) -> None:
         """Gather until the turn of the reactor ends."""

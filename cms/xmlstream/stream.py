@@ -180,7 +180,7 @@ class XMLStream(Protocol, StreamHandler):
                 return  # a restarted stream believes nothing read before
             self._last_of_read = number == len(events)
             left = self._dispatch(event)
-            if left:
+            if left and not self.closing:
                 self.stanzas_received -= len(left)
                 self._rest = [SlicesRead(left), *events[number:]]
             elif number >= self.handler.a_turn and not self._last_of_read:

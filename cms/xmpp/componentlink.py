@@ -151,16 +151,18 @@ class ComponentLink(Party, StreamHandler):
         elif stanza.uri == ns.MANAGEMENT and self.policy.resumptions.seconds:
             self._manage(stanza)
         else:
-            self._route(stanza)
             if self.ledger is not None:
-                self.ledger.count_handled(1)
+                self.ledger.count_handled(1)  # even if it ends the link
+            self._route(stanza)
 
     def slices_received(self, slices: list[Slice]) -> list[Slice]:
         """See L{StreamHandler.slices_received}."""
         self._forwarder.most = self.a_turn
-        left = self._forwarder.forward(slices)
-        if self.ledger is not None:
-            self.ledger.count_handled(len(slices) - len(left))
+        if self.ledger is None:
+            return self._forwarder.forward(slices)
+        left = self._forwarder.forward_counted(slices, self.ledger)
+        if self._previd is not None and self._ends:  # amid these
+            self.policy.resumptions.remember(self, self._previd)
         return left
 
     @property

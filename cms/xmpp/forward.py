@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from cms.xmlstream.flow import Party
+from cms.xmlstream.management import Ledger
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Slice, Stanza
@@ -36,6 +37,7 @@ class Forwarder:
     @param general: The general way: handles a stanza that is not simply forwarded.
     @ivar most: How many stanzas may go the general way at once.
     @ivar looked_into: Names of stanzas that always go the general way.
+    @ivar reached: How many of the slices had begun when the last went the general way.
     @param language: The C{xml:lang} of the peer's header, for stanzas that have none
         (RFC 6120 8.1.5).
     """
@@ -58,6 +60,7 @@ class Forwarder:
         self._general = general
         self.most = most
         self.looked_into = looked_into
+        self.reached = 0
         self._senders: set[bytes] = set()
         self._address = address.encode()
         stamp = b" from=" + quote_attribute(address).encode()
@@ -70,9 +73,11 @@ class Forwarder:
         """
         Deliver the slices in their order.
 
-        @return: Those that remain when C{most} have gone the general way.
+        @return: Those that remain when C{most} have gone the general way, or when the source
+            has closed.
         """
         left = self.most
+        self.reached = 0
         gathered: dict[Receiver, list[bytes]] = {}
         looked_into, stamps = self.looked_into, self._stamps
         if self._language:
@@ -85,11 +90,10 @@ class Forwarder:
                 receiver = None if name in looked_into else self._receiver(to, sender)
                 if receiver is None:
                     self._send(gathered)
+                    self.reached = number
                     self._general(SplicedStanza(piece))
-                    if not self._source.is_open:
-                        return []
                     left -= 1
-                    if not left:
+                    if not (left and self._source.is_open):
                         return slices[number:]
                     continue
                 add = gathered.setdefault(receiver, []).append
@@ -99,6 +103,20 @@ class Forwarder:
             add(raw)
         self._send(gathered)
         return []
+
+    def forward_counted(self, slices: list[Slice], ledger: Ledger) -> list[Slice]:
+        """
+        The same for a managed stream.
+
+        What has begun counts as handled, whatever becomes of it: it must not be sent again.
+        """
+        try:
+            left = self.forward(slices)
+        except Exception:
+            ledger.count_handled(self.reached)
+            raise
+        ledger.count_handled(len(slices) - len(left))
+        return left
 
     def _in_language(self, piece: Slice) -> Slice:
         name, to, sender, raw = piece

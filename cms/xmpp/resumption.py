@@ -169,6 +169,14 @@ class Resumptions:
         del self._sessions[identifier]
         while len(self._ended) >= MOST_REMEMBERED:
             self._ended.popitem(last=False)
+        self.remember(session, identifier)
+
+    def remember(self, session: Resumable, identifier: str) -> None:
+        """
+        Note how many stanzas a session has handled that has ended.
+
+        One that ends amid what was read has not counted all of it yet, and says so again.
+        """
         handled = 0 if session.ledger is None else session.ledger.handled
         until = self._clock.seconds() + REMEMBERED
         self._ended[identifier] = session.jid.userhost(), handled, until

@@ -185,15 +185,19 @@ class AdministrationTests(SynchronousTestCase):
         callbridge = self.server.callbridge("cb1")
         alice = self.server.bound(callbridge)
         alice.say(f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>")
-        self.server.bound(callbridge, "bob")
+        bob = self.server.bound(callbridge, "bob")
+        said = f"<message to='alice@{DOMAIN}/r' type='chat' id='m1'><body>x</body></message>"
         for lost, connected in ((False, True), (True, False)):
             if lost:
                 alice.transport.lose()
+                bob.say(said)
             found = self.get("clients")["clients"]["client"]
             told = {one["jid"]: one["connected"] for one in found}
             self.assertEqual({f"alice@{DOMAIN}/r": connected, f"bob@{DOMAIN}/r": True}, told)
             status = self.get("system/status")["status"]
             self.assertEqual((2, int(lost)), (status["clients"], status["clientsAway"]))
+            stamped = len(said) + len(f" from='bob@{DOMAIN}/r'")
+            self.assertEqual(lost * stamped, status["clientsAwayBytes"])
 
     def test_signal_flow(self) -> None:
         """Registrations and log-ins by step, with cause and cure, and no secret."""

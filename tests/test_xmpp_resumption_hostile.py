@@ -272,7 +272,7 @@ class PlacesTests(EnabledTests):
             self.server.clock.advance(1)
         self.assertEqual([f"carol@{DOMAIN}/c0"], [n.jid for n in self.notices()])
         self.assertEqual(2, self.server.clients.resumptions.away)
-        self.assertEqual(1, self.server.clients.resumptions.expired)
+        self.assertEqual(1, self.server.clients.resumptions.crowded_out)
 
     def test_ten_thousand(self) -> None:
         """What is sent to one who is away is kept within limits; the rest comes back at once."""

@@ -73,6 +73,7 @@ STATUS = schemas.record(
         "callBridgesDeciding": schemas.WHOLE,
         "clients": schemas.WHOLE,
         "clientsAway": schemas.WHOLE,
+        "clientsAwayBytes": schemas.WHOLE,
         "openFiles": schemas.WHOLE,
         "mostFiles": schemas.WHOLE,
         "wantedPlaces": schemas.WHOLE,

@@ -179,7 +179,8 @@ class XmppPages:
         who = "client" if clients == 1 else "clients"
         told = f" {active} of {known} Callbridges connected; {clients} {who} logged in"
         away = status.get("clientsAway")
-        told += f", {away} without a connection." if away else "."
+        kept = status.get("clientsAwayBytes", 0)
+        told += f", {away} without a connection, {kept:,} bytes kept for them." if away else "."
         state, word = ("passed", "Log-ins are possible.") if health.good else ("failed", "Log-ins")
         parts: list[Any] = [state_mark(state, word if health.good else "No log-in is possible.")]
         parts.append(told)

@@ -59,7 +59,8 @@ class DaemonState:
                 known, active = self.status["callBridgesKnown"], self.status["callBridgesActive"]
                 rows.append(("Callbridges", f"{active} connected{self._deciding}, {known} known"))
                 away = self.status.get("clientsAway")
-                gone = f" ({away} without a connection)" if away else ""
+                kept = self.status.get("clientsAwayBytes", 0)
+                gone = f" ({away} without a connection, {kept:,} bytes kept)" if away else ""
                 rows.append(("Clients", f"{self.status['clients']}{gone}"))
         return rows + self._trouble()
 

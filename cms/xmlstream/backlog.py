@@ -128,8 +128,7 @@ class Backlog:
 
     def put(self, source: object, item: Item) -> bool:
         """See L{Lanes.put}."""
-        size = len(item) if isinstance(item, bytes) else sum(map(len, item))
-        return self._lanes.put(source, item, size)
+        return self._lanes.put(source, item, size_of(item))
 
     def waiting(self, source: object) -> int:
         """See L{Lanes.waiting}."""
@@ -161,3 +160,8 @@ class Backlog:
 def as_bytes(item: Item) -> bytes:
     """A stanza in one piece."""
     return item if isinstance(item, bytes) else b"".join(item)
+
+
+def size_of(item: Item) -> int:
+    """Its bytes."""
+    return len(item) if isinstance(item, bytes) else sum(map(len, item))

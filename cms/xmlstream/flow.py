@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from cms.xmlstream.backlog import Backlog, Item, as_bytes
+from cms.xmlstream.backlog import Backlog, Item, as_bytes, size_of
 from cms.xmlstream.gathering import Gathering
 from cms.xmlstream.management import ASK_SECONDS, MOST_AWAY, REQUEST, Ledger
 from cms.xmlstream.stanza import Stanza
@@ -320,6 +320,8 @@ class Party:
                 out.for_this_turn(self.clock)
             if self.carrier is not None or self.ledger is None:
                 self.write(stanza.raw)
+            else:
+                self.keeps(len(stanza.raw))
             if self.ledger is not None:
                 self._keep(self.ledger, (stanza.raw,), len(stanza.raw))
 
@@ -363,12 +365,15 @@ class Party:
         return waits
 
     def _wait(self, item: Item, source: object) -> bool:
-        if self.carrier is None and self.ledger is not None:
-            if not self._room:
-                return False
-            self._room -= 1
+        away = self.carrier is None and self.ledger is not None
+        size = size_of(item) if away else 0
+        if away and not (self._room and self.may_keep(size)):
+            return False
         backlog = self._backlog = self._backlog or Backlog(self.limits.size)
         waits = backlog.put(source, item)
+        if away and waits:
+            self._room -= 1
+            self.keeps(size)
         if not backlog:
             self._backlog = None
         elif self._paused and backlog.waiting(source) >= HOLD_BYTES:
@@ -401,6 +406,13 @@ class Party:
         return sent
 
     # stream management, XEP-0198
+
+    def may_keep(self, size: int) -> bool:
+        """Whether so many bytes more may be kept while there is no connection."""
+        return True
+
+    def keeps(self, size: int) -> None:
+        """So many bytes more are kept while there is no connection, or less."""
 
     def _keep(self, ledger: Ledger, stanzas: Sequence[Item], size: int) -> None:
         """Keep what has left until it is acknowledged, and see that it will be."""

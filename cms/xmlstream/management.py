@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from cms.xmlstream import ns
-from cms.xmlstream.backlog import Item, as_bytes
+from cms.xmlstream.backlog import Item, as_bytes, size_of
 
 REQUEST = f"<r xmlns='{ns.MANAGEMENT}'/>".encode()
 MODULUS = 2**32  # XEP-0198 4: the counters wrap
@@ -120,7 +120,7 @@ class Ledger:
             stanzas, size = self._batches[0]
             left = len(stanzas) - self._skipped
             if new < left:
-                gone = sum(map(_size, stanzas[self._skipped : self._skipped + new]))
+                gone = sum(map(size_of, stanzas[self._skipped : self._skipped + new]))
                 self._batches[0] = stanzas, size - gone
                 self._skipped += new
                 self.size -= gone
@@ -137,7 +137,3 @@ class Ledger:
             for stanza in stanzas[skipped:]:
                 yield as_bytes(stanza)
             skipped = 0
-
-
-def _size(item: Item) -> int:
-    return len(item) if isinstance(item, bytes) else sum(map(len, item))

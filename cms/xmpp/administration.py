@@ -76,6 +76,7 @@ class XmppAdministration:
             "callBridgesDeciding": len(self._daemon.links.authorities),
             "clients": len(self._daemon.sessions),
             "clientsAway": self._daemon.resumptions.away,
+            "clientsAwayBytes": self._daemon.resumptions.away_bytes,
             "openFiles": openfiles.in_use(),
             "mostFiles": openfiles.limit(),
             "wantedPlaces": self._daemon.config.wanted_connections,

@@ -309,6 +309,7 @@ class ClientSession(Party, StreamHandler):
             del self.deliver, self.queue
 
     def _let_out(self, held: HeldPresence) -> None:
+        self.keeps(-held.size)
         for raw, source in held.take():
             super().queue(raw, source)
         if not self._paused:
@@ -322,7 +323,11 @@ class ClientSession(Party, StreamHandler):
         if held is None:
             return super().queue(item, source)
         if csi.is_presence(raw):
-            if not held.hold(raw, source):
+            before = held.size
+            has_room = held.hold(raw, source)
+            if self.is_away:
+                self.keeps(held.size - before)
+            if not has_room:
                 self._let_out(held)
             return True
         self._let_out(held)
@@ -388,6 +393,19 @@ class ClientSession(Party, StreamHandler):
             self.acknowledged(self.ledger, handled)
         except AcknowledgedTooManyError as error:
             self.fail(elements.too_many(error))
+
+    @property
+    def kept_bytes(self) -> int:
+        """See L{Party}; with the presence that is held back."""
+        return super().kept_bytes + (0 if self._held is None else self._held.size)
+
+    def may_keep(self, size: int) -> bool:
+        """See L{Party}."""
+        return self._policy.resumptions.has_room(self, size)
+
+    def keeps(self, size: int) -> None:
+        """See L{Party}."""
+        self._policy.resumptions.keeps(self, size)
 
     def _go_away(self) -> None:
         """The connection is gone: wait for another."""

@@ -287,6 +287,10 @@ class ComponentLink(Party, StreamHandler):
         if self.is_away and self.kept_bytes > 2 * self.limits.size:
             self._close(StreamError("resource-constraint"))
 
+    def keeps(self, size: int) -> None:
+        """See L{Party}."""
+        self.policy.resumptions.keeps(self, size)
+
     def _manage(self, stanza: Stanza) -> None:
         element, resumptions = stanza.element, self.policy.resumptions
         if element.name == "a":

@@ -41,6 +41,7 @@ from cms.protection.connections import Limits
 from cms.trust.server import PeerCertificates
 from cms.xmlstream.flow import SEND_LIMITS, SendLimits
 from cms.xmlstream.keepalive import USER_TIMEOUT
+from cms.xmpp.keptbytes import MOST as MOST_KEPT
 from cms.xmpp.loginrelay import ANSWER_TIMEOUT
 from cms.xmpp.registry import NAME_CURE, component_address
 from cms.xmpp.sessions import MOST_RESOURCES
@@ -284,7 +285,15 @@ class ResumeSettings:
         Count(1, _MANY),
         "sessions without a connection; of one more, the one that is away for longest ends",
         default=10_000,
-        why="each may have 2 MiB waiting for it, and usually has some kB",
+        why="each takes 12 KiB, and what is kept for it besides",
+    )
+    most_bytes: int = setting(
+        Count(8_388_608, 2**40),
+        "bytes that are kept for all sessions without a connection together; if it is more, those"
+        " that keep most end. One account may have 4 MiB",
+        default=MOST_KEPT,
+        why="26 kB for each of 10,000, which is a hundred messages, and no more memory than a small"
+        " server has",
     )
 
 

@@ -22,11 +22,15 @@ def is_presence(raw: bytes) -> bool:
 
 
 class HeldPresence:
-    """The newest presence of each sender, in the order in which those came."""
+    """
+    The newest presence of each sender, in the order in which those came.
+
+    @ivar size: Its bytes.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[bytes, object]] = {}
-        self._size = 0
+        self.size = 0
 
     def hold(self, raw: bytes, source: object) -> bool:
         """
@@ -37,14 +41,14 @@ class HeldPresence:
         sender = of_bytes(raw).sender or ""
         older = self._held.pop(sender, None)
         if older is not None:
-            self._size -= len(older[0])
+            self.size -= len(older[0])
         self._held[sender] = raw, source
-        self._size += len(raw)
-        return len(self._held) < MOST_HELD and self._size < MOST_BYTES
+        self.size += len(raw)
+        return len(self._held) < MOST_HELD and self.size < MOST_BYTES
 
     def take(self) -> list[tuple[bytes, object]]:
         """All of it, each with its source."""
         held = list(self._held.values())
         self._held.clear()
-        self._size = 0
+        self.size = 0
         return held

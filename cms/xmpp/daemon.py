@@ -38,12 +38,13 @@ from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.componentregistration import ComponentRegistration
 from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
 from cms.xmpp.flowrecord import ServerFlow
+from cms.xmpp.keptbytes import UNLIMITED, KeptBytes
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.metrics import ServerCollector, ServerCounters
-from cms.xmpp.resumption import Resumptions
+from cms.xmpp.resumption import Resumable, Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
 from cms.xmpp.sessions import Sessions
@@ -93,7 +94,9 @@ class XmppService(Service):
         )
         guesses = Guesses(reactor, together=False)
         undelivered = Undelivered(reactor, router.give_back)
-        self.link_resumptions = Resumptions(reactor, config.resume.links)
+        # Links are those that the operator named, and each has a limit of its own.
+        no_limit: KeptBytes[Resumable] = KeptBytes(UNLIMITED, UNLIMITED)
+        self.link_resumptions = Resumptions(reactor, config.resume.links, kept=no_limit)
         self._component = ComponentPolicy(
             *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
             settings=config.components,
@@ -101,7 +104,12 @@ class XmppService(Service):
             resumptions=self.link_resumptions,
             undelivered=undelivered,
         )
-        self.resumptions = Resumptions(reactor, config.resume.seconds, most_away=config.resume.most)
+        self.resumptions = Resumptions(
+            reactor,
+            config.resume.seconds,
+            most_away=config.resume.most,
+            kept=KeptBytes(config.resume.most_bytes),
+        )
         self._client = ClientPolicy(
             reactor,
             config.domain,

@@ -184,11 +184,12 @@ class ServerCollector(Collector):
         for what, known in (("sessions", resumptions), ("links", self._link_resumptions)):
             returned = CounterMetricFamily(
                 f"cms_xmpp_{what}_returned",
-                f"{what.title()} without a connection that were resumed, or expired.",
+                f"{what.title()} without a connection that were resumed, expired or crowded out.",
                 labels=["result"],
             )
             returned.add_metric(["resumed"], known.resumed)
             returned.add_metric(["expired"], known.expired)
+            returned.add_metric(["crowded_out"], known.crowded_out)
             yield returned
 
     def _of_links(self) -> Iterator[Metric]:

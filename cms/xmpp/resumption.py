@@ -10,14 +10,18 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
+from cms.process.cleanup import run_all
+from cms.process.logs import LineLimiter, Logger
 from cms.xmlstream import managementelements as elements
 from cms.xmlstream.management import Ledger
 from cms.xmlstream.wire import Wire
+from cms.xmpp.keptbytes import KeptBytes
 
 MOST_AWAY = 10_000  # sessions; one more ends the one that is away for longest
 MOST_REMEMBERED = 10_000  # sessions that have ended: how many stanzas each had handled
@@ -70,17 +74,29 @@ class Resumptions:
     The sessions that can be resumed, by their ids.
 
     @param seconds: How long a session may be away; 0: none can be resumed.
+    @param kept: Counts and limits what is kept for those that are away.
     @ivar resumed: How many were.
     @ivar expired: How many ended because nobody came back.
+    @ivar crowded_out: How many ended because there were too many, or too much was kept.
     """
 
+    log = Logger()
+
     def __init__(
-        self, clock: IReactorTime, seconds: float = 60.0, *, most_away: int = MOST_AWAY
+        self,
+        clock: IReactorTime,
+        seconds: float = 60.0,
+        *,
+        most_away: int = MOST_AWAY,
+        kept: KeptBytes[Resumable] | None = None,
     ) -> None:
         self.seconds = seconds
-        self.resumed = self.expired = 0
+        self.resumed = self.expired = self.crowded_out = 0
         self._clock = clock
         self._most_away = most_away
+        self._kept: KeptBytes[Resumable] = kept or KeptBytes()
+        self._relief: IDelayedCall | None = None
+        self._lines = LineLimiter(clock.seconds)
         self._sessions: dict[str, Resumable] = {}
         self._ids: dict[Resumable, str] = {}
         self._away: OrderedDict[Resumable, IDelayedCall] = OrderedDict()
@@ -94,7 +110,7 @@ class Resumptions:
     @property
     def away_bytes(self) -> int:
         """What waits for those, or was not acknowledged."""
-        return sum(session.kept_bytes for session in self._away)
+        return self._kept.size
 
     def issue(self, session: Resumable) -> str:
         """An id for a session, which nobody can guess."""
@@ -135,8 +151,45 @@ class Resumptions:
     def leaves(self, session: Resumable) -> None:
         """The connection of a session is gone: its time begins."""
         if len(self._away) >= self._most_away:
-            self._expire(next(iter(self._away)))
+            self._crowd_out(next(iter(self._away)))
         self._away[session] = self._clock.callLater(self.seconds, self._expire, session)
+        self._kept.add(session.jid.userhost(), session, session.kept_bytes)
+        self._look()
+
+    def has_room(self, session: Resumable, size: int) -> bool:
+        """Whether so many bytes more may be kept for a session that is away."""
+        return self._kept.has_room(session.jid.userhost(), size)
+
+    def keeps(self, session: Resumable, size: int) -> None:
+        """So many bytes more are kept for a session, or less."""
+        if session in self._away:
+            self._kept.grow(session.jid.userhost(), session, size)
+            self._look()
+
+    def _look(self) -> None:
+        """See that there is room again, but not amid what makes something grow."""
+        if self._kept.is_too_much and self._relief is None:
+            self._relief = self._clock.callLater(0, self._relieve)
+
+    def _relieve(self) -> None:
+        self._relief = None
+        before, sessions = self.away_bytes, self._kept.surplus()
+        run_all(self.log, "away", *(partial(self._crowd_out, session) for session in sessions))
+        if before > self._kept.most:
+            self.log.warn(
+                "{number} sessions without a connection have ended before their time: {before}"
+                " bytes were kept for all together, more than resume.most_bytes",
+                number=len(sessions),
+                before=before,
+            )
+        elif self._lines.allows():
+            self.log.info(
+                "{number} sessions without a connection have ended before their time: more than"
+                " {most} bytes were kept for those of {account}",
+                number=len(sessions),
+                most=self._kept.most_of_one,
+                account=", ".join(sorted({session.jid.userhost() for session in sessions})),
+            )
 
     def returns(self, session: Resumable) -> None:
         """A session has a connection again."""
@@ -159,6 +212,9 @@ class Resumptions:
         """The server stops: whoever is away ends."""
         for session in list(self._away):
             session.shut_down()
+        if self._relief is not None:
+            self._relief.cancel()
+            self._relief = None
 
     def forget(self, session: Resumable) -> None:
         """A session has ended; how many stanzas it handled is told for a while."""
@@ -183,10 +239,18 @@ class Resumptions:
 
     def _stop(self, session: Resumable) -> None:
         timer = self._away.pop(session, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        if timer is not None:
+            self._kept.remove(session.jid.userhost(), session)
+            if timer.active():
+                timer.cancel()
 
     def _expire(self, session: Resumable) -> None:
         self._stop(session)
         self.expired += 1
         session.expire()
+
+    def _crowd_out(self, session: Resumable) -> None:
+        if session in self._away:  # not ended by what another did
+            self._stop(session)
+            self.crowded_out += 1
+            session.expire()

@@ -18,11 +18,18 @@ from peers.daemons import Callbridge, XmppServer
 from peers.network import free_port
 from peers.processes import Processes
 
+KILL_AFTER = 5  # log-ins
 LOGINS = int(os.environ.get("CMS_LOGINS", "300"))
 SEED = int(os.environ.get("CMS_SEED", "198"))
 PASSWORD = "password"
 # What a client takes for "try again" (docs/design/restarts.md).
 TEMPORARY = {"temporary-auth-failure", "remote-connection-failed"}
+
+
+def driver(processes: Processes, name: str, **settings: object) -> Driver:
+    """One of those in peers/drivers."""
+    command = [sys.executable, "-u", str(ROOT / "peers" / "drivers" / f"{name}.py")]
+    return Driver(processes, name, command, settings)
 
 
 def test_log_ins(processes: Processes, certificates: Certificates) -> None:
@@ -34,11 +41,8 @@ def test_log_ins(processes: Processes, certificates: Certificates) -> None:
     server.settings["listen"] |= {"client_plain": [f"tcp:{plain}:interface=127.0.0.1"]}
     server.start()
 
-    def driver(name: str, **settings: object) -> Driver:
-        command = [sys.executable, "-u", str(ROOT / "peers" / "drivers" / f"{name}.py")]
-        return Driver(processes, name, command, settings)
-
     cutter = driver(
+        processes,
         "cutter",
         seed=SEED,
         cuts=LOGINS * 10,
@@ -50,6 +54,7 @@ def test_log_ins(processes: Processes, certificates: Certificates) -> None:
     callbridge.start()
     cutter.do("cut")
     clients = driver(
+        processes,
         "link_logins",
         user="alice",
         password=PASSWORD,
@@ -68,3 +73,43 @@ def test_log_ins(processes: Processes, certificates: Certificates) -> None:
     assert sorted(facts["answers"]) == list(range(facts["asked"]))
     assert set(facts["kinds"]) <= {"result", "resource-constraint"}
     assert resumed > LOGINS / 50
+
+
+def test_killed(processes: Processes, certificates: Certificates) -> None:
+    """
+    The only Callbridge is killed and started again: whoever comes meanwhile waits, and is
+    let in by the new process, which does not resume the link of the old one.
+    """
+    server = XmppServer(processes, certificates, {"cb1": "s3cret"})
+    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
+    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+    plain = free_port()
+    server.settings["listen"] |= {"client_plain": [f"tcp:{plain}:interface=127.0.0.1"]}
+    server.start()
+    callbridge = Callbridge(
+        processes, certificates, "s3cret", server_address=f"localhost:{server.component_port}"
+    )
+    users = ["alice", "bob", "carol"]  # one account may not log in so often at once
+    for user in users:
+        callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
+    old = callbridge.start()
+    clients = driver(
+        processes,
+        "link_logins",
+        users=users,
+        password=PASSWORD,
+        domain=DOMAIN,
+        port=plain,
+        logins=20,
+        pace=0.1,
+        kills=old.pid,
+        kill_after=KILL_AFTER,
+    )
+    old.wait_for_exit(30)
+    server.process.wait_for("its link is kept", 10)
+    callbridge.start()
+    told = clients.expect("finished", 60.0)["told"]
+    print(f"each log-in, and how long it took: {told}")
+    before, meanwhile = told[:KILL_AFTER], told[KILL_AFTER:]
+    assert {end for _, end, _ in before} <= {"success", *TEMPORARY}
+    assert {end for _, end, _ in meanwhile} == {"success"}

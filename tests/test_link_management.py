@@ -28,6 +28,7 @@ from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
 from cms.xmpp import componentregistration
+from cms.xmpp.loginrelay import LOGIN_WAIT, PATIENCE
 from cms.xmpp.resumption import Resumptions
 from tests.support import MemoryTransport, header, stanzas
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
@@ -39,7 +40,7 @@ SECONDS = 10.0
 
 def offering(seconds: float = SECONDS) -> Server:
     """A server that keeps links."""
-    server = Server()
+    server = Server(most_waiting=100)
     server.components.resumptions = Resumptions(server.clock, seconds)
     return server
 
@@ -74,11 +75,19 @@ class Daemons:
     def __init__(self, seconds: float = SECONDS) -> None:
         self.server = offering(seconds)
         self.clock = self.server.clock
+        self.core: LinkCore
         self.is_reachable = True
         self.is_dead = False  # nothing listens there
         self.wires: list[Wire] = []
+        self.entering: list[tuple[Peer, str]] = []  # those who wait for the features
         self.heard: list[str] = []  # ids of messages
         self.ups = self.downs = 0
+        self.start()
+
+    def start(self) -> None:
+        """A Callbridge process; one before it is killed."""
+        if self.wires and self.core.timer is not None:
+            self.core.timer.cancel()
         settings = LinkSettings(
             unique_name="cb1",
             domain=DOMAIN,
@@ -151,17 +160,25 @@ class Daemons:
         wire: Wire | None = None
         self.clock.advance(seconds)
         for _ in range(200):
+            entering, self.entering = self.entering, []
+            for client, user in entering:
+                self._prove(client, user, client.transport.value().decode())
             wire, before = self.wires[-1] if self.wires else None, wire
             if not (wire and wire.carry()) and wire is before:
                 return
             self.clock.advance(0.03)
 
     def login(self, user: str) -> Peer:
-        """A client that has sent its proof."""
+        """A client that sends its proof as soon as it may."""
         client = self.server.client()
-        client.open()
-        client.authenticate(payload=f"\0{user}\0x".encode())
+        self._prove(client, user, client.open())
         return client
+
+    def _prove(self, client: Peer, user: str, heard: str) -> None:
+        if "<mechanisms" in heard:
+            client.authenticate(payload=f"\0{user}\0x".encode())
+        else:
+            self.entering.append((client, user))
 
 
 class ResumedTests(SynchronousTestCase):
@@ -308,6 +325,89 @@ class ResumedTests(SynchronousTestCase):
         self.assertIsNone(both.server.links.get(CB1))
 
 
+class AwayTests(SynchronousTestCase):
+    """Log-ins while the only Callbridge, or one of them, has no connection."""
+
+    def setUp(self) -> None:
+        """One log-in is under way when the connection breaks."""
+        self.both = both = Daemons()
+        self.server = both.server
+        self.under_way = both.login("alice")
+        both.is_reachable = False
+        both.wires[-1].cut()
+
+    def stay_away(self, seconds: float) -> None:
+        """The Callbridge cannot reach the server."""
+        until = self.both.clock.seconds() + seconds
+        while self.both.clock.seconds() < until:
+            self.both.run(0.01)
+
+    def test_back(self) -> None:
+        """Who comes meanwhile waits for the features, and then logs in."""
+        later = self.both.login("bob")
+        self.stay_away(4)
+        self.assertFalse(self.server.relay.is_ready)
+        self.assertEqual([(later, "bob")], self.both.entering)
+        self.both.is_reachable = True
+        self.stay_away(2)
+        self.assertEqual(1, self.both.core.resumed_links)
+        for client in self.under_way, later:
+            self.assertIn("<success", client.heard())
+
+    def test_comes_late(self) -> None:
+        """Nobody waits longer than for a Callbridge that was never there; the link stays."""
+        later = self.both.login("bob")
+        self.stay_away(LOGIN_WAIT - 0.5)
+        self.assertEqual("", self.under_way.heard())
+        self.stay_away(1)
+        self.assertIn("<login-link-lost", self.under_way.heard())
+        self.assertIn("<no-callbridge", later.heard())
+        self.both.entering.clear()
+        self.both.is_reachable = True
+        self.stay_away(1.25)
+        self.assertEqual((1, 0), (self.both.core.resumed_links, self.both.downs))
+        client = self.both.login("carol")
+        self.both.run()
+        self.assertIn("<success", client.heard())
+
+    def test_killed(self) -> None:
+        """A new process does not resume: the old link ends at once, and who waits logs in."""
+        later = self.both.login("bob")
+        old = self.server.links.get(CB1)
+        self.both.is_reachable = True
+        self.both.start()
+        self.assertIsNot(old, self.server.links.get(CB1))
+        self.assertIn("<login-link-lost", self.under_way.heard())
+        self.assertIn("<success", later.heard())
+        self.assertEqual(0, self.server.components.resumptions.away)
+
+    def test_another_is_there(self) -> None:
+        """New log-ins go there, and one under way is soon told to try again."""
+        other = self.server.callbridge("cb2")
+        self.assertTrue(self.server.relay.is_ready)
+        self.server.logged_in(other, "bob")
+        self.both.is_reachable = True
+        self.stay_away(2)
+        link: Any = self.server.links.get(CB1)
+        while not len(link.requests):  # it is their turn, one after the other
+            self.under_way = self.both.login("carol")
+        self.both.is_reachable = False
+        self.both.wires[-1].cut()
+        self.stay_away(PATIENCE - 0.5)
+        self.assertEqual("", self.under_way.heard())
+        self.stay_away(1)
+        self.assertIn("<login-link-lost", self.under_way.heard())
+        self.assertIs(link, self.server.links.get(CB1))
+
+    def test_another_component(self) -> None:
+        """A component that is no Callbridge loses its connection and is back: nobody is let in."""
+        later = self.both.login("bob")
+        link: Any = self.server.links.get(CB1)
+        self.server.links.back(link)
+        self.assertEqual([(later, "bob")], self.both.entering)
+        self.assertEqual("", later.heard())
+
+
 class CutTests(SynchronousTestCase):
     """Cut anywhere, again and again."""
 
@@ -331,7 +431,7 @@ class CutTests(SynchronousTestCase):
                 sent.append(f"{turn}-{number}")
                 sender.say(f"<message to='{CB1}' id='{sent[-1]}'/>")
             clients.append(both.login(f"user{turn}"))
-            for _ in range(random.randrange(3)):
+            for _ in range(random.randrange(10)):
                 both.wires[-1].carry()
             if random.random() < 0.7:
                 both.wires[-1].carry(random.randrange(1, 900))
@@ -343,6 +443,7 @@ class CutTests(SynchronousTestCase):
             both.run(1.0)
         got += [s.id for s in sender.received()]
         self.assertGreater(cuts, 30)
+        self.assertGreater(both.core.resumed_links, 10)
         self.assertEqual(sent, both.heard)
         self.assertEqual(sent, got)
         for client in clients:
@@ -447,7 +548,6 @@ class HostileTests(SynchronousTestCase):
         """What this server says itself has an end, too."""
         self.peer.transport.lose(ConnectionLost())
         link: Any = self.server.links.get(f"echo.{DOMAIN}")
-        self.assertTrue(link.is_stalled)
         stanza = Stanza(
             stanzas(f"<message><body>{'x' * 60_000}</body></message>", ns.COMPONENT)[0].element
         )

@@ -60,7 +60,7 @@ class Server:
         self.router = Router(DOMAIN, self.links, self.sessions, registry, carbons)
         local = LocalServices(self.router, self.links, self.sessions, broadcast)
         self.router.local = local
-        self.relay = LoginRelay(self.clock, DOMAIN, self.links)
+        self.relay = LoginRelay(self.clock, DOMAIN, self.links, wait=wait)
         self.flow = ServerFlow(self.clock, self.counters.registration_step)
         service = SessionService(
             *(self.clock, self.sessions, self.links, local, self.relay),

@@ -154,6 +154,10 @@ class Requests:
         """The stream has ended: nothing more will be answered."""
         self._lost = True
         self._send = _nobody  # no cycle: the stream is freed without the garbage collector
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Wait for no answer to what was asked until now, as if the stream had ended."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         while self._open:

@@ -45,7 +45,7 @@ class ComponentLink(Party, StreamHandler):
 
     @ivar component: Its address.
     @ivar mechanisms: The SASL mechanisms it decides; none for a component that
-        is no Callbridge.
+        is no Callbridge, and while it is away.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar secret: The secret that it proved.
     @ivar wire: What it speaks over, or spoke over when it was not away yet.
@@ -76,6 +76,7 @@ class ComponentLink(Party, StreamHandler):
         self._record = record
         self._previd: str | None = None  # for its resumption, if it can be resumed
         self._ends = False  # for good, and not only its connection
+        self._decided: tuple[str, ...] = ()  # its mechanisms, while it is away
         self._before = Traffic()  # what the connections before this one have carried
         self._forwarder = Forwarder(
             policy.router, self, self.component, owns=self._owns, general=self._route
@@ -332,9 +333,10 @@ class ComponentLink(Party, StreamHandler):
         """The connection is gone: wait for another."""
         self._keepalive.stop()
         self.detach()
-        self._paused_at = float("-inf")  # it is stalled at once: new log-ins go to another
+        self._decided, self.mechanisms = self.mechanisms, ()
         resumptions = self.policy.resumptions
         resumptions.leaves(self)
+        self.policy.links.away(self)
         self.log.info(
             "component {component} lost its connection from {peer}: its link is kept for"
             " {seconds:.0f} s",
@@ -358,6 +360,7 @@ class ComponentLink(Party, StreamHandler):
             self._keepalive.stop()
             self.detach()
             self._end_attempt("resumed by another connection")
+            self._decided = self.mechanisms
             old.dismiss(StreamError("conflict", text="resumed by another connection"))
         self._before.add(old)
         self.wire, self.peer_text = wire, wire.peer_text
@@ -365,7 +368,9 @@ class ComponentLink(Party, StreamHandler):
         self._go_on()
         if ledger.unacknowledged:
             self.ask()
+        self.mechanisms = self._decided
         self.policy.resumptions.returns(self)
+        self.policy.links.back(self)
         self.log.info(
             "component {component} resumed its link from {peer}",
             component=self.component,

@@ -42,7 +42,7 @@ from cms.trust.server import PeerCertificates
 from cms.xmlstream.flow import SEND_LIMITS, SendLimits
 from cms.xmlstream.keepalive import USER_TIMEOUT
 from cms.xmpp.keptbytes import MOST as MOST_KEPT
-from cms.xmpp.loginrelay import ANSWER_TIMEOUT
+from cms.xmpp.loginrelay import ANSWER_TIMEOUT, LOGIN_WAIT
 from cms.xmpp.registry import NAME_CURE, component_address
 from cms.xmpp.sessions import MOST_RESOURCES
 
@@ -139,7 +139,7 @@ class LoginSettings:
         "that a client's log-in waits while no Callbridge is connected; then its stream ends with"
         " `remote-connection-failed`, and the client tries again. 0: no wait. If no Callbridge of"
         " the domain is known, nobody waits",
-        default=8.0,
+        default=LOGIN_WAIT,
         why="a Callbridge is back within 2 s after the server's restart, and within 5 s after"
         " its own",
     )

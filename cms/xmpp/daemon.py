@@ -86,7 +86,9 @@ class XmppService(Service):
         local = LocalServices(router, self.links, self.sessions, broadcast)
         router.local = local
         timeout = config.components.answer_timeout
-        relay = self._relay = LoginRelay(reactor, config.domain, self.links, timeout=timeout)
+        relay = self._relay = LoginRelay(
+            *(reactor, config.domain, self.links), timeout=timeout, wait=config.login.wait
+        )
         counters = self._make_counters()
         self.flow = ServerFlow(reactor, counters.registration_step)
         self.session_service = SessionService(
@@ -129,7 +131,11 @@ class XmppService(Service):
         resolver = make_dns(reactor, config.dns.servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []
-        for changes in (self.links.on_up, self.links.on_down, relay.on_authority):
+        links = self.links
+        for changes in (
+            *(links.on_up, links.on_down, links.on_away, links.on_back),
+            relay.on_authority,
+        ):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
         self.metrics = Exposition("xmpp", counters, self._make_collector(router))

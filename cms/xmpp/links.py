@@ -19,7 +19,7 @@ class Link(Receiver, Protocol):
     """
     One registered component, wherever its stream ends.
 
-    @ivar mechanisms: Its SASL mechanisms; none if it decides no log-ins.
+    @ivar mechanisms: Its SASL mechanisms; none if it decides no log-ins, or is away.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar evidence: What TLS and the certificate showed.
     @ivar link_id: Its ID in the logs of both sides.
@@ -92,6 +92,8 @@ class Links:
 
     @ivar on_up: Called with a link that has become active.
     @ivar on_down: Called with a link that has ended.
+    @ivar on_away: Called with a link that has lost its connection, and may be resumed.
+    @ivar on_back: Called with a link that was resumed.
     """
 
     log = Logger()
@@ -101,6 +103,8 @@ class Links:
         self._turn = 0
         self.on_up: list[Callable[[Link], object]] = []
         self.on_down: list[Callable[[Link], object]] = []
+        self.on_away: list[Callable[[Link], object]] = []
+        self.on_back: list[Callable[[Link], object]] = []
 
     def __len__(self) -> int:
         return len(self._links)
@@ -124,6 +128,14 @@ class Links:
         if self._links.get(link.component) is link:
             del self._links[link.component]
             call_all(self.log, self.on_down, link)
+
+    def away(self, link: Link) -> None:
+        """A link has lost its connection: it decides no log-ins until it is back."""
+        call_all(self.log, self.on_away, link)
+
+    def back(self, link: Link) -> None:
+        """It has another one."""
+        call_all(self.log, self.on_back, link)
 
     @property
     def has_authority(self) -> bool:

@@ -31,6 +31,10 @@ from cms.xmpp.links import Link, Links
 
 # The usual mechanisms: their metrics begin at 0.
 USUAL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN")
+# Seconds for which a log-in under way waits for a Callbridge that has lost its connection, if
+# another one could decide it.  One that is alive has tried four times by then.
+PATIENCE = 2.0
+LOGIN_WAIT = 8.0  # seconds: programs give up on a silent server after ten
 ANSWER_TIMEOUT = 15.0  # seconds that a Callbridge has for one step
 ASK_AGAIN = 15.0  # seconds before a silent component is asked again for mechanisms
 MOST_SELDOM = 300.0
@@ -88,21 +92,34 @@ class LoginRelay:
     Carries exchanges and session events to the Callbridges.
 
     @param timeout: Seconds that a Callbridge has for one step.
+    @param wait: Seconds for which log-ins wait for a Callbridge if there is no other.
     """
 
     log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, domain: str, links: Links, *, timeout: float = ANSWER_TIMEOUT
+        self,
+        clock: IReactorTime,
+        domain: str,
+        links: Links,
+        *,
+        timeout: float = ANSWER_TIMEOUT,
+        wait: float = LOGIN_WAIT,
     ) -> None:
         self._clock = clock
         self._domain = domain
         self._links = links
         self._timeout = timeout
+        self._wait = wait
         self._later: dict[Link, IDelayedCall] = {}
+        self._watched: dict[Link, IDelayedCall] = {}
         self._notices: dict[Link, _Waiting] = {}
         links.on_up.append(self._ask_mechanisms)
         links.on_down.append(self._ask_no_more)
+        links.on_away.append(self._watch)
+        links.on_back.append(self._watch_no_more)
+        links.on_down.append(self._watch_no_more)
+        self.on_back = links.on_back
         self.on_authority: list[Callable[[Link], object]] = []
 
     @property
@@ -191,6 +208,22 @@ class LoginRelay:
         self.log.failure("unexpected error in a log-in over {c}", failure, c=link.component)
         problem = "an unexpected error, which the log has"
         return _temporary(faults.LOGIN_BAD_ANSWER.error(component=link.component, problem=problem))
+
+    # a Callbridge that has lost its connection (docs/design/restarts.md)
+
+    def _watch(self, link: Link) -> None:
+        seconds = PATIENCE if self._links.has_authority else self._wait
+        self._watched[link] = self._clock.callLater(seconds, self._give_up, link)
+
+    def _give_up(self, link: Link) -> None:
+        """End the log-ins under way; the link itself may still come back."""
+        del self._watched[link]
+        link.requests.give_up()
+
+    def _watch_no_more(self, link: Link) -> None:
+        call = self._watched.pop(link, None)
+        if call is not None:
+            call.cancel()
 
     # what a Callbridge is told
 

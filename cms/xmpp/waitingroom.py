@@ -47,7 +47,8 @@ class WaitingRoom:
         self._bytes = 0
         self._waiting: dict[Deferred[bool], tuple[float, int]] = {}  # the longest first
         self._timer: IDelayedCall | None = None
-        relay.on_authority.append(lambda link: self._let_in())
+        for comes in (relay.on_authority, relay.on_back):
+            comes.append(lambda link: self._come())
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -93,6 +94,10 @@ class WaitingRoom:
                 self._watch(due - now)
                 return
             self._end(waiting, there=False)
+
+    def _come(self) -> None:
+        if self._relay.is_ready:  # a component that is no Callbridge may come back, too
+            self._let_in()
 
     def _let_in(self) -> None:
         for waiting in list(self._waiting)[:LET_IN]:

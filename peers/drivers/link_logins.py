@@ -1,5 +1,6 @@
 """
-Raw clients that log in, one after the other and many at once, and one that asks a component.
+Raw clients that log in, one after the other and many at once, and one that asks a component;
+or that log in at a pace while a process is killed.
 
 Settings come as the first line of standard input; when all is done one JSON object says how
 each log-in ended, and how each question was answered.
@@ -10,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
+import signal
 import sys
 from collections import Counter
 from typing import Any
 
 AT_ONCE = 8
+_NOTICED = 0.5  # seconds until a server has noticed that a process is dead
 PATIENCE = 45.0  # seconds for one log-in: longer than any wait of either daemon
 _END = re.compile(r"<success|<failure[^>]*><([a-z-]+)|<stream:error><([a-z-]+)|</stream:stream>")
 
@@ -121,10 +125,39 @@ async def ask(settings: dict[str, Any], done: asyncio.Event) -> dict[str, Any]:
     return {"asked": asked, "answers": answers, "kinds": kinds}
 
 
+async def kill_amid(settings: dict[str, Any]) -> list[tuple[int, str, float]]:
+    """
+    Log in at a pace, and kill a process after so many; of each log-in its number, how it
+    ended, and after how many seconds.
+    """
+    clock = asyncio.get_running_loop().time
+    told: list[tuple[int, str, float]] = []
+
+    async def one(number: int) -> None:
+        ends: Counter[str] = Counter()
+        began = clock()
+        user = settings["users"][number % len(settings["users"])]
+        await log_in({**settings, "user": user}, asyncio.Semaphore(), ends)
+        told.append((number, next(iter(ends)), round(clock() - began, 3)))
+
+    running = []
+    for number in range(settings["logins"]):
+        if number == settings["kill_after"]:
+            os.kill(settings["kills"], signal.SIGKILL)
+            await asyncio.sleep(_NOTICED)
+        running.append(asyncio.create_task(one(number)))
+        await asyncio.sleep(settings["pace"])
+    await asyncio.gather(*running)
+    return sorted(told)
+
+
 async def main() -> None:
     """All of it."""
     settings = json.loads(sys.stdin.readline())
     print(json.dumps({"event": "ready"}), flush=True)
+    if "kills" in settings:
+        print(json.dumps({"event": "finished", "told": await kill_amid(settings)}), flush=True)
+        return
     ends: Counter[str] = Counter()
     gate, done = asyncio.Semaphore(AT_ONCE), asyncio.Event()
     asking = asyncio.create_task(ask(settings, done))

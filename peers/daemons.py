@@ -161,6 +161,13 @@ class XmppServer(Daemon):
         }
         super().__init__(processes, name, settings)
 
+    def listen_web(self) -> tuple[int, int]:
+        """Ports for browsers, with TLS and without; before the start."""
+        ports = free_port(), free_port()
+        for kind, port in zip(("web", "web_plain"), ports, strict=True):
+            self.settings["listen"][kind] = [f"tcp:{port}:interface=127.0.0.1"]
+        return ports
+
     def start(self) -> Process:
         """Start it, and wait until its listeners are ready."""
         process = self.launch()

@@ -29,15 +29,16 @@ class HAProxy:
         self._processes = processes
         self._text = _HEAD
 
-    def before(self, port: int, options: str = "", *, bind: str = "") -> int:
+    def before(self, port: int, options: str = "", *, bind: str = "", more: str = "") -> int:
         """
         A port whose connections go to C{port}.
 
         @param options: Of the C{server} line, such as C{send-proxy-v2}.
         @param bind: Of the C{bind} line, such as C{ssl crt FILE}.
+        @param more: A line for itself, such as C{mode http}.
         """
         own = free_port()
-        self._text += f"listen on{own}\n    bind 127.0.0.1:{own} {bind}\n"
+        self._text += f"listen on{own}\n    bind 127.0.0.1:{own} {bind}\n    {more}\n"
         self._text += f"    server one 127.0.0.1:{port} {options}\n"
         self._first = own
         return own

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "protection": {"process"},
     "control": {"signalflow"},
     "xmlstream": {"fast", "faults", "process", "signalflow"},
+    "websocket": {"xmlstream"},
     "configuration": {
         *("discovery", "faults", "process", "protection", "signalflow", "state", "xmlstream"),
     },
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},
     "web": {"faults", "process", "protection", "signalflow", "trust"},
+    "door": {"configuration", "faults", "process", "protection", "web", "websocket"},
     "admin": {
         *("control", "faults", "process", "protection", "signalflow", "state", "trust", "web"),
     },
@@ -38,8 +40,9 @@ MAY_IMPORT = {
         *("metrics", "process", "protection", "signalflow", "state", "trust", "web", "xmlstream"),
     },
     "xmpp": {
-        *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
-        *("metrics", "process", "protection", "signalflow", "state", "trust", "web", "xmlstream"),
+        *("admin", "audit", "configuration", "discovery", "door", "fast", "faults", "linkprotocol"),
+        *("metrics", "process", "protection", "signalflow", "state", "trust", "web", "websocket"),
+        "xmlstream",
     },
     "client": {"trust", "xmlstream"},
     "demo": {"callbridge", "client", "faults", "process", "signalflow", "trust"},

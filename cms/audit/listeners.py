@@ -26,7 +26,8 @@ async def audit_listeners(
     @param running: Whether the daemon runs; C{None}: it does if any listener
         can be reached.
     """
-    listeners = server.listeners("component", "component_plain", "client", "client_direct")
+    kinds = ("component", "component_plain", "client", "client_direct", "web", "web_plain")
+    listeners = server.listeners(*kinds)
     trying = [Deferred.fromCoroutine(_reach(reactor, listener)) for listener in listeners]
     outcomes = [await each for each in trying]
     if running is None:

@@ -43,7 +43,7 @@ class OwnServer:
         The names that the certificate must have; C{None} if only the API uses it, whose
         clients know the server already.
         """
-        others = ("component", "client", "client_direct")
+        others = ("component", "client", "client_direct", "web")
         if self.listen.get("api") and not any(self.listen.get(kind) for kind in others):
             return None
         return Names(self.ascii_domain, ascii_domain(self.hostname))

@@ -10,7 +10,7 @@ from cms.commands.outcomes import Outcome
 from cms.process.endpoints import expand
 from cms.process.endpointstrings import Endpoint, check_plain, read_endpoint
 from cms.signalflow import StepError
-from cms.xmpp.config import ADMINISTRATION, LISTENERS, XmppConfig
+from cms.xmpp.config import ADMINISTRATION, LISTENERS, WEB, XmppConfig
 
 TIMEOUT = 2.0  # seconds for a connection to a listener of this host
 
@@ -19,7 +19,7 @@ def findings(config: XmppConfig, running: bool) -> list[Outcome]:
     """Each listener of the configuration."""
     return [
         _judge(f"listen.{kind}", description, config, running)
-        for kind in (*LISTENERS, *ADMINISTRATION)
+        for kind in (*LISTENERS, *WEB, *ADMINISTRATION)
         for description in config.listen[kind]
     ]
 

@@ -15,7 +15,7 @@ from cms.commands.xmppcallbridges import callbridge
 from cms.control.daemon import Daemon
 from cms.discovery.address import ascii_domain
 from cms.process.endpointstrings import parse_endpoint
-from cms.xmpp.config import ADMINISTRATION, LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.config import ADMINISTRATION, LISTENERS, WEB, XmppConfig, read_config
 
 CONFIG = config_option(XMPP)
 
@@ -66,7 +66,7 @@ def _rows(config: XmppConfig) -> list[Row]:
 
 def listener_rows(config: XmppConfig) -> list[Row]:
     """The listeners that are opened."""
-    kinds = (*LISTENERS, *ADMINISTRATION, *NOT_YET)
+    kinds = (*LISTENERS, *WEB, *ADMINISTRATION)
     return [(f"Listen {kind}", list(config.listen[kind])) for kind in kinds if config.listen[kind]]
 
 

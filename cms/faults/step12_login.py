@@ -6,6 +6,25 @@ from cms.faults.advice import of_sasl_failure
 from cms.faults.kinds import Fault, LoginError, Side
 from cms.signalflow import Step, StepError
 
+ORIGIN_REFUSED = Fault(
+    "origin-refused",
+    LoginError,
+    Step.LOGIN,
+    on=Side.SERVER,
+    symptoms=(
+        "a page cannot connect to /xmpp-websocket: 403",
+        "WebSocket connection failed; Error during WebSocket handshake: 403",
+    ),
+    cause=(
+        "A browser's page of {origin} was refused at /xmpp-websocket: for that browser this server"
+        " is {own}, and no other site may connect."
+    ),
+    cure=(
+        "If it is a page of yours, add its site to web.origins. If it is our own page behind a"
+        " proxy, let the proxy pass on the Host header, or give web.url."
+    ),
+    mend='[web]\norigins = ["{origin}"]',
+)
 LOGIN_LINK_LOST = Fault(
     "login-link-lost",
     LoginError,

@@ -82,6 +82,11 @@ class Admitted:
     here: bool = True
     replaceable: bool = True
 
+    @property
+    def kind(self) -> str:
+        """The key of its listener in the configuration."""
+        return self._limiter.kind
+
     def trust(self) -> None:
         """Its peer is authenticated: from now on no other connection replaces it."""
         if self.here:

@@ -73,7 +73,21 @@ class HTTPListeners:
         most = openfiles.connections_each(most, 8)
         limits = Limits.of(most, max(1, most // 2), max(1, most // 4))
         limiter = ConnectionLimiter(limits, self._reactor.seconds, kind)
-        factory = self.factory(root, limiter, trust)
+        self.open_within(limiter, descriptions, root, trust)
+
+    def open_within(
+        self,
+        limiter: ConnectionLimiter,
+        descriptions: Sequence[str],
+        root: Root,
+        trust: ServerTrust | None = None,
+    ) -> None:
+        """
+        Open the listeners of one key, with limits that the caller has.
+
+        @raise ConfigurationError: see L{open}.
+        """
+        kind, factory = limiter.kind, self.factory(root, limiter, trust)
         for description in descriptions:
             opened = open_listener(
                 self._reactor,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from attrs import define, field
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
@@ -155,6 +155,23 @@ class PacedConnection(ProtocolWrapper):
     def make_room(self) -> None:
         """A newer connection replaces it."""
         self._network.abortConnection()
+
+    def hand_over(self, protocol: IProtocol) -> Any:
+        """
+        The connection is for no more requests but this protocol's, which is not paced.
+
+        @return: The protocol's transport; C{connectionLost} is the protocol's too, and it
+            must call L{Admitted.leave}.
+        """
+        network, inner = self._network, self.wrappedProtocol
+        self.factory.pace.paused.discard(self)
+        self.factory.unregisterProtocol(self)
+        if isinstance(inner, ProtocolWrapper):  # TLS
+            inner.transport, inner.wrappedProtocol = network, protocol
+            network.protocol = inner
+            return inner
+        network.protocol = protocol
+        return network
 
     def proceed(self) -> None:
         """There is time again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, cast
 
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
@@ -52,6 +52,17 @@ class LimitedRequest(Request):
         else:
             self.content.write(data)
 
+    def upgrade(self, head: bytes, protocol: IProtocol) -> None:
+        """
+        Answer with these bytes, which switch to another protocol (RFC 9110 7.8).  When the
+        request is finished, the connection is that protocol's.
+        """
+        channel: Any = self.channel
+        self.setResponseCode(101)  # for the log
+        self.startedWriting = 1  # so that nothing else is
+        channel.transport.write(head)
+        channel.successor = protocol
+
     def _refuse(self) -> None:
         """Answer before the body is complete, and ignore the rest."""
         self._refused = True
@@ -77,12 +88,15 @@ class LimitedChannel(HTTPChannel):
     A connection with time limits for requests; an incomplete request is not processed.
 
     @ivar deaf: Whether everything that comes is ignored.
+    @ivar successor: To whom the connection belongs after the request that is being answered.
     """
 
     totalHeadersSize = MOST_HEADERS
     maxHeaders = 100
     abortTimeout = 5
     deaf = False
+    successor: IProtocol | None = None
+    _handed_over = False
     _head: Head | None = None
     _raw = 0
     _unfinished = b""
@@ -127,6 +141,10 @@ class LimitedChannel(HTTPChannel):
         """Part of a body, or data that came while a request is processed."""
         if self.deaf:
             return
+        if self._handed_over:
+            assert self.successor is not None  # noqa: S101 - it is who has the connection
+            self.successor.dataReceived(data)  # it came in the same read
+            return
         if not self._working:
             self._raw += len(data)
             if self._raw > MOST_RAW:
@@ -163,9 +181,25 @@ class LimitedChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         """It is answered."""
+        if self.successor is not None:
+            self._hand_over(self.successor)
+            return
         if self.persistent:
             self._working = False
         super().requestDone(request)
+
+    def _hand_over(self, protocol: IProtocol) -> None:
+        """HTTP has ended: its limits, its producer, and its share of the thread's time."""
+        transport: Any = self.transport
+        self._handed_over = True
+        self.requests.clear()
+        transport.unregisterProducer()
+        network = transport.hand_over(protocol)
+        rest, self._dataBuffer = b"".join(self._dataBuffer), []
+        protocol.makeConnection(network)
+        if rest:
+            protocol.dataReceived(rest)
+        self.transport = None
 
     def _expect_no_more(self) -> None:
         deadline, self._deadline = self._deadline, None

@@ -134,26 +134,21 @@ class Backlog:
         """See L{Lanes.waiting}."""
         return self._lanes.waiting(source)
 
-    def take(self, most: int = sys.maxsize) -> tuple[bytes, list[object]]:
+    def take(self, most: int = sys.maxsize) -> tuple[list[bytes], list[Item], list[object]]:
         """
         What leaves next.
 
         @param most: Bytes; what goes first and one stanza may be more.
-        @return: The bytes, and the sources of which nothing waits any more.
+        @return: What this side says itself, the stanzas of the sources, and the sources of
+            which nothing waits any more.
         """
-        first, items, emptied = self.take_items(most)
-        return first + b"".join(map(as_bytes, items)), emptied
-
-    def take_items(self, most: int = sys.maxsize) -> tuple[bytes, list[Item], list[object]]:
-        """The same, with what this side says itself apart from the stanzas of the sources."""
         most -= self.first_size
         first = self.take_first()
         return first, *self._lanes.take(most)
 
-    def take_first(self) -> bytes:
+    def take_first(self) -> list[bytes]:
         """What this side says itself."""
-        first = b"".join(self._first)
-        self._first, self.first_size = [], 0
+        first, self._first, self.first_size = self._first, [], 0
         return first
 
 

@@ -116,13 +116,13 @@ class Party:
         if carrier is None:
             return
         if other._blocked:
-            rest, since = other.take_all(), other._paused_at
+            rest, since = other._take_rest(), other._paused_at
             other.leave()
             self.carrier, self._out = carrier, carrier.out
             self._blocked = True
             self._pause(since)
-            if rest:
-                self.write(rest)
+            for element in rest:
+                self.write(element)
         else:
             self.attach(carrier)
 
@@ -154,25 +154,29 @@ class Party:
 
     def take_all(self) -> bytes:
         """
-        Everything that waits, to be sent at the end.
+        Everything that waits, as it leaves at the end.
 
         Of a managed stream that is only what this side says itself: stanzas of others that
         have no acknowledgement are answered with errors.
         """
+        return self._out.join(self._take_rest())
+
+    def _take_rest(self) -> list[bytes]:
         backlog = self._backlog
         if backlog is None:
-            return b""
+            return []
         if self.ledger is not None:
             return backlog.take_first()
         self._backlog = None
-        return backlog.take()[0]
+        first, items, _ = backlog.take()
+        return [*first, *map(as_bytes, items)]
 
     def take_stanzas(self) -> list[bytes]:
         """What the peer has not acknowledged and what waits: nobody will send it any more."""
         waiting = [] if self.ledger is None else list(self.ledger.waiting())
         backlog, self._backlog = self._backlog, None
         if backlog is not None:
-            waiting += map(as_bytes, backlog.take_items()[1])
+            waiting += map(as_bytes, backlog.take()[1])
         return waiting
 
     def _let_go(self) -> None:
@@ -225,7 +229,7 @@ class Party:
         self._blocked = False
         if self.ledger is not None and self.ledger.is_full:
             if self._backlog is not None:
-                self._out.write(self._backlog.take_first())
+                self._out.write(self._out.join(self._backlog.take_first()))
             self._await_acknowledgements()
             return
         self._paused = False
@@ -299,12 +303,12 @@ class Party:
 
     def write(self, data: bytes) -> None:
         """
-        Send our own bytes, before the stanzas of others that wait.
+        Send an element of our own, before the stanzas of others that wait.
 
-        If L{SendLimits.size} of them wait too, the party is ended.
+        If L{SendLimits.size} bytes of these wait too, the party is ended.
         """
         if not self._blocked:
-            self._out.write(data)
+            self._out.put(data)
             return
         backlog = self._backlog = self._backlog or Backlog(self.limits.size)
         backlog.put_first(data)
@@ -336,10 +340,11 @@ class Party:
         if not self.is_open:
             return ()
         if self._backlog is None and not self._paused:
-            data = b"".join(raws)
+            out = self._out
+            data = out.join(raws)
             if len(data) <= BURST_BYTES:
-                self._out.stanzas_sent += len(raws)
-                self._out.write(data)
+                out.stanzas_sent += len(raws)
+                out.write(data)
                 if self.ledger is not None:
                     self._keep(self.ledger, raws, len(data))
                 return ()
@@ -393,10 +398,10 @@ class Party:
             if most is not None and sent >= most:
                 break
             step = DRAIN_BYTES if most is None else min(DRAIN_BYTES, most - sent)
-            first, items, emptied = backlog.take_items(step)
+            own, items, emptied = backlog.take(step)
             if not backlog:
                 self._backlog = None
-            data = b"".join(map(as_bytes, items))
+            first, data = out.join(own), out.join(map(as_bytes, items))
             sent += len(first) + len(data)
             out.write(first + data)
             if self.ledger is not None and items:

@@ -6,7 +6,7 @@ L{Gathering} is the way out of one connection.  Everything sent passes here and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -42,6 +42,9 @@ class Gathering:
         self._size = 0
         self._turn: IDelayedCall | None = None
 
+    join: Callable[[Iterable[bytes]], bytes] = staticmethod(b"".join)
+    """Elements as they leave: one after the other, or each in a frame."""
+
     def write(self, data: bytes) -> None:
         """Send bytes, at once unless something is being gathered."""
         self.bytes_sent += len(data)
@@ -53,6 +56,9 @@ class Gathering:
         self._size += len(data)
         if self._size >= GATHERED_BYTES:  # only what was written can make the peer slow
             self.flush()
+
+    put = write
+    """Send one element."""
 
     def end(self) -> None:
         """Send the joined writes."""

@@ -42,7 +42,7 @@ class Keepalive:
 
     @param interval: Seconds between two comparisons.
     @param timeout: Seconds after a ping in which something must come.
-    @param ping: Sends an XEP-0199 ping.
+    @param ping: Sends an XEP-0199 ping, or asks in another way.
     @param dead: Called once if nothing came.
     """
 
@@ -53,7 +53,7 @@ class Keepalive:
         clock: IReactorTime,
         stream: Listening,
         *,
-        ping: Callable[[], Deferred[Stanza]],
+        ping: Callable[[], Deferred[Stanza] | None],
         interval: float,
         timeout: float,
         dead: Callable[[], None],
@@ -86,7 +86,9 @@ class Keepalive:
             self._wait()
             return
         self._call = self._clock.callLater(self._timeout, self._judge)
-        self._ping().addErrback(self._unanswered)
+        asked = self._ping()
+        if asked is not None:
+            asked.addErrback(self._unanswered)
 
     def _unanswered(self, failure: Failure) -> None:
         """Ignore it: an error is a sign of life, and silence is judged by the bytes."""

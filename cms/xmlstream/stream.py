@@ -76,6 +76,7 @@ class XMLStream(Protocol, StreamHandler):
     """
 
     log: ClassVar[Logger] = Logger()
+    end_of_stream: ClassVar[bytes] = b"</stream:stream>"
     transport: IStreamTransport | None
 
     def __init__(
@@ -107,6 +108,7 @@ class XMLStream(Protocol, StreamHandler):
         self._known_address: tuple[str, object] | None = None
         self.on_trusted: Callable[[], object] = _nobody_asks
         self.on_waiting: Callable[[bool], object] = _nobody_asks
+        self.ping: Callable[[], None] | None = None
 
     # What a subclass that is its own handler need not say
 
@@ -437,13 +439,13 @@ class XMLStream(Protocol, StreamHandler):
         self.set_deadline(None)
         if not self._header_sent:
             self.send_header(self.handler.error_header())
-        last = b"</stream:stream>"
+        last = [self.end_of_stream]
         if error is not None:
             error.textLang = error.textLang or "en"  # RFC 6120 4.9.2
-            last = serialize(error.getElement()) + last
+            last.insert(0, serialize(error.getElement()))
         if rest:  # no more comes: let it all leave with the connection
             self.out.flush()
-        self.out.write(rest + last)
+        self.out.write(rest + self.out.join(last))
         self.closing = True
         self._leave()
         self.later(CLOSE_TIMEOUT, self.abort)

@@ -1,10 +1,9 @@
 """
 The interfaces of a stream: the wire that carries it, and the handler of its events.
 
-A L{Wire} is bytes of TCP (L{XMLStream<cms.xmlstream.stream.XMLStream>}).  It may also be
-frames of a WebSocket, where each frame is one element and C{open} stands for the header
-(RFC 7395).  The L{StreamHandler} handles its events: first a negotiation, then a session or
-a link.
+A L{Wire} is bytes of TCP (L{XMLStream<cms.xmlstream.stream.XMLStream>}), or frames of a
+WebSocket (L{WebSocketStream<cms.websocket.stream.WebSocketStream>}).  The L{StreamHandler}
+handles its events: first a negotiation, then a session or a link.
 """
 
 from __future__ import annotations
@@ -104,10 +103,12 @@ class Wire(Carrier, Protocol):
     @ivar transport: The transport, for facts about its TLS (L{cms.trust.connection}).
     @ivar party: The party that speaks over it.
     @ivar closing: We have closed our side.
-    @ivar write: Sends bytes of our own, whole elements; see L{Party.write}.
+    @ivar write: Sends one element of our own; see L{Party.write}.  A wire of TCP takes
+        several, joined.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
     @ivar on_trusted: Called when the peer is authenticated.
     @ivar on_waiting: Called when the peer begins, or ends, to wait for something of ours.
+    @ivar ping: Asks the peer below XMPP whether it lives; C{None} where nothing does so.
     """
 
     clock: IReactorTime
@@ -119,6 +120,7 @@ class Wire(Carrier, Protocol):
     stanzas_received: int
     on_trusted: Callable[[], object]
     on_waiting: Callable[[bool], object]
+    ping: Callable[[], None] | None
 
     @property
     def bytes_sent(self) -> int: ...

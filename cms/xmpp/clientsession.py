@@ -113,7 +113,7 @@ class ClientSession(Party, StreamHandler):
         self._keepalive = Keepalive(
             policy.clock,
             wire,
-            ping=self._ping,
+            ping=wire.ping or self._ping,
             interval=policy.settings.ping_interval,
             timeout=policy.settings.ping_timeout,
             dead=self._silent,
@@ -438,7 +438,9 @@ class ClientSession(Party, StreamHandler):
         self.indicate(inactive=False)  # which is not resumed (XEP-0352 6)
         again = ledger.unacknowledged
         with wire.out.together():  # xmpp.js 0.14 fails at a second piece
-            wire.write(answer + b"".join(ledger.waiting()))
+            wire.write(answer)
+            for stanza in ledger.waiting():
+                wire.write(stanza)
             self._go_on(wire)
             if ledger.unacknowledged:
                 self.ask()

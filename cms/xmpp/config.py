@@ -36,6 +36,7 @@ from cms.configuration.tomlfile import (
 )
 from cms.discovery.address import ascii_domain
 from cms.discovery.nameservers import Server
+from cms.door.settings import DoorSettings
 from cms.process import openfiles
 from cms.protection.connections import Limits
 from cms.trust.server import PeerCertificates
@@ -49,7 +50,7 @@ from cms.xmpp.sessions import MOST_RESOURCES
 LISTENERS = ("component", "component_plain", "client", "client_direct", "client_plain")
 ADMINISTRATION = ("api", "api_plain")
 FEWEST = 1_000  # connections to a listener; fewer are warned of if none are configured
-NOT_YET = ("web",)  # keys that this version accepts and does not implement
+WEB = ("web", "web_plain")
 USUAL_CONNECTIONS = 20_000  # to a listener
 _MANY = 1_000_000
 _GIBIBYTE = 1 << 30
@@ -107,7 +108,13 @@ class ServerListeners(Listeners):
     )
     web: tuple[str, ...] = setting(
         ENDPOINTS,
-        "accepted, but nothing listens in this version, and the log says so",
+        "HTTPS for browsers and guests: `/xmpp-websocket` (RFC 7395) and"
+        " `/.well-known/host-meta` (XEP-0156)",
+        default=(),
+    )
+    web_plain: tuple[str, ...] = setting(
+        ENDPOINTS,
+        "the same without TLS, for a proxy: loopback or UNIX socket only",
         default=(),
     )
 
@@ -117,7 +124,7 @@ class ServerListeners(Listeners):
 
     def by_kind(self) -> dict[str, tuple[str, ...]]:
         """All of them."""
-        return {kind: self[kind] for kind in (*LISTENERS, *ADMINISTRATION, *NOT_YET)}
+        return {kind: self[kind] for kind in (*LISTENERS, *WEB, *ADMINISTRATION)}
 
 
 @frozen(kw_only=True)
@@ -388,6 +395,7 @@ class XmppConfig:
     resume: ResumeSettings = setting(Section(ResumeSettings), "")
     tls: TLSFiles = setting(Section(TLSFiles), "")
     dns: NameServers = setting(Section(NameServers), "")
+    web: DoorSettings = setting(Section(DoorSettings), "")
     listen: ServerListeners = setting(Section(ServerListeners), "")
     callbridges: dict[str, Secret] = setting(
         _Callbridges(),
@@ -403,7 +411,7 @@ class XmppConfig:
 
     def connection_limits(self) -> Limits:
         """The limits of each listener, within the limit of files of this process."""
-        kinds = sum(bool(self.listen[kind]) for kind in LISTENERS)
+        kinds = sum(bool(self.listen[kind]) for kind in (*LISTENERS, *WEB))
         most = openfiles.connections_each(self.told_connections or USUAL_CONNECTIONS, kinds + 1)
         return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
 
@@ -434,7 +442,7 @@ def read_config(file: Path) -> XmppConfig:
     if not any(listen[kind] for kind in LISTENERS):
         mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'
         raise place.inner("listen").wrong("there is no listener", mend)
-    for kind in ("component", "client", "client_direct"):
+    for kind in ("component", "client", "client_direct", "web"):
         if listen[kind] and (tls.certificate is None or tls.key is None):
             problem = f"it is missing, and listen.{kind} speaks TLS"
             mend = "Give tls.certificate and tls.key."

@@ -36,7 +36,7 @@ from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.componentregistration import ComponentRegistration
-from cms.xmpp.config import LISTENERS, NOT_YET, XmppConfig, read_config
+from cms.xmpp.config import LISTENERS, XmppConfig, read_config
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.keptbytes import UNLIMITED, KeptBytes
 from cms.xmpp.links import Link, Links
@@ -51,6 +51,7 @@ from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
 from cms.xmpp.undelivered import Undelivered
 from cms.xmpp.waitingroom import WaitingRoom
+from cms.xmpp.webdoor import WebDoor
 
 
 class XmppService(Service):
@@ -70,7 +71,7 @@ class XmppService(Service):
     def __init__(self, config: XmppConfig, reactor: Any) -> None:
         self.config = config
         self._reactor = reactor
-        for kind in ("component_plain", "client_plain"):
+        for kind in ("component_plain", "client_plain", "web_plain"):
             for description in config.listen[kind]:
                 check_plain(f"listen.{kind}", description, config.file)
         claim_for(config.file, config.state_dir)
@@ -128,6 +129,7 @@ class XmppService(Service):
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.listen.proxies)
+        self._door = WebDoor(config, reactor, self._client, self._trust.get("web"))
         resolver = make_dns(reactor, config.dns.servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []
@@ -165,7 +167,7 @@ class XmppService(Service):
             *(self.callbridges.registry, self.links, self.sessions, router),
             resumptions=self.resumptions,
             link_resumptions=self.link_resumptions,
-            factories=lambda: self._listeners.factories,
+            factories=lambda: self._factories,
             expires=self._expires,
         )
 
@@ -181,6 +183,8 @@ class XmppService(Service):
             trust["component"] = ServerTrust(files, peers=config.tls.callbridge_certificates)
         if config.listen["client"] or config.listen["client_direct"]:
             trust["client"] = ServerTrust(files, alpn=b"xmpp-client")
+        if config.listen.web:
+            trust["web"] = ServerTrust(files, alpn=b"http/1.1")
         return trust
 
     def _makers(self) -> dict[str, Callable[[], XMLStream]]:
@@ -201,6 +205,10 @@ class XmppService(Service):
             "client_plain": lambda: session(None),
         }
 
+    @property
+    def _factories(self) -> list[StreamFactory]:
+        return [*self._listeners.factories, *self._door.factories]
+
     def _judge_links(self) -> None:
         for link in self.links:
             link.judge_secret()
@@ -218,15 +226,13 @@ class XmppService(Service):
                     watched = kind in ("component", "component_plain")
                     seconds = self.config.components.tcp_user_timeout if watched else 0.0
                     self._listeners.open(kind, description, factory, user_timeout=seconds)
+            self._door.open()
         except StepError as error:
             give_up(error)
 
     def startService(self) -> None:
         """Log what is missing."""
         super().startService()
-        for kind in NOT_YET:
-            if self.config.listen[kind]:
-                self.log.warn("listen.{kind}: not in this version; nothing listens", kind=kind)
         self._watch.startService()
         for name in self.callbridges.doubled():
             self.log.warn(
@@ -240,8 +246,8 @@ class XmppService(Service):
         super().stopService()
         self._watch.stopService()
         self._self_check.stop()
-        closed = self._listeners.close()
-        streams = [s for factory in self._listeners.factories for s in factory.streams]
+        closed = [self._listeners.close(), self._door.close()]
+        streams = [s for factory in self._factories for s in factory.streams]
         links = [stream for stream in streams if stream.handler.content_namespace == ns.COMPONENT]
         for stream in streams:
             if stream not in links:
@@ -254,7 +260,7 @@ class XmppService(Service):
             link.handler.shut_down()
         self.link_resumptions.shut_down()
         undelivered.finish()
-        return DeferredList([closed, *(stream.ended for stream in streams)])
+        return DeferredList([*closed, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:
         call_all(self.log, self.on_change)

@@ -180,4 +180,5 @@ class InlineLogin:
         if asked.copies:
             self._client.policy.router.carbons.enable(session)
         success = sasl2.success(payload, session.jid.full(), results + sasl2.bound(inner))
-        self._client.wire.write(success + features.BOUND[asked.manages])
+        self._client.wire.write(success)
+        self._client.wire.write(features.BOUND[asked.manages])

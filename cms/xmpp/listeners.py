@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from cms.process.endpoints import close_ports, open_listener, plain_host, show_address
 from cms.process.logs import Logger
 from cms.process.proxy import Network
-from cms.protection.connections import ConnectionLimiter, Limits
+from cms.protection.connections import Admitted, ConnectionLimiter, Limits
 from cms.protection.sources import LOCAL
 from cms.xmlstream.keepalive import watch_socket
 from cms.xmlstream.stream import XMLStream
@@ -56,6 +56,10 @@ class StreamFactory(Factory):
         admitted = self.limiter.admit(host)
         if admitted is None:
             return None
+        return self.open(admitted)
+
+    def open(self, admitted: Admitted) -> XMLStream:
+        """A stream for a connection within bounds."""
         stream = self.make()
         admitted.drop = stream.abort
         stream.factory = self

@@ -7,6 +7,7 @@ const readline = require("readline");
 const { webcrypto } = require("crypto");
 
 globalThis.crypto ??= webcrypto; // which is there from Node.js 19 on
+globalThis.WebSocket ??= require("ws"); // likewise from 22 on
 
 const tell = (event, facts) =>
   process.stdout.write(JSON.stringify({ event, ...facts }) + "\n");

@@ -1,0 +1,1 @@
+"""What browsers and guests reach: the pages, the WebSocket, and how they are found."""

@@ -22,7 +22,8 @@ const DELAYS = [0, 0.5, 1, 2, 4, 5];
 const [FAST_FOR, SLOW] = [300, 30]; // how long the last of these is used, and what follows
 const STABLE = 10; // a connection that lasted so long starts the delays anew
 const [OPENING, LOGGING_IN, ANSWER] = [10, 30, 30];
-const [IDLE, PATIENCE, DOUBT] = [30, 5, 0.5];
+const [IDLE, PATIENCE] = [30, 5]; // until a connection is asked for a sign of life, and that is waited for
+const [BACK, CHANGED, SEEN] = [0.5, 1, 2]; // the latter when the network is back or another, or the page is looked at
 
 const MOST_FRAME = 1 << 20; // characters
 const MOST_DEPTH = 64;
@@ -65,7 +66,7 @@ export class XMLElement {
   /**
    * @param {string} name
    * @param {string} namespace
-   * @param {Record<string, string>} attributes those in a namespace as 'namespace name'
+   * @param {Record<string, string>} attributes those in a namespace as 'namespace name', which are only read
    * @param {(XMLElement | string)[]} children
    */
   constructor(name, namespace, attributes, children) {
@@ -106,9 +107,7 @@ export class XMLElement {
     let head = `<${name}`;
     if (namespace !== outer) head += ` xmlns='${escaped(namespace)}'`;
     for (const [key, value] of Object.entries(this.attributes)) {
-      const space = key.indexOf(' ');
-      if (space < 0) head += ` ${key}='${escaped(value)}'`;
-      else head += ` xmlns:a='${escaped(key.slice(0, space))}' a:${key.slice(space + 1)}='${escaped(value)}'`;
+      head += ` ${key}='${escaped(value)}'`;
     }
     if (!this.children.length) return `${head}/>`;
     const inner = this.children.map((child) => (typeof child === 'string' ? escaped(child) : child.toString(namespace)));
@@ -337,7 +336,7 @@ class Scram {
  * @property {EventTarget | null} sight hears visibilitychange
  * @property {EventTarget | null} network hears change
  * @property {() => boolean} isHidden
- * @property {Pick<Storage, 'getItem' | 'setItem'> | null} storage of this tab
+ * @property {Pick<Storage, 'getItem' | 'setItem'>} storage of this tab; may throw
  * @property {string} language
  */
 
@@ -354,7 +353,7 @@ function surroundings() {
     sight: document,
     network: /** @type {any} */ (navigator).connection ?? null,
     isHidden: () => document.hidden,
-    storage: sessionStorage,
+    get storage() { return sessionStorage; },
     language: navigator.language,
   };
 }
@@ -502,6 +501,7 @@ export class Session extends EventTarget {
   domain;
   /** @type {(() => Promise<Account>) | null} */ #credentials;
   /** @type {Keys | null} */ #keys = null;
+  /** @type {Promise<Account> | null} */ #granted = null; // while it is asked for
   #account = '';
   #isFresh = false; // the keys are of credentials that no log-in has used
   #wantsFresh = false;
@@ -556,18 +556,21 @@ export class Session extends EventTarget {
     /** @param {EventTarget | null} target @param {string} type @param {(event: any) => void} call */
     const on = (target, type, call) => target?.addEventListener(type, call, { signal: listening.signal });
     const { page, sight, network } = this.world;
-    on(page, 'online', () => this.#doubt(true));
-    on(page, 'offline', () => this.#doubt(false));
-    on(network, 'change', () => this.#doubt(true));
-    on(sight, 'visibilitychange', () => this.world.isHidden() || this.#doubt(false));
-    on(page, 'pagehide', () => this.#leave());
-    on(page, 'pageshow', ({ persisted }) => persisted && !this.#stream && this.#begin());
+    on(page, 'online', () => this.#doubt(BACK));
+    on(network, 'change', () => this.#doubt(CHANGED));
+    on(page, 'offline', () => this.state === 'online' && this.#doubt(CHANGED));
+    on(sight, 'visibilitychange', () => this.world.isHidden() || this.#doubt(SEEN));
+    on(page, 'pagehide', () => {
+      this.#leave();
+      this.#tell('waiting', new Fault('cancelled'));
+    });
+    on(page, 'pageshow', ({ persisted }) => persisted && this.retry());
     this.#begin();
   }
 
   /** Try at once what would be tried later. */
   retry() {
-    if (this.#retry !== null) this.#begin();
+    if (this.state === 'waiting') this.#begin();
   }
 
   /** End it, and tell the server. */
@@ -631,7 +634,6 @@ export class Session extends EventTarget {
 
   #begin() {
     this.world.cancel(this.#retry);
-    this.#retry = null;
     this.#drop();
     const stream = (this.#stream = new Stream(this.world, this.#url, (_, fault) => this.#lost(fault)));
     if (this.state !== 'connecting') this.#tell('connecting');
@@ -663,6 +665,8 @@ export class Session extends EventTarget {
       this.#lostAt = now();
       if (now() - this.#onlineAt >= STABLE * 1000) this.#tries = 0;
     } else if (!this.#lostAt) this.#lostAt = now();
+    // A server that stops ends all its sessions at once.
+    if (fault.word === 'system-shutdown') this.#tries = Math.max(this.#tries, 1);
     const last = DELAYS.length - 1;
     const isLong = now() - this.#lostAt >= FAST_FOR * 1000;
     const delay = this.#tries > last && isLong ? SLOW : DELAYS[Math.min(this.#tries, last)];
@@ -688,27 +692,29 @@ export class Session extends EventTarget {
     this.#previd = '';
     this.#stream?.write(element('close', FRAMING));
     this.#drop();
-    this.#forget(new Fault('session-lost'), false);
-    if (this.state !== 'over') this.#tell('waiting', new Fault('session-lost'));
+    this.#forget(new Fault('cancelled'), false);
   }
 
-  /** @param {boolean} isOther the network is there again, or is another one */
-  #doubt(isOther) {
-    if (this.state === 'online') this.#ask(isOther ? DOUBT : 2 * DOUBT);
-    else if (this.#retry !== null) this.#begin();
-    else if (isOther && this.#stream && this.world.now() - this.#stream.began > 1000) this.#begin();
+  /** It may be that the connection is dead, or that another attempt would succeed. @param {number} seconds */
+  #doubt(seconds) {
+    if (this.state === 'online') this.#ask(seconds);
+    else if (seconds < SEEN && this.#stream && this.world.now() - this.#stream.began > 1000) this.#begin();
+    else this.retry();
   }
 
   // logging in
 
   /** @param {Stream} stream */
   async #login(stream) {
-    if (this.#wantsFresh && this.#credentials) this.#take(await this.#credentials());
+    if (this.#wantsFresh && this.#credentials) {
+      this.#granted ??= this.#credentials().finally(() => { this.#granted = null; });
+      this.#take(await this.#granted);
+    }
     await stream.opened;
     const [user] = this.#account.split('@');
     const keys = this.#keys;
     if (!keys) throw new Fault('not-authorized', { over: true });
-    let features = await this.#open(stream);
+    const features = await this.#open(stream);
     const inline = features.child('authentication', SASL2);
     const old = features.child('mechanisms', SASL);
     const isOffered = (inline ?? old)?.elements.some((one) => one.name === 'mechanism' && one.text === 'SCRAM-SHA-256');
@@ -729,14 +735,11 @@ export class Session extends EventTarget {
     if (said.is('failure', namespace)) throw this.#refused(said, isFresh);
     if (!said.is('success', namespace)) throw new Fault('undefined-condition');
     await scram.verify(inline ? said.child('additional-data')?.text ?? '' : said.text);
-    if (inline) {
-      const bound = said.child('bound', BIND2);
-      this.#enter(stream, said.child('resumed', SM), bound?.child('enabled', SM), said.child('failed', SM),
-        bound && said.child('authorization-identifier')?.text);
-    } else {
-      features = await this.#open(stream);
-      await this.#bind(stream, features);
-    }
+    const bound = said.child('bound', BIND2);
+    const resumed = said.child('resumed', SM);
+    if (bound || resumed) {
+      this.#enter(stream, resumed, bound?.child('enabled', SM), said.child('failed', SM), said.child('authorization-identifier')?.text);
+    } else await this.#bind(stream, inline ? await stream.next() : await this.#open(stream));
   }
 
   /** @param {Stream} stream @returns {Promise<XMLElement>} the features */
@@ -782,7 +785,10 @@ export class Session extends EventTarget {
     const seconds = number(failure.get(`${FAULT} seconds`));
     const passes = condition?.name === 'temporary-auth-failure' && (this.#wasOnline || !seconds);
     const again = !passes && this.#credentials !== null && !wasFresh;
-    if (again) this.#wantsFresh = true;
+    if (again) {
+      this.#wantsFresh = true;
+      this.#tries = 0;
+    }
     return new Fault(failure.get(`${FAULT} name`) || (condition?.name ?? 'not-authorized'), {
       seconds, step: number(failure.get(`${FAULT} step`)), over: !passes && !again,
     });
@@ -790,28 +796,25 @@ export class Session extends EventTarget {
 
   /** As RFC 6120 7 has it. @param {Stream} stream @param {XMLElement} features */
   async #bind(stream, features) {
+    /** @param {XMLElement} what @param {string} namespace of the answer */
+    const ask = async (what, namespace) => {
+      stream.write(what);
+      let said;
+      do said = await stream.next(); while (said.namespace !== namespace);
+      return said;
+    };
     const isManaged = features.child('sm', SM) !== undefined;
     const resume = isManaged && this.#resume();
-    let failed;
-    if (resume) {
-      stream.write(resume);
-      const said = await stream.next();
-      if (said.is('resumed', SM)) {
-        this.#enter(stream, said);
-        return;
-      }
-      failed = said;
+    const back = resume ? await ask(resume, SM) : undefined;
+    if (back?.is('resumed', SM)) {
+      this.#enter(stream, back);
+      return;
     }
-    stream.write(element('iq', CLIENT, { type: 'set', id: 'bind' }, element('bind', BIND)));
-    const bound = await stream.next();
+    const bound = await ask(element('iq', CLIENT, { type: 'set', id: 'bind' }, element('bind', BIND)), CLIENT);
     const jid = bound.child('bind', BIND)?.child('jid')?.text;
-    if (!jid) throw bound.child('error') ? faultOf(/** @type {any} */ (bound.child('error'))) : new Fault('undefined-condition');
-    let enabled;
-    if (isManaged) {
-      stream.write(element('enable', SM, { resume: true }));
-      enabled = await stream.next();
-    }
-    this.#enter(stream, undefined, enabled, failed, jid);
+    if (!jid) throw faultOf(bound.child('error') ?? bound);
+    const enabled = isManaged ? await ask(element('enable', SM, { resume: true }), SM) : undefined;
+    this.#enter(stream, undefined, enabled, back, jid);
   }
 
   /**
@@ -827,8 +830,6 @@ export class Session extends EventTarget {
     this.#isAsking = false;
     if (resumed) {
       if (!this.#acknowledge(resumed, this.#out.length)) throw new Fault('session-lost');
-    } else if (!jid) {
-      throw new Fault('resource-constraint'); // RFC 6120 7.7.2.2: no place for one more
     } else {
       if (failed?.get('h')) this.#acknowledge(failed, this.#out.length);
       this.#forget(new Fault('session-lost'), true);
@@ -836,7 +837,7 @@ export class Session extends EventTarget {
       const mayResume = /^(true|1)$/.test(enabled?.get('resume') ?? '');
       this.#previd = this.#isManaged && mayResume ? enabled?.get('id') ?? '' : '';
       this.#handled = this.#acknowledged = 0;
-      this.jid = jid;
+      this.jid = jid ?? '';
     }
     this.#wasOnline = true;
     this.#onlineAt = this.world.now();

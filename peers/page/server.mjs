@@ -69,6 +69,11 @@ export class Server {
     else this.after(() => socket.isDeaf || socket.open(), 6); // TCP, TLS 1.3, the upgrade
   }
 
+  /** The client closed it, after all that it sent. */
+  left(socket) {
+    this.after(() => this.closed(socket));
+  }
+
   closed(socket) {
     const stream = this.streams.get(socket);
     this.streams.delete(socket);

@@ -71,7 +71,7 @@ export class Socket {
   close() {
     if (this.readyState < 2) {
       this.readyState = 3;
-      if (!this.isDeaf) this.server.closed?.(this);
+      if (!this.isDeaf) this.server.left?.(this);
     }
   }
 

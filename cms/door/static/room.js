@@ -16,12 +16,13 @@ const JOIN = 'urn:x-cms:join:1';
 
 const HISTORY = 50; // messages that are asked for
 const MOST_MESSAGES = 1000;
+const MOST_WAITING = 100; // messages that were not heard yet
 const MOST_OCCUPANTS = 2000;
 const MOST_NAME = 256; // characters
 const MOST_TEXT = 32_768;
 const MOST_SPACES = 1000;
 const ENTERING = 15; // seconds, as are these
-const CHECK = 20;
+const CHECK = 15;
 const DELAYS = [0, 1, 2, 4, 5];
 const CONFLICTS = 3; // until another nickname is taken
 
@@ -87,7 +88,9 @@ export class Room extends EventTarget {
   /** @type {Set<string> | null} */ #seen = null; // nicknames, while it is entered
   /** @type {Set<string>} */ #known = new Set(); // ids of messages
   /** @type {Map<string, {stanza: XMLElement, resolve: () => void, reject: (fault: Fault) => void}>} */
-  #said = new Map();
+  #said = new Map(); // and not heard yet
+  /** @type {string[] | null} */ #unsaid = null; // ids of those, until it is known which the room has
+  #self = ''; // the occupant id
   /** @type {{resolve: () => void, reject: (fault: Fault) => void} | null} */ #entering = null;
   /** @type {Record<string, boolean>} */ #flags = {};
   #listening = new AbortController();
@@ -128,8 +131,9 @@ export class Room extends EventTarget {
     const said = new Promise((resolve, reject) => {
       const id = this.#session.nextId();
       const stanza = element('message', CLIENT, { type: 'groupchat', to: this.jid, id }, element('body', CLIENT, null, text));
-      if (this.state === 'in') this.#session.send(stanza);
-      else if (!this.#wanted || this.#said.size >= MOST_MESSAGES) throw new Fault('not-acceptable');
+      if (!this.#wanted || this.#said.size >= MOST_WAITING) throw new Fault(this.#wanted ? 'too-much-waits' : 'not-acceptable');
+      if (this.#unsaid) this.#unsaid.push(id);
+      else if (this.state === 'in') this.#session.send(stanza);
       this.#said.set(id, { stanza, resolve: () => resolve(undefined), reject });
     });
     said.catch(() => {}); // whoever does not ask is not told
@@ -199,6 +203,7 @@ export class Room extends EventTarget {
     const left = [...this.#named.values()].filter(({ nick }) => !this.#seen?.has(nick));
     for (const { nick } of left) this.#remove(nick);
     this.#seen = null;
+    this.#unsaid = [...this.#said.keys()];
     this.state = 'in';
     this.#tries = this.#conflicts = 0;
     this.#rest();
@@ -249,6 +254,7 @@ export class Room extends EventTarget {
     this.#entering = null;
     for (const { reject } of this.#said.values()) reject(why);
     this.#said.clear();
+    this.#unsaid = null;
   }
 
   /** @param {import('./session.js').StateDetail} detail */
@@ -275,7 +281,7 @@ export class Room extends EventTarget {
     } catch (problem) {
       const why = problem instanceof Fault ? problem : new Fault('undefined-condition');
       if (this.state !== 'in' || why.word === 'session-lost') return;
-      if (!STILL_IN.has(why.word) && this.#heardAt <= began) {
+      if ((why.type === 'wait' || !STILL_IN.has(why.word)) && this.#heardAt <= began) {
         this.#tries = 0;
         this.#away(why);
         return;
@@ -314,13 +320,17 @@ export class Room extends EventTarget {
 
   /** @param {XMLElement} stanza @param {string} nick @param {boolean} isSelf @param {XMLElement} [item] */
   #here(stanza, nick, isSelf, item) {
-    const before = this.#named.get(nick);
+    const id = idOf(stanza) || nick;
+    let before = this.#named.get(nick);
+    let left;
+    if (before && before.id !== id && !before.id.startsWith(`${id}/`)) {
+      left = this.#remove(nick); // somebody else has this nickname now
+      before = undefined;
+    }
     if (!before && this.#named.size >= MOST_OCCUPANTS) return;
-    let id = stanza.child('occupant-id', 'urn:xmpp:occupant-id:0')?.get('id').slice(0, MOST_NAME) || nick;
-    if (!before && this.occupants.has(id)) id = `${id}/${nick}`;
     const shown = stanza.child('state', MEETING);
     const occupant = {
-      id: before?.id ?? id,
+      id: before?.id ?? (this.occupants.has(id) ? `${id}/${nick}` : id),
       nick,
       role: item?.get('role').slice(0, MOST_NAME) ?? '',
       affiliation: item?.get('affiliation').slice(0, MOST_NAME) ?? '',
@@ -331,10 +341,13 @@ export class Room extends EventTarget {
     this.#named.set(nick, occupant);
     this.occupants.set(occupant.id, occupant);
     this.#seen?.add(nick);
-    if (isSelf) this.nick = nick;
+    if (isSelf) {
+      this.nick = nick;
+      this.#self = id;
+    }
     if (this.state === 'entering' && isSelf) this.#isIn();
     else if (this.state === 'in') {
-      this.#tell('occupants', { joined: before ? [] : [occupant], left: [], changed: before ? [occupant] : [] });
+      this.#tell('occupants', { joined: before ? [] : [occupant], left: left ? [left] : [], changed: before ? [occupant] : [] });
     }
   }
 
@@ -400,14 +413,13 @@ export class Room extends EventTarget {
 
   /** @param {XMLElement} stanza @param {string} nick @param {string} text */
   #heard(stanza, nick, text) {
-    const by = stanza.child('occupant-id', 'urn:xmpp:occupant-id:0')?.get('id').slice(0, MOST_NAME) ?? '';
+    const by = idOf(stanza);
     const own = stanza.get('id').slice(0, MOST_NAME);
     const given = stanza.elements.find((one) => one.is('stanza-id', 'urn:xmpp:sid:0') && one.get('by') === this.jid);
     const keys = [given && `s ${given.get('id').slice(0, MOST_NAME)}`, own && `o ${by || nick} ${own}`];
     const delay = stanza.child('delay', 'urn:xmpp:delay');
     const at = new Date(delay?.get('stamp') || this.#session.world.now());
-    const self = this.#named.get(this.nick)?.id.split('/')[0];
-    const mine = by ? by === self : nick === this.nick;
+    const mine = by ? by === this.#self : nick === this.nick;
     if (mine) {
       this.#said.get(own)?.resolve();
       this.#said.delete(own);
@@ -429,8 +441,18 @@ export class Room extends EventTarget {
 
   /** All that was said has been heard (XEP-0045 7.2.15): what of ours is not among it did not arrive. */
   #sayAgain() {
-    if (this.state === 'in') for (const { stanza } of this.#said.values()) this.#send(stanza);
+    const unsaid = this.#unsaid ?? [];
+    this.#unsaid = null;
+    for (const id of unsaid) {
+      const said = this.#said.get(id);
+      if (said) this.#send(said.stanza);
+    }
   }
+}
+
+/** @param {XMLElement} stanza of an occupant */
+function idOf(stanza) {
+  return stanza.child('occupant-id', 'urn:xmpp:occupant-id:0')?.get('id').slice(0, MOST_NAME) ?? '';
 }
 
 /** @param {XMLElement} [shown] @returns {Record<'hand' | 'muted' | 'camera' | 'screen', boolean>} */

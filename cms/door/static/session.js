@@ -469,6 +469,52 @@ class Stream {
   }
 }
 
+/** What is not acknowledged, or not sent yet, and the counters of both directions (XEP-0198 4). */
+export class Ledger {
+  /** @type {{xml: string, tried: boolean, request: string}[]} */ out = [];
+  sent = 0; // how many of them on this stream
+  size = 0;
+
+  /** @param {number} [start] of the counters */
+  constructor(start = 0) {
+    this.handled = start; // theirs
+    this.acknowledged = start; // ours
+  }
+
+  handle() {
+    this.handled = (this.handled + 1) >>> 0;
+  }
+
+  /** @param {string} xml @param {string} request its id, if it is one */
+  add(xml, request) {
+    if (this.size + xml.length > MOST_WAITING) throw new Fault('too-much-waits');
+    this.size += xml.length;
+    this.out.push({ xml, tried: false, request });
+  }
+
+  /** @param {number} count of them need not be kept */
+  shift(count) {
+    for (const { xml } of this.out.splice(0, count)) this.size -= xml.length;
+    this.sent -= Math.min(count, this.sent);
+  }
+
+  /** @param {string} h @returns {boolean} whether so many can have been handled */
+  acknowledge(h) {
+    const count = (Number(h) - this.acknowledged) >>> 0;
+    if (!/^\d{1,10}$/.test(h) || count > this.out.length || !(this.out[count - 1]?.tried ?? true)) return false;
+    this.acknowledged = Number(h) >>> 0;
+    this.shift(count);
+    return true;
+  }
+
+  /** Nothing but these is left, and counting begins anew. @param {(item: {tried: boolean, request: string}) => unknown} keeps */
+  restart(keeps) {
+    this.out = this.out.filter(keeps);
+    this.size = this.out.reduce((sum, { xml }) => sum + xml.length, 0);
+    this.sent = this.handled = this.acknowledged = 0;
+  }
+}
+
 /**
  * @typedef {object} Account
  * @property {string} jid bare
@@ -515,12 +561,8 @@ export class Session extends EventTarget {
   #wasOnline = false;
   #previd = '';
   #isManaged = false;
-  #handled = 0; // theirs
-  #acknowledged = 0; // ours
   #isAsking = false;
-  /** @type {{xml: string, tried: boolean, request: string}[]} */ #out = []; // not acknowledged, or not sent
-  #sent = 0; // how many of them on this stream
-  #size = 0;
+  #ledger = new Ledger();
   #number = 0;
   /** @type {string} */ #prefix;
   /** @type {Map<string, {to: string, resolve: (answer: XMLElement) => void, reject: (fault: Fault) => void, timer: unknown}>} */
@@ -738,7 +780,7 @@ export class Session extends EventTarget {
     const bound = said.child('bound', BIND2);
     const resumed = said.child('resumed', SM);
     if (bound || resumed) {
-      this.#enter(stream, resumed, bound?.child('enabled', SM), said.child('failed', SM), said.child('authorization-identifier')?.text);
+      this.#enter(stream, resumed, bound?.child('enabled', SM), said.child('authorization-identifier')?.text);
     } else await this.#bind(stream, inline ? await stream.next() : await this.#open(stream));
   }
 
@@ -753,7 +795,7 @@ export class Session extends EventTarget {
   }
 
   #resume() {
-    return this.#previd && element('resume', SM, { previd: this.#previd, h: this.#handled });
+    return this.#previd && element('resume', SM, { previd: this.#previd, h: this.#ledger.handled });
   }
 
   /** @param {string} initial @param {XMLElement} offered */
@@ -769,10 +811,10 @@ export class Session extends EventTarget {
 
   /** This tab; its next session takes the place of the last one (XEP-0386 3.2). */
   #installation() {
-    const { storage, crypto } = this.world;
     try {
-      let id = storage?.getItem('installation');
-      if (!id) storage?.setItem('installation', (id = crypto.randomUUID()));
+      const { storage, crypto } = this.world;
+      let id = storage.getItem('installation');
+      if (!id) storage.setItem('installation', (id = crypto.randomUUID()));
       return id;
     } catch {
       return null; // the browser keeps nothing for us
@@ -814,29 +856,25 @@ export class Session extends EventTarget {
     const jid = bound.child('bind', BIND)?.child('jid')?.text;
     if (!jid) throw faultOf(bound.child('error') ?? bound);
     const enabled = isManaged ? await ask(element('enable', SM, { resume: true }), SM) : undefined;
-    this.#enter(stream, undefined, enabled, back, jid);
+    this.#enter(stream, undefined, enabled, jid);
   }
 
   /**
    * @param {Stream} stream
    * @param {XMLElement} [resumed]
    * @param {XMLElement} [enabled]
-   * @param {XMLElement} [failed]
    * @param {string} [jid]
    */
-  #enter(stream, resumed, enabled, failed, jid) {
+  #enter(stream, resumed, enabled, jid) {
     stream.limit(0);
-    this.#sent = 0;
+    this.#ledger.sent = 0;
     this.#isAsking = false;
-    if (resumed) {
-      if (!this.#acknowledge(resumed, this.#out.length)) throw new Fault('session-lost');
-    } else {
-      if (failed?.get('h')) this.#acknowledge(failed, this.#out.length);
+    if (resumed) this.#acknowledge(resumed);
+    else {
       this.#forget(new Fault('session-lost'), true);
       this.#isManaged = enabled?.is('enabled', SM) ?? false;
       const mayResume = /^(true|1)$/.test(enabled?.get('resume') ?? '');
       this.#previd = this.#isManaged && mayResume ? enabled?.get('id') ?? '' : '';
-      this.#handled = this.#acknowledged = 0;
       this.jid = jid ?? '';
     }
     this.#wasOnline = true;
@@ -854,50 +892,26 @@ export class Session extends EventTarget {
   /** @param {XMLElement} stanza @param {string} request */
   #send(stanza, request) {
     if (this.state === 'over') throw new Fault('session-lost');
-    const xml = stanza.toString();
-    if (this.#size + xml.length > MOST_WAITING) throw new Fault('too-much-waits');
-    this.#size += xml.length;
-    this.#out.push({ xml, tried: false, request });
+    this.#ledger.add(stanza.toString(), request);
     if (this.state === 'online') this.#flush();
   }
 
   #flush() {
-    for (; this.#sent < this.#out.length; this.#sent += 1) {
-      const item = this.#out[this.#sent];
+    const ledger = this.#ledger;
+    for (; ledger.sent < ledger.out.length; ledger.sent += 1) {
+      const item = ledger.out[ledger.sent];
       item.tried = true;
       this.#stream?.write(item.xml);
     }
-    if (!this.#isManaged) this.#shift(this.#sent);
-    else if (this.#sent && !this.#isAsking) this.#ask(PATIENCE);
-  }
-
-  /** @param {number} count */
-  #shift(count) {
-    for (const { xml } of this.#out.splice(0, count)) this.#size -= xml.length;
-    this.#sent -= Math.min(count, this.#sent);
-  }
-
-  /** @param {XMLElement} answer @param {number} most @returns {boolean} whether it can be */
-  #acknowledge(answer, most) {
-    const h = number(answer.get('h'));
-    const count = (h - this.#acknowledged) >>> 0;
-    if (!/^\d+$/.test(answer.get('h')) || count > most) {
-      this.#previd = '';
-      return false;
-    }
-    this.#acknowledged = h >>> 0;
-    this.#shift(count);
-    return true;
+    if (!this.#isManaged) ledger.shift(ledger.sent);
+    else if (ledger.sent && !this.#isAsking) this.#ask(PATIENCE);
   }
 
   /** Nothing of the old session is left. @param {Fault} fault @param {boolean} keep requests that were never sent */
   #forget(fault, keep) {
-    const kept = this.#out.filter((item) => keep && !item.tried && (item.request || !this.#wasOnline));
-    this.#out = kept;
-    this.#sent = 0;
-    this.#size = kept.reduce((sum, { xml }) => sum + xml.length, 0);
+    this.#ledger.restart((item) => keep && !item.tried && (item.request || !this.#wasOnline));
     for (const id of [...this.#requests.keys()]) {
-      if (!kept.some((item) => item.request === id)) this.#settle(id)?.reject(fault);
+      if (!this.#ledger.out.some((item) => item.request === id)) this.#settle(id)?.reject(fault);
     }
   }
 
@@ -933,19 +947,30 @@ export class Session extends EventTarget {
     this.#rest();
     if (said.namespace === SM) this.#manage(said);
     else if (/^(message|presence|iq)$/.test(said.name)) {
-      this.#handled = (this.#handled + 1) >>> 0;
+      this.#ledger.handle();
       if (said.namespace === CLIENT) this.#stanza(said);
     }
   }
 
   /** @param {XMLElement} said */
   #manage(said) {
-    if (said.name === 'r') this.#stream?.write(element('a', SM, { h: this.#handled }));
+    if (said.name === 'r') this.#stream?.write(element('a', SM, { h: this.#ledger.handled }));
     else if (said.name === 'a') {
       this.#isAsking = false;
-      if (!this.#acknowledge(said, this.#sent)) this.#stream?.fail(new Fault('session-lost'));
-      else if (this.#sent) this.#ask(PATIENCE);
+      try {
+        this.#acknowledge(said);
+        if (this.#ledger.sent) this.#ask(PATIENCE);
+      } catch {
+        this.#stream?.fail(new Fault('session-lost'));
+      }
     }
+  }
+
+  /** @param {XMLElement} answer */
+  #acknowledge(answer) {
+    if (this.#ledger.acknowledge(answer.get('h'))) return;
+    this.#previd = ''; // one of both has miscounted: this session does not go on
+    throw new Fault('session-lost');
   }
 
   /** @param {XMLElement} said */

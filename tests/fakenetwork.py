@@ -32,6 +32,7 @@ class _Raw:
         self.receiver: Any = None  # the protocol, or the TLS above it
         self.other: _Raw
         self.lost = False
+        self.held: list[Callable[[], None]] | None = None  # what comes while it is not read
 
     def write(self, data: bytes) -> None:
         if not self.lost and data:
@@ -41,8 +42,21 @@ class _Raw:
         self.write(b"".join(parts))
 
     def deliver(self, data: bytes) -> None:
-        if not self.lost:
+        if self.held is not None:
+            self.held.append(lambda: self.deliver(data))
+        elif not self.lost:
             self.receiver.dataReceived(data)
+
+    def pauseProducing(self) -> None:
+        self.held = self.held if self.held is not None else []
+
+    def resumeProducing(self) -> None:
+        held, self.held = self.held, None
+        for each in held or ():
+            each()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing is ever delayed."""
 
     def loseConnection(self) -> None:
         self.disconnecting = True
@@ -54,7 +68,9 @@ class _Raw:
         self.clock.callLater(0, self.other.lose, ConnectionLost())
 
     def lose(self, reason: Exception) -> None:
-        if not self.lost:
+        if self.held is not None and not isinstance(reason, ConnectionAborted):
+            self.held.append(lambda: self.lose(reason))
+        elif not self.lost:
             self.lost = True
             self.receiver.connectionLost(Failure(reason))
 

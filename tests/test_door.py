@@ -30,13 +30,13 @@ WEB = f'web_plain = ["tcp:{PORT}:interface=127.0.0.1"]\n'
 class DoorTestCase(SynchronousTestCase):
     """A daemon with a web listener for a proxy."""
 
-    more = ""
+    more = listens = ""
 
     def setUp(self) -> None:
         """Start it."""
         self.logged: list[LogEvent] = []
         observe_log(self, self.logged.append)
-        told = CONFIGURATION.replace("[listen]\n", f"{self.more}[listen]\n{WEB}")
+        told = CONFIGURATION.replace("[listen]\n", f"{self.more}[listen]\n{WEB}{self.listens}")
         self.daemon = Daemon(self, told)
         self.factory = next(s[1] for s in self.daemon.reactor.tcpServers if s[0] == PORT)
         self.factory.pace.timer = float  # its time stands
@@ -189,6 +189,28 @@ class OriginTests(DoorTestCase):
         self.assertIn("is https://meet.example.com", lines[0])
         self.assertIn("web.origins", lines[0])
         self.assertEqual(AT_ONCE, len(lines))
+
+
+class ForwardedTests(DoorTestCase):
+    """Behind a proxy that names its clients in C{X-Forwarded-For}."""
+
+    listens = "forwarded_for = true\n"
+
+    def hosts(self, header: str, host: str) -> list[str]:
+        """From where a WebSocket is, for limits and logs."""
+        _, _, transport = self.ask(request(X_Forwarded_For=header), host)
+        stream: Any = transport.protocol
+        return [stream.peer_host, stream.peer_text]
+
+    def test_stream(self) -> None:
+        """A stream is of the client, whose port is not known, and not of the proxy."""
+        seen = self.hosts("192.0.2.66, 203.0.113.9", "127.0.0.1")
+        self.assertEqual(["203.0.113.9", "203.0.113.9 port ?"], seen)
+
+    def test_liar(self) -> None:
+        """A client that comes without the proxy is who it is."""
+        seen = self.hosts("203.0.113.9", "198.51.100.9")
+        self.assertEqual("198.51.100.9", seen[0])
 
 
 class HostMetaTests(DoorTestCase):

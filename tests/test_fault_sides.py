@@ -73,7 +73,7 @@ class SideTests(SynchronousTestCase):
 
     def test_commands(self) -> None:
         """The other commands."""
-        check = definitions("cms.commands.check")
+        check = definitions("cms.commands.check", "cms.commands.joining")
         found = reached(definitions("cms.commands") - check)
         self.assertEqual({fault.name for fault in found}, on(Side.COMMAND))
 

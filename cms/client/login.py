@@ -7,6 +7,7 @@ It speaks STARTTLS, SCRAM and PLAIN, binds a resource and can send requests.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 from attrs import field, frozen
@@ -56,12 +57,23 @@ class LoginFailed(Exception):
 
 @frozen
 class Account:
-    """The account that logs in, and its password."""
+    """
+    The account that logs in, and its password.
+
+    @ivar is_announced: Whether the header says whose stream it is (RFC 6120 4.7.1), which only
+        a protected one may.
+    """
 
     name: str
     domain: str
     password: str = field(repr=False)
     mechanisms: tuple[str, ...] = MECHANISMS
+    is_announced: bool = False
+
+    @property
+    def address(self) -> str:
+        """Its bare JID."""
+        return f"{self.name}@{self.domain}"
 
 
 class LoginStream(XMLStream):
@@ -74,9 +86,11 @@ class LoginStream(XMLStream):
     @ivar mechanism: The one that was used.
     @ivar waiting: What it waits for, in words.
     @ivar patience: How many seconds it waits.
+    @ivar on_stanza: Called with stanzas that are not the negotiation and no answers.
     @param timeout: Seconds for each wait.
     @param decision: Seconds for each answer to the log-in itself, which the server's
         Callbridge gives.
+    @param secured: Whether the connection is protected already, or needs not to be.
     """
 
     def __init__(
@@ -88,11 +102,13 @@ class LoginStream(XMLStream):
         *,
         decision: float | None = None,
         peer: str = "the server",
+        secured: bool = False,
     ) -> None:
         super().__init__(clock)
         self.account = account
         self.session: Deferred[LoginStream] = Deferred()
-        self.requests = Requests(clock, self.party.send, own=f"{account.name}@{account.domain}")
+        self.requests = Requests(clock, self.party.send, own=account.address)
+        self.on_stanza: Callable[[Stanza], object] = lambda stanza: None
         self.jid = ""
         self.mechanism = ""
         self.waiting = ""
@@ -101,7 +117,7 @@ class LoginStream(XMLStream):
         self._decision = decision or timeout
         self._peer = peer
         self._settled = False
-        self._secure = False
+        self._secure = secured
         self._logged_in = False
         self._scram: ScramClient | None = None
         self._verification = ServerVerification(
@@ -118,7 +134,9 @@ class LoginStream(XMLStream):
 
     def _open(self) -> None:
         self._await("its stream header")
-        self.send_header({"to": self.account.domain, "version": "1.0"})
+        announced = self._secure and self.account.is_announced
+        header = {"from": self.account.address} if announced else {}
+        self.send_header({**header, "to": self.account.domain, "version": "1.0"})
 
     def stream_started(self, start: StreamStart) -> None:
         """Features follow."""
@@ -146,8 +164,8 @@ class LoginStream(XMLStream):
             self.start_tls(self._verification)
         elif stanza.uri == ns.SASL:
             self._sasl(element)
-        else:
-            self.requests.take(stanza)
+        elif not self.requests.take(stanza):
+            self.on_stanza(stanza)
 
     def _features(self, features: Element) -> None:
         if not self._secure:

@@ -16,6 +16,7 @@ from twisted.internet.task import react
 
 from cms.audit.finding import Finding
 from cms.callbridge.settings import current_config
+from cms.check.joincheck import JoinCheck
 from cms.check.page import HTMLPage
 from cms.check.renderers import JSONDocument, PlainLines, Renderer, Several
 from cms.check.report import Report
@@ -23,6 +24,8 @@ from cms.check.run import LinkCheck, Login
 from cms.check.serverside import ServerCheck
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
+from cms.check.website import NICKNAME
+from cms.commands.joining import Visit
 from cms.commands.output import put
 from cms.configuration.tomlfile import Secret
 from cms.discovery.nameservers import Server
@@ -61,6 +64,15 @@ def _options(command: Command) -> Command:
             ),
             click.option("--login", metavar="USER@DOMAIN", help="Log in as a client (step 12)."),
             click.option("--password-stdin", is_flag=True, help="The password for --login."),
+            click.option(
+                "--join",
+                metavar="MEETING",
+                help="A call ID or a link: join as a guest with a browser (step 12).",
+            ),
+            click.option("--url", help="With --join: the address of the pages, as guests have it."),
+            click.option("--origin", help="With --join: the site whose page opens the WebSocket."),
+            click.option("--name", help=f"With --join: the guest's name; else {NICKNAME!r}."),
+            click.option("--passcode-stdin", is_flag=True, help="The passcode for --join."),
             click.option("--json", "as_json", is_flag=True, help="Print a JSON document."),
             click.option("--html", type=NEW_FILE, help="Write one HTML page as well."),
         )
@@ -72,11 +84,17 @@ def _options(command: Command) -> Command:
 @click.command()
 @_options
 def check(
+    *,
     as_json: bool,
     html: Path | None,
     login: str | None,
     password_stdin: bool,
     server: bool,
+    join: str | None,
+    url: str | None,
+    origin: str | None,
+    name: str | None,
+    passcode_stdin: bool,
     **options: Any,
 ) -> None:
     """
@@ -87,6 +105,14 @@ def check(
     if html is not None and not html.absolute().parent.is_dir():
         raise click.UsageError(f"--html: there is no folder {html.absolute().parent}")
     renderer = _renderer(as_json, html)
+    visit = Visit(join or "", url, origin, name, passcode_stdin)
+    if join is not None:
+        if server or login is not None or password_stdin:
+            raise click.UsageError("--join is another check than --server and --login")
+        _check_join(renderer, visit, **options)
+        return
+    if visit != Visit():
+        raise click.UsageError("--url, --origin, --name and --passcode-stdin are for --join")
     if server:
         if login is not None or password_stdin:
             raise click.UsageError("--login is another check than --server")
@@ -126,6 +152,25 @@ def _check_server(
         raise click.UsageError(str(problem)) from None
     servers = _dns_servers(dns) or config.dns.servers
     session = ServerCheck(own, renderer, servers, timeout or STAGE)
+    react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
+
+
+def _check_join(
+    renderer: Renderer,
+    visit: Visit,
+    *,
+    config_file: Path | None,
+    trust: Path | None,
+    dns: tuple[str, ...],
+    timeout: float | None,
+    **others: Any,
+) -> None:
+    if any(other is not None for other in others.values()):
+        raise click.UsageError("--join goes with --config, --trust, --dns, --timeout, and its own")
+    try:
+        session = visit.check(renderer, config_file, trust, _dns_servers(dns), timeout or STAGE)
+    except StepError as error:
+        raise SystemExit(_only(error, str(config_file), renderer, "browser")) from None
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
 
@@ -238,7 +283,7 @@ def _secret(file: Path) -> Secret:
         raise click.UsageError(f"{file} {problem.problem}. Cure: {problem.mend}") from None
 
 
-async def _run(session: LinkCheck | ServerCheck, reactor: Any) -> None:
+async def _run(session: LinkCheck | ServerCheck | JoinCheck, reactor: Any) -> None:
     make_steady(reactor)
     report = await session.run(reactor)
     if report.status:

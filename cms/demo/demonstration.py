@@ -35,6 +35,8 @@ from twisted.python.failure import Failure
 
 from cms import faults
 from cms.callbridge.directories.store import UserStore
+from cms.callbridge.spaces.model import PERMISSIONS, Space
+from cms.callbridge.spaces.store import SpaceStore
 from cms.client.login import Account, LoginFailed, LoginStream, log_in
 from cms.process.clocks import make_steady
 from cms.signalflow import Step, StepError
@@ -127,6 +129,7 @@ class Demo:
         factory=list
     )
     listening: list[Any] = field(factory=list)
+    space: Space | None = None
     stopping: bool = False
 
     async def run(self) -> LoginStream:
@@ -135,7 +138,7 @@ class Demo:
 
         @raise DemoFailed: one of them failed.
         """
-        names = ("component", "client", "dns", "xmpp page", "callbridge page")
+        names = ("component", "client", "dns", "xmpp page", "callbridge page", "meetings")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._write_files()
         self._serve_dns()
@@ -167,7 +170,12 @@ class Demo:
         self._put("callbridge.toml", self._callbridge_toml().encode())
         store = UserStore(self.folder / "callbridge")
         store.set_password("alice", (self.folder / "alice.password").read_text())
-        self.write(f"made a CA, certificates, configuration and user alice in {self.folder}")
+        spaces = SpaceStore(self.folder / "callbridge")
+        passcode = f"{secrets.randbelow(10_000):04}"
+        self.space = spaces.add("Demonstration", uri="demonstration", passcode=passcode)
+        spaces.add_member(self.space.id, f"alice@{DOMAIN}", PERMISSIONS)
+        made = "a CA, certificates, configuration, user alice and a space"
+        self.write(f"made {made} in {self.folder}")
 
     def _put(self, name: str, content: bytes) -> None:
         path = self.folder / name
@@ -190,6 +198,7 @@ callbridge_certificates = "required"
 component = ["tcp:{self.ports["component"]}:interface={LOOPBACK}"]
 client = ["tcp:{self.ports["client"]}:interface={LOOPBACK}"]
 api_plain = ["tcp:{self.ports["xmpp page"]}:interface={LOOPBACK}"]
+web_plain = ["tcp:{self.ports["meetings"]}:interface={LOOPBACK}"]
 
 [login]
 wait = 1
@@ -456,10 +465,18 @@ async def _walk(demo: Demo, *, keep: bool) -> None:
 
 
 def _tell_how_to_reach(demo: Demo) -> None:
-    ports, folder = demo.ports, demo.folder
+    ports, folder, space = demo.ports, demo.folder, demo.space
+    assert space is not None  # noqa: S101 - it was made with the files
+    meetings = f"http://{LOOPBACK}:{ports['meetings']}"
     demo.write(
         f"""
 running until Ctrl-C; everything is in {folder}
+
+join the meeting with a browser: {meetings}/m/{space.secret}
+  without TLS, which browsers accept from their own computer: there is nothing to trust first
+  by call ID: {meetings}/meeting/{space.call_id}, passcode {space.passcode}
+  as alice  : {meetings}/, with the password below
+
   log in    : alice@{DOMAIN}, password in {folder}/alice.password
   clients   : {LOOPBACK} port {ports["client"]}, STARTTLS; trust {folder}/ca.pem
   components: {LOOPBACK} port {ports["component"]}, TLS

@@ -16,6 +16,7 @@ from cms.faults import (
     step04_srv,
     step05_address,
     step06_connect,
+    step07_browser,
     step07_certificates,
     step07_tls,
     step08_identity,
@@ -23,6 +24,7 @@ from cms.faults import (
     step10_registered,
     step11_active,
     step12_login,
+    step12_meeting,
 )
 from cms.faults.advice import *  # noqa: F403
 from cms.faults.kinds import *  # noqa: F403
@@ -32,6 +34,7 @@ from cms.faults.step03_port import *  # noqa: F403
 from cms.faults.step04_srv import *  # noqa: F403
 from cms.faults.step05_address import *  # noqa: F403
 from cms.faults.step06_connect import *  # noqa: F403
+from cms.faults.step07_browser import *  # noqa: F403
 from cms.faults.step07_certificates import *  # noqa: F403
 from cms.faults.step07_tls import *  # noqa: F403
 from cms.faults.step08_identity import *  # noqa: F403
@@ -39,6 +42,7 @@ from cms.faults.step09_register import *  # noqa: F403
 from cms.faults.step10_registered import *  # noqa: F403
 from cms.faults.step11_active import *  # noqa: F403
 from cms.faults.step12_login import *  # noqa: F403
+from cms.faults.step12_meeting import *  # noqa: F403
 
 CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step01_link_before_login,
@@ -49,9 +53,11 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step06_connect,
     step07_tls,
     step07_certificates,
+    step07_browser,
     step08_identity,
     step09_register,
     step10_registered,
     step11_active,
     step12_login,
+    step12_meeting,
 )

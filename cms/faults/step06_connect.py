@@ -121,6 +121,23 @@ CONNECT_UNREACHABLE = Fault(
     cure="Mend the route to {address}, or the address in DNS.",
     mend="ip route get {address}",
 )
+WEB_UNREACHABLE = Fault(
+    "web-unreachable",
+    ConnectError,
+    Step.CONNECT,
+    on=Side.CHECK,
+    symptoms=(
+        "ERR_CONNECTION_REFUSED in the browser",
+        "this site can't be reached",
+        "the link to the meeting opens nothing",
+    ),
+    cause="{url} cannot be reached: {problem}",
+    cure=(
+        "Open listen.web, or start the proxy before it, and let TCP port {port} through the"
+        " firewall."
+    ),
+    mend='web = ["tcp:{port}"]     # xmpp.toml, [listen]\nnc -vz {host} {port}',
+)
 # What an audit finds out about one's own set-up.
 
 OWN_LISTENER_DEAD = Fault(

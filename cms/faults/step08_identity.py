@@ -29,6 +29,23 @@ IDENTITY_NO_SAN = Fault(
     cure="Issue a certificate whose subjectAltName holds: {wanted}.",
     mend=_NEW_CERTIFICATE,
 )
+WEB_CERTIFICATE_NAME = Fault(
+    "web-certificate-name",
+    TrustError,
+    Step.IDENTITY,
+    on=Side.CHECK,
+    symptoms=(
+        "NET::ERR_CERT_COMMON_NAME_INVALID",
+        "SSL_ERROR_BAD_CERT_DOMAIN",
+        "the certificate is for another host",
+    ),
+    cause="Browsers refuse {peer}: its certificate names {names}, not {host}.",
+    cure=(
+        "Issue a certificate whose subjectAltName also holds {san}, or open the pages by a name"
+        " that it has."
+    ),
+    mend="openssl s_client -connect {peer} </dev/null | openssl x509 -noout -ext subjectAltName",
+)
 IDENTITY_MALFORMED = Fault(
     "identity-malformed",
     TrustError,

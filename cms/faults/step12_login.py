@@ -10,7 +10,7 @@ ORIGIN_REFUSED = Fault(
     "origin-refused",
     LoginError,
     Step.LOGIN,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=(
         "a page cannot connect to /xmpp-websocket: 403",
         "WebSocket connection failed; Error during WebSocket handshake: 403",

@@ -61,7 +61,7 @@ class LimitedRequest(Request):
         self.setResponseCode(101)  # for the log
         self.startedWriting = 1  # so that nothing else is
         channel.transport.write(head)
-        channel.successor = protocol
+        channel.successor, channel.client = protocol, self.getClientAddress()
 
     def _refuse(self) -> None:
         """Answer before the body is complete, and ignore the rest."""
@@ -89,6 +89,7 @@ class LimitedChannel(HTTPChannel):
 
     @ivar deaf: Whether everything that comes is ignored.
     @ivar successor: To whom the connection belongs after the request that is being answered.
+    @ivar client: From whom that request came.
     """
 
     totalHeadersSize = MOST_HEADERS
@@ -96,6 +97,7 @@ class LimitedChannel(HTTPChannel):
     abortTimeout = 5
     deaf = False
     successor: IProtocol | None = None
+    client: IAddress | None = None
     _handed_over = False
     _head: Head | None = None
     _raw = 0
@@ -195,6 +197,8 @@ class LimitedChannel(HTTPChannel):
         self.requests.clear()
         transport.unregisterProducer()
         network = transport.hand_over(protocol)
+        if self.client != network.getPeer():  # its proxy says for whom it speaks
+            network.getPeer = lambda client=self.client: client
         rest, self._dataBuffer = b"".join(self._dataBuffer), []
         protocol.makeConnection(network)
         if rest:

@@ -31,7 +31,7 @@ from cms.xmlstream.reader import (
 from cms.xmlstream.splice import SpliceReader
 from cms.xmlstream.stanza import Stanza
 
-FRAMING: Final = "urn:ietf:params:xml:ns:xmpp-framing"  # RFC 7395 3.3.1
+FRAMING: Final = ns.FRAMING
 MOST_FRAGMENTS = 256  # of one message
 PIECE = 1_024  # bytes that are looked at together: so many small frames may be in them
 _DECLARED = 512  # bytes of a message above those of its stanza, for declarations

@@ -7,6 +7,7 @@ CLIENT: Final = "jabber:client"  # RFC 6120 4.8.2
 COMPONENT: Final = "jabber:component:accept"  # XEP-0114
 STARTTLS: Final = "urn:ietf:params:xml:ns:xmpp-tls"  # RFC 6120 5
 SASL: Final = "urn:ietf:params:xml:ns:xmpp-sasl"  # RFC 6120 6
+FRAMING: Final = "urn:ietf:params:xml:ns:xmpp-framing"  # RFC 7395 3.3
 SASL2: Final = "urn:xmpp:sasl:2"  # XEP-0388
 SASL_CHANNEL_BINDING: Final = "urn:xmpp:sasl-cb:0"  # XEP-0440
 BIND: Final = "urn:ietf:params:xml:ns:xmpp-bind"  # RFC 6120 7

@@ -345,7 +345,7 @@ class XMLStream(Protocol, StreamHandler):
             return _LOCAL
         peer = self.transport.getPeer()
         host = getattr(peer, "host", None)
-        port = getattr(peer, "port", "?")
+        port = getattr(peer, "port", 0) or "?"  # a proxy may say no port
         self._known_address = found = (plain_host(str(host)), port) if host else _LOCAL
         return found
 

@@ -35,7 +35,9 @@ class WebDoor:
         self._reactor = reactor
         self._policy = policy
         self._trust = {"web": trust, "web_plain": None}
-        self._listeners = HTTPListeners(reactor, config.file, config.listen.proxies)
+        self._listeners = HTTPListeners(
+            reactor, config.file, config.listen.proxies, forwarded_for=config.listen.forwarded_for
+        )
         self._factories: dict[str, StreamFactory] = {}
         self.application = DoorApplication(config.web, self, reactor.seconds)
 

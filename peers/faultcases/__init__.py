@@ -1,6 +1,6 @@
 """The fault catalogue brought about for real: what is wrong, and what must be said of it."""
 
-from peers.faultcases import discovery, login, refusals, registration, server, trust
+from peers.faultcases import discovery, login, meeting, refusals, registration, server, trust
 from peers.faultcases.case import Case
 
 __all__ = ["CASES", "EXCEPTIONS", "Case"]
@@ -11,6 +11,7 @@ CASES: list[Case] = [
     *refusals.CASES,
     *registration.CASES,
     *login.CASES,
+    *meeting.CASES,
     *server.CASES,
 ]
 

@@ -211,52 +211,70 @@ class LoginProbe:
         return evidence
 
     def _explain(self, refusal: LoginFailed) -> StepError:
-        """The catalogue's entry for a refusal: is the link down, or did the Callbridge refuse?"""
-        condition, text = printable(refusal.condition), printable(refusal.text)
-        seen = {
-            "peer": self._peer,
-            "user": self._login.address,
-            "domain": self._login.domain,
-            "condition": condition,
-            "text": text or "no text",
-        }
-        return self._undecided(refusal, text, seen) or self._decided(refusal, text, seen)
+        stage = self._subject.timing.stage
+        return explain_refusal(
+            refusal,
+            peer=self._peer,
+            user=self._login.address,
+            domain=self._login.domain,
+            patience=self._chosen.patience if self._chosen is not None else stage,
+        )
 
-    @staticmethod
-    def _undecided(refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError | None:
-        """The failure if the log-in was not decided; else C{None}."""
-        if refusal.fault == faults.NO_CALLBRIDGE.name:
-            return faults.NO_CALLBRIDGE.error(**seen)
-        if refusal.fault == faults.NO_AUTHORITY.name:
-            mend = "The status page of that server, or cms status on its host, says more."
-            return faults.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
-        if refusal.fault == faults.LOGIN_SLOWED.name:
-            return faults.LOGIN_SLOWED.error(**seen)
-        if refusal.condition == "temporary-auth-failure" or refusal.fault in faults.CATALOGUE:
-            return faults.LOGIN_TEMPORARY.error(**seen)
-        return None
 
-    def _decided(self, refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError:
-        condition = seen["condition"]
-        if condition in ("account-disabled", "credentials-expired"):
-            return faults.LOGIN_DISABLED.error(**seen)
-        if condition in ("not-authorized", "invalid-authzid", "bad-protocol", "not-allowed"):
-            return faults.LOGIN_DENIED.error(**seen)
-        return self._explain_other(refusal, text, seen)
+def explain_refusal(
+    refusal: LoginFailed, *, peer: str, user: str, domain: str, patience: float
+) -> StepError:
+    """
+    The catalogue's entry for a refusal: is the link down, or did the Callbridge refuse?
 
-    def _explain_other(self, refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError:
-        condition = seen["condition"]
-        if condition in ("no-mechanism", "invalid-mechanism", "mechanism-too-weak"):
-            return faults.LOGIN_NO_MECHANISM.error(offered=text or condition, **seen)
-        if condition == "no-starttls":
-            return faults.LOGIN_NO_STARTTLS.error(**seen)
-        if condition in ("host-unknown", "host-gone"):
-            return faults.LOGIN_WRONG_DOMAIN.error(**seen)
-        if condition == "timeout":
-            stage = self._subject.timing.stage
-            seconds = self._chosen.patience if self._chosen is not None else stage
-            return faults.LOGIN_TIMEOUT.error(
-                seconds=f"{seconds:g}", waiting=refusal.waiting, **seen
-            )
-        problem = f"{condition}: {text}" if text else condition
-        return faults.LOGIN_BROKEN.error(problem=problem, **seen)
+    @param patience: How many seconds it waited, if it waited in vain.
+    """
+    text = printable(refusal.text)
+    seen = {
+        "peer": peer,
+        "user": user,
+        "domain": domain,
+        "condition": printable(refusal.condition),
+        "text": text or "no text",
+    }
+    return _undecided(refusal, text, seen) or _decided(refusal, text, seen, patience)
+
+
+def _undecided(refusal: LoginFailed, text: str, seen: dict[str, str]) -> StepError | None:
+    """The failure if the log-in was not decided; else C{None}."""
+    if refusal.fault == faults.NO_CALLBRIDGE.name:
+        return faults.NO_CALLBRIDGE.error(**seen)
+    if refusal.fault == faults.NO_AUTHORITY.name:
+        mend = "The status page of that server, or cms status on its host, says more."
+        return faults.NO_AUTHORITY.error(problem=text, mend=mend, **seen)
+    if refusal.fault == faults.LOGIN_SLOWED.name:
+        return faults.LOGIN_SLOWED.error(**seen)
+    if refusal.condition == "temporary-auth-failure" or refusal.fault in faults.CATALOGUE:
+        return faults.LOGIN_TEMPORARY.error(**seen)
+    return None
+
+
+def _decided(refusal: LoginFailed, text: str, seen: dict[str, str], patience: float) -> StepError:
+    condition = seen["condition"]
+    if condition in ("account-disabled", "credentials-expired"):
+        return faults.LOGIN_DISABLED.error(**seen)
+    if condition in ("not-authorized", "invalid-authzid", "bad-protocol", "not-allowed"):
+        return faults.LOGIN_DENIED.error(**seen)
+    return _explain_other(refusal, text, seen, patience)
+
+
+def _explain_other(
+    refusal: LoginFailed, text: str, seen: dict[str, str], patience: float
+) -> StepError:
+    condition = seen["condition"]
+    if condition in ("no-mechanism", "invalid-mechanism", "mechanism-too-weak"):
+        return faults.LOGIN_NO_MECHANISM.error(offered=text or condition, **seen)
+    if condition == "no-starttls":
+        return faults.LOGIN_NO_STARTTLS.error(**seen)
+    if condition in ("host-unknown", "host-gone"):
+        return faults.LOGIN_WRONG_DOMAIN.error(**seen)
+    if condition == "timeout":
+        waited = f"{patience:g}"
+        return faults.LOGIN_TIMEOUT.error(seconds=waited, waiting=refusal.waiting, **seen)
+    problem = f"{condition}: {text}" if text else condition
+    return faults.LOGIN_BROKEN.error(problem=problem, **seen)

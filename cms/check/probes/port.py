@@ -21,6 +21,9 @@ from cms.xmlstream.wrongpeer import server_without_tls
 MOST_SECONDS = 2.0  # that an answer to a plain stream header may take
 MOST_BYTES = 4096
 
+Place = tuple[str, int]
+"""An address and a port."""
+
 _UNCLEAR = {faults.TLS_NOT_SPOKEN.name, faults.TLS_CLOSED.name, faults.TLS_SILENT.name}
 # A client's stream header, to which a port without TLS may answer.
 _PLAIN_HEADER = (
@@ -64,18 +67,34 @@ class _Listen(Protocol):
             self.over.callback(None)
 
 
-async def _listen(reactor: Any, address: str, port: int, say: bytes, until: bytes) -> _Listen:
+async def _listen(
+    reactor: Any, place: Place, say: bytes, until: bytes, seconds: float = MOST_SECONDS
+) -> _Listen:
+    address, port = place
     protocol = _Listen(say, until)
-    race = Race(reactor, lambda: protocol, [address], port, timeout=MOST_SECONDS)
+    race = Race(reactor, lambda: protocol, [address], port, timeout=seconds)
     await race.run()
     waiting = protocol.over
-    timer = reactor.callLater(MOST_SECONDS, protocol._finish)
+    timer = reactor.callLater(seconds, protocol._finish)
     await waiting
     if timer.active():
         timer.cancel()
     transport: Any = protocol.transport
     transport.abortConnection()
     return protocol
+
+
+async def hears(reactor: Any, place: Place, say: bytes, until: bytes, seconds: float) -> bytes:
+    """
+    What a port answers to these bytes, nothing included; of a long answer the beginning.
+
+    @param until: What ends the wait when it has come.
+    """
+    try:
+        seconds = min(seconds, MOST_SECONDS)
+        return (await _listen(reactor, place, say, until, seconds)).heard
+    except StepError:
+        return b""  # it does not answer any more
 
 
 def client_hello() -> bytes:
@@ -100,12 +119,12 @@ async def what_listens(
         return error
     header = _PLAIN_HEADER.format(domain=domain).encode()
     try:
-        plain = await _listen(reactor, address, port, header, b"<stream:features")
+        plain = await _listen(reactor, (address, port), header, b"<stream:features")
         if plain.heard:
             return server_without_tls(plain.heard, peer=peer) or error
         if error.fault != faults.TLS_CLOSED.name:
             return error
-        hello = await _listen(reactor, address, port, client_hello(), b"\x16\x03")
+        hello = await _listen(reactor, (address, port), client_hello(), b"\x16\x03")
     except StepError:
         return error  # it does not answer any more
     if hello.ended is not None and not hello.ended.check(ConnectionDone) and not hello.heard:

@@ -12,7 +12,7 @@ from cms.xmlstream.toldfault import NONE, ToldFault, as_condition, mark, of_cond
 from cms.xmpp import sasl
 from tests.support import one_stanza
 
-TOLD = ToldFault("peer-refused", 60)
+TOLD = ToldFault("peer-refused", 60, 10)
 
 
 class ToldFaultTests(SynchronousTestCase):
@@ -20,7 +20,7 @@ class ToldFaultTests(SynchronousTestCase):
 
     def test_stream_error(self) -> None:
         """As an application-specific condition, beside condition and text."""
-        for told in (TOLD, ToldFault("no-callbridge")):
+        for told in (TOLD, ToldFault("no-callbridge"), ToldFault("no-callbridge", 0, 1)):
             error = StreamError("policy-violation", "words", appCondition=as_condition(told))
             written = serialize(error.getElement()).decode()
             read = exceptionFromStreamError(one_stanza(written).element)
@@ -36,7 +36,7 @@ class ToldFaultTests(SynchronousTestCase):
         """In attributes, so that the only elements are those of RFC 6120 6.5."""
         written = sasl.failure("temporary-auth-failure", "wait", wait=300).decode()
         failure = one_stanza(written).element
-        self.assertEqual(ToldFault("login-slowed", 300), of_mark(failure))
+        self.assertEqual(ToldFault("login-slowed", 300, 12), of_mark(failure))
         self.assertEqual(
             ["temporary-auth-failure", "text"], [each.name for each in failure.elements()]
         )
@@ -53,4 +53,4 @@ class ToldFaultTests(SynchronousTestCase):
             failure = Element((ns.SASL, "failure"))
             mark(failure, TOLD)
             failure[ns.FAULT, "seconds"] = text
-            self.assertEqual(seconds, of_mark(failure).seconds, text)
+            self.assertEqual((seconds, 10), (of_mark(failure).seconds, of_mark(failure).step), text)

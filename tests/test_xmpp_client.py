@@ -140,7 +140,7 @@ class WaitingTests(SynchronousTestCase):
         heard = client.heard() if heard is None else heard
         self.assertIn(f"<remote-connection-failed xmlns='{ns.STREAM_ERRORS}'/>", heard)
         self.assertIn("step 1 link-before-login", heard)
-        self.assertIn(f"<no-callbridge xmlns='{ns.FAULT}'/>", heard)
+        self.assertIn(f"<no-callbridge xmlns='{ns.FAULT}' step='1'/>", heard)
         self.assertTrue(heard.endswith("</stream:stream>"), heard)
         self.assertNotIn("failure", heard)
         self.assertTrue(client.lost)
@@ -422,7 +422,7 @@ class LoginTests(SynchronousTestCase):
         self.callbridge.transport.lose()
         heard = self.client.heard()
         self.assertIn("<remote-connection-failed ", heard)
-        self.assertIn("<login-link-lost xmlns='urn:x-cms:fault:1'/>", heard)
+        self.assertIn("<login-link-lost xmlns='urn:x-cms:fault:1' step='12'/>", heard)
         self.assertIn("step 12 login", heard)
         self.assertTrue(self.client.lost)
 
@@ -439,7 +439,7 @@ class LoginTests(SynchronousTestCase):
         self.callbridge.answer(stanza, evolve(failed, exchange=start.exchange, undecided=True))
         heard = self.client.heard()
         self.assertIn("<remote-connection-failed ", heard)
-        self.assertIn("<login-undecided xmlns='urn:x-cms:fault:1'/>", heard)
+        self.assertIn("<login-undecided xmlns='urn:x-cms:fault:1' step='12'/>", heard)
         self.assertIn(said, heard)
         self.assertTrue(self.client.lost)
 
@@ -452,7 +452,7 @@ class LoginTests(SynchronousTestCase):
         )
         failure = one_stanza(self.client.heard()).element
         self.assertEqual("temporary-auth-failure", next(failure.elements()).name)
-        self.assertEqual(ToldFault("login-slowed", 300), of_mark(failure))
+        self.assertEqual(ToldFault("login-slowed", 300, 12), of_mark(failure))
 
     def test_link_silent(self) -> None:
         """When it does not answer in time, too."""
@@ -474,7 +474,9 @@ class LoginTests(SynchronousTestCase):
             reply = spoil(stanza, start)
             assert reply is not None
             self.callbridge.say(reply.raw)
-            self.assertIn("<login-bad-answer xmlns='urn:x-cms:fault:1'/>", self.client.heard())
+            self.assertIn(
+                "<login-bad-answer xmlns='urn:x-cms:fault:1' step='12'/>", self.client.heard()
+            )
             self.assertTrue(self.client.lost)
 
     def test_login_for_another_domain(self) -> None:

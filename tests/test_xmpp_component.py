@@ -137,7 +137,7 @@ class RegistrationTests(SynchronousTestCase):
         peer.say(header(ns.COMPONENT, f" to='{CB1}'"))
         heard = peer.heard()
         self.assertIn("too many failures", heard)
-        self.assertIn("<peer-refused xmlns='urn:x-cms:fault:1' seconds='260'/>", heard)
+        self.assertIn("<peer-refused xmlns='urn:x-cms:fault:1' seconds='260' step='10'/>", heard)
         self.server.component("203.0.113.6").register(CB1, "one")
         self.server.clock.advance(300)
         self.assertNotIn("too many", self.server.component("203.0.113.5").open(to=CB1))

@@ -250,7 +250,9 @@ class EndTests(SynchronousTestCase):
         """A Callbridge that is closing is not chosen any more."""
         self.callbridge.stream.close()
         self.bob.say(f"<iq type='get' id='q' to='{CB1}'><x xmlns='urn:x'/></iq>")
-        self.assertIn("not connected", self.bob.heard())
+        heard = self.bob.heard()
+        self.assertIn("not connected", heard)
+        self.assertIn("<no-callbridge xmlns='urn:x-cms:fault:1' step='1'/></error>", heard)
         client = self.server.client()
         client.open()
         self.server.clock.advance(8)

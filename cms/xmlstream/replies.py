@@ -39,6 +39,8 @@ def error_reply(stanza: Stanza, error: StanzaError) -> Stanza | None:
     if error.text:
         text = child.addElement((ns.STANZAS, "text"), content=error.text)
         text[ns.XML, "lang"] = "en"
+    if error.appCondition is not None:
+        child.addChild(error.appCondition)
     reply.addChild(child)
     return Stanza(reply)
 

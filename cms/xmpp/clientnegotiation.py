@@ -36,7 +36,7 @@ from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.toldfault import ToldFault, as_condition
+from cms.xmlstream.toldfault import told
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp import binding, clientheader, features, sasl, sasl2
@@ -411,7 +411,7 @@ class ClientNegotiation(StreamHandler):
         """
         fault = refusal.fault
         assert fault is not None  # noqa: S101 - that is what brings it here
-        why = as_condition(ToldFault(fault.fault))
+        why = told(fault)
         error = StreamError("remote-connection-failed", text=refusal.text, appCondition=why)
         self.wire.close(error)
 

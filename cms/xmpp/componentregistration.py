@@ -50,7 +50,7 @@ from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import new_stream_id
-from cms.xmlstream.toldfault import ToldFault, as_condition
+from cms.xmlstream.toldfault import told
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp.componentlink import ComponentLink, refusal_of
@@ -298,8 +298,8 @@ class ComponentRegistration(StreamHandler):
             seconds = max(1, round(problem.seconds))
             fault = faults.PEER_REFUSED.error(peer=self._peer, seconds=seconds)
             text = f"too many failures, refused for {seconds} s"
-            told = as_condition(ToldFault(fault.fault, seconds))
-            self.refuse(fault, StreamError("policy-violation", text=text, appCondition=told))
+            why = told(fault, seconds)
+            self.refuse(fault, StreamError("policy-violation", text=text, appCondition=why))
             return False
         return True
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 
+from cms import faults
 from cms.process.logs import Logger
 from cms.xmlstream import limits
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -21,6 +22,7 @@ from cms.xmlstream.replies import error_reply
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error
+from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
@@ -30,6 +32,7 @@ MOST_ADDRESSES = 64  # spellings of one receiver's address that are cached
 MOST_BYTES = limits.CLIENT.stanza_bytes  # what every receiver of ours accepts
 SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
 _PRESENCE = frozenset({None, "unavailable", "error", "probe"}) | SUBSCRIPTION
+_AWAY = ToldFault(faults.NO_CALLBRIDGE.name, step=int(faults.NO_CALLBRIDGE.step))
 _SPECIAL = frozenset({"chat", "groupchat", "headline", "error"})  # all else is normal
 
 
@@ -154,17 +157,30 @@ class Router:
         if link is not None:
             self._deliver(link, stanza, source)
         elif address.host in self.known:
-            self.bounce(stanza, "service-unavailable", "wait", "this component is not connected")
+            self.bounce(
+                stanza, "service-unavailable", "wait", "this component is not connected", _AWAY
+            )
         else:
             self.bounce(stanza, "remote-server-not-found")
 
     def bounce(
-        self, stanza: Stanza, condition: str, type_: str | None = None, text: str | None = None
+        self,
+        stanza: Stanza,
+        condition: str,
+        type_: str | None = None,
+        text: str | None = None,
+        fault: ToldFault | None = None,
     ) -> None:
-        """Answer a stanza that cannot be delivered with an error, where one is due."""
+        """
+        Answer a stanza that cannot be delivered with an error, where one is due.
+
+        @param fault: For programs, beside the condition.
+        """
         if stanza.name == "presence" and stanza.type in ("unavailable", "error", "probe"):
             return
-        reply = error_reply(stanza, StanzaError(condition, type=type_, text=text))
+        why = None if fault is None else as_condition(fault)
+        error = StanzaError(condition, type=type_, text=text, appCondition=why)
+        reply = error_reply(stanza, error)
         if reply is not None and reply.to is not None:
             self.bounced[condition] += 1
             self.route(reply)

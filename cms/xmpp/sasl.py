@@ -78,7 +78,7 @@ def failure(
     """
     made = Element((namespace, "failure"))
     if wait:
-        mark(made, ToldFault(faults.LOGIN_SLOWED.name, wait))
+        mark(made, ToldFault(faults.LOGIN_SLOWED.name, wait, int(faults.LOGIN_SLOWED.step)))
     made.addElement((ns.SASL, condition))
     if text:
         made.addElement("text", content=text)[(ns.XML, "lang")] = "en"

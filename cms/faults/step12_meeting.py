@@ -162,8 +162,8 @@ DOOR_CLOSED = Fault(
     cure="Open it with web.enabled, and restart the XMPP server.",
     mend="[web]\nenabled = true     # xmpp.toml",
 )
-JOIN_REFUSED = Fault(
-    "join-refused",
+JOIN_DENIED = Fault(
+    "join-denied",
     LoginError,
     Step.LOGIN,
     on=Side.CHECK,
@@ -182,8 +182,8 @@ JOIN_REFUSED = Fault(
     ),
     mend="cms callbridge space list --config callbridge.toml     # on the Callbridge's host",
 )
-JOIN_SLOWED = Fault(
-    "join-slowed",
+JOIN_DELAYED = Fault(
+    "join-delayed",
     LoginError,
     Step.LOGIN,
     on=Side.CHECK,

@@ -207,7 +207,7 @@ CASES.add(
     name="join-bad-request",
 )
 CASES.add(
-    "join-slowed",
+    "join-delayed",
     12,
     "for 300 s",
     "forwarded_for",

@@ -294,11 +294,11 @@ class MeetingProbe:
             return error
         reason = str(told.get("reason", ""))
         seen = {"url": url, "meeting": self._meeting.shown}
-        if reason == faults.JOIN_REFUSED.name:
-            return faults.JOIN_REFUSED.error(**seen)
-        if reason == faults.JOIN_SLOWED.name:
+        if reason == "join-refused":
+            return faults.JOIN_DENIED.error(**seen)
+        if reason == "join-slowed":
             seconds = printable(str(told.get("seconds", "?")))
-            return faults.JOIN_SLOWED.error(seconds=seconds, **seen)
+            return faults.JOIN_DELAYED.error(seconds=seconds, **seen)
         if reason in (faults.NO_CALLBRIDGE.name, "link-before-login"):
             return faults.NO_CALLBRIDGE.error(**seen)
         problem = f"HTTP {answer.status}"

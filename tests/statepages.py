@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cms.callbridge.link import core
+from cms.callbridge.link import inputs as link_inputs
 from cms.callbridge.link import machine as link
 from cms.xmpp import clientinputs, clientstates, componentregistration, saslexchange
 
@@ -42,7 +42,7 @@ def _drawn(module: Any, page: str, inputs: Any, steps: Mapping[str, str]) -> Dra
 
 
 MACHINES = (
-    _drawn(link, "link-states.md", core.Inputs, _LINK_STEPS | {"active": "11"}),
+    _drawn(link, "link-states.md", link_inputs.Inputs, _LINK_STEPS | {"active": "11"}),
     _drawn(clientstates, "server-states.md", clientinputs.Inputs, {}),
     _drawn(saslexchange, "server-states.md", saslexchange._Inputs, {}),
     _drawn(componentregistration, "server-states.md", componentregistration._Inputs, {}),

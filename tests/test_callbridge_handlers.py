@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -16,14 +16,16 @@ from wokkel.generic import Request  # type: ignore[import-untyped]
 from wokkel.subprotocols import XMPPHandler
 
 import cms
-from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, NotConnected
+from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHandler, NotConnected
 from cms.callbridge.link.inbox import A_TURN, EACH, MOST_OF_ONE
+from cms.callbridge.login.authority import Authority
 from cms.xmlstream import ns
 from cms.xmlstream.requests import RequestLost, Requests
 from cms.xmlstream.stanza import Stanza
 from tests.support import one_stanza
 
-COMPONENT, ALICE = "cb1.meet.example.com", "alice@meet.example.com/r"
+DOMAIN = "meet.example.com"
+COMPONENT, ALICE = f"cb1.{DOMAIN}", f"alice@{DOMAIN}/r"
 
 
 class Stream:
@@ -306,6 +308,45 @@ class LifeTests(TrafficTests):
             self.traffic.link_down()
             self.traffic.link_up(self.stream)
         self.ask(f"<ping xmlns='{ns.PING}'/>")
+
+    def test_what_came_is_handled(self) -> None:
+        """What waits for its turn when the link ends was acknowledged: all of it is answered."""
+        addressed = f"from='{ALICE}' to='{COMPONENT}'><ping xmlns='{ns.PING}'/></iq>"
+        asked = [f"<iq type='get' id='{n}' {addressed}" for n in range(A_TURN + 10)]
+        for xml in asked:
+            self.traffic.received(one_stanza(xml))
+        self.assertEqual(A_TURN, len(self.stream.sent))
+        self.traffic.link_down()
+        self.assertEqual([str(n) for n in range(len(asked))], [s.id for s in self.stream.sent])
+
+    def test_sent_before(self) -> None:
+        """Of what a link left, answers to users and copies of rooms go again, in their lanes."""
+        room, account = f"team@{COMPONENT}", f"alice@{DOMAIN}"
+        kept = [
+            (f"<message from='{room}/a' to='{ALICE}' type='groupchat' id='1'/>", room),
+            (
+                f"<iq from='{COMPONENT}' to='{ALICE}' type='result' id='2'/>",
+                account,
+            ),
+            (f"<presence from='{room}/b' to='{ALICE}'/>", room),
+            (f"<iq from='{room}' to='{ALICE}' type='error' id='3'/>", room),
+        ]
+        void = [
+            f"<iq from='{COMPONENT}' to='{DOMAIN}' type='result' id='4'><success/></iq>",
+            f"<iq from='{COMPONENT}' to='{DOMAIN}' type='get' id='5'><ping/></iq>",
+        ]
+        lanes: list[tuple[str, object]] = []
+
+        def deliver(raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+            lanes.extend((raw.decode(), source) for raw in raws)
+            return ()
+
+        self.patch(self.stream, "deliver", deliver)
+        logins = LoginHandler(cast("Authority", None), DOMAIN)
+        traffic = LinkTraffic(Clock(), [], logins)
+        again = [kept[0][0], void[0], kept[1][0], void[1], kept[2][0], kept[3][0]]
+        traffic.sent_before(self.stream, [xml.encode() for xml in again])
+        self.assertEqual(kept, lanes)
 
     def test_nothing_is_queued(self) -> None:
         """What is sent while no link is up fails, and is not sent later."""

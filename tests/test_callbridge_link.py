@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -106,6 +107,9 @@ class World:
         return self.races[-1][1]
 
     # Traffic
+
+    def sent_before(self, stream: ComponentRegistration, stanzas: Sequence[bytes]) -> None:
+        """What the server never got of the link before."""
 
     def link_up(self, stream: ComponentRegistration) -> None:
         """Step 11."""

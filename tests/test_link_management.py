@@ -6,6 +6,7 @@ against each other, in memory, over a wire that is cut.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -16,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.config import LinkSettings, Timing
 from cms.callbridge.link.backoff import Backoff
-from cms.callbridge.link.core import RESUME_SECONDS, LinkCore
+from cms.callbridge.link.comeback import LEFT_SECONDS, RESUME_SECONDS
+from cms.callbridge.link.core import LinkCore
 from cms.callbridge.link.machine import Link
 from cms.callbridge.link.registration import ComponentRegistration
 from cms.configuration.tomlfile import Secret
@@ -30,7 +32,7 @@ from cms.xmlstream.textiq import written_result
 from cms.xmpp import componentregistration
 from cms.xmpp.loginrelay import LOGIN_WAIT, PATIENCE
 from cms.xmpp.resumption import Resumptions
-from tests.support import MemoryTransport, header, stanzas
+from tests.support import MemoryTransport, TwoClocks, header, stanzas
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
 
 CB1 = f"cb1.{DOMAIN}"
@@ -38,9 +40,9 @@ ENABLE = f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>"
 SECONDS = 10.0
 
 
-def offering(seconds: float = SECONDS) -> Server:
+def offering(seconds: float = SECONDS, clock: TwoClocks | None = None) -> Server:
     """A server that keeps links."""
-    server = Server(most_waiting=100)
+    server = Server(most_waiting=100, clock=clock)
     server.components.resumptions = Resumptions(server.clock, seconds)
     return server
 
@@ -124,6 +126,10 @@ class Daemons:
             self.clock.callLater(0, self.wires[-1].cut)
         return succeed((stream, "192.0.2.1"))
 
+    def sent_before(self, stream: ComponentRegistration, stanzas: Sequence[bytes]) -> None:
+        """What the server never got of the link before."""
+        stream.deliver(stanzas, None)
+
     def link_up(self, stream: ComponentRegistration) -> None:
         """Step 11."""
         self.ups += 1
@@ -200,7 +206,7 @@ class ResumedTests(SynchronousTestCase):
         self.both.run(0.1)
         self.assertEqual("active", self.both.link.state)
         self.assertEqual((1, 0), (self.both.ups, self.both.downs))
-        self.assertEqual(1, self.both.core.resumed_links)
+        self.assertEqual(1, self.both.core.comeback.resumed)
         self.assertEqual(1, self.both.server.components.resumptions.resumed)
         for waiting in client, later:
             self.assertIn("<success", waiting.heard())
@@ -350,7 +356,7 @@ class AwayTests(SynchronousTestCase):
         self.assertEqual([(later, "bob")], self.both.entering)
         self.both.is_reachable = True
         self.stay_away(2)
-        self.assertEqual(1, self.both.core.resumed_links)
+        self.assertEqual(1, self.both.core.comeback.resumed)
         for client in self.under_way, later:
             self.assertIn("<success", client.heard())
 
@@ -365,7 +371,7 @@ class AwayTests(SynchronousTestCase):
         self.both.entering.clear()
         self.both.is_reachable = True
         self.stay_away(1.25)
-        self.assertEqual((1, 0), (self.both.core.resumed_links, self.both.downs))
+        self.assertEqual((1, 0), (self.both.core.comeback.resumed, self.both.downs))
         client = self.both.login("carol")
         self.both.run()
         self.assertIn("<success", client.heard())
@@ -408,6 +414,197 @@ class AwayTests(SynchronousTestCase):
         self.assertEqual("", later.heard())
 
 
+class LeftTests(SynchronousTestCase):
+    """A link that ends for good: what one side had not had acknowledged."""
+
+    def setUp(self) -> None:
+        """Alice writes to the Callbridge, which answers each message."""
+        self.both = both = Daemons()
+        self.server = both.server
+        self.alice = both.login("alice")
+        both.run()
+        self.alice.heard()
+        self.alice.open()
+        self.alice.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
+        both.run()
+        self.alice.heard()
+        self.said: list[str] = []
+
+    def say(self, number: int) -> None:
+        """She writes so many."""
+        for _ in range(number):
+            self.said.append(str(len(self.said)))
+            self.alice.say(f"<message to='{CB1}' id='{self.said[-1]}'/>")
+
+    def stay_away(self, seconds: float) -> None:
+        """Time passes."""
+        until = self.both.clock.seconds() + seconds
+        while self.both.clock.seconds() < until:
+            self.both.run(0.01)
+
+    def lose(self, wire: Wire, most: int) -> None:
+        """
+        The connection breaks on the Callbridge's way to the server: the server gets only a
+        part of the answers.
+        """
+        callbridge, served = wire.transports
+        wire.ends[0].dataReceived(served.take().encode())
+        answers = callbridge.take().encode()
+        self.assertGreater(len(answers), most)
+        wire.ends[1].dataReceived(answers[:most])
+        self.both.is_reachable = False
+        wire.cut()
+
+    def test_same_server(self) -> None:
+        """It says how much it got, and the Callbridge sends the rest, once and in order."""
+        self.say(10)
+        self.lose(self.both.wires[-1], 300)
+        before = [s.id for s in self.alice.received()]
+        self.assertGreater(len(before), 2)
+        self.assertLess(len(before), 8)
+        self.say(5)  # nobody hears these
+        self.stay_away(SECONDS + 2)
+        self.assertEqual((1, 0), (self.both.downs, len(self.server.links)))
+        back = [s.id for s in self.alice.received() if s.type == "error"]
+        self.assertEqual(self.said[10:], back[-5:])
+        self.both.is_reachable = True
+        self.stay_away(3)
+        self.assertEqual(("active", 2), (self.both.link.state, self.both.ups))
+        self.assertEqual(self.said[:10], before + [s.id for s in self.alice.received()])
+        self.say(3)
+        self.both.run()
+        self.assertEqual(self.said[15:], [s.id for s in self.alice.received()])
+        self.assertEqual(self.said[:10] + self.said[15:], self.both.heard)
+        self.stay_away(2)
+        link: Any = self.server.links.get(CB1)
+        link.shut_down()
+        self.stay_away(3)
+        self.assertEqual(("active", 3), (self.both.link.state, self.both.ups))
+        self.assertEqual([], self.alice.received())  # it was told once
+
+    def test_reconfigured(self) -> None:
+        """With other settings it is another link: nothing of the old one is sent."""
+        self.say(10)
+        self.lose(self.both.wires[-1], 300)
+        self.stay_away(SECONDS + 2)
+        self.alice.received()
+        self.both.is_reachable = True
+        self.both.link.configure(self.both.core.settings)
+        self.stay_away(3)
+        self.assertEqual(("active", 2), (self.both.link.state, self.both.ups))
+        self.assertEqual([], self.alice.received())
+
+    def test_link_is_gone_at_resumption(self) -> None:
+        """The server has ended it while the Callbridge is on its way: the same."""
+        self.say(10)
+        self.lose(self.both.wires[-1], 300)
+        before = [s.id for s in self.alice.received()]
+        link: Any = self.server.links.get(CB1)
+        link.expire()
+        self.alice.received()
+        self.both.is_reachable = True
+        self.stay_away(3)
+        self.assertEqual((0, 1), (self.both.core.comeback.resumed, self.both.downs))
+        self.assertEqual(self.said[:10], before + [s.id for s in self.alice.received()])
+
+    def test_another_server(self) -> None:
+        """SRV leads to another: each side answers for its part, and nothing crosses over."""
+        self.say(10)
+        self.lose(self.both.wires[-1], 300)
+        before = [s.id for s in self.alice.received()]
+        self.say(5)
+        first, other = self.server, offering(clock=self.both.clock)
+        self.both.server = other
+        self.stay_away(SECONDS + 2)
+        self.assertEqual(0, len(first.links))
+        back = [s.id for s in self.alice.received() if s.type == "error"]
+        self.assertEqual(self.said[10:], back[-5:])
+        self.both.is_reachable = True
+        crossed: list[Stanza] = []
+        route = other.router.route
+
+        def note(stanza: Stanza, source: Any = None) -> None:
+            if stanza.name == "message":
+                crossed.append(stanza)
+            route(stanza, source)
+
+        self.patch(other.router, "route", note)
+        self.stay_away(3)
+        self.assertEqual(("active", 2), (self.both.link.state, self.both.ups))
+        self.assertEqual([], crossed)
+        self.assertEqual([], self.alice.received())
+        self.assertEqual(self.said[:10], self.both.heard)
+        self.assertLess(len(before), 8)
+        self.assertIn("<success", self._log_in().heard())
+
+    def _log_in(self) -> Peer:
+        client = self.both.login("bob")
+        self.both.run()
+        return client
+
+    def test_too_late(self) -> None:
+        """After a minute nothing of it is sent any more."""
+        self.say(10)
+        self.lose(self.both.wires[-1], 300)
+        self.alice.received()
+        self.stay_away(RESUME_SECONDS + LEFT_SECONDS + 2)
+        self.alice.received()
+        self.both.is_reachable = True
+        self.stay_away(70)  # it tries seldom by now
+        self.assertEqual(("active", 2), (self.both.link.state, self.both.ups))
+        self.assertEqual([], [s for s in self.alice.received() if s.name == "message"])
+
+    def test_server_that_lies(self) -> None:
+        """Of more than was sent nothing is sent again, and the link is a new one."""
+        self.say(10)
+        self.lose(self.both.wires[-1], 300)
+        self.stay_away(RESUME_SECONDS + 1)
+        ended = self.server.components.resumptions._ended
+        for previd, (owner, _, until) in list(ended.items()):
+            ended[previd] = owner, 5_000, until
+        self.alice.received()
+        self.both.is_reachable = True
+        self.stay_away(3)
+        self.assertEqual("active", self.both.link.state)
+        self.assertEqual([], self.alice.received())
+
+    def test_stops_with_a_word(self) -> None:
+        """A Callbridge that stops says what it has handled: none of it comes back."""
+        self.say(3)
+        for _ in range(2):
+            self.both.wires[-1].carry()
+        self.both.link.stop()
+        self.both.run()
+        self.assertEqual(0, len(self.server.links))
+        got = [(s.id, s.type) for s in self.alice.received()]
+        self.assertEqual([(number, None) for number in self.said], got)
+
+    def test_server_stops_with_a_word(self) -> None:
+        """So does a server: the Callbridge has nothing left that it would send again."""
+        self.say(3)
+        wire = self.both.wires[-1]
+        for _ in range(2):
+            wire.carry()
+        stream = self.both.core.stream
+        assert stream is not None
+        ledger = stream.party.ledger
+        assert ledger is not None
+        self.assertGreaterEqual(ledger.unacknowledged, 3)
+        link: Any = self.server.links.get(CB1)
+        link.shut_down()
+        wire.carry()
+        self.assertEqual(0, ledger.unacknowledged)
+
+    def test_stopped(self) -> None:
+        """A Callbridge that stops sends what waits, since nobody will send it again."""
+        self.both.wires[-1].transports[0].stop_reading()
+        stream = self.both.carrier
+        stream.pauseProducing()
+        stream.deliver((f"<message from='{CB1}' to='{DOMAIN}' id='last'/>".encode(),), "x")
+        self.both.link.stop()
+        self.assertIn("id='last'", self.both.wires[-1].transports[0].take())
+
+
 class CutTests(SynchronousTestCase):
     """Cut anywhere, again and again."""
 
@@ -443,7 +640,7 @@ class CutTests(SynchronousTestCase):
             both.run(1.0)
         got += [s.id for s in sender.received()]
         self.assertGreater(cuts, 30)
-        self.assertGreater(both.core.resumed_links, 10)
+        self.assertGreater(both.core.comeback.resumed, 10)
         self.assertEqual(sent, both.heard)
         self.assertEqual(sent, got)
         for client in clients:

@@ -47,8 +47,15 @@ def mechanisms(features: str, namespace: str = ns.SASL) -> list[str]:
 class Server:
     """The parts of an XMPP server, without listeners."""
 
-    def __init__(self, *, wait: float = 8.0, most_waiting: int = 3, resume: float = 60.0) -> None:
-        self.clock = TwoClocks()
+    def __init__(
+        self,
+        *,
+        wait: float = 8.0,
+        most_waiting: int = 3,
+        resume: float = 60.0,
+        clock: TwoClocks | None = None,
+    ) -> None:
+        self.clock = clock or TwoClocks()
         self.links = Links()
         self.sessions = Sessions()
         self.counters = ServerCounters()

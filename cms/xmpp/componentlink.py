@@ -273,6 +273,8 @@ class ComponentLink(Party, StreamHandler):
             self._tell_end(error.condition)
             self._part()
         else:
+            if self.ledger is not None:
+                self.write(elements.acknowledgement(self.ledger.handled))
             self.wire.close(error)
 
     # link management, docs/link-management.md

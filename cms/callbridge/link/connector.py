@@ -11,7 +11,8 @@ from twisted.internet.protocol import Protocol
 
 from cms.audit.owncertificate import audit_certificate
 from cms.callbridge.config import LinkSettings, Timing
-from cms.callbridge.link.registration import ComponentRegistration, Registrant
+from cms.callbridge.link.managedstream import Registrant
+from cms.callbridge.link.registration import ComponentRegistration
 from cms.callbridge.link.servername import fits_under
 from cms.discovery.lookup import Target
 from cms.discovery.race import Race

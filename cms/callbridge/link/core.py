@@ -2,15 +2,13 @@
 The actions of the link's state machine, and the record of its attempts.
 
 L{cms.callbridge.link.machine} has the machine itself.
-
-It is long because the actions share the attempt and the connection, and the
-resumption of a link is one way through the same steps.
+L{cms.callbridge.link.comeback} has what is known of a link that is to be resumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -20,7 +18,10 @@ from twisted.python.failure import Failure
 from cms import faults
 from cms.callbridge.config import LinkSettings
 from cms.callbridge.link.backoff import Backoff
-from cms.callbridge.link.registration import ComponentRegistration, Registrant
+from cms.callbridge.link.comeback import Comeback
+from cms.callbridge.link.inputs import Connector, Discovery, Inputs, Traffic
+from cms.callbridge.link.managedstream import Left
+from cms.callbridge.link.registration import ComponentRegistration
 from cms.callbridge.link.steplog import log_step
 from cms.discovery.failedaddresses import FailedAddresses
 from cms.discovery.lookup import Found, Target, configured_target
@@ -36,100 +37,7 @@ from cms.xmlstream.traffic import Traffic as Carried
 
 TOLD_AT_FIRST = 10  # attempts that fail alike before further ones are logged seldom
 TOLD_AGAIN = 60.0  # seconds
-RESUME_SECONDS = 10.0  # for which a link is tried to be resumed
-REFUSED_SECONDS = 0.5  # of these, from when nothing listens there: a dead server forgets its links
-BACK_FIRST, BACK_MOST = 0.1, 1.0  # seconds before a further attempt to resume
 SELDOM = "; while it fails alike it is tried as before, and told once a minute"
-
-
-class Discovery(Protocol):
-    """Finds targets and addresses: L{cms.discovery.lookup.Finder}."""
-
-    def targets(self, domain: str) -> Deferred[Found]:
-        """Step 4."""
-        ...
-
-    def addresses(self, target: Target) -> Deferred[Found]:
-        """Step 5."""
-        ...
-
-
-class Connector(Protocol):
-    """Step 6: a stream to one of a target's addresses."""
-
-    def connect(
-        self,
-        registrant: Registrant,
-        settings: LinkSettings,
-        target: Target,
-        addresses: tuple[str, ...],
-        last: tuple[str, ...],
-    ) -> Deferred[tuple[ComponentRegistration, str]]:
-        """Fires with the stream and the address; fails with C{ConnectError}."""
-        ...
-
-
-class Traffic(Protocol):
-    """The user of an active link: L{cms.callbridge.link.handlers.LinkTraffic}."""
-
-    def link_up(self, stream: ComponentRegistration) -> None:
-        """The link is active."""
-
-    def link_down(self) -> None:
-        """It has ended."""
-
-    def received(self, stanza: Stanza) -> None:
-        """The server sent a stanza."""
-
-
-class Inputs(Protocol):
-    """The inputs of the machine."""
-
-    # from the owner
-
-    def start(self) -> None:
-        """The owner wants a link."""
-
-    def halt(self) -> None:
-        """End the attempt or the link."""
-
-    # from what the core does
-
-    def begin(self) -> None:
-        """Begin an attempt."""
-
-    def found(self) -> None:
-        """Steps 3 and 4 are done: there is a target to try."""
-
-    def broken(self) -> None:
-        """The connection of an active link was lost, and the link can be resumed."""
-
-    def again(self) -> None:
-        """The server could not be reached for that; there is time for another attempt."""
-
-    def resumed(self) -> None:
-        """The link goes on over a new connection."""
-
-    def resolved(self, found: Found) -> None:
-        """Step 5 is done: it has addresses."""
-
-    def connected(self, stream: ComponentRegistration) -> None:
-        """Step 6 is done."""
-
-    def registered(self) -> None:
-        """Step 10 is done."""
-
-    def confirmed(self) -> None:
-        """The server has all that it asked for."""
-
-    def try_next(self) -> None:
-        """This target failed and there is another."""
-
-    def rest(self) -> None:
-        """No target is left in this attempt, or the link ended."""
-
-    def halted(self) -> None:
-        """Everything has ended, and no attempt follows."""
 
 
 @define(eq=False)
@@ -149,9 +57,7 @@ class LinkCore:
     @ivar on_step: Called with each record of an attempt that begins or ends.
     @ivar on_rest: Called at the end of an attempt or a link, before the next wait, with
         the failure of the attempt, or C{None} after a link.
-    @ivar away: The last connection of a link that is to be resumed.
-    @ivar away_until: How long that is tried, on the clock.
-    @ivar resumed_links: How often a link was resumed.
+    @ivar comeback: The way back of a link whose connection was lost.
     @ivar streams: Connections that are open or ending.
     @ivar carried: The traffic of the connections that have ended.
     """
@@ -183,19 +89,17 @@ class LinkCore:
     last_end: StepError | None = None
     on_step: list[StepObserver] = field(factory=list)
     on_rest: list[Callable[[StepError | None], object]] = field(factory=list)
-    away: ComponentRegistration | None = None
-    away_until: float = 0.0
-    resumed_links: int = 0
+    comeback: Comeback = field(init=False)
     streams: set[ComponentRegistration] = field(factory=set)
     carried: Carried = field(factory=Carried)
     _time: Timeline = field(init=False)
-    _tries: int = 0  # to resume this link
     _last: StepError | None = None  # how the attempt before this one failed
     _dull: bool = False  # the attempt fails like those before: it is not logged
     _logged: float = 0.0  # when an attempt was last logged
 
     def __attrs_post_init__(self) -> None:
         self._time = Timeline(self.clock)
+        self.comeback = Comeback(self.clock)
 
     @property
     def now(self) -> float:
@@ -207,7 +111,7 @@ class LinkCore:
         """What it is doing, for people: the step's name, or one of five words."""
         if self.halting:
             return "ending"
-        if self.away is not None:
+        if self.comeback.stream is not None:
             return "resuming"
         if self.since is not None:
             return "active"
@@ -311,8 +215,7 @@ class LinkCore:
         """TCP is connected: TLS and registration follow."""
         self.stream = stream
         self.streams.add(stream)
-        if self.away is not None:
-            stream.resume(self.away)
+        self.comeback.prepare(stream)
         stream.ended.addCallback(lambda _: self._forget(stream))
         stream.begin()
 
@@ -349,6 +252,8 @@ class LinkCore:
         stream = self.stream
         assert stream is not None  # noqa: S101 - it has just registered
         self.up = self.now
+        self.comeback.take_left()
+        self.traffic.sent_before(stream, stream.again)
         self.traffic.link_up(stream)
         self._ask(stream)
 
@@ -393,17 +298,14 @@ class LinkCore:
         if self.since is None or self.stream is None:
             self.link_ended(error)
             return
-        self.away, self.stream, self.since = self.stream, None, None
-        self.away_until = self.clock.seconds() + RESUME_SECONDS
-        self._tries = 0
+        self.comeback.begin(self.stream)
+        self.stream = self.since = None
         self.attempt.failed(self.now, error)
         self.inputs.broken()
 
     def come_back(self) -> None:
         """Connect to the same server and address, at once the first time."""
-        delay = min(BACK_FIRST * 2 ** (self._tries - 1), BACK_MOST) if self._tries else 0.0
-        self._tries += 1
-        self.timer = self.clock.callLater(delay, self._try_again)
+        self.timer = self.clock.callLater(self.comeback.delay(), self._try_again)
 
     def _try_again(self) -> None:
         self.timer = None
@@ -421,31 +323,32 @@ class LinkCore:
 
     def restore(self) -> None:
         """The link is active again."""
-        stream, self.away = self.stream, None
+        stream = self.stream
         assert stream is not None  # noqa: S101 - it has just resumed
         self.since = self.now
-        self.resumed_links += 1
+        self.comeback.restored()
         self.attempt.begin(Step.ACTIVE, self.now, peer=stream.peer, resumed=stream.link_id)
 
-    def not_resumed(self) -> None:
+    def not_resumed(self) -> Left | None:
         """From the stream: the server has ended the link; a new one follows."""
         self._give_up()
+        return self.comeback.take_left()
 
     def _give_up(self) -> None:
-        old, self.away = self.away, None
+        old = self.comeback.give_up()
         if old is not None:
-            old.abandon()
             self.up = None
             self.traffic.link_down()
+            self.comeback.end(old)
 
     def link_ended(self, error: StepError) -> None:
         """From the stream: it had been registered."""
         ended, self.stream = self.stream, None
         self.last_end = error
         self.attempt.failed(self.now, error)
-        if ended is not None:
-            ended.abandon()
         self.traffic.link_down()
+        if ended is not None:
+            self.comeback.end(ended)
         self.inputs.rest()
 
     # failure and rest
@@ -454,7 +357,7 @@ class LinkCore:
         """This target failed: try the next one, unless no target could help."""
         if self.target is not None:
             error.evidence.setdefault("target", str(self.target))
-        if self.away is not None:
+        if self.comeback.stream is not None:
             self._fail_to_resume(error)
             return
         if self.target is not None and self.address:
@@ -476,10 +379,7 @@ class LinkCore:
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.quit()
-        refused = isinstance(error, faults.CredentialsRefused)
-        if error.fault == faults.CONNECT_REFUSED.name:
-            self.away_until = min(self.away_until, self.clock.seconds() + REFUSED_SECONDS)
-        if self.clock.seconds() < self.away_until and not refused:
+        if self.comeback.goes_on(error):
             self.inputs.again()
             return
         up = self.up
@@ -546,11 +446,12 @@ class LinkCore:
             pending.cancel()
         was_up, was_active = self.up is not None, self.since is not None
         self.up = self.since = self.asked = None
-        old, self.away = self.away, None
-        if old is not None:
-            old.abandon()
         if was_up:
             self.traffic.link_down()
+        old = self.comeback.give_up()
+        if old is not None:
+            old.abandon()
+        self.comeback.take_left()  # the next link may be another
         if was_active:
             self.attempt.passed(self.now, ended="by this side")
         elif self.history.last is not None:

@@ -33,6 +33,7 @@ from cms.process.logs import Logger
 from cms.xmlstream import disco, ns
 from cms.xmlstream.replies import error_reply, is_join
 from cms.xmlstream.requests import Requests
+from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error, written_result
 
@@ -117,6 +118,21 @@ class LinkTraffic:
 
     # from the link
 
+    def sent_before(self, stream: Carrier, stanzas: Sequence[bytes]) -> None:
+        """
+        The link before this one ended with these, which the server never got: send them in
+        their order, and in the lanes that they had.
+
+        Answers to the server are void, since its log-ins have ended with the link, and so are
+        our own requests, since whoever asked was told.
+        """
+        for raw in stanzas:
+            stanza = of_bytes(raw)
+            if stanza.name != "iq" or (stanza.is_answer and stanza.to != self._domain):
+                room = (stanza.sender or "").partition("/")[0]
+                lane = room if "@" in room else self._share(stanza.to)
+                stream.deliver((raw,), lane)
+
     def link_up(self, stream: Carrier) -> None:
         """The link is active."""
         self._stream = stream
@@ -131,9 +147,9 @@ class LinkTraffic:
             handler.connectionInitialized()
 
     def link_down(self) -> None:
-        """The link has ended."""
+        """The link has ended; what it brought is handled, since the server was told so."""
+        call_all(self.log, [self._inbox.finish])
         self._stream = self._dispatcher = None
-        self._inbox.clear()
         ends: list[Callable[[Failure], object]] = [
             handler.connectionLost for handler in self._handlers
         ]
@@ -213,7 +229,11 @@ class LinkTraffic:
         stream.deliver((stanza.raw,), self._share(stanza.to))
 
     def _share(self, address: str | None) -> str:
-        return share_of(address, "" if self._logins is None else self._logins.domain)
+        return share_of(address, self._domain)
+
+    @property
+    def _domain(self) -> str:
+        return "" if self._logins is None else self._logins.domain
 
 
 def _observe(handler: Any, queries: Iterable[str]) -> None:

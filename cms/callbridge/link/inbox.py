@@ -9,6 +9,7 @@ not wait here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -62,9 +63,12 @@ class Inbox:
         if self._call is None:
             self._call = self._clock.callLater(0, self._next_turn)
 
-    def clear(self) -> None:
-        """Forget all that wait."""
-        self._lanes = Lanes(MOST, guaranteed=EACH)
+    def finish(self) -> None:
+        """Handle all that wait, because no other turn comes."""
+        self._left = 0
+        while self._lanes:
+            for stanza in self._lanes.take(sys.maxsize)[0]:
+                self._handle(stanza)
         self._left = A_TURN
         if self._call is not None:
             self._call.cancel()

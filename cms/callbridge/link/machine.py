@@ -25,7 +25,8 @@ from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 
 from cms.callbridge.config import LinkSettings
-from cms.callbridge.link.core import Inputs, LinkCore
+from cms.callbridge.link.core import LinkCore
+from cms.callbridge.link.inputs import Inputs
 from cms.callbridge.link.registration import ComponentRegistration
 from cms.discovery.lookup import Found
 from cms.fast.machines import Machine
@@ -85,7 +86,7 @@ class Link:
     @property
     def resumed(self) -> int:
         """How often a link was resumed after its connection broke."""
-        return self._core.resumed_links
+        return self._core.comeback.resumed
 
     @property
     def since(self) -> float | None:

@@ -3,9 +3,7 @@ Steps 7 to 11 on the Callbridge: one stream to an XMPP server (XEP-0114).
 
 The stream begins when TCP is connected.  It reports each stage as it passes
 and ends with exactly one outcome: registered and later lost, or failed.
-
-It is long because a stream that resumes a link (docs/link-management.md) takes
-the same steps, and differs in their answers only.
+L{cms.callbridge.link.managedstream} has what it counts and resumes.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,6 +24,7 @@ from twisted.words.protocols.jabber.error import (
 
 from cms import faults
 from cms.callbridge.config import LinkSettings, Timing
+from cms.callbridge.link.managedstream import ManagedStream, Registrant
 from cms.callbridge.link.servername import explain_other_name, other_name
 from cms.process.cleanup import run_all
 from cms.process.logs import link_id
@@ -41,15 +39,10 @@ from cms.trust.connection import (
     tls_evidence,
 )
 from cms.xmlstream import limits, ns
-from cms.xmlstream import managementelements as elements
-from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.keepalive import Keepalive, watch_socket
-from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
-from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.toldfault import of_condition
 from cms.xmlstream.wrongpeer import server_without_tls, server_without_xmpp
 
@@ -62,51 +55,17 @@ _REFUSALS: dict[str, faults.Fault] = {
 _HOST_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 _ACCEPTED = (ns.CLIENT, "handshake")  # component:accept is held as jabber:client
 Look = Callable[[ServerVerification, str, int], Deferred[bool]]
-LINK_BYTES = 4 * 1024 * 1024  # that may wait because the server does not read
 READ_BYTES = 32_768  # read or written at once; log-ins overtake what waits behind it
-MOST_EARLY = 1_000  # stanzas before the answer to a resumption
 MOST_WORDS = 200  # characters of a server's own text that are shown
 
 
-class Registrant(Protocol):
-    """The user of the stream: the link."""
-
-    def stage_begun(self, step: Step) -> None:
-        """A step begins."""
-
-    def stage_passed(self, evidence: dict[str, str], *warnings: StepError) -> None:
-        """It is done."""
-
-    def registration_failed(self, error: StepError) -> None:
-        """The stream ended before it was registered."""
-
-    def registered(self) -> None:
-        """Step 10 is done: stanzas may flow."""
-
-    def received(self, stanza: Stanza) -> None:
-        """The server sent a stanza."""
-
-    def resumed(self) -> None:
-        """Step 10 is done: the link that was away goes on over this stream."""
-
-    def not_resumed(self) -> None:
-        """The server does not have it any more; L{registered} follows."""
-
-    def link_broken(self, error: StepError) -> None:
-        """The connection was lost after it was registered; the link can be resumed."""
-
-    def link_ended(self, error: StepError) -> None:
-        """The stream ended after it was registered."""
-
-
-class ComponentRegistration(XMLStream):
+class ComponentRegistration(ManagedStream):
     """
     The initiating side of XEP-0114.
 
     @param verification: Judges the server's certificate; C{None} where the
         operator asked for a link without TLS.
     @param presents: Whether we have a certificate to show.
-    @ivar link_id: Its ID in the logs of both sides, once the server has answered.
     @ivar certificate_expires: When the server's certificate expires, in seconds since the
         epoch.
     @ivar unserved: The failure, if the server is known not to serve our domain.
@@ -130,33 +89,19 @@ class ComponentRegistration(XMLStream):
         registers: bool = True,
         look: Look | None = None,
     ) -> None:
-        super().__init__(clock, limits=SendLimits(LINK_BYTES), is_shared=True)
-        self.send, self.deliver = self.party.send, self.party.deliver
-        self.settings = settings
+        super().__init__(clock, settings, registrant, peer=peer)
         self.timing = timing
         self.verification = verification
-        self.registrant = registrant
-        self.peer = peer
         self.presents = presents
-        self.link_id = ""
         self.certificate_expires: float | None = None
         self.registers = registers
-        self.requests = Requests(clock, self.send, own=settings.component)
-        self.step = Step.TLS
         self._look = look
         self._address: tuple[str, int] | None = None
         self._looking: Deferred[bool] | None = None
         self._outcome: StepError | None = None
-        self._reported = True  # nothing is reported before the race is won
         self._headless = False
         self._served = ""
         self.unserved: StepError | None = None
-        self._manages = False  # the server announces it
-        self._asked_for: Ledger | None = None  # until the server says that it counts
-        self._previd: str | None = None  # for its resumption, if it can be resumed
-        self._ends = False  # for good, and not only its connection
-        self._resumes: ComponentRegistration | None = None
-        self._early: list[Stanza] = []  # before the server has said whether it resumes
         self._keepalive = Keepalive(
             clock,
             self,
@@ -247,38 +192,8 @@ class ComponentRegistration(XMLStream):
             self._active(stanza)
         elif self.step is Step.REGISTERED and (stanza.uri, stanza.name) == _ACCEPTED:
             self._accepted()
-        elif self._resumes is not None:
-            self._answered(stanza, self._resumes)
-
-    def _active(self, stanza: Stanza) -> None:
-        if stanza.uri == ns.MANAGEMENT:
-            self._manage(stanza)
-            return
-        if not self.requests.take(stanza):
-            self.registrant.received(stanza)
-        if self.party.ledger is not None and self._asked_for is None:
-            self.party.ledger.count_handled(1)
-
-    def _accepted(self) -> None:
-        old = self._resumes
-        if old is None or not self._manages or old.party.ledger is None:
-            self._registered()
-        else:
-            previous, handled = old._previd or "", old.party.ledger.handled
-            self.write(elements.ask_resume(previous, handled))
-
-    def _registered(self) -> None:
-        if self._resumes is not None:
-            self._resumes = None
-            self.registrant.not_resumed()
-        self._begin_link()
-        if self._manages:
-            self.write(elements.ENABLE)
-            self._asked_for = self.party.ledger = Ledger()
-        self.registrant.registered()
-        early, self._early = self._early, []
-        for stanza in early:
-            self._active(stanza)
+        elif self._awaits_answer:
+            self._answered(stanza)
 
     def _begin_link(self) -> None:
         self.set_deadline(None)
@@ -287,95 +202,10 @@ class ComponentRegistration(XMLStream):
         self.step = Step.ACTIVE
         self._keepalive.start()
 
-    # link management, docs/link-management.md
-
-    def resume(self, old: ComponentRegistration) -> None:
-        """Before L{begin}: resume the link whose connection was that stream."""
-        self._resumes = old
-
-    @property
-    def can_be_resumed(self) -> bool:
-        """Whether the end of the connection is not that of the link."""
-        return self._previd is not None and not self._ends and not self._reported
-
-    def abandon(self) -> None:
-        """The link will not be resumed: whoever waits for an answer is told."""
-        self.requests.lost()
-        self.party.leave()
-
-    def _answered(self, stanza: Stanza, old: ComponentRegistration) -> None:
-        """What comes before the server has said whether it resumes the link."""
-        if stanza.uri != ns.MANAGEMENT:
-            if len(self._early) >= MOST_EARLY:
-                self._fail(faults.LINK_LOST.error(peer=self.peer, problem="no answer to resume"))
-            else:
-                self._early.append(stanza)
-        elif stanza.name == "resumed" and stanza.element.getAttribute("previd") == old._previd:
-            self._go_on(stanza, old)
-        else:
-            self._registered()
-
-    def _go_on(self, stanza: Stanza, old: ComponentRegistration) -> None:
-        ledger = old.party.ledger
-        assert ledger is not None  # noqa: S101 - it was asked for with it
-        try:
-            ledger.acknowledge(elements.counter(stanza.element))
-        except ValueError:
-            self._registered()
-            return
-        except AcknowledgedTooManyError as error:
-            self._too_many(error)
-            return
-        self._resumes = None
-        self._previd, self.link_id = old._previd, old.link_id
-        self.requests = old.requests
-        self.write(b"".join(ledger.waiting()))
-        self.take_over(self, old.party)
-        self.send, self.deliver = self.party.send, self.party.deliver
-        self._begin_link()
-        if ledger.unacknowledged:
-            self.party.ask()
-        self.registrant.resumed()
-
-    def _too_many(self, error: AcknowledgedTooManyError) -> None:
-        problem = f"it acknowledges {error}"
-        fault = faults.LINK_LOST if self.step is Step.ACTIVE else faults.REGISTERED_CLOSED
-        told = fault.error(peer=self.peer, problem=problem, component=self.settings.component)
-        self._fail(told, elements.too_many(error))
-
-    def _manage(self, stanza: Stanza) -> None:
-        element = stanza.element
-        if element.name == "enabled" and self._asked_for is not None:
-            self._asked_for = None
-            self._previd = element.getAttribute("id") or None
-        elif element.name == "failed" and self._asked_for is not None:
-            self._asked_for = self.party.ledger = None
-
-    def asked(self) -> None:
-        """The server asks how many of its stanzas were handled."""
-        if self.party.ledger is not None and self.step is Step.ACTIVE:
-            self.write(elements.acknowledgement(self.party.ledger.handled))
-
-    def acknowledges(self, handled: int) -> None:
-        """The server says how many of ours it has handled."""
-        if self.party.ledger is None or self.step is not Step.ACTIVE:
-            return
-        try:
-            self.party.acknowledged(self.party.ledger, handled)
-        except AcknowledgedTooManyError as error:
-            self._too_many(error)
-
-    def overflowed(self) -> None:
-        """The server does not read, or acknowledges nothing: the link ends."""
-        self._ends = True
-
-    def stream_closing(self) -> None:
-        """Nothing leaves over this connection any more: the link ends, or waits for another."""
-        if self.can_be_resumed:
-            self._keepalive.stop()
-            self.party.detach()
-
     # endings
+
+    def _stop_keepalive(self) -> None:
+        self._keepalive.stop()
 
     def _stream_error(self, error: StreamError) -> None:
         condition = _one_line(error.condition or "undefined-condition")
@@ -456,7 +286,7 @@ class ComponentRegistration(XMLStream):
         run_all(
             self.log,
             self.peer,
-            self._keepalive.stop,
+            self._stop_keepalive,
             self._lose_requests,
             lambda: self._judge_end(reason),
             self._look_or_report,
@@ -549,6 +379,7 @@ class ComponentRegistration(XMLStream):
         if self.step is Step.TLS:
             self.abort()
             return
+        self.say_last()
         self.close()
         if self.step is not Step.ACTIVE:
             self._lose_connection()  # at this stage the peer would not answer a closing tag

@@ -34,15 +34,16 @@ ARGUMENTS = (
 )
 WIDE, PHONE = (1280, 900), (360, 740)  # pixels
 SECONDS = 15.0
+AXE = ROOT / "peers" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 class Browser:
     """One browser with a profile of its own."""
 
-    def __init__(self, folder: Path, shots: Path) -> None:
+    def __init__(self, folder: Path, shots: Path, *arguments: str) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = require("chromium", "chromium")
-        for argument in (*ARGUMENTS, f"--user-data-dir={folder / 'profile'}"):
+        for argument in (*ARGUMENTS, *arguments, f"--user-data-dir={folder / 'profile'}"):
             options.add_argument(argument)
         # The CA is made for the test: what the certificates say is tested elsewhere.
         options.accept_insecure_certs = True
@@ -130,6 +131,42 @@ class Browser:
         picture.convert("RGB").quantize(64).save(self._shots / f"{name}.png", optimize=True)
         self.size(WIDE if width > PHONE[0] else PHONE)
 
+    def prefer(self, **features: str) -> None:
+        """What the person likes, such as C{color_scheme="dark"}; nothing else."""
+        wanted = [
+            {"name": f"{'' if name == 'forced_colors' else 'prefers-'}{name}".replace("_", "-"),
+             "value": value}
+            for name, value in features.items()
+        ]  # fmt: skip
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
+
+    def violations(self) -> list[str]:
+        """What axe-core finds wrong with the page as it is now, of any impact."""
+        source = AXE.read_text()
+        self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": source})
+        script = """
+            const done = arguments[0];
+            axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => done(
+                violations.map(({id, impact, nodes}) =>
+                    `${id} (${impact}): ${nodes.map(node => node.html)}`)
+            ), (error) => done([String(error)]));
+        """
+        found: list[str] = self.driver.execute_async_script(script)
+        return found
+
+    def assert_accessible(self, name: str) -> None:
+        """Nothing is wrong with it, light and dark, on a phone and on a desk."""
+        for scheme in ("dark", "light"):
+            self.prefer(color_scheme=scheme)
+            for size in (PHONE, WIDE):
+                self.size(size)
+                # Colours are judged when they have stopped changing.
+                still = "return document.getAnimations().every(a => a.playState !== 'running'"
+                still += " || a.effect.getComputedTiming().iterations === Infinity)"
+                wait_until(lambda: bool(self.run(still)), SECONDS, "stillness")  # noqa: B023
+                assert self.violations() == [], (name, scheme, size)
+                assert not self.scrolls_sideways(), (name, scheme, size)
+
     def scrolls_sideways(self) -> bool:
         """Whether the page is wider than what shows it."""
         return bool(
@@ -145,6 +182,11 @@ class Browser:
         """What the console says since it was asked last: errors, and what the policy stopped."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
+    def unexpected(self, *statuses: int) -> list[str]:
+        """The same without answers of these statuses, which a test wanted."""
+        wanted = tuple(f"status of {status}" for status in statuses)
+        return [one for one in self.complaints() if not any(part in one for part in wanted)]
+
 
 def shots_folder() -> Path:
     """Where pictures go: below C{build}, or where C{CMS_SCREENSHOTS} says."""
@@ -153,9 +195,9 @@ def shots_folder() -> Path:
 
 
 @contextmanager
-def browsing(folder: Path) -> Iterator[Browser]:
+def browsing(folder: Path, *arguments: str) -> Iterator[Browser]:
     """A browser, which is ended with all its processes."""
-    browser = Browser(folder, shots_folder())
+    browser = Browser(folder, shots_folder(), *arguments)
     try:
         yield browser
     finally:

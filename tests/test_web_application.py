@@ -49,6 +49,7 @@ class Door(Application):
 
     label = "web request"
     quiet = ("/alive",)
+    private = ("/m/",)
     too_long = Raw(b'{"reason": "tooLong"}', JSON)
 
     def __init__(self, clock: Any, folder: Path) -> None:
@@ -239,6 +240,15 @@ class DoorTests(SynchronousTestCase):
             ],
             self.lines(),
         )
+
+    def test_private(self) -> None:
+        """What follows the beginning of a secret path is in no line, however it was written."""
+        for path in ("/m/s3cret", "/M/s3cret", "//m/s3cret", "/%6d%2Fs3cret/more", "/x/m/s3cret"):
+            self.ask(get(path))
+        lines = self.lines()
+        self.assertEqual(5, len(lines))
+        self.assertFalse([line for line in lines if "s3cret" in line or "more" in line])
+        self.assertEqual(5, len([line for line in lines if line.lower().count('/m/..."') == 1]))
 
     def test_in_time(self) -> None:
         """A request that does not become whole ends its connection."""

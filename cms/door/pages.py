@@ -122,11 +122,12 @@ def language(accepted: str | None, known: Mapping[str, object]) -> str:
         quality = 1.0 if not parameter else float(weight[1]) if weight else 0.0
         if quality > 0:
             liked.append((-quality, number, tag.strip()))
-    for _, _, tag in sorted(liked):
-        while tag:  # pt-br is served by pt
-            if tag in names:
-                return names[tag]
-            tag = tag.rpartition("-")[0]
+    for _, _, name in sorted(liked):
+        parts = name.split("-")
+        for end in range(len(parts), 0, -1):  # pt-br is served by pt
+            found = names.get("-".join(parts[:end]))
+            if found is not None:
+                return found
     return DEFAULT
 
 
@@ -136,12 +137,16 @@ class DoorPages:
 
     @param look: From C{[web]}.
     @param domain: Whose accounts sign in by their name alone.
+    @param enabled: Else the page says that the door is closed, and no more.
     @param folder: Where the files are; those of a test may be elsewhere.
     """
 
-    def __init__(self, look: Look, domain: str, folder: Path = STATIC) -> None:
+    def __init__(
+        self, look: Look, domain: str, *, enabled: bool = True, folder: Path = STATIC
+    ) -> None:
         self._look = look
         self._domain = domain
+        self._enabled = enabled
         self._files = {
             path.name: File.of(path.read_bytes(), _TYPES[path.suffix])
             for path in sorted(folder.iterdir())
@@ -174,6 +179,7 @@ class DoorPages:
         for name, value in PAGE_HEADERS.items():
             request.setHeader(name.encode(), value.encode())
         request.setHeader(b"vary", b"accept-language, accept-encoding")
+        request.setResponseCode(200 if self._enabled else 503)
         return _body(request, page)
 
     def _static(self, request: IRequest, version: str, name: str) -> bytes:
@@ -203,6 +209,14 @@ class DoorPages:
         logo = [tags.img(src=self._at("logo"), alt="")] if look.logo else []
         line = [tags.p(look.text)] if look.text else []
         preload = {"rel": "modulepreload", "href": self._at(f"texts.{chosen}.js")}
+        script = [tags.link(**preload), tags.script(type="module", src=self._at("bundle.js"))]
+        content = [
+            Tag("noscript")(tags.h1(look.title), tags.p(said["noscript"], class_="note")),
+            tags.p(said["oldBrowser"], class_="note late"),
+        ]
+        if not self._enabled:
+            script = []
+            content = [tags.h1(look.title), tags.p(said["faults"]["door-closed"], class_="note")]
         return tags.html(
             tags.head(
                 tags.meta(charset="utf-8"),
@@ -211,18 +225,13 @@ class DoorPages:
                 tags.title(look.title),
                 tags.link(rel="icon", type="image/svg+xml", href=self._at("icon.svg")),
                 tags.link(rel="stylesheet", href=self._at("style.css")),
-                tags.link(**preload),
-                tags.script(type="module", src=self._at("bundle.js")),
+                *script,
             ),
             tags.body(
                 tags.a(said["skip"], href="#content", class_="skip"),
                 tags.header(tags.a(*logo, tags.span(look.title), href="/")),
                 tags.div(id="banner", hidden="hidden"),
-                Tag("main")(
-                    Tag("noscript")(tags.h1(look.title), tags.p(said["noscript"], class_="note")),
-                    tags.p(said["oldBrowser"], class_="note late"),
-                    id="content",
-                ),
+                Tag("main")(*content, id="content"),
                 tags.footer(*line, tags.p(said["encryption"])),
                 tags.div(id="announcer", role="status", class_="away"),
             ),

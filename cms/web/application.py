@@ -22,6 +22,7 @@ class Application(ABC):
 
     @cvar label: The beginning of each log line about a request; the request's id follows.
     @cvar quiet: Paths that are requested every few seconds, and logged only on errors.
+    @cvar private: What paths begin with whose rest is a secret, in lower case: no log has it.
     @cvar too_long: The answer to a body that is longer than L{cms.web.site.MOST_BODY}.
     @cvar not_found: The cure for an address that does not exist.
     @ivar routes: More may be added before the start.
@@ -30,6 +31,7 @@ class Application(ABC):
     log = Logger()
     label: ClassVar[str]
     quiet: ClassVar[Collection[str]] = ()
+    private: ClassVar[Collection[str]] = ()
     too_long: ClassVar[Raw]
     not_found: ClassVar[str] = ""
 

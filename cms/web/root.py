@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 from attrs import define, field
@@ -85,7 +85,7 @@ class Root(Resource):
             " (from {peer}, by {who}): {status} in {seconds:.3f} s",
             request=visit.number,
             method=printable(request.method.decode("ascii", "replace"))[:20],
-            path=printable(path)[:200],
+            path=printable(_without_secret(path, self.application.private))[:200],
             peer=visit.host,
             who=account(request),
             status=request.code,
@@ -97,6 +97,15 @@ class Root(Resource):
         self.log.info(
             f"{self.application.label} {{request}}: the client left early", request=visit.number
         )
+
+
+def _without_secret(path: str, private: Collection[str]) -> str:
+    """Wherever such a path begins: a link may be mistyped in front of its secret, too."""
+    for beginning in private:
+        at = path.lower().find(beginning)
+        if at >= 0:
+            path = f"{path[: at + len(beginning)]}..."
+    return path
 
 
 @define

@@ -30,7 +30,7 @@ def application(folder: Path) -> Klein:
     """Its routes."""
     routes = Klein()
     look = Look("Example meetings", "Questions? Call the front desk: 4711.", LOGO, "image/svg+xml")
-    DoorPages(look, "meet.example.com", folder).add_to(routes)
+    DoorPages(look, "meet.example.com", folder=folder).add_to(routes)
 
     def join(request: IRequest) -> bytes:
         asked = json.loads(request.content.read())
@@ -43,15 +43,17 @@ def application(folder: Path) -> Klein:
         if call_id in known:
             request.setResponseCode(int(call_id))
             return json.dumps({"reason": known[call_id], "text": "", "seconds": 4}).encode()
+        token = str(asked.get("reentry", ""))
+        name = token.removeprefix("token of ") or asked["name"]
         uri = ROOMS.get(call_id, "own" if call_id == "204918374" else "team")
         return json.dumps(
             {
                 "jid": "guest1@meet.example.com",
                 "password": "once",
                 "space": f"{uri}@cb1.meet.example.com",
-                "nick": asked.get("name", "Bob"),
+                "nick": name,
                 "expires": 60,
-                "reentry": f"token of {asked.get('name', 'Bob')}",
+                "reentry": f"token of {name}",
                 "title": "Product team",
                 "callId": call_id or "204918374",
             }

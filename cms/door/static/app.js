@@ -862,16 +862,18 @@ class People {
       .sort((a, b) => rank(a) - rank(b) || collator.compare(a.nick, b.nick));
     const shown = found.slice(0, this.most);
     const moderates = everybody.some((one) => one.isSelf && one.role === "moderator");
-    this.counted(everybody.length);
-    this.count.textContent = String(everybody.length);
+    if (this.count.textContent !== String(everybody.length)) {
+      this.counted(everybody.length);
+      this.count.textContent = String(everybody.length);
+    }
     this.count.setAttribute("aria-label", say("peopleCount", { count: everybody.length }));
     this.finder.hidden = everybody.length < SEARCH_FROM;
     const alone = everybody.length < 2;
     this.note.hidden = !alone && found.length > 0;
-    this.note.textContent = alone ? say("alone") : say("nobodyFound");
+    if (!this.note.hidden) this.note.textContent = alone ? say("alone") : say("nobodyFound");
     this.more.hidden = found.length <= this.most;
-    if (!this.more.hidden)
-      this.more.textContent = say("showMore", { count: Math.min(MOST_ROWS, found.length - this.most) });
+    const more = say("showMore", { count: Math.min(MOST_ROWS, found.length - this.most) });
+    if (!this.more.hidden && this.more.textContent !== more) this.more.textContent = more;
     const ids = new Set(shown.map((one) => one.id));
     for (const [id, { row }] of this.rows)
       if (!ids.has(id)) {

@@ -20,7 +20,6 @@ export default {
   "nameHint": "The others see it.",
   "join": "Join",
   "joining": "Joining",
-  "joiningAs": "You come in as {name}.",
   "signInTitle": "Sign in",
   "signInHint": "With an account you see your spaces.",
   "address": "Address",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from peers.browser import PHONE, SECONDS, WIDE, Browser, browsing
@@ -405,7 +406,8 @@ def test_keyboard(stand: Stand) -> None:
     assert browser.run("return document.activeElement.localName") == "h1"
     browser.fill("#text", "a b  c")
     assert browser.find("#text").get_attribute("value") == "a b  c"
-    browser.press(Keys.SHIFT + Keys.ENTER + Keys.NULL + "d")
+    line = webdriver.ActionChains(browser.driver)
+    line.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).send_keys("d").perform()
     browser.press(Keys.ENTER)
     browser.wait_for(".log li:last-child .said", "a b  c\nd")
     assert browser.find(".hand").get_attribute("aria-pressed") == "false"

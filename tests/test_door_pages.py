@@ -6,6 +6,7 @@ import gzip
 import re
 from html.parser import HTMLParser
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -17,6 +18,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Site
 
 from cms import faults
+from cms.door.look import MOST_LOGO, Look, read_look
 from cms.door.pages import (
     DEFAULT,
     FOR_EVER,
@@ -24,11 +26,11 @@ from cms.door.pages import (
     PRIVATE,
     STATIC,
     DoorPages,
-    Look,
     language,
     words,
 )
-from cms.faults import Side
+from cms.door.settings import DoorSettings
+from cms.faults import ConfigurationError, Side
 from cms.web.application import Application
 from cms.web.messages import Raw
 from cms.web.refusal import Refused
@@ -131,6 +133,14 @@ class PageTests(SynchronousTestCase):
             *(("GET", path, 404) for path in ("/meeting", "/m/a/b", "/static/x", "/x")),
         ):
             self.assertEqual(status, here.ask(method, path, "a=b" * (method == "POST")).status)
+
+    def test_nowhere(self) -> None:
+        """A person who mistyped an address gets a page to join from; a program is refused."""
+        here = client(self)
+        person = here.ask("GET", "/meting/1", accept="text/html,*/*;q=0.8")
+        self.assertEqual((404, here.ask("GET", "/").body), (person.status, person.body))
+        program = here.ask("GET", "/meting/1", accept="*/*")
+        self.assertEqual((404, b"notFound"), (program.status, program.body))
 
     def test_policy(self) -> None:
         """As strict as it can be; nothing of a page is inline, or from elsewhere."""
@@ -319,3 +329,55 @@ class WordsTests(SynchronousTestCase):
         """A file that is none is not served for one."""
         for source in ("", "export const a = 1;", "export default {;"):
             self.assertRaises(ValueError, words, source)
+
+
+class LookTests(SynchronousTestCase):
+    """C{[web]}: title, line, logo."""
+
+    def test_logo(self) -> None:
+        """A file of a known kind, read at the start."""
+        logo = new_folder(self) / "logo.SVG"
+        logo.write_bytes(b"<svg/>")
+        look = read_look(DoorSettings(title="Ours", text="Call us.", logo=logo), Path("xmpp.toml"))
+        self.assertEqual(Look("Ours", "Call us.", b"<svg/>", "image/svg+xml"), look)
+        here = client(self, look)
+        (path,) = [a["src"] for tag, a in Document(here.ask("GET", "/")).tags if tag == "img"]
+        answer = here.ask("GET", str(path))
+        self.assertEqual(
+            (b"<svg/>", "image/svg+xml"), (answer.body, answer.headers["content-type"])
+        )
+        # Opened on its own it can do nothing either.
+        self.assertIn("default-src 'none'", answer.headers["content-security-policy"])
+
+    def test_no_logo(self) -> None:
+        """What is none stops the start, with the key."""
+        folder = new_folder(self)
+        (folder / "big.png").write_bytes(b"x" * (MOST_LOGO + 1))
+        (folder / "empty.png").touch()
+        (folder / "logo.gif").write_bytes(b"x")
+        self.assertEqual(Look(), read_look(DoorSettings(), Path("xmpp.toml")))
+        for name, problem in (
+            ("big.png", "1 to 262144 bytes"),
+            ("empty.png", "1 to 262144 bytes"),
+            ("logo.gif", "no .svg"),
+            ("none.png", "No such file"),
+        ):
+            settings = DoorSettings(logo=folder / name)
+            error = self.assertRaises(ConfigurationError, read_look, settings, Path("xmpp.toml"))
+            self.assertIn("xmpp.toml: web.logo: ", error.cause)
+            self.assertIn(problem, error.cause)
+
+
+class WeightTests(SynchronousTestCase):
+    """What a page weighs."""
+
+    def test_weight(self) -> None:
+        """To join and to be in the room: 25 kB by gzip, the answer of POST /join among them."""
+        here = client(self)
+        page = here.ask("GET", "/")
+        weights = {"/": len(gzip.compress(page.body, 9))}
+        for path in Document(page).files():
+            if not path.endswith("/icon.svg"):  # which browsers get when they are idle
+                weights[path.rpartition("/")[2]] = len(gzip.compress(here.ask("GET", path).body, 9))
+        self.assertEqual({"/", "style.css", "bundle.js", "texts.en.js"}, set(weights))
+        self.assertLessEqual(sum(weights.values()) + 500, 25_000, weights)

@@ -11,6 +11,7 @@ from twisted.web.iweb import IRequest
 from cms import faults
 from cms.door import hostmeta
 from cms.door.interfaces import Server
+from cms.door.pages import PRIVATE
 from cms.door.settings import DoorSettings
 from cms.process.logs import LineLimiter
 from cms.web.application import Application
@@ -32,6 +33,7 @@ class DoorApplication(Application):
     """
 
     label = "web request"
+    private = (PRIVATE,)
     too_long = Raw(b'{"reason": "bad-request", "text": "the body is too long"}', JSON)
 
     def __init__(

@@ -21,6 +21,7 @@ from klein import Klein
 from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
+from cms.door.look import Look
 from cms.web import messages
 from cms.web.html import HTML, flat
 from cms.web.refusal import Refused
@@ -55,23 +56,6 @@ _TYPES = {
 }
 _TEXTS = re.compile(r"texts\.([A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)\.js")
 _MOST_LANGUAGES = 20  # of one request
-
-
-@frozen
-class Look:
-    """
-    What an operator makes of the pages.
-
-    @ivar title: What the service is called.
-    @ivar text: A line below every page, or nothing.
-    @ivar logo: An image, or nothing.
-    @ivar logo_type: Its media type.
-    """
-
-    title: str = "Meetings"
-    text: str = ""
-    logo: bytes = field(default=b"", repr=False)
-    logo_type: str = "image/png"
 
 
 @frozen
@@ -167,6 +151,7 @@ class DoorPages:
         """Add their routes."""
         for path in ("/", "/meeting/<id_>", "/m/<id_>"):
             routes.route(path, methods=["GET"], endpoint=f"page {path}")(self._page)
+        routes.route("/<path:id_>", methods=["GET"], endpoint="page nowhere")(self._nowhere)
         routes.route("/static/<version>/<name>", methods=["GET"], endpoint="static")(self._static)
         routes.route("/favicon.ico", methods=["GET"], endpoint="icon")(self._icon)
 
@@ -181,6 +166,14 @@ class DoorPages:
         request.setHeader(b"vary", b"accept-language, accept-encoding")
         request.setResponseCode(200 if self._enabled else 503)
         return _body(request, page)
+
+    async def _nowhere(self, request: IRequest, id_: str) -> bytes:
+        """A person gets the page, where he can join; a program a refusal."""
+        if "text/html" not in (messages.header(request, "accept") or ""):
+            raise Refused("notFound", "there is nothing at this address", status=404)
+        body = await self._page(request)
+        request.setResponseCode(404)
+        return body
 
     def _static(self, request: IRequest, version: str, name: str) -> bytes:
         file = self._files.get(name)

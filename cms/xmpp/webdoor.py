@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
 from cms.door.application import DoorApplication
+from cms.door.look import read_look
+from cms.door.pages import DoorPages
 from cms.protection.connections import Admitted
 from cms.trust.server import ServerTrust
 from cms.web.listeners import HTTPListeners
@@ -40,6 +42,9 @@ class WebDoor:
         )
         self._factories: dict[str, StreamFactory] = {}
         self.application = DoorApplication(config.web, self, reactor.seconds)
+        look = read_look(config.web, config.file)
+        pages = DoorPages(look, config.domain, enabled=config.web.enabled)
+        pages.add_to(self.application.routes)
 
     @property
     def factories(self) -> list[StreamFactory]:

@@ -17,7 +17,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.web.iweb import IRequest
 from twisted.web.server import Site
 
-from cms.door.pages import DoorPages, Look
+from cms.door.look import Look
+from cms.door.pages import DoorPages
 
 ROOMS = {"404404": "full", "405405": "banned", "406406": "members", "407407": "taken"}
 LOGO = (

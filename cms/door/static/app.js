@@ -235,6 +235,7 @@ const banner = {
   /** @param {any} fault @param {number | null} nextTry */
   away(fault, nextTry) {
     this.stop();
+    this.fault = fault;
     const words = make("p", { role: "status" }), next = make("p", { "aria-hidden": "true" });
     this.stop = countdown(next, nextTry);
     const again = button(say("tryNow"), () => session?.retry());
@@ -261,10 +262,13 @@ const banner = {
     this.stop();
     clearTimeout(this.timer);
     this.since = this.timer = 0;
+    this.fault = null;
     if (told && !this.node.hidden) announcer.now(say("back"));
     this.node.hidden = true;
   },
   since: 0,
+  /** @type {any} */
+  fault: null,
 };
 
 // screens
@@ -539,7 +543,7 @@ function adopt(ours) {
     if (session !== ours) return;
     if (state === "online") {
       if (!meeting || resumed) banner.clear(true); // else the room is entered again first
-    } else if (state !== "over") banner.away(fault, nextTry);
+    } else if (state !== "over") banner.away(fault ?? banner.fault, nextTry);
     else {
       banner.clear();
       session = null;

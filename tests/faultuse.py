@@ -13,7 +13,7 @@ from cms import faults
 from cms.faults.kinds import Fault
 
 ROOT = Path(cms.__file__).parent
-_COMPARED = re.compile(r"faults\.\w+\.name")
+_COMPARED = re.compile(r"faults\.\w+\.(name|step)")
 Definition = tuple[str, str]  # a module, and a name at its top level
 
 

@@ -31,7 +31,10 @@ MAY_IMPORT = {
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},
     "web": {"faults", "process", "protection", "signalflow", "trust"},
-    "door": {"configuration", "faults", "process", "protection", "web", "websocket"},
+    "door": {
+        *("configuration", "faults", "linkprotocol", "process", "protection", "signalflow"),
+        *("web", "websocket"),
+    },
     "admin": {
         *("control", "faults", "process", "protection", "signalflow", "state", "trust", "web"),
     },

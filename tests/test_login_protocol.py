@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
+from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
 from tests.support import one_stanza
 
@@ -28,12 +29,14 @@ times = st.sampled_from(["2026-11-24T12:00:00+00:00", "2026-11-24T12:00:00.12345
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=99)
 messages: st.SearchStrategy[lp.Message] = st.one_of(
     st.just(lp.AskMechanisms()),
-    st.builds(lp.Mechanisms, st.lists(mechanisms, min_size=1, max_size=32).map(tuple)),
+    st.builds(
+        lp.Mechanisms, st.lists(mechanisms, min_size=1, max_size=32).map(tuple), st.booleans()
+    ),
     st.builds(lp.Start, exchanges, mechanisms, payloads, peers, st.none() | bindings),
     st.builds(lp.Response, exchanges, payloads),
     st.builds(lp.Challenge, exchanges, payloads),
     st.builds(lp.Abort, exchanges),
-    st.builds(lp.Success, exchanges, bares, payloads),
+    st.builds(lp.Success, exchanges, bares, payloads, st.booleans()),
     st.builds(
         lp.Failed,
         exchanges,
@@ -58,6 +61,37 @@ messages: st.SearchStrategy[lp.Message] = st.one_of(
 )
 
 
+tokens = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+call_ids = st.from_regex(r"[0-9]{1,32}", fullmatch=True)
+names = st.sampled_from(["Bob", "Bób B", "x<'&> y", "علي"])
+admitted = st.builds(
+    join.Admitted,
+    *(bares, tokens, st.integers(0, 999_999), bares, names, texts, tokens),
+    st.just("") | call_ids,
+)
+join_messages: st.SearchStrategy[join.Message] = st.one_of(
+    st.builds(
+        join.Admit,
+        peers,
+        call_id=call_ids,
+        passcode=st.just("") | st.from_regex(r"[!-~]{1,32}", fullmatch=True),
+        name=names,
+    ),
+    st.builds(join.Admit, peers, secret=tokens, name=names),
+    st.builds(join.Admit, peers, reentry=tokens),
+    admitted,
+    st.builds(join.Slowed, st.integers(0, lp.MOST_WAIT)),
+    st.sampled_from([join.Refused(), join.Over(), join.Undecided()]),
+)
+EVERY_JOIN: tuple[join.Message, ...] = (
+    join.Admit("::1", call_id="1", passcode="2", name="Bob"),
+    join.Admit("::1", secret="s", name="Bob"),
+    join.Admit("::1", reentry="r"),
+    join.Admitted("a@b", "p", 60, "r@c", "Bob", "Team", "t", "1"),
+    *(join.Refused(), join.Over(), join.Slowed(3), join.Undecided()),
+)
+
+
 def read(xml: str) -> lp.Message:
     """Parse a message from text, as it comes over a link."""
     with_namespace = re.sub(r"^<([a-z-]+)", rf"<\1 xmlns='{lp.NS}'", xml)
@@ -65,7 +99,7 @@ def read(xml: str) -> lp.Message:
     return lp.parse(stanza.element.firstChildElement())
 
 
-def element_of(message: lp.Message) -> Element:
+def element_of(message: lp.Message | join.Message) -> Element:
     """A message as it comes out of the stream's reader."""
     stanza = one_stanza(f"<iq type='set' id='1'>{message.to_xml()}</iq>")
     child: Element = stanza.element.firstChildElement()
@@ -79,6 +113,21 @@ class RoundTripTests(SynchronousTestCase):
     def test_over_the_wire(self, message: lp.Message) -> None:
         """Each message survives being written as XML and read again."""
         self.assertEqual(lp.parse(element_of(message)), message)
+
+    @given(join_messages)
+    def test_guests_over_the_wire(self, message: join.Message) -> None:
+        """The same of the part for guests."""
+        self.assertEqual(join.parse(element_of(message)), message)
+
+    def test_guests_in_no_repr(self) -> None:
+        """No passcode, secret, password or token shows in a repr."""
+        for message in (
+            join.Admit("::1", call_id="1", passcode="sekrit", name="Bob"),
+            join.Admit("::1", secret="sekrit", name="Bob"),
+            join.Admit("::1", reentry="sekrit"),
+            join.Admitted("a@b", "sekrit", 60, "r@c", "Bob", "Team", "sekrit"),
+        ):
+            self.assertNotIn("sekrit", repr(message))
 
     def test_empty_and_absent(self) -> None:
         """A payload of no bytes and no payload at all are two things (RFC 6120 6.4.2)."""
@@ -146,6 +195,8 @@ class MalformedTests(SynchronousTestCase):
             ("<success exchange='e' jid='a@meet.example.com/r'/>", "bare"),
             ("<success exchange='e' jid='a@b..c'/>", "prepare"),
             ("<success exchange='e' jid='a b@meet.example.com'/>", "prepare"),
+            ("<success exchange='e' jid='a@b' guest='so'/>", "guest"),
+            ("<mechanisms admits='so'><mechanism>A</mechanism></mechanisms>", "admits"),
             ("<failure exchange='e'/>", "condition"),
             ("<failure exchange='e'><bad-luck/></failure>", "belong"),
             ("<failure exchange='e'><not-authorized/><aborted/></failure>", "condition"),
@@ -177,6 +228,38 @@ class MalformedTests(SynchronousTestCase):
             ("<session-end jid='a@b/c' reason='tired'/>", "reason"),
         ):
             self.assertIn(word, self.refused(xml), xml)
+
+    def test_guests(self) -> None:
+        """The same of the part for guests: each value that has not its form is named."""
+        good = "jid='a@b' password='p' expires='60' space='r@c' nick='B' reentry='t'"
+        for xml, word in (
+            ("<unknown/>", "no element"),
+            ("<refused><x/></refused>", "empty"),
+            ("<refused>x</refused>", "empty"),
+            ("<admit peer='::1' name='B'/>", "callId"),
+            ("<admit peer='::1' name='B' callId='1' secret='s'/>", "callId"),
+            ("<admit peer='::1' name='B' callId='x'/>", "callId"),
+            ("<admit peer='::1' name='B' callId='1' passcode=' '/>", "passcode"),
+            ("<admit peer='::1' name='B' secret='s' passcode='1'/>", "passcode"),
+            ("<admit peer='::1' name='B' secret='s/'/>", "secret"),
+            ("<admit peer='::1' reentry='r' name='B'/>", "name"),
+            ("<admit peer='::1' secret='s'/>", "name"),
+            ("<admit peer='::1' secret='s' name=' B'/>", "name"),
+            (f"<admit peer='::1' secret='s' name='{'x' * 101}'/>", "name"),
+            ("<admit secret='s' name='B'/>", "peer"),
+            (f"<admitted {good.replace('a@b', 'b')}/>", "jid"),
+            (f"<admitted {good.replace('r@c', 'r@c/x')}/>", "space"),
+            (f"<admitted {good.replace('60', 'x')}/>", "expires"),
+            (f"<admitted {good.replace('=' + chr(39) + 'p', '=' + chr(39))}/>", "password"),
+            (f"<admitted {good} title='{'x' * 801}'/>", "title"),
+            (f"<admitted {good} callId='x'/>", "callId"),
+            ("<slowed/>", "seconds"),
+            ("<slowed seconds='1000000'/>", "seconds"),
+        ):
+            with_namespace = re.sub(r"^<([a-z]+)", rf"<\1 xmlns='{join.NS}'", xml)
+            child = one_stanza(f"<iq type='set' id='1'>{with_namespace}</iq>").child
+            said = str(self.assertRaises(lp.MalformedLogin, join.parse, child))
+            self.assertIn(word, said, xml)
 
     def test_other_versions(self) -> None:
         """Another namespace is another protocol, and so is no element at all."""
@@ -225,6 +308,16 @@ class DocumentTests(SynchronousTestCase):
         """Each example is read by our own parser, and every kind of message has one."""
         kinds = {type(lp.parse(element)) for element in self.examples() if element.uri == lp.NS}
         self.assertEqual(kinds, set(get_args(lp.Message)))
+        of_guests = {type(join.parse(one)) for one in self.examples() if one.uri == join.NS}
+        self.assertEqual(of_guests, set(get_args(join.Message)))
+
+    def test_schema_of_guests(self) -> None:
+        """It names each element and each attribute of that part."""
+        schema = (DOCUMENT.parent / "login-protocol-guests.xsd").read_text()
+        for message in EVERY_JOIN:
+            element = element_of(message)
+            for name in (element.name, *element.attributes):
+                self.assertIn(f'name="{name}"', schema)
 
     def test_words(self) -> None:
         """Document and schema name each condition, each reason and the namespace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.callbridge.login.authority import Authority
+from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.metrics import STATES, CallbridgeCollector, CallbridgeCounters, RoomsCollector
 from cms.callbridge.rooms.admission import REASONS
 from cms.callbridge.rooms.service import Rooms
@@ -292,6 +294,7 @@ class CallbridgeTests(SynchronousTestCase):
             component=lambda: "cb1",
             domain=lambda: DOMAIN,
             run="r",
+            visitors=Visitors(self.world.clock, Random(7)),
         )
         self.figures = Figures(self.counters, collector, RoomsCollector(self.rooms))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 from attrs import define, field
@@ -12,6 +13,7 @@ from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
+from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.rooms import copies, outbox, reading, room, service
 from cms.callbridge.rooms.history import stamp
 from cms.callbridge.rooms.service import Rooms
@@ -78,11 +80,14 @@ class RoomsTests(SynchronousTestCase):
         self.spaces = LocalSpaces(self.store, self.clock)
         self.addCleanup(self.spaces.close)
         self.sessions = Sessions()
+        self.visitors = Visitors(self.clock, Random(5))
+        self.addCleanup(self.visitors.stop)
         self.rooms = Rooms(
             *(self.clock, self.spaces, self.sessions),
             component=lambda: COMPONENT,
             domain=lambda: DOMAIN,
             run="r",
+            visitors=self.visitors,
         )
         self.link = Link()
         self.rooms.link_up(self.link, lambda stanza: self.link.raws.append(stanza.raw))
@@ -324,8 +329,8 @@ class EnterTests(RoomsTests):
         self.assertEqual(50, len(bodies("<history maxstanzas='-1' since='now' seconds='x'/>")))
 
     def test_full(self) -> None:
-        """There are only so many; who is refused is told to come back."""
-        self.patch(service, "MOST_OCCUPANTS", 2)
+        """There are only so many; who is refused is told to come back.  Members have a part."""
+        self.rooms.most_occupants = 3
         self.join(ALICE)
         self.join(BOB)
         answer = self.refused(self.join(EVE), "service-unavailable")
@@ -333,6 +338,9 @@ class EnterTests(RoomsTests):
         self.assertEqual(1, self.rooms.figures.refused["full"])
         self.leave(BOB)
         self.joined(self.join(EVE), EVE)
+        self.joined(self.join(BOB), BOB)
+        tv = BOB.replace("pc", "tv")
+        self.refused(self.join(tv, "bob2"), "service-unavailable", to=tv)
 
     def test_bounds(self) -> None:
         """So many in all, and so many rooms of one session."""
@@ -739,7 +747,7 @@ class FloodTests(RoomsTests):
 
     def test_many(self) -> None:
         """Of many that want in, as many as there are places; each of the others is told."""
-        self.patch(service, "MOST_OCCUPANTS", 100)
+        self.rooms.most_occupants = 112  # 100 for others than members
         self.link.waiting_bytes = 0
         self.heard()
         refused = 0

@@ -17,6 +17,7 @@ class Writer:
     """An L{Authenticator<cms.xmpp.saslexchange.Authenticator>} that writes no XML."""
 
     peer_text, peer_host, channel_binding = "198.51.100.9 port 1", "198.51.100.9", None
+    claimed: str | None = None
 
     def __init__(self) -> None:
         self.told: list[Any] = []

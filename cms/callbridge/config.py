@@ -147,6 +147,18 @@ class LoginLimits:
     )
 
 
+@frozen(kw_only=True)
+class RoomLimits:
+    """C{[rooms]}."""
+
+    most_occupants: int = setting(
+        Count(1, 10_000),
+        "that a room takes; a tenth of the places is for members of the space",
+        default=1_000,
+        why="each message to a room goes to each of them",
+    )
+
+
 def _unique_name(text: str) -> str:
     name = text.strip().lower()
     if not name or "." in name or "@" in name or "/" in name:
@@ -281,6 +293,7 @@ class CallbridgeConfig:
     dns: NameServers = setting(Section(NameServers), "")
     listen: Listeners = setting(Section(Listeners), "")
     login: LoginLimits = setting(Section(LoginLimits), "")
+    rooms: RoomLimits = setting(Section(RoomLimits), "")
     timing: Timing = setting(Section(Timing), "", name="link")
 
     @property

@@ -24,7 +24,9 @@ from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHa
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.record import Logins
+from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters, RoomsCollector
+from cms.callbridge.rooms.doorkeeper import MOST_JOINING, Doorkeeper
 from cms.callbridge.rooms.service import Rooms
 from cms.callbridge.settings import StoredSettings
 from cms.callbridge.spaces.directory import LocalSpaces
@@ -34,7 +36,8 @@ from cms.discovery.resolver import make_dns
 from cms.metrics.exposition import Exposition
 from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
-from cms.process.logs import Logger
+from cms.process.logs import LineLimiter, Logger
+from cms.process.threads import SlowWork
 from cms.signalflow import AttemptHistory, StepError
 from cms.state.database import StoreUnusable
 from cms.state.folder import WRITABLE, claim_for, unusable_for
@@ -53,7 +56,9 @@ class CallbridgeService(Service):
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
     @ivar spaces: The spaces.
+    @ivar visitors: The guests that were admitted to one of them.
     @ivar rooms: Their rooms.
+    @ivar door: Admits guests.
     @ivar logins: The recent log-ins.
     """
 
@@ -81,6 +86,7 @@ class CallbridgeService(Service):
             remember=config.remember_passwords,
         )
         random = SystemRandom()
+        self.visitors = Visitors(reactor, random)
         self.rooms = Rooms(
             reactor,
             self.spaces,
@@ -88,9 +94,20 @@ class CallbridgeService(Service):
             component=lambda: self.config.link.component,
             domain=lambda: self.config.link.domain,
             run=f"{random.getrandbits(64):016x}",
+            visitors=self.visitors,
+            most_occupants=config.rooms.most_occupants,
+        )
+        self.door = Doorkeeper(
+            *(self.spaces, self.visitors, self.rooms.admission.guesses),
+            SlowWork(reactor, at_once=config.login.hashes_at_once, most_waiting=MOST_JOINING),
+            random,
+            nicknames=self.rooms.nicknames,
+            where=lambda: (self.config.link.domain, self.config.link.component),
+            lines=LineLimiter(reactor.seconds),
+            told=self.logins.guest,
         )
         self.authority = self._make_authority(config.link.domain)
-        self._logins = LoginHandler(self.authority, config.link.domain)
+        self._logins = LoginHandler(self.authority, config.link.domain, self.door.decide)
         self.link = Link(
             LinkCore(
                 clock=reactor,
@@ -119,6 +136,7 @@ class CallbridgeService(Service):
         return Authority(
             *(self._reactor, self._directory, domain),
             allow_guests=self.config.allow_guests,
+            visitors=self.visitors,
             limits=self.config.login,
             decided=self._decided,
             ended=self.rooms.session_ended,
@@ -156,6 +174,7 @@ class CallbridgeService(Service):
         """End the link properly."""
         super().stopService()
         self.rooms.stop()
+        self.visitors.stop()
         return self.link.stop().addCallback(lambda _: self._close())
 
     def _close(self) -> None:
@@ -214,12 +233,12 @@ class _DecidedSessions:
         self._authority = authority
 
     def began(self, jid: str) -> str | None:
-        """See L{cms.callbridge.rooms.service.Sessions.began}."""
+        """See L{cms.callbridge.rooms.places.Sessions.began}."""
         session = self._authority().sessions.get(jid)
         return None if session is None else session.since
 
     def peer(self, jid: str) -> str | None:
-        """See L{cms.callbridge.rooms.service.Sessions.peer}."""
+        """See L{cms.callbridge.rooms.places.Sessions.peer}."""
         session = self._authority().sessions.get(jid)
         return None if session is None else session.peer
 

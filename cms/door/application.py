@@ -11,6 +11,7 @@ from twisted.web.iweb import IRequest
 from cms import faults
 from cms.door import hostmeta
 from cms.door.interfaces import Server
+from cms.door.joining import Joining
 from cms.door.pages import PRIVATE
 from cms.door.settings import DoorSettings
 from cms.process.logs import LineLimiter
@@ -43,6 +44,8 @@ class DoorApplication(Application):
         self.settings = settings
         self._server = server
         self._lines = LineLimiter(seconds)
+        origins = self.origins_for
+        Joining(server, origins, self._tell_foreign, enabled=settings.enabled).add_to(self.routes)
         self.routes.route(WEBSOCKET, methods=["GET"])(self.open_websocket)
         self.routes.route("/.well-known/host-meta", methods=["GET"])(self.host_meta)
         self.routes.route("/.well-known/host-meta.json", methods=["GET"])(self.host_meta_json)
@@ -89,7 +92,7 @@ class DoorApplication(Application):
 
         @raise Refused: it is none, or of a page that may not.
         """
-        own = self.own_origin(request)
+        origins = self.origins_for(request)
         fields = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, values in request.requestHeaders.getAllRawHeaders()
@@ -97,18 +100,23 @@ class DoorApplication(Application):
         ]
         said = handshake.answer(
             *(request.method, WEBSOCKET, request.clientproto),
-            *(fields, [own, *self.settings.origins]),
+            *(fields, origins),
         )
         if said.status == 101:
             connection = request.channel.transport.admitted
             request.upgrade(said.head, self._server.open_stream(connection))
             return None
         if said.is_foreign:
-            self._tell_foreign(request, own)
+            self._tell_foreign(request)
         reason = faults.ORIGIN_REFUSED.name if said.is_foreign else "no-websocket"
         raise Refused(reason, said.problem, status=said.status, headers=dict(said.headers))
 
-    def _tell_foreign(self, request: IRequest, own: str) -> None:
+    def origins_for(self, request: IRequest) -> list[str]:
+        """Whose pages may do what ours do: our own, and those that the operator named."""
+        return [self.own_origin(request), *self.settings.origins]
+
+    def _tell_foreign(self, request: IRequest) -> None:
+        own = self.own_origin(request)
         fault = faults.ORIGIN_REFUSED.error(origin=header(request, "origin"), own=own)
         if self._lines.allows():
             self.log.warn("{cause} Cure: {cure}", **fault.fields)

@@ -23,6 +23,7 @@ from cms.faults import (
     step09_register,
     step10_registered,
     step11_active,
+    step12_joining,
     step12_login,
     step12_meeting,
 )
@@ -41,6 +42,7 @@ from cms.faults.step08_identity import *  # noqa: F403
 from cms.faults.step09_register import *  # noqa: F403
 from cms.faults.step10_registered import *  # noqa: F403
 from cms.faults.step11_active import *  # noqa: F403
+from cms.faults.step12_joining import *  # noqa: F403
 from cms.faults.step12_login import *  # noqa: F403
 from cms.faults.step12_meeting import *  # noqa: F403
 
@@ -59,5 +61,6 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step10_registered,
     step11_active,
     step12_login,
+    step12_joining,
     step12_meeting,
 )

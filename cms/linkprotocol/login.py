@@ -80,14 +80,20 @@ class AskMechanisms:
 
 @frozen
 class Mechanisms:
-    """The Callbridge's answer."""
+    """
+    The Callbridge's answer.
+
+    @ivar admits: It can be asked to admit guests (L{cms.linkprotocol.join}).
+    """
 
     names: tuple[str, ...]
+    admits: bool = False
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
         names = "".join(f"<mechanism>{escape_text(name)}</mechanism>" for name in self.names)
-        return f"<mechanisms xmlns='{NS}'>{names}</mechanisms>"
+        admits = " admits='true'" if self.admits else ""
+        return f"<mechanisms xmlns='{NS}'{admits}>{names}</mechanisms>"
 
 
 @frozen
@@ -166,15 +172,19 @@ class Success:
 
     @ivar jid: The bare address that it may use.
     @ivar payload: Additional data for the client (RFC 6120 6.4.6).
+    @ivar guest: It is a guest, and has one session at a time.
     """
 
     exchange: str
     jid: str
     payload: bytes | None = field(default=None, repr=False)
+    guest: bool = False
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
-        return _xml("success", self.payload, {"exchange": self.exchange, "jid": self.jid})
+        guest = {"guest": "true"} if self.guest else {}
+        own = {"exchange": self.exchange, "jid": self.jid}
+        return _xml("success", self.payload, {**own, **guest})
 
 
 @frozen
@@ -287,7 +297,7 @@ def _mechanisms(element: Element) -> Message:
     names = tuple(_text(child) for child in _children(element, "mechanism"))
     if len(names) > MOST_MECHANISMS or not all(map(_MECHANISM.fullmatch, names)):
         raise MalformedLogin("the mechanisms are not a short list of SASL names")
-    return Mechanisms(names) if names else AskMechanisms()
+    return Mechanisms(names, _truth(element, "admits")) if names else AskMechanisms()
 
 
 def _start(element: Element) -> Message:
@@ -308,7 +318,8 @@ def _start(element: Element) -> Message:
 
 
 def _success(element: Element) -> Message:
-    return Success(_exchange(element), _jid(element, full=False), _payload(element))
+    jid = _jid(element, full=False)
+    return Success(_exchange(element), jid, _payload(element), _truth(element, "guest"))
 
 
 def _failure(element: Element) -> Message:
@@ -319,23 +330,18 @@ def _failure(element: Element) -> Message:
     if texts and len(texts[0]) > MOST_TEXT:
         raise MalformedLogin("the text is too long")
     (condition,) = (name for name in conditions if name != "text")
-    undecided = element.getAttribute("undecided", "false")
-    if undecided not in _BOOLEANS:
-        raise MalformedLogin("undecided is true or false")
     return Failed(
         _exchange(element),
         condition,
         (texts or [""])[0] or None,
-        _BOOLEANS[undecided],
+        _truth(element, "undecided"),
         int(_attribute(element, "wait", _WAIT)) if element.hasAttribute("wait") else 0,
     )
 
 
 def _session_begin(element: Element) -> SessionBegin:
     since = _attribute(element, "since", _TIME)
-    resumed = element.getAttribute("resumed", "false")
-    if resumed not in _BOOLEANS:
-        raise MalformedLogin("resumed is true or false")
+    resumed = _truth(element, "resumed")
     try:
         datetime.fromisoformat(since)
     except ValueError:
@@ -344,7 +350,7 @@ def _session_begin(element: Element) -> SessionBegin:
         jid=_jid(element, full=True),
         peer=_attribute(element, "peer", _PEER),
         since=since,
-        resumed=_BOOLEANS[resumed],
+        resumed=resumed,
     )
 
 
@@ -387,6 +393,13 @@ def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
     if not form.fullmatch(value):
         raise MalformedLogin(f"{name} does not have its form")
     return str(value)
+
+
+def _truth(element: Element, name: str) -> bool:
+    value = element.getAttribute(name, "false")
+    if value not in _BOOLEANS:
+        raise MalformedLogin(f"{name} is true or false")
+    return _BOOLEANS[value]
 
 
 def _exchange(element: Element) -> str:

@@ -150,7 +150,7 @@ class Guesses:
         self._clock = clock
         self._most = most
         self.together = together
-        self.pairs = _Buckets(clock, ACCOUNT_AT_ADDRESS, most)
+        self.pairs = _Buckets(clock, limits.pair, most)
         self.known_pairs = _Buckets(clock, limits.known, most)
         self.accounts = _Buckets(clock, limits.account, most)
         self.addresses = _Buckets(clock, limits.address, most)
@@ -245,16 +245,18 @@ class Guess:
         self._holds = tuple(key for _, key in limits)
         open_.update(self._holds)
 
-    def failed(self) -> float:
+    def failed(self, *, everywhere: bool = True) -> float:
         """
         The proof was wrong.  Without L{weigh} before it, that counts for nothing.
 
+        @param everywhere: Whether it counts for the account at all addresses, too.
         @return: How long to delay the answer, in seconds.
         """
         if not self._holds:
             return 0.0
         self.abandoned()
-        level, *_ = [buckets.add(key) for buckets, key in self._limits()]
+        limits = self._limits() if everywhere else self._limits()[:1]
+        level, *_ = [buckets.add(key) for buckets, key in limits]
         if not self._is_known and self._address != LOCAL:  # a proxy may be there
             self._guesses.addresses.add(_key(self._address))
         excess = int(level + 0.5) - FREE

@@ -65,6 +65,7 @@ class ComponentLink(Party, StreamHandler):
         self.jid = parse_jid(record.component)
         self.secret = secret
         self.mechanisms: tuple[str, ...] = ()
+        self.admits = False
         self.no_authority: StepError | None = None
         self.link_id = record.link_id
         self.evidence = record.evidence

@@ -30,6 +30,7 @@ from cms.trust.server import ServerTrust
 from cms.xmlstream import ns
 from cms.xmlstream.stream import XMLStream
 from cms.xmpp import clientstates
+from cms.xmpp.admissions import Admissions
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.carbons import Carbons
@@ -61,6 +62,7 @@ class XmppService(Service):
     @ivar callbridges: The Callbridges that may register.
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
+    @ivar admissions: Has guests admitted by Callbridges.
     @ivar flow: The recent registrations and log-ins.
     @ivar on_change: Called when a link comes or goes.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
@@ -92,6 +94,8 @@ class XmppService(Service):
         )
         counters = self._make_counters()
         self.flow = ServerFlow(reactor, counters.registration_step)
+        self.admissions = Admissions(reactor, config.domain, self.links, self.flow)
+        relay.issuer = self.admissions.issuer
         self.session_service = SessionService(
             *(reactor, self.sessions, self.links, local, relay), flow=self.flow, carbons=carbons
         )
@@ -129,7 +133,9 @@ class XmppService(Service):
         )
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.listen.proxies)
-        self._door = WebDoor(config, reactor, self._client, self._trust.get("web"))
+        self._door = WebDoor(
+            *(config, reactor, self._client, self.admissions), self._trust.get("web")
+        )
         resolver = make_dns(reactor, config.dns.servers)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []

@@ -28,7 +28,7 @@ def _recent() -> deque[Any]:
 class ServerFlow:
     """
     A bounded record.  Attempts of unknown components and failed log-ins do not push out
-    those of known components and users, nor do resumptions, which may be many.
+    those of known components and users, nor do resumptions and guests, which may be many.
 
     @param observer: Called for each step of a registration.
     """
@@ -40,6 +40,8 @@ class ServerFlow:
     _components: deque[Attempt] = field(factory=_recent)
     _refused: deque[Attempt] = field(factory=_recent)
     _logins: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
+    _guests: deque[Attempt] = field(factory=_recent)
+    _turned_away: deque[Attempt] = field(factory=_recent)
     _resumptions: deque[tuple[int, float, dict[str, str]]] = field(factory=_recent)
 
     @property
@@ -102,14 +104,27 @@ class ServerFlow:
         attempt.failed(self.now, fault)
         self._refused.append(attempt)
 
+    def guest_admitted(self, jid: str, peer: str, space: str) -> None:
+        """A Callbridge admits a guest; what he logs in with is not told."""
+        attempt = self._begin()
+        attempt.once(Step.LOGIN, self.now, guest=jid, peer=peer, space=space)
+        self._guests.append(attempt)
+
+    def guest_refused(self, peer: str, fault: StepError) -> None:
+        """A guest was not admitted."""
+        attempt = self._begin()
+        attempt.begin(fault.step, self.now, peer=peer)
+        attempt.failed(self.now, fault)
+        self._turned_away.append(attempt)
+
     def registrations(self) -> Iterator[Attempt]:
         """Connections of components, in no order."""
         yield from self._unknown.values()
         yield from self._components
 
     def logins(self) -> Iterator[Attempt]:
-        """Log-ins and resumptions, in no order."""
-        yield from self._refused
+        """Log-ins, resumptions and guests, in no order."""
+        yield from (*self._refused, *self._guests, *self._turned_away)
         for number, when, evidence in (*self._logins, *self._resumptions):
             attempt = Attempt(number, when)
             attempt.once(Step.LOGIN, when, **evidence)

@@ -35,13 +35,11 @@ class Negotiation(Authenticator, Protocol):
     """
     Whose log-in it is: L{ClientNegotiation<cms.xmpp.clientnegotiation.ClientNegotiation>}.
 
-    @ivar claimed: C{from} of the client's header.
     """
 
     policy: ClientPolicy
     wire: Wire
     inputs: Inputs
-    claimed: str | None
 
     def succeeded(
         self,
@@ -70,6 +68,7 @@ class InlineLogin:
         self._request = request
         self.peer_host = client.peer_host
         self.channel_binding = client.channel_binding
+        self.claimed = client.claimed
 
     @property
     def peer_text(self) -> str:

@@ -20,6 +20,7 @@ class Link(Receiver, Protocol):
     One registered component, wherever its stream ends.
 
     @ivar mechanisms: Its SASL mechanisms; none if it decides no log-ins, or is away.
+    @ivar admits: It can be asked to admit guests.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar evidence: What TLS and the certificate showed.
     @ivar link_id: Its ID in the logs of both sides.
@@ -29,6 +30,7 @@ class Link(Receiver, Protocol):
 
     component: str
     mechanisms: tuple[str, ...]
+    admits: bool
     no_authority: StepError | None
     requests: Requests
     evidence: dict[str, str]

@@ -93,6 +93,8 @@ class LoginRelay:
 
     @param timeout: Seconds that a Callbridge has for one step.
     @param wait: Seconds for which log-ins wait for a Callbridge if there is no other.
+    @ivar issuer: Gives the Callbridge to which a log-in belongs, by C{from} of the client's
+        header and the initial response; C{None}: any.
     """
 
     log = Logger()
@@ -121,6 +123,7 @@ class LoginRelay:
         links.on_down.append(self._watch_no_more)
         self.on_back = links.on_back
         self.on_authority: list[Callable[[Link], object]] = []
+        self.issuer: Callable[[str | None, bytes | None], Link | None] = lambda *_: None
 
     @property
     def is_ready(self) -> bool:
@@ -142,16 +145,21 @@ class LoginRelay:
         payload: bytes | None,
         peer: str,
         channel_binding: tuple[str, bytes] | None,
+        claimed: str | None = None,
     ) -> tuple[Exchange | None, Deferred[Answer]]:
         """
-        Start an exchange with one of the Callbridges, in turn.
+        Start an exchange with one of the Callbridges, in turn; that of a guest with the one
+        that admitted him.
 
         @param payload: The initial response, C{None} when there was none.
         @param channel_binding: Type and data if the connection has them, with every
             mechanism: if a client then says that it saw no offer of -PLUS, somebody has
             removed it (RFC 5802 6).
+        @param claimed: C{from} of the client's header.
         """
-        link = self._links.choose(mechanism)
+        link = self.issuer(claimed, payload)
+        if link is None or mechanism not in link.mechanisms:
+            link = self._links.choose(mechanism)
         if link is None:
             if self._links.authorities:
                 return None, succeed(Refusal("invalid-mechanism"))
@@ -294,6 +302,7 @@ class LoginRelay:
             answer = lp.parse(stanza.child)
             if isinstance(answer, lp.Mechanisms):
                 link.mechanisms, link.no_authority = tuple(answer.names), None
+                link.admits = answer.admits
                 call_all(self.log, self.on_authority, link)
                 self.log.info(
                     "{component} decides log-ins: {mechanisms}",

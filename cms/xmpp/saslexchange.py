@@ -33,6 +33,7 @@ class Authenticator(Protocol):
     @ivar peer_text: The client's network address.
     @ivar peer_host: Its IP address.
     @ivar channel_binding: Type and data, if the connection has them (RFC 9266).
+    @ivar claimed: C{from} of its header.
     @ivar ids: The IDs for the client's log lines.
     """
 
@@ -44,6 +45,9 @@ class Authenticator(Protocol):
 
     @property
     def channel_binding(self) -> tuple[str, bytes] | None: ...
+
+    @property
+    def claimed(self) -> str | None: ...
 
     @property
     def ids(self) -> dict[str, str]: ...
@@ -164,7 +168,7 @@ class SaslExchange:
         """Ask one of the Callbridges."""
         owner = self.owner
         self._exchange, answer = self._policy.relay.begin(
-            self.mechanism, payload, owner.peer_host, owner.channel_binding
+            *(self.mechanism, payload, owner.peer_host, owner.channel_binding, owner.claimed)
         )
         if self._exchange is not None:
             owner.relayed(self._exchange.id)

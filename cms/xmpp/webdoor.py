@@ -9,14 +9,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
 from cms.door.application import DoorApplication
+from cms.door.interfaces import Outcome
 from cms.door.look import read_look
 from cms.door.pages import DoorPages
+from cms.linkprotocol import join
 from cms.protection.connections import Admitted
 from cms.trust.server import ServerTrust
 from cms.web.listeners import HTTPListeners
 from cms.web.root import Root
 from cms.websocket.stream import WebSocketStream
 from cms.xmpp import clientstates
+from cms.xmpp.admissions import Admissions
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.config import WEB, XmppConfig
 from cms.xmpp.listeners import StreamFactory
@@ -31,8 +34,14 @@ class WebDoor:
     """
 
     def __init__(
-        self, config: XmppConfig, reactor: Any, policy: ClientPolicy, trust: ServerTrust | None
+        self,
+        config: XmppConfig,
+        reactor: Any,
+        policy: ClientPolicy,
+        admissions: Admissions,
+        trust: ServerTrust | None,
     ) -> None:
+        self._admissions = admissions
         self._config = config
         self._reactor = reactor
         self._policy = policy
@@ -77,6 +86,10 @@ class WebDoor:
     def open_stream(self, connection: Admitted) -> IProtocol:
         """See L{cms.door.interfaces.Server}."""
         return self._factories[connection.kind].open(connection)
+
+    def admit(self, wish: join.Admit) -> Deferred[Outcome]:
+        """See L{cms.door.interfaces.Guests}."""
+        return self._admissions.admit(wish)
 
     def close(self) -> Deferred[Any]:
         """Accept no more; fires when the ports are free."""

@@ -26,7 +26,8 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 
 import cms
 from cms.callbridge.link.inbox import Inbox, share_of
-from cms.callbridge.login.authority import Answer, Authority
+from cms.callbridge.login.authority import Authority
+from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
@@ -305,11 +306,18 @@ class LoginHandler:
     each of which would examine every stanza.
 
     @ivar domain: The XMPP domain.
+    @param door: Decides whether a guest is admitted, where guests are.
     """
 
     log = Logger()
 
-    def __init__(self, authority: Authority, domain: str) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        domain: str,
+        door: Callable[[join.Admit], Deferred[join.Answer]] | None = None,
+    ) -> None:
+        self._door = door
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
@@ -346,9 +354,9 @@ class LoginHandler:
             stream.send(written_result(stanza, answer))
         return True
 
-    def _answer(self, stanza: Stanza) -> Deferred[Answer] | str:
+    def _answer(self, stanza: Stanza) -> Deferred[Any] | str:
         """
-        Decide a log-in, or take note of a session.
+        Decide a log-in, or whether a guest is admitted, or take note of a session.
 
         @return: The content of the result.
         @raise StanzaError: it is not from the server, or malformed.
@@ -359,26 +367,42 @@ class LoginHandler:
         if child is None:
             raise StanzaError("bad-request", text="a request has one child")  # RFC 6120 8.2.3
         try:
-            message = lp.parse(child)
+            message = join.parse(child) if child.uri == join.NS else lp.parse(child)
         except lp.MalformedLogin as problem:
             raise StanzaError("bad-request", text=str(problem)) from None
         authority = self._authority
+        if isinstance(message, join.Admit):
+            return self._admit(message)
         if isinstance(message, lp.AskMechanisms):
-            return lp.Mechanisms(authority.mechanisms).to_xml()
+            return lp.Mechanisms(authority.mechanisms, self._admits).to_xml()
         if isinstance(message, lp.Start):
             return authority.start(message)
         if isinstance(message, lp.Response):
             return authority.respond(message)
         if isinstance(message, lp.Abort):
             authority.abort(message)
-        elif isinstance(message, lp.SessionBegin | lp.SessionEnd):
-            authority.note(message)
+        else:
+            self._note(message)
+        return ""
+
+    def _note(self, message: lp.Message | join.Message) -> None:
+        """Sessions have begun or ended."""
+        if isinstance(message, lp.SessionBegin | lp.SessionEnd):
+            self._authority.note(message)
         elif isinstance(message, lp.Sessions):
             for notice in message.notices:
-                authority.note(notice)
+                self._authority.note(notice)
         else:
             raise StanzaError("bad-request")
-        return ""
+
+    @property
+    def _admits(self) -> bool:
+        return self._door is not None and self._authority.admits
+
+    def _admit(self, asked: join.Admit) -> Deferred[join.Answer]:
+        if self._door is None or not self._admits:
+            raise StanzaError("service-unavailable")
+        return self._door(asked)
 
     def _failed(self, failure: Failure, stanza: Stanza, stream: Carrier) -> None:
         self.log.failure("unexpected error in a log-in", failure)
@@ -396,4 +420,4 @@ _QUESTIONS = frozenset(
         *("mechanisms", "start", "response", "abort"),
         *("session-begin", "session-end", "sessions"),
     )
-)
+) | {(join.NS, "admit")}

@@ -26,8 +26,11 @@ from cms.callbridge.config import LoginLimits
 from cms.callbridge.directories.directory import Directory, DirectoryError
 from cms.callbridge.login.guests import Guests
 from cms.callbridge.login.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
-from cms.callbridge.passwords.scram import HASHES, SASLFailure, WrongProof
+from cms.callbridge.login.passes import MECHANISM, WithPasses
+from cms.callbridge.login.visitors import Visitors
+from cms.callbridge.passwords.scram import HASHES, SASLFailure, StoredKeys, WrongProof
 from cms.linkprotocol import login as lp
+from cms.linkprotocol.join import is_visitor
 from cms.process.logs import Logger, login_id, wanted
 from cms.protection.guessing import Guess, Guesses, TooManyGuesses
 from cms.signalflow import Step
@@ -66,6 +69,7 @@ class Authority:
 
     @param domain: The XMPP domain, prepared.
     @param allow_guests: Whether ANONYMOUS is offered.
+    @param visitors: The guests that were admitted to a space; they log in with their passes.
     @param random: For nonces and guest names; it must not be guessable.
     @param decided: Called for each exchange that has ended, with mechanism, C{success},
         C{lost} or the SASL condition, and seconds.
@@ -84,13 +88,15 @@ class Authority:
         domain: str,
         *,
         allow_guests: bool = False,
+        visitors: Visitors | None = None,
         limits: LoginLimits = LoginLimits(),  # noqa: B008 - it is frozen
         random: Random | None = None,
         decided: Callable[[str, str, float], object] = lambda *_: None,
         ended: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
-        self._directory = directory
+        self._directory = directory if visitors is None else WithPasses(directory, visitors)
+        self._visitors = visitors
         self._domain = domain
         self._allow_guests = allow_guests
         self._limits = limits
@@ -115,6 +121,11 @@ class Authority:
         plus = tuple(f"{name}-PLUS" for name in able if name in HASHES)
         guests = ("ANONYMOUS",) if self._allow_guests else ()
         return (*plus, *able, *guests)
+
+    @property
+    def admits(self) -> bool:
+        """Whether guests can be admitted: they need a mechanism for their passes."""
+        return self._visitors is not None and MECHANISM in self._directory.mechanisms
 
     # log-ins
 
@@ -168,9 +179,11 @@ class Authority:
         """A client of ours bound a resource, or did so before this link came up."""
         if len(self.sessions) < self._limits.most_sessions or message.jid in self.sessions:
             self.sessions[message.jid] = message
-        if message.resumed:
-            self._guests.resumed(_local_part(message.jid))
-            self._guesses.remember(_local_part(message.jid), message.peer)
+        name = _local_part(message.jid)
+        if self._visitors is not None:
+            self._visitors.session_began(message.jid)
+        if message.resumed and not (is_visitor(name) or self._guests.resumed(name)):
+            self._guesses.remember(name, message.peer)
         if wanted(LogLevel.info):
             self.log.info(
                 'session {how} for user "{jid}" from {peer}',
@@ -183,6 +196,8 @@ class Authority:
     def session_ended(self, message: lp.SessionEnd) -> None:
         """A session is over."""
         self.sessions.pop(message.jid, None)
+        if self._visitors is not None:
+            self._visitors.session_ended(message.jid)
         self._ended(message.jid)
         if wanted(LogLevel.info):
             self.log.info(
@@ -201,6 +216,8 @@ class Authority:
             self._break_off(exchange, None)
         self.sessions.clear()
         self._guests.clear()
+        if self._visitors is not None:
+            self._visitors.link_lost()
 
     # one exchange
 
@@ -217,6 +234,7 @@ class Authority:
             random=self._random,
             claim=partial(self._claim, exchange),
             weigh=partial(self._weigh, exchange),
+            accept=self._accept,
             new_guest=self._new_guest,
             in_time=self._in_time,
         )
@@ -233,6 +251,8 @@ class Authority:
         before the password is checked, so right and wrong passwords get the same answer.
         """
         exchange.claimed = name
+        if is_visitor(name):  # whose password nobody guesses, and who must not be remembered
+            return
         try:
             exchange.guess = self._guesses.begin(name, exchange.peer)
         except TooManyGuesses as problem:
@@ -245,6 +265,11 @@ class Authority:
                 exchange.guess.weigh()
             except TooManyGuesses as problem:
                 raise SASLFailure(TEMPORARY, str(problem), wait=problem.seconds) from None
+
+    def _accept(self, name: str, keys: StoredKeys) -> None:
+        """A pass is used up by the log-in that it was right for."""
+        if is_visitor(name) and not (self._visitors is not None and self._visitors.use(name, keys)):
+            raise SASLFailure("not-authorized")
 
     def _in_time(self, asked: Deferred[Any]) -> Deferred[Any]:
         seconds = self._limits.directory_timeout
@@ -310,7 +335,8 @@ class Authority:
                 login_id=login_id(exchange.id),
                 link_id=self.link_id,
             )
-        return lp.Success(exchange.id, jid, identity.payload)
+        guest = exchange.mechanism_name == "ANONYMOUS" or is_visitor(identity.name)
+        return lp.Success(exchange.id, jid, identity.payload, guest)
 
     async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
         self._log_unsuccessful(exchange, failure.text or failure.condition, self.log.info)

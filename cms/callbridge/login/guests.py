@@ -29,10 +29,16 @@ class Guests:
         self._remember(name)
         return name
 
-    def resumed(self, name: str) -> None:
-        """A session older than the link has this local part."""
-        if _GUEST.fullmatch(name):
+    def resumed(self, name: str) -> bool:
+        """
+        A session older than the link has this local part.
+
+        @return: Whether it is a guest's.
+        """
+        is_guest = _GUEST.fullmatch(name) is not None
+        if is_guest:
             self._remember(name)
+        return is_guest
 
     def destroy(self, name: str) -> bool:
         """

@@ -17,6 +17,7 @@ from cms.callbridge.passwords.scram import (
     HASHES,
     SASLFailure,
     ScramChallenge,
+    StoredKeys,
     WrongProof,
     read_client_first,
     without_plus,
@@ -49,6 +50,8 @@ class Surroundings:
     @ivar claim: Called with the prepared local part once the client has named it, before
         anything is checked; may raise L{SASLFailure}.
     @ivar weigh: Called right before the password is checked; may raise L{SASLFailure}.
+    @ivar accept: Called with name and keys when a SCRAM proof was right; may raise
+        L{SASLFailure}.
     @ivar new_guest: Makes the local part of a guest.
     @ivar in_time: Wraps each answer of the directory.  It fails with C{TimeoutError}
         (twisted.internet.defer) if the answer takes too long.
@@ -60,6 +63,7 @@ class Surroundings:
     random: Random
     claim: Callable[[str], None]
     weigh: Callable[[], None]
+    accept: Callable[[str, StoredKeys], None]
     new_guest: Callable[[], str]
     in_time: Callable[[Deferred[Any]], Deferred[Any]]
 
@@ -117,6 +121,7 @@ class Scram:
             raise WrongProof
         if self._challenge.keys.disabled:
             raise SASLFailure("account-disabled")
+        self.around.accept(self._name, self._challenge.keys)
         return Identity(self._name, proof)
 
     async def _ask(self, payload: bytes) -> bytes:

@@ -10,14 +10,15 @@ from twisted.internet.interfaces import IReactorTime
 from cms import faults
 from cms.linkprotocol.mechanisms import mechanism_label
 from cms.process.clocks import wall_clock
-from cms.signalflow import Attempt, Step
+from cms.signalflow import Attempt, Step, StepError
 
 KEEP = 20  # of each kind
 
 
 class Logins:
     """
-    A bounded record.  Failed log-ins do not push out successful ones.
+    A bounded record.  Failed log-ins do not push out successful ones, nor do guests who are
+    not admitted push out log-ins.
 
     @param component: The address of this Callbridge.
     """
@@ -27,6 +28,8 @@ class Logins:
         self._component = component
         self._good: deque[tuple[int, float, float, str]] = deque(maxlen=KEEP)
         self._bad: deque[Attempt] = deque(maxlen=KEEP)
+        self._guests: deque[Attempt] = deque(maxlen=KEEP)
+        self._turned_away: deque[Attempt] = deque(maxlen=KEEP)
         self._count = 0
 
     def decided(self, mechanism: str, result: str, seconds: float) -> None:
@@ -50,6 +53,24 @@ class Logins:
             attempt.failed(now, fault)
         self._bad.append(attempt)
 
+    def guest(self, result: str, peer: str, fault: StepError | None, **seen: str) -> None:
+        """
+        It was decided whether a guest is admitted.
+
+        @param result: Of L{cms.callbridge.rooms.doorkeeper.RESULTS}.
+        @param seen: What is shown besides; no passcode, secret or token.
+        """
+        now = wall_clock(self._clock)()
+        self._count += 1
+        attempt = Attempt(self._count, now)
+        attempt.begin(Step.LOGIN, now, guest=result, peer=peer, **seen)
+        if fault is None:
+            attempt.passed(now)
+            self._guests.append(attempt)
+        else:
+            attempt.failed(now, fault)
+            self._turned_away.append(attempt)
+
     def __iter__(self) -> Iterator[Attempt]:
         """The newest first."""
         good = []
@@ -57,7 +78,7 @@ class Logins:
             attempt = _begun(number, began, mechanism)
             attempt.passed(ended)
             good.append(attempt)
-        both = (*good, *self._bad)
+        both = (*good, *self._bad, *self._guests, *self._turned_away)
         return iter(sorted(both, key=lambda attempt: attempt.number, reverse=True))
 
 

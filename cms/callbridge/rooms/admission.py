@@ -5,15 +5,18 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 
+from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.rooms.room import Standing
 from cms.callbridge.spaces.directory import Spaces
-from cms.callbridge.spaces.model import Entry, Member
+from cms.callbridge.spaces.model import Entry, Member, Way
+from cms.linkprotocol.join import is_visitor
 from cms.process.logs import LineLimiter, Logger
 from cms.process.threads import TooMuchWork
 from cms.protection.guessing import Guesses, Limit, Limits, TooManyGuesses
@@ -32,9 +35,24 @@ NOTICE = 0.1  # seconds until the notice of a session that has just begun is her
 
 REASONS = (
     *("unknown", "moved", "banned", "members-only", "passcode", "undecided"),
-    *("conflict", "full", "nickname", "busy"),
+    *("conflict", "full", "nickname", "busy", "guest"),
 )
-UNKNOWN, MOVED, BANNED, MEMBERS, PASSCODE, UNDECIDED, CONFLICT, FULL, NICKNAME, BUSY = REASONS
+UNKNOWN, MOVED, BANNED, MEMBERS, PASSCODE, UNDECIDED, CONFLICT, FULL, NICKNAME, BUSY, GUEST = (
+    REASONS
+)
+
+
+@define
+class Figures:
+    """
+    What happened.
+
+    @ivar joined: How often somebody came in.
+    @ivar refused: Likewise, somebody did not, by reason.
+    """
+
+    joined: int = 0
+    refused: dict[str, int] = field(factory=lambda: dict.fromkeys(REASONS, 0))
 
 
 class NotAdmitted(StanzaError):
@@ -74,6 +92,8 @@ class Admission:
     @param domain: The XMPP domain now.
     @param peer: The IP address behind a full address of that domain; C{None} where it is
         not known.
+    @ivar visitors: The guests that were admitted to a space.  Each enters that, and no other.
+    @ivar guesses: Counts wrong passcodes.
     """
 
     log = Logger()
@@ -84,13 +104,15 @@ class Admission:
         spaces: Spaces,
         domain: Callable[[], str],
         peer: Callable[[str], str | None],
+        visitors: Visitors,
     ) -> None:
+        self.visitors = visitors
         self._clock = clock
         self._spaces = spaces
         self._domain = domain
         self._peer = peer
         self._lines = LineLimiter(clock.seconds)
-        self._guesses = Guesses(clock, limits=PASSCODES)
+        self.guesses = Guesses(clock, limits=PASSCODES)
 
     def admit(self, uri: str, jid: JID, passcode: str) -> Deferred[Entry]:
         """
@@ -109,9 +131,7 @@ class Admission:
         try:
             return await self._spaces.entry(uri, account)
         except (StoreError, TooMuchWork) as problem:
-            self._complain(problem)
-            text = "the spaces cannot be looked up now"
-            raise NotAdmitted(UNDECIDED, "internal-server-error", text, "wait") from None
+            raise self._undecided(problem) from None
 
     def _complain(self, problem: Exception) -> None:
         """An operator hears why nobody comes in; a flood of joins does not fill the log."""
@@ -123,7 +143,37 @@ class Admission:
             why = str(problem) or "too many look-ups wait"
             self.log.warn("somebody did not enter a room: {why}", why=why)
 
+    def is_visitor(self, jid: JID) -> bool:
+        """Whether somebody is a guest that was admitted, here or by another Callbridge."""
+        return jid.host == self._domain() and is_visitor(str(jid.user or ""))
+
+    async def _admit_visitor(self, uri: str, jid: JID) -> Entry:
+        """A guest hears nothing of other spaces, not even whether there are any."""
+        visitor = self.visitors.find(str(jid.user))
+        entry = await self.entry(uri, jid.userhost())
+        if (
+            visitor is None
+            or entry is None
+            or entry.space.id != visitor.space
+            or not visitor.may_come_by(await self._way(visitor.way))
+        ):
+            raise NotAdmitted(GUEST, "forbidden", "a guest enters the space of his pass", "auth")
+        return entry
+
+    async def _way(self, id_: str) -> Way | None:
+        try:
+            return await self._spaces.way("id", id_)
+        except (StoreError, TooMuchWork) as problem:
+            raise self._undecided(problem) from None
+
+    def _undecided(self, problem: Exception) -> NotAdmitted:
+        self._complain(problem)
+        text = "the spaces cannot be looked up now"
+        return NotAdmitted(UNDECIDED, "internal-server-error", text, "wait")
+
     async def _admit(self, uri: str, jid: JID, passcode: str) -> Entry:
+        if self.is_visitor(jid):
+            return await self._admit_visitor(uri, jid)
         entry = await self.entry(uri, jid.userhost())
         if entry is None:
             raise NotAdmitted(UNKNOWN, "item-not-found", "there is no such space")
@@ -145,7 +195,7 @@ class Admission:
 
     async def _opens(self, entry: Entry, jid: JID, passcode: str) -> bool:
         try:
-            guess = self._guesses.begin(entry.space.id, await self._host(jid))
+            guess = self.guesses.begin(entry.space.id, await self._host(jid))
             guess.weigh()
         except TooManyGuesses:
             return False

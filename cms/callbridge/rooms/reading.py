@@ -33,6 +33,24 @@ def wanted_nick(to: JID) -> str:
     return nick
 
 
+def check_length(stanza: Stanza, most: int) -> None:
+    """
+    @raise StanzaError: a presence is longer than can be made into one of this size.
+    """
+    if len(stanza.raw) > 2 * most:
+        text = f"a presence has at most {most} bytes"
+        raise StanzaError("policy-violation", type="modify", text=text)
+
+
+def given_passcode(stanza: Stanza) -> str:
+    """The password of a join (XEP-0045 7.2.6); empty where there is none."""
+    passcode = ""
+    for x in stanza.element.elements(ns.MUC, "x"):
+        for given in x.elements(ns.MUC, "password"):
+            passcode = str(given)
+    return passcode
+
+
 def is_other(stanza: Stanza, nick: str) -> bool:
     """Whether a nickname is not as it was asked for."""
     return (stanza.to or "").partition("/")[2] != nick

@@ -41,6 +41,9 @@ class Hosts(Protocol):
     def left(self, room: Room, room_uri: str, jid: str) -> None:
         """An occupant is in it no more."""
 
+    def thrown_out(self, account: str) -> None:
+        """A moderator has thrown somebody out; a guest's admission ends with that."""
+
     def answer(self, stanza: Stanza) -> None:
         """Send something to one, in his turn."""
 
@@ -203,6 +206,7 @@ class RoomRequests:
         if role == "none":
             room.throw_out(target, KICKED, reason=reason, actor=actor.nick)
             self._rooms.left(room, room.uri, target.jid)
+            self._rooms.thrown_out(target.account)
         else:
             room.stand(target, Standing(target.standing.affiliation, role), reason)
 
@@ -223,6 +227,7 @@ class RoomRequests:
             text = "moderators are set up at the Callbridge"
             raise StanzaError("not-allowed", text=text)
         await self._spaces.ban(room.space, account)
+        self._rooms.thrown_out(account)
         for occupant in [o for o in room.by_jid.values() if o.account == account]:
             room.throw_out(occupant, BANNED, affiliation="outcast", reason=reason, actor=actor.nick)
             self._rooms.left(room, room.uri, occupant.jid)

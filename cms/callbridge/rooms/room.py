@@ -88,6 +88,10 @@ class Occupant:
         self.to = receiver(self.jid)
         self.usual = self.standing
 
+    def move(self, jid: str) -> None:
+        """It has another full address from now on."""
+        self.jid, self.to = jid, receiver(jid)
+
     @property
     def moderates(self) -> bool:
         """Whether it is a moderator."""
@@ -180,6 +184,33 @@ class Room:
         """
         self._check_pending(occupant)
         self._set_presence(occupant, element)
+        others = [other for other in self.occupants.values() if other is not occupant]
+        self._tell_who_is_here(occupant, others)
+        self._announce(occupant)
+        self._tell_what_was_said(occupant, wanted)
+
+    def take_over(
+        self,
+        occupant: Occupant,
+        jid: str,
+        element: Element,
+        wanted: Wanted,
+    ) -> None:
+        """
+        Another session of a guest is the occupant from now on.  The one before is told that
+        it is in no more; for the others the presence has changed.
+
+        @raise StanzaError: see L{enter}.
+        """
+        self._check_pending(occupant)
+        self._set_presence(occupant, element)
+        gone = user_x(item("none", "none"), (SELF,))
+        rest = closed(self._gone_head(occupant), "presence", gone)
+        self._post(Copies(PRESENCE, (occupant.to,), rest))
+        del self.by_jid[occupant.jid]
+        occupant.move(jid)
+        self.by_jid[jid] = occupant
+        self._everybody = None
         others = [other for other in self.occupants.values() if other is not occupant]
         self._tell_who_is_here(occupant, others)
         self._announce(occupant)

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
-from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
 
+from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.rooms.admission import (
     BUSY,
     CONFLICT,
     FULL,
     NICKNAME,
-    REASONS,
     Admission,
+    Figures,
     NotAdmitted,
     standing_of,
 )
@@ -34,7 +34,14 @@ from cms.callbridge.rooms.history import Wanted
 from cms.callbridge.rooms.history import wanted as wanted_history
 from cms.callbridge.rooms.occupantids import OccupantIds
 from cms.callbridge.rooms.outbox import Link, Outbox
-from cms.callbridge.rooms.reading import is_gone, is_other, wanted_nick
+from cms.callbridge.rooms.places import Places, Sessions
+from cms.callbridge.rooms.reading import (
+    check_length,
+    given_passcode,
+    is_gone,
+    is_other,
+    wanted_nick,
+)
 from cms.callbridge.rooms.requests import RoomRequests
 from cms.callbridge.rooms.review import Reviews
 from cms.callbridge.rooms.room import MOST_PRESENCE_BYTES, SHUTDOWN, Occupant, Room
@@ -49,6 +56,7 @@ from cms.xmlstream.replies import error_reply, is_join
 from cms.xmlstream.stanza import Stanza
 
 MOST_OCCUPANTS = 1_000  # of one room
+FOR_OTHERS = 0.9  # the part of these that others than members get
 MOST_IN_ALL = 20_000
 MOST_ROOMS_OF_ONE = 50  # that one session is in
 MOST_ENTERING = 1_000  # that wait for the store
@@ -62,31 +70,6 @@ RESUMED_WITHIN = 10.0
 LOOK_AGAIN = (1.0, 10.0)
 
 
-class Sessions(Protocol):
-    """What is known of the sessions that this Callbridge decided."""
-
-    def began(self, jid: str) -> str | None:
-        """When a session began, as its notice has it; C{None}: there is none of ours."""
-        ...
-
-    def peer(self, jid: str) -> str | None:
-        """Its IP address, likewise."""
-        ...
-
-
-@define
-class Figures:
-    """
-    What happened.
-
-    @ivar joined: How often somebody came in.
-    @ivar refused: Likewise, somebody did not, by reason.
-    """
-
-    joined: int = 0
-    refused: dict[str, int] = field(factory=lambda: dict.fromkeys(REASONS, 0))
-
-
 class Rooms:
     """
     All rooms of a Callbridge.
@@ -94,6 +77,8 @@ class Rooms:
     @param component: The component's address now; rooms are C{uri@component}.
     @param domain: The XMPP domain now.
     @param run: Random, for the ids of messages.
+    @param visitors: The guests that were admitted to a space.
+    @ivar most_occupants: Of one room; others than members may be L{FOR_OTHERS} of them.
     @ivar figures: See L{Figures}.
     @ivar outbox: What waits to be sent.
     """
@@ -109,7 +94,10 @@ class Rooms:
         component: Callable[[], str],
         domain: Callable[[], str],
         run: str,
+        visitors: Visitors,
+        most_occupants: int = MOST_OCCUPANTS,
     ) -> None:
+        self.most_occupants = most_occupants
         self._clock = clock
         self._spaces = spaces
         self._sessions = sessions
@@ -118,20 +106,19 @@ class Rooms:
         self._now = wall_clock(clock)
         self._lines = LineLimiter(clock.seconds)
         self._ids = OccupantIds(spaces.occupant_key)
-        self._admission = Admission(clock, spaces, domain, sessions.peer)
+        self.admission = Admission(clock, spaces, domain, sessions.peer, visitors)
         self._answer: Callable[[Stanza], object] = _nobody
         self.address = component()
         self._rooms: dict[str, Room] = {}
         self._by_space: dict[str, Room] = {}
-        self._where: dict[str, set[str]] = {}
-        self._total = 0
+        self._places = Places()
         self._entering: dict[tuple[str, str], Deferred[None]] = {}
         self._before: dict[str, str | None] = {}
         self._patience: IDelayedCall | None = None
         self.outbox = Outbox(clock)
         self.figures = Figures()
-        self._requests = RoomRequests(self, spaces, self._admission)
-        self._reviews = Reviews(clock, self, self._admission)
+        self._requests = RoomRequests(self, spaces, self.admission)
+        self._reviews = Reviews(clock, self, self.admission)
         spaces.on_change.append(self._reviews.begin)
 
     # what is here
@@ -144,7 +131,7 @@ class Rooms:
     @property
     def occupants(self) -> int:
         """How many are in them, all told."""
-        return self._total
+        return self._places.total
 
     def room(self, uri: str) -> Room | None:
         """The room of a space, if anybody is in it."""
@@ -204,7 +191,7 @@ class Rooms:
         for entering in list(self._entering.values()):
             entering.cancel()
         before, began = self._before, self._sessions.began
-        self._before = {jid: began(jid) or before.get(jid) for jid in self._where}
+        self._before = {jid: began(jid) or before.get(jid) for jid in self._places}
         if self._rooms:
             self._patience = self._clock.callLater(LINK_PATIENCE, self._forget_all)
 
@@ -213,7 +200,7 @@ class Rooms:
         A session of ours is over.  Its presence was on its way before this notice, so
         there is something to do only where that got lost.
         """
-        if jid in self._where:
+        if jid in self._places:
             for seconds in LOOK_AGAIN:
                 self._clock.callLater(seconds, self._drop_lost, {jid: None})
 
@@ -234,25 +221,23 @@ class Rooms:
         for jid, began in known.items():
             now = self._sessions.began(jid)
             if now is None or (began is not None and now != began):
-                for uri in tuple(self._where.get(jid, ())):
+                for uri in self._places.of(jid):
                     room = self._rooms[uri]
-                    room.leave(room.by_jid[jid])
-                    self.left(room, uri, jid)
+                    self._leave(room, room.by_jid[jid])
 
     def _forget_all(self) -> None:
         """Nobody can be told: the link that they were heard by is gone."""
         self._stop_waiting()
         self._rooms.clear()
         self._by_space.clear()
-        self._where.clear()
-        self._total = 0
+        self._places.clear()
         self._before.clear()
         self.outbox.clear()
 
     def _stop_waiting(self) -> None:
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
-        self._patience = None
+        patience, self._patience = self._patience, None
+        if patience is not None and patience.active():
+            patience.cancel()
 
     # stanzas
 
@@ -304,14 +289,13 @@ class Rooms:
             self._stop_entering(uri, jid)
             if room is not None and occupant is not None:
                 said = stanza.type == "unavailable" and len(stanza.raw) <= MOST_PRESENCE_BYTES
-                room.leave(occupant, stanza.element if said else None)
-                self.left(room, uri, jid)
+                self._leave(room, occupant, stanza.element if said else None)
         elif stanza.type is not None:
             pass  # there is nothing to subscribe to, and nobody to probe
         elif room is None or occupant is None:
             self._ask_to_enter(stanza, to, sender)
         else:
-            self._check_length(stanza)
+            check_length(stanza, MOST_PRESENCE_BYTES)
             nick = wanted_nick(to) if to.resource else occupant.nick
             if nick != occupant.nick:
                 self._check_waiting(room)
@@ -328,8 +312,7 @@ class Rooms:
         occupant = None if room is None else room.by_jid.get(jid)
         if kind == "error":
             if room is not None and occupant is not None and is_gone(stanza):
-                room.leave(occupant)
-                self.left(room, uri, jid)
+                self._leave(room, occupant)
             return
         if room is None or occupant is None:
             raise StanzaError("not-acceptable", text="you are not in this room")
@@ -348,7 +331,7 @@ class Rooms:
     def _ask_to_enter(self, stanza: Stanza, to: JID, sender: JID) -> None:
         if not is_join(stanza):
             raise StanzaError("not-acceptable", text="you are not in this room")
-        self._check_length(stanza)
+        check_length(stanza, MOST_PRESENCE_BYTES)
         key = str(to.user), str(sender.full())
         self._stop_entering(*key)
         entering = Deferred.fromCoroutine(self._enter(stanza, to, sender))
@@ -376,14 +359,17 @@ class Rooms:
             nick = wanted_nick(to)
         except StanzaError as error:
             raise NotAdmitted(NICKNAME, error.condition, error.text, error.type) from None
-        self._check_free(uri, jid)
-        passcode = ""
-        for x in stanza.element.elements(ns.MUC, "x"):
-            for given in x.elements(ns.MUC, "password"):
-                passcode = str(given)
-        entry = await self._admission.admit(uri, sender, passcode)
-        self._check_free(uri, jid)  # others came in meanwhile
+        self._check_free(uri, sender)
+        entry = await self.admission.admit(uri, sender, given_passcode(stanza))
+        self._check_free(uri, sender, is_member=entry.member is not None)  # others came meanwhile
         room = self._rooms.get(uri)
+        before = None if room is None else self._before_reload(room, sender)
+        if room is not None and before is not None:
+            if before.nick == nick:
+                self._take_over(room, before, stanza, jid)
+                return
+            self._leave(room, before)
+            room = self._rooms.get(uri)
         if room is None:
             address = f"{uri}@{self.address}"
             room = Room(
@@ -396,9 +382,7 @@ class Rooms:
         history, assigned = self._history(stanza), is_other(stanza, nick)
         room.enter(occupant, stanza.element, history, assigned=assigned)
         self._rooms[uri] = self._by_space[room.space] = room
-        self._where.setdefault(jid, set()).add(uri)
-        self._total += 1
-        self.figures.joined += 1
+        self._entered(uri, jid)
         if wanted(LogLevel.info):
             self.log.info(
                 'participant "{jid}" joined space {space} ({name})',
@@ -406,6 +390,23 @@ class Rooms:
                 space=entry.space.id,
                 name=entry.space.name,
             )
+
+    def _entered(self, uri: str, jid: str) -> None:
+        self._places.enter(jid, uri)
+        self.figures.joined += 1
+
+    def _before_reload(self, room: Room, jid: JID) -> Occupant | None:
+        """The occupant that a guest was in another session."""
+        if not self.admission.is_visitor(jid):
+            return None
+        account = str(jid.userhost())
+        return next((one for one in room.by_jid.values() if one.account == account), None)
+
+    def _take_over(self, room: Room, before: Occupant, stanza: Stanza, jid: str) -> None:
+        old = before.jid
+        room.take_over(before, jid, stanza.element, self._history(stanza))
+        self._places.leave(old, room.uri)
+        self._entered(room.uri, jid)
 
     def _not_entered(self, failure: Failure, stanza: Stanza, uri: str) -> None:
         failure.trap(StanzaError, CancelledError)
@@ -430,28 +431,32 @@ class Rooms:
             )
         self._answer(reply)
 
+    def _leave(self, room: Room, occupant: Occupant, said: Element | None = None) -> None:
+        room.leave(occupant, said)
+        self.left(room, room.uri, occupant.jid)
+
     def left(self, room: Room, room_uri: str, jid: str) -> None:
         """An occupant is in a room no more."""
         if room.empty and self._rooms.get(room_uri) is room:
             del self._rooms[room_uri]
             if self._by_space.get(room.space) is room:  # not one at its new address
                 del self._by_space[room.space]
-        places = self._where.get(jid)
-        if places is not None and room_uri in places:
-            self._total -= 1
-            places.discard(room_uri)
-            if not places:
-                del self._where[jid]
+        self._places.leave(jid, room_uri)
         if wanted(LogLevel.info):
             self.log.info('participant "{jid}" left space {space}', jid=jid, space=room.space)
 
-    # bounds
+    def thrown_out(self, account: str) -> None:
+        """A moderator has thrown somebody out; a guest's admission ends with that."""
+        jid = parse_jid(account)
+        if self.admission.is_visitor(jid):
+            self.admission.visitors.thrown_out(str(jid.user))
 
-    @staticmethod
-    def _check_length(stanza: Stanza) -> None:
-        if len(stanza.raw) > 2 * MOST_PRESENCE_BYTES:
-            text = f"a presence has at most {MOST_PRESENCE_BYTES} bytes"
-            raise StanzaError("policy-violation", type="modify", text=text)
+    def nicknames(self, space: str) -> list[tuple[str, str]]:
+        """Those in the room of a space, each with the account whose it is."""
+        room = self.of_space(space)
+        return [] if room is None else [(o.nick, o.account) for o in room.occupants.values()]
+
+    # bounds
 
     def _check_waiting(self, room: Room) -> None:
         waiting = self.outbox.waiting(room.address)
@@ -459,15 +464,19 @@ class Rooms:
             text = "the room has too much to send"
             raise StanzaError("resource-constraint", type="wait", text=text)
 
-    def _check_free(self, uri: str, jid: str) -> None:
+    def _check_free(self, uri: str, jid: JID, *, is_member: bool = True) -> None:
+        """Members find a place where others find none any more."""
         room = self._rooms.get(uri)
-        if room is not None and len(room.occupants) >= MOST_OCCUPANTS:
-            text = f"the room is full: {MOST_OCCUPANTS} are in it"
+        most = self.most_occupants if is_member else max(1, int(self.most_occupants * FOR_OTHERS))
+        if room is not None and len(room.occupants) >= most:
+            if self._before_reload(room, jid) is not None:
+                return  # his place is his own
+            text = f"the room is full: {len(room.occupants)} are in it"
             raise NotAdmitted(FULL, "service-unavailable", text, "wait")
         waiting = self.outbox.waiting(f"{uri}@{self.address}")
         if (
             self.occupants >= MOST_IN_ALL
-            or len(self._where.get(jid, ())) >= MOST_ROOMS_OF_ONE
+            or len(self._places.of(str(jid.full()))) >= MOST_ROOMS_OF_ONE
             or len(self._entering) >= MOST_ENTERING
             or waiting > MOST_WAITING_TO_ENTER
             or self.outbox.held > MOST_HELD

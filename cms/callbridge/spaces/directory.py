@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from cms.callbridge.spaces.model import Entry, Space
-from cms.callbridge.spaces.rows import find_entry, find_spaces_of
+from cms.callbridge.spaces.model import Entry, Space, Way
+from cms.callbridge.spaces.rows import WayBy, find_entry, find_spaces_of, find_way
 from cms.callbridge.spaces.store import SpaceStore
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
@@ -48,6 +48,14 @@ class Spaces(Protocol):
         @param uri: The prepared local part of a space's, or an access method's, address.
         @param jid: A bare address, prepared.
         @return: Fires with C{None} where there is no such space.
+        """
+        ...
+
+    def way(self, by: WayBy, value: str) -> Deferred[Way | None]:
+        """
+        A way by which guests come, by its call ID, its secret or its id.
+
+        @return: Fires with C{None} where there is none, after as much work.
         """
         ...
 
@@ -92,6 +100,10 @@ class LocalSpaces:
     def entry(self, uri: str, jid: str) -> Deferred[Entry | None]:
         """See L{Spaces.entry}."""
         return self._look(lambda connection: find_entry(connection, uri, jid))
+
+    def way(self, by: WayBy, value: str) -> Deferred[Way | None]:
+        """See L{Spaces.way}."""
+        return self._look(lambda connection: find_way(connection, by, value))
 
     def spaces_of(self, jid: str) -> Deferred[Sequence[Space]]:
         """See L{Spaces.spaces_of}."""

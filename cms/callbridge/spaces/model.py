@@ -110,6 +110,22 @@ class AccessMethod:
 
 
 @frozen
+class Way:
+    """
+    A way into a space by which guests come: its own, or an access method.
+
+    @ivar id: That of the space for its own way.
+    @ivar passcode: Empty: it needs none.
+    """
+
+    id: str
+    space: Space
+    call_id: str
+    passcode: str = field(repr=False)
+    secret: str = field(repr=False)
+
+
+@frozen
 class Entry:
     """
     What decides whether somebody may enter.

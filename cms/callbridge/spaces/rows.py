@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Literal
 
-from cms.callbridge.spaces.model import Entry, Gone, Member, Space
+from cms.callbridge.spaces.model import Entry, Gone, Member, Space, Way
 
 SELECT_SPACE = (
     "SELECT s.id, s.name, w.uri, w.call_id, w.passcode, w.secret, s.non_member_access, s.created,"
@@ -39,6 +40,22 @@ def find_entry(connection: sqlite3.Connection, uri: str, jid: str) -> Entry | No
         codes = [code for (code,) in rows]
     member = None if found is None else member_of(found)
     return Entry(space, member, banned is not None, tuple(codes))
+
+
+WayBy = Literal["id", "call_id", "secret"]
+_WAYS = {
+    by: (
+        "SELECT v.id, v.call_id, v.passcode, v.secret,"
+        f" {SELECT_SPACE.removeprefix('SELECT ')} JOIN ways v ON v.space = s.id WHERE v.{by} = ?"
+    )
+    for by in ("id", "call_id", "secret")
+}
+
+
+def find_way(connection: sqlite3.Connection, by: WayBy, value: str) -> Way | None:
+    """A way by which guests come; one look-up, whatever there is."""
+    row = connection.execute(_WAYS[by], (value,)).fetchone()
+    return None if row is None else Way(row[0], space_of(row[4:]), *row[1:4])
 
 
 def find_spaces_of(connection: sqlite3.Connection, jid: str, most: int) -> list[Space]:

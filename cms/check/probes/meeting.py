@@ -294,9 +294,9 @@ class MeetingProbe:
             return error
         reason = str(told.get("reason", ""))
         seen = {"url": url, "meeting": self._meeting.shown}
-        if reason == "join-refused":
+        if reason == faults.JOIN_REFUSED.name:
             return faults.JOIN_DENIED.error(**seen)
-        if reason == "join-slowed":
+        if reason == faults.JOIN_SLOWED.name:
             seconds = printable(str(told.get("seconds", "?")))
             return faults.JOIN_DELAYED.error(seconds=seconds, **seen)
         if reason in (faults.NO_CALLBRIDGE.name, "link-before-login"):

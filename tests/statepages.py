@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cms.callbridge.link import inputs as link_inputs
 from cms.callbridge.link import machine as link
-from cms.xmpp import clientinputs, clientstates, componentregistration, saslexchange
+from cms.xmpp import clientinputs, clientstates, componentinputs, componentstates, saslexchange
 
 DOCS = Path(__file__).parent.parent / "docs"
 _LINK_STEPS = {"finding": "2-4", "resolving": "5", "connecting": "6", "registering": "7-10"}
@@ -45,7 +45,7 @@ MACHINES = (
     _drawn(link, "link-states.md", link_inputs.Inputs, _LINK_STEPS | {"active": "11"}),
     _drawn(clientstates, "server-states.md", clientinputs.Inputs, {}),
     _drawn(saslexchange, "server-states.md", saslexchange._Inputs, {}),
-    _drawn(componentregistration, "server-states.md", componentregistration._Inputs, {}),
+    _drawn(componentstates, "server-states.md", componentinputs.Inputs, {}),
 )
 
 

@@ -12,6 +12,7 @@ from tests.faultuse import definitions, reached
 
 LINK = (
     *("cms.callbridge.link.core", "cms.callbridge.link.registration"),
+    "cms.callbridge.link.managedstream",
     *("cms.discovery.lookup:Finder", "cms.discovery.race", "cms.discovery.resolver"),
     "cms.trust.client",
 )

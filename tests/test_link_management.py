@@ -29,7 +29,7 @@ from cms.xmlstream.management import WINDOW_STANZAS
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
-from cms.xmpp import componentregistration
+from cms.xmpp import componentstates
 from cms.xmpp.loginrelay import LOGIN_WAIT, PATIENCE
 from cms.xmpp.resumption import Resumptions
 from tests.support import MemoryTransport, TwoClocks, header, stanzas
@@ -51,7 +51,7 @@ class Wire:
     """One TCP connection between the two, which carries what it is told to."""
 
     def __init__(self, server: Server, stream: ComponentRegistration) -> None:
-        handler = componentregistration.ComponentRegistration(server.components, None)
+        handler = componentstates.begin(server.components, None)
         self.ends: tuple[Any, Any] = stream, XMLStream(server.clock, handler)
         self.transports = MemoryTransport(), MemoryTransport()
         for end, transport in zip(self.ends, self.transports, strict=True):

@@ -15,12 +15,11 @@ from cms.xmlstream.replies import result_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
-from cms.xmpp import clientstates
+from cms.xmpp import clientstates, componentstates
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
-from cms.xmpp.componentregistration import ComponentRegistration
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
@@ -98,7 +97,7 @@ class Server:
 
     def component(self, host: str = "192.0.2.7") -> Peer:
         """A connection to the component port."""
-        stream = XMLStream(self.components.clock, ComponentRegistration(self.components, None))
+        stream = XMLStream(self.components.clock, componentstates.begin(self.components, None))
         return Peer(stream, host, ns.COMPONENT)
 
     def client(self, tls: object = None, **options: Any) -> Peer:

@@ -19,6 +19,7 @@ from cms.faults import (
     step07_browser,
     step07_certificates,
     step07_tls,
+    step07_warnings,
     step08_identity,
     step09_register,
     step10_registered,
@@ -38,6 +39,7 @@ from cms.faults.step06_connect import *  # noqa: F403
 from cms.faults.step07_browser import *  # noqa: F403
 from cms.faults.step07_certificates import *  # noqa: F403
 from cms.faults.step07_tls import *  # noqa: F403
+from cms.faults.step07_warnings import *  # noqa: F403
 from cms.faults.step08_identity import *  # noqa: F403
 from cms.faults.step09_register import *  # noqa: F403
 from cms.faults.step10_registered import *  # noqa: F403
@@ -55,6 +57,7 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step06_connect,
     step07_tls,
     step07_certificates,
+    step07_warnings,
     step07_browser,
     step08_identity,
     step09_register,

@@ -1,33 +1,17 @@
 """
 Steps 7 to 10 on the XMPP server: how a connection becomes a component's link (XEP-0114).
 
-    securing -> opening -> handshaking -> registered
-                             |     |         ^
-                             |     v         |
-                             |  probing -----+
-                             v               |
-                          resuming ----------+      every state -> closed
-
-C{securing} lasts until TLS is there, C{opening} until the stream header, C{handshaking}
-until the proof of the secret, C{probing} until an older link of the same address has shown
-whether it lives, C{resuming} until the component has said how much it has of a link that it
-resumes (docs/link-management.md).
-
-It is long because the inputs, judgements and table of one machine belong together.
+L{cms.xmpp.componentstates} has its states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
-from automat import TypeMachineBuilder
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StreamError
 
 from cms import faults
 from cms.configuration.tomlfile import Secret
-from cms.fast.machines import Machine, release
+from cms.fast.machines import release
 from cms.process.cleanup import run_all
 from cms.process.clocks import Timeline
 from cms.process.logs import Logger, link_id
@@ -53,51 +37,12 @@ from cms.xmlstream.stream import new_stream_id
 from cms.xmlstream.toldfault import told
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
+from cms.xmpp.componentinputs import Inputs
 from cms.xmpp.componentlink import ComponentLink, refusal_of
 from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
 from cms.xmpp.forward import A_TURN
 from cms.xmpp.links import Link
 from cms.xmpp.resumption import NotResumed
-
-
-class _Inputs(Protocol):
-    """What can happen to a component's stream before it is a link."""
-
-    def shielded(self) -> None:
-        """It is a plain listener."""
-
-    def secured(self) -> None:
-        """The TLS handshake is complete."""
-
-    def header(self, start: StreamStart) -> None:
-        """The peer opened its stream."""
-
-    def stanza(self, stanza: Stanza) -> None:
-        """The peer sent an element."""
-
-    def welcomed(self) -> None:
-        """The header names a component of ours."""
-
-    def contested(self, secret: Secret, older: Link) -> None:
-        """The secret is right, but the address has a link already."""
-
-    def probed(self, secret: Secret, older: Link, alive: bool) -> None:
-        """The older link was asked whether it is alive."""
-
-    def resumes(self, secret: Secret, older: Link) -> None:
-        """The secret is right, and the header names the link that has the address."""
-
-    def proved(self, secret: Secret) -> None:
-        """The secret is right and the address is free."""
-
-    def resumed(self) -> None:
-        """The older link has gone on over this connection."""
-
-    def refused(self) -> None:
-        """We ended the stream."""
-
-    def lost(self, reason: Failure) -> None:
-        """The connection is gone."""
 
 
 class ComponentRegistration(StreamHandler):
@@ -107,12 +52,14 @@ class ComponentRegistration(StreamHandler):
     @param tls: C{None} on a plain listener.
     @ivar stream_id: The id of the stream, which the proof of the secret covers.
     @ivar record: The record of this connection.
+    @ivar inputs: Its machine.
     """
 
     log = Logger()
     content_namespace = ns.COMPONENT
     a_turn = A_TURN
     wire: Wire
+    inputs: Inputs
 
     def __init__(self, policy: ComponentPolicy, tls: ServerTrust | None) -> None:
         self.policy = policy
@@ -130,7 +77,6 @@ class ComponentRegistration(StreamHandler):
         self._secret: Secret | None = None
         self._first: Stanza | None = None  # for the new link, in place of a resumption
         self._verdict: Verdict | None = None
-        self._machine = _machine(self)
 
     @property
     def _peer(self) -> str:
@@ -145,7 +91,7 @@ class ComponentRegistration(StreamHandler):
         wire.set_deadline(self.policy.settings.register_timeout)
         self._begin(self._step, peer=self._peer)
         if self.tls is None:
-            self._machine.shielded()
+            self.inputs.shielded()
         else:
             verification = self.tls.for_peer(self._peer)
             self._verdict = verification.verdict
@@ -160,19 +106,19 @@ class ComponentRegistration(StreamHandler):
 
     def secured(self) -> None:
         """The TLS handshake is complete; the header follows."""
-        self._machine.secured()
+        self.inputs.secured()
 
     def stream_started(self, start: StreamStart) -> None:
         """The header came."""
-        self._machine.header(start)
+        self.inputs.header(start)
 
     def stanza_received(self, stanza: Stanza) -> None:
         """Judge it."""
         if (stanza.uri, stanza.name) == (ns.STREAMS, "error"):
             self.wire.peer_failed(stanza.element)
-            self._machine.refused()
+            self.inputs.refused()
         else:
-            self._machine.stanza(stanza)
+            self.inputs.stanza(stanza)
 
     def stream_broken(self, error: StreamError) -> None:
         """Bad XML, or no XMPP at all: log what it was."""
@@ -214,13 +160,13 @@ class ComponentRegistration(StreamHandler):
         run_all(
             self.log,
             self._peer,
-            lambda: self._machine.lost(reason),
+            lambda: self.inputs.lost(reason),
             lambda: record.attempt.abandoned(record.time.now),
         )
 
     def done(self) -> None:
         """Nothing follows."""
-        release(self._machine)
+        release(self.inputs)
 
     def tell_handshake(self, reason: Failure) -> None:
         """The connection was lost before TLS was up."""
@@ -252,13 +198,13 @@ class ComponentRegistration(StreamHandler):
         """End the stream with a stream error and log why."""
         self.record.refused(fault)
         self.wire.close(error)
-        self._machine.refused()
+        self.inputs.refused()
 
     def guessed(self, fault: StepError, error: StreamError) -> None:
         """Refuse a wrong ID or secret, with a delay that grows with their number."""
         self.record.refused(fault)
         delay = self._guess.failed() if self._guess is not None else 0.0
-        self._machine.refused()
+        self.inputs.refused()
         self.wire.set_deadline(None)
         if delay:
             self.wire.later(delay, self.wire.close, error)
@@ -330,7 +276,7 @@ class ComponentRegistration(StreamHandler):
         self._begin(Step.REGISTERED, component=component)
         self._previd = start.attributes.get((ns.LINK_MANAGEMENT, "resume"), "")
         self.wire.send_header({**self._announcement(), "id": self.stream_id, "from": component})
-        self._machine.welcomed()
+        self.inputs.welcomed()
 
     def _announcement(self) -> dict[str, str]:
         """What the header says to who knows docs/link-management.md."""
@@ -363,15 +309,15 @@ class ComponentRegistration(StreamHandler):
             self._guess.succeeded()
         older = self.policy.links.get(component)
         if older is not None and self.policy.resumptions.has(self._previd, component):
-            self._machine.resumes(secret, older)
+            self.inputs.resumes(secret, older)
             return
         if older is not None and older.is_away:
             older.replace()  # it comes back without it
             older = None
         if older is not None:
-            self._machine.contested(secret, older)
+            self.inputs.contested(secret, older)
         else:
-            self._machine.proved(secret)
+            self.inputs.proved(secret)
 
     def refuse_early(self, stanza: Stanza) -> None:
         """Refuse a stanza before the registration."""
@@ -381,7 +327,7 @@ class ComponentRegistration(StreamHandler):
     def probe(self, secret: Secret, older: Link) -> None:
         """Ask the link that holds the address whether it is alive."""
         probing = older.probe()
-        probing.addCallback(lambda alive: self._machine.probed(secret, older, alive))
+        probing.addCallback(lambda alive: self.inputs.probed(secret, older, alive))
         probing.addErrback(self._unexpected)
 
     def judge_older(self, secret: Secret, older: Link, alive: bool) -> None:
@@ -400,10 +346,10 @@ class ComponentRegistration(StreamHandler):
         if refusal is not None:
             self.refuse(*refusal)
         elif links.get(component) is None:
-            self._machine.proved(secret)
+            self.inputs.proved(secret)
         else:
             self.wire.close(StreamError("conflict", text="another connection was quicker"))
-            self._machine.refused()
+            self.inputs.refused()
 
     def await_resume(self, secret: Secret) -> None:
         """Tell the component that its proof is right; how much it has of its link follows."""
@@ -427,7 +373,7 @@ class ComponentRegistration(StreamHandler):
                 if isinstance(link, ComponentLink):
                     link.proved_again(secret, self.record)
                     link.return_over(self.wire, answer)
-                    self._machine.resumed()
+                    self.inputs.resumed()
                     return
         except AcknowledgedTooManyError as error:
             if older is not None:
@@ -444,7 +390,7 @@ class ComponentRegistration(StreamHandler):
             older.replace()
         if not wanted:
             self._first = stanza
-        self._machine.proved(secret)
+        self.inputs.proved(secret)
 
     def _unexpected(self, failure: Failure) -> None:
         c = self.record.component
@@ -460,87 +406,4 @@ class ComponentRegistration(StreamHandler):
         link.begin()
         if self._first is not None:
             link.stanza_received(self._first)
-        release(self._machine)
-
-
-def _make_machine() -> Callable[[ComponentRegistration], _Inputs]:
-    machine = TypeMachineBuilder(_Inputs, ComponentRegistration)
-    securing = machine.state("securing")
-    opening = machine.state("opening")
-    handshaking = machine.state("handshaking")
-    probing = machine.state("probing")
-    resuming = machine.state("resuming")
-    registered = machine.state("registered")
-    closed = machine.state("closed")
-
-    securing.upon(_Inputs.shielded).to(opening).returns(None)
-    opening.upon(_Inputs.welcomed).to(handshaking).returns(None)
-    for state in (securing, opening, handshaking, probing, resuming, registered, closed):
-        state.upon(_Inputs.refused).to(closed).returns(None)
-    for late in (_Inputs.secured, _Inputs.stanza, _Inputs.probed):
-        closed.upon(late).loop().returns(None)
-
-    @securing.upon(_Inputs.secured).to(opening)
-    def note_tls(inputs: _Inputs, peer: ComponentRegistration) -> None:
-        peer.note_tls()
-
-    @securing.upon(_Inputs.lost).to(closed)
-    def tell_handshake(inputs: _Inputs, peer: ComponentRegistration, reason: Failure) -> None:
-        peer.tell_handshake(reason)
-        peer.done()
-
-    @opening.upon(_Inputs.lost).to(closed)
-    @handshaking.upon(_Inputs.lost).to(closed)
-    @probing.upon(_Inputs.lost).to(closed)
-    @resuming.upon(_Inputs.lost).to(closed)
-    @registered.upon(_Inputs.lost).to(closed)
-    @closed.upon(_Inputs.lost).loop()
-    def done(inputs: _Inputs, peer: ComponentRegistration, reason: Failure) -> None:
-        peer.done()
-
-    @opening.upon(_Inputs.header).loop()
-    def judge_header(inputs: _Inputs, peer: ComponentRegistration, start: StreamStart) -> None:
-        peer.judge_header(start)
-
-    @handshaking.upon(_Inputs.stanza).loop()
-    def judge_handshake(inputs: _Inputs, peer: ComponentRegistration, stanza: Stanza) -> None:
-        peer.judge_handshake(stanza)
-
-    @handshaking.upon(_Inputs.contested).to(probing)
-    def probe(inputs: _Inputs, peer: ComponentRegistration, secret: Secret, older: Link) -> None:
-        peer.probe(secret, older)
-
-    @probing.upon(_Inputs.stanza).loop()
-    def impatient(inputs: _Inputs, peer: ComponentRegistration, stanza: Stanza) -> None:
-        peer.refuse_early(stanza)
-
-    @probing.upon(_Inputs.probed).loop()
-    def judge_older(
-        inputs: _Inputs, peer: ComponentRegistration, secret: Secret, older: Link, alive: bool
-    ) -> None:
-        peer.judge_older(secret, older, alive)
-
-    @handshaking.upon(_Inputs.resumes).to(resuming)
-    def await_resume(
-        inputs: _Inputs, peer: ComponentRegistration, secret: Secret, older: Link
-    ) -> None:
-        peer.await_resume(secret)
-
-    @resuming.upon(_Inputs.stanza).loop()
-    def resume(inputs: _Inputs, peer: ComponentRegistration, stanza: Stanza) -> None:
-        peer.resume(stanza)
-
-    @resuming.upon(_Inputs.resumed).to(registered)
-    def end(inputs: _Inputs, peer: ComponentRegistration) -> None:
-        peer.done()
-
-    @resuming.upon(_Inputs.proved).to(registered)
-    @handshaking.upon(_Inputs.proved).to(registered)
-    @probing.upon(_Inputs.proved).to(registered)
-    def register(inputs: _Inputs, peer: ComponentRegistration, secret: Secret) -> None:
-        peer.register(secret)
-
-    return Machine(machine)
-
-
-_machine = _make_machine()
+        release(self.inputs)

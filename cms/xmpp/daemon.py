@@ -29,14 +29,13 @@ from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream import ns
 from cms.xmlstream.stream import XMLStream
-from cms.xmpp import clientstates
+from cms.xmpp import clientstates, componentstates
 from cms.xmpp.admissions import Admissions
 from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.callbridges import Callbridges, CallbridgeWatch
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
-from cms.xmpp.componentregistration import ComponentRegistration
 from cms.xmpp.config import LISTENERS, XmppConfig, read_config
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.keptbytes import UNLIMITED, KeptBytes
@@ -197,7 +196,7 @@ class XmppService(Service):
         component, client = self._trust.get("component"), self._trust.get("client")
 
         def link(trust: ServerTrust | None) -> XMLStream:
-            return XMLStream(self._reactor, ComponentRegistration(self._component, trust))
+            return XMLStream(self._reactor, componentstates.begin(self._component, trust))
 
         def session(trust: ServerTrust | None, *, direct: bool = False) -> XMLStream:
             handler = clientstates.begin(self._client, trust, direct=direct)

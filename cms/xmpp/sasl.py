@@ -9,6 +9,7 @@ from twisted.words.xish.domish import Element
 
 from cms import faults
 from cms.linkprotocol.login import MOST_PAYLOAD
+from cms.signalflow import Step
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import serialize
 from cms.xmlstream.toldfault import ToldFault, mark
@@ -78,7 +79,7 @@ def failure(
     """
     made = Element((namespace, "failure"))
     if wait:
-        mark(made, ToldFault(faults.LOGIN_SLOWED.name, wait, int(faults.LOGIN_SLOWED.step)))
+        mark(made, ToldFault(faults.LOGIN_SLOWED.name, wait, int(Step.LOGIN)))
     made.addElement((ns.SASL, condition))
     if text:
         made.addElement("text", content=text)[(ns.XML, "lang")] = "en"

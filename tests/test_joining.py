@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from twisted.internet.address import IPv4Address
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
 from cms.door import joining
 from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
+from cms.xmlstream import ns
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
@@ -20,7 +22,7 @@ from tests import test_door
 from tests.support import MemoryTransport
 from tests.test_door import DoorTestCase
 from tests.test_xmpp_service import CONFIGURATION
-from tests.xmppserver import DOMAIN, SECRETS, Peer
+from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
 
 MECHANISMS = ("SCRAM-SHA-256", "PLAIN")
 BY_ID = {"callId": "123 456-789", "passcode": "4711", "name": " Bob "}
@@ -463,6 +465,74 @@ class RouteTests(JoinTestCase):
             self.assertEqual(200, post.status)
         held = self.daemon.service.admissions._issued
         self.assertEqual([f"guest-000000000000000{n}@{DOMAIN}" for n in (1, 2)], list(held))
+
+
+class SessionTests(SynchronousTestCase):
+    """The sessions of guests at the server."""
+
+    def setUp(self) -> None:
+        """A server with a Callbridge."""
+        self.server = Server()
+        self.callbridge = self.server.callbridge(mechanisms=("ANONYMOUS", "PLAIN"))
+        self.asked: list[dict[str, bool]] = []
+        self.room = True
+
+    def trusted(self, **how: bool) -> bool:
+        """Stands for the listener."""
+        self.asked.append(how)
+        return self.room
+
+    def bound(self, resource: str, *, guest: bool = True, mechanism: str = "PLAIN") -> Peer:
+        """Somebody has logged in."""
+        client = self.server.client()
+        client.stream.on_trusted = self.trusted
+        client.open()
+        client.authenticate(mechanism)
+        (start,) = self.callbridge.received()
+        message = lp.parse(start.child)
+        assert isinstance(message, lp.Start)
+        self.callbridge.answer(start, lp.Success(message.exchange, GUEST, guest=guest))
+        client.open()
+        client.say(
+            f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'>"
+            f"<resource>{resource}</resource></bind></iq>"
+        )
+        self.callbridge.received()
+        return client
+
+    def test_one_session(self) -> None:
+        """A guest has one: the one before ends, as when a resource is bound again."""
+        first = self.bound("a")
+        first.heard()
+        second = self.bound("b")
+        self.assertIn("<conflict", first.heard())
+        self.assertTrue(first.lost)
+        self.assertFalse(second.lost)
+        self.assertEqual(1, len(self.server.sessions))
+
+    def test_users_have_several(self) -> None:
+        """Nobody else."""
+        for resource in "abc":
+            self.bound(resource, guest=False)
+        self.assertEqual(3, len(self.server.sessions))
+
+    def test_their_part(self) -> None:
+        """A guest takes a place of those for guests, also an anonymous one of an old Callbridge."""
+        for guest, mechanism, expected in (
+            (True, "PLAIN", True),
+            (False, "ANONYMOUS", True),
+            (False, "PLAIN", False),
+        ):
+            self.bound(mechanism, guest=guest, mechanism=mechanism)
+            self.assertEqual({"guest": expected}, self.asked[-1])
+
+    def test_no_place(self) -> None:
+        """Where there is none he is told so, and the session is over."""
+        self.room = False
+        client = self.bound("a")
+        self.assertIn("<resource-constraint", client.heard())
+        self.assertTrue(client.lost)
+        self.assertEqual(0, len(self.server.sessions))
 
 
 def _error(question: Stanza) -> str:

@@ -17,7 +17,7 @@ from tests import LoggedError
 from tests.support import as_observer
 
 LIMITS = Limits(
-    most=20, per_address=8, unauthenticated=10, unauthenticated_per_address=4, reserve=2
+    most=20, per_address=8, unauthenticated=10, unauthenticated_per_address=4, guests=6, reserve=2
 )
 
 
@@ -138,6 +138,39 @@ class PlacesTests(SynchronousTestCase):
         guest.trust()
         self.assertEqual(0, self.limiter.taken)
 
+    def guest(self, host: str) -> Admitted | None:
+        """A guest logs in; C{None}: there was no place."""
+        admitted = self.come(host)
+        assert admitted is not None
+        if admitted.trust(guest=True):
+            return admitted
+        admitted.leave()
+        return None
+
+    def test_guests(self) -> None:
+        """They fill their part and no more, whoever they are, and users find places."""
+        for number in range(40):
+            self.guest(f"198.51.100.{number % 4}")
+        self.assertEqual(LIMITS.guests, self.limiter.taken)
+        users = [self.come(f"192.0.2.{n}", trusted=True) for n in range(12)]
+        self.assertNotIn(None, users)
+        self.assertTrue(all(user is not None and user.here for user in users))
+
+    def test_guests_of_a_crowd(self) -> None:
+        """In a full part the newest of the largest crowd go, and nobody of a smaller one."""
+        crowd = [self.guest("198.51.100.1") for _ in range(5)]
+        one = self.guest("192.0.2.1")
+        self.assertIsNone(self.guest("198.51.100.1"))  # they themselves
+        others = [self.guest("192.0.2.2"), self.guest("192.0.2.3")]
+        self.assertEqual([crowd[4], crowd[3]], self.dropped)
+        for admitted in (one, *others, *crowd[:3]):
+            assert admitted is not None
+            self.assertTrue(admitted.here)
+        again = crowd[0]
+        assert again is not None
+        self.assertTrue(again.trust(guest=True))  # twice does no harm
+        self.assertEqual(6, self.limiter._guests.count)
+
     def test_log(self) -> None:
         """A flood is one line a minute, with what is of use."""
         for _ in range(30):
@@ -159,14 +192,21 @@ class PlacesTests(SynchronousTestCase):
                 guests += [guest] if guest is not None else []
             elif guests:
                 guest = random.choice(guests)
-                guest.trust() if random.random() < 0.3 else guest.leave()
+                stays = random.random() < 0.5 and guest.trust(guest=random.random() < 0.7)
+                if not stays:
+                    guest.leave()
             guests = [guest for guest in guests if guest.here]
             strangers = [guest for guest in guests if not guest.trusted]
-            self.assertEqual(
-                (len(guests), len(strangers)), (self.limiter.taken, self.limiter._count)
-            )
-            sizes = [sum(s.network == g.network for s in strangers) for g in strangers]
-            self.assertEqual(max(sizes, default=0), self.limiter._largest)
+            self.assertEqual(len(guests), self.limiter.taken)
+            of_guests = [guest for guest in guests if guest.guest]
+            self.assertLessEqual(len(of_guests), LIMITS.guests)
+            for crowds, they in (
+                (self.limiter._replaceable, strangers),
+                (self.limiter._guests, of_guests),
+            ):
+                self.assertEqual(len(they), crowds.count)
+                sizes = [sum(s.network == g.network for s in they) for g in they]
+                self.assertEqual(max(sizes, default=0), crowds._largest)
             self.assertLessEqual(len(guests), LIMITS.most)
 
     def test_defaults(self) -> None:
@@ -176,12 +216,14 @@ class PlacesTests(SynchronousTestCase):
             self.assertLessEqual(limits.unauthenticated_per_address, limits.unauthenticated)
             self.assertLessEqual(limits.per_address, most)
             self.assertGreaterEqual(most - limits.reserve, 1)
+            self.assertGreaterEqual(most, limits.guests)
         self.assertEqual(
             Limits(
                 most=20_000,
                 per_address=2_000,
                 unauthenticated=10_000,
                 unauthenticated_per_address=200,
+                guests=10_000,
                 reserve=16,
             ),
             Limits.of(20_000),

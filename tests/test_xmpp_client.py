@@ -554,7 +554,7 @@ class BindTests(SynchronousTestCase):
     def test_fault_at_the_beginning(self) -> None:
         """A session whose beginning fails ends whole, and nobody hears of it."""
         client = self.logged_in()
-        self.patch(client.stream, "on_trusted", lambda: 1 / 0)
+        self.patch(client.stream, "on_trusted", lambda **_: 1 / 0)
         client.say(BIND)
         self.assertIn("internal-server-error", client.heard())
         self.assertTrue(client.lost)

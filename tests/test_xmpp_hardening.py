@@ -568,7 +568,12 @@ class ListenerTests(SynchronousTestCase):
         """Connections are bounded, in all and from one address, and given back."""
         server = Server()
         few = Limits(
-            most=3, per_address=2, unauthenticated=3, unauthenticated_per_address=2, reserve=0
+            most=3,
+            per_address=2,
+            unauthenticated=3,
+            unauthenticated_per_address=2,
+            guests=3,
+            reserve=0,
         )
         factory = StreamFactory(lambda: server.client().stream, few, server.clock.seconds)
         remote = IPv4Address("TCP", "192.0.2.1", 1)
@@ -589,7 +594,12 @@ class ListenerTests(SynchronousTestCase):
         server = Server()
         callbridge = server.callbridge()
         few = Limits(
-            most=9, per_address=9, unauthenticated=5, unauthenticated_per_address=2, reserve=0
+            most=9,
+            per_address=9,
+            unauthenticated=5,
+            unauthenticated_per_address=2,
+            guests=9,
+            reserve=0,
         )
         clients: list[Peer] = []
 
@@ -643,7 +653,12 @@ class ListenerTests(SynchronousTestCase):
         server = Server()
         callbridge = server.callbridge()
         few = Limits(
-            most=9, per_address=9, unauthenticated=5, unauthenticated_per_address=2, reserve=0
+            most=9,
+            per_address=9,
+            unauthenticated=5,
+            unauthenticated_per_address=2,
+            guests=9,
+            reserve=0,
         )
         clients: list[Peer] = []
 

@@ -5,7 +5,9 @@ A connection is unauthenticated until L{Admitted.trust} is called: its peer has 
 registered, or shown a password.  Unauthenticated connections may use only a part of the
 limit.  When this part is full, a new connection is not refused.  It replaces the oldest
 unauthenticated connection of the network that has most of them.  So a network that opens
-many connections loses its own first.  A trusted connection is never replaced.
+many connections loses its own first.  A trusted connection is never replaced, unless it is a
+guest's: guests have a part of the limit, and when that is full, the newest guest of the
+network that has most of them goes.
 docs/design/connections.md has the reasons.
 """
 
@@ -32,6 +34,7 @@ class Limits:
     @ivar per_address: Of those, from one address (a /64 of IPv6) that is not this host's.
     @ivar unauthenticated: Of C{most}, unauthenticated ones.
     @ivar unauthenticated_per_address: Of these, from one address that is not this host's.
+    @ivar guests: Of C{most}, those of guests.
     @ivar reserve: ConnectionLimiter of C{most} that only this host gets.
     """
 
@@ -39,6 +42,7 @@ class Limits:
     per_address: int
     unauthenticated: int
     unauthenticated_per_address: int
+    guests: int
     reserve: int
 
     @classmethod
@@ -56,6 +60,7 @@ class Limits:
             per_address=min(most, per_address or max(1, most // 10)),
             unauthenticated=max(1, most // 2),
             unauthenticated_per_address=min(strangers or max(20, most // 100), few),
+            guests=max(1, most // 2),
             reserve=min(16, most // 4),
         )
 
@@ -73,12 +78,14 @@ class Admitted:
     @ivar drop: Closes it at once.
     @ivar here: Whether it is open.
     @ivar replaceable: Whether a newer connection may replace it.
+    @ivar guest: Whether it is a guest's.
     """
 
     _limiter: ConnectionLimiter
     network: str
     drop: Callable[[], object] = _gone
     trusted: bool = False
+    guest: bool = False
     here: bool = True
     replaceable: bool = True
 
@@ -87,11 +94,20 @@ class Admitted:
         """The key of its listener in the configuration."""
         return self._limiter.kind
 
-    def trust(self) -> None:
-        """Its peer is authenticated: from now on no other connection replaces it."""
+    def trust(self, *, guest: bool = False) -> bool:
+        """
+        Its peer is authenticated: from now on no other connection replaces it.
+
+        @param guest: Anybody can be one, so only other guests are replaced by it.
+        @return: Whether there is a place for it; if not, it should be closed.
+        """
         if self.here:
             self.set_waiting(True)
             self.trusted = True
+            if guest and not self.guest:
+                self.guest = self._limiter.add_guest(self)
+                return self.guest
+        return True
 
     def set_waiting(self, waits: bool) -> None:
         """
@@ -116,6 +132,64 @@ class Admitted:
 
 
 @define(eq=False)
+class _Crowds:
+    """
+    Connections by network, and which network has most of them.
+
+    @ivar count: How many there are.
+    """
+
+    count: int = 0
+    # The connections of each network, the oldest first; networks by their number.
+    _networks: dict[str, dict[Admitted, None]] = field(factory=dict)
+    _by_size: dict[int, dict[str, None]] = field(factory=dict)
+    _largest: int = 0
+
+    def of(self, network: str) -> int:
+        """How many a network has."""
+        return len(self._networks.get(network, ()))
+
+    @property
+    def most_crowded(self) -> str:
+        """The network that has most; there must be one."""
+        return next(iter(self._by_size[self._largest]))
+
+    def oldest(self, network: str) -> Admitted:
+        """Of a network that has some."""
+        return next(iter(self._networks[network]))
+
+    def newest(self, network: str) -> Admitted:
+        """Likewise."""
+        return next(reversed(self._networks[network]))
+
+    def add(self, connection: Admitted) -> None:
+        """One more, the newest of its network."""
+        self._networks.setdefault(connection.network, {})[connection] = None
+        self._resized(connection.network, +1)
+
+    def remove(self, connection: Admitted) -> None:
+        """One less."""
+        del self._networks[connection.network][connection]
+        self._resized(connection.network, -1)
+
+    def _resized(self, network: str, by: int) -> None:
+        now = len(self._networks[network])
+        before = now - by
+        self.count += by
+        if before:
+            self._by_size[before].pop(network)
+            if not self._by_size[before]:
+                del self._by_size[before]
+        if now:
+            self._by_size.setdefault(now, {})[network] = None
+        else:
+            del self._networks[network]
+        # By one at a time: the next smaller is where this network is now, or none is left.
+        if now > self._largest or (before == self._largest and before not in self._by_size):
+            self._largest = now
+
+
+@define(eq=False)
 class ConnectionLimiter:
     """
     Admits the connections of one listener.
@@ -134,11 +208,8 @@ class ConnectionLimiter:
     taken: int = 0
     log: Logger = field(factory=Logger)
     _networks: Counter[str] = field(factory=Counter)
-    # The replaceable connections of each network, the oldest first; networks by their number.
-    _replaceable: dict[str, dict[Admitted, None]] = field(factory=dict)
-    _by_size: dict[int, dict[str, None]] = field(factory=dict)
-    _count: int = 0
-    _largest: int = 0
+    _replaceable: _Crowds = field(factory=_Crowds)
+    _guests: _Crowds = field(factory=_Crowds)
     _told: float | None = None
     _untold: int = 0
 
@@ -154,7 +225,7 @@ class ConnectionLimiter:
         most = limits.most if local else limits.most - limits.reserve
         if not local and self._is_crowded(network):
             self._make_room(network)
-        elif self._count >= limits.unauthenticated or self.taken >= most:
+        elif self._replaceable.count >= limits.unauthenticated or self.taken >= most:
             self._make_room()
         full = not local and self._networks[network] >= limits.per_address
         if full or self.taken >= most:
@@ -164,11 +235,11 @@ class ConnectionLimiter:
         connection = Admitted(self, network)
         self.taken += 1
         self._networks[network] += 1
-        self._resize(network, +1, connection)
+        self._replaceable.add(connection)
         return connection
 
     def _is_crowded(self, network: str) -> bool:
-        replaceable = len(self._replaceable.get(network, ()))
+        replaceable = self._replaceable.of(network)
         full = self._networks[network] >= self.limits.per_address and replaceable > 0
         return full or replaceable >= self.limits.unauthenticated_per_address
 
@@ -180,47 +251,43 @@ class ConnectionLimiter:
             del self._networks[connection.network]
         if connection.replaceable:
             self.remove_unauthenticated(connection)
+        if connection.guest:
+            self._guests.remove(connection)
 
     def remove_unauthenticated(self, connection: Admitted) -> None:
         """A connection cannot be replaced any more; called by it."""
-        self._resize(connection.network, -1, connection)
+        self._replaceable.remove(connection)
 
     def add_unauthenticated(self, connection: Admitted) -> None:
         """A connection can be replaced again, as the newest; called by it."""
-        self._resize(connection.network, +1, connection)
+        self._replaceable.add(connection)
+
+    def add_guest(self, connection: Admitted) -> bool:
+        """A connection is a guest's; called by it.  Whether there is a place for it."""
+        guests = self._guests
+        guests.add(connection)
+        if guests.count > self.limits.guests:
+            other = guests.newest(guests.most_crowded)
+            if other is connection:
+                guests.remove(connection)
+                self.refused += 1
+                self._tell("of guests refused", connection.network)
+                return False
+            self._replace(other)
+        return True
 
     def _make_room(self, network: str = "") -> None:
         """Close the oldest replaceable connection of a network, by default the most crowded."""
-        if not self._count:
-            return
-        network = network or next(iter(self._by_size[self._largest]))
-        connection = next(iter(self._replaceable[network]))
+        crowds = self._replaceable
+        if crowds.count:
+            self._replace(crowds.oldest(network or crowds.most_crowded))
+
+    def _replace(self, connection: Admitted) -> None:
         self.dropped += 1
-        self._tell("dropped to make room", network)
+        self._tell("dropped to make room", connection.network)
         drop = connection.drop
         connection.leave()
         drop()
-
-    def _resize(self, network: str, by: int, connection: Admitted) -> None:
-        replaceable = self._replaceable.setdefault(network, {})
-        before = len(replaceable)
-        if by > 0:
-            replaceable[connection] = None
-        else:
-            del replaceable[connection]
-        now = len(replaceable)
-        self._count += by
-        if before:
-            self._by_size[before].pop(network)
-            if not self._by_size[before]:
-                del self._by_size[before]
-        if now:
-            self._by_size.setdefault(now, {})[network] = None
-        else:
-            del self._replaceable[network]
-        # By one at a time: the next smaller is where this network is now, or none is left.
-        if now > self._largest or (before == self._largest and before not in self._by_size):
-            self._largest = now
 
     def _tell(self, what: str, host: str) -> None:
         """Log at most one line in L{SELDOM}: a flood of connections must not flood the log."""
@@ -237,6 +304,6 @@ class ConnectionLimiter:
             host=host,
             taken=self.taken,
             most=self.limits.most,
-            unauthenticated=self._count,
+            unauthenticated=self._replaceable.count,
         )
         self._told, self._untold = now, 0

@@ -106,7 +106,7 @@ class XMLStream(Protocol, StreamHandler):
         self._deadline: IDelayedCall | None = None
         self._calls: set[IDelayedCall] = set()
         self._known_address: tuple[str, object] | None = None
-        self.on_trusted: Callable[[], object] = _nobody_asks
+        self.on_trusted: Callable[..., bool] = _nobody_asks
         self.on_waiting: Callable[[bool], object] = _nobody_asks
         self.ping: Callable[[], None] | None = None
 
@@ -475,8 +475,9 @@ class XMLStream(Protocol, StreamHandler):
 _NOBODY = StreamHandler()  # gets the events that still come when the connection is gone
 
 
-def _nobody_asks(*_: object) -> None:
+def _nobody_asks(*_: object, **__: object) -> bool:
     """Stands for C{on_trusted} and C{on_waiting} where no listener limits connections."""
+    return True
 
 
 @lru_cache(maxsize=256)

@@ -106,7 +106,8 @@ class Wire(Carrier, Protocol):
     @ivar write: Sends one element of our own; see L{Party.write}.  A wire of TCP takes
         several, joined.
     @ivar bytes_received: Grows whenever the peer sends anything at all.
-    @ivar on_trusted: Called when the peer is authenticated.
+    @ivar on_trusted: Called when the peer is authenticated, with C{guest=True} if it is a
+        guest; whether there is a place for it.
     @ivar on_waiting: Called when the peer begins, or ends, to wait for something of ours.
     @ivar ping: Asks the peer below XMPP whether it lives; C{None} where nothing does so.
     """
@@ -118,7 +119,7 @@ class Wire(Carrier, Protocol):
     write: Callable[[bytes], None]
     bytes_received: int
     stanzas_received: int
-    on_trusted: Callable[[], object]
+    on_trusted: Callable[..., bool]
     on_waiting: Callable[[bool], object]
     ping: Callable[[], None] | None
 

@@ -79,6 +79,7 @@ class ClientNegotiation(StreamHandler):
         self.claimed: str | None = None
         self.channel_binding: tuple[str, bytes] | None = None
         self._authority = ""
+        self._is_guest = False
         self._connection_id = self._login_exchange = ""
         self._mechanism = ""
         self._tries = 0
@@ -386,6 +387,7 @@ class ClientNegotiation(StreamHandler):
             return
         self.policy.observer.login_ended(self._mechanism, "success")
         self._authority = callbridge
+        self._is_guest = success.guest or self._mechanism == "ANONYMOUS"
         if then is not None:
             then(self.account, success.payload)
             return
@@ -453,7 +455,11 @@ class ClientNegotiation(StreamHandler):
     def begin_session(self, full: JID, answer: Callable[[ClientSession], Stanza | None]) -> None:
         """The resource is bound: the session goes on."""
         session = ClientSession(
-            self.policy, full, authority=self._authority, language=self._language, ids=self.ids
+            *(self.policy, full),
+            authority=self._authority,
+            language=self._language,
+            ids=self.ids,
+            is_guest=self._is_guest,
         )
         session.begin(self.wire, answer(session))
         release(self.inputs)

@@ -45,6 +45,8 @@ class ClientSession(Party, StreamHandler):
 
     @ivar wire: What it speaks over; C{None} when that is gone.
     @ivar language: The C{xml:lang} of its header.
+    @ivar is_guest: Anybody can be that: see L{ConnectionLimiter
+        <cms.protection.connections.ConnectionLimiter>}.
     @ivar peer_text: Where it connected from, for logs.
     @ivar peer_host: The IP address of that.
     """
@@ -62,10 +64,12 @@ class ClientSession(Party, StreamHandler):
         authority: str,
         language: str | None,
         ids: dict[str, str],
+        is_guest: bool = False,
     ) -> None:
         super().__init__(policy.clock, policy.send_limits)
         self.jid = jid
         self.authority = authority
+        self.is_guest = is_guest
         self.language = language
         self.ids = ids
         self.presence: Stanza | None = None
@@ -120,9 +124,16 @@ class ClientSession(Party, StreamHandler):
         )
         wire.take_over(self, self)
         wire.set_deadline(None)
-        wire.on_trusted()  # not before: an account has few resources, but may log in often
+        # Not before: an account has few resources, but may log in often.
+        if not wire.on_trusted(guest=self.is_guest):
+            policy.clock.callLater(0, self._give_place, wire)
         wire.splice(limits.CLIENT, READ_BYTES)
         self._keepalive.start()
+
+    def _give_place(self, wire: Wire) -> None:
+        """There are too many guests."""
+        if self.wire is wire:
+            self.fail(StreamError("resource-constraint", text="there are too many guests"))
 
     def _pause(self, since: float) -> None:
         if not self._paused and self.wire is not None:

@@ -18,6 +18,7 @@ class Session(Receiver, Protocol):
     One bound resource.
 
     @ivar authority: The Callbridge that decided its log-in.
+    @ivar is_guest: It is a guest's, who has one session.
     @ivar presence: Its last broadcast presence, C{None} while unavailable.
     @ivar priority: Of that presence (RFC 6121 4.7.2.3).
     @ivar directed: Addresses that were sent presence and must be told when the
@@ -28,6 +29,7 @@ class Session(Receiver, Protocol):
 
     jid: JID
     authority: str
+    is_guest: bool
     presence: Stanza | None
     priority: int
     directed: set[str]

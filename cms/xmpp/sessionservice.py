@@ -54,10 +54,14 @@ class SessionService:
         relay.on_authority.append(self._replay)
 
     def began(self, session: Session) -> None:
-        """A resource was bound; an older session of the same address ends."""
+        """A resource was bound; an older session of the same address, or guest, ends."""
         older = self._sessions.add(session)
         if older is not None:
             older.replace()
+        if session.is_guest:
+            for other in self._sessions.of(session.jid.userhost()):
+                if other is not session:
+                    other.replace()
         if session.jid.userhost() in self._carbons.enabled:
             self._carbons.began(session)
         begin = lp.SessionBegin(

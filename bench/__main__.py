@@ -23,7 +23,7 @@ from bench import extras, generator, plot, report
 from bench.cases import CASES, LOAD_CASES
 from bench.harness import Bench, Options
 from bench.results import Results
-from bench.servers import GENERATOR_CORE, KINDS, SERVER_CORE
+from bench.servers import GENERATOR_CORE, KINDS, SERVER_CORE, USUAL
 from peers.contract import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -42,7 +42,8 @@ def _arguments() -> argparse.Namespace:
         default="*",
         help=f"names or patterns, with commas between them; the cases are {', '.join(names)}",
     )
-    parser.add_argument("--servers", default=",".join(KINDS), help="a part of %(default)s")
+    usual = ",".join(kind.name for kind in USUAL)
+    parser.add_argument("--servers", default=usual, help=f"of {', '.join(KINDS)}")
     parser.add_argument("--sessions", type=int, default=10_000, help="idle clients")
     parser.add_argument("--render", action="store_true", help="only write the page and the plot")
     parser.add_argument("--keep-page", action="store_true", help="only print")

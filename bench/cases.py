@@ -68,6 +68,20 @@ def _throughput() -> list[Case]:
     return cases
 
 
+def _managed() -> list[Case]:
+    return [
+        Case(
+            f"message-managed-{window or 'unbounded'}",
+            f"message, {f'window {window}' if window else 'unbounded'}, both links managed",
+            THROUGHPUT,
+            "pair",
+            "component_managed",
+            ["--window", str(window), "--managed-link"],
+        )
+        for window in (64, 0)
+    ]
+
+
 def _many() -> list[Case]:
     return [
         Case(
@@ -105,6 +119,7 @@ _PING_PONG = ["--window", "1", "--echo"]
 
 CASES: list[Case] = [
     *_throughput(),
+    *_managed(),
     *_many(),
     *_tls(),
     Case("rtt", "message", LATENCY, "pair", "component", _PING_PONG, "p50", ceiling=True),

@@ -58,6 +58,7 @@ static struct {
     bool client;          /* idle: clients, not components */
     bool jingle;          /* the 2 kB stanza instead of the 300 byte one */
     bool echo;            /* the second component answers each stanza */
+    bool managed_link;    /* the components' streams are (docs/link-management.md) */
     bool managed;         /* relay, login: the client's stream is (XEP-0198), and it can be resumed */
     int pairs;
     long window;          /* stanzas on their way per pair; 0: no limit */
@@ -373,7 +374,7 @@ static void conn_open(Conn *c)
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     /* An acknowledgement is behind what the kernel has of ours already: let that be little. */
     int little = 32768;
-    if (opt.managed && c->client)
+    if (c->client ? opt.managed : opt.managed_link)
         setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &little, sizeof little);
     c->heard = 0;
     c->words[0] = 0;
@@ -632,9 +633,12 @@ static void negotiate(Conn *c)
         }
         if (c->state == HEADER)
             say_handshake(c);
-        else if (c->state == HANDSHAKE && strstr(words, "<handshake"))
-            c->state = READY;
-        else if (c->state == OFFER && strstr(words, "</stream:features>"))
+        else if (c->state == HANDSHAKE && strstr(words, "<handshake")) {
+            if (opt.managed_link)
+                say(c, ENABLED, ENABLE);
+            else
+                c->state = READY;
+        } else if (c->state == OFFER && strstr(words, "</stream:features>"))
             say(c, PROCEED, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
         else if (c->state == PROCEED && strstr(words, "<proceed"))
             start_tls(c);
@@ -1055,6 +1059,19 @@ static void join(Conn *source, Conn *destination, bool echo)
     destination->block = make_block(destination->address, source->address);
 }
 
+/* A managed link that is only cut waits at the server for its resumption: end it. */
+static void end_managed(Conn *c)
+{
+    char text[128];
+    double until = now() + 1;
+    int n = snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%llu'/></stream:stream>",
+                     (unsigned long long)(c->seen & UINT32_MAX));
+    if (conn_write(c, text, (size_t)n) < 0)
+        return;
+    while (now() < until && conn_read(c, read_buffer, READ_BYTES) >= 0)
+        usleep(1000);
+}
+
 static void mode_pair(void)
 {
     int probes = opt.rate > 0 ? 1 : 0, count = 2 * (opt.pairs + probes);
@@ -1065,6 +1082,8 @@ static void mode_pair(void)
     for (int i = 0; i < count; i += 2)
         join(&conns[i], &conns[i + 1], opt.echo || i >= 2 * opt.pairs);
     run_traffic(conns, opt.pairs, probes);
+    for (int i = 0; i < count && opt.managed_link; i++)
+        end_managed(&conns[i]);
 }
 
 static void mode_relay(void)
@@ -1329,7 +1348,7 @@ static void parse(int count, char **words)
 {
     enum { PORT = 1, CLIENT_PORT, TLS, CLIENT, STANZA, ECHO_BACK, PAIRS, WINDOW, RATE, PARALLEL,
            COUNT, FIRST, USERS, SECONDS, WARMUP, DOMAIN, SECRET, PASSWORD, MECHANISM, PIDS, CORE,
-           MANAGED, SASL2 };
+           MANAGED, MANAGED_LINK, SASL2 };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"client-port", 1, 0, CLIENT_PORT}, {"tls", 0, 0, TLS},
         {"client", 0, 0, CLIENT}, {"stanza", 1, 0, STANZA}, {"echo", 0, 0, ECHO_BACK},
@@ -1338,7 +1357,8 @@ static void parse(int count, char **words)
         {"users", 1, 0, USERS}, {"seconds", 1, 0, SECONDS}, {"warmup", 1, 0, WARMUP},
         {"domain", 1, 0, DOMAIN}, {"secret", 1, 0, SECRET}, {"password", 1, 0, PASSWORD},
         {"mechanism", 1, 0, MECHANISM}, {"pids", 1, 0, PIDS}, {"core", 1, 0, CORE},
-        {"managed", 0, 0, MANAGED}, {"sasl2", 0, 0, SASL2}, {0},
+        {"managed", 0, 0, MANAGED}, {"sasl2", 0, 0, SASL2},
+        {"managed-link", 0, 0, MANAGED_LINK}, {0},
     };
     int o;
     while ((o = getopt_long(count, words, "", options, NULL)) != -1) {
@@ -1364,6 +1384,7 @@ static void parse(int count, char **words)
         case MECHANISM: opt.mechanism = optarg; break;
         case PIDS: parse_pids(optarg); break;
         case MANAGED: opt.managed = true; break;
+        case MANAGED_LINK: opt.managed_link = true; break;
         case CORE: opt.core = atoi(optarg); break;
         case SASL2: opt.sasl2 = true; break;
         default: exit(2);

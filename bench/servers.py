@@ -74,6 +74,7 @@ class Ports:
 
     @ivar component: XEP-0114 without TLS.
     @ivar component_tls: XEP-0114 with TLS from the first byte.
+    @ivar component_managed: XEP-0114 without TLS, with link management.
     @ivar client: STARTTLS.
     @ivar client_plain: Without TLS.
     @ivar client_sasl2: STARTTLS, then SASL2 (XEP-0388).
@@ -81,6 +82,7 @@ class Ports:
 
     component: int
     component_tls: int | None = None
+    component_managed: int | None = None
     client: int | None = None
     client_plain: int | None = None
     client_sasl2: int | None = None
@@ -130,6 +132,7 @@ class Ours:
         self.ports = Ports(
             component=self._server.component_plain_port,
             component_tls=self._server.component_port,
+            component_managed=self._server.component_plain_port,
             client=self._server.client_port,
             client_plain=client_plain,
             client_sasl2=self._server.client_port,
@@ -332,7 +335,18 @@ class Sink:
         return [self._process]
 
 
-KINDS = {kind.name: kind for kind in (Ours, FastProsody, FastEjabberd, Sink)}
+class UnmanagedLink(Ours):
+    """The same, where the link of the Callbridge is not managed (C{resume.links = 0})."""
+
+    name = "unmanaged"
+
+    def __init__(self, processes: Processes, certificates: Certificates) -> None:
+        super().__init__(processes, certificates)
+        self._server.settings["resume"] = {"links": 0}
+
+
+USUAL = (Ours, FastProsody, FastEjabberd, Sink)
+KINDS = {kind.name: kind for kind in (*USUAL, UnmanagedLink)}
 
 
 def _children() -> dict[int, list[int]]:

@@ -324,10 +324,10 @@ class Party:
                 out.for_this_turn(self.clock)
             if self.carrier is not None or self.ledger is None:
                 self.write(stanza.raw)
-            else:
-                self.keeps(len(stanza.raw))
             if self.ledger is not None:
                 self._keep(self.ledger, (stanza.raw,), len(stanza.raw))
+                if self.carrier is None:
+                    self.keeps(len(stanza.raw))
 
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
         """

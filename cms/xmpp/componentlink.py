@@ -8,7 +8,7 @@ the wire from the registration, and ends once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -23,7 +23,6 @@ from cms.process.logs import Logger, wanted
 from cms.signalflow import Step, StepError
 from cms.xmlstream import limits, ns
 from cms.xmlstream import managementelements as elements
-from cms.xmlstream.backlog import Item
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
@@ -285,15 +284,11 @@ class ComponentLink(Party, StreamHandler):
         """It has no connection now, and may be resumed."""
         return self.is_open and self.carrier is None
 
-    def _keep(self, ledger: Ledger, stanzas: Sequence[Item], size: int) -> None:
-        """See L{Party}; a link that is away ends when too much of our own waits for it."""
-        super()._keep(ledger, stanzas, size)
-        if self.is_away and self.kept_bytes > 2 * self.limits.size:
-            self._close(StreamError("resource-constraint"))
-
     def keeps(self, size: int) -> None:
-        """See L{Party}."""
+        """See L{Party}; a link that is away ends when too much of our own waits for it."""
         self.policy.resumptions.keeps(self, size)
+        if self.kept_bytes > 2 * self.limits.size:
+            self._close(StreamError("resource-constraint"))
 
     def _manage(self, stanza: Stanza) -> None:
         element, resumptions = stanza.element, self.policy.resumptions

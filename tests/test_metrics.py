@@ -13,15 +13,25 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.visitors import Visitors
-from cms.callbridge.metrics import STATES, CallbridgeCollector, CallbridgeCounters, RoomsCollector
+from cms.callbridge.metrics import (
+    STATES,
+    CallbridgeCollector,
+    CallbridgeCounters,
+    GuestsCollector,
+    RoomsCollector,
+)
 from cms.callbridge.rooms.admission import REASONS
+from cms.callbridge.rooms.doorkeeper import RESULTS, DoorFigures
 from cms.callbridge.rooms.service import Rooms
+from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
 from cms.metrics.exposition import Exposition
 from cms.protection.connections import Limits
 from cms.signalflow import Step
 from cms.xmlstream import ns
+from cms.xmpp.admissions import OUTCOMES, Admissions
 from cms.xmpp.listeners import StreamFactory
+from cms.xmpp.metrics import GuestsCollector as ServerGuests
 from cms.xmpp.metrics import ServerCollector
 from cms.xmpp.resumption import Resumptions
 from tests.test_callbridge_link import World
@@ -86,7 +96,10 @@ class ServerTests(SynchronousTestCase):
             factories=lambda: [*self.factories, *self.factories],
             expires=lambda: 1_800_000_000.0,
         )
-        self.figures = Figures(server.counters, collector)
+        links_flow = (server.links, server.flow)
+        self.admissions = Admissions(server.clock, DOMAIN, *links_flow)
+        guests = ServerGuests(self.admissions.figures)
+        self.figures = Figures(server.counters, collector, guests)
 
     def test_links(self) -> None:
         """Each known component has a series, whether it is connected or not."""
@@ -166,6 +179,13 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(1, self.figures("cms_xmpp_sessions"))
         self.assertEqual(0, self.figures("cms_xmpp_sessions_away"))
         self.assertNotIn("alice", self.figures.text)
+
+    def test_guests(self) -> None:
+        """What became of each who asked, from 0."""
+        for result in OUTCOMES:
+            self.assertEqual(0, self.figures("cms_xmpp_guests_total", result=result))
+        self.admissions.admit(join.Admit("::1", secret="s", name="B"))
+        self.assertEqual(1, self.figures("cms_xmpp_guests_total", result=faults.NO_CALLBRIDGE.name))
 
     def test_no_callbridge(self) -> None:
         """Step 1 has a reason of its own."""
@@ -296,7 +316,19 @@ class CallbridgeTests(SynchronousTestCase):
             run="r",
             visitors=Visitors(self.world.clock, Random(7)),
         )
-        self.figures = Figures(self.counters, collector, RoomsCollector(self.rooms))
+        self.door = DoorFigures()
+        self.figures = Figures(
+            *(self.counters, collector, RoomsCollector(self.rooms)),
+            GuestsCollector(self.door, self.rooms.admission.visitors),
+        )
+
+    def test_guests(self) -> None:
+        """Those who are known, and what became of each who asked, from 0."""
+        self.assertEqual(0, self.figures("cms_callbridge_guests_known"))
+        self.door.results["passcode"] += 2
+        self.assertEqual(2, self.figures("cms_callbridge_guests_total", result="passcode"))
+        for result in RESULTS:
+            self.assertIn(f'cms_callbridge_guests_total{{result="{result}"}}', self.figures.text)
 
     def test_rooms(self) -> None:
         """Rooms and occupants; who came in, and each reason why somebody did not, from 0."""

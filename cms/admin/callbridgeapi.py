@@ -26,6 +26,11 @@ PASSWORD = Parameter("password", "Kept as SCRAM keys.", required=True, secret=Tr
 NEW_PASSWORD = Parameter("password", "Another one.", secret=True, least=1)
 DISABLED = Parameter("disabled", "Whether log-ins are refused.", "boolean")
 
+# How many guests are known; and how many asked to be admitted, by what became of it.
+GUESTS = (
+    *("known", "admitted", "returned", "unknown", "passcode", "closed", "link"),
+    *("slowed", "over", "crowded", "undecided"),
+)
 CONFIGURATION = schemas.record(
     {
         "uniqueName": schemas.TEXT,
@@ -44,6 +49,7 @@ STATUS = schemas.record(
         "configuration": CONFIGURATION,
         "rooms": schemas.WHOLE,
         "roomOccupants": schemas.WHOLE,
+        "guests": schemas.record(dict.fromkeys(GUESTS, schemas.WHOLE), *GUESTS),
         "link": schemas.record(
             {
                 "state": schemas.TEXT,

@@ -71,6 +71,7 @@ class CallbridgeAdministration:
             "link": link,
             "rooms": rooms.count,
             "roomOccupants": rooms.occupants,
+            "guests": {"known": len(self._daemon.visitors), **self._daemon.door.figures.results},
         }
 
     def attempts(self) -> Sequence[Recorded]:

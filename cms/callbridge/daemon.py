@@ -25,7 +25,12 @@ from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.record import Logins
 from cms.callbridge.login.visitors import Visitors
-from cms.callbridge.metrics import CallbridgeCollector, CallbridgeCounters, RoomsCollector
+from cms.callbridge.metrics import (
+    CallbridgeCollector,
+    CallbridgeCounters,
+    GuestsCollector,
+    RoomsCollector,
+)
 from cms.callbridge.rooms.doorkeeper import MOST_JOINING, Doorkeeper
 from cms.callbridge.rooms.service import Rooms
 from cms.callbridge.settings import StoredSettings
@@ -130,7 +135,10 @@ class CallbridgeService(Service):
         figures = CallbridgeCollector(
             self.link, lambda: self.authority, lambda: self._connector.expires
         )
-        self.metrics = Exposition("callbridge", self._counters, figures, RoomsCollector(self.rooms))
+        self.metrics = Exposition(
+            *("callbridge", self._counters, figures, RoomsCollector(self.rooms)),
+            GuestsCollector(self.door.figures, self.visitors),
+        )
 
     def _make_authority(self, domain: str) -> Authority:
         return Authority(

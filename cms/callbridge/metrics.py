@@ -10,7 +10,9 @@ from prometheus_client.registry import Collector
 from cms import faults
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
+from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.passwords.scram import HASHES
+from cms.callbridge.rooms.doorkeeper import DoorFigures
 from cms.callbridge.rooms.service import Rooms
 from cms.linkprotocol.mechanisms import mechanism_label
 from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, traffic
@@ -173,3 +175,24 @@ class RoomsCollector(Collector):
         yield CounterMetricFamily("cms_callbridge_room_copies", sent, rooms.outbox.copies)
         text = "Bytes that rooms hold for what they have not sent yet."
         yield gauge("cms_callbridge_room_held_bytes", text, rooms.outbox.held)
+
+
+class GuestsCollector(Collector):
+    """Guests who were admitted, and what became of those who asked; looked at when asked."""
+
+    def __init__(self, door: DoorFigures, visitors: Visitors) -> None:
+        self._door = door
+        self._visitors = visitors
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        text = "Guests who are logged in, on their way, or may come back."
+        yield gauge("cms_callbridge_guests_known", text, len(self._visitors))
+        asked = CounterMetricFamily(
+            "cms_callbridge_guests",
+            "Guests who asked to be admitted, by what became of it.",
+            labels=["result"],
+        )
+        for result, count in self._door.results.items():
+            asked.add_metric([result], count)
+        yield asked

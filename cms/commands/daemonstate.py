@@ -55,6 +55,8 @@ class DaemonState:
             if "rooms" in self.status:
                 occupants = self.status["roomOccupants"]
                 rows.append(("Rooms", f"{self.status['rooms']} with {occupants} in them"))
+            if "guests" in self.status:
+                rows.append(("Guests", _guests(self.status["guests"])))
             if "clients" in self.status:
                 known, active = self.status["callBridgesKnown"], self.status["callBridgesActive"]
                 rows.append(("Callbridges", f"{active} connected{self._deciding}, {known} known"))
@@ -86,3 +88,9 @@ def _link_rows(link: dict[str, Any] | None) -> list[Row]:
     if link.get("unprotected"):
         rows.append(("WARNING", "the link has no TLS (tls.unprotected)"))
     return rows
+
+
+def _guests(guests: dict[str, int]) -> str:
+    """Of those who asked, what became of them."""
+    asked = [f"{number} {name}" for name, number in guests.items() if number and name != "known"]
+    return f"{guests['known']} known" + (f"; {', '.join(asked)}" if asked else "")

@@ -43,7 +43,7 @@ from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
-from cms.xmpp.metrics import ServerCollector, ServerCounters
+from cms.xmpp.metrics import GuestsCollector, ServerCollector, ServerCounters
 from cms.xmpp.resumption import Resumable, Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
@@ -145,7 +145,8 @@ class XmppService(Service):
         ):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
-        self.metrics = Exposition("xmpp", counters, self._make_collector(router))
+        guests = GuestsCollector(self.admissions.figures)
+        self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests)
 
     def _own(self) -> OwnServer:
         return own_server(self.config, self.callbridges.registry.secrets)

@@ -8,7 +8,7 @@ counts of the streams.  So the way of a stanza does not touch metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -254,3 +254,25 @@ class ServerCollector(Collector):
             yield gauges(f"cms_xmpp_{name}", text, "listener", gauged[name])
         yield turned_away
         yield from traffic("cms_xmpp", carried, "listener")
+
+
+class GuestsCollector(Collector):
+    """
+    What became of guests who asked to be admitted.
+
+    @param figures: By outcome.
+    """
+
+    def __init__(self, figures: Mapping[str, int]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        asked = CounterMetricFamily(
+            "cms_xmpp_guests",
+            "Guests who asked to be admitted, by what became of it: admitted, or a fault.",
+            labels=["result"],
+        )
+        for result, count in self._figures.items():
+            asked.add_metric([result], count)
+        yield asked

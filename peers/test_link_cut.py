@@ -1,9 +1,10 @@
 """
 A link that is cut at random places while people log in (docs/link-management.md).
 
-Every log-in ends in success or in an honest temporary failure, and each question to the
-Callbridge is answered once.  C{CMS_LOGINS} says how many, C{CMS_SEED} with which random
-numbers.
+Every log-in ends in success or in an honest temporary failure, each question to the
+Callbridge is answered once, and what is said in a room is heard by all, once and in order.
+C{CMS_LOGINS} says how many log-ins, C{CMS_SAID} how much everybody says, C{CMS_SEED} with
+which random numbers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from peers.processes import Processes
 
 KILL_AFTER = 5  # log-ins
 LOGINS = int(os.environ.get("CMS_LOGINS", "300"))
+SAID = int(os.environ.get("CMS_SAID", "150"))
 SEED = int(os.environ.get("CMS_SEED", "198"))
 PASSWORD = "password"
 # What a client takes for "try again" (docs/design/restarts.md).
@@ -32,15 +34,21 @@ def driver(processes: Processes, name: str, **settings: object) -> Driver:
     return Driver(processes, name, command, settings)
 
 
-def test_log_ins(processes: Processes, certificates: Certificates) -> None:
-    """Both daemons, and a proxy on the link that cuts it all the time."""
+def open_server(processes: Processes, certificates: Certificates) -> tuple[XmppServer, int]:
+    """A server, and its port for clients without TLS."""
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
     pair = certificates.issue(DOMAIN, server.hostname, "localhost")
     server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
-    plain, link = free_port(), free_port()
+    plain = free_port()
     server.settings["listen"] |= {"client_plain": [f"tcp:{plain}:interface=127.0.0.1"]}
     server.start()
+    return server, plain
 
+
+def test_log_ins(processes: Processes, certificates: Certificates) -> None:
+    """Both daemons, and a proxy on the link that cuts it all the time."""
+    server, plain = open_server(processes, certificates)
+    link = free_port()
     cutter = driver(
         processes,
         "cutter",
@@ -75,17 +83,59 @@ def test_log_ins(processes: Processes, certificates: Certificates) -> None:
     assert resumed > LOGINS / 50
 
 
+def test_room(processes: Processes, certificates: Certificates) -> None:
+    """Three in a room of the Callbridge, who number what they say."""
+    server, plain = open_server(processes, certificates)
+    link = free_port()
+    cutter = driver(
+        processes,
+        "cutter",
+        seed=SEED,
+        cuts=SAID * 10,
+        mean_bytes=20_000,
+        ports=[(link, server.component_port)],
+    )
+    callbridge = Callbridge(processes, certificates, "s3cret", server_address=f"localhost:{link}")
+    users = ["alice", "bob", "carol"]
+    for user in users:
+        callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
+    callbridge.space("add", "Team", "--uri", "team")
+    for user in users:
+        callbridge.space("member", "set", "team", user)
+    callbridge.start()
+    speakers = driver(
+        processes,
+        "link_room",
+        users=users,
+        password=PASSWORD,
+        domain=DOMAIN,
+        room=f"team@cb1.{DOMAIN}",
+        port=plain,
+        messages=SAID,
+        pace=0.05,
+    )
+    speakers.expect("inside", 30.0)
+    cutter.do("cut")
+    speakers.do("talk")
+    facts = speakers.expect("finished", 90.0 + SAID / 5)["facts"]
+    resumed = callbridge.process.output.count("resumed")
+    refused = {user: facts[user]["refused"] for user in users}
+    print(f"seed {SEED}: {SAID} of each, refused {refused}, resumed {resumed} times")
+    for listener in users:
+        assert facts[listener]["others"] == []
+        for speaker in users:
+            said = [n for n in range(SAID) if n not in refused[speaker]]
+            assert facts[listener]["heard"][speaker] == said, (listener, speaker)
+    assert sum(map(len, refused.values())) < SAID / 2
+    assert resumed > SAID / 40
+
+
 def test_killed(processes: Processes, certificates: Certificates) -> None:
     """
     The only Callbridge is killed and started again: whoever comes meanwhile waits, and is
     let in by the new process, which does not resume the link of the old one.
     """
-    server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
-    plain = free_port()
-    server.settings["listen"] |= {"client_plain": [f"tcp:{plain}:interface=127.0.0.1"]}
-    server.start()
+    server, plain = open_server(processes, certificates)
     callbridge = Callbridge(
         processes, certificates, "s3cret", server_address=f"localhost:{server.component_port}"
     )

@@ -82,7 +82,7 @@ class Frames:
         for frame in events:
             if isinstance(frame, Frame) and self.problem is None:
                 self._take(frame, messages)
-        if protocol.parser_exc is not None:
+        if protocol.parser_exc is not None and self.problem is None:
             if isinstance(protocol.parser_exc, PayloadTooBig):
                 self.problem = StreamError("policy-violation", text="stanza too long")
             else:
@@ -106,9 +106,10 @@ class Frames:
 
     def fail(self, code: CloseCode, condition: str, text: str) -> None:
         """Read nothing more, because the peer breaks a rule (RFC 6455 7.1.7)."""
-        if self.problem is None and not self.is_over:
+        if self.problem is None:
             self.problem = StreamError(condition, text=text)
-            self._protocol.fail(code, text)
+            if not self.is_over:  # by what came after it
+                self._protocol.fail(code, text)
 
     def answers(self) -> list[bytes]:
         """Control frames that are to be sent: pings, pongs and at last a close frame."""

@@ -17,7 +17,7 @@ from cms.xmlstream import ns
 from cms.xmlstream.gathering import Gathering
 
 _NAME = re.compile(rb"<([a-z]+:)?[^\s/>]+")
-_STANZA = re.compile(rb"<(?:message|presence|iq)(?=[\s/>])")
+_STANZA = re.compile(rb"<(?:message|presence|iq)(?=[\s/>])(?! xmlns=)")
 _START_TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 _CLIENT: Final = f" xmlns='{ns.CLIENT}'".encode()
 _STREAM: Final = f" xmlns:stream='{ns.STREAMS}'".encode()

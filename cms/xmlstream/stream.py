@@ -78,6 +78,7 @@ class XMLStream(Protocol, StreamHandler):
     log: ClassVar[Logger] = Logger()
     end_of_stream: ClassVar[bytes] = b"</stream:stream>"
     transport: IStreamTransport | None
+    ping: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -108,7 +109,6 @@ class XMLStream(Protocol, StreamHandler):
         self._known_address: tuple[str, object] | None = None
         self.on_trusted: Callable[..., bool] = _nobody_asks
         self.on_waiting: Callable[[bool], object] = _nobody_asks
-        self.ping: Callable[[], None] | None = None
 
     # What a subclass that is its own handler need not say
 

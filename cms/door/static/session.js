@@ -705,7 +705,8 @@ export class Session extends EventTarget {
     }
     if (this.state === 'online') {
       this.#lostAt = now();
-      if (now() - this.#onlineAt >= STABLE * 1000) this.#tries = 0;
+      // The next is at once, but for a connection that was lost as soon as it was there.
+      this.#tries = now() - this.#onlineAt >= STABLE * 1000 ? 0 : Math.min(this.#tries, 1);
     } else if (!this.#lostAt) this.#lostAt = now();
     // A server that stops ends all its sessions at once.
     if (fault.word === 'system-shutdown') this.#tries = Math.max(this.#tries, 1);

@@ -326,7 +326,7 @@ test('a log-in that cannot be decided now is tried again', async () => {
   assert.equal(session.state, 'online');
 });
 
-test('credentials are asked for once more when the log-in is refused, and the session goes on', async () => {
+test('credentials are for one log-in: new ones are asked for with each, and the session goes on', async () => {
   const server = new Server();
   const world = new World({ server });
   let asked = 0;
@@ -340,10 +340,25 @@ test('credentials are asked for once more when the log-in is refused, and the se
   session.start();
   await world.pass(1);
   assert.deepEqual([session.state, asked], ['online', 1]);
-  server.users = {}; // it was for one log-in
+  server.users = {};
   lose(server, world);
   await world.pass(1);
-  assert.deepEqual([states.at(-1).state, states.at(-1).resumed, asked], ['online', true, 2]);
+  assert.deepEqual([states.at(-1).state, states.at(-1).resumed, asked, world.sockets.length], ['online', true, 2, 2]);
+  // tries that come to no log-in use none
+  server.isUp = false;
+  lose(server, world);
+  await world.pass(12);
+  assert.equal(asked, 3);
+  server.isUp = true;
+  await world.pass(6);
+  assert.deepEqual([states.at(-1).resumed, asked], [true, 3]);
+  // but they grow old
+  server.isUp = false;
+  lose(server, world);
+  await world.pass(50);
+  server.isUp = true;
+  await world.pass(6);
+  assert.deepEqual([states.at(-1).resumed, asked], [true, 5]);
 });
 
 test('credentials that are refused are not asked for without end', async () => {
@@ -354,7 +369,7 @@ test('credentials that are refused are not asked for without end', async () => {
   const session = new Session({ url: ACCOUNT.url, domain: DOMAIN, credentials }, world);
   session.start();
   await world.pass(600);
-  assert.deepEqual([session.state, asked, world.sockets.length], ['over', 1, 1]);
+  assert.deepEqual([session.state, asked, world.sockets.length], ['over', 2, 2]);
 });
 
 test('what credentials throw: over is over, seconds are waited for, anything else is tried again', async () => {

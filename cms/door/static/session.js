@@ -29,6 +29,8 @@ const MOST_FRAME = 1 << 20; // characters
 const MOST_DEPTH = 64;
 const MOST_WAITING = 1 << 18; // characters of stanzas that are not acknowledged, or not sent
 const MOST_REQUESTS = 100;
+const MOST_REFUSALS = 2; // of a log-in with new credentials
+const FRESH = 30; // seconds in which credentials should be used
 const [LEAST_ROUNDS, MOST_ROUNDS] = [4096, 1_000_000];
 
 // After these the stream may be opened again (RFC 6120 4.9.3); any other ends the session.
@@ -549,8 +551,8 @@ export class Session extends EventTarget {
   /** @type {Keys | null} */ #keys = null;
   /** @type {Promise<Account> | null} */ #granted = null; // while it is asked for
   #account = '';
-  #isFresh = false; // the keys are of credentials that no log-in has used
-  #wantsFresh = false;
+  #freshUntil = 0; // when the keys that no log-in has used are too old for one
+  #refusals = 0; // in a row
   /** @type {Stream | null} */ #stream = null;
   /** @type {unknown} */ #retry = null;
   /** @type {unknown} */ #idle = null;
@@ -575,8 +577,8 @@ export class Session extends EventTarget {
    * @param {string} settings.domain
    * @param {string} [settings.jid] bare
    * @param {string} [settings.password]
-   * @param {(() => Promise<Account>) | null} [settings.credentials] gives an account for the first log-in
-   *   if none is given here, and whenever the last is refused. A Fault that it throws with `over` ends the
+   * @param {(() => Promise<Account>) | null} [settings.credentials] gives an account for one log-in: for the
+   *   first if none is given here, and for each that follows. Of the same account a session is resumed. A Fault that it throws with `over` ends the
    *   session; anything else is tried again, after the fault's `seconds`.
    * @param {World} [world]
    */
@@ -588,7 +590,6 @@ export class Session extends EventTarget {
     this.#credentials = credentials;
     this.#prefix = base64(this.world.crypto.getRandomValues(new Uint8Array(6)));
     if (jid) this.#take({ jid, password });
-    else this.#wantsFresh = true;
   }
 
   /** Connect, and stay connected until `close()` or a fault that does not pass. */
@@ -670,8 +671,7 @@ export class Session extends EventTarget {
   #take({ jid, password }) {
     this.#account = jid;
     this.#keys = new Keys(password, this.world.crypto);
-    this.#isFresh = true;
-    this.#wantsFresh = false;
+    this.#freshUntil = this.world.now() + FRESH * 1000;
   }
 
   #begin() {
@@ -749,7 +749,7 @@ export class Session extends EventTarget {
 
   /** @param {Stream} stream */
   async #login(stream) {
-    if (this.#wantsFresh && this.#credentials) {
+    if (this.#credentials && this.world.now() >= this.#freshUntil) {
       this.#granted ??= this.#credentials().finally(() => { this.#granted = null; });
       this.#take(await this.#granted);
     }
@@ -763,9 +763,7 @@ export class Session extends EventTarget {
     const isOffered = (inline ?? old)?.elements.some((one) => one.name === 'mechanism' && one.text === 'SCRAM-SHA-256');
     if (!isOffered) throw new Fault('no-mechanism', { over: true });
     const scram = new Scram(user, keys);
-    this.#wantsFresh = false;
-    const isFresh = this.#isFresh;
-    this.#isFresh = false;
+    this.#freshUntil = 0;
     const [namespace, start] = inline
       ? [SASL2, this.#authenticate(scram.first(), inline)]
       : [SASL, element('auth', SASL, { mechanism: 'SCRAM-SHA-256' }, scram.first())];
@@ -775,7 +773,7 @@ export class Session extends EventTarget {
       stream.write(element('response', namespace, null, await scram.respond(said.text)));
       said = await stream.next();
     }
-    if (said.is('failure', namespace)) throw this.#refused(said, isFresh);
+    if (said.is('failure', namespace)) throw this.#refused(said);
     if (!said.is('success', namespace)) throw new Fault('undefined-condition');
     await scram.verify(inline ? said.child('additional-data')?.text ?? '' : said.text);
     const bound = said.child('bound', BIND2);
@@ -822,16 +820,13 @@ export class Session extends EventTarget {
     }
   }
 
-  /** @param {XMLElement} failure @param {boolean} wasFresh */
-  #refused(failure, wasFresh) {
+  /** @param {XMLElement} failure */
+  #refused(failure) {
     const condition = failure.elements.find((one) => one.namespace === SASL && one.name !== 'text');
     const seconds = number(failure.get(`${FAULT} seconds`));
     const passes = condition?.name === 'temporary-auth-failure' && (this.#wasOnline || !seconds);
-    const again = !passes && this.#credentials !== null && !wasFresh;
-    if (again) {
-      this.#wantsFresh = true;
-      this.#tries = 0;
-    }
+    this.#refusals += passes ? 0 : 1;
+    const again = this.#credentials !== null && this.#refusals < MOST_REFUSALS; // they may have been too old
     return new Fault(failure.get(`${FAULT} name`) || (condition?.name ?? 'not-authorized'), {
       seconds, step: number(failure.get(`${FAULT} step`)), over: !passes && !again,
     });
@@ -879,6 +874,7 @@ export class Session extends EventTarget {
       this.jid = jid ?? '';
     }
     this.#wasOnline = true;
+    this.#refusals = 0;
     this.#onlineAt = this.world.now();
     this.#flush();
     this.#tell('online', null, null, resumed !== undefined);

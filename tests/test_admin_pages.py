@@ -115,7 +115,7 @@ class Server(FakeXmppServer):
     """Its lists can be told."""
 
     bridge: dict[str, Any] = CALLBRIDGE[1]
-    session = CLIENT[1]
+    session: dict[str, Any] = {**CLIENT[1]}
     count = 1
 
     def callbridges(self) -> Any:
@@ -126,6 +126,11 @@ class Server(FakeXmppServer):
         """The one."""
         super().callbridge(id_)
         return CALLBRIDGE[0], self.bridge
+
+    def client(self, id_: str) -> tuple[str, Any]:
+        """The one."""
+        super().client(id_)
+        return CLIENT[0], self.session
 
     async def clients(self, selection: Selection) -> Page:
         """As many as told."""
@@ -391,6 +396,18 @@ class XmppTests(PagesTests):
         page = self.xmpp.ask("GET", "/callbridges/cb1", authorization="alice")
         self.assertNotIn(b"<form", page.body)
         self.assertIn(b"[callbridges]", page.body)
+
+    def test_client_away(self) -> None:
+        """Since when it has no connection, and how much is kept for it, in the list and alone."""
+        for path in ("/clients", "/", f"/clients/{CLIENT[0]}"):
+            self.server.session = {**CLIENT[1]}
+            there = self.xmpp.ask("GET", path, authorization="alice").body.decode()
+            away: Any = {"awaySince": "2026-01-02T03:04:05.000Z", "keptBytes": 12345}
+            self.server.session = {**CLIENT[1], "connected": False, **away}
+            gone = self.xmpp.ask("GET", path, authorization="alice").body.decode()
+            self.assertNotIn("gone since", there)
+            self.assertIn("gone since <time", gone)
+            self.assertIn("2026-01-02 03:04:05 UTC</time>, 12,345 bytes are kept for it", gone)
 
     def test_many_clients(self) -> None:
         """They are leafed through, found, and any offset is harmless."""

@@ -120,6 +120,17 @@ class RunningTests(CommandLineTests):
         self.assertIn("the link has no TLS", said)
         self.assertNotIn("not to be seen", said + str(self.facts("callbridge")))
 
+    def test_away(self) -> None:
+        """Who is without a connection for longest, since when, and what is kept."""
+        figures = {"callBridgesKnown": 1, "callBridgesActive": 1, "clients": 3, "clientsAway": 2}
+        one = {"jid": "a@b/c", "awaySince": "2026-01-02T03:04:05.000Z", "keptBytes": 1234}
+        away = {"clientsAwayBytes": 5678, "clientsAwayLongest": [one]}
+        self.server.get("system/status", {"status": {**STATUS, **figures, **away}})
+        said = self.said("xmpp")
+        self.assertIn(": 3 (2 without a connection)\n", said)
+        self.assertIn(": a@b/c since 2026-01-02T03:04:05.000Z, 1,234 bytes are kept", said)
+        self.assertIn("5,678 bytes are kept for all\n", said)
+
     def test_status(self) -> None:
         """Status 1 when one of them does not do its job."""
         said = self.said("status", status=1)

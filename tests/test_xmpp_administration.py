@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.admin.commonapi import API
+from cms.admin.interfaces import moment
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.linkprotocol import login as lp
 from cms.signalflow import Step
@@ -198,6 +199,28 @@ class AdministrationTests(SynchronousTestCase):
             self.assertEqual((2, int(lost)), (status["clients"], status["clientsAway"]))
             stamped = len(said) + len(f" from='bob@{DOMAIN}/r'")
             self.assertEqual(lost * stamped, status["clientsAwayBytes"])
+
+    def test_kept_for_client(self) -> None:
+        """Since when it is without a connection, and how much is kept for it."""
+        callbridge = self.server.callbridge("cb1")
+        alice = self.server.bound(callbridge)
+        alice.say(f"<enable xmlns='{ns.MANAGEMENT}' resume='true'/>")
+        bob = self.server.bound(callbridge, "bob")
+        alice.transport.lose()
+        (session,) = self.daemon.resumptions.away_longest(1)
+        to = f"alice@{DOMAIN}/r"
+        bob.say(f"<message to='{to}'/>")
+        raw = f"<message from='bob@{DOMAIN}/r' to='{to}'/>"
+        gone = self.reactor.seconds() - session.away_seconds
+        kept = {"awaySince": moment(gone), "keptBytes": len(raw)}
+        self.reactor.advance(7.0)
+        self.assertLessEqual(7.0, session.away_seconds)
+        found = {one["jid"]: one for one in self.get("clients")["clients"]["client"]}
+        self.assertEqual(kept, {key: found[to].get(key) for key in kept})
+        self.assertEqual(set(), set(kept) & set(found[f"bob@{DOMAIN}/r"]))
+        status = self.get("system/status")["status"]
+        self.assertEqual(len(raw), status["clientsAwayBytes"])
+        self.assertEqual([{"jid": to, **kept}], status["clientsAwayLongest"])
 
     def test_signal_flow(self) -> None:
         """Registrations and log-ins by step, with cause and cure, and no secret."""

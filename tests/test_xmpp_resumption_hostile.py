@@ -282,7 +282,7 @@ class PlacesTests(EnabledTests):
         self.assertEqual([f"m{n}" for n in range(MOST_AWAY, 10_000)], back)
         self.assertFalse(self.bob.stream.held)
         (session,) = self.server.sessions.of(f"alice@{DOMAIN}")
-        self.assertLess(session.kept_bytes, SEND_LIMITS.size)  # type: ignore[attr-defined]
+        self.assertLess(session.kept_bytes, SEND_LIMITS.size)
         self.assertEqual(list(range(MOST_AWAY)), numbers(self.resume(0).heard()))
 
 

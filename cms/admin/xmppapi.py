@@ -47,6 +47,7 @@ CALLBRIDGE = schemas.record(
     *("id", "name", "component", "state"),
 )
 MADE = schemas.record({"id": schemas.TEXT, "name": schemas.TEXT, "secret": schemas.TEXT}, "id")
+AWAY = {"awaySince": schemas.TIME, "keptBytes": schemas.WHOLE}  # without a connection
 CLIENT = schemas.record(
     {
         "id": schemas.TEXT,
@@ -56,6 +57,7 @@ CLIENT = schemas.record(
         "callBridge": schemas.TEXT,
         "available": schemas.TRUTH,
         "connected": schemas.TRUTH,
+        **AWAY,
     },
     *("id", "jid"),
 )
@@ -74,6 +76,10 @@ STATUS = schemas.record(
         "clients": schemas.WHOLE,
         "clientsAway": schemas.WHOLE,
         "clientsAwayBytes": schemas.WHOLE,
+        "clientsAwayLongest": {
+            "type": "array",
+            "items": schemas.record({"jid": schemas.TEXT, **AWAY}, "jid", *AWAY),
+        },
         "openFiles": schemas.WHOLE,
         "mostFiles": schemas.WHOLE,
         "wantedPlaces": schemas.WHOLE,

@@ -141,7 +141,8 @@ class XmppPages:
         ]
         health = self._role.health()
         flow = fingerprint(self._role.attempts(), ATTEMPTS)
-        return links, health.good, flow, self._role.status().get("clients")
+        status = self._role.status()
+        return links, health.good, flow, status.get("clients"), status.get("clientsAway")
 
     async def _pieces(self) -> list[Tag]:
         page = await self._role.clients(Selection(limit=SHOWN))
@@ -307,13 +308,14 @@ class XmppPages:
         id_, known = self._role.client(visit.ids["id"])
         question = "End this session? The client may log in again."
         action = f"/clients/{quote(id_)}/end"
-        labels = {**COLUMNS, "available": "Available", "connected": "Connected"}
+        labels = {**COLUMNS, "available": "Available"}
         shown = facts(
             {
                 label: _moment(known[key]) if key in MOMENTS else _text(known[key])
                 for key, label in labels.items()
                 if known.get(key) is not None
             }
+            | {CONNECTION: tags.span(*_connection(known))}
         )
         content = [shown, *confirm(visit, action, question, "End the session")]
         return Shown(f"Client {known['jid']}", content)
@@ -395,12 +397,14 @@ def _text(value: Any) -> str:
 
 
 COLUMNS = {"jid": "Address", "address": "From", "since": "Since", "callBridge": "Callbridge"}
+CONNECTION = "Connection"
 
 
 def _client_table(page: Page, start: int) -> Sequence[Tag]:
     if not page.items:
         return [tags.p("Nobody.", class_="quiet")]
     head = [tags.th(label, scope="col", role="columnheader") for label in COLUMNS.values()]
+    head.append(tags.th(CONNECTION, scope="col", role="columnheader"))
     head.append(tags.th("Session", scope="col", role="columnheader"))
     # The narrow layout would remove the elements' roles, so they are explicit.
     return [
@@ -413,6 +417,14 @@ def _client_table(page: Page, start: int) -> Sequence[Tag]:
     ]
 
 
+def _connection(known: Facts) -> list[str | Tag]:
+    """Whether it is there; if not, since when, and how much is kept for it."""
+    if "awaySince" not in known:
+        return ["there"]
+    kept = f", {known['keptBytes']:,} bytes are kept for it"
+    return ["gone since ", _moment(known["awaySince"]), kept]
+
+
 def _client_row(id_: str, known: Facts) -> Tag:
     cells = [
         tags.td(
@@ -422,6 +434,7 @@ def _client_row(id_: str, known: Facts) -> Tag:
         )
         for key, label in COLUMNS.items()
     ]
+    cells.append(tags.td(*_connection(known), role="cell", **{"data-label": CONNECTION}))
     end = tags.a(
         "End",
         tags.span(f" the session of {known['jid']}", class_="away"),

@@ -64,7 +64,21 @@ class DaemonState:
                 kept = self.status.get("clientsAwayBytes", 0)
                 gone = f" ({away} without a connection, {kept:,} bytes kept)" if away else ""
                 rows.append(("Clients", f"{self.status['clients']}{gone}"))
+                if away:
+                    rows.append(("Without a connection", self._away))
         return rows + self._trouble()
+
+    @property
+    def _away(self) -> list[str]:
+        """Who is without a connection for longest, and how much is kept for them all."""
+        kept = self.status.get("clientsAwayBytes", 0)
+        return [
+            *(
+                f"{one['jid']} since {one['awaySince']}, {one['keptBytes']:,} bytes are kept"
+                for one in self.status.get("clientsAwayLongest", ())
+            ),
+            f"{kept:,} bytes are kept for all",
+        ]
 
     @property
     def _deciding(self) -> str:

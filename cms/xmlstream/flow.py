@@ -261,6 +261,12 @@ class Party:
         """How much waits for it to read, or to acknowledge."""
         return self.waiting_bytes + (0 if self.ledger is None else self.ledger.size)
 
+    @property
+    def away_seconds(self) -> float:
+        """How long it has had no connection, and may get another one; 0 while it has one."""
+        is_away = self.is_open and self.carrier is None
+        return self.clock.seconds() - self._paused_at if is_away else 0.0
+
     # for whom it is read no further
 
     @property

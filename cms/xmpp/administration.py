@@ -18,6 +18,7 @@ from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
 from cms.configuration.tomlfile import Secret
 from cms.process import openfiles
+from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step
 from cms.state.database import StoreError
@@ -25,9 +26,11 @@ from cms.web.refusal import Refused, wrong
 from cms.xmpp.callbridges import Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
 from cms.xmpp.daemon import XmppService
+from cms.xmpp.resumption import Resumable
 from cms.xmpp.sessions import Session
 
 _T = TypeVar("_T")
+MOST_AWAY = 10  # sessions without a connection that the status names
 AT_ONCE = 500  # sessions that are examined in one turn of the reactor
 
 
@@ -77,6 +80,10 @@ class XmppAdministration:
             "clients": len(self._daemon.sessions),
             "clientsAway": self._daemon.resumptions.away,
             "clientsAwayBytes": self._daemon.resumptions.away_bytes,
+            "clientsAwayLongest": [
+                {"jid": session.jid.full(), **self._away_facts(session)}
+                for session in self._daemon.resumptions.away_longest(MOST_AWAY)
+            ],
             "openFiles": openfiles.in_use(),
             "mostFiles": openfiles.limit(),
             "wantedPlaces": self._daemon.config.wanted_connections,
@@ -209,7 +216,7 @@ class XmppAdministration:
             since, authority = self._daemon.session_service.facts(session)
         except KeyError:
             return None  # it has ended meanwhile
-        facts = {
+        facts: dict[str, Any] = {
             "jid": session.jid.full(),
             "address": session.peer_text,
             "since": since,
@@ -217,7 +224,13 @@ class XmppAdministration:
             "available": session.presence is not None,
             "connected": not session.is_away,
         }
+        if session.is_away:
+            facts |= self._away_facts(session)
         return self._session_id(session), facts
+
+    def _away_facts(self, session: Session | Resumable) -> dict[str, Any]:
+        since = wall_clock(self._reactor)() - session.away_seconds
+        return {"awaySince": moment(since), "keptBytes": session.kept_bytes}
 
     def _session_id(self, session: Session) -> str:
         id_ = self._ids.get(session)

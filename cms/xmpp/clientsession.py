@@ -441,7 +441,7 @@ class ClientSession(Party, StreamHandler):
         """
         old, ledger = self.wire, self.ledger
         assert ledger is not None  # noqa: S101 - it has an id
-        away = self.clock.seconds() - self._paused_at if self.is_away else 0.0
+        away = self.away_seconds
         if old is not None:
             self._keepalive.stop()
             self.detach()

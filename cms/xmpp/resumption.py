@@ -11,6 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -54,6 +55,11 @@ class Resumable(Protocol):
     @property
     def kept_bytes(self) -> int:
         """What waits for it, or was not acknowledged."""
+        ...
+
+    @property
+    def away_seconds(self) -> float:
+        """How long it has had no connection."""
         ...
 
     def return_over(self, wire: Wire, answer: bytes) -> None:
@@ -111,6 +117,10 @@ class Resumptions:
     def away_bytes(self) -> int:
         """What waits for those, or was not acknowledged."""
         return self._kept.size
+
+    def away_longest(self, most: int) -> list[Resumable]:
+        """Those that are away for longest, at most so many."""
+        return list(islice(self._away, most))
 
     def issue(self, session: Resumable) -> str:
         """An id for a session, which nobody can guess."""

@@ -55,6 +55,16 @@ class Session(Receiver, Protocol):
         """It has no connection now, and may be resumed (XEP-0198 5)."""
         ...
 
+    @property
+    def away_seconds(self) -> float:
+        """For how long; 0 while it has one."""
+        ...
+
+    @property
+    def kept_bytes(self) -> int:
+        """What waits for it, or was not acknowledged."""
+        ...
+
     def set_copied(self, copied: bool) -> None:
         """
         Set C{is_copied}.

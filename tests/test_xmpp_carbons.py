@@ -91,7 +91,7 @@ class SwitchTests(House):
     """XEP-0280 3 to 5."""
 
     def test_offered(self) -> None:
-        """The server and the account have it, but not the rules that need errors to be related."""
+        """The server and the account have it, but not the rules that need whispers to be known."""
         for to in (DOMAIN, BOB):
             self.bob.say(
                 f"<iq type='get' id='1' to='{to}'><query xmlns='{ns.DISCO_INFO}'/></iq>",
@@ -246,6 +246,68 @@ class CopyTests(House):
             {"phone": ["chat"] * 2, "desk": ["chat"] * 2, "tablet": ["sent"] * 2}, self.heard()
         )
 
+    def error(self, to: str = f"{ALICE}/phone", id_: str = "m", who: Peer | None = None) -> None:
+        """Bob, or another, answers a message with an error."""
+        (who or self.bob).say(
+            f"<message type='error' to='{to}' id='{id_}'><error type='cancel'>"
+            f"<gone xmlns='{ns.STANZAS}'/></error></message>"
+        )
+
+    def test_error(self) -> None:
+        """Who saw what one said sees that it failed, however it failed; once, and afterwards."""
+        failed = {"phone": ["service-unavailable"], "desk": ["sent", "received"]}
+        self.alice["phone"].say(message(f"nobody@{DOMAIN}"))
+        self.assertEqual({**failed, "tablet": ["sent", "received"]}, self.heard())
+        self.alice["phone"].say(message(BOB.upper() + "/r"))
+        self.heard()
+        self.error()
+        (error,) = self.alice["phone"].received()
+        (copy,) = self.alice["desk"].received()
+        found = inner(copy)
+        assert found is not None
+        self.assertEqual(("error", ALICE), (copy.type, copy.sender))
+        self.assertEqual(error.element.toXml(), found[1].toXml())
+        self.assertEqual({"tablet": ["received"]}, self.heard())
+        self.error()
+        self.assertEqual({"phone": ["gone"]}, self.heard())
+
+    def test_error_of_what_was_never_got(self) -> None:
+        """The same when its receiver's session ends before it has acknowledged it."""
+        self.bob.say(f"<enable xmlns='{ns.MANAGEMENT}'/>")
+        self.alice["phone"].say(message(f"{BOB}/r"))
+        self.heard()
+        self.bob.transport.lose()
+        heard = self.heard()
+        self.assertEqual(["recipient-unavailable"], heard["phone"])
+        self.assertEqual(["received"], heard["desk"])
+
+    def test_error_of_nothing(self) -> None:
+        """An error that answers nothing which was copied is not copied either."""
+        other = self.server.bound(self.callbridge, "mallory")
+        self.alice["phone"].say(message(f"{BOB}/r") + message(f"{BOB}/r", BODY + PRIVATE, "chat"))
+        self.alice["phone"].say(message(f"{BOB}/r", BODY + NO_COPY).replace("id='m'", "id='n'"))
+        self.heard()
+        self.error(id_="n")
+        self.error(id_="other")
+        self.error(who=other)
+        self.error(f"{ALICE}/desk")
+        heard = self.heard()
+        self.assertEqual({"phone": ["gone"] * 3, "desk": ["gone"]}, heard)
+
+    def test_errors_are_bounded(self) -> None:
+        """The errors of so many messages are known; nothing is kept of who is gone."""
+        phone = self.alice["phone"]
+        for number in range(carbons.MOST_AWAITED + 1):
+            phone.say(message(f"{BOB}/r").replace("id='m'", f"id='m{number}'"))
+        self.heard()
+        for number in (0, 1):
+            self.error(id_=f"m{number}")
+        self.assertEqual(["received"], self.heard()["desk"])
+        (kept,) = self.server.router.carbons._awaited.values()
+        self.assertEqual(carbons.MOST_AWAITED - 1, len(kept))
+        phone.transport.lose()
+        self.assertEqual({}, self.server.router.carbons._awaited)
+
     def test_in_order(self) -> None:
         """A conversation arrives as it was, whichever way each stanza took."""
         self.alice["phone"].say("".join(message(f"{BOB}/r", type_=t) for t in ("chat", "normal")))
@@ -298,7 +360,7 @@ class EligibleTests(House):
 
     def copied_sent(self, content: str, type_: str | None, to: str = f"{BOB}/r") -> bool:
         """Whether a message from the phone is copied."""
-        self.alice["phone"].say(message(to, content, type_))
+        self.alice["phone"].say(message(to, content, type_).replace("id='m'", "id='s'"))
         heard = self.heard()
         self.assertEqual([type_ or "message"], heard.pop("cb1" if to.startswith(ROOM) else "bob"))
         self.assertIn(heard, ({}, {"desk": ["sent"], "tablet": ["sent"]}))

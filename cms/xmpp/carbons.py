@@ -7,6 +7,7 @@ fast way, and those for them too (L{Session.set_copied}).  Nobody else pays anyt
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final
 
@@ -21,6 +22,7 @@ from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.sessions import Session, Sessions
 
 NS: Final = "urn:xmpp:carbons:2"
+MOST_AWAITED = 100  # messages of a session whose errors are known as theirs
 _FORWARD = "urn:xmpp:forward:0"  # XEP-0297
 _REFUSED = {(NS, "private"), ("urn:xmpp:hints", "no-copy")}  # XEP-0280 9, XEP-0334 4.3
 _INVITED = ("jabber:x:conference", "x")  # XEP-0249
@@ -44,6 +46,7 @@ class Carbons:
         self._sessions = sessions
         self._broadcast = broadcast
         self.enabled: dict[str, dict[Session, None]] = {}
+        self._awaited: dict[Session, OrderedDict[int, None]] = {}
 
     def enable(self, session: Session) -> None:
         """It wants copies from now on; to ask again does no harm."""
@@ -51,8 +54,13 @@ class Carbons:
         self.enabled.setdefault(account, {})[session] = None
         self._judge(account)
 
+    def ended(self, session: Session) -> None:
+        """It is over."""
+        self.disable(session)
+        self._awaited.pop(session, None)
+
     def disable(self, session: Session) -> None:
-        """It wants none any more, or has ended."""
+        """It wants none any more."""
         account = session.jid.userhost()
         enabled = self.enabled.get(account, {})
         if session in enabled:
@@ -86,6 +94,8 @@ class Carbons:
         @return: How many copies had no room.
         """
         sender = _address(stanza.sender)
+        if stanza.type == "error" and not self._is_awaited(stanza, sender, took):
+            return 0
         if sender is None or sender.userhost() != account:
             return self._copy(stanza, "received", account, took, source)
         own = self._sessions.find(sender)
@@ -98,9 +108,25 @@ class Carbons:
         @return: How many copies had no room.
         """
         account, to = session.jid.userhost(), _address(stanza.to)
-        if to is None or to.userhost() == account:
+        if to is None or to.userhost() == account or stanza.type == "error":
             return 0  # what goes to the own account was delivered there, and copied
-        return self._copy(stanza, "sent", account, (session,), session)
+        dropped = self._copy(stanza, "sent", account, (session,), session)
+        if stanza.id is not None and is_eligible(stanza, "sent"):
+            awaited = self._awaited.setdefault(session, OrderedDict())
+            awaited[_key(stanza.id, to)] = None
+            if len(awaited) > MOST_AWAITED:
+                awaited.popitem(last=False)
+        return dropped
+
+    def _is_awaited(self, error: Stanza, sender: JID | None, took: Collection[Session]) -> bool:
+        """Whether it is the first that answers a message which was copied when it was sent."""
+        if error.id is None or sender is None:
+            return False
+        key = _key(error.id, sender)
+        found = [self._awaited[s] for s in took if key in self._awaited.get(s, ())]
+        for awaited in found:
+            del awaited[key]
+        return bool(found)
 
     def _copy(
         self,
@@ -112,7 +138,7 @@ class Carbons:
     ) -> int:
         enabled = self.enabled.get(account, ())
         receivers = [(s, s.jid.full()) for s in enabled if s not in without]
-        if not receivers or not is_eligible(stanza, direction):
+        if not receivers or not (stanza.type == "error" or is_eligible(stanza, direction)):
             return 0
         # A lane that is no party's: who writes does not wait for who only reads along.
         lane = ("carbons", source)
@@ -121,9 +147,7 @@ class Carbons:
 
 def is_eligible(stanza: Stanza, direction: str) -> bool:
     """
-    Whether a message may be copied (XEP-0280 6.1).
-
-    Errors are not: nothing remembers which messages they answer.
+    Whether a message may be copied (XEP-0280 6.1); an error that answers none is not.
 
     @param direction: C{sent} or C{received}.
     """
@@ -154,6 +178,11 @@ def _wrapped(stanza: Stanza, direction: str, account: str) -> SplicedStanza:
     start += f"<forwarded xmlns='{_FORWARD}'>"
     end = f"</forwarded></{direction}></message>"
     return SplicedStanza((b"message", None, None, start.encode() + message + end.encode()))
+
+
+def _key(identifier: str, other: JID) -> int:
+    """A message by its id and whom it went to; its error may come from any resource of his."""
+    return hash((identifier, other.userhost()))  # not the text itself, which may be long
 
 
 def _address(written: str | None) -> JID | None:

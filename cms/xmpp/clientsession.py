@@ -276,9 +276,9 @@ class ClientSession(Party, StreamHandler):
         else:
             if stanza.name == "message" and stanza.to is None:
                 stanza.address(self.jid.userhost())  # RFC 6120 10.3.1
-            policy.router.route(stanza, self)
             if self.is_copied and stanza.name == "message":
                 policy.router.copy_sent(stanza, self)
+            policy.router.route(stanza, self)
 
     def _is_self(self, sender: str) -> bool:
         try:

@@ -254,6 +254,6 @@ class Router:
         return "/" not in sender and sender.endswith(f"@{self.domain}")
 
     def copy_sent(self, stanza: Stanza, session: Session) -> None:
-        """Copy a message that a session sent to the user's others, after it was routed."""
+        """Copy a message that a session sent to the user's others, before any error comes of it."""
         if len(stanza.raw) <= MOST_BYTES:
             self.dropped["message"] += self.carbons.sent(stanza, session)

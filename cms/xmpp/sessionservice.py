@@ -120,7 +120,7 @@ class SessionService:
     def ended(self, session: Session, reason: str) -> None:
         """A session is over, for whatever reason."""
         self._sessions.remove(session)
-        self._carbons.disable(session)
+        self._carbons.ended(session)
         begin = self._began.pop(session, None)
         if begin is None:
             return  # a fault of ours kept it from beginning: nobody knows of it

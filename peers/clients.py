@@ -156,15 +156,30 @@ def nbxmpp_guest(
 
     @param certificate: The server's, which it trusts.
     """
+    return _nbxmpp(processes, "nbxmpp_room.py", (jid, password, port, certificate))
+
+
+def nbxmpp_managed(
+    processes: Processes, jid: str, password: str, port: int, certificate: Path, **more: Any
+) -> Driver:
+    """The same, over managed streams, see F{drivers/nbxmpp_managed.py}."""
+    return _nbxmpp(processes, "nbxmpp_managed.py", (jid, password, port, certificate), **more)
+
+
+def _nbxmpp(
+    processes: Processes, driver: str, who: tuple[str, str, int, Path], **more: Any
+) -> Driver:
     require("gajim", "gajim")
+    jid, password, port, certificate = who
     settings = {
         "jid": jid,
         "password": password,
         "host": "127.0.0.1",
         "port": port,
         "certificate": str(certificate),
+        **more,
     }
-    command = ["/usr/bin/python3", "-u", str(_PEERS / "drivers" / "nbxmpp_room.py")]
+    command = ["/usr/bin/python3", "-u", str(_PEERS / "drivers" / driver)]
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return Driver(processes, f"nbxmpp-{jid.partition('@')[0]}", command, settings, env)
 

@@ -21,7 +21,7 @@ c2s_direct_tls_ports = {{ }}
 s2s_ports = {{ }}
 component_interfaces = {{ "127.0.0.1" }}
 component_ports = {{ {component_port} }}
-modules_enabled = {{ "roster", "saslauth", "tls", "disco", "ping" }}
+modules_enabled = {{ "roster", "saslauth", "tls", "disco", "ping"{modules} }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
 c2s_require_encryption = true
@@ -58,10 +58,12 @@ class Prosody:
         domain: str,
         components: Mapping[str, str],
         users: Mapping[str, str],
+        *modules: str,
     ) -> None:
         """
         @param components: Component addresses and their secrets.
         @param users: Local parts and their passwords.
+        @param modules: More of them.
         """
         self._processes = processes
         self._directory = processes.make_directory("prosody")
@@ -77,6 +79,7 @@ class Prosody:
                 certificate=_quoted(pair.certificate),
                 key=_quoted(pair.key),
                 domain=_quoted(domain),
+                modules="".join(f", {_quoted(module)}" for module in modules),
             )
             + "".join(
                 _COMPONENT.format(address=_quoted(address), secret=_quoted(secret))

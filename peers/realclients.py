@@ -119,7 +119,18 @@ class _InTerminal:
 class Profanity(_InTerminal):
     """profanity: libstrophe and OpenSSL."""
 
-    def __init__(self, processes: Processes, terminals: Terminals, account: Account) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        terminals: Terminals,
+        account: Account,
+        connection: str = "",
+        level: str = "INFO",
+    ) -> None:
+        """
+        @param connection: Lines for the section C{connection} of its settings.
+        @param level: Of its log.
+        """
         self.name = "profanity"
         self._terminals = terminals
         self._program = require("profanity", "profanity")
@@ -133,13 +144,16 @@ class Profanity(_InTerminal):
             f"server={account.host}\nport={account.port}\npassword={account.password}\n"
             "tls.policy=force\npresence.last=online\npresence.login=online\n",
         )
+        self._log, self._level = home / "log", level
         _write(
-            home / ".config/profanity/profrc", "[connection]\naccount=test\n[ui]\nsplash=false\n"
+            home / ".config/profanity/profrc",
+            f"[connection]\naccount=test\n{connection}[ui]\nsplash=false\n",
         )
 
     def start(self) -> None:
         """See L{RealClient}."""
-        self.terminal = self._terminals.open(self.name, [self._program, "-a", "test"], self._env)
+        command = [self._program, "-a", "test", "-l", self._level, "-f", str(self._log)]
+        self.terminal = self._terminals.open(self.name, command, self._env)
 
     def say(self, to: str, body: str) -> None:
         """See L{RealClient}."""
@@ -157,6 +171,11 @@ class Profanity(_InTerminal):
     def has(self, body: str) -> bool:
         """In its history; the window of a new conversation is not shown by itself."""
         return _in_database(self._history, "SELECT message FROM ChatLogs", body)
+
+    @property
+    def log(self) -> str:
+        """Its log until now."""
+        return self._log.read_text(errors="replace")
 
 
 class Poezio(_InTerminal):
@@ -319,8 +338,14 @@ class Gajim:
 class Dino:
     """Dino: GLib's TLS and resolver, which know no settings but the system's."""
 
-    def __init__(self, processes: Processes, desktop: Desktop, account: Account) -> None:
+    def __init__(
+        self, processes: Processes, desktop: Desktop, account: Account, *options: str
+    ) -> None:
+        """
+        @param options: More for its command line.
+        """
         self.name = "dino"
+        self._options = options
         self._desktop = desktop
         self._account = account
         self._program = require("dino-im", "dino-im")
@@ -361,7 +386,7 @@ class Dino:
         """In a mount namespace of its own, where the system's settings are the test's."""
         flags = "-m" if os.geteuid() == 0 else "-rm"
         inside = [require("unshare", "util-linux"), flags, "/bin/sh", "-c"]
-        command = [*inside, self._system + 'exec "$@"', "sh", self._program]
+        command = [*inside, self._system + 'exec "$@"', "sh", self._program, *self._options]
         return self._desktop.start(name, command, self._env, self._home)
 
     def enter(self, room: str) -> None:

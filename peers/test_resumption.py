@@ -28,21 +28,39 @@ MESSAGES = 200  # of each slixmpp
 PASSWORD = "password"
 
 
+def _driver(processes: Processes, name: str, **settings: Any) -> Driver:
+    command = [sys.executable, "-u", str(ROOT / "peers" / "drivers" / f"{name}.py")]
+    return Driver(processes, name, command, settings)
+
+
+def cutter(processes: Processes, **settings: Any) -> Driver:
+    """The proxy, see F{drivers/cutter.py}."""
+    return _driver(processes, "cutter", seed=SEED, **settings)
+
+
 class Scene:
     """
     The daemons, and the proxy before the server.
 
+    @param port: Of the proxy, to the listener with STARTTLS.
+    @param more: Settings of the proxy.
     @ivar ports: Of the proxy: to the listener without TLS, to that with TLS from the first
         byte, to that with STARTTLS.
     """
 
     def __init__(
-        self, processes: Processes, certificates: Certificates, cuts: int, users: int = USERS
+        self,
+        processes: Processes,
+        certificates: Certificates,
+        cuts: int,
+        users: int = USERS,
+        port: int = 0,
+        **more: Any,
     ) -> None:
         self._processes = processes
         self.trust = certificates.trust
         self.server = server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        pair = certificates.issue(DOMAIN, server.hostname, "localhost")
+        self.pair = pair = certificates.issue(DOMAIN, server.hostname, "localhost")
         server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
         plain, direct = free_port(), free_port()
         server.settings["listen"] |= {
@@ -55,14 +73,9 @@ class Scene:
         for number in range(users):
             self.callbridge.add_user(f"u{number}@{DOMAIN}", PASSWORD)
         self.callbridge.start()
-        self.ports = [free_port() for _ in range(3)]
+        self.ports = [free_port(), free_port(), port or free_port()]
         paths = list(zip(self.ports, (plain, direct, server.client_port), strict=True))
-        self.cutter = self.driver("cutter", seed=SEED, cuts=cuts, ports=paths)
-
-    def driver(self, name: str, **settings: Any) -> Driver:
-        """A program of F{drivers}."""
-        command = [sys.executable, "-u", str(ROOT / "peers" / "drivers" / f"{name}.py")]
-        return Driver(self._processes, name, command, settings)
+        self.cutter = cutter(processes, cuts=cuts, ports=paths, **more)
 
     def raw_clients(self) -> Driver:
         """Half of them over TLS; each pair has one of both."""
@@ -77,7 +90,7 @@ class Scene:
             }
             for number in range(USERS)
         ]
-        return self.driver("managed_clients", seed=SEED, clients=clients)
+        return _driver(self._processes, "managed_clients", seed=SEED, clients=clients)
 
     def slixmpp(self, user: str) -> Driver:
         """slixmpp with STARTTLS, by way of the proxy."""

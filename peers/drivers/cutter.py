@@ -22,7 +22,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 reactor: Any = _reactor
-_KINDS = ("rst", "fin", "silent", "client gone", "server gone")
+_KINDS = ("rst", "fin", "silent", "client gone", "server gone")  # and "dead", for ever
 _MEAN_BYTES = 9_000  # of one direction, before a connection is cut
 _MOST_DELAY = 0.01  # seconds for each piece
 _MOST_SILENCE = 0.4  # seconds that a half-dead connection stays
@@ -35,20 +35,35 @@ def tell(event: str, **facts: object) -> None:
 
 
 class Cutter:
-    """All connections, and how often which kind of cut was made."""
+    """
+    All connections, and how often which kind of cut was made.
 
-    def __init__(self, seed: int, most: int, mean_bytes: int) -> None:
-        self.random = Random(seed)
-        self.most = most
-        self.mean_bytes = mean_bytes
+    @param settings: What the test asked for; C{kinds} are those that may be made, C{silence}
+        the most seconds that a half-dead connection stays, and C{least_bytes} are never cut.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.random = Random(settings["seed"])
+        self.most = settings["cuts"]
+        self.mean_bytes = settings.get("mean_bytes", _MEAN_BYTES)
+        self.least_bytes = settings.get("least_bytes", 0)
+        self.silence = settings.get("silence", _MOST_SILENCE)
+        self.kinds = settings.get("kinds", _KINDS)
         self.is_cutting = False
-        self.cuts = dict.fromkeys(_KINDS, 0)
+        self.cuts = dict.fromkeys(self.kinds, 0)
 
-    def plan(self) -> tuple[int, int, str]:
-        """For one connection: the direction, after how many bytes of it, and how."""
-        choose = self.random
-        after = int(choose.expovariate(1 / self.mean_bytes))
-        return choose.randrange(2), after, choose.choice(_KINDS)
+    def more(self, settings: dict[str, Any]) -> None:
+        """Cut from now on, as was asked for at first unless something else is asked for."""
+        self.most = settings.get("cuts", self.most)
+        self.silence = settings.get("silence", self.silence)
+        self.kinds = settings.get("kinds", self.kinds)
+        self.cuts = dict.fromkeys(self.kinds, 0)
+        self.is_cutting = True
+
+    def plan(self) -> tuple[int, int]:
+        """For one connection: the direction, and after how many bytes of it it is cut."""
+        more = int(self.random.expovariate(1 / self.mean_bytes))
+        return self.random.randrange(2), self.least_bytes + more
 
     def note(self, kind: str) -> None:
         """One was cut."""
@@ -74,7 +89,7 @@ class Pair:
         """Pass on what one end sent, a little later, as far as it gets."""
         if self._is_cut:
             return
-        direction, after, kind = self._plan
+        direction, after = self._plan
         cut = self._cutter.is_cutting and direction == number
         cut = cut and self._passed[number] + len(data) > after
         if cut:
@@ -86,19 +101,22 @@ class Pair:
         self._due[number] = due = max(self._due[number], now + delay)
         # Calls of the same moment come in no order, pieces do.
         self._pieces[number].append(data)
-        reactor.callLater(due - now, self._write, number, kind if cut else None)
+        reactor.callLater(due - now, self._write, number, cut)
 
-    def _write(self, number: int, cut: str | None) -> None:
+    def _write(self, number: int, cut: bool) -> None:
         data = self._pieces[number].popleft()
         end = self.ends[1 - number]
         if end is not None and data:
             end.transport.write(data)
-        if cut is not None:
-            self._cutter.note(cut)
-            reactor.callLater(0.001, self._cut, cut)  # after all that was due before
+        if cut:
+            kind = self._cutter.random.choice(self._cutter.kinds)
+            self._cutter.note(kind)
+            reactor.callLater(0.001, self._cut, kind)  # after all that was due before
 
     def _cut(self, kind: str) -> None:
         client, server = self.ends
+        if kind == "dead":
+            return  # whoever finds out ends it
         at_once = [client, server]
         later: list[End | None] = []
         if kind in ("silent", "client gone", "server gone"):
@@ -107,7 +125,7 @@ class Pair:
         for end in at_once:
             _end(end, abruptly=kind != "fin")
         if later:
-            silence = self._cutter.random.random() * _MOST_SILENCE
+            silence = self._cutter.random.random() * self._cutter.silence
             for end in later:
                 reactor.callLater(silence, _end, end, abruptly=True)
 
@@ -173,16 +191,15 @@ class Commands(LineOnlyReceiver):
         """The settings, then commands."""
         said = json.loads(line)
         if self.cutter is None:
-            self.cutter = cutter = Cutter(
-                said["seed"], said["cuts"], said.get("mean_bytes", _MEAN_BYTES)
-            )
+            self.cutter = cutter = Cutter(said)
+            host = said.get("host", "127.0.0.1")
             for port, target in said["ports"]:
                 factory = Factory.forProtocol(_front(cutter, target))
                 factory.noisy = False
-                reactor.listenTCP(port, factory, interface="127.0.0.1")
+                reactor.listenTCP(port, factory, interface=host)
             tell("ready")
         elif said["do"] == "cut":
-            self.cutter.is_cutting = True
+            self.cutter.more(said)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The test is over."""

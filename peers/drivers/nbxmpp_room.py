@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gi  # type: ignore[import-not-found]
@@ -25,8 +26,8 @@ def tell(event: str, **facts: object) -> None:
     sys.stdout.flush()
 
 
-class Guest:
-    """A client that goes into rooms."""
+class Connected:
+    """A client that trusts one certificate, and can be told to log in."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         jid = JID.from_string(settings["jid"])
@@ -46,6 +47,18 @@ class Guest:
         client.set_accepted_certificates([certificate])
         client.subscribe("connected", lambda *_: tell("online"))
         client.subscribe("disconnected", lambda *_: tell("disconnected"))
+
+    def do_connect(self, command: dict[str, Any]) -> None:
+        """Open the stream."""
+        self._client.connect()
+
+
+class Guest(Connected):
+    """A client that goes into rooms."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        client = self._client
         client.register_handler(
             StanzaHandler("presence", self._presence, ns=Namespace.MUC_USER, priority=60)
         )
@@ -75,10 +88,6 @@ class Guest:
             tell("subject", subject=properties.subject)
         elif properties.body:
             tell("said", sender=str(properties.jid), body=properties.body)
-
-    def do_connect(self, command: dict[str, Any]) -> None:
-        """Open the stream."""
-        self._client.connect()
 
     def do_join(self, command: dict[str, Any]) -> None:
         """Enter."""
@@ -113,9 +122,9 @@ class Guest:
         self._client.send_stanza(Presence(to=to, typ="unavailable"))
 
 
-def main() -> None:
-    """Serve commands until the input ends."""
-    guest = Guest(json.loads(sys.stdin.readline()))
+def serve(make: Callable[[dict[str, Any]], Any]) -> None:
+    """Make one with its settings, and serve commands until the input ends."""
+    guest = make(json.loads(sys.stdin.readline()))
     loop = GLib.MainLoop()
 
     def run(line: str) -> bool:
@@ -134,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Guest)

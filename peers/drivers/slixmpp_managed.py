@@ -41,6 +41,7 @@ class Managed(Peer):
         assert stream is not None
         stream.register_plugin("xep_0198")
         stream.add_filter("out_sync", self._note_sent)
+        stream.add_event_handler("message_error", self._message)
         stream.add_event_handler("session_resumed", self._note_resumed)
         stream.add_event_handler("sm_failed", lambda _: tell("sm-failed"))
         stream.add_event_handler("sm_enabled", self._note_enabled)
@@ -79,19 +80,24 @@ class Managed(Peer):
         return stanza
 
     def _message(self, message: Message) -> None:
-        self._numbers.append(f"{message['type']} {message['body']}")
+        text = message["id"] if message["type"] == "error" else message["body"]
+        self._numbers.append(f"{message['type']} {text}")
 
     async def do_write(self, command: dict[str, Any]) -> None:
         """
         Messages with the numbers of a range, while there is a connection.
 
+        C{pause} are the seconds between them, C{more} follows the number.
         What slixmpp is given without one goes before what it sends again.
         """
         assert self._stream is not None
         for number in range(command["first"], command["last"]):
             await self._is_up.wait()
-            self._stream.send_message(command["to"], str(number), mtype="chat")
-            await asyncio.sleep(_PAUSE)
+            body = str(number) + command.get("more", "")
+            message = self._stream.make_message(command["to"], body, mtype="chat")
+            message["id"] = f"n{number}"
+            message.send()
+            await asyncio.sleep(command.get("pause", _PAUSE))
         tell("written")
 
     def do_count(self, command: dict[str, Any]) -> None:

@@ -127,9 +127,9 @@ class RunningTests(CommandLineTests):
         away = {"clientsAwayBytes": 5678, "clientsAwayLongest": [one]}
         self.server.get("system/status", {"status": {**STATUS, **figures, **away}})
         said = self.said("xmpp")
-        self.assertIn(": 3 (2 without a connection)\n", said)
-        self.assertIn(": a@b/c since 2026-01-02T03:04:05.000Z, 1,234 bytes are kept", said)
-        self.assertIn("5,678 bytes are kept for all\n", said)
+        self.assertIn(": 3 (2 without a connection, 5,678 bytes kept)\n", said)
+        told = "Without a connection    : a@b/c since 2026-01-02T03:04:05.000Z (1,234 bytes kept)\n"
+        self.assertIn(told, said)
 
     def test_status(self) -> None:
         """Status 1 when one of them does not do its job."""

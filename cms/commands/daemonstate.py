@@ -70,14 +70,10 @@ class DaemonState:
 
     @property
     def _away(self) -> list[str]:
-        """Who is without a connection for longest, and how much is kept for them all."""
-        kept = self.status.get("clientsAwayBytes", 0)
+        """Who is without a connection for longest."""
         return [
-            *(
-                f"{one['jid']} since {one['awaySince']}, {one['keptBytes']:,} bytes are kept"
-                for one in self.status.get("clientsAwayLongest", ())
-            ),
-            f"{kept:,} bytes are kept for all",
+            f"{one['jid']} since {one['awaySince']} ({one['keptBytes']:,} bytes kept)"
+            for one in self.status.get("clientsAwayLongest", ())
         ]
 
     @property

@@ -268,6 +268,26 @@ class ResumedTests(SynchronousTestCase):
         self.assertIsNone(self.both.server.links.get(CB1))
         self.assertEqual([], self.both.clock.getDelayedCalls())
 
+    def test_many(self) -> None:
+        """However many stanzas there are meanwhile, as long as they are not too large together."""
+        alice = self.both.login("alice")
+        self.both.run()
+        alice.heard()
+        alice.open()
+        alice.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
+        self.both.run()
+        alice.heard()
+        self.both.wires[-1].cut()
+        stream = self.both.carrier
+        stray = f"<message from='{CB1}' to='{DOMAIN}' type='error'/>".encode()
+        self.assertEqual((), tuple(stream.deliver([stray] * 3_000, "lane")))
+        said = [str(number) for number in range(3_000)]
+        for number in said:
+            alice.say(f"<message to='{CB1}' id='{number}'/>")
+        for _ in range(20):
+            self.both.run(0.1)
+        self.assertEqual(said, [s.id for s in alice.received()])
+
     def test_counted(self) -> None:
         """Each side knows how often, and in which state it is meanwhile."""
         self.both.is_reachable = False
@@ -717,6 +737,20 @@ class HostileTests(SynchronousTestCase):
         self.peer.transport.lose(ConnectionLost())
         self.server.register("echo")
         self.assertIsNot(old, self.server.links.get(f"echo.{DOMAIN}"))
+
+    def test_undecided(self) -> None:
+        """Away before it had said what it decides, until nobody waits for that: asked again."""
+        peer = self.server.register("cb1")
+        peer.say(ENABLE)
+        previd = peer.received()[-1].element["id"]
+        peer.transport.lose(ConnectionLost())
+        self.server.clock.advance(LOGIN_WAIT + 1)
+        heard = self.resume(previd, name="cb1")
+        said = stanzas(heard, ns.COMPONENT)
+        questions = [s for s in said if s.payload == (lp.NS, "mechanisms")]
+        (question,) = questions
+        self.other.answer(question, lp.Mechanisms(("PLAIN",)))
+        self.assertTrue(self.server.relay.is_ready)
 
     def test_flood_of_requests(self) -> None:
         """Each is answered, in its place."""

@@ -9,6 +9,7 @@ lives.  docs/design/flow-control.md has the rules and what was measured.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
@@ -136,7 +137,7 @@ class Party:
         self.carrier, self._out = None, NOWHERE
         self._blocked = self._paused = True
         self._paused_at = self.clock.seconds()
-        self._room = MOST_AWAY
+        self._room = sys.maxsize if self.is_shared else MOST_AWAY
         if self._backlog is not None:
             self._backlog.take_first()
             self._backlog = self._backlog or None

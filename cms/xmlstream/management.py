@@ -22,7 +22,7 @@ WINDOW_BYTES = 1_048_576
 ASK_STANZAS = 250  # after so many an acknowledgement is asked for
 ASK_BYTES = 131_072
 ASK_SECONDS = 1.0  # and so long after the first stanza that was not asked for
-MOST_AWAY = 2_000  # stanzas that wait while there is no connection
+MOST_AWAY = 2_000  # stanzas that wait for a client while it has no connection
 
 
 class AcknowledgedTooManyError(Exception):

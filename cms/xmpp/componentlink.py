@@ -273,7 +273,7 @@ class ComponentLink(Party, StreamHandler):
             self._tell_end(error.condition)
             self._part()
         else:
-            if self.ledger is not None:
+            if self.ledger is not None and self.is_open:
                 self.write(elements.acknowledgement(self.ledger.handled))
             self.wire.close(error)
 

@@ -119,7 +119,7 @@ class LoginRelay:
         links.on_up.append(self._ask_mechanisms)
         links.on_down.append(self._ask_no_more)
         links.on_away.append(self._watch)
-        links.on_back.append(self._watch_no_more)
+        links.on_back.append(self._ask_at_last)
         links.on_down.append(self._watch_no_more)
         self.on_back = links.on_back
         self.on_authority: list[Callable[[Link], object]] = []
@@ -227,6 +227,13 @@ class LoginRelay:
         """End the log-ins under way; the link itself may still come back."""
         del self._watched[link]
         link.requests.give_up()
+
+    def _ask_at_last(self, link: Link) -> None:
+        """It is back; if it went before it had named its mechanisms, nobody waits for them now."""
+        self._watch_no_more(link)
+        undecided = not link.mechanisms and link.no_authority is None
+        if undecided and not len(link.requests) and link not in self._later:
+            self._ask_mechanisms(link)
 
     def _watch_no_more(self, link: Link) -> None:
         call = self._watched.pop(link, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +19,7 @@ import cms
 from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHandler, NotConnected
 from cms.callbridge.link.inbox import A_TURN, EACH, MOST_OF_ONE
 from cms.callbridge.login.authority import Authority
+from cms.linkprotocol import join
 from cms.xmlstream import ns
 from cms.xmlstream.requests import RequestLost, Requests
 from cms.xmlstream.stanza import Stanza
@@ -241,9 +242,17 @@ class House:
         self.taken.append(stanza.to)
         return "@" in (stanza.to or "")
 
-    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str]]]:
+    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str, str]]]:
         """One."""
-        return succeed([(f"team@{COMPONENT}", f"Team of {address}")])
+        return succeed([(f"team@{COMPONENT}", f"Team of {address}", "123456789")])
+
+    def find(self, address: str, call_id: str) -> Deferred[Element]:
+        """One."""
+        if call_id != "123456789":
+            return fail(StanzaError("item-not-found"))
+        found = Element((join.NS, "space"))
+        found["jid"], found["name"] = f"team@{COMPONENT}", f"Team of {address}"
+        return succeed(found)
 
 
 class RoomTests(TrafficTests):
@@ -253,7 +262,8 @@ class RoomTests(TrafficTests):
         """With rooms, and time that stands still."""
         self.house = House()
         self.clock = Clock()
-        self.traffic = LinkTraffic(self.clock, [CallbridgeHandler(self.house)], rooms=self.house)
+        handlers = [CallbridgeHandler(self.house, self.house.find)]
+        self.traffic = LinkTraffic(self.clock, handlers, rooms=self.house)
         self.stream = Stream()
         self.traffic.link_up(self.stream)
 
@@ -274,9 +284,23 @@ class RoomTests(TrafficTests):
         self.assertIn("category='conference' type='text'", info)
         self.assertIn(f"<feature var='{ns.MUC}'/>", info)
         items = self.ask(f"<query xmlns='{ns.DISCO_ITEMS}'/>").raw.decode()
-        self.assertIn(f"<item jid='team@{COMPONENT}' name='Team of {ALICE}'/>", items)
+        self.assertIn(f"<item jid='team@{COMPONENT}' name='Team of {ALICE}'", items)
+        self.assertIn(f"='{join.NS}'", items)
+        self.assertIn(":callId='123456789'/>", items)
         commands = self.ask(f"<query xmlns='{ns.DISCO_ITEMS}' node='{ns.COMMANDS}'/>").raw
         self.assertNotIn(b"<item", commands)
+
+    def test_find(self) -> None:
+        """Who knows a call ID finds its space."""
+        info = self.ask(f"<query xmlns='{ns.DISCO_INFO}'/>").raw.decode()
+        self.assertIn(f"<feature var='{join.NS}'/>", info)
+        answer = self.ask(f"<find xmlns='{join.NS}' callId='123456789'/>")
+        space = answer.child
+        assert space is not None
+        self.assertEqual((join.NS, "space"), (space.uri, space.name))
+        self.assertEqual((f"team@{COMPONENT}", f"Team of {ALICE}"), (space["jid"], space["name"]))
+        for unknown in ("callId='1'", ""):
+            self.refused(self.ask(f"<find xmlns='{join.NS}' {unknown}/>"), "item-not-found")
 
     def test_flood_of_joins(self) -> None:
         """A join for which there is no place in the inbox is answered, other presence is not."""

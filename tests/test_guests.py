@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import fail
 from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.protocols.jabber.error import StanzaError
 
 from cms.callbridge.login import visitors as visiting
 from cms.callbridge.login.authority import Authority
-from cms.callbridge.rooms import reading
+from cms.callbridge.rooms import doorkeeper, reading
 from cms.callbridge.rooms.doorkeeper import Doorkeeper
+from cms.callbridge.rooms.finding import CallIds
 from cms.client.scram import ScramClient
 from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
@@ -310,6 +312,22 @@ class GuessTests(DoorTests):
             self.assertEqual(join.Refused(), self.by_id("", f"198.51.100.{number}"))
         self.admitted(ELSEWHERE, call_id=self.space.call_id, passcode=CODE)
 
+    def test_known_elsewhere(self) -> None:
+        """The call IDs of another Callbridge's spaces are no guesses here; wrong passcodes are."""
+        for number in range(30):
+            self.ask(call_id=f"{number:09}", id=f"q{number}")
+            self.door.elsewhere(f"q{number}")
+            self.door.elsewhere(f"q{number}")
+        self.by_id(WRONG, id="wrong")
+        self.door.elsewhere("wrong")
+        for number in range(9):
+            self.assertEqual(join.Refused(), self.ask(call_id=f"{number:09}"))
+        self.assertIsInstance(self.ask(call_id="123123123"), join.Slowed)
+        self.patch(doorkeeper, "MOST_UNKNOWN", 2)
+        for number in range(4):
+            self.ask(f"203.0.113.{number}", call_id=f"{number:09}", id=f"n{number}")
+        self.assertEqual(["n2", "n3"], list(self.door._unknown))
+
     def test_one_count_for_door_and_room(self) -> None:
         """A passcode is one, whether it is tried at the door or as the password of the room."""
         self.sessions.peers[EVE] = PEER
@@ -388,7 +406,7 @@ class PassTests(DoorTests):
         """So many of an address that have not come, of a space, in all; then they wait."""
         self.patch(visiting, "MOST_NEW_OF_ADDRESS", 3)
         guests = [self.admitted() for _ in range(3)]
-        self.assertEqual(join.Slowed(6), self.by_id(CODE))
+        self.assertEqual(join.Slowed(5), self.by_id(CODE))
         self.admitted(ELSEWHERE, call_id=self.space.call_id, passcode=CODE)
         self.admitted("127.0.0.1", secret=self.space.secret)
         self.session(guests[0])
@@ -585,6 +603,68 @@ class ComingBackTests(DoorTests):
         self.clock.advance(3 * visiting.COMES_BACK)
         guest, _ = self.back()
         self.assertEqual(self.guest.jid, guest.jid)
+
+
+class FindTests(DoorTests):
+    """Who is logged in looks for the space of a call ID."""
+
+    def setUp(self) -> None:
+        """Alice is a member, Eve is nobody."""
+        super().setUp()
+        self.call_ids = CallIds(self.clock, self.rooms.admission, lambda: COMPONENT)
+        self.sessions.peers |= {ALICE: PEER, EVE: PEER}
+
+    def find(self, jid: str, call_id: str = "") -> Any:
+        """What is answered: the address, or the condition."""
+        asked = self.call_ids.find(jid, call_id or self.space.call_id)
+        failed: list[Any] = []
+        asked.addErrback(failed.append)
+        found = self.successResultOf(asked)
+        if failed:
+            failed[0].trap(StanzaError)
+            return failed[0].value.condition
+        self.assertEqual("Team" if found["jid"] == TEAM else "Open", found["name"])
+        return found["jid"]
+
+    def test_found(self) -> None:
+        """By members and by others, whatever the passcode: the room asks for it."""
+        self.assertEqual([TEAM] * 2, [self.find(ALICE), self.find(EVE)])
+        self.assertEqual(f"open@{COMPONENT}", self.find(EVE, "555500000"))
+        self.store.add_access_method("team", call_id="777700000", passcode="1234")
+        self.assertEqual(TEAM, self.find(EVE, "777700000"))
+
+    def test_not_found(self) -> None:
+        """One answer for what there is not, and what is not for the one who asks."""
+        self.store.change("team", non_member_access=False)
+        self.assertEqual(TEAM, self.find(ALICE))
+        self.assertEqual(["item-not-found"] * 2, [self.find(EVE), self.find(EVE, "123123123")])
+        self.store.change("team", non_member_access=True)
+        self.store.ban(self.space.id, EVE.partition("/")[0])
+        self.assertEqual("item-not-found", self.find(EVE))
+        for bad in ("12", "x", "1" * 33):
+            self.assertEqual("bad-request", self.find(EVE, bad))
+
+    def test_guests(self) -> None:
+        """A guest finds nothing, not even his own."""
+        jid = self.session(self.admitted())
+        self.assertEqual(["forbidden"] * 2, [self.find(jid), self.find(jid, "123123123")])
+
+    def test_guesses(self) -> None:
+        """Who asks in vain must wait; members find theirs, others ask as ever, guests join."""
+        for number in range(20):
+            self.assertEqual("item-not-found", self.find(EVE, f"{number:09}"))
+        failed = self.failureResultOf(self.call_ids.find(EVE, self.space.call_id), StanzaError)
+        told: Any = failed.value
+        self.assertEqual(("policy-violation", "wait"), (told.condition, told.type))
+        self.assertEqual(
+            ("join-slowed", "6"), (told.appCondition.name, told.appCondition["seconds"])
+        )
+        for number in range(20):
+            self.assertEqual("item-not-found", self.find(ALICE, f"{number:09}"))
+        self.assertEqual(TEAM, self.find(ALICE))
+        self.admitted()
+        self.clock.advance(6)
+        self.assertEqual(TEAM, self.find(EVE))
 
 
 class NameTests(SynchronousTestCase):

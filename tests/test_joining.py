@@ -364,12 +364,36 @@ class OutcomeTests(JoinTestCase):
             post = self.post()
             self.answer(yes, admitted(name))
             self.assertEqual(200, post.status)
-            self.answer(no, join.Refused())
+            self.answer(no, join.Over())
         post = self.post()
         self.answer(one, join.Refused())
         self.assertEqual(0, post.status)
         self.answer(two, join.Refused())
         self.assertEqual(403, post.status)
+
+    def test_known_elsewhere(self) -> None:
+        """Who has the space not is told that the call ID was right, and only then."""
+        one, two = self.callbridge("cb1"), self.callbridge("cb2")
+        for early in (True, False):
+            self.post()
+            (first, asked), (second, again) = self.asked(one), self.asked(two)
+            self.assertEqual(asked, again)
+            self.assertTrue(asked.id)
+            replies: list[tuple[Peer, Stanza, join.Answer]] = [
+                (one, first, join.Refused()),
+                (two, second, admitted("cb2")),
+            ]
+            for peer, question, message in replies if early else reversed(replies):
+                peer.say(written_result(question, message.to_xml()).raw.decode())
+            (notice,) = one.received()
+            self.assertEqual(join.Elsewhere(asked.id), join.parse(notice.child))
+            one.say(written_result(notice).raw.decode())
+            self.assertEqual([], two.received())
+        post = self.post()
+        self.answer(one, join.Refused())
+        self.answer(two, join.Refused())
+        self.assertEqual(403, post.status)
+        self.assertEqual(([], []), (one.received(), two.received()))
 
     def test_several_say_no(self) -> None:
         """To wait counts more than no answer, and that more than a no."""
@@ -399,7 +423,7 @@ class RouteTests(JoinTestCase):
         super().setUp()
         self.one, self.two = self.callbridge("cb1"), self.callbridge("cb2")
         post = self.post()
-        self.answer(self.one, join.Refused())
+        self.answer(self.one, join.Over())
         self.answer(self.two, admitted("cb2"))
         self.assertEqual(200, post.status)
 
@@ -461,7 +485,7 @@ class RouteTests(JoinTestCase):
         for number in range(3):
             post = self.post()
             self.answer(self.one, admitted("cb1", f"guest-000000000000000{number}@{DOMAIN}"))
-            self.answer(self.two, join.Refused())
+            self.answer(self.two, join.Over())
             self.assertEqual(200, post.status)
         held = self.daemon.service.admissions._issued
         self.assertEqual([f"guest-000000000000000{n}@{DOMAIN}" for n in (1, 2)], list(held))

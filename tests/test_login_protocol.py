@@ -66,7 +66,7 @@ call_ids = st.from_regex(r"[0-9]{1,32}", fullmatch=True)
 names = st.sampled_from(["Bob", "Bób B", "x<'&> y", "علي"])
 admitted = st.builds(
     join.Admitted,
-    *(bares, tokens, st.integers(0, 999_999), bares, names, texts, tokens),
+    *(bares, tokens, st.integers(0, 999_999), bares, names, names, tokens),
     st.just("") | call_ids,
 )
 join_messages: st.SearchStrategy[join.Message] = st.one_of(
@@ -78,7 +78,8 @@ join_messages: st.SearchStrategy[join.Message] = st.one_of(
         name=names,
     ),
     st.builds(join.Admit, peers, secret=tokens, name=names),
-    st.builds(join.Admit, peers, reentry=tokens),
+    st.builds(join.Admit, peers, reentry=tokens, id=st.just("") | tokens),
+    st.builds(join.Elsewhere, tokens),
     admitted,
     st.builds(join.Slowed, st.integers(0, lp.MOST_WAIT)),
     st.sampled_from([join.Refused(), join.Over(), join.Undecided()]),
@@ -86,7 +87,8 @@ join_messages: st.SearchStrategy[join.Message] = st.one_of(
 EVERY_JOIN: tuple[join.Message, ...] = (
     join.Admit("::1", call_id="1", passcode="2", name="Bob"),
     join.Admit("::1", secret="s", name="Bob"),
-    join.Admit("::1", reentry="r"),
+    join.Admit("::1", reentry="r", id="i"),
+    join.Elsewhere("i"),
     join.Admitted("a@b", "p", 60, "r@c", "Bob", "Team", "t", "1"),
     *(join.Refused(), join.Over(), join.Slowed(3), join.Undecided()),
 )
@@ -253,6 +255,8 @@ class MalformedTests(SynchronousTestCase):
             (f"<admitted {good.replace('=' + chr(39) + 'p', '=' + chr(39))}/>", "password"),
             (f"<admitted {good} title='{'x' * 801}'/>", "title"),
             (f"<admitted {good} callId='x'/>", "callId"),
+            ("<elsewhere/>", "id"),
+            ("<elsewhere id='/'/>", "id"),
             ("<slowed/>", "seconds"),
             ("<slowed seconds='1000000'/>", "seconds"),
         ):

@@ -957,7 +957,7 @@ class RequestTests(RoomsTests):
     def test_spaces_of(self) -> None:
         """Those of a member are found; nobody finds others'."""
         found = self.successResultOf(self.rooms.spaces_of(ALICE))
-        self.assertEqual([(TEAM, "Team")], found)
+        self.assertEqual([(TEAM, "Team", self.space.call_id)], found)
         self.assertEqual([], self.successResultOf(self.rooms.spaces_of(EVE)))
 
 

@@ -317,6 +317,9 @@ class EntryTests(SynchronousTestCase):
         self.store.add_member("another", ALICE)
         found = self.successResultOf(self.spaces.spaces_of(ALICE))
         self.assertEqual(["Another", "Team"], [space.name for space in found])
+        self.successResultOf(self.spaces.ban(found[0].id, ALICE))
+        found = self.successResultOf(self.spaces.spaces_of(ALICE))
+        self.assertEqual(["Team"], [space.name for space in found])
         self.assertEqual([], self.successResultOf(self.spaces.spaces_of(BOB)))
 
     def test_locked(self) -> None:

@@ -32,6 +32,7 @@ from cms.callbridge.metrics import (
     RoomsCollector,
 )
 from cms.callbridge.rooms.doorkeeper import MOST_JOINING, Doorkeeper
+from cms.callbridge.rooms.finding import CallIds
 from cms.callbridge.rooms.service import Rooms
 from cms.callbridge.settings import StoredSettings
 from cms.callbridge.spaces.directory import LocalSpaces
@@ -111,15 +112,17 @@ class CallbridgeService(Service):
             lines=LineLimiter(reactor.seconds),
             told=self.logins.guest,
         )
+        admission = self.rooms.admission
+        call_ids = CallIds(reactor, admission, lambda: self.config.link.component)
         self.authority = self._make_authority(config.link.domain)
-        self._logins = LoginHandler(self.authority, config.link.domain, self.door.decide)
+        self._logins = LoginHandler(self.authority, config.link.domain, self.door)
         self.link = Link(
             LinkCore(
                 clock=reactor,
                 discovery=Finder(make_dns(reactor, config.dns.servers), random),
                 connector=self._connector,
                 traffic=LinkTraffic(
-                    *(reactor, [CallbridgeHandler(self.rooms)], self._logins),
+                    *(reactor, [CallbridgeHandler(self.rooms, call_ids.find)], self._logins),
                     rooms=self.rooms,
                 ),
                 backoff=Backoff(config.timing, random),

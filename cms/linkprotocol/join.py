@@ -7,6 +7,7 @@ Nothing shows a passcode, secret, password or token in its repr.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import Final
@@ -92,6 +93,7 @@ class Admit:
 
     @ivar peer: His IP address.
     @ivar name: See L{prepared_name}.
+    @ivar id: Names the question, for L{Elsewhere}; empty if it is asked of one Callbridge.
     """
 
     peer: str
@@ -100,6 +102,7 @@ class Admit:
     secret: str = field(default="", repr=False)
     reentry: str = field(default="", repr=False)
     name: str = ""
+    id: str = ""
 
     def __attrs_post_init__(self) -> None:
         """
@@ -110,6 +113,7 @@ class Admit:
             ("secret", self.secret, _TOKEN),
             ("reentry", self.reentry, _TOKEN),
             ("passcode", self.passcode, _PASSCODE),
+            ("id", self.id, _TOKEN),
         ):
             if value and not form.fullmatch(value):
                 raise Unusable(name)
@@ -134,7 +138,22 @@ class Admit:
             secret=self.secret,
             reentry=self.reentry,
             name=self.name,
+            id=self.id,
         )
+
+
+@frozen
+class Elsewhere:
+    """
+    Server to Callbridge: another one has the space of a question, so its call ID was not
+    wrong.  The answer is an empty result.
+    """
+
+    id: str
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{set}."""
+        return _xml("elsewhere", id=self.id)
 
 
 @frozen
@@ -222,7 +241,7 @@ class Undecided:
 
 
 Answer = Admitted | Refused | Over | Slowed | Undecided
-Message = Admit | Answer
+Message = Admit | Elsewhere | Answer
 
 
 def parse(element: Element | None) -> Message:
@@ -249,6 +268,7 @@ def _admit(element: Element) -> Message:
             secret=given.get("secret", ""),
             reentry=given.get("reentry", ""),
             name=given.get("name", ""),
+            id=given.get("id", ""),
         )
     except Unusable as problem:
         raise MalformedLogin(str(problem)) from None
@@ -282,6 +302,7 @@ def _slowed(element: Element) -> Message:
 
 _READERS: Final = {
     "admit": _admit,
+    "elsewhere": lambda element: Elsewhere(_attribute(element, "id", _TOKEN)),
     "admitted": _admitted,
     "refused": lambda element: Refused(),
     "over": lambda element: Over(),
@@ -292,7 +313,7 @@ _READERS: Final = {
 
 def seconds_of(wait: float) -> int:
     """A wait as L{Slowed} has it: at least a second."""
-    return min(max(1, round(wait + 0.5)), MOST_WAIT)
+    return min(max(1, math.ceil(wait)), MOST_WAIT)
 
 
 def _xml(element: str, /, **attributes: str) -> str:

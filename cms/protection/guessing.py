@@ -120,6 +120,14 @@ class _Buckets:
             self._drop()
         return level
 
+    def take_back(self, key: bytes) -> None:
+        """One that was added was not wrong after all."""
+        level = self.level(key) - 1
+        if level > 0:
+            self._levels[key] = level, self._clock.seconds()
+        else:
+            self._levels.pop(key, None)
+
     def _drop(self) -> None:
         oldest = [self._levels.popitem(last=False) for _ in range(min(LOOK_AT, self._most))]
         now, every = self._clock.seconds(), self._limit.every
@@ -208,6 +216,7 @@ class Guess:
     _address: str
     _pair: bytes
     _holds: tuple[bytes, ...] = field(default=(), init=False)
+    _added: tuple[tuple[_Buckets, bytes], ...] = field(default=(), init=False)
 
     @property
     def _is_known(self) -> bool:
@@ -256,11 +265,18 @@ class Guess:
             return 0.0
         self.abandoned()
         limits = self._limits() if everywhere else self._limits()[:1]
-        level, *_ = [buckets.add(key) for buckets, key in limits]
         if not self._is_known and self._address != LOCAL:  # a proxy may be there
-            self._guesses.addresses.add(_key(self._address))
+            limits.append((self._guesses.addresses, _key(self._address)))
+        level, *_ = [buckets.add(key) for buckets, key in limits]
+        self._added = tuple(limits)
         excess = int(level + 0.5) - FREE
         return 0.0 if excess <= 0 else float(min(MAX_DELAY, 2.0 ** min(excess - 2, 10)))
+
+    def forgiven(self) -> None:
+        """It was wrong here, and right elsewhere."""
+        added, self._added = self._added, ()
+        for buckets, key in added:
+            buckets.take_back(key)
 
     def succeeded(self) -> None:
         """It was right."""

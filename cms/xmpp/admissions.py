@@ -10,10 +10,12 @@ guest has logged in.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
@@ -90,21 +92,41 @@ class Admissions:
         links = [link for link in self._links.authorities if link.admits]
         if not links:
             return succeed(Unserved(self._nobody()))
+        if len(links) > 1:
+            wish = evolve(wish, id=os.urandom(12).hex())
         answer: Deferred[Outcome] = Deferred()
-        answers: list[Outcome] = []
+        answers: dict[Link, Outcome] = {}
 
-        def came(one: Outcome) -> None:
-            answers.append(one)
+        def came(one: Outcome, link: Link) -> None:
+            answers[link] = one
+            if len(answers) == len(links):
+                self._forgive(wish, answers)
             if answer.called:
                 return
             if isinstance(one, join.Admitted):
                 answer.callback(one)
             elif len(answers) == len(links):
-                answer.callback(_together(answers))
+                answer.callback(_together(list(answers.values())))
 
         for link in links:
-            self._ask(link, wish).addCallback(came)
+            self._ask(link, wish).addCallback(came, link)
         return answer
+
+    def _forgive(self, wish: join.Admit, answers: Mapping[Link, Outcome]) -> None:
+        """
+        Where one Callbridge has the space, the others must not count the call ID as a guess:
+        people of one address would be held up by each other's joins elsewhere.
+        """
+        if wish.id and any(isinstance(one, join.Admitted) for one in answers.values()):
+            message = join.Elsewhere(wish.id).to_xml()
+            for link, one in answers.items():
+                if isinstance(one, join.Refused):
+                    request = WrittenRequest("set", self._domain, link.component, message)
+                    link.requests.ask(request, self._timeout).addErrback(self._unheard, link)
+
+    def _unheard(self, failure: Failure, link: Link) -> None:
+        failure.trap(RequestLost, DeferredTimeout, TooManyRequests, StanzaError)
+        self.log.debug("{c} did not take a notice of a guest", c=link.component)
 
     def _nobody(self) -> StepError:
         able = self._links.authorities
@@ -125,7 +147,7 @@ class Admissions:
         answer = join.parse(stanza.child)
         if isinstance(answer, join.Undecided):
             return Unserved(_undecided(f"{link.component} cannot tell now"))
-        if isinstance(answer, join.Admit):
+        if isinstance(answer, join.Admit | join.Elsewhere):
             raise MalformedLogin("not an answer")
         if isinstance(answer, join.Admitted):
             self._check(answer, link)

@@ -88,9 +88,20 @@ class RoomTraffic(Protocol):
         """Handle what is for a room; C{False} for anything else."""
         ...
 
-    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str]]]:
-        """Address and name of each room that somebody is a member of."""
+    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str, str]]]:
+        """Address, name and call ID of each room that somebody may enter as a member."""
         ...
+
+
+class Door(Protocol):
+    """Admits guests: L{cms.callbridge.rooms.doorkeeper.Doorkeeper}."""
+
+    def decide(self, asked: join.Admit) -> Deferred[join.Answer]:
+        """Whether somebody is admitted."""
+        ...
+
+    def elsewhere(self, id_: str) -> None:
+        """Another Callbridge has the space of a question."""
 
 
 class LinkTraffic:
@@ -247,17 +258,24 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
     Ping (XEP-0199), service discovery (XEP-0030) and version (XEP-0092).
 
     @param rooms: What is found below us, if there are rooms.
+    @param find: Gives the space of a call ID, for whoever asks.
     """
 
-    def __init__(self, rooms: RoomTraffic | None = None) -> None:
+    def __init__(
+        self,
+        rooms: RoomTraffic | None = None,
+        find: Callable[[str, str], Deferred[Element]] | None = None,
+    ) -> None:
         super().__init__()
         self._rooms = rooms
+        self._find = find
 
     iqHandlers = {
         f"/iq[@type='get']/ping[@xmlns='{ns.PING}']": "onPing",
         f"/iq[@type='get']/query[@xmlns='{ns.DISCO_INFO}']": "onInfo",
         f"/iq[@type='get']/query[@xmlns='{ns.DISCO_ITEMS}']": "onItems",
         f"/iq[@type='get']/query[@xmlns='{ns.VERSION}']": "onVersion",
+        f"/iq[@type='get']/find[@xmlns='{join.NS}']": "onFind",
     }
 
     def connectionInitialized(self) -> None:
@@ -272,7 +290,7 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
         features: tuple[str, ...] = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.VERSION)
         if self._rooms is None:
             return disco.info(iq.query, "component", "generic", "Callbridge", features)
-        features = (*features, ns.MUC)
+        features = (*features, ns.MUC, *(() if self._find is None else (join.NS,)))
         return disco.info(iq.query, "conference", "text", "Callbridge", features)
 
     def onItems(self, iq: Element) -> Element | Deferred[Element]:
@@ -282,6 +300,12 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
             return answer
         return self._rooms.spaces_of(iq.getAttribute("from") or "").addCallback(_named, answer)
 
+    def onFind(self, iq: Element) -> Deferred[Element]:
+        """Answer with the space of a call ID, if whoever asks may enter it."""
+        if self._find is None:
+            raise StanzaError("service-unavailable")
+        return self._find(iq.getAttribute("from") or "", iq.find.getAttribute("callId") or "")
+
     def onVersion(self, iq: Element) -> Element:
         """Answer with the name and version of this program."""
         query = Element((ns.VERSION, "query"))
@@ -290,10 +314,10 @@ class CallbridgeHandler(XMPPHandler, IQHandlerMixin):
         return query
 
 
-def _named(found: Sequence[tuple[str, str]], answer: Element) -> Element:
-    for address, name in found:
+def _named(found: Sequence[tuple[str, str, str]], answer: Element) -> Element:
+    for address, name, call_id in found:
         item = answer.addElement("item")
-        item["jid"], item["name"] = address, name
+        item["jid"], item["name"], item[join.NS, "callId"] = address, name, call_id
     return answer
 
 
@@ -306,7 +330,7 @@ class LoginHandler:
     each of which would examine every stanza.
 
     @ivar domain: The XMPP domain.
-    @param door: Decides whether a guest is admitted, where guests are.
+    @param door: Admits guests, if there is one.
     """
 
     log = Logger()
@@ -315,7 +339,7 @@ class LoginHandler:
         self,
         authority: Authority,
         domain: str,
-        door: Callable[[join.Admit], Deferred[join.Answer]] | None = None,
+        door: Door | None = None,
     ) -> None:
         self._door = door
         self.serve(authority, domain)
@@ -381,6 +405,9 @@ class LoginHandler:
             return authority.respond(message)
         if isinstance(message, lp.Abort):
             authority.abort(message)
+        elif isinstance(message, join.Elsewhere):
+            if self._door is not None:
+                self._door.elsewhere(message.id)
         else:
             self._note(message)
         return ""
@@ -402,7 +429,7 @@ class LoginHandler:
     def _admit(self, asked: join.Admit) -> Deferred[join.Answer]:
         if self._door is None or not self._admits:
             raise StanzaError("service-unavailable")
-        return self._door(asked)
+        return self._door.decide(asked)
 
     def _failed(self, failure: Failure, stanza: Stanza, stream: Carrier) -> None:
         self.log.failure("unexpected error in a log-in", failure)
@@ -420,4 +447,4 @@ _QUESTIONS = frozenset(
         *("mechanisms", "start", "response", "abort"),
         *("session-begin", "session-end", "sessions"),
     )
-) | {(join.NS, "admit")}
+) | {(join.NS, "admit"), (join.NS, "elsewhere")}

@@ -16,6 +16,7 @@ from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.rooms.room import Standing
 from cms.callbridge.spaces.directory import Spaces
 from cms.callbridge.spaces.model import Entry, Member, Way
+from cms.callbridge.spaces.rows import WayBy
 from cms.linkprotocol.join import is_visitor
 from cms.process.logs import LineLimiter, Logger
 from cms.process.threads import TooMuchWork
@@ -155,14 +156,19 @@ class Admission:
             visitor is None
             or entry is None
             or entry.space.id != visitor.space
-            or not visitor.may_come_by(await self._way(visitor.way))
+            or not visitor.may_come_by(await self.way("id", visitor.way))
         ):
             raise NotAdmitted(GUEST, "forbidden", "a guest enters the space of his pass", "auth")
         return entry
 
-    async def _way(self, id_: str) -> Way | None:
+    async def way(self, by: WayBy, value: str) -> Way | None:
+        """
+        See L{Spaces.way}.
+
+        @raise NotAdmitted: it cannot be told now.
+        """
         try:
-            return await self._spaces.way("id", id_)
+            return await self._spaces.way(by, value)
         except (StoreError, TooMuchWork) as problem:
             raise self._undecided(problem) from None
 
@@ -195,7 +201,7 @@ class Admission:
 
     async def _opens(self, entry: Entry, jid: JID, passcode: str) -> bool:
         try:
-            guess = self.guesses.begin(entry.space.id, await self._host(jid))
+            guess = self.guesses.begin(entry.space.id, await self.host(jid))
             guess.weigh()
         except TooManyGuesses:
             return False
@@ -207,7 +213,7 @@ class Admission:
         guess.failed()
         return False
 
-    async def _host(self, jid: JID) -> str:
+    async def host(self, jid: JID) -> str:
         """What guesses are counted for: an IP address, or the account where none is known."""
         peer = self._peer(jid.full())
         if peer is None and jid.host == self._domain():

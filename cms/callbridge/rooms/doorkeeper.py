@@ -8,6 +8,7 @@ one comparison, one count.
 from __future__ import annotations
 
 import hmac
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import Random
@@ -23,7 +24,7 @@ from cms.callbridge.spaces.model import Way
 from cms.linkprotocol import join
 from cms.process.logs import LineLimiter, Logger
 from cms.process.threads import SlowWork, TooMuchWork
-from cms.protection.guessing import Guesses, TooManyGuesses
+from cms.protection.guessing import Guess, Guesses, TooManyGuesses
 from cms.protection.sources import LOCAL, network_of
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreError, StoreUnusable
@@ -36,6 +37,7 @@ RESULTS = (
     *(ADMITTED, RETURNED, UNKNOWN, WRONG, CLOSED, BAD_LINK),
     *(SLOWED, OVER, CROWDED, UNDECIDED),
 )
+MOST_UNKNOWN = 1_000  # questions of which others may have the space; they answer in seconds
 MOST_JOINING = 1_000  # whose keys wait to be made; each takes a millisecond or two
 CROWDED_SECONDS = 5.0  # until somebody of the same address has logged in
 _DECOY = "0" * 32  # what a passcode is compared with where there is none
@@ -84,6 +86,7 @@ class Doorkeeper:
         self._where = where
         self._lines = lines
         self._told = told
+        self._unknown: OrderedDict[str, Guess | None] = OrderedDict()
         self.figures = DoorFigures()
 
     def decide(self, asked: join.Admit) -> Deferred[join.Answer]:
@@ -122,11 +125,25 @@ class Doorkeeper:
         if way is None or not way.space.non_member_access or (needed and not same):
             # Who gives no passcode, since he does not know that there is one, guesses none.
             guess.failed(everywhere=bool(asked.passcode))
+            if asked.id:
+                self._remember(asked.id, guess if way is None else None)
             is_closed = way is not None and not way.space.non_member_access
             self._note(UNKNOWN if way is None else CLOSED if is_closed else WRONG, asked, way)
             return join.Refused()
         guess.succeeded()
         return await self._admit(asked, way, by_link=False)
+
+    def _remember(self, id_: str, guess: Guess | None) -> None:
+        """The last unknown call IDs, and for the same work the rest: others may know them."""
+        self._unknown[id_] = guess
+        if len(self._unknown) > MOST_UNKNOWN:
+            self._unknown.popitem(last=False)
+
+    def elsewhere(self, id_: str) -> None:
+        """Another Callbridge has the space that was unknown here: nobody has guessed."""
+        guess = self._unknown.pop(id_, None)
+        if guess is not None:
+            guess.forgiven()
 
     async def _by_link(self, asked: join.Admit) -> join.Answer:
         """Nobody guesses 128 bits, so a link is looked at whatever was wrong before."""

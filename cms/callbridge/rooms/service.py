@@ -146,16 +146,16 @@ class Rooms:
         room = self.of_space(space)
         return 0 if room is None else len(room.occupants)
 
-    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str]]]:
-        """Address and name of each room that somebody is a member of; none if it cannot be told."""
+    def spaces_of(self, address: str) -> Deferred[Sequence[tuple[str, str, str]]]:
+        """Address, name and call ID of the rooms of a member; none if it cannot be told."""
         return Deferred.fromCoroutine(self._spaces_of(address))
 
-    async def _spaces_of(self, address: str) -> Sequence[tuple[str, str]]:
+    async def _spaces_of(self, address: str) -> Sequence[tuple[str, str, str]]:
         try:
             found = await self._spaces.spaces_of(str(parse_jid(address).userhost()))
         except (MalformedJID, StoreError, TooMuchWork):
             return ()
-        return [(f"{space.uri}@{self.address}", space.name) for space in found]
+        return [(f"{space.uri}@{self.address}", space.name, space.call_id) for space in found]
 
     # the link, and the sessions behind it
 

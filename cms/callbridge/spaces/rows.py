@@ -59,10 +59,11 @@ def find_way(connection: sqlite3.Connection, by: WayBy, value: str) -> Way | Non
 
 
 def find_spaces_of(connection: sqlite3.Connection, jid: str, most: int) -> list[Space]:
-    """The spaces that an account is a member of, by name."""
+    """The spaces that an account may enter as a member, by name."""
     rows = connection.execute(
-        f"{SELECT_SPACE} WHERE s.id IN (SELECT space FROM members WHERE jid = ?)"  # noqa: S608 - ours
-        " ORDER BY s.name, s.id LIMIT ?",
+        f"{SELECT_SPACE} WHERE s.id IN (SELECT space FROM members WHERE jid = ?1"  # noqa: S608 - ours
+        " EXCEPT SELECT space FROM bans WHERE jid = ?1)"
+        " ORDER BY s.name, s.id LIMIT ?2",
         (jid, most),
     )
     return [space_of(row) for row in rows]

@@ -42,6 +42,7 @@ SECRET = "s3cret-0f-cb1"
 OFFICE = "office.example.com"  # another domain, that the certificates cover as well
 BROKEN = "broken.example.com"  # a zone that BIND cannot load: SERVFAIL
 ALICE, PASSWORD = f"alice@{DOMAIN}", "correct-horse"
+CALL_ID, PASSCODE, CLOSED = "123456789", "4711", "987654321"  # of two spaces, one of them closed
 
 
 def records(
@@ -108,8 +109,12 @@ class House:
 
     @cached_property
     def server(self) -> XmppServer:
-        """Our XMPP server; nobody is registered with it.  C{direct_port} is for clients, too."""
+        """
+        Our XMPP server; nobody is registered with it.  C{direct_port} is for clients, too, and
+        C{idle_web_port} for browsers.
+        """
         server = self.make_server("idle")
+        _, self.idle_web_port = server.listen_web()
         self.direct_port = free_port()
         server.settings["listen"]["client_direct"] = [f"tcp:{self.direct_port}:interface=127.0.0.1"]
         server.start()
@@ -128,8 +133,18 @@ class House:
 
     @cached_property
     def linked(self) -> tuple[XmppServer, Callbridge]:
-        """Our XMPP server with our Callbridge on it, and alice among its users."""
+        """
+        Our XMPP server with our Callbridge on it, alice among its users, and two spaces.
+
+        Its pages are at C{web_port} with TLS, at C{web_plain_port} for a proxy that writes
+        X-Forwarded-For, and at C{web_haproxy_port} for one that speaks the PROXY protocol.
+        """
         server = self.make_server("linked")
+        self.web_port, self.web_plain_port = server.listen_web()
+        self.web_haproxy_port = free_port()
+        listen = server.settings["listen"]
+        listen["web_plain"].append(f"haproxy:tcp:{self.web_haproxy_port}:interface=127.0.0.1")
+        listen["forwarded_for"] = True
         server.start()
         callbridge = Callbridge(
             self.processes,
@@ -139,9 +154,20 @@ class House:
         )
         callbridge.settings["tls"]["trust"] = str(self.trust)
         callbridge.add_user(ALICE, PASSWORD)
+        callbridge.space("add", "Sales", "--call-id", CALL_ID, "--passcode", PASSCODE)
+        callbridge.space("add", "Board", "--call-id", CLOSED, "--members-only")
         callbridge.start()
         server.process.wait_for("decides log-ins", 10.0)
         return server, callbridge
+
+    @cached_property
+    def closed(self) -> int:
+        """The port of a server whose door is closed."""
+        server = self.make_server("closed")
+        _, port = server.listen_web()
+        server.settings["web"] = {"enabled": False}
+        server.start()
+        return port
 
     @cached_property
     def disabled_user(self) -> str:
@@ -180,6 +206,18 @@ class Stage(contextlib.ExitStack):
         super().__init__()
         self.house = house
         self.directory = house.processes.make_directory("check")
+
+    @property
+    def pages(self) -> House:
+        """The house, with the ports of the linked server's pages."""
+        _ = self.house.linked
+        return self.house
+
+    @property
+    def idle_web_port(self) -> int:
+        """Where browsers reach the server on which nobody is registered."""
+        _ = self.house.server
+        return self.house.idle_web_port
 
     # DNS
 

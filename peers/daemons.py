@@ -171,7 +171,9 @@ class XmppServer(Daemon):
     def start(self) -> Process:
         """Start it, and wait until its listeners are ready."""
         process = self.launch()
-        for listener in self.settings["listen"]:
+        for listener, where in self.settings["listen"].items():
+            if not isinstance(where, list) or listener == "proxies":
+                continue
             process.wait_for(LISTENER_READY.format(listener=listener), START_SECONDS)
         process.wait_for(ADMINISTRATION_READY, START_SECONDS)
         return process

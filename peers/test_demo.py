@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
+from peers.browser import browsing
 from peers.daemons import daemon_environment
 from peers.network import wait_until
 from peers.processes import Process, Processes
@@ -156,6 +158,48 @@ def test_what_keep_prints(processes: Processes) -> None:
         asked = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})
         with urllib.request.urlopen(asked, timeout=10.0) as answer:
             assert b"cb1" in answer.read()
+    demonstration.process.signal(signal.SIGTERM)
+    demonstration.ends(0)
+
+
+def test_meeting_in_a_browser(processes: Processes, tmp_path: Path) -> None:
+    """
+    The link opens without a warning in a browser that trusts nothing of ours, and joins; so do
+    call ID and passcode, and alice with her password, all as they are printed.
+    """
+    demonstration = Demonstration(processes, "--keep")
+    demonstration.process.wait_for("callbridge.toml\n", 20.0)
+    printed = demonstration.process.output
+    link = re.search(r"^join the meeting with a browser: (http://127\S+/m/\S+)$", printed, re.M)
+    by_id = re.search(r"by call ID: (http://127\S+/meeting/\d+), passcode (\d+)$", printed, re.M)
+    pages = re.search(r"as alice  : (http://127\S+/), with", printed)
+    file = re.search(r"log in    : alice@\S+, password in (\S+)$", printed, re.M)
+    assert link
+    assert by_id
+    assert pages
+    assert file
+    assert "there is nothing to trust first" in printed
+    with browsing(tmp_path) as browser:
+        for url, fields in (
+            (link[1], {"name": "Guest"}),
+            (by_id[1], {"passcode": by_id[2], "name": "Other"}),
+        ):
+            browser.driver.get(url)
+            browser.find("form")
+            assert browser.run("return window.isSecureContext")
+            for name, text in fields.items():
+                browser.fill(f"#{name}", text)
+            browser.press(Keys.ENTER)
+            browser.find(".room")
+            assert fields["name"] in browser.text(".rows")
+        browser.driver.get(pages[1])
+        browser.find("form")
+        browser.fill("#address", "alice")
+        browser.fill("#password", Path(file[1]).read_text())
+        browser.press(Keys.ENTER)
+        browser.find(".spaces li")
+        assert "Demonstration" in browser.text(".spaces")
+        assert browser.complaints() == []
     demonstration.process.signal(signal.SIGTERM)
     demonstration.ends(0)
 

@@ -7,18 +7,24 @@ be made to say.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import field, frozen
+from scramp import ScramMechanism
+from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from peers.component import read
 from peers.contract import DOMAIN
+
+Says = str | Callable[[str], str]
+"""What is said, several frames with line breaks between; or what makes it of what was heard."""
 
 SPACE = f"sales@cb1.{DOMAIN}"
 ADMITTED = {
@@ -31,6 +37,7 @@ ADMITTED = {
     "reentry": "t0ken",
 }
 _FRAMING = "urn:ietf:params:xml:ns:xmpp-framing"
+_BIND = "urn:ietf:params:xml:ns:xmpp-bind"
 _SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 _STREAMS = "http://etherx.jabber.org/streams"
 
@@ -70,7 +77,7 @@ class WebServer:
     """
 
     answers: Mapping[str, bytes] = field(factory=dict)
-    says: tuple[str, ...] = ()
+    says: tuple[Says, ...] = ()
     subprotocol: bool = True
 
     def __call__(self, connection: socket.socket) -> None:
@@ -104,8 +111,10 @@ class WebServer:
             for event in protocol.events_received():
                 if isinstance(event, Request):
                     protocol.send_response(protocol.accept(event))
-                elif waiting:
-                    for frame in waiting.pop(0).split("\n"):
+                elif isinstance(event, Frame) and waiting:
+                    say = waiting.pop(0)
+                    words = say if isinstance(say, str) else say(bytes(event.data).decode())
+                    for frame in words.split("\n"):
                         protocol.send_text(frame.encode())
             for data in protocol.data_to_send():
                 connection.sendall(data)
@@ -142,3 +151,58 @@ def stream_error(condition: str) -> str:
         f"<stream:error xmlns:stream='{_STREAMS}'>"
         f"<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>"
     )
+
+
+class Session:
+    """The server's frames of a whole session of a guest, up to the room."""
+
+    def __init__(self) -> None:
+        kind = ScramMechanism("SCRAM-SHA-256")
+        known = kind.make_auth_info(str(ADMITTED["password"]))
+        self._scram = kind.make_server(lambda name: known)
+
+    def says(self, room: str) -> tuple[Says, ...]:
+        """@param room: What is said to the join."""
+        bound = features(f"<bind xmlns='{_BIND}'/>")
+        return (
+            f"{OPEN}\n{MECHANISMS}",
+            self._challenge,
+            self._success,
+            f"{OPEN}\n{bound}",
+            _bound,
+            room,
+        )
+
+    def _challenge(self, heard: str) -> str:
+        self._scram.set_client_first(_content(heard))
+        return _sasl("challenge", self._scram.get_server_first())
+
+    def _success(self, heard: str) -> str:
+        self._scram.set_client_final(_content(heard))
+        return _sasl("success", self._scram.get_server_final())
+
+
+def room_error(condition: str) -> str:
+    """What refuses a join."""
+    return (
+        f"<presence xmlns='jabber:client' from='{SPACE}/cms check' type='error'><error type='wait'>"
+        f"<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>"
+    )
+
+
+def _bound(heard: str) -> str:
+    asked = re.search(" id='([^']+)'", heard)
+    assert asked is not None
+    jid = f"<bind xmlns='{_BIND}'><jid>{ADMITTED['jid']}/r1</jid></bind>"
+    return f"<iq xmlns='jabber:client' type='result' id='{asked[1]}'>{jid}</iq>"
+
+
+def _sasl(name: str, content: str) -> str:
+    inside = base64.b64encode(content.encode()).decode()
+    return f"<{name} xmlns='{_SASL}'>{inside}</{name}>"
+
+
+def _content(heard: str) -> str:
+    found = re.search(">([^<]*)<", heard)
+    assert found is not None
+    return base64.b64decode(found[1]).decode()

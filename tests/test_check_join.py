@@ -18,12 +18,15 @@ from cms.audit.finding import Finding
 from cms.check.joincheck import JoinCheck
 from cms.check.report import Report
 from cms.check.website import Meeting, Website, read_meeting, read_website
+from cms.commands.joining import of_config
 from cms.discovery.resolver import DNS
 from cms.signalflow import Step
 from cms.trust.files import PEMFiles
 from cms.xmlstream import ns
+from cms.xmpp.config import read_config
 from peers.pki import Authority, pem
 from peers.webstub import MECHANISMS, OPEN, features, host_meta, page, told
+from tests.commandline import HOSTNAME, XMPP, CommandLineTests
 from tests.fakedns import FakeResolver
 from tests.fakenetwork import Reply, Script
 from tests.test_check_login import AUTH, PASSWORD, RESPONSE, ScramServer
@@ -32,6 +35,13 @@ from tests.test_check_walk import DOMAIN, FIRST, HOST, ROOT, WalkTests
 GUEST, SPACE = f"guest-1@{DOMAIN}", f"sales@cb1.{DOMAIN}"
 CALL_ID, PASSCODE, SECRET = "123456789", "4711", "bGlua3NlY3JldA"
 ADMITTED = {"jid": GUEST, "password": PASSWORD, "space": SPACE, "nick": "cms check", "title": "S"}
+RELATION = "urn:xmpp:alt-connections:websocket"
+PAGE = (
+    f'<!DOCTYPE html><html lang="en" data-domain="{DOMAIN}"><head>'
+    '<script type="module" src="/static/a1/app.js"></script>'
+    '<link rel="stylesheet" href="/static/a1/style.css"></head></html>'
+)
+CLOSED = page(503, f'<html data-domain="{DOMAIN}"></html>')
 OPENS = "<open [^>]*>"
 BINDS = features(f"<bind xmlns='{ns.BIND}'/>")
 
@@ -157,8 +167,10 @@ class JoinTests(WalkTests):
         self.subprotocols: Any = ["xmpp"]
         self.server_trust: Any = None
         self.answers = {
-            f"/meeting/{CALL_ID}": page(200, f'<html lang="en" data-domain="{DOMAIN}"></html>'),
-            f"/m/{SECRET}": page(200, f'<html data-domain="{DOMAIN}"></html>'),
+            f"/meeting/{CALL_ID}": page(200, PAGE),
+            f"/m/{SECRET}": page(200, PAGE),
+            "/static/a1/app.js": page(200, "x", "text/javascript; charset=utf-8"),
+            "/static/a1/style.css": page(200, "x", "text/css"),
             **host_meta("ws://127.0.0.1:5280/xmpp-websocket"),
             "/join": told(200, **ADMITTED),
         }
@@ -286,6 +298,10 @@ class FaultTests(JoinTests):
             (page_path, page(503, "<h1>No server is available</h1>"), "web-no-server"),
             (page_path, told(503, reason="door-closed", text="x"), "door-closed"),
             (page_path, b"SSH-2.0-x\r\n", "web-not-ours"),
+            (page_path, CLOSED, "door-closed"),
+            ("/static/a1/app.js", page(404), "web-not-ours"),
+            ("/static/a1/app.js", page(200, "<html>", "text/html"), "web-not-ours"),
+            ("/static/a1/style.css", page(502), "web-no-server"),
             (websocket, page(404), "websocket-refused"),
             (websocket, page(200), "websocket-refused"),
             (websocket, page(504), "web-no-server"),
@@ -349,6 +365,31 @@ class FaultTests(JoinTests):
             self.assertEqual(fault, self.only(*self.join()), condition)
         self.lines = frames()  # it says nothing
         self.assertEqual("room-refused", self.only(*self.join()))
+
+    def test_hostile_server(self) -> None:
+        """What it says is cut and made printable, and is read in bounded time."""
+        words = "\x1b[31m" + "x" * 100_000
+        links = [{"rel": RELATION, "href": words}] * 99
+        for path, answer in (
+            (f"/meeting/{CALL_ID}", page(200, "<html " * 40_000)),
+            (f"/meeting/{CALL_ID}", page(404, more=f"Server: {'y' * 9000}\r\n")),
+            ("/.well-known/host-meta", page(200, "<Link " * 40_000)),
+            (
+                "/.well-known/host-meta.json",
+                told(200, links=links),
+            ),
+            ("/join", page(200, "[" * 100_000)),
+            ("/join", told(200, **{**ADMITTED, "title": words, "nick": words})),
+            ("/join", told(503, reason=words)),
+            ("/join", told(429, reason="join-slowed", seconds=words)),
+        ):
+            usual = self.answers.copy()
+            self.answers[path] = answer
+            self.lines = frames(*ROOM)
+            said = json.dumps([finding.as_dict() for finding in self.join()], ensure_ascii=False)
+            self.assertLess(len(said), 20_000, path)
+            self.assertNotIn("\x1b", said)
+            self.answers = usual
 
     def test_silence(self) -> None:
         """Wherever the server falls silent, the check ends in time and says where."""
@@ -426,3 +467,48 @@ class AddressTests(JoinTests):
         self.assertNotIn(SECRET, repr(meeting))
         for text in ("", "abc", "12a", "https://meet.example.com/", "https://x.example/m/a/b"):
             self.assertRaises(ValueError, read_meeting, text)
+
+
+class OptionTests(CommandLineTests):
+    """What is typed, and where the pages of a configuration are."""
+
+    def test_usage(self) -> None:
+        """What does not fit together."""
+        for arguments in (
+            ("--url", "https://meet.example.com"),
+            ("--passcode-stdin",),
+            ("--join", CALL_ID),
+            ("--join", CALL_ID, "--config", str(self.folder / "xmpp.toml")),  # it has no pages
+            ("--join", "sales", "--url", "https://meet.example.com"),
+            ("--join", CALL_ID, "--url", "ftp://meet.example.com"),
+            ("--join", CALL_ID, "--url", "https://a.example", "--origin", "nonsense://"),
+            ("--join", CALL_ID, "--url", "https://a.example", "--login", "a@b.example"),
+            ("--join", CALL_ID, "--url", "https://a.example", "--unique-name", "cb1"),
+            ("--join", CALL_ID, "--url", "https://a.example", "--no-register"),
+            ("--join", "https://a.example/m/abc", "--passcode-stdin"),
+        ):
+            self.cms("check", *arguments, status=2, text=f"{PASSCODE}\n")
+
+    def pages(self, listen: str, more: str = "") -> Website | None:
+        """Where the pages of a configuration are."""
+        tls = 'certificate = "c.pem"\nkey = "k.pem"\ntrust = "ca.pem"'
+        for name in ("c.pem", "k.pem", "ca.pem"):
+            (self.folder / name).touch()
+        text = XMPP.replace("[listen]", f"{more}\n[tls]\n{tls}\n[listen]\n{listen}")
+        (self.folder / "web.toml").write_text(text)
+        return of_config(read_config(self.folder / "web.toml"))
+
+    def test_pages(self) -> None:
+        """The address that the operator gives, else a listener that this host reaches."""
+        plain = 'web_plain = ["tcp:5280:interface=127.0.0.1"]'
+        proxied = 'web_plain = ["haproxy:tcp:5280:interface=127.0.0.1", "unix:web.sock"]'
+        for listen, more, url, address in (
+            ('web = ["tcp:5443"]', "", f"https://{HOSTNAME}:5443", "127.0.0.1"),
+            ('web = ["tcp:443:interface=192.0.2.1"]', "", f"https://{HOSTNAME}", "192.0.2.1"),
+            (plain, "", "http://127.0.0.1:5280", ""),
+            (plain, '[web]\nurl = "https://meet.example.com"', "https://meet.example.com", ""),
+            (proxied, "", None, ""),
+        ):
+            website = self.pages(listen, more)
+            self.assertEqual(url, website and website.url)
+            self.assertEqual(address, website.address if website else "")

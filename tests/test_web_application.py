@@ -192,14 +192,21 @@ class DoorTests(SynchronousTestCase):
     def test_forwarded(self) -> None:
         """Limits and log have the client's address, where its proxy is believed."""
         line = "X-Forwarded-For: 203.0.113.9, 198.51.100.7"
-        for believed, host in ((False, "127.0.0.1"), (True, "198.51.100.7")):
+        for kind, believed, host in (
+            ("tcp", False, "127.0.0.1"),
+            ("tcp", True, "198.51.100.7"),
+            ("haproxy:tcp", True, "127.0.0.1"),  # it says it in its own way
+        ):
             listeners = HTTPListeners(
                 self.reactor, "xmpp.toml", forwarded_for=believed, busy=self.reactor.seconds
             )
             self.addCleanup(listeners.close)
-            listeners.open("web_plain", ["tcp:5281:interface=127.0.0.1"], self.root, PLACES)
+            listeners.open("web_plain", [f"{kind}:5281:interface=127.0.0.1"], self.root, PLACES)
             self.factory = self.reactor.tcpServers[-1][1]
             protocol, _ = self.connect("127.0.0.1")
+            if believed and kind != "tcp":
+                protocol.dataReceived(b"PROXY TCP4 127.0.0.1 127.0.0.1 5 6\r\n")
+                protocol = self.connected[-1].transport.protocol
             protocol.dataReceived(get("/").replace(b"\r\n", f"\r\n{line}\r\n".encode(), 1))
             self.assertIn(f"(from {host}, by -): 200", self.lines()[-1])
 

@@ -143,8 +143,8 @@ ORIGIN_NOT_PASSED = Fault(
         "the page's own WebSocket is of another origin",
     ),
     cause=(
-        "The WebSocket of the page at {url} is refused as one of another site: the server does not"
-        " see the host that is in the browser's address, {host}."
+        "{url} refuses the page's own request as one of another site: the server does not see the"
+        " host that is in the browser's address, {host}."
     ),
     cure="Let the proxy pass the browser's Host, port included, to the XMPP server.",
     mend="proxy_set_header Host $http_host;     # nginx; HAProxy and Caddy do so by themselves",

@@ -12,6 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from cms.process import openfiles
 from cms.process.endpoints import close_ports, open_listener, show_address
+from cms.process.endpointstrings import read_endpoint
 from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.protection.connections import ConnectionLimiter, Limits
@@ -87,15 +88,14 @@ class HTTPListeners:
 
         @raise ConfigurationError: see L{open}.
         """
-        kind, factory = limiter.kind, self.factory(root, limiter, trust)
+        kind, key = limiter.kind, f"listen.{limiter.kind}"
         for description in descriptions:
+            forwarded = None
+            if not read_endpoint(key, description, self._file).is_proxied:
+                forwarded = Forwarded(key, self._forwarding, self._reactor.seconds)
+            factory = self.factory(root, limiter, trust, forwarded)
             opened = open_listener(
-                self._reactor,
-                self._file,
-                f"listen.{kind}",
-                description,
-                factory,
-                proxies=self._proxies,
+                self._reactor, self._file, key, description, factory, proxies=self._proxies
             )
             self._ports.extend(opened)
             self._pace.ports.extend(opened)
@@ -105,11 +105,17 @@ class HTTPListeners:
                 )
 
     def factory(
-        self, root: Root, limiter: ConnectionLimiter, trust: ServerTrust | None = None
+        self,
+        root: Root,
+        limiter: ConnectionLimiter,
+        trust: ServerTrust | None = None,
+        forwarded: Forwarded | None = None,
     ) -> IProtocolFactory:
-        """The factory for a listener that the caller opens."""
-        key = f"listen.{limiter.kind}"
-        forwarded = Forwarded(key, self._forwarding, self._reactor.seconds)
+        """
+        The factory for a listener that the caller opens.
+
+        @param forwarded: Finds the clients of proxies.
+        """
         served: IProtocolFactory = LimitedSite(root, self._reactor, forwarded)
         if trust is not None:
             creator = trust.for_peer(limiter.kind)  # it takes what the last reload read

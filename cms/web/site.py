@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
-from cms.web.forwarded import HEADER, Forwarded, Forwarding
+from cms.web.forwarded import HEADER, Forwarded
 from cms.web.framing import BadFraming, Head
 from cms.web.root import Root
 
@@ -39,9 +39,11 @@ class LimitedRequest(Request):
 
     def getClientAddress(self) -> IAddress:
         """Of the client, if its proxy is believed; see L{cms.web.forwarded}."""
-        headers = self.requestHeaders.getRawHeaders(HEADER)
-        site: Any = self.site
-        return cast("Forwarded", site.forwarded).client_of(super().getClientAddress(), headers)
+        connected: IAddress = super().getClientAddress()
+        forwarded: Forwarded | None = cast("Any", self.site).forwarded
+        if forwarded is None:
+            return connected
+        return forwarded.client_of(connected, self.requestHeaders.getRawHeaders(HEADER))
 
     def handleContentChunk(self, data: bytes) -> None:
         """From the channel: a part of the body."""
@@ -221,7 +223,7 @@ class LimitedSite(Site):
     A site of such connections.  The root writes the access log.
 
     @ivar too_long: See L{cms.web.application.Application}.
-    @ivar forwarded: Finds the clients of proxies.
+    @ivar forwarded: Finds the clients of proxies, where these name them in a header.
     """
 
     protocol = LimitedChannel  # type: ignore[assignment]
@@ -230,7 +232,7 @@ class LimitedSite(Site):
 
     def __init__(self, root: Root, reactor: Any, forwarded: Forwarded | None = None) -> None:
         super().__init__(root, timeout=IDLE, reactor=reactor)
-        self.forwarded = forwarded or Forwarded("listen", Forwarding(), reactor.seconds)
+        self.forwarded = forwarded
         self.too_long = root.application.too_long
         self.displayTracebacks = False
 

@@ -40,6 +40,12 @@ EXCEPTIONS: dict[str, str] = {
         ("proxy-missing", "proxy-untrusted", "proxy-unexpected", "forwarded-unread"),
         "a listener says it of who connects: peers/test_proxy.py and tests/test_proxied.py",
     ),
+    **dict.fromkeys(
+        ("join-refused", "join-slowed", "join-crowded", "join-undecided", "join-unsupported"),
+        "the daemons say it of a guest, who is told join-denied or join-delayed:"
+        " tests/test_guests.py, tests/test_joining.py",
+    ),
+    "reentry-over": "a check never comes back: tests/test_guests.py",
     "no-authority": "it takes a wrong domain on purpose: peers/test_faults.py",
     "domain-not-served": "the check is not let in: peers/test_faults.py",
     **dict.fromkeys(

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from peers import stubs
 from peers.certs import Pair
-from peers.checkstage import HOST, Stage, records
+from peers.checkstage import CALL_ID, CLOSED, HOST, PASSCODE, Stage, records
 from peers.faultcases.case import Cases
 from peers.network import free_port
 from peers.pki import Authority, Validity
-from peers.webstub import MECHANISMS, OPEN, WebServer, failure, page, stream_error, told
+from peers.webproxies import Kind, WebProxy
+from peers.webstub import (
+    MECHANISMS,
+    OPEN,
+    Session,
+    WebServer,
+    failure,
+    page,
+    room_error,
+    stream_error,
+    told,
+)
 
 CASES = Cases()
-CALL_ID = "123456789"
 OWN_CA = {"web-certificate-private"}  # which is true of every certificate of these tests
 
 
@@ -117,6 +127,16 @@ CASES.add(
     also=OWN_CA,
 )
 
+CASES.add(
+    "web-certificate-private",
+    7,
+    "of a CA of your own",
+    "public CA",
+    lambda stage: by_name(stage, "https", stage.pages.web_port, "--passcode-stdin"),
+    warns=True,
+    text=PASSCODE,
+)
+
 # the page
 
 
@@ -148,7 +168,7 @@ CASES.add(
     12,
     "The door is closed",
     "web.enabled",
-    stub(answers={f"/meeting/{CALL_ID}": told(503, reason="door-closed", text="closed")}),
+    lambda stage: visits(f"http://127.0.0.1:{stage.house.closed}"),
 )
 
 # the WebSocket
@@ -222,6 +242,224 @@ CASES.add(
     name="join-gateway-timeout",
 )
 
+CASES.add(
+    "join-denied",
+    12,
+    "admits no guest",
+    "Compare it with the space",
+    lambda stage: visits(f"http://127.0.0.1:{stage.pages.web_plain_port}", "--passcode-stdin"),
+    text="1234",
+)
+CASES.add(
+    "join-denied",
+    12,
+    "closed to guests",
+    "Compare it with the space",
+    lambda stage: ["--join", f"http://127.0.0.1:{stage.pages.web_plain_port}/meeting/{CLOSED}"],
+    name="join-closed-space",
+)
+CASES.add(
+    "join-denied",
+    12,
+    "link is wrong",
+    "Compare it with the space",
+    lambda stage: ["--join", f"http://127.0.0.1:{stage.pages.web_plain_port}/m/{'A' * 22}"],
+    name="join-old-link",
+)
+CASES.add(
+    "no-callbridge",
+    1,
+    "No Callbridge is connected",
+    "Start a Callbridge",
+    lambda stage: visits(f"http://127.0.0.1:{stage.idle_web_port}"),
+    name="join-without-callbridge",
+    seconds=3.0,
+)
+CASES.add(
+    "origin-refused",
+    12,
+    "https://www.example.com",
+    "web.origins",
+    lambda stage: visits(
+        f"http://127.0.0.1:{stage.pages.web_plain_port}",
+        *("--origin", "https://www.example.com", "--passcode-stdin"),
+    ),
+    text=PASSCODE,
+)
+
+# behind a proxy with a mistake
+
+
+def behind(
+    kind: Kind, mistakes: Mapping[str, str], port: Callable[[Stage], int] | None = None
+) -> Callable[[Stage], list[str]]:
+    """The pages behind a proxy that is set up as docs/operate.md says, but for a mistake."""
+
+    def arrange(stage: Stage) -> list[str]:
+        plain = stage.pages.web_plain_port if port is None else port(stage)
+        proxy = WebProxy(stage.house.processes, kind, stage.house.good, plain)
+        stage.callback(proxy.start(mistakes).stop)
+        return by_name(stage, "https", proxy.port, "--passcode-stdin")
+
+    return arrange
+
+
+HOST_LINE = "        proxy_set_header Host $http_host;\n"
+FIRST_LOCATION = "    location / {\n"
+HTTP_1_1 = "        proxy_http_version 1.1;\n"
+UPGRADE = "        proxy_set_header Upgrade $http_upgrade;\n"
+CONNECTION = "        proxy_set_header Connection $connection_upgrade;\n"
+for _name, _line in (("upgrade", UPGRADE), ("connection", CONNECTION), ("http-1-1", HTTP_1_1)):
+    CASES.add(
+        "websocket-not-passed",
+        12,
+        "without its headers Upgrade and Connection",
+        "proxy_set_header Upgrade $http_upgrade;",
+        behind("nginx", {_line: ""}),
+        name=f"nginx-without-{_name}",
+        also=OWN_CA,
+        text=PASSCODE,
+    )
+CASES.add(
+    "websocket-not-passed",
+    12,
+    "without its headers Upgrade and Connection",
+    "HTTP/1.1",
+    behind("nginx", {HTTP_1_1: "", UPGRADE: "", CONNECTION: ""}),
+    name="nginx-without-all",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "websocket-no-subprotocol",
+    12,
+    "it chose none",
+    "Sec-WebSocket-Protocol",
+    behind("nginx", {UPGRADE: f'{UPGRADE}        proxy_set_header Sec-WebSocket-Protocol "";\n'}),
+    name="nginx-without-subprotocol",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "origin-not-passed",
+    12,
+    "as one of another site",
+    "proxy_set_header Host $http_host;",
+    behind("nginx", {HOST_LINE: ""}),
+    also={*OWN_CA, "host-meta-elsewhere"},
+    text=PASSCODE,
+)
+CASES.add(
+    "origin-not-passed",
+    12,
+    "as one of another site",
+    "port included",
+    behind("nginx", {"Host $http_host": "Host $host"}),
+    name="nginx-host-without-port",
+    also={*OWN_CA, "host-meta-elsewhere"},
+    text=PASSCODE,
+)
+CASES.add(
+    "host-meta-missing",
+    12,
+    "answers HTTP 404",
+    "/.well-known/host-meta",
+    behind(
+        "nginx", {FIRST_LOCATION: f"    location /.well-known/ {{ return 404; }}\n{FIRST_LOCATION}"}
+    ),
+    warns=True,
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "host-meta-elsewhere",
+    12,
+    "sends other web clients to ws://127.0.0.1:",
+    "Host",
+    behind(
+        "nginx",
+        {
+            FIRST_LOCATION: "    location /.well-known/ { proxy_pass http://127.0.0.1:5280; }\n"
+            f"{FIRST_LOCATION}"
+        },
+    ),
+    warns=True,
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "web-not-ours",
+    12,
+    "HTTP 404",
+    "all paths of this host",
+    behind("nginx", {FIRST_LOCATION: "    location /xmpp-websocket {\n"}),
+    name="nginx-one-path-only",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "web-not-ours",
+    12,
+    "/static/",
+    "all paths of this host",
+    behind("nginx", {FIRST_LOCATION: f"    location /static/ {{ root /srv; }}\n{FIRST_LOCATION}"}),
+    name="nginx-static-elsewhere",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+_WITHOUT: tuple[tuple[Kind, int], ...] = (("nginx", 502), ("caddy", 502), ("haproxy", 503))
+for _kind, _status in _WITHOUT:
+    CASES.add(
+        "web-no-server",
+        12,
+        f"HTTP {_status}",
+        "Start the XMPP server",
+        behind(_kind, {}, lambda stage: free_port()),
+        name=f"{_kind}-without-server",
+        seconds=3.0,  # HAProxy tries four times, a second apart
+        also=OWN_CA,
+        text=PASSCODE,
+    )
+CASES.add(
+    "web-no-server",
+    12,
+    "HTTP 502",
+    "listen.web_plain without TLS",
+    behind("nginx", {}, lambda stage: stage.pages.web_port),
+    name="nginx-to-tls",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "web-no-server",
+    12,
+    "HTTP 502",
+    "the PROXY protocol",
+    behind("haproxy", {" send-proxy-v2": ""}, lambda stage: stage.pages.web_haproxy_port),
+    name="haproxy-without-header",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "web-no-server",
+    12,
+    "HTTP 502",
+    "the PROXY protocol",
+    behind("haproxy", {}),
+    name="haproxy-header-not-awaited",
+    also=OWN_CA,
+    text=PASSCODE,
+)
+CASES.add(
+    "web-not-tls",
+    7,
+    "plain HTTP answers",
+    "Let the proxy end TLS",
+    behind("nginx", {"listen 443 ssl http2": "listen 443"}),
+    name="nginx-without-tls",
+    text=PASSCODE,
+)
+
 # the log-in and the room
 
 
@@ -254,3 +492,26 @@ CASES.add(
     logs_in(f"{OPEN}\n{stream_error('host-unknown')}"),
     name="guest-wrong-domain",
 )
+
+
+def in_room(answer: str) -> Callable[[Stage], list[str]]:
+    """A server that lets a guest in, whose room answers this."""
+
+    def arrange(stage: Stage) -> list[str]:
+        return stub(says=Session().says(answer))(stage)
+
+    return arrange
+
+
+CASES.add(
+    "room-full", 12, "takes nobody more", "leaves", in_room(room_error("service-unavailable"))
+)
+for _condition in ("forbidden", "not-authorized", "registration-required"):
+    CASES.add(
+        "room-refused",
+        12,
+        _condition,
+        "bans this name",
+        in_room(room_error(_condition)),
+        name=f"room-{_condition}",
+    )

@@ -8,34 +8,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
-from twisted.words.protocols.jabber.error import exceptionFromStanza
-from twisted.words.xish.domish import Element
 
 from cms import faults
 from cms.check.lane import Lane, Waiting
 from cms.check.probes.browser import Reached
 from cms.check.probes.login import DECISION, explain_refusal
+from cms.check.probes.room import RoomVisit
 from cms.check.website import Meeting
 from cms.client.fetch import Answer, Fetcher, NoAnswer
 from cms.client.login import Account, LoginFailed, LoginStream
 from cms.client.websocket import SUBPROTOCOL, Upgrade, WebSocketLayer
 from cms.signalflow import Step, StepError, printable
 from cms.trust.files import PEMFiles
-from cms.xmlstream import ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
-from cms.xmlstream.stanza import Stanza
 
 MECHANISMS = ("SCRAM-SHA-256",)  # what the page's own script knows
 ALTERNATIVE = "urn:xmpp:alt-connections:websocket"  # XEP-0156 3
 FOREIGN = "null"  # the Origin of a page that has none to show
 STAGES = 8  # how many waits of a stage's length there are, besides the decisions
 DECISIONS = 3
-_DOMAIN = re.compile(rb"<html[^>]*\sdata-domain=\"([^\"]{1,1023})\"")
-_XRD_LINK = re.compile(r"<Link\s[^>]*>")
+MOST_SHOWN = 200  # characters of anything that a server says
+MOST_LINKS = 10  # of a host-meta
+_DOMAIN = re.compile(rb"<html[^>]{0,500}\sdata-domain=\"([^\"]{1,1023})\"")
+_FILE = re.compile(rb"""(?:src|href)="(/static/[A-Za-z0-9._/-]{1,200}\.(js|css))\"""")
+_KINDS = {b"js": "javascript", b"css": "css"}
+_XRD_LINK = re.compile(r"<Link\s[^>]{0,1000}>")
 _ATTRIBUTE = re.compile(r"""([a-z]+)\s*=\s*["']([^"']*)["']""")
 NO_WEBSOCKET = "no-websocket"  # how our server refuses what asks for no upgrade
 _GATEWAY = (502, 504)
@@ -140,19 +138,36 @@ class MeetingProbe:
             answer = await self._fetcher.ask("GET", url, {"accept": "text/html"})
         except NoAnswer as problem:
             raise faults.WEB_NOT_OURS.error(url=shown, problem=problem) from None
-        self._judge_proxy(answer, shown)
-        if answer.status != 200:
-            raise faults.WEB_NOT_OURS.error(
-                url=shown, problem=f"HTTP {answer.status}", **_server_of(answer)
-            )
         found = _DOMAIN.search(answer.body)
-        if found is None:
-            raise faults.WEB_NOT_OURS.error(
-                url=shown, problem="the page is another one", **_server_of(answer)
-            )
-        domain = printable(found[1].decode("utf-8", "replace"))
+        if found is not None and answer.status == 503:
+            raise faults.DOOR_CLOSED.error(url=self._website.url)
+        self._judge_proxy(answer, shown)
+        if answer.status != 200 or found is None:
+            another = "the page is another one"
+            seen = another if answer.status == 200 else f"HTTP {answer.status}"
+            raise faults.WEB_NOT_OURS.error(url=shown, problem=seen, **_server_of(answer))
+        await self._files(answer.body)
+        domain = _short(found[1].decode("utf-8", "replace"))
         self._passed(shown, {"domain": domain, **_server_of(answer)})
         return True
+
+    async def _files(self, page: bytes) -> None:
+        """
+        Script and style of the page.
+
+        @raise StepError: one is not there.
+        """
+        for path, kind in _FILE.findall(page)[:MOST_LINKS]:
+            url = f"{self._website.url}{path.decode()}"
+            try:
+                answer = await self._fetcher.ask("GET", url)
+            except NoAnswer as problem:
+                raise faults.WEB_NOT_OURS.error(url=url, problem=problem) from None
+            self._judge_proxy(answer, url)
+            got = answer.headers.get("content-type", "")
+            if answer.status != 200 or _KINDS[kind] not in got:
+                seen = f"HTTP {answer.status}, {_short(got) or 'of no type'}"
+                raise faults.WEB_NOT_OURS.error(url=url, problem=seen, **_server_of(answer))
 
     def _judge_proxy(self, answer: Answer, url: str) -> None:
         """
@@ -238,10 +253,10 @@ class MeetingProbe:
         url, status = self._website.websocket, upgrade.status
         if status == 101:
             if upgrade.subprotocol != SUBPROTOCOL:
-                chosen = printable(upgrade.subprotocol) or "none"
+                chosen = _short(upgrade.subprotocol) or "none"
                 raise faults.WEBSOCKET_NO_SUBPROTOCOL.error(url=url, chosen=chosen)
             if upgrade.problem:
-                raise faults.WEBSOCKET_REFUSED.error(url=url, problem=printable(upgrade.problem))
+                raise faults.WEBSOCKET_REFUSED.error(url=url, problem=_short(upgrade.problem))
             return
         answer = Answer(status, upgrade.headers, upgrade.body)
         seen = {"url": url, **_server_of(answer)}
@@ -254,7 +269,7 @@ class MeetingProbe:
             raise faults.ORIGIN_REFUSED.error(origin=self._origin, own=own, **seen)
         if status == 426 or reason == NO_WEBSOCKET:
             raise faults.WEBSOCKET_NOT_PASSED.error(status=status, **seen)
-        problem = f"HTTP {status}" if status else printable(upgrade.problem)
+        problem = f"HTTP {status}" if status else _short(upgrade.problem)
         raise faults.WEBSOCKET_REFUSED.error(problem=problem, **seen)
 
     # the door
@@ -282,8 +297,10 @@ class MeetingProbe:
             parse_jid(admitted.jid), parse_jid(admitted.space)
         except (KeyError, MalformedJID):
             raise faults.JOIN_BROKEN.error(url=url, problem="it is no admission") from None
-        title = printable(str(told.get("title", "")))
-        self._passed(url, {"space": admitted.space, "title": title, "nickname": admitted.nick})
+        title = _short(told.get("title", ""))
+        self._passed(
+            url, {"space": admitted.space, "title": title, "nickname": _short(admitted.nick)}
+        )
         return admitted
 
     def _refusal(self, answer: Answer, told: Mapping[str, Any]) -> StepError:
@@ -294,16 +311,18 @@ class MeetingProbe:
             return error
         reason = str(told.get("reason", ""))
         seen = {"url": url, "meeting": self._meeting.shown}
+        if reason == faults.ORIGIN_REFUSED.name:
+            return faults.ORIGIN_NOT_PASSED.error(host=self._website.authority, **seen)
         if reason == faults.JOIN_REFUSED.name:
             return faults.JOIN_DENIED.error(**seen)
         if reason == faults.JOIN_SLOWED.name:
-            seconds = printable(str(told.get("seconds", "?")))
+            seconds = _short(told.get("seconds", "?"))
             return faults.JOIN_DELAYED.error(seconds=seconds, **seen)
         if reason in (faults.NO_CALLBRIDGE.name, "link-before-login"):
             return faults.NO_CALLBRIDGE.error(**seen)
         problem = f"HTTP {answer.status}"
         if reason:
-            problem += f", {printable(reason)}"
+            problem += f", {_short(reason)}"
         return faults.JOIN_BROKEN.error(url=url, problem=problem, **_server_of(answer))
 
     # the log-in
@@ -342,90 +361,12 @@ class MeetingProbe:
         """
         @raise StepError: the room does not let the guest in.
         """
-        occupant = f"{admitted.space}/{admitted.nick}"
-        entered: Deferred[int] = Deferred()
-        left: Deferred[None] = Deferred()
-        stream.on_stanza = _Room(admitted.space, entered, left).take
-        stream.write(Stanza(_presence(occupant, joins=True)).raw)
-        entered.addTimeout(2 * self._stage, self._reactor)
-        stream.ended.addCallback(lambda _: _cancel(entered))
-        try:
-            occupants = await entered
-        except StepError:
-            raise
-        except DeferredTimeout:
-            condition = f"no answer within {2 * self._stage:g} s"
-            raise _room_refused(admitted.space, condition) from None
-        except CancelledError:
-            raise _room_refused(admitted.space, "the connection was lost") from None
-        self._passed(admitted.space, {"occupants": str(occupants), "nickname": admitted.nick})
-        stream.write(Stanza(_presence(occupant, joins=False)).raw)
-        left.addTimeout(self._stage, self._reactor)
-        left.addErrback(lambda failure: failure.trap(DeferredTimeout))
-        await left
+        visit = RoomVisit(self._reactor, stream, admitted.space, admitted.nick, self._stage)
+        occupants = await visit.enter()
+        seen = {"occupants": str(occupants), "nickname": _short(admitted.nick)}
+        self._passed(admitted.space, seen)
+        await visit.leave()
         return True
-
-
-class _Room:
-    """Hears of one room what a guest hears who comes and goes."""
-
-    def __init__(self, space: str, entered: Deferred[int], left: Deferred[None]) -> None:
-        self._space = space
-        self._entered = entered
-        self._left = left
-        self._occupants = 0
-
-    def take(self, stanza: Stanza) -> None:
-        """A stanza of the stream."""
-        sender = stanza.sender or ""
-        if stanza.name != "presence" or sender.partition("/")[0] != self._space:
-            return
-        if stanza.type == "error":
-            self._refused(stanza)
-            return
-        statuses = {
-            status.getAttribute("code")
-            for x in stanza.element.elements(ns.MUC_USER, "x")
-            for status in x.elements(ns.MUC_USER, "status")
-        }
-        here = stanza.type != "unavailable"
-        self._occupants += here
-        if "110" not in statuses:
-            return
-        if here and not self._entered.called:
-            self._entered.callback(self._occupants)
-        elif not here and not self._left.called:
-            self._left.callback(None)
-
-    def _refused(self, stanza: Stanza) -> None:
-        if self._entered.called:
-            return
-        condition = exceptionFromStanza(stanza.element).condition
-        if condition == "service-unavailable":
-            self._entered.errback(Failure(faults.ROOM_FULL.error(space=self._space)))
-        else:
-            self._entered.errback(Failure(_room_refused(self._space, condition)))
-
-
-def _room_refused(space: str, condition: str) -> StepError:
-    name = space.partition("@")[0]
-    return faults.ROOM_REFUSED.error(space=space, condition=printable(condition), name=name)
-
-
-def _presence(occupant: str, *, joins: bool) -> Element:
-    presence = Element((ns.CLIENT, "presence"))
-    presence["to"] = occupant
-    if joins:
-        history = presence.addElement((ns.MUC, "x")).addElement("history")
-        history["maxstanzas"] = "0"
-    else:
-        presence["type"] = "unavailable"
-    return presence
-
-
-def _cancel(waiting: Deferred[Any]) -> None:
-    """Wait no longer; a wait that is over stays as it ended."""
-    waiting.cancel()
 
 
 def _give_up(layer: WebSocketLayer) -> None:
@@ -433,11 +374,16 @@ def _give_up(layer: WebSocketLayer) -> None:
         layer.abortConnection()
 
 
+def _short(text: object) -> str:
+    """What a server says of itself, for the report."""
+    return printable(str(text)[:MOST_SHOWN])
+
+
 def _object(body: bytes) -> Mapping[str, Any]:
     """A JSON object; an empty one if it is none."""
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -448,15 +394,15 @@ def _reason(body: bytes) -> str:
 
 def _server_of(answer: Answer) -> dict[str, str]:
     """What says of itself that it answered, which behind a proxy is the proxy."""
-    server = printable(answer.headers.get("server", ""))
-    return {"server": server[:80]} if server else {}
+    server = _short(answer.headers.get("server", ""))
+    return {"server": server} if server else {}
 
 
 def _json_links(body: bytes) -> list[str]:
     links = _object(body).get("links")
     return [
-        printable(str(link.get("href", "")))
-        for link in (links if isinstance(links, list) else ())
+        _short(link.get("href", ""))
+        for link in (links[:MOST_LINKS] if isinstance(links, list) else ())
         if isinstance(link, dict) and link.get("rel") == ALTERNATIVE
     ]
 
@@ -464,8 +410,8 @@ def _json_links(body: bytes) -> list[str]:
 def _xml_links(body: bytes) -> list[str]:
     """The links of an XRD; each is an empty element with attributes."""
     found = []
-    for link in _XRD_LINK.findall(body.decode("utf-8", "replace")):
+    for link in _XRD_LINK.findall(body.decode("utf-8", "replace"))[:MOST_LINKS]:
         attributes = dict(_ATTRIBUTE.findall(link))
         if attributes.get("rel") == ALTERNATIVE:
-            found.append(printable(attributes.get("href", "")))
+            found.append(_short(attributes.get("href", "")))
     return found

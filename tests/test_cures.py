@@ -39,6 +39,7 @@ TOOLS = {
     "openssl verify": "-purpose -CAfile -untrusted",
     "openssl x509": "-noout -dates -ext -subject -text -in -out -fingerprint -sha256 -req"
     " -copy_extensions -CA -CAkey",
+    "redis-cli": "-h",
     "sed": "-i",
     "sqlite3": "",
     "ss": "-ltnp",

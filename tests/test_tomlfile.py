@@ -390,7 +390,9 @@ class AnyValueTests(TOMLTests):
     @given(st.sampled_from(sorted(every_key(XmppConfig))), TOML_VALUES)
     def test_xmpp_server(self, key: str, value: object) -> None:
         """Of an XMPP server's."""
-        usual = {"domain": "x.example", "hostname": "h.example", "callbridges": {}}
+        usual: dict[str, Any] = {"domain": "x.example", "hostname": "h.example", "callbridges": {}}
+        if key.startswith("cluster."):
+            usual["cluster"] = {"engine": "redis://h.example"}
         self.judge(XmppConfig, usual, key, value)
 
     @given(st.sampled_from(sorted(every_key(CallbridgeConfig))), TOML_VALUES)

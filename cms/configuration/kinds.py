@@ -264,6 +264,14 @@ class Section(Kind[_T], Generic[_T]):
         return read_section(self.section, _checked(value, dict, self.what, place), place)
 
 
+class MaybeSection(Section[_T]):
+    """A table of its own; left out, there is no such thing."""
+
+    def is_in(self, table: Values, name: str) -> bool:
+        """Whether it is there, be it empty."""
+        return name in table
+
+
 class Inline(Section[_T]):
     """A section whose keys are those of the table that it is in."""
 

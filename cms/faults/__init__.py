@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from cms.faults import (
     step01_link_before_login,
+    step02_cluster,
     step02_configuration,
     step03_port,
     step04_srv,
@@ -31,6 +32,7 @@ from cms.faults import (
 from cms.faults.advice import *  # noqa: F403
 from cms.faults.kinds import *  # noqa: F403
 from cms.faults.step01_link_before_login import *  # noqa: F403
+from cms.faults.step02_cluster import *  # noqa: F403
 from cms.faults.step02_configuration import *  # noqa: F403
 from cms.faults.step03_port import *  # noqa: F403
 from cms.faults.step04_srv import *  # noqa: F403
@@ -51,6 +53,7 @@ from cms.faults.step12_meeting import *  # noqa: F403
 CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step01_link_before_login,
     step02_configuration,
+    step02_cluster,
     step03_port,
     step04_srv,
     step05_address,

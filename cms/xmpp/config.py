@@ -11,6 +11,7 @@ from cms.configuration.kinds import (
     Choice,
     Count,
     Domain,
+    MaybeSection,
     Parsed,
     PathTo,
     Seconds,
@@ -42,6 +43,7 @@ from cms.protection.connections import Limits
 from cms.trust.server import PeerCertificates
 from cms.xmlstream.flow import SEND_LIMITS, SendLimits
 from cms.xmlstream.keepalive import USER_TIMEOUT
+from cms.xmpp.clustersettings import ClusterSettings
 from cms.xmpp.keptbytes import MOST as MOST_KEPT
 from cms.xmpp.loginrelay import ANSWER_TIMEOUT, LOGIN_WAIT
 from cms.xmpp.registry import NAME_CURE, component_address
@@ -393,6 +395,7 @@ class XmppConfig:
     components: ComponentSettings = setting(Section(ComponentSettings), "")
     streams: StreamSettings = setting(Section(StreamSettings), "")
     resume: ResumeSettings = setting(Section(ResumeSettings), "")
+    cluster: ClusterSettings | None = setting(MaybeSection(ClusterSettings), "", default=None)
     tls: TLSFiles = setting(Section(TLSFiles), "")
     dns: NameServers = setting(Section(NameServers), "")
     web: DoorSettings = setting(Section(DoorSettings), "")

@@ -37,6 +37,7 @@ from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.config import LISTENERS, XmppConfig, read_config
+from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.keptbytes import UNLIMITED, KeptBytes
 from cms.xmpp.links import Link, Links
@@ -63,7 +64,8 @@ class XmppService(Service):
     @ivar sessions: The clients that are logged in now.
     @ivar admissions: Has guests admitted by Callbridges.
     @ivar flow: The recent registrations and log-ins.
-    @ivar on_change: Called when a link comes or goes.
+    @ivar cluster: Its part in a cluster; C{None}: it is alone.
+    @ivar on_change: Called when a link comes or goes, or another server of the cluster.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
 
@@ -98,6 +100,7 @@ class XmppService(Service):
         self.session_service = SessionService(
             *(reactor, self.sessions, self.links, local, relay), flow=self.flow, carbons=carbons
         )
+        self.cluster = self._make_cluster(router, local, relay, carbons)
         guesses = Guesses(reactor, together=False)
         undelivered = Undelivered(reactor, router.give_back)
         # Links are those that the operator named, and each has a limit of its own.
@@ -147,6 +150,22 @@ class XmppService(Service):
         self.callbridges.on_change.append(self._changed)
         guests = GuestsCollector(self.admissions.figures)
         self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests)
+
+    def _make_cluster(
+        self, router: Router, local: LocalServices, relay: LoginRelay, carbons: Carbons
+    ) -> Cluster | None:
+        settings = self.config.cluster
+        if settings is None:
+            return None
+        # Late: a server that is alone needs neither these modules nor hiredis.
+        from cms.xmpp.clustering import Clustering  # noqa: PLC0415
+        from cms.xmpp.nodes import Nodes  # noqa: PLC0415
+
+        nodes = Nodes(*(self._reactor, self.sessions, self.links, router, relay), carbons=carbons)
+        local.others = self.session_service.others = nodes
+        cluster: Cluster = Clustering(self.config, settings, self._reactor, nodes)
+        cluster.on_change.append(self._changed)
+        return cluster
 
     def _own(self) -> OwnServer:
         return own_server(self.config, self.callbridges.registry.secrets)
@@ -246,6 +265,8 @@ class XmppService(Service):
                 name=name,
             )
         self._self_check.start()
+        if self.cluster is not None:
+            self.cluster.start()
 
     def stopService(self) -> Deferred[Any]:
         """Close every stream properly, then stop."""
@@ -266,7 +287,8 @@ class XmppService(Service):
             link.handler.shut_down()
         self.link_resumptions.shut_down()
         undelivered.finish()
-        return DeferredList([*closed, *(stream.ended for stream in streams)])
+        left = [] if self.cluster is None else [self.cluster.stop()]
+        return DeferredList([*closed, *left, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:
         call_all(self.log, self.on_change)

@@ -11,8 +11,18 @@ from cms import faults
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.signalflow import StepError
-from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
 from cms.xmpp.receiver import Receiver
+
+
+class Asking(Protocol):
+    """See L{Requests<cms.xmlstream.requests.Requests>}."""
+
+    def __len__(self) -> int: ...
+
+    def ask(self, request: Stanza, timeout: float) -> Deferred[Stanza]: ...
+
+    def give_up(self) -> None: ...
 
 
 class Link(Receiver, Protocol):
@@ -32,7 +42,10 @@ class Link(Receiver, Protocol):
     mechanisms: tuple[str, ...]
     admits: bool
     no_authority: StepError | None
-    requests: Requests
+
+    @property
+    def requests(self) -> Asking: ...
+
     evidence: dict[str, str]
     link_id: str
     since: float
@@ -92,6 +105,9 @@ class Links:
     """
     The registered components, with callbacks for changes.
 
+    Those of other nodes are found here as well, but they are not counted, and no callback
+    is called for them.
+
     @ivar on_up: Called with a link that has become active.
     @ivar on_down: Called with a link that has ended.
     @ivar on_away: Called with a link that has lost its connection, and may be resumed.
@@ -102,6 +118,7 @@ class Links:
 
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
+        self._elsewhere: dict[str, Link] = {}
         self._turn = 0
         self.on_up: list[Callable[[Link], object]] = []
         self.on_down: list[Callable[[Link], object]] = []
@@ -116,7 +133,20 @@ class Links:
 
     def get(self, component: str) -> Link | None:
         """The link of a component address."""
-        return self._links.get(component)
+        return self._links.get(component) or self._elsewhere.get(component)
+
+    def components(self) -> list[str]:
+        """The addresses of all."""
+        return list({**self._links, **self._elsewhere})
+
+    def up_elsewhere(self, link: Link) -> None:
+        """A component has registered at another node."""
+        self._elsewhere[link.component] = link
+
+    def down_elsewhere(self, link: Link) -> None:
+        """A link at another node has ended; a newer one of the same address stays."""
+        if self._elsewhere.get(link.component) is link:
+            del self._elsewhere[link.component]
 
     def up(self, link: Link) -> None:
         """A component has registered; its address must be free."""
@@ -142,19 +172,22 @@ class Links:
     @property
     def has_authority(self) -> bool:
         """Whether there is any of them."""
-        for link in self._links.values():  # noqa: SIM110 - asked by each log-in
+        for link in self._links.values():  # asked by each log-in
             if link.mechanisms:
                 return True
-        return False
+        return bool(self._elsewhere) and any(link.mechanisms for link in self._elsewhere.values())
 
     @property
     def authorities(self) -> list[Link]:
-        """The links that decide log-ins: those that named mechanisms."""
-        return [link for link in self._links.values() if link.mechanisms]
+        """The links that decide log-ins: those that named mechanisms; this node's first."""
+        links = [link for link in self._links.values() if link.mechanisms]
+        if self._elsewhere:
+            links += [link for link in self._elsewhere.values() if link.mechanisms]
+        return links
 
     def nobody(self) -> StepError:
         """The failure that says why no link decides log-ins."""
-        for link in self._links.values():
+        for link in (*self._links.values(), *self._elsewhere.values()):
             inner = link.no_authority
             if inner is not None:
                 return faults.NO_AUTHORITY.error(
@@ -163,10 +196,15 @@ class Links:
         return faults.NO_CALLBRIDGE.error()
 
     def choose(self, mechanism: str) -> Link | None:
-        """An authority for a new exchange, in rotation; those that read go first."""
+        """
+        An authority for a new exchange, in rotation; those that read go first, and of these
+        the ones of this node.
+        """
         able = [link for link in self.authorities if mechanism in link.mechanisms]
         if not able:
             return None
         able = [link for link in able if not (link.is_stalled or link.is_full)] or able
+        if self._elsewhere:
+            able = [link for link in able if link.component in self._links] or able
         self._turn += 1
         return able[self._turn % len(able)]

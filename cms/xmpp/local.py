@@ -18,6 +18,7 @@ from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
+from cms.xmpp.elsewhere import Others
 from cms.xmpp.links import Links
 from cms.xmpp.router import MOST_BYTES, SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
@@ -35,6 +36,8 @@ class LocalServices:
 
     There is no roster: contacts and subscriptions belong to the meeting
     application, so the roster is empty and cannot be changed.
+
+    @ivar others: The other nodes, if there can be any.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class LocalServices:
         self._links = links
         self._sessions = sessions
         self._broadcast = broadcast
+        self.others: Others | None = None
         self._server: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
             ("get", ns.TIME, "time"): lambda _: _time(),
@@ -52,7 +56,7 @@ class LocalServices:
                 query, "server", "im", "cms", FEATURES
             ),
             ("get", ns.DISCO_ITEMS, "query"): lambda query: disco.items(
-                query, (link.component for link in self._links)
+                query, self._links.components()
             ),
         }
         self._account: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
@@ -104,6 +108,8 @@ class LocalServices:
         assert session is not None  # noqa: S101 - only its own account's
         switch = self._router.carbons.enable if on else self._router.carbons.disable
         switch(session)
+        if self.others is not None:
+            self.others.copies(session, on)
         self._router.route(result_reply(stanza))
 
     def presence(self, stanza: Stanza, to: JID, source: object) -> None:
@@ -133,6 +139,8 @@ class LocalServices:
             # Keep the bytes: the tree, made for the priority, is some twenty times as large.
             stanza = SplicedStanza((b"presence", None, None, stanza.raw))
             session.presence = stanza
+            if self.others is not None:
+                self.others.presence(session)
             others = self._sessions.available(session.jid.userhost())
             self._send_to(others, stanza, session)
             for other in others if first else ():
@@ -154,10 +162,12 @@ class LocalServices:
         if session.presence is None and not session.directed:
             return
         if stanza is None:
-            stanza = _unavailable(session)
+            stanza = unavailable(session)
         told: set[str] = set()
         if session.presence is not None:
             session.presence = None
+            if said and self.others is not None:
+                self.others.presence(session)
             bare = session.jid.userhost()
             others = self._sessions.available(bare)
             if said:
@@ -166,7 +176,7 @@ class LocalServices:
             self._send_to(others, stanza, session)
         directed, session.directed = session.directed, set()
         if len(stanza.raw) * len(directed) > BYTES_A_TURN:
-            stanza = _unavailable(session)  # without the content of the client's own stanza
+            stanza = unavailable(session)  # without the content of the client's own stanza
         for address in directed - told:
             self._router.route(addressed(stanza, address), session)
 
@@ -186,6 +196,8 @@ class LocalServices:
             stanza.address(address.userhost())
         elif stanza.type == "unavailable":
             session.directed.discard(to)
+            if self.others is not None:
+                self.others.directed(session, to, False)
         elif stanza.type is None and to not in session.directed:
             if len(session.directed) >= MOST_DIRECTED:
                 # What could not be taken back at the end would leave a ghost (RFC 6121 4.6.3).
@@ -193,13 +205,16 @@ class LocalServices:
                 self._router.bounce(stanza, "resource-constraint", "wait", text)
                 return
             session.directed.add(to)
+            if self.others is not None:
+                self.others.directed(session, to, True)
         self._router.route(stanza, session)
 
     def _is_own(self, stanza: Stanza, to: JID) -> bool:
         return bool(parse_jid(stanza.sender or "-").userhost() == to.userhost())
 
 
-def _unavailable(session: Session) -> Stanza:
+def unavailable(session: Session) -> Stanza:
+    """The presence of a session that is not available any more; it has no C{to}."""
     element = Element((ns.CLIENT, "presence"))
     element["type"] = "unavailable"
     stanza = Stanza(element)

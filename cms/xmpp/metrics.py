@@ -194,7 +194,8 @@ class ServerCollector(Collector):
 
     def _of_links(self) -> Iterator[Metric]:
         known = sorted({*self._registry.secrets, *(link.component for link in self._links)})
-        up = {component: self._links.get(component) for component in known}
+        here = {link.component: link for link in self._links}
+        up = {component: here.get(component) for component in known}
         links = [(component, link) for component, link in up.items() if link is not None]
         yield gauges(
             "cms_xmpp_link_up",

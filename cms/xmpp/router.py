@@ -185,14 +185,14 @@ class Router:
             self.bounced[condition] += 1
             self.route(reply)
 
-    def give_back(self, raw: bytes) -> None:
+    def give_back(self, raw: bytes, condition: str = "recipient-unavailable") -> None:
         """Answer a stanza that its receiver never acknowledged, or never got, with an error."""
         stanza = of_bytes(raw)
         reply = None
         if stanza.name != "presence" and not self._is_of_account(stanza.sender or ""):
-            reply = written_error(stanza, "wait", "recipient-unavailable")
+            reply = written_error(stanza, "wait", condition)
         if reply is not None and reply.to is not None:
-            self.bounced["recipient-unavailable"] += 1
+            self.bounced[condition] += 1
             self.route(reply)
 
     def _route_locally(self, stanza: Stanza, to: JID, source: object) -> None:

@@ -86,6 +86,8 @@ class Sessions:
     """
     Sessions by bare address, then by resource.
 
+    Those of other nodes are found here as well, but neither counted nor iterated over.
+
     @ivar most_per_user: A user's further resources are refused.
     """
 
@@ -93,24 +95,34 @@ class Sessions:
         self.most_per_user = most_per_user
         self._users: dict[str, dict[str | None, Session]] = {}
         self._count = 0
+        self._elsewhere: set[Session] = set()
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Session]:
         for resources in list(self._users.values()):
-            yield from list(resources.values())
+            yield from [each for each in resources.values() if each not in self._elsewhere]
 
-    def add(self, session: Session) -> Session | None:
+    def is_elsewhere(self, session: Session) -> bool:
+        """Whether it is at another node."""
+        return session in self._elsewhere
+
+    def add(self, session: Session, *, elsewhere: bool = False) -> Session | None:
         """
         Enter a session.
 
+        @param elsewhere: Whether it is at another node.
         @return: The session that held the same full address until now.
         """
         resources = self._users.setdefault(session.jid.userhost(), {})
         older = resources.get(session.jid.resource)
         resources[session.jid.resource] = session
-        self._count += older is None
+        self._count += (not elsewhere) - (older is not None and older not in self._elsewhere)
+        if older is not None:
+            self._elsewhere.discard(older)
+        if elsewhere:
+            self._elsewhere.add(session)
         return older
 
     def remove(self, session: Session) -> None:
@@ -119,7 +131,8 @@ class Sessions:
         resources = self._users.get(bare, {})
         if resources.get(session.jid.resource) is session:
             del resources[session.jid.resource]
-            self._count -= 1
+            self._count -= session not in self._elsewhere
+            self._elsewhere.discard(session)
             if not resources:
                 del self._users[bare]
 

@@ -16,6 +16,7 @@ from cms.process.logs import Logger, wanted
 from cms.signalflow import Step
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.carbons import Carbons
+from cms.xmpp.elsewhere import Others
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Link, Links
 from cms.xmpp.local import LocalServices
@@ -27,6 +28,8 @@ class SessionService:
     """
     Adds sessions to the table and removes them, and tells the Callbridge that decided the
     log-in.  When a Callbridge's link comes up again, it repeats the sessions that still exist.
+
+    @ivar others: The other nodes, if there can be any.
     """
 
     log = Logger()
@@ -49,6 +52,7 @@ class SessionService:
         self._carbons = carbons
         self._relay = relay
         self._flow = flow
+        self.others: Others | None = None
         self._began: dict[Session, lp.SessionBegin] = {}
         self._authority: dict[Session, str] = {}
         relay.on_authority.append(self._replay)
@@ -75,6 +79,8 @@ class SessionService:
             self._log_begin(session)
         self._flow.logged_in(begin.jid, session.peer_text, session.authority)
         self._tell(session.authority, begin)
+        if self.others is not None:
+            self.others.began(session, begin.since)
 
     def _log_begin(self, session: Session) -> None:
         self.log.info(
@@ -136,6 +142,8 @@ class SessionService:
             )
         self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
         self._local.ended(session)
+        if self.others is not None:
+            self.others.ended(session)
 
     def presence(self, session: Session, stanza: Stanza) -> None:
         """A client sent presence."""

@@ -18,6 +18,7 @@ CASES: list[Case] = [
 _START = "it stops the start of a daemon: peers/test_start_errors.py"
 _OTHER_SIDE = "the XMPP server says it of a peer, in its own log: peers/test_faults.py and"
 _OTHER_SIDE += " tests/test_xmpp_component.py"
+_CLUSTER = "the XMPP server says it in its log, of its cluster: peers/test_cluster_engine.py"
 _RELAY = "the XMPP server says it in its log, and a client sees login-temporary or login-denied"
 
 EXCEPTIONS: dict[str, str] = {
@@ -33,6 +34,19 @@ EXCEPTIONS: dict[str, str] = {
             *("state-damaged", "state-unusable", "state-unsafe"),
         ),
         "a command or the API says it: peers/test_bad_days.py, tests/test_database.py",
+    ),
+    **dict.fromkeys(
+        (
+            *("engine-unreachable", "engine-tls", "engine-refused", "engine-old", "engine-evicts"),
+            *("engine-full", "engine-not-master", "engine-of-others"),
+            *("cluster-name-taken", "cluster-other-domain", "cluster-other-protocol"),
+            "cluster-bad-entry",
+        ),
+        _CLUSTER,
+    ),
+    **dict.fromkeys(
+        ("cluster-not-yet", "cluster-cut-off"),
+        "a state and no setting: tests/test_cluster_nodes.py",
     ),
     "already-connected": "to a check no fault but a proof: test_already_connected",
     "link-stalled": "a check never has so much to say: tests/test_flow_control.py",

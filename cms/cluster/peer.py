@@ -1,0 +1,336 @@
+"""
+Another node: what leaves for it, and what came from it.
+
+What leaves is numbered and kept until the other node acknowledges it.  The engine may lose
+entries when it fails over, or be away: then they are sent again, and told apart by their
+numbers.  What cannot be sent in time is handed back, and the numbering begins anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from cms.cluster.engine import Member
+from cms.cluster.entries import ACKNOWLEDGED, DATA, MISSING, TOKEN_BYTES, Numbered
+from cms.xmlstream.flow import Party, SendLimits
+from cms.xmlstream.gathering import Gathering
+
+AGAIN_SECONDS = 3.0  # without progress, after which what is not acknowledged is sent again
+ACKNOWLEDGE_SECONDS = 0.1  # that an acknowledgement waits for more
+ACKNOWLEDGE_ENTRIES = 32  # or so many entries
+COMPLAIN_SECONDS = 0.5  # between two complaints that something is missing
+
+
+class PerTurn(Gathering):
+    """What one turn of the reactor sends to a node leaves as one entry."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def write(self, data: bytes) -> None:
+        """See L{Gathering.write}."""
+        if self.pieces is None:
+            self.for_this_turn(self._clock)
+        super().write(data)
+
+
+@frozen
+class PeerSettings:
+    """
+    Limits, for each other node.
+
+    @ivar window: Bytes that it has not acknowledged; four times as many may wait behind them.
+    @ivar patience: Seconds without progress, after which all of that is handed back.
+    """
+
+    window: int
+    patience: float
+
+
+class Way(Protocol):
+    """How entries leave; and what is to be done where something did not arrive."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything may be sent to others now."""
+        ...
+
+    def transmit(self, to: Member, entry: Numbered) -> None:
+        """Send an entry; whether it arrived is known when it is acknowledged."""
+        ...
+
+    def handed_back(self, peer: Peer, messages: list[bytes]) -> None:
+        """These messages will not be sent, or perhaps were but will not be sent again."""
+        ...
+
+    def began(self, peer: Peer) -> None:
+        """The numbering begins: the other node knows nothing of this one now."""
+        ...
+
+    def arrived(self, peer: Peer, data: bytes) -> None:
+        """These messages came from it, in order and once."""
+        ...
+
+    def begins(self, peer: Peer) -> None:
+        """The other node begins its numbering anew, and with it all that it says."""
+        ...
+
+
+class Peer:
+    """
+    One other node.
+
+    @ivar party: What waits for it.
+    @ivar is_cut: What is for it is handed back at once.
+    @ivar bytes_sent: And what follows: since it is known.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        member: Member,
+        way: Way,
+        settings: PeerSettings,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.member = member
+        self.is_cut = False
+        self.is_over = False
+        self.entries_sent = self.entries_received = self.bytes_sent = self.bytes_received = 0
+        self.sent_again = 0
+        self._clock = clock
+        self._way = way
+        self._settings = settings
+        self._random = random
+        # what leaves
+        self._token = random(TOKEN_BYTES)
+        self._number = 0
+        self._kept: deque[tuple[int, bytes, float]] = deque()
+        self._kept_bytes = 0
+        self._unsent = 1  # the first number that has not left
+        self._blocked = False
+        self._again: IDelayedCall | None = None
+        self._progress = 0.0
+        # what comes
+        self._their_token = b""
+        self._taken = 0
+        self._acknowledged = 0
+        self._acknowledge: IDelayedCall | None = None
+        self._complained = float("-inf")
+        self.party = self._new_party()
+
+    def _new_party(self) -> Party:
+        settings = self._settings
+        limits = SendLimits(4 * settings.window, min(5.0, settings.patience), settings.patience)
+        self.out: Gathering = PerTurn(self._clock)
+        self.out.to = self
+        party = Party(self._clock, limits, is_shared=True)
+        party.is_open = True
+        party.attach(self)
+        self._blocked = False
+        return party
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it has not acknowledged, and what waits for it."""
+        return self._kept_bytes + self.party.waiting_bytes
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is sent to it now leaves at once."""
+        return self._way.is_open and not self._blocked and not self.is_over
+
+    @property
+    def behind(self) -> float:
+        """For how many seconds the oldest of what it has not acknowledged is under way."""
+        return self._clock.seconds() - self._kept[0][2] if self._kept else 0.0
+
+    # of a carrier
+
+    def read_no_further(self) -> None:
+        """Nothing is read from it alone: what comes from it has its sender's name."""
+
+    def read_on(self) -> None:
+        """See L{read_no_further}."""
+
+    def too_slow(self) -> None:
+        """Nothing has left, or been acknowledged, for too long."""
+        self.is_cut = not self._way.is_open
+        self.restart()
+
+    # what leaves
+
+    def write(self, data: bytes) -> None:
+        """Send messages that were gathered."""
+        self._number += 1
+        if not self._kept:
+            self._progress = self._clock.seconds()
+        self._kept.append((self._number, data, self._clock.seconds()))
+        self._kept_bytes += len(data)
+        self._transmit()
+        self._judge()
+
+    def _transmit(self) -> None:
+        """Send what has not left."""
+        if not self._way.is_open:
+            return
+        last = self._kept[-1]
+        for number, data, _ in (last,) if last[0] == self._unsent else tuple(self._kept):
+            if number >= self._unsent:
+                self._send(DATA, self._token, number, data)
+        self._unsent = self._number + 1
+        if self._again is None and self._kept:
+            self._again = self._clock.callLater(AGAIN_SECONDS, self._look)
+
+    def _send(self, kind: int, token: bytes, number: int, data: bytes = b"") -> None:
+        self.entries_sent += 1
+        self.bytes_sent += len(data)
+        entry = Numbered(kind, "", 0, token, number, data)
+        self._way.transmit(self.member, entry)
+
+    def _judge(self) -> None:
+        """Let the parties wait that write to it, or go on."""
+        window = self._settings.window
+        full = self._kept_bytes >= (window // 2 if self._blocked else window)
+        blocked = full or not self._way.is_open
+        if blocked and not self._blocked:
+            self._blocked = True
+            self.party.pause()
+        elif self._blocked and not blocked:
+            self._blocked = False
+            self.party.resume()
+
+    def _look(self) -> None:
+        """Send again what nobody has acknowledged for a while."""
+        self._again = None
+        if self._kept and not self.is_over:
+            if self._clock.seconds() - self._progress >= AGAIN_SECONDS:
+                self.send_again()
+            else:
+                self._again = self._clock.callLater(AGAIN_SECONDS, self._look)
+
+    def send_again(self) -> None:
+        """Send all that is not acknowledged: the engine may have lost it."""
+        if self._kept:
+            self.sent_again += min(self._unsent - self._kept[0][0], len(self._kept))
+            self._unsent = self._kept[0][0]
+            self._progress = self._clock.seconds()
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
+            for number, data, _ in list(self._kept):
+                if self._way.is_open:
+                    self._send(DATA, self._token, number, data)
+                    self._unsent = number + 1
+            self._again = self._clock.callLater(AGAIN_SECONDS, self._look)
+
+    def go_on(self) -> None:
+        """The way is open again, or not any more; what was sent before may be lost."""
+        if self._way.is_open:
+            self.is_cut = False
+            self.send_again()
+        self._judge()
+
+    def restart(self) -> None:
+        """Hand back all that it has not acknowledged, and begin anew."""
+        lost = self._abandon()
+        self._token, self._number, self._unsent = self._random(TOKEN_BYTES), 0, 1
+        self.party = self._new_party()
+        self._judge()
+        self._way.handed_back(self, lost)
+        self._way.began(self)
+
+    def end(self) -> None:
+        """It is gone."""
+        self.is_over = True
+        for timer in (self._again, self._acknowledge):
+            if timer is not None:
+                timer.cancel()
+        self._again = self._acknowledge = None
+        self._way.handed_back(self, self._abandon())
+
+    def _abandon(self) -> list[bytes]:
+        lost = [data for _, data, _ in self._kept] + (self.out.pieces or [])
+        self.out.to = None
+        self.out.flush()
+        self._kept.clear()
+        self._kept_bytes = 0
+        lost += self.party.take_stanzas()
+        self.party.leave()
+        return lost
+
+    # what comes
+
+    def take(self, entry: Numbered) -> None:
+        """An entry of its came."""
+        self.entries_received += 1
+        self.bytes_received += len(entry.data)
+        if entry.kind == ACKNOWLEDGED:
+            if entry.token == self._token:
+                self._arrived(entry.number)
+        elif entry.kind == MISSING:
+            self._lacks(entry)
+        elif entry.token == self._their_token:
+            if entry.number == self._taken + 1:
+                self._accept(entry)
+            elif entry.number > self._taken:
+                self._complain(entry.token, self._taken)
+            else:
+                self._acknowledge_soon(at_once=True)  # it came before: tell so
+        elif entry.number == 1:
+            self._their_token, self._taken, self._acknowledged = entry.token, 0, 0
+            self._way.begins(self)
+            self._accept(entry)
+        else:
+            self._complain(entry.token, 0)
+
+    def _accept(self, entry: Numbered) -> None:
+        self._taken = entry.number
+        self._acknowledge_soon()
+        self._way.arrived(self, entry.data)
+
+    def _acknowledge_soon(self, *, at_once: bool = False) -> None:
+        if at_once or self._taken - self._acknowledged >= ACKNOWLEDGE_ENTRIES:
+            if self._acknowledge is not None:
+                self._acknowledge.cancel()
+            self._acknowledge_now()
+        elif self._acknowledge is None:
+            self._acknowledge = self._clock.callLater(ACKNOWLEDGE_SECONDS, self._acknowledge_now)
+
+    def _acknowledge_now(self) -> None:
+        self._acknowledge = None
+        if self._way.is_open and not self.is_over:
+            self._acknowledged = self._taken
+            self._send(ACKNOWLEDGED, self._their_token, self._taken)
+
+    def _complain(self, token: bytes, after: int) -> None:
+        now = self._clock.seconds()
+        if self._way.is_open and now - self._complained >= COMPLAIN_SECONDS:
+            self._complained = now
+            self._send(MISSING, token, after)
+
+    def _arrived(self, number: int) -> None:
+        kept = self._kept
+        if number >= self._unsent:
+            return  # it was never sent
+        while kept and kept[0][0] <= number:
+            self._kept_bytes -= len(kept.popleft()[1])
+            self._progress = self._clock.seconds()
+        self._judge()
+
+    def _lacks(self, entry: Numbered) -> None:
+        if entry.token != self._token:
+            return
+        self._arrived(entry.number)
+        if self._kept and self._kept[0][0] == entry.number + 1:
+            self.send_again()
+        elif self._number > entry.number:
+            self.restart()  # what it lacks is kept no more: it has forgotten this node

@@ -1,0 +1,301 @@
+"""
+L{Engine<cms.cluster.engine.Engine>} on Redis: two connections, and what is asked over them.
+
+One connection waits for the inbox, the other does all else.  They live and end together, and
+are made again with growing pauses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from cms import faults
+from cms.cluster import scripts
+from cms.cluster.connecting import SECONDS, Connector
+from cms.cluster.engine import EngineAway, Entry, Member, NotAMember, Refused, Table
+from cms.cluster.resp import Complaint, RedisConnection
+from cms.process.cleanup import call_all
+from cms.process.logs import Logger
+from cms.signalflow import StepError
+
+AT_ONCE = 64  # entries that are read together
+BLOCK_SECONDS = 1.0  # that the engine waits for an entry
+PAUSES = (0.1, 2.0)  # seconds between tries to connect: the first, and the longest
+
+
+class RedisEngine:
+    """
+    The engine.
+
+    @param domain: Of all nodes.
+    @param lease: Seconds.
+    @param random: Makes that many unpredictable bytes.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        connector: Connector,
+        *,
+        domain: str,
+        lease: float,
+        random: Callable[[int], bytes],
+        jitter: Random,
+    ) -> None:
+        self.on_connected: list[Callable[[], object]] = []
+        self.on_lost: list[Callable[[], object]] = []
+        self.on_trouble: list[Callable[[StepError], object]] = []
+        self.where = ""
+        self.connections = 0
+        self._clock = clock
+        self._connector = connector
+        self._domain = domain
+        self._lease = str(round(lease * 1000))
+        self._random = random
+        self._jitter = jitter
+        self._commands: RedisConnection | None = None
+        self._inbox: RedisConnection | None = None
+        self._running: Deferred[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """See L{Engine}."""
+        commands, inbox = self._commands, self._inbox
+        if commands is None or inbox is None:
+            return False
+        return not (commands.is_over or inbox.is_over)
+
+    @property
+    def shown(self) -> str:
+        """See L{Engine}."""
+        return f"{self._connector.shown}{f' ({self.where})' if self.where else ''}"
+
+    # connecting
+
+    def start(self) -> None:
+        """See L{Engine}."""
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._ended)
+
+    async def stop(self) -> None:
+        """See L{Engine}."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+        self._close("stopped")
+
+    def _ended(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self.log.failure("the engine is not asked any more", failure)
+
+    def _close(self, problem: str) -> None:
+        commands, inbox = self._commands, self._inbox
+        self._commands = self._inbox = None
+        for connection in (commands, inbox):
+            if connection is not None:
+                connection.abort(problem)
+
+    async def _run(self) -> None:
+        pause = PAUSES[0]
+        while True:
+            try:
+                await self._open()
+            except Refused as refused:
+                call_all(self.log, self.on_trouble, refused.error)
+            else:
+                began = self._clock.seconds()
+                problem = await self._stay()
+                if self._clock.seconds() - began > 2 * PAUSES[1]:
+                    pause = PAUSES[0]
+                error = faults.ENGINE_UNREACHABLE.error(engine=self.shown, problem=problem)
+                self.where = ""
+                call_all(self.log, self.on_trouble, error)
+                call_all(self.log, self.on_lost)
+            await deferLater(self._clock, pause * self._jitter.uniform(0.5, 1.0))
+            pause = min(pause * 2, PAUSES[1])
+
+    async def _open(self) -> None:
+        host, port = await self._connector.find()
+        commands = await self._connector.open(host, port, judged=True)
+        try:
+            inbox = await self._connector.open(host, port, judged=False)
+        except Refused:
+            commands.abort("the other connection was refused")
+            raise
+        self.where = f"{host}:{port}"
+        self._commands, self._inbox = commands, inbox
+        self.connections += 1
+        call_all(self.log, self.on_connected)
+
+    async def _stay(self) -> str:
+        """Until one of both connections is over; why it is."""
+        commands, inbox = self._commands, self._inbox
+        if commands is None or inbox is None:
+            return "it was closed"
+        over: Deferred[None] = Deferred()
+
+        def ended(_: object) -> None:
+            if not over.called:
+                over.callback(None)
+
+        commands.ended.addBoth(ended)
+        inbox.ended.addBoth(ended)
+        await over
+        problem = commands.problem or inbox.problem
+        self._close(problem)
+        return problem
+
+    # asking
+
+    async def _ask(self, *command: str | bytes | int) -> Any:
+        commands = self._commands
+        if commands is None:
+            raise EngineAway("not connected")
+        try:
+            return await commands.ask(*command, seconds=SECONDS)
+        except Complaint as complaint:
+            raise self._refused(complaint) from None
+
+    def _refused(self, complaint: Complaint) -> Refused:
+        error = self._connector.explain(complaint)
+        if error.fault == faults.ENGINE_NOT_MASTER.name:
+            self._close(str(complaint))  # after a failover it is another
+        return Refused(error)
+
+    async def _script(self, script: str, *arguments: str) -> list[Any]:
+        answer = await self._ask("EVAL", script, len(scripts.KEYS), *scripts.KEYS, *arguments)
+        if not isinstance(answer, list) or not answer:
+            raise EngineAway("an answer that is none")
+        return answer
+
+    def join(self, name: str, incarnation: str, facts: Mapping[str, str]) -> Deferred[Table]:
+        """See L{Engine}."""
+        return Deferred.fromCoroutine(self._join(name, incarnation, facts))
+
+    async def _join(self, name: str, incarnation: str, facts: Mapping[str, str]) -> Table:
+        told = json.dumps(dict(facts))
+        epoch = self._random(8).hex()
+        names = (self._domain, scripts.PROTOCOL, epoch, name, incarnation, told, self._lease)
+        answer = await self._script(scripts.JOIN, *names)
+        kind = answer[0]
+        if kind == b"domain":
+            raise Refused(
+                faults.CLUSTER_OTHER_DOMAIN.error(
+                    engine=self._connector.shown, other=_text(answer[1]), domain=self._domain
+                )
+            )
+        if kind == b"protocol":
+            raise Refused(
+                faults.CLUSTER_OTHER_PROTOCOL.error(other=_text(answer[1]), own=scripts.PROTOCOL)
+            )
+        if kind == b"name":
+            other = _member(name, answer[1])
+            shown = ", ".join(f"{key} {value}" for key, value in other.facts.items())
+            raise Refused(faults.CLUSTER_NAME_TAKEN.error(node=name, other=shown or "unknown"))
+        return _table(answer)
+
+    def renew(self, name: str, generation: int, *, judge: bool) -> Deferred[Table]:
+        """See L{Engine}."""
+        return Deferred.fromCoroutine(self._renew(name, generation, judge))
+
+    async def _renew(self, name: str, generation: int, judge: bool) -> Table:
+        answer = await self._script(
+            scripts.RENEW, name, str(generation), self._lease, "1" if judge else "0"
+        )
+        if answer[0] == b"gone":
+            raise NotAMember
+        return _table(answer)
+
+    def leave(self, name: str, generation: int) -> Deferred[None]:
+        """See L{Engine}."""
+
+        async def leave() -> None:
+            await self._script(scripts.LEAVE, name, str(generation))
+
+        return Deferred.fromCoroutine(leave())
+
+    def append(self, to: Member, data: bytes) -> Deferred[bool]:
+        """See L{Engine}."""
+        commands = self._commands
+        if commands is None:
+            return fail(EngineAway("not connected"))
+        key = scripts.inbox(to.name, to.generation)
+        sent = commands.ask("XADD", key, "NOMKSTREAM", "*", "d", data, seconds=SECONDS)
+        return sent.addCallbacks(_is_there, self._complained)
+
+    def _complained(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, Complaint):
+            return Failure(self._refused(failure.value))
+        return failure
+
+    def read(self, name: str, generation: int, after: bytes) -> Deferred[Sequence[Entry]]:
+        """See L{Engine}."""
+        return Deferred.fromCoroutine(self._read(scripts.inbox(name, generation), after))
+
+    async def _read(self, key: str, after: bytes) -> Sequence[Entry]:
+        inbox = self._inbox
+        if inbox is None:
+            raise EngineAway("not connected")
+        if after != b"0":
+            inbox.ask("XTRIM", key, "MINID", after, seconds=SECONDS + BLOCK_SECONDS).addErrback(
+                lambda failure: failure.trap(EngineAway, Complaint)
+            )
+        wait = round(BLOCK_SECONDS * 1000)
+        command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", wait, "STREAMS", key, after)
+        try:
+            answer = await inbox.ask(*command, seconds=SECONDS + BLOCK_SECONDS)
+        except Complaint as complaint:
+            raise EngineAway(str(self._refused(complaint))) from None
+        return _entries(answer)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_there(answer: object) -> bool:
+    return answer is not None
+
+
+def _member(name: str, value: object) -> Member:
+    """
+    @raise ValueError: nobody of ours has written it.
+    """
+    generation, incarnation, facts = _text(value).split(" ", 2)
+    told = json.loads(facts)
+    shown = {key: str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+    return Member(name, incarnation, int(generation), shown)
+
+
+def _table(answer: Sequence[Any]) -> Table:
+    members = {}
+    flat = answer[3]
+    for name, value in zip(flat[::2], flat[1::2], strict=True):
+        try:
+            member = _member(_text(name), value)
+        except ValueError:
+            continue  # it is nobody, and is removed when its lease is over
+        members[member.name] = member
+    return Table(int(answer[1]) / 1000, _text(answer[2]), members)
+
+
+def _entries(answer: object) -> Sequence[Entry]:
+    """What XREAD answers: the name of each stream, and its entries of ID and fields."""
+    if not isinstance(answer, list):
+        return ()
+    found = []
+    for _, entries in answer:
+        for identifier, fields in entries:
+            data = fields[1] if isinstance(fields, list) and len(fields) == 2 else b"?"
+            found.append((identifier, data))
+    return found

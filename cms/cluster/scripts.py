@@ -1,0 +1,140 @@
+"""
+What Redis does for the nodes in one step each, in Lua, and the keys that it does it with.
+
+Every script is handed all keys with a fixed name; the inboxes' names are made in it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL: Final = "1"  # of the keys and of what nodes say to each other
+SERVICE, NODES, LEASES = "cms:service", "cms:nodes", "cms:leases"
+KEYS: Final = (SERVICE, NODES, LEASES)
+
+
+def inbox(name: str, generation: int) -> str:
+    """The key of a node's inbox, a stream."""
+    return f"cms:in:{name}:{generation}"
+
+
+# cms:service  hash: domain, protocol, epoch, last (the last generation)
+# cms:nodes    hash: name -> generation, incarnation and facts, as "GENERATION INCARNATION JSON"
+# cms:leases   hash: name -> until when, in milliseconds of Redis' clock
+_COMMON: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local service, nodes, leases = KEYS[1], KEYS[2], KEYS[3]
+
+local function generation_of(name)
+    local value = redis.call('HGET', nodes, name)
+    return value and (string.match(value, '^%d+') or '0')
+end
+
+local function inbox(name, generation)
+    return 'cms:in:' .. name .. ':' .. generation
+end
+
+local function tell_others(but)
+    local all = redis.call('HGETALL', nodes)
+    for at = 1, #all, 2 do
+        if all[at] ~= but then
+            local key = inbox(all[at], string.match(all[at + 1], '^%d+') or '0')
+            redis.call('XADD', key, 'NOMKSTREAM', '*', 'd', '')
+        end
+    end
+end
+
+local function remove(name)
+    local generation = generation_of(name)
+    if generation then
+        redis.call('DEL', inbox(name, generation))
+    end
+    redis.call('HDEL', nodes, name)
+    redis.call('HDEL', leases, name)
+end
+
+local function live_but(but)
+    local all = redis.call('HGETALL', leases)
+    for at = 1, #all, 2 do
+        if all[at] ~= but and (tonumber(all[at + 1]) or 0) > now then
+            return true
+        end
+    end
+    return false
+end
+
+local function table_of_members()
+    local epoch = redis.call('HGET', service, 'epoch') or ''
+    return {'ok', tostring(now), epoch, redis.call('HGETALL', nodes)}
+end
+"""
+
+# ARGV: domain, protocol, epoch if there is none, name, incarnation, facts, lease
+JOIN: Final = (
+    _COMMON
+    + """
+local domain = redis.call('HGET', service, 'domain')
+if domain and domain ~= ARGV[1] then
+    return {'domain', domain}
+end
+local protocol = redis.call('HGET', service, 'protocol')
+if protocol and protocol ~= ARGV[2] and live_but(ARGV[4]) then
+    return {'protocol', protocol}
+end
+local name, incarnation = ARGV[4], ARGV[5]
+local there = redis.call('HGET', nodes, name)
+local untill = tonumber(redis.call('HGET', leases, name) or '0') or 0
+if there and untill > now and string.match(there, '^%d+ (%S+)') ~= incarnation then
+    return {'name', there, tostring(untill - now)}
+end
+remove(name)
+redis.call('HSET', service, 'domain', ARGV[1], 'protocol', ARGV[2])
+redis.call('HSETNX', service, 'epoch', ARGV[3])
+local last = tonumber(redis.call('HGET', service, 'last') or '0') or 0
+local generation = string.format('%.0f', math.max(last + 1, now))
+redis.call('HSET', service, 'last', generation)
+redis.call('HSET', nodes, name, generation .. ' ' .. incarnation .. ' ' .. ARGV[6])
+redis.call('HSET', leases, name, string.format('%.0f', now + ARGV[7]))
+redis.call('XADD', inbox(name, generation), '*', 'd', '')
+tell_others(name)
+return table_of_members()
+"""
+)
+
+# ARGV: name, generation, lease, whether to judge
+RENEW: Final = (
+    _COMMON
+    + """
+if generation_of(ARGV[1]) ~= ARGV[2] or redis.call('EXISTS', inbox(ARGV[1], ARGV[2])) == 0 then
+    return {'gone'}
+end
+redis.call('HSET', leases, ARGV[1], string.format('%.0f', now + ARGV[3]))
+if ARGV[4] == '1' then
+    local all = redis.call('HGETALL', leases)
+    local removed = false
+    for at = 1, #all, 2 do
+        if (tonumber(all[at + 1]) or 0) < now then
+            remove(all[at])
+            removed = true
+        end
+    end
+    if removed then
+        tell_others(ARGV[1])
+    end
+end
+return table_of_members()
+"""
+)
+
+# ARGV: name, generation
+LEAVE: Final = (
+    _COMMON
+    + """
+if generation_of(ARGV[1]) == ARGV[2] then
+    remove(ARGV[1])
+    tell_others(ARGV[1])
+end
+return {'ok'}
+"""
+)

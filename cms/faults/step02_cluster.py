@@ -1,0 +1,172 @@
+"""Step 2, configuration: the engine that the servers of a cluster share, and joining."""
+
+from __future__ import annotations
+
+from cms.faults.kinds import ConfigurationError, Fault, Side
+from cms.signalflow import Step
+
+_ALONE = " Until then this server goes on alone, and tries again."
+
+CLUSTER_NOT_YET = Fault(
+    "cluster-not-yet",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("503 of /healthz in the first second after a start",),
+    cause="{node} has not joined the cluster yet.",
+    cure="Wait a few seconds; the log says if something keeps it out.",
+)
+CLUSTER_CUT_OFF = Fault(
+    "cluster-cut-off",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("clients of one server do not reach those of another",),
+    cause="{node} cannot renew its lease, so it is cut off from the other servers.",
+    cure="Look at the engine and at the network to it; what is local goes on.",
+    mend="redis-cli -h <host> ping",
+)
+ENGINE_UNREACHABLE = Fault(
+    "engine-unreachable",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=(
+        "the engine of the cluster cannot be reached",
+        "Connection refused",
+    ),
+    cause="The engine of the cluster, {engine}, cannot be reached: {problem}.",
+    cure="Start it, or correct cluster.engine." + _ALONE,
+    mend="redis-cli -h <host> ping",
+)
+ENGINE_TLS = Fault(
+    "engine-tls",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("certificate verify failed, for the engine",),
+    cause="The certificate of the engine, {engine}, is refused: {problem}",
+    cure=(
+        "Give cluster.trust the CA that signed it, and connect to a name that is in its"
+        " subjectAltName." + _ALONE
+    ),
+    mend='trust = "redis-ca.pem"     # [cluster] in xmpp.toml',
+)
+ENGINE_REFUSED = Fault(
+    "engine-refused",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=(
+        "WRONGPASS invalid username-password pair",
+        "NOAUTH Authentication required",
+        "NOPERM",
+    ),
+    cause="The engine of the cluster, {engine}, refuses this user: {problem}.",
+    cure=(
+        "Correct cluster.user and cluster.password; docs/operate.md has the rights that the user"
+        " needs." + _ALONE
+    ),
+    mend="redis-cli -h <host> acl list",
+)
+ENGINE_OLD = Fault(
+    "engine-old",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("the engine is too old",),
+    cause="The engine of the cluster, {engine}, is Redis {version}; {least} or later is needed.",
+    cure="Install a newer one." + _ALONE,
+)
+ENGINE_EVICTS = Fault(
+    "engine-evicts",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("maxmemory-policy allkeys-lru",),
+    cause=(
+        "The engine of the cluster, {engine}, throws data away when its memory is full"
+        " (maxmemory-policy {policy}), so servers would be forgotten."
+    ),
+    cure="Let it refuse to write instead, or give the cluster a Redis of its own." + _ALONE,
+    mend="redis-cli config set maxmemory-policy noeviction     # and in redis.conf",
+)
+ENGINE_FULL = Fault(
+    "engine-full",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("OOM command not allowed when used memory > 'maxmemory'",),
+    cause="The engine of the cluster, {engine}, has no memory left.",
+    cure="Give it more, or remove what else is in it." + _ALONE,
+    mend="redis-cli info memory",
+)
+ENGINE_NOT_MASTER = Fault(
+    "engine-not-master",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("READONLY You can't write against a read only replica",),
+    cause="The engine of the cluster, {engine}, cannot be written: {problem}.",
+    cure=(
+        "Connect to the master; with Sentinels, let these name it"
+        " (sentinel://HOST:26379/NAME)." + _ALONE
+    ),
+    mend="redis-cli role",
+)
+ENGINE_OF_OTHERS = Fault(
+    "engine-of-others",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("WRONGTYPE Operation against a key holding the wrong kind of value",),
+    cause="In the engine of the cluster, {engine}, keys that begin with cms: are not ours:"
+    " {problem}.",
+    cure="Use another number of a database in cluster.engine, which nobody else uses." + _ALONE,
+    mend='engine = "redis://<host>:6379/1"     # [cluster] in xmpp.toml',
+)
+CLUSTER_NAME_TAKEN = Fault(
+    "cluster-name-taken",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("two servers have the same name",),
+    cause="A server that lives has the name {node} in the cluster already: {other}.",
+    cure="Give each server its own cluster.node, which is its hostname if it is left out." + _ALONE,
+    mend='node = "xmpp2"     # [cluster] in xmpp.toml',
+)
+CLUSTER_OTHER_DOMAIN = Fault(
+    "cluster-other-domain",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("the cluster serves another domain",),
+    cause="The cluster in {engine} serves {other}, and this server {domain}.",
+    cure=(
+        "Correct domain, or use another number of a database. If {other} is served no more, delete"
+        " its entry." + _ALONE
+    ),
+    mend="redis-cli del cms:service     # when nobody serves {other}",
+)
+CLUSTER_OTHER_PROTOCOL = Fault(
+    "cluster-other-protocol",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("servers of different versions in a cluster",),
+    cause=(
+        "The servers of the cluster speak version {other} among themselves, and this server"
+        " version {own}."
+    ),
+    cure="Let all run the same version of cms; stop those of the other one before." + _ALONE,
+)
+CLUSTER_BAD_ENTRY = Fault(
+    "cluster-bad-entry",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("an entry of the cluster is none of ours",),
+    cause="In the inbox of {node} in the engine was what no server has written: {problem}.",
+    cure="It was left out. Let nobody else write keys that begin with cms:.",
+    mend="redis-cli acl list",
+)

@@ -1,0 +1,123 @@
+"""
+This server's part in a cluster, put together from its configuration.
+
+It is imported late, and only where F{xmpp.toml} has C{[cluster]}.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from random import SystemRandom
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+import cms
+from cms.cluster.connecting import Connector, EngineSettings
+from cms.cluster.node import Node, NodeSettings
+from cms.cluster.peer import PeerSettings
+from cms.cluster.redisengine import RedisEngine
+from cms.signalflow import StepError
+from cms.xmpp.clustersettings import ClusterSettings
+from cms.xmpp.config import XmppConfig
+from cms.xmpp.nodes import Nodes
+
+
+def engine_settings(config: XmppConfig, settings: ClusterSettings) -> EngineSettings:
+    """Where the engine is, and as whom it is asked."""
+    engine = settings.engine
+    return EngineSettings(
+        file=str(config.file),
+        shown=str(engine),
+        hosts=engine.hosts,
+        master=engine.master,
+        database=engine.database,
+        tls=engine.tls,
+        user=settings.user,
+        password="" if settings.password is None else settings.password.value,
+        trust=settings.trust,
+    )
+
+
+class Clustering:
+    """
+    Implements L{Cluster<cms.xmpp.elsewhere.Cluster>}.
+
+    @ivar nodes: What the other nodes have.
+    """
+
+    def __init__(
+        self, config: XmppConfig, settings: ClusterSettings, reactor: Any, nodes: Nodes
+    ) -> None:
+        """
+        @raise ConfigurationError: the CAs cannot be read.
+        """
+        self.nodes = nodes
+        jitter = SystemRandom()
+        self._engine = engine = RedisEngine(
+            reactor,
+            Connector(reactor, engine_settings(config, settings)),
+            domain=config.domain,
+            lease=settings.lease,
+            random=os.urandom,
+            jitter=jitter,
+        )
+        node = NodeSettings(
+            name=settings.node or config.hostname,
+            facts={"host": config.hostname, "version": cms.__version__},
+            lease=settings.lease,
+            peers=PeerSettings(settings.window, settings.patience),
+        )
+        self.node = nodes.node = Node(
+            reactor, engine, node, nodes, random=os.urandom, jitter=jitter
+        )
+
+        self.on_change = self.node.on_change
+
+    def start(self) -> None:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        self.node.start()
+
+    def stop(self) -> Deferred[None]:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return Deferred.fromCoroutine(self.node.stop())
+
+    @property
+    def fault(self) -> StepError | None:
+        """Why this server is not in the cluster, if it is not."""
+        return self.node.fault
+
+    def status(self) -> dict[str, Any]:
+        """What is shown of it."""
+        node = self.node
+        fault = node.fault
+        return {
+            "node": node.settings.name,
+            "state": "in" if fault is None else "out",
+            "generation": node.generation,
+            "leaseSeconds": node.settings.lease,
+            "renewedSecondsAgo": round(node.since_renewal, 1) if node.joined else None,
+            "joined": node.joined,
+            "engine": self._engine.shown,
+            "engineConnected": self._engine.is_connected,
+            "problem": None if fault is None else fault.as_dict(),
+            "nodes": list(self._others()),
+        }
+
+    def _others(self) -> Iterator[dict[str, object]]:
+        for name, peer in sorted(self.node.peers.items()):
+            sessions, links = self.nodes.held(peer)
+            yield {
+                "node": name,
+                "host": peer.member.facts.get("host", ""),
+                "version": peer.member.facts.get("version", ""),
+                "generation": peer.member.generation,
+                "sessions": sessions,
+                "links": links,
+                "waitingBytes": peer.kept_bytes,
+                "behindSeconds": round(peer.behind, 1),
+                "entriesSent": peer.entries_sent,
+                "entriesReceived": peer.entries_received,
+                "sentAgain": peer.sent_again,
+            }

@@ -1,0 +1,71 @@
+"""The interfaces to the other nodes of a cluster, and to this server's part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from cms.signalflow import StepError
+from cms.xmpp.sessions import Session
+
+
+class Others(Protocol):
+    """
+    The other nodes.
+
+    Their sessions and links are entered into L{Sessions<cms.xmpp.sessions.Sessions>} and
+    L{Links<cms.xmpp.links.Links>}, so that who looks there finds all.
+    """
+
+    def began(self, session: Session, since: str) -> None:
+        """
+        A session of this node has begun.
+
+        @param since: When, as RFC 3339 writes it.
+        """
+        ...
+
+    def ended(self, session: Session) -> None:
+        """It is over, and who saw it was told."""
+        ...
+
+    def presence(self, session: Session) -> None:
+        """It is available with another presence, or is not any more."""
+        ...
+
+    def directed(self, session: Session, to: str, available: bool) -> None:
+        """It is available to this address, or is not any more."""
+        ...
+
+    def copies(self, session: Session, wanted: bool) -> None:
+        """It wants copies of its user's messages (XEP-0280), or none any more."""
+        ...
+
+
+class Cluster(Protocol):
+    """
+    This server's part in the cluster.
+
+    @ivar on_change: Called when it has joined, or been cut off, or another came or went.
+    """
+
+    on_change: list[Callable[[], object]]
+
+    @property
+    def fault(self) -> StepError | None:
+        """Why this server is not in the cluster, if it is not."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What is shown of it."""
+        ...
+
+    def start(self) -> None:
+        """Join, as soon as the engine is there."""
+        ...
+
+    def stop(self) -> Deferred[None]:
+        """Leave."""
+        ...

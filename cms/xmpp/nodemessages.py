@@ -1,0 +1,115 @@
+"""
+What the nodes of a cluster say to each other about sessions and links, as bytes.
+
+Stanzas travel as the bytes that they are, with the receiver's address before them; the rest is
+rare, and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cms.cluster.entries import Unreadable, message
+
+DELIVER: Final = 1
+SESSION: Final = 2
+SESSION_END: Final = 3
+PRESENCE: Final = 4
+DIRECTED: Final = 5
+COPIES: Final = 6
+END_SESSION: Final = 7  # asks the session's node to end it
+LINK: Final = 8
+LINK_END: Final = 9
+END_LINK: Final = 10
+ASK: Final = 11
+PROBE: Final = 12
+ANSWER: Final = 13
+ALL: Final = 14  # that is all there is: what was not named has ended
+
+_COUNT = struct.Struct("!HI")
+
+
+def deliver(to: bytes, source: bytes, raws: Sequence[bytes]) -> bytes:
+    """
+    Stanzas for one receiver.
+
+    @param to: Its full address, or a component's.
+    @param source: The lane in which they wait there.
+    """
+    head = _COUNT.pack(len(source), len(raws)) + source
+    sizes = struct.pack(f"!{len(raws)}I", *map(len, raws))
+    return message(DELIVER, to, b"".join((head, sizes, *raws)))
+
+
+def delivered(body: bytes) -> tuple[bytes, list[bytes]]:
+    """
+    Lane and stanzas of what L{deliver} made.
+
+    @raise Unreadable: it did not.
+    """
+    try:
+        length, number = _COUNT.unpack_from(body)
+        at = _COUNT.size + length
+        source = body[_COUNT.size : at]
+        sizes = struct.unpack_from(f"!{number}I", body, at)
+    except (struct.error, MemoryError) as problem:
+        raise Unreadable(str(problem)) from None
+    at += 4 * number
+    if at + sum(sizes) != len(body):
+        raise Unreadable("stanzas of another length")
+    raws = []
+    for size in sizes:
+        raws.append(body[at : at + size])
+        at += size
+    return source, raws
+
+
+def told(kind: int, name: str, **facts: object) -> bytes:
+    """A message about a session or a link."""
+    return message(kind, name.encode(), json.dumps(facts, separators=(",", ":")).encode())
+
+
+class Facts:
+    """
+    The facts of such a message.
+
+    @raise Unreadable: they are none, or one is missing or of another kind.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            facts = json.loads(body)
+        except ValueError as problem:
+            raise Unreadable(str(problem)) from None
+        if not isinstance(facts, dict):
+            raise Unreadable("no facts")
+        self._facts: dict[str, Any] = facts
+
+    def _one(self, key: str, kind: type | tuple[type, ...]) -> Any:
+        value = self._facts.get(key)
+        if not isinstance(value, kind):
+            raise Unreadable(f"{key} is missing, or of another kind")
+        return value
+
+    def text(self, key: str) -> str:
+        """A string."""
+        return str(self._one(key, str))
+
+    def number(self, key: str) -> float:
+        """A number."""
+        return float(self._one(key, (int, float)))
+
+    def whole(self, key: str) -> int:
+        """A whole number."""
+        return int(self._one(key, int))
+
+    def flag(self, key: str) -> bool:
+        """Yes or no."""
+        return bool(self._one(key, bool))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Strings."""
+        return tuple(str(each) for each in self._one(key, list))

@@ -1,0 +1,499 @@
+"""
+The other nodes of the cluster: they are told of this one's sessions and links, and theirs are
+entered where this one looks for its own (docs/design/cluster.md).
+
+Each node writes only of what it has itself.  The node of a sender decides who gets a stanza;
+the others only deliver.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.words.protocols.jabber.jid import JID
+
+from cms.cluster.entries import Unreadable, read_messages
+from cms.cluster.node import Node
+from cms.cluster.peer import Peer
+from cms.linkprotocol import login as lp
+from cms.process.cleanup import call_all
+from cms.process.logs import Logger
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.splicedstanza import of_bytes
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp import nodemessages as messages
+from cms.xmpp.announcements import (
+    Ours,
+    copies_told,
+    directed_told,
+    link_named,
+    presence_told,
+    session_named,
+)
+from cms.xmpp.broadcast import addressed
+from cms.xmpp.carbons import Carbons
+from cms.xmpp.linkanswers import LinkAnswers, own_link
+from cms.xmpp.links import Link, Links
+from cms.xmpp.local import unavailable
+from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.nodemessages import Facts, told
+from cms.xmpp.remotelink import Questions, RemoteLink
+from cms.xmpp.remotesession import Remote, RemoteSession
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Session, Sessions
+from cms.xmpp.undelivered import Undelivered
+
+A_TURN = 100  # sessions that are told of, or have vanished, in one turn of the reactor
+READY_SECONDS = 0.2  # after which is looked whether a node can be told all
+
+
+@define(eq=False)
+class _Neighbour:
+    """
+    Another node, and what it has.
+
+    @ivar knows: Whether it is told of changes, since it is told all.
+    """
+
+    peer: Peer
+    questions: Questions
+    sessions: dict[str, RemoteSession] = field(factory=dict)
+    links: dict[str, RemoteLink] = field(factory=dict)
+    knows: bool = False
+    rest: Iterator[bytes] | None = None
+    timer: IDelayedCall | None = None
+
+
+class Nodes:
+    """
+    Implements L{Others<cms.xmpp.elsewhere.Others>} and
+    L{Neighbourhood<cms.cluster.node.Neighbourhood>}.
+
+    @ivar node: This node; set before it starts.
+    """
+
+    log = Logger()
+    node: Node
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        sessions: Sessions,
+        links: Links,
+        router: Router,
+        relay: LoginRelay,
+        *,
+        carbons: Carbons,
+    ) -> None:
+        self._clock = clock
+        self._sessions = sessions
+        self._links = links
+        self._router = router
+        self._relay = relay
+        self._carbons = carbons
+        self._answers = LinkAnswers(links)
+        self._undelivered = Undelivered(
+            clock, partial(router.give_back, condition="remote-server-timeout")
+        )
+        self._ours: dict[str, Ours] = {}
+        self._receivers: dict[bytes, Session | Link] = {}
+        self._neighbours: dict[Peer, _Neighbour] = {}
+        self._vanished: deque[RemoteSession] = deque()
+        self._turn: IDelayedCall | None = None
+        self._number = self._last_stamp = 0
+        self._handlers: dict[int, Callable[[_Neighbour, str, Facts], object]] = {
+            messages.SESSION: self._session,
+            messages.SESSION_END: self._session_end,
+            messages.PRESENCE: self._presence,
+            messages.DIRECTED: self._directed,
+            messages.COPIES: self._copies,
+            messages.END_SESSION: self._end_session,
+            messages.LINK: self._link,
+            messages.LINK_END: self._link_end,
+            messages.END_LINK: self._end_link,
+            messages.ASK: lambda neighbour, *told: self._answers.ask(neighbour.peer, *told),
+            messages.PROBE: lambda neighbour, *told: self._answers.probe(neighbour.peer, *told),
+            messages.ANSWER: lambda neighbour, _, facts: neighbour.questions.answered(facts),
+            messages.ALL: self._all,
+        }
+        links.on_up.append(self._link_up)
+        links.on_down.append(self._link_down)
+        for changes in (relay.on_authority, links.on_away, links.on_back):
+            changes.append(self._link_decides)
+
+    def held(self, peer: Peer) -> tuple[int, int]:
+        """How many sessions and links another node has."""
+        neighbour = self._neighbours.get(peer)
+        return (0, 0) if neighbour is None else (len(neighbour.sessions), len(neighbour.links))
+
+    # what this node has: Others
+
+    def began(self, session: Session, since: str) -> None:
+        """See L{Others<cms.xmpp.elsewhere.Others>}."""
+        self._number += 1
+        self._last_stamp = max(round(self.node.now() * 1000), self._last_stamp + 1)
+        jid = session.jid.full()
+        ours = self._ours[jid] = Ours(session, self._number, self._last_stamp, since)
+        self._receivers[jid.encode()] = session
+        self._tell(lambda: session_named(ours))
+
+    def ended(self, session: Session) -> None:
+        """See L{Others<cms.xmpp.elsewhere.Others>}."""
+        jid = session.jid.full()
+        ours = self._ours.get(jid)
+        if ours is not None and ours.session is session:
+            del self._ours[jid]
+            del self._receivers[jid.encode()]
+            self._tell(lambda: told(messages.SESSION_END, jid, number=ours.number))
+
+    def presence(self, session: Session) -> None:
+        """See L{Others<cms.xmpp.elsewhere.Others>}."""
+        self._tell_of(session, presence_told)
+
+    def directed(self, session: Session, to: str, available: bool) -> None:
+        """See L{Others<cms.xmpp.elsewhere.Others>}."""
+        self._tell_of(session, lambda ours: directed_told(ours, to, available))
+
+    def copies(self, session: Session, wanted: bool) -> None:
+        """See L{Others<cms.xmpp.elsewhere.Others>}."""
+        self._tell_of(session, lambda ours: copies_told(ours, wanted))
+
+    def _tell_of(self, session: Session, make: Callable[[Ours], bytes]) -> None:
+        ours = self._ours.get(session.jid.full())
+        if ours is not None and ours.session is session:
+            self._tell(lambda: make(ours))
+
+    def _link_up(self, link: Link) -> None:
+        self._receivers[link.component.encode()] = link
+        self._tell(lambda: link_named(link))
+
+    def _link_down(self, link: Link) -> None:
+        if self._receivers.pop(link.component.encode(), None) is not None:
+            self._tell(lambda: told(messages.LINK_END, link.component, id=link.link_id))
+
+    def _link_decides(self, link: Link) -> None:
+        if self._receivers.get(link.component.encode()) is link:
+            self._tell(lambda: link_named(link))
+
+    def _tell(self, make: Callable[[], bytes]) -> None:
+        knowing = [each for each in self._neighbours.values() if each.knows]
+        if knowing:
+            message = make()
+            for neighbour in knowing:
+                neighbour.peer.party.write(message)
+
+    def _everything(self) -> Iterator[bytes]:
+        for link in self._links:
+            yield link_named(link)
+        for ours in list(self._ours.values()):
+            session = ours.session
+            if self._ours.get(session.jid.full()) is not ours:
+                continue
+            yield session_named(ours)
+            if session.presence is not None:
+                yield presence_told(ours)
+            for to in session.directed:
+                yield directed_told(ours, to, True)
+            if session in self._carbons.enabled.get(session.jid.userhost(), ()):
+                yield copies_told(ours, True)
+        yield told(messages.ALL, "")
+
+    def _tell_all(self, neighbour: _Neighbour) -> None:
+        """Tell a node all, a part in each turn and no more than it takes."""
+        neighbour.timer = None
+        peer = neighbour.peer
+        if not peer.is_ready:
+            neighbour.timer = self._clock.callLater(READY_SECONDS, self._tell_all, neighbour)
+            return
+        if neighbour.rest is None:
+            neighbour.knows, neighbour.rest = True, self._everything()
+        for number, message in enumerate(neighbour.rest, 1):
+            peer.party.write(message)
+            if number >= A_TURN:
+                neighbour.timer = self._clock.callLater(0, self._tell_all, neighbour)
+                return
+        neighbour.rest = None
+
+    # the cluster: Neighbourhood
+
+    def _neighbour(self, peer: Peer) -> _Neighbour:
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None:
+            neighbour = _Neighbour(peer, Questions(self._clock, peer))
+            self._neighbours[peer] = neighbour
+        return neighbour
+
+    def tell(self, peer: Peer) -> None:
+        """A node knows nothing of this one: tell it all."""
+        neighbour = self._neighbour(peer)
+        neighbour.knows, neighbour.rest = False, None
+        if neighbour.timer is None:
+            neighbour.timer = self._clock.callLater(0, self._tell_all, neighbour)
+
+    def begins(self, peer: Peer) -> None:
+        """A node begins to tell all that it has."""
+        neighbour = self._neighbour(peer)
+        remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
+        for remote in remotes:
+            remote.told = False
+
+    def arrived(self, peer: Peer, data: bytes) -> None:
+        """Messages of a node, in their order."""
+        neighbour = self._neighbour(peer)
+        for kind, name, body in read_messages(data):
+            try:
+                if kind == messages.DELIVER:
+                    self._deliver(neighbour, name, body)
+                    continue
+                handler = self._handlers[kind]
+                handler(neighbour, name.decode(), Facts(body))
+            except (KeyError, UnicodeDecodeError) as problem:
+                raise Unreadable(repr(problem)) from None
+            except Unreadable:
+                raise
+            except Exception:  # noqa: BLE001 - what follows it must be taken as well
+                self.log.failure("unexpected error in what {node} says", node=peer.member.name)
+
+    def handed_back(self, peer: Peer, entries: Sequence[bytes]) -> None:
+        """What a node did not get is answered with errors."""
+        for data in entries:
+            for kind, name, body in read_messages(data):
+                if kind == messages.DELIVER:
+                    self._undelivered.add(messages.delivered(body)[1])
+                elif kind in (messages.ASK, messages.PROBE):
+                    neighbour = self._neighbours.get(peer)
+                    if neighbour is not None:
+                        neighbour.questions.lost(name.decode())
+
+    def gone(self, peer: Peer) -> None:
+        """A node is dead, or has left: what it had has ended."""
+        neighbour = self._neighbours.pop(peer, None)
+        if neighbour is None:
+            return
+        if neighbour.timer is not None and neighbour.timer.active():
+            neighbour.timer.cancel()
+        for link in list(neighbour.links.values()):
+            self._forget_link(neighbour, link)
+        neighbour.questions.lost()
+        self._vanish(neighbour.sessions.values())
+
+    # their sessions
+
+    def _session(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        number, stamp = facts.whole("number"), facts.whole("stamp")
+        known = neighbour.sessions.get(name)
+        if known is not None and known.number == number:
+            known.told = True
+            return
+        try:
+            jid = parse_jid(name)
+        except MalformedJID as problem:
+            raise Unreadable(str(problem)) from None
+        if not self._yields(neighbour, jid, stamp):
+            return
+        remote = RemoteSession(
+            neighbour.peer,
+            jid,
+            self._undelivered.add,
+            number=number,
+            stamp=stamp,
+            authority=facts.text("authority"),
+            host=facts.text("host"),
+            guest=facts.flag("guest"),
+        )
+        remote.forget = self._router.forget
+        neighbour.sessions[name] = remote
+        self._sessions.add(remote, elsewhere=True)
+        if jid.userhost() in self._carbons.enabled:
+            self._carbons.began(remote)
+
+    def _yields(self, neighbour: _Neighbour, jid: JID, stamp: int) -> bool:
+        """Whether nobody holds this address who has bound it later; who holds it ends."""
+        holder = self._sessions.find(jid)
+        if holder is None:
+            return True
+        theirs = stamp, neighbour.peer.member.name
+        if isinstance(holder, RemoteSession):
+            if (holder.stamp, holder.peer.member.name) > theirs:
+                return False
+            self._forget_session(holder)  # its node ends it
+            return True
+        ours = self._ours.get(jid.full())
+        if ours is not None and (ours.stamp, self.node.settings.name) > theirs:
+            return False
+        holder.replace()
+        return True
+
+    def _forget_session(self, remote: RemoteSession) -> None:
+        neighbour = self._neighbours.get(remote.peer)
+        full = remote.jid.full()
+        if neighbour is not None and neighbour.sessions.get(full) is remote:
+            del neighbour.sessions[full]
+        self._sessions.remove(remote)
+        self._carbons.disable(remote)
+        self._router.forget(remote)
+
+    def _of(self, neighbour: _Neighbour, name: str, facts: Facts) -> RemoteSession | None:
+        remote = neighbour.sessions.get(name)
+        return remote if remote is not None and remote.number == facts.whole("number") else None
+
+    def _session_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        remote = self._of(neighbour, name, facts)
+        if remote is not None:
+            self._forget_session(remote)
+
+    def _presence(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        remote = self._of(neighbour, name, facts)
+        if remote is not None:
+            raw = facts.text("stanza").encode()
+            remote.presence = of_bytes(raw) if raw else None
+            remote.priority = facts.whole("priority")
+
+    def _directed(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        remote = self._of(neighbour, name, facts)
+        if remote is not None:
+            change = remote.directed.add if facts.flag("on") else remote.directed.discard
+            change(facts.text("to"))
+
+    def _copies(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        remote = self._of(neighbour, name, facts)
+        if remote is not None:
+            switch = self._carbons.enable if facts.flag("on") else self._carbons.disable
+            switch(remote)
+
+    def _end_session(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        ours = self._ours.get(name)
+        if ours is not None and ours.number == facts.whole("number"):
+            end = ours.session.replace if facts.text("why") == "replaced" else ours.session.end
+            end()
+
+    def _all(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
+        """It has told all: what it did not name has ended meanwhile."""
+        for link in [link for link in neighbour.links.values() if not link.told]:
+            self._forget_link(neighbour, link)
+        self._vanish([remote for remote in neighbour.sessions.values() if not remote.told])
+
+    # sessions that ended without a word
+
+    def _vanish(self, remotes: Any) -> None:
+        self._vanished += list(remotes)
+        if self._turn is None and self._vanished:
+            self._work()
+
+    def _work(self) -> None:
+        self._turn = None
+        for _ in range(min(A_TURN, len(self._vanished))):
+            remote = self._vanished.popleft()
+            try:
+                self._end_for_all_here(remote)
+            except Exception:  # noqa: BLE001 - the others must end as well
+                self.log.failure("unexpected error at the end of {jid}", jid=remote.jid.full())
+        if self._vanished:
+            self._turn = self._clock.callLater(0, self._work)
+
+    def _end_for_all_here(self, remote: RemoteSession) -> None:
+        """Tell whom of this node it concerns; the other nodes tell theirs."""
+        seen, directed = remote.presence is not None, remote.directed
+        self._forget_session(remote)
+        bare, stanza = remote.jid.userhost(), unavailable(remote)
+        told_to: set[str] = set()
+        if seen:
+            told_to = {bare} | self._tell_account(bare, stanza)
+        for to in directed - told_to:
+            address = parse_jid(to)
+            receiver = self._receivers.get(to.encode()) or self._receivers.get(
+                address.host.encode()
+            )
+            if receiver is not None:
+                receiver.deliver((addressed(stanza, to).raw,), None)
+            elif address.resource is None and address.user is not None:
+                self._tell_account(to, stanza)
+        authority = self._receivers.get(remote.authority.encode())
+        if authority is not None:
+            link: Any = authority  # an address without a local part is no session's
+            self._relay.notify(link, lp.SessionEnd(jid=remote.jid.full(), reason="lost"))
+
+    def _tell_account(self, bare: str, stanza: Stanza) -> set[str]:
+        """Send it to the available sessions of a user that are here; their addresses."""
+        receivers = [s for s in self._sessions.available(bare) if not isinstance(s, RemoteSession)]
+        for receiver in receivers:
+            receiver.deliver((addressed(stanza, receiver.jid.full()).raw,), None)
+        return {receiver.jid.full() for receiver in receivers}
+
+    # their links
+
+    def _link(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        link_id, since = facts.text("id"), facts.number("since")
+        link = neighbour.links.get(name)
+        if link is None or link.link_id != link_id:
+            if link is not None:
+                self._forget_link(neighbour, link)
+            if not self._leaves_free(neighbour, name, since):
+                return
+            link = RemoteLink(
+                neighbour.peer,
+                name,
+                self._undelivered.add,
+                neighbour.questions,
+                since=since,
+                link_id=link_id,
+                address=facts.text("address"),
+            )
+            link.forget = partial(self._forget_link, neighbour)
+            neighbour.links[name] = link
+            self._links.up_elsewhere(link)
+        link.told = True
+        before, link.mechanisms = link.mechanisms, facts.texts("mechanisms")
+        link.admits = facts.flag("admits")
+        if link.mechanisms not in ((), before):
+            call_all(self.log, self._relay.on_authority, link)
+
+    def _leaves_free(self, neighbour: _Neighbour, name: str, since: float) -> bool:
+        """Whether the address has no link that is older, which stays; the newer one ends."""
+        holder = self._links.get(name)
+        if holder is None:
+            return True
+        where = (
+            holder.peer.member.name if isinstance(holder, RemoteLink) else self.node.settings.name
+        )
+        if (holder.since, where) < (since, neighbour.peer.member.name):
+            return False
+        if isinstance(holder, RemoteLink):
+            self._links.down_elsewhere(holder)
+            self._router.forget(holder)
+        else:
+            holder.replace()
+        return True
+
+    def _forget_link(self, neighbour: _Neighbour, link: RemoteLink) -> None:
+        if neighbour.links.get(link.component) is link:
+            del neighbour.links[link.component]
+        self._links.down_elsewhere(link)
+        self._router.forget(link)
+        neighbour.questions.lost(link.component)
+
+    def _link_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        link = neighbour.links.get(name)
+        if link is not None and link.link_id == facts.text("id"):
+            self._forget_link(neighbour, link)
+
+    def _end_link(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        link = own_link(self._links, name)
+        if link is not None and link.link_id == facts.text("id"):
+            link.replace()
+
+    def _deliver(self, neighbour: _Neighbour, name: bytes, body: bytes) -> None:
+        source, raws = messages.delivered(body)
+        receiver = self._receivers.get(name)
+        if receiver is None:
+            for raw in raws:
+                self._router.bounce(of_bytes(raw), "service-unavailable")
+            return
+        lane = neighbour.peer.member.name, source
+        for raw in receiver.deliver(raws, lane):
+            self._router.refuse(of_bytes(raw))

@@ -1,0 +1,75 @@
+"""Redis, the engine of a cluster, and its Sentinels."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from peers.network import free_port, listens, wait_until
+from peers.processes import Process, Processes
+from peers.tools import require
+
+PACKAGE = "redis-server"
+
+
+class Redis:
+    """
+    One Redis, on a loopback port, which keeps nothing on disk.
+
+    @ivar process: Once it was started.
+    """
+
+    def __init__(self, processes: Processes, *options: str, name: str = "redis") -> None:
+        """
+        @param options: Lines of its file; C{port 0} and C{tls-port} for TLS alone.
+        """
+        self.port = free_port()
+        self.name = name
+        self._processes = processes
+        self._options = options
+        self._directory = processes.make_directory(name)
+        self.process: Process | None = None
+
+    @property
+    def address(self) -> str:
+        """For C{cluster.engine}."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *more: str) -> None:
+        """Start it, perhaps again, and wait until it listens."""
+        lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', "appendonly no"]
+        lines += [f"dir {self._directory}", *self._options, *more]
+        file = self._directory / "redis.conf"
+        file.write_text("\n".join(line.format(port=self.port) for line in lines) + "\n")
+        command = [require("redis-server", PACKAGE), str(file)]
+        self.process = self._processes.start(self.name, command, cwd=self._directory)
+        wait_until(lambda: listens(self.port), 10, "Redis to listen")
+
+    def command(self, *words: str) -> str:
+        """C{redis-cli}; what it answers."""
+        command = [require("redis-cli", "redis-tools"), "-p", str(self.port), *words]
+        status, output = self._processes.run(f"{self.name}-cli", command)
+        assert status == 0, output
+        return output.strip()
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self.process is not None
+        self.process.kill()
+
+    def freeze(self) -> None:
+        """Stop its process."""
+        assert self.process is not None
+        self.process.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.signal(signal.SIGCONT)
+
+
+def password_file(folder: Path, password: str) -> str:
+    """A file that holds it; its path."""
+    file = folder / "redis.password"
+    file.write_text(f"{password}\n")
+    return str(file)

@@ -1,0 +1,100 @@
+"""Two real servers and a real Redis: one service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peers.bind import Bind
+from peers.certs import Certificates
+from peers.clients import Driver, slixmpp_client
+from peers.contract import DOMAIN
+from peers.daemons import Callbridge, XmppServer
+from peers.processes import Processes
+from peers.redis import Redis
+
+ALICE, BOB, PASSWORD = f"alice@{DOMAIN}", f"bob@{DOMAIN}", "password"
+JOINED = "is in the cluster, generation"
+DEAD_SECONDS = 10.0  # until nobody shows a session of a server that was killed
+
+
+class House:
+    """Servers of one cluster, and a Callbridge that is connected to the first."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        certificates: Certificates,
+        engine: Redis,
+        *,
+        servers: int = 2,
+        **cluster: Any,
+    ) -> None:
+        self.processes = processes
+        self.certificates = certificates
+        self.engine = engine
+        names = [f"xmpp{number}" for number in range(1, servers + 1)]
+        secrets = {"cb1": "s3cret", "cb2": "s3cret2"}
+        self.servers = [XmppServer(processes, certificates, secrets, name) for name in names]
+        for server in self.servers:
+            server.settings["cluster"] = {"engine": engine.address, **cluster}
+        records = [f"{name} A 127.0.0.1" for name in names]
+        records += [
+            f"_xmpp-component._tcp SRV {priority} 10 {server.component_port} {name}"
+            for priority, (name, server) in enumerate(zip(names, self.servers, strict=True))
+        ]
+        dns = Bind(processes, {DOMAIN: records})
+        dns.start()
+        for server in self.servers:
+            server.settings["dns"] = {"servers": [dns.address]}
+        self.callbridge = Callbridge(processes, certificates, "s3cret", dns=dns)
+        for user in (ALICE, BOB):
+            self.callbridge.add_user(user, PASSWORD)
+
+    def start(self) -> None:
+        """All, which know each other when this returns."""
+        for server in self.servers:
+            server.start()
+        for server in self.servers:
+            server.process.wait_for(JOINED, 20)
+            for other in self.servers:
+                if other is not server:
+                    name = other.settings["hostname"]
+                    server.process.wait_for(f"node {name} is in the cluster", 20)
+        self.callbridge.start()
+
+    def client(self, jid: str, server: XmppServer) -> Driver:
+        """A client of this server, which is not connected."""
+        trust = self.certificates.trust
+        return slixmpp_client(self.processes, jid, PASSWORD, server.client_port, trust)
+
+
+def make_house(
+    processes: Processes, certificates: Certificates, **settings: Any
+) -> tuple[House, XmppServer, XmppServer]:
+    """A house with two servers, which was started."""
+    engine = Redis(processes)
+    engine.start()
+    house = House(processes, certificates, engine, **settings)
+    house.start()
+    return house, house.servers[0], house.servers[1]
+
+
+def reaches(sender: Driver, receiver: Driver, to: str, body: str) -> Mapping[str, Any]:
+    """Send a message, and wait until it is there."""
+    sender.message(to, body)
+    event = receiver.expect("message")
+    assert event["body"] == body, event
+    return event
+
+
+def test_one_service(processes: Processes, certificates: Certificates) -> None:
+    """A log-in decided at the other server, and messages in both directions."""
+    house, one, two = make_house(processes, certificates)
+    alice, bob = house.client(ALICE, one), house.client(BOB, two)
+    alice_jid, bob_jid = alice.connected()["jid"], bob.connected()["jid"]
+    reaches(alice, bob, bob_jid, "to a full address")
+    reaches(bob, alice, alice_jid, "and back")
+    reaches(alice, bob, BOB, "to a bare one")
+    assert bob.ping(f"cb1.{DOMAIN}")["type"] == "result"
+    assert bob.ping(alice_jid)["type"] == "result"

@@ -8,6 +8,7 @@ message, which is one element, into an event of the stream.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from twisted.words.protocols.jabber.error import StreamError
@@ -21,7 +22,6 @@ from cms.xmlstream.plainreader import read_elements
 from cms.xmlstream.reader import (
     Context,
     Event,
-    SlicesRead,
     StanzaRead,
     StreamBroken,
     StreamEnd,
@@ -33,7 +33,7 @@ from cms.xmlstream.stanza import Stanza
 
 FRAMING: Final = ns.FRAMING
 MOST_FRAGMENTS = 256  # of one message
-PIECE = 1_024  # bytes that are looked at together: so many small frames may be in them
+PIECE = 2_048  # bytes that are looked at together: so many small frames may be in them
 _DECLARED = 512  # bytes of a message above those of its stanza, for declarations
 _CONTEXT = Context("r", ns.CLIENT, {"": ns.CLIENT})  # no prefix is bound outside of a frame
 _LOG = logging.getLogger("cms.websocket")  # one for all: nothing is logged to it
@@ -130,6 +130,7 @@ class FrameReader:
     Reads the elements of one stream, each the text of a whole message.
 
     @ivar limits: What a stanza may hold.
+    @ivar last: The text of the last message that was read alone.
     """
 
     at_boundary = True  # between two frames nothing is left over
@@ -137,6 +138,7 @@ class FrameReader:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._is_open = self._is_over = False
+        self.last = b""
         self._fast: SpliceReader | None = None
 
     def splice(self) -> None:
@@ -145,31 +147,39 @@ class FrameReader:
             self._fast = SpliceReader(TreeReader(self.limits, _CONTEXT))
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take the text of one message; returns its event, and nothing after the last."""
-        if self._is_over:
-            return []
-        event = self._read(data)
-        self._is_over = isinstance(event, (StreamBroken, StreamEnd))
-        return [event]
+        """Take the text of one message; see L{read}."""
+        return self.read([data])
+
+    def read(self, messages: Sequence[bytes]) -> list[Event]:
+        """Take the texts of whole messages; returns their events, and nothing after the last."""
+        events = self._read_fast(messages)
+        if events is not None:
+            return events
+        events = []
+        for message in messages:
+            if not self._is_over:
+                event = self._read(message)
+                events.append(event)
+                self._is_over = isinstance(event, (StreamBroken, StreamEnd))
+                self.last = message
+        return events
+
+    def _read_fast(self, messages: Sequence[bytes]) -> list[Event] | None:
+        fast = self._fast
+        if fast is None or self._is_over or not all(m.startswith(b"<") for m in messages):
+            return None
+        fast.limits = self.limits
+        return fast.read_apart(messages)
 
     def _read(self, data: bytes) -> Event:
         if not data.startswith(b"<"):
             return _broken("bad-format", "a frame begins with an element")
-        fast = self._fast
-        if fast is not None:
-            fast.limits = self.limits
-            events = fast.feed(data)
-            whole = fast.at_boundary
-        else:
-            events, whole = self._read_slowly(data)
+        events, whole = self._read_slowly(data)
         if events and isinstance(events[-1], StreamBroken):
             return events[-1]
-        if not whole or len(events) != 1 or _is_more(events[0]):
+        if not whole or len(events) != 1 or not isinstance(events[0], StanzaRead):
             return _broken("not-well-formed", "a frame is one element")
-        event = events[0]
-        if isinstance(event, StanzaRead):
-            return self._judge(event)
-        return event
+        return self._judge(events[0])
 
     def _read_slowly(self, data: bytes) -> tuple[list[Event], bool]:
         elements = read_elements(data, ns.CLIENT)
@@ -196,7 +206,3 @@ class FrameReader:
 
 def _broken(condition: str, text: str) -> StreamBroken:
     return StreamBroken(StreamError(condition, text=text))
-
-
-def _is_more(event: Event) -> bool:
-    return isinstance(event, StreamEnd) or (isinstance(event, SlicesRead) and len(event.slices) > 1)

@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from websockets.frames import Frame, Opcode
-
 from cms.xmlstream import ns
 from cms.xmlstream.gathering import Gathering
 
@@ -40,8 +38,14 @@ def declared(element: bytes) -> bytes:
 
 
 def framed(element: bytes) -> bytes:
-    """The element in a frame."""
-    return Frame(Opcode.TEXT, declared(element)).serialize(mask=False)
+    """The element in a text frame, which a server does not mask (RFC 6455 5.2)."""
+    text = declared(element)
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text)
 
 
 def _joined(elements: Iterable[bytes]) -> bytes:

@@ -15,7 +15,7 @@ from cms.websocket.incoming import FRAMING, PIECE, FrameReader, Frames
 from cms.websocket.outgoing import FramedGathering
 from cms.xmlstream.flow import SEND_LIMITS, SendLimits
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
-from cms.xmlstream.reader import Event, SlicesRead, StreamBroken
+from cms.xmlstream.reader import Event, StreamBroken
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.wire import StreamHandler
@@ -82,27 +82,23 @@ class WebSocketStream(XMLStream):
     def _receive(self) -> list[Event]:
         """The events of one turn; what is left of the bytes waits for the next."""
         data, frames, reader = self._unread, self._frames, self._reader
-        events: list[Event] = []
+        texts: list[bytes] = []
         position = count = 0
         while position < len(data) and count < A_TURN:
             messages, seen = frames.receive(data[position : position + PIECE])
             position += PIECE
             count += seen
-            for message in messages:
-                for event in reader.feed(message):
-                    before = events[-1] if events else None
-                    if isinstance(event, SlicesRead) and isinstance(before, SlicesRead):
-                        before.slices.extend(event.slices)
-                        continue
-                    events.append(event)
-                    if isinstance(event, StreamBroken) and not _is_text(message):
-                        events.pop()
-                        text = "a text frame is not UTF-8"
-                        frames.fail(CloseCode.INVALID_DATA, "bad-format", text)
+            texts += messages
             if frames.is_over:
                 position = len(data)
         self._unread = data[position:]
-        if frames.problem is not None and not (events and isinstance(events[-1], StreamBroken)):
+        events = reader.read(texts) if texts else []
+        is_broken = bool(events) and isinstance(events[-1], StreamBroken)
+        if is_broken and not _is_text(reader.last):
+            events.pop()
+            is_broken = False
+            frames.fail(CloseCode.INVALID_DATA, "bad-format", "a text frame is not UTF-8")
+        if frames.problem is not None and not is_broken:
             events.append(StreamBroken(frames.problem))
         self._answer()
         return events

@@ -26,6 +26,7 @@ would take quadratic time.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from xml.parsers import expat
@@ -213,6 +214,26 @@ class SpliceReader(Relying):
             data = self._read_slowly(data, events) if self._slow else self._read(data, events)
         self._tree = None
         return events
+
+    def read_apart(self, texts: Sequence[bytes]) -> list[Event] | None:
+        """
+        Read texts that stand apart, each of which is one element.
+
+        @return: C{None} if only the tree can tell that they are, or what else they are.
+        """
+        slices: list[Slice] = []
+        marks: list[tuple[int, Event]] = []
+        declarations = 0
+        for text in texts:
+            cut, end = self._cut(text)
+            if end < len(text) or len(cut) + len(self._marks) != 1:
+                return None
+            marks += [(len(slices), mark) for _, mark in self._marks]
+            slices += cut
+            declarations += self._declarations
+        self._declarations = declarations
+        whole = b"".join(texts)
+        return _among(slices, marks) if self._proves(whole, len(whole)) else None
 
     # the slow way
 

@@ -416,8 +416,9 @@ def _children(element: Element, *names: str) -> list[Element]:
 
 def _text(element: Element) -> str:
     """All of the text: C{str(element)} would be the first piece of it."""
-    if any(isinstance(child, Element) for child in element.children):
-        raise MalformedLogin("there is an element where text belongs")
+    for child in element.children:
+        if isinstance(child, Element):
+            raise MalformedLogin("there is an element where text belongs")
     return "".join(map(str, element.children))
 
 

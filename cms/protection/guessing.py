@@ -222,21 +222,26 @@ class Guess:
     def _is_known(self) -> bool:
         return self._guesses.knows(self._account, self._address)
 
-    def check(self) -> None:
+    def check(self) -> list[tuple[_Buckets, bytes]]:
         """
+        @return: The buckets in which it counts now.
         @raise TooManyGuesses: it is refused now.
         """
-        guesses = self._guesses
-        waits = [buckets.refused_for(key) for buckets, key in self._limits()]
-        if not self._is_known and self._address != LOCAL:
-            waits.append(guesses.addresses.refused_for(_key(self._address)))
-        if max(waits) > 0:
-            raise TooManyGuesses(max(waits))
+        guesses, is_known = self._guesses, self._is_known
+        limits = self._limits(is_known=is_known)
+        wait = 0.0
+        for buckets, key in limits:
+            wait = max(wait, buckets.refused_for(key))
+        if not is_known and self._address != LOCAL:
+            wait = max(wait, guesses.addresses.refused_for(_key(self._address)))
+        if wait > 0:
+            raise TooManyGuesses(wait)
+        return limits
 
-    def _limits(self) -> list[tuple[_Buckets, bytes]]:
+    def _limits(self, *, is_known: bool) -> list[tuple[_Buckets, bytes]]:
         """The buckets in which it counts while it is checked, and for good if it is wrong."""
         guesses = self._guesses
-        if self._is_known:
+        if is_known:
             return [(guesses.known_pairs, self._pair)]
         limits = [(guesses.pairs, self._pair), (guesses.accounts, self._account)]
         return limits if guesses.together else limits[:1]
@@ -247,12 +252,13 @@ class Guess:
 
         @raise TooManyGuesses: it must not be.
         """
-        self.check()
-        limits, open_ = self._limits(), self._guesses.under_way
-        if not all(buckets.has_room(key, open_[key]) for buckets, key in limits):
-            raise TooManyGuesses(0.0)  # or many at the same time would pass the limit
-        self._holds = tuple(key for _, key in limits)
-        open_.update(self._holds)
+        limits, open_ = self.check(), self._guesses.under_way
+        for buckets, key in limits:
+            if not buckets.has_room(key, open_[key]):
+                raise TooManyGuesses(0.0)  # or many at the same time would pass the limit
+        for _, key in limits:
+            open_[key] += 1
+            self._holds += (key,)
 
     def failed(self, *, everywhere: bool = True) -> float:
         """
@@ -264,8 +270,9 @@ class Guess:
         if not self._holds:
             return 0.0
         self.abandoned()
-        limits = self._limits() if everywhere else self._limits()[:1]
-        if not self._is_known and self._address != LOCAL:  # a proxy may be there
+        is_known = self._is_known
+        limits = self._limits(is_known=is_known)[: None if everywhere else 1]
+        if not is_known and self._address != LOCAL:  # a proxy may be there
             limits.append((self._guesses.addresses, _key(self._address)))
         level, *_ = [buckets.add(key) for buckets, key in limits]
         self._added = tuple(limits)

@@ -329,10 +329,11 @@ class Party:
             out.stanzas_sent += 1
             if self.is_shared and out.pieces is None:
                 out.for_this_turn(self.clock)
+            raw = stanza.raw
             if self.carrier is not None or self.ledger is None:
-                self.write(stanza.raw)
+                self.write(raw)
             if self.ledger is not None:
-                self._keep(self.ledger, (stanza.raw,), len(stanza.raw))
+                self._keep(self.ledger, (raw,), len(raw))
                 if self.carrier is None:
                     self.keeps(len(stanza.raw))
 

@@ -10,6 +10,7 @@ Only that reader decides what is an error.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from twisted.words.xish.domish import Element
 
@@ -103,6 +104,12 @@ class PlainReader(Relying):
         return [header]
 
 
+# Of nearly all elements: whether they are plain need not be asked.
+_USUAL: Final = frozenset(
+    {ns.BIND, ns.BIND2, ns.CLIENT, ns.COMPONENT, ns.MANAGEMENT, ns.SASL, ns.SASL2}
+)
+
+
 def read_header(data: bytes) -> StreamStart | None:
     """The stream header, if C{data} is a plain one and nothing else; else C{None}."""
     if len(data) > MOST_BYTES or not data.isascii():
@@ -183,21 +190,28 @@ def read_child(rest: bytes) -> Element | None:
 
 
 def _element(name: str, written: str, default: str, content: str) -> Element | None:
-    attributes = _attributes(written)
-    if attributes is None:
-        return None
-    uri = attributes.pop("xmlns", default)
-    if uri != default and not _is_plain(uri):
-        return None
-    return Element((canonical(uri, content), name), attribs=attributes)
+    attributes: dict[str, str] | None = {}
+    uri = default
+    if written:
+        attributes = _attributes(written)
+        if attributes is None:
+            return None
+        uri = attributes.pop("xmlns", default)
+        if uri != default and uri not in _USUAL and not _is_plain(uri):
+            return None
+    if uri == ns.COMPONENT:
+        uri = canonical(uri, content)
+    return Element((uri, name), attribs=attributes)
 
 
 def _attributes(written: str) -> dict[str, str] | None:
     """Attributes by name; C{None} if a name occurs twice."""
     if not written:
         return {}
+    attributes = {}
     pairs = _ATTRIBUTE.findall(written)
-    attributes = {name: value[1:-1] for name, value in pairs}
+    for name, value in pairs:  # a comprehension would be one more call
+        attributes[name] = value[1:-1]
     return attributes if len(attributes) == len(pairs) else None
 
 

@@ -39,12 +39,6 @@ def _tree(raw: bytes) -> Element:
     return event.stanza.element
 
 
-def _end_of_tag(raw: bytes) -> int:
-    opening = _OPENING.match(raw)
-    assert opening is not None  # noqa: S101 - it was proved, or written here
-    return opening.end()
-
-
 class SplicedStanza(Stanza):
     """A stanza of bytes that were proved well-formed; the tree is built only when needed."""
 
@@ -82,8 +76,9 @@ class SplicedStanza(Stanza):
     def _plain_child(self) -> Element | None:
         if self._element is not None or self._name != "iq":
             return None
-        raw = self.raw
-        return read_child(raw[_end_of_tag(raw) :])
+        raw = self._raw or self.raw
+        opening = _OPENING.match(raw)
+        return None if opening is None else read_child(raw[opening.end() :])
 
     @property
     def only_child(self) -> Element | None:
@@ -95,11 +90,34 @@ class SplicedStanza(Stanza):
     def payload(self) -> tuple[str, str] | None:
         """See L{Stanza.payload}."""
         if self._element is None:
-            raw = self.raw
-            found = _PAYLOAD.match(raw, _end_of_tag(raw))
+            raw = self._raw or self.raw
+            opening = _OPENING.match(raw)
+            found = None if opening is None else _PAYLOAD.match(raw, opening.end())
             if found is not None:
                 return (found[2] or found[3] or b"").decode(), found[1].decode()
         return super().payload
+
+    # Asked for again and again of each stanza of a log-in: a call less for each.
+
+    @property
+    def type(self) -> str | None:
+        """See L{Stanza.type}."""
+        return (self._attributes or self._read_start_tag()).get("type")
+
+    @property
+    def id(self) -> str | None:
+        """See L{Stanza.id}."""
+        return (self._attributes or self._read_start_tag()).get("id")
+
+    @property
+    def to(self) -> str | None:
+        """See L{Stanza.to}."""
+        return (self._attributes or self._read_start_tag()).get("to")
+
+    @property
+    def sender(self) -> str | None:
+        """See L{Stanza.sender}."""
+        return (self._attributes or self._read_start_tag()).get("from")
 
     def stamp(self, sender: str) -> None:
         """See L{Stanza.stamp}; only the start tag is written anew."""
@@ -111,18 +129,19 @@ class SplicedStanza(Stanza):
             super().stamp(sender)
 
     def _attribute(self, name: str) -> str | None:
-        if self._attributes is None:
-            self._attributes = self._read_start_tag()
-        return self._attributes.get(name)
+        return (self._attributes or self._read_start_tag()).get(name)
 
     def _read_start_tag(self) -> Mapping[Any, str]:
-        raw = self.raw
-        tag = raw[: _end_of_tag(raw)]
+        opening = _OPENING.match(self._raw or self.raw)
+        assert opening is not None  # noqa: S101 - it was proved, or written here
+        tag = opening[0]
         if b"xmlns" in tag:
-            return self.element.attributes
-        read = {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}
-        if MARKED(tag):
-            return {name: unquote_attribute(value) for name, value in read.items()}
+            read: Mapping[Any, str] = self.element.attributes
+        else:
+            read = {name: one or two for name, one, two in _ATTRIBUTE.findall(tag.decode())}
+            if MARKED(tag):
+                read = {name: unquote_attribute(value) for name, value in read.items()}
+        self._attributes = read
         return read
 
 

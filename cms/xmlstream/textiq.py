@@ -7,6 +7,8 @@ L{escape_text} for every value from elsewhere.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.splicedstanza import SplicedStanza
@@ -18,14 +20,19 @@ class WrittenRequest(SplicedStanza):
     An IQ request.  L{Requests<cms.xmlstream.requests.Requests>} gives it its id.
     """
 
-    __slots__ = ("_around", "_to")
+    __slots__ = ("_around", "_from", "_to")
 
     def __init__(self, type_: str, sender: str, to: str, payload: str) -> None:
-        start = f"<iq type='{type_}' from={quote_attribute(sender)} to={quote_attribute(to)}"
+        start = _start(type_, sender, to)
         rest = f">{payload}</iq>" if payload else "/>"
         super().__init__((b"iq", None, None, b""))
         self._around = start, rest
-        self._to = to
+        self._from, self._to = sender, to
+
+    @property
+    def sender(self) -> str:
+        """See L{Stanza.sender}."""
+        return self._from
 
     @property
     def to(self) -> str:
@@ -37,6 +44,12 @@ class WrittenRequest(SplicedStanza):
         start, rest = self._around
         self._raw = f"{start} id={quote_attribute(identifier)}{rest}".encode()
         self._element = self._attributes = None
+
+
+@lru_cache(maxsize=64)
+def _start(type_: str, sender: str, to: str) -> str:
+    """Of one link all requests have the same addresses."""
+    return f"<iq type='{type_}' from={quote_attribute(sender)} to={quote_attribute(to)}"
 
 
 def written_result(request: Stanza, payload: str = "") -> Stanza:
@@ -57,12 +70,10 @@ def written_error(stanza: Stanza, type_: str, condition: str) -> Stanza | None:
 
 
 def _written(stanza: Stanza, type_: str, payload: str) -> Stanza:
-    attributes = {"type": type_, "id": stanza.id, "to": stanza.sender, "from": stanza.to}
-    start = "".join(
-        f" {name}={quote_attribute(value)}"
-        for name, value in attributes.items()
-        if value is not None
-    )
+    start = f" type='{type_}'"
+    for key, value in (("id", stanza.id), ("to", stanza.sender), ("from", stanza.to)):
+        if value is not None:
+            start += f" {key}={quote_attribute(value)}"
     name = stanza.name
     rest = f">{payload}</{name}>" if payload else "/>"
     return SplicedStanza((name.encode(), None, None, f"<{name}{start}{rest}".encode()))

@@ -425,6 +425,14 @@ class AwayTests(SynchronousTestCase):
         self.assertIn("<login-link-lost", self.under_way.heard())
         self.assertIs(link, self.server.links.get(CB1))
 
+    def test_a_guest(self) -> None:
+        """A log-in that belongs to the one that is away is no other's: it is to be tried again."""
+        other = self.server.callbridge("cb2")
+        self.server.relay.issuer = lambda *_: self.server.links.get(CB1)
+        client = self.both.login("guest")
+        self.assertEqual([], other.received())
+        self.assertIn("<login-link-lost", client.heard())
+
     def test_another_component(self) -> None:
         """A component that is no Callbridge loses its connection and is back: nobody is let in."""
         later = self.both.login("bob")

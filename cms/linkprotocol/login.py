@@ -319,7 +319,8 @@ def _start(element: Element) -> Message:
 
 def _success(element: Element) -> Message:
     jid = _jid(element, full=False)
-    return Success(_exchange(element), jid, _payload(element), _truth(element, "guest"))
+    guest = element.hasAttribute("guest") and _truth(element, "guest")
+    return Success(_exchange(element), jid, _payload(element), guest)
 
 
 def _failure(element: Element) -> Message:
@@ -341,7 +342,7 @@ def _failure(element: Element) -> Message:
 
 def _session_begin(element: Element) -> SessionBegin:
     since = _attribute(element, "since", _TIME)
-    resumed = _truth(element, "resumed")
+    resumed = element.hasAttribute("resumed") and _truth(element, "resumed")
     try:
         datetime.fromisoformat(since)
     except ValueError:

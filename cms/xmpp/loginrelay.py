@@ -123,7 +123,7 @@ class LoginRelay:
         links.on_down.append(self._watch_no_more)
         self.on_back = links.on_back
         self.on_authority: list[Callable[[Link], object]] = []
-        self.issuer: Callable[[str | None, bytes | None], Link | None] = lambda *_: None
+        self.issuer: Callable[[str | None, bytes | None], Link | None] | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -157,7 +157,9 @@ class LoginRelay:
             removed it (RFC 5802 6).
         @param claimed: C{from} of the client's header.
         """
-        link = self.issuer(claimed, payload)
+        link = None if self.issuer is None else self.issuer(claimed, payload)
+        if link is not None and link.is_away:  # nobody else knows him
+            return None, succeed(_temporary(faults.LOGIN_LINK_LOST.error(component=link.component)))
         if link is None or mechanism not in link.mechanisms:
             link = self._links.choose(mechanism)
         if link is None:

@@ -405,22 +405,20 @@ class LoginHandler:
             return authority.respond(message)
         if isinstance(message, lp.Abort):
             authority.abort(message)
-        elif isinstance(message, join.Elsewhere):
-            if self._door is not None:
-                self._door.elsewhere(message.id)
-        else:
-            self._note(message)
-        return ""
-
-    def _note(self, message: lp.Message | join.Message) -> None:
-        """Sessions have begun or ended."""
-        if isinstance(message, lp.SessionBegin | lp.SessionEnd):
-            self._authority.note(message)
+        elif isinstance(message, lp.SessionBegin | lp.SessionEnd):
+            authority.note(message)
         elif isinstance(message, lp.Sessions):
             for notice in message.notices:
-                self._authority.note(notice)
+                authority.note(notice)
         else:
+            self._go_elsewhere(message)
+        return ""
+
+    def _go_elsewhere(self, message: lp.Message | join.Message) -> None:
+        if not isinstance(message, join.Elsewhere):
             raise StanzaError("bad-request")
+        if self._door is not None:
+            self._door.elsewhere(message.id)
 
     @property
     def _admits(self) -> bool:

@@ -179,11 +179,12 @@ class Authority:
         """A client of ours bound a resource, or did so before this link came up."""
         if len(self.sessions) < self._limits.most_sessions or message.jid in self.sessions:
             self.sessions[message.jid] = message
-        name = _local_part(message.jid)
         if self._visitors is not None:
             self._visitors.session_began(message.jid)
-        if message.resumed and not (is_visitor(name) or self._guests.resumed(name)):
-            self._guesses.remember(name, message.peer)
+        if message.resumed:
+            name = _local_part(message.jid)
+            if not (is_visitor(name) or self._guests.resumed(name)):
+                self._guesses.remember(name, message.peer)
         if wanted(LogLevel.info):
             self.log.info(
                 'session {how} for user "{jid}" from {peer}',
@@ -268,7 +269,7 @@ class Authority:
 
     def _accept(self, name: str, keys: StoredKeys) -> None:
         """A pass is used up by the log-in that it was right for."""
-        if is_visitor(name) and not (self._visitors is not None and self._visitors.use(name, keys)):
+        if self._visitors is None or not self._visitors.use(name, keys):
             raise SASLFailure("not-authorized")
 
     def _in_time(self, asked: Deferred[Any]) -> Deferred[Any]:
@@ -335,7 +336,7 @@ class Authority:
                 login_id=login_id(exchange.id),
                 link_id=self.link_id,
             )
-        guest = exchange.mechanism_name == "ANONYMOUS" or is_visitor(identity.name)
+        guest = exchange.mechanism_name == "ANONYMOUS" or bool(is_visitor(identity.name))
         return lp.Success(exchange.id, jid, identity.payload, guest)
 
     async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:

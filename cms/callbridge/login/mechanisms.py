@@ -22,6 +22,7 @@ from cms.callbridge.passwords.scram import (
     read_client_first,
     without_plus,
 )
+from cms.linkprotocol.join import is_visitor
 
 NONCE_BYTES = 18  # fills base64 without padding
 
@@ -50,7 +51,7 @@ class Surroundings:
     @ivar claim: Called with the prepared local part once the client has named it, before
         anything is checked; may raise L{SASLFailure}.
     @ivar weigh: Called right before the password is checked; may raise L{SASLFailure}.
-    @ivar accept: Called with name and keys when a SCRAM proof was right; may raise
+    @ivar accept: Called with name and keys when a guest's SCRAM proof was right; may raise
         L{SASLFailure}.
     @ivar new_guest: Makes the local part of a guest.
     @ivar in_time: Wraps each answer of the directory.  It fails with C{TimeoutError}
@@ -121,7 +122,8 @@ class Scram:
             raise WrongProof
         if self._challenge.keys.disabled:
             raise SASLFailure("account-disabled")
-        self.around.accept(self._name, self._challenge.keys)
+        if is_visitor(self._name):
+            self.around.accept(self._name, self._challenge.keys)
         return Identity(self._name, proof)
 
     async def _ask(self, payload: bytes) -> bytes:

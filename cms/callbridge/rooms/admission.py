@@ -146,7 +146,7 @@ class Admission:
 
     def is_visitor(self, jid: JID) -> bool:
         """Whether somebody is a guest that was admitted, here or by another Callbridge."""
-        return jid.host == self._domain() and is_visitor(str(jid.user or ""))
+        return jid.host == self._domain() and bool(is_visitor(str(jid.user or "")))
 
     async def _admit_visitor(self, uri: str, jid: JID) -> Entry:
         """A guest hears nothing of other spaces, not even whether there are any."""

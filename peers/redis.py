@@ -73,3 +73,48 @@ def password_file(folder: Path, password: str) -> str:
     file = folder / "redis.password"
     file.write_text(f"{password}\n")
     return str(file)
+
+
+class Sentinels:
+    """
+    Three Sentinels over a master and its replica, called C{cms}.
+
+    @ivar master: The one that is it at first.
+    @ivar replica: The other.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self.master = Redis(processes, name="redis-one")
+        self.replica = Redis(processes, f"replicaof 127.0.0.1 {self.master.port}", name="redis-two")
+        self._ports = [free_port() for _ in range(3)]
+
+    @property
+    def address(self) -> str:
+        """For C{cluster.engine}."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
+        return f"sentinel://{hosts}/cms"
+
+    def start(self) -> None:
+        """Start all, and wait until the Sentinels know each other and the replica."""
+        self.master.start()
+        self.replica.start()
+        for number, port in enumerate(self._ports):
+            directory = self._processes.make_directory(f"sentinel-{number}")
+            file = directory / "sentinel.conf"
+            file.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+                f"sentinel monitor cms 127.0.0.1 {self.master.port} 2\n"
+                "sentinel down-after-milliseconds cms 2000\n"
+                "sentinel failover-timeout cms 6000\n"
+            )
+            command = [require("redis-server", PACKAGE), str(file), "--sentinel"]
+            self._processes.start(f"sentinel-{number}", command, cwd=directory)
+        for port in self._ports:
+            wait_until(lambda: listens(port), 10, "a Sentinel to listen")  # noqa: B023
+            wait_until(lambda: self._is_ready(port), 30, "a Sentinel to know all")  # noqa: B023
+
+    def _is_ready(self, port: int) -> bool:
+        command = [require("redis-cli", "redis-tools"), "-p", str(port)]
+        _, output = self._processes.run("sentinel-cli", [*command, "info", "sentinel"])
+        return "slaves=1,sentinels=3" in output

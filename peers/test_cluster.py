@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ from peers.clients import Driver, slixmpp_client
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
 from peers.processes import Processes
-from peers.redis import Redis
+from peers.redis import Redis, Sentinels
 
 ALICE, BOB, PASSWORD = f"alice@{DOMAIN}", f"bob@{DOMAIN}", "password"
 JOINED = "is in the cluster, generation"
@@ -25,7 +27,7 @@ class House:
         self,
         processes: Processes,
         certificates: Certificates,
-        engine: Redis,
+        engine: Redis | Sentinels,
         *,
         servers: int = 2,
         **cluster: Any,
@@ -98,3 +100,86 @@ def test_one_service(processes: Processes, certificates: Certificates) -> None:
     reaches(alice, bob, BOB, "to a bare one")
     assert bob.ping(f"cb1.{DOMAIN}")["type"] == "result"
     assert bob.ping(alice_jid)["type"] == "result"
+
+
+def pings(sender: Driver, to: str, seconds: float) -> float:
+    """Ping until an answer comes; after how many seconds."""
+    start = time.monotonic()
+    while sender.ping(to)["type"] != "result":
+        assert time.monotonic() - start < seconds, f"no answer of {to}"
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+def test_killed(processes: Processes, certificates: Certificates) -> None:
+    """A server is killed: an error soon, its sessions are gone, and its name is free again."""
+    house, one, two = make_house(processes, certificates)
+    alice, bob = house.client(ALICE, one), house.client(BOB, two)
+    alice.connected()
+    bob_jid = bob.connected()["jid"]
+    pings(alice, bob_jid, 5)
+    two.process.signal(signal.SIGKILL)
+    killed = time.monotonic()
+    answer = alice.ping(bob_jid)
+    waited = time.monotonic() - killed
+    assert (answer["type"], answer["condition"]) == ("error", "remote-server-timeout")
+    assert alice.ping(bob_jid)["condition"] == "service-unavailable"
+    print(f"\nkilled: the first error after {waited:.1f} s")
+    assert waited < DEAD_SECONDS
+    two.start()
+    two.process.wait_for(JOINED, 20)
+    bob = house.client(BOB, two)
+    pings(alice, bob.connected()["jid"], 5)
+
+
+def test_stopped(processes: Processes, certificates: Certificates) -> None:
+    """A server is stopped for longer than its lease, and goes on: its streams are still there."""
+    house, one, two = make_house(processes, certificates)
+    alice, bob = house.client(ALICE, one), house.client(BOB, two)
+    alice_jid, bob_jid = alice.connected()["jid"], bob.connected()["jid"]
+    pings(alice, bob_jid, 5)
+    two.process.signal(signal.SIGSTOP)
+    assert alice.ping(bob_jid)["type"] == "error"
+    processes.expect_error("it did not answer in time")  # as it looks to who was stopped
+    two.process.signal(signal.SIGCONT)
+    two.process.wait_for("was held for dead", 10)
+    pings(alice, bob_jid, 20)
+    pings(bob, alice_jid, 20)
+
+
+def test_engine_restarts(processes: Processes, certificates: Certificates) -> None:
+    """Redis is killed and comes back with nothing in it: no stream ends, and all agree again."""
+    house, one, two = make_house(processes, certificates)
+    alice, bob = house.client(ALICE, one), house.client(BOB, two)
+    alice_jid, bob_jid = alice.connected()["jid"], bob.connected()["jid"]
+    pings(alice, bob_jid, 5)
+    assert isinstance(house.engine, Redis)
+    processes.expect_error("The engine of the cluster")
+    house.engine.kill()
+    assert alice.ping(f"cb1.{DOMAIN}")["type"] == "result"
+    time.sleep(2)
+    house.engine.start()
+    waited = pings(alice, bob_jid, 15)
+    pings(bob, alice_jid, 15)
+    print(f"\nengine back: an answer after {waited:.1f} s")
+    for server in (one, two):
+        assert "is gone: its sessions" not in server.process.output
+
+
+def test_engine_fails_over(processes: Processes, certificates: Certificates) -> None:
+    """The master is killed, and Sentinels make the replica master: no stream ends."""
+    sentinels = Sentinels(processes)
+    sentinels.start()
+    house = House(processes, certificates, sentinels)
+    house.start()
+    one, two = house.servers
+    alice, bob = house.client(ALICE, one), house.client(BOB, two)
+    alice.connected()
+    bob_jid = bob.connected()["jid"]
+    pings(alice, bob_jid, 5)
+    processes.expect_error("The engine of the cluster")
+    sentinels.master.kill()
+    waited = pings(alice, bob_jid, 30)
+    print(f"\nfailover: an answer after {waited:.1f} s")
+    for server in (one, two):
+        assert "is gone: its sessions" not in server.process.output

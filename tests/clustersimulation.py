@@ -20,6 +20,7 @@ from cms.cluster.node import Node, NodeSettings
 from cms.cluster.peer import PeerSettings
 from cms.signalflow import StepError
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp.clustering import Clustering
 from cms.xmpp.nodes import Nodes
 from tests.xmppserver import DOMAIN, Peer, Server
 
@@ -282,6 +283,7 @@ class ClusterServer(Server):
             random=random.randbytes,
             jitter=random,
         )
+        self.clustering = Clustering(self.node, self.engine, nodes)
         self.node.start()
 
     @property

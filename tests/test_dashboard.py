@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 import tests
 from cms import faults
 from cms.signalflow import Step
+from cms.xmpp.metrics import ClusterCollector
 from tests import test_metrics as metrics
+from tests.clustersimulation import Cluster
 
 DOCS = Path(tests.__file__).parent.parent / "docs"
 FOREIGN = {"up"}  # Prometheus's own
@@ -24,6 +26,13 @@ _SELECTOR = re.compile(r"\b([a-z][a-z0-9_]+)\{([^}]*)\}")
 _LABEL = re.compile(r"([a-z_]+)\s*(=~|!=|=|!~)\s*\"([^\"]*)\"")
 _LEGEND = re.compile(r"\{\{(\w+)\}\}")
 _BY = re.compile(r"\bby \(([^)]*)\)")
+
+
+def clustered() -> metrics.Figures:
+    """Those of a server of a cluster."""
+    cluster = Cluster()
+    first, _ = cluster.server("one"), cluster.server("two")
+    return metrics.Figures(ClusterCollector(first.clustering))
 
 
 def exposed() -> dict[str, set[str]]:
@@ -40,7 +49,7 @@ def exposed() -> dict[str, set[str]]:
     other.world.activate()
     other.counters.login("PLAIN", "success", 0.1)
     found: dict[str, set[str]] = {}
-    for text in (server.figures.text, other.figures.text):
+    for text in (server.figures.text, other.figures.text, clustered().text):
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)

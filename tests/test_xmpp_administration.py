@@ -20,6 +20,7 @@ from cms.xmpp.config import read_config
 from cms.xmpp.daemon import XmppService
 from cms.xmpp.flowrecord import KEEP, ServerFlow
 from tests.adminclient import Client, front, new_clock
+from tests.clustersimulation import Cluster
 from tests.support import new_folder
 from tests.test_callbridge_settings import Pool
 from tests.xmppserver import DOMAIN, Peer, Server
@@ -70,6 +71,22 @@ class AdministrationTests(SynchronousTestCase):
         answer = self.client.ask(method, f"{API}/{path}", body)
         self.assertEqual(400, answer.status, answer.body)
         return answer.body.decode()[38:-20]
+
+    def test_cluster(self) -> None:
+        """A server that is to be in a cluster is healthy when it is in; status says so."""
+        self.assertNotIn("cluster", self.get("system/status")["status"])
+        self.server.callbridge()
+        cluster = Cluster()
+        server = cluster.server("one")
+        self.daemon.cluster = server.clustering
+        self.assertEqual(200, self.client.ask("GET", "/healthz").status)
+        self.assertEqual("in", self.get("system/status")["status"]["cluster"]["state"])
+        server.engine.disconnect()
+        cluster.run(0.5)
+        answer = self.client.ask("GET", "/healthz")
+        self.assertEqual(503, answer.status)
+        self.assertIn(b"cut off from the other servers", answer.body)
+        self.assertEqual(1, len(self.flushLoggedErrors()))
 
     def test_health(self) -> None:
         """With a Callbridge; a component that decides nothing is none."""

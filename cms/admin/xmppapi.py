@@ -61,6 +61,39 @@ CLIENT = schemas.record(
     },
     *("id", "jid"),
 )
+NODE = schemas.record(
+    {
+        "node": schemas.TEXT,
+        "host": schemas.TEXT,
+        "version": schemas.TEXT,
+        "generation": schemas.WHOLE,
+        "sessions": schemas.WHOLE,
+        "links": schemas.WHOLE,
+        "deciding": schemas.WHOLE,
+        "waitingBytes": schemas.WHOLE,
+        "behindSeconds": schemas.NUMBER,
+        "entriesSent": schemas.WHOLE,
+        "entriesReceived": schemas.WHOLE,
+        "sentAgain": schemas.WHOLE,
+    },
+    *("node", "generation", "sessions", "links", "waitingBytes", "behindSeconds"),
+)
+CLUSTER = schemas.record(
+    {
+        "node": schemas.TEXT,
+        "state": {"enum": ["in", "out"]},
+        "generation": schemas.WHOLE,
+        "leaseSeconds": schemas.NUMBER,
+        "renewedSecondsAgo": schemas.NUMBER,
+        "joined": schemas.WHOLE,
+        "lostNodes": schemas.WHOLE,
+        "engine": schemas.TEXT,
+        "engineConnected": schemas.TRUTH,
+        "problem": schemas.FAULT,
+        "nodes": {"type": "array", "items": NODE},
+    },
+    *("node", "state", "generation", "engine", "engineConnected", "nodes"),
+)
 STATUS = schemas.record(
     {
         "softwareVersion": schemas.TEXT,
@@ -85,6 +118,7 @@ STATUS = schemas.record(
         "wantedPlaces": schemas.WHOLE,
         "places": schemas.WHOLE,
         "links": {"type": "array", "items": CALLBRIDGE},
+        "cluster": CLUSTER,
         "lastFailure": schemas.FAULT,
     },
     *("softwareVersion", "uptimeSeconds", "role", "domain", "callBridgesActive", "clients"),

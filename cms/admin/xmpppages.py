@@ -142,7 +142,10 @@ class XmppPages:
         health = self._role.health()
         flow = fingerprint(self._role.attempts(), ATTEMPTS)
         status = self._role.status()
-        return links, health.good, flow, status.get("clients"), status.get("clientsAway")
+        clients = status.get("clients"), status.get("clientsAway")
+        cluster: dict[str, Any] = status.get("cluster") or {}
+        nodes = [(n["node"], n["sessions"], n["links"]) for n in cluster.get("nodes", ())]
+        return links, health.good, flow, clients, cluster.get("state"), nodes
 
     async def _pieces(self) -> list[Tag]:
         page = await self._role.clients(Selection(limit=SHOWN))
@@ -166,6 +169,7 @@ class XmppPages:
                 tags.p(tags.a("Find a client", href="/clients")),
                 **{"aria-labelledby": "clients"},
             ),
+            *cluster_section(self._role.status().get("cluster")),
             tags.section(
                 tags.h2("Recent signal flow", id="flow"),
                 show_attempts(self._role.attempts()[:ATTEMPTS]),
@@ -345,6 +349,40 @@ def _judged(known: Facts) -> tuple[str, str]:
     if word != "active":
         return "waiting", word
     return ("failed", "decides no log-ins") if known.get("problem") else ("passed", word)
+
+
+def cluster_section(facts: Any) -> list[Tag]:
+    """The other servers of the cluster, if it is to be in one."""
+    if facts is None:
+        return []
+    there = facts["state"] == "in"
+    told = f"{facts['node']} is {'in' if there else 'out of'} the cluster on {facts['engine']}."
+    if facts["problem"] is not None:
+        told += f" {facts['problem']['cause']} Cure: {facts['problem']['cure']}"
+    heads = ("Server", "Version", "Clients", "Components", "Waiting for it")
+    rows = [
+        tags.tr(
+            tags.th(node["node"], scope="row"),
+            tags.td(node["version"]),
+            tags.td(str(node["sessions"])),
+            tags.td(str(node["links"])),
+            tags.td(f"{node['waitingBytes']:,} bytes, {node['behindSeconds']} s"),
+        )
+        for node in facts["nodes"]
+    ]
+    table = tags.table(
+        tags.caption("The other servers"),
+        tags.thead(tags.tr(*(tags.th(head, scope="col") for head in heads))),
+        tags.tbody(*rows),
+    )
+    return [
+        tags.section(
+            tags.h2("Cluster", id="cluster"),
+            tags.p(state_mark("passed" if there else "failed", told)),
+            *([table] if rows else [tags.p("No other server is in it.", class_="quiet")]),
+            **{"aria-labelledby": "cluster"},
+        )
+    ]
 
 
 def _card(id_: str, known: Facts) -> Tag:

@@ -64,6 +64,8 @@ class DaemonState:
                 kept = self.status.get("clientsAwayBytes", 0)
                 gone = f" ({away} without a connection, {kept:,} bytes kept)" if away else ""
                 rows.append(("Clients", f"{self.status['clients']}{gone}"))
+                if "cluster" in self.status:
+                    rows.append(("Cluster", cluster_text(self.status["cluster"])))
                 if away:
                     rows.append(("Without a connection", self._away))
         return rows + self._trouble()
@@ -104,3 +106,10 @@ def _guests(guests: dict[str, int]) -> str:
     """Of those who asked, what became of them."""
     asked = [f"{number} {name}" for name, number in guests.items() if number and name != "known"]
     return f"{guests['known']} known" + (f"; {', '.join(asked)}" if asked else "")
+
+
+def cluster_text(facts: dict[str, Any]) -> str:
+    """A cluster in a line."""
+    number = len(facts["nodes"]) + 1
+    word = "in it" if facts["state"] == "in" else "cut off"
+    return f"{facts['node']} is {word}, {number} server{'s' * (number != 1)} known"

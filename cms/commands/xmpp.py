@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cms.commands import certificates, sockets
+from cms.commands.clusters import cluster
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import XMPP, config_option, find_config
 from cms.commands.daemonstate import DaemonState
@@ -43,6 +44,7 @@ def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> Non
 
 
 xmpp.add_command(callbridge)
+xmpp.add_command(cluster)
 
 
 def _open(config_file: Path | None) -> tuple[XmppConfig, Daemon | None]:

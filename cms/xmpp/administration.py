@@ -50,9 +50,12 @@ class XmppAdministration:
 
     def health(self) -> Health:
         """
-        See L{cms.admin.interfaces.Daemon.health}: listening, and with a Callbridge that
-        reads what it is asked.
+        See L{cms.admin.interfaces.Daemon.health}: listening, in its cluster if it is to be in
+        one, and with a Callbridge that reads what it is asked.
         """
+        cluster = self._daemon.cluster
+        if cluster is not None and cluster.fault is not None:
+            return Health(False, cluster.fault.step, cluster.fault)
         links = self._daemon.links.authorities if self._daemon.running else []
         if any(not link.is_stalled for link in links):
             return Health(True, Step.ACTIVE)
@@ -89,6 +92,7 @@ class XmppAdministration:
             "wantedPlaces": self._daemon.config.wanted_connections,
             "places": self._daemon.config.connection_limits().most,
             "links": links,
+            **({} if self._daemon.cluster is None else {"cluster": self._daemon.cluster.status()}),
             "lastFailure": failed.as_dict() if failed is not None else None,
         }
 

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 import cms
 from cms.cluster.connecting import Connector, EngineSettings
+from cms.cluster.engine import Engine
 from cms.cluster.node import Node, NodeSettings
 from cms.cluster.peer import PeerSettings
 from cms.cluster.redisengine import RedisEngine
@@ -47,33 +48,11 @@ class Clustering:
     @ivar nodes: What the other nodes have.
     """
 
-    def __init__(
-        self, config: XmppConfig, settings: ClusterSettings, reactor: Any, nodes: Nodes
-    ) -> None:
-        """
-        @raise ConfigurationError: the CAs cannot be read.
-        """
+    def __init__(self, node: Node, engine: Engine, nodes: Nodes) -> None:
         self.nodes = nodes
-        jitter = SystemRandom()
-        self._engine = engine = RedisEngine(
-            reactor,
-            Connector(reactor, engine_settings(config, settings)),
-            domain=config.domain,
-            lease=settings.lease,
-            random=os.urandom,
-            jitter=jitter,
-        )
-        node = NodeSettings(
-            name=settings.node or config.hostname,
-            facts={"host": config.hostname, "version": cms.__version__},
-            lease=settings.lease,
-            peers=PeerSettings(settings.window, settings.patience),
-        )
-        self.node = nodes.node = Node(
-            reactor, engine, node, nodes, random=os.urandom, jitter=jitter
-        )
-
-        self.on_change = self.node.on_change
+        self.node = node
+        self.on_change = node.on_change
+        self._engine = engine
 
     def start(self) -> None:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
@@ -99,6 +78,7 @@ class Clustering:
             "leaseSeconds": node.settings.lease,
             "renewedSecondsAgo": round(node.since_renewal, 1) if node.joined else None,
             "joined": node.joined,
+            "lostNodes": node.deaths,
             "engine": self._engine.shown,
             "engineConnected": self._engine.is_connected,
             "problem": None if fault is None else fault.as_dict(),
@@ -107,7 +87,7 @@ class Clustering:
 
     def _others(self) -> Iterator[dict[str, object]]:
         for name, peer in sorted(self.node.peers.items()):
-            sessions, links = self.nodes.held(peer)
+            sessions, links, deciding = self.nodes.held(peer)
             yield {
                 "node": name,
                 "host": peer.member.facts.get("host", ""),
@@ -115,9 +95,37 @@ class Clustering:
                 "generation": peer.member.generation,
                 "sessions": sessions,
                 "links": links,
+                "deciding": deciding,
                 "waitingBytes": peer.kept_bytes,
                 "behindSeconds": round(peer.behind, 1),
                 "entriesSent": peer.entries_sent,
                 "entriesReceived": peer.entries_received,
                 "sentAgain": peer.sent_again,
             }
+
+
+def make_clustering(
+    config: XmppConfig, settings: ClusterSettings, reactor: Any, nodes: Nodes
+) -> Clustering:
+    """
+    The cluster that a configuration names.
+
+    @raise ConfigurationError: the CAs cannot be read.
+    """
+    jitter = SystemRandom()
+    engine = RedisEngine(
+        reactor,
+        Connector(reactor, engine_settings(config, settings)),
+        domain=config.domain,
+        lease=settings.lease,
+        random=os.urandom,
+        jitter=jitter,
+    )
+    own = NodeSettings(
+        name=settings.node or config.hostname,
+        facts={"host": config.hostname, "version": cms.__version__},
+        lease=settings.lease,
+        peers=PeerSettings(settings.window, settings.patience),
+    )
+    node = nodes.node = Node(reactor, engine, own, nodes, random=os.urandom, jitter=jitter)
+    return Clustering(node, engine, nodes)

@@ -44,7 +44,12 @@ from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
-from cms.xmpp.metrics import GuestsCollector, ServerCollector, ServerCounters
+from cms.xmpp.metrics import (
+    ClusterCollector,
+    GuestsCollector,
+    ServerCollector,
+    ServerCounters,
+)
 from cms.xmpp.resumption import Resumable, Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
@@ -149,7 +154,8 @@ class XmppService(Service):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
         guests = GuestsCollector(self.admissions.figures)
-        self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests)
+        more = () if self.cluster is None else (ClusterCollector(self.cluster),)
+        self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests, *more)
 
     def _make_cluster(
         self, router: Router, local: LocalServices, relay: LoginRelay, carbons: Carbons
@@ -158,12 +164,12 @@ class XmppService(Service):
         if settings is None:
             return None
         # Late: a server that is alone needs neither these modules nor hiredis.
-        from cms.xmpp.clustering import Clustering  # noqa: PLC0415
+        from cms.xmpp.clustering import make_clustering  # noqa: PLC0415
         from cms.xmpp.nodes import Nodes  # noqa: PLC0415
 
         nodes = Nodes(*(self._reactor, self.sessions, self.links, router, relay), carbons=carbons)
         local.others = self.session_service.others = nodes
-        cluster: Cluster = Clustering(self.config, settings, self._reactor, nodes)
+        cluster: Cluster = make_clustering(self.config, settings, self._reactor, nodes)
         cluster.on_change.append(self._changed)
         return cluster
 

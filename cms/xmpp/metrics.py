@@ -19,6 +19,7 @@ from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, 
 from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic
+from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
 from cms.xmpp.loginrelay import USUAL
@@ -115,6 +116,48 @@ class ServerCounters(Collector):
     def stream_refused(self, condition: str) -> None:
         """See L{Observer}."""
         self._refusals.labels("stream", condition).inc()
+
+
+class ClusterCollector(Collector):
+    """The figures of a server that is to be in a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        status = self._cluster.status()
+        nodes = {node["node"]: node for node in status["nodes"]}
+        there = status["state"] == "in"
+        yield gauge("cms_xmpp_cluster_in", "Whether this server is in its cluster.", float(there))
+        yield gauge("cms_xmpp_cluster_nodes", "Other servers that are known.", len(nodes))
+        for key, name, text in _OF_NODES:
+            yield gauges(name, text, "node", {node: facts[key] for node, facts in nodes.items()})
+        entries = CounterMetricFamily(
+            "cms_xmpp_cluster_entries", "Entries between servers.", labels=["node", "direction"]
+        )
+        for node, facts in nodes.items():
+            entries.add_metric([node, "sent"], facts["entriesSent"])
+            entries.add_metric([node, "received"], facts["entriesReceived"])
+            entries.add_metric([node, "sent_again"], facts["sentAgain"])
+        yield entries
+        yield _counted("cms_xmpp_cluster_joined", "Times that it has joined.", status["joined"])
+        yield _counted("cms_xmpp_cluster_lost", "Servers that have gone.", status["lostNodes"])
+
+
+_OF_NODES = (
+    ("sessions", "cms_xmpp_cluster_sessions", "Clients of another server."),
+    ("links", "cms_xmpp_cluster_links", "Components of another server."),
+    ("deciding", "cms_xmpp_cluster_deciding", "Of these, those that decide log-ins, here too."),
+    ("waitingBytes", "cms_xmpp_cluster_waiting_bytes", "Not acknowledged by another server."),
+    ("behindSeconds", "cms_xmpp_cluster_behind_seconds", "Age of the oldest of these."),
+)
+
+
+def _counted(name: str, text: str, number: int) -> Metric:
+    family = CounterMetricFamily(name, text)
+    family.add_metric([], number)
+    return family
 
 
 class ServerCollector(Collector):

@@ -126,10 +126,11 @@ class Nodes:
         for changes in (relay.on_authority, links.on_away, links.on_back):
             changes.append(self._link_decides)
 
-    def held(self, peer: Peer) -> tuple[int, int]:
-        """How many sessions and links another node has."""
-        neighbour = self._neighbours.get(peer)
-        return (0, 0) if neighbour is None else (len(neighbour.sessions), len(neighbour.links))
+    def held(self, peer: Peer) -> tuple[int, int, int]:
+        """How many sessions and links another node has, and how many of these decide log-ins."""
+        known = self._neighbours.get(peer) or _Neighbour(peer, Questions(self._clock, peer))
+        deciding = sum(bool(link.mechanisms) for link in known.links.values())
+        return len(known.sessions), len(known.links), deciding
 
     # what this node has: Others
 

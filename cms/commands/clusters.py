@@ -1,0 +1,98 @@
+"""C{cms xmpp cluster}: the servers that are one service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cms.commands.common import JSON, Complaint, Row, Wrong, print_json, print_rows
+from cms.commands.configfile import XMPP, config_option, find_config
+from cms.control.daemon import Daemon
+from cms.xmpp.config import read_config
+
+CONFIG = config_option(XMPP)
+_ALONE = (
+    "this server is alone: its xmpp.toml has no [cluster]. Cure: docs/operate.md shows one, with"
+    " the Redis that all servers share."
+)
+
+
+@click.group()
+def cluster() -> None:
+    """
+    Show the servers that are one service.
+
+    There is no leader here: every server is as good as the others, and a Redis that all
+    share says who is there.
+    """
+
+
+@cluster.command("status")
+@JSON
+@CONFIG
+def status(as_json: bool, config_file: Path | None) -> None:
+    """
+    Show this server's part in the cluster, and the others.
+
+    The exit status is 1 if it is cut off from them.
+    """
+    config = read_config(find_config(config_file, XMPP))
+    if config.cluster is None:
+        raise Complaint(_ALONE)
+    daemon = Daemon.find(config.state_dir)
+    if daemon is None:
+        raise Wrong(f"the server does not run. Cure: twistd cms-xmpp --config {config.file}")
+    facts = daemon.status()["cluster"]
+    if as_json:
+        print_json(facts)
+    else:
+        print_rows(list(_rows(facts)))
+    if facts["state"] != "in":
+        problem = facts["problem"]
+        raise Wrong(f"{problem['cause']} Cure: {problem['cure']}")
+
+
+def _rows(facts: dict[str, Any]) -> list[Row]:
+    renewed = facts["renewedSecondsAgo"]
+    ago = "never" if renewed is None else f"{renewed} s ago"
+    rows: list[Row] = [
+        ("Node", facts["node"]),
+        ("State", "in the cluster" if facts["state"] == "in" else "out of the cluster"),
+        ("Leader", "none: there is no leader here"),
+        ("Generation", facts["generation"]),
+        ("Lease", f"{facts['leaseSeconds']:g} s, renewed {ago}"),
+        ("Engine", facts["engine"]),
+        ("Engine connected", facts["engineConnected"]),
+        ("Servers lost", facts["lostNodes"]),
+    ]
+    for node in facts["nodes"]:
+        shown = [
+            f"cms {node['version']}, generation {node['generation']}",
+            f"{node['sessions']} clients, {node['links']} components",
+            f"{node['waitingBytes']:,} bytes wait for it, the oldest for {node['behindSeconds']} s",
+        ]
+        rows.append((f"Server {node['node']}", shown))
+    return rows
+
+
+@cluster.command("join")
+@click.argument("address", required=False)
+def join(address: str | None) -> None:
+    """Say how a server joins: by its configuration, not by a command."""
+    raise Complaint(
+        "nobody joins by a command, and there is no leader to ask. Cure: give this server the"
+        " [cluster] of the others (docs/operate.md), and restart it; it joins by itself."
+    )
+
+
+@cluster.command("remove")
+@click.argument("node", required=False)
+def remove(node: str | None) -> None:
+    """Say how a server leaves: when it stops, or dies."""
+    raise Complaint(
+        "nobody is removed by a command. A server that stops has left; one that died is gone when"
+        " its lease is over. Cure: to keep a server out, take [cluster] out of its xmpp.toml, or"
+        " its user out of Redis."
+    )

@@ -73,9 +73,9 @@ class Browser:
             self.driver.get(f"https://admin:{password}@{host}/static/icon.svg")
         self.driver.get(f"https://{host}{path}")
 
-    def find(self, css: str) -> WebElement:
+    def find(self, css: str, seconds: float = SECONDS) -> WebElement:
         """One element, when it is there."""
-        wait_until(lambda: bool(self.all(css)), SECONDS, css)
+        wait_until(lambda: bool(self.all(css)), seconds, css)
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
     def all(self, css: str) -> list[WebElement]:
@@ -164,7 +164,8 @@ class Browser:
                 still = "return document.getAnimations().every(a => a.playState !== 'running'"
                 still += " || a.effect.getComputedTiming().iterations === Infinity)"
                 wait_until(lambda: bool(self.run(still)), SECONDS, "stillness")  # noqa: B023
-                assert self.violations() == [], (name, scheme, size)
+                wrong = self.violations()
+                assert not wrong, f"{name}, {scheme}, {size}: {wrong}"
                 assert not self.scrolls_sideways(), (name, scheme, size)
 
     def scrolls_sideways(self) -> bool:

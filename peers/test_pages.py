@@ -223,6 +223,102 @@ def test_xmpp(system: System) -> None:
     assert browser.complaints() == []
 
 
+def test_spaces(system: System) -> None:
+    """A space is added, changed and given members by keyboard; axe-core finds nothing anywhere."""
+    browser, callbridge = system.browser, system.callbridge
+    for name, uri in (("Board", "board"), ("All hands", "all"), ("Support", "support")):
+        callbridge.space("add", name, "--uri", uri, "--members-only")
+    system.start()
+    system.open(callbridge)
+    browser.assert_accessible("Callbridge")
+    browser.open(system.hosts["cb1"], "/spaces")
+    browser.fill("#name", "Product team")
+    browser.fill("#uri", "team")
+    browser.fill("#passcode", "12")
+    browser.press(Keys.ENTER)
+    browser.wait_for("[role=alert]", "asscode")
+    assert browser.run("return document.activeElement.id") == "passcode"
+    assert browser.find("#name").get_attribute("value") == "Product team"
+    browser.assert_accessible("a space that cannot be")
+    browser.fill("#passcode", "4711")
+    browser.press(Keys.ENTER)
+    browser.wait_for("h1", "Space Product team")
+    for member in ("alice", "bob"):
+        browser.fill("#userJid", member)
+        if member == "alice":
+            browser.tab_to("#canAddRemoveMember")
+            browser.press(Keys.SPACE)
+        browser.press(Keys.ENTER)
+        browser.wait_for("[role=table]", member)
+    browser.assert_accessible("a space")
+    browser.shot("pages-space")
+    assert_phone(browser, "pages-space-phone")
+    browser.tab_to("[role=table] td a")
+    browser.press(Keys.ENTER)
+    browser.wait_for("h1", "Member alice")
+    browser.assert_accessible("a member")
+    browser.tab_to("button.danger")
+    browser.press(Keys.ENTER)
+    wait_until(lambda: f"alice@{DOMAIN}" not in browser.text("main"), SECONDS, "her removal")
+
+    browser.open(system.hosts["cb1"], "/spaces")
+    browser.wait_for("[role=table]", "Product team")
+    browser.assert_accessible("spaces")
+    browser.shot("pages-spaces")
+    assert_phone(browser, "pages-spaces-phone")
+    browser.fill("#filter", "board")
+    browser.press(Keys.ENTER)
+    wait_until(lambda: "Product team" not in browser.text("[role=table]"), SECONDS, "one row")
+    browser.fill("#filter", "none of them")
+    browser.press(Keys.ENTER)
+    browser.wait_for("main .quiet", "None.")
+    browser.assert_accessible("no spaces")
+    browser.open(system.hosts["cb1"], "/spaces?filter=board")
+    browser.tab_to("[role=table] a")
+    browser.press(Keys.ENTER)
+    browser.wait_for("h1", "Space Board")
+    browser.tab_to("a[href$='/delete']")
+    browser.press(Keys.ENTER)
+    browser.wait_for("h1", "Delete space Board")
+    browser.assert_accessible("a question")
+    browser.tab_to("button.danger")
+    browser.press(Keys.ENTER)
+    browser.wait_for("h1", "Spaces")
+    wait_until(lambda: "Board" not in browser.text("[role=table]"), SECONDS, "its end")
+    assert browser.unexpected(400) == []
+
+
+def test_accessible(system: System) -> None:
+    """The other pages: nothing for axe-core to find, light and dark, on a phone and a desk."""
+    browser, server, callbridge = system.browser, system.server, system.callbridge
+    system.start()
+    system.open(server)
+    browser.assert_accessible("XMPP server")
+    system.log_in()
+    browser.wait_for("#live table", ALICE)
+    browser.assert_accessible("a client")
+    browser.open(system.hosts["xmpp1"], "/clients")
+    browser.assert_accessible("clients")
+    browser.tab_to("table td a")
+    browser.press(Keys.ENTER)
+    browser.find("button.danger")
+    browser.assert_accessible("end of a client")
+    browser.open(system.hosts["xmpp1"])
+    browser.fill("#name", "cb9")
+    browser.press(Keys.ENTER)
+    browser.find("#secret")
+    browser.assert_accessible("a secret")
+    system.open(callbridge)
+    browser.fill("#serverAddressOverride", f"localhost:{free_port()}")
+    browser.press(Keys.ENTER)
+    browser.wait_for("#step-6", "failed")
+    browser.assert_accessible("a step that failed")
+    browser.fill("#domain", "not a domain")
+    browser.press(Keys.ENTER)
+    browser.wait_for("[role=alert]", "Nothing was saved")
+    browser.assert_accessible("a value that cannot be")
+
+
 def test_without_script(system: System) -> None:
     """The page is whole, and its form works."""
     system.start()

@@ -119,9 +119,10 @@ class Stand:
 def served(processes: Processes, folder: Path) -> Iterator[int]:
     """The pages, with the script as it is written, and what is played beside it."""
     for path in STATIC.iterdir():
-        if path.name not in ("bundle.js", "session.js", "room.js"):
+        if path.name not in ("bundle.js", "bundle.css", "session.js", "room.js"):
             shutil.copy(path, folder / path.name)
     (folder / "app.js").rename(folder / "bundle.js")
+    (folder / "style.css").rename(folder / "bundle.css")
     for name in ("session.js", "room.js"):
         shutil.copy(ROOT / "peers" / "doorstand" / name, folder)
     english = (STATIC / "texts.en.js").read_text()
@@ -421,7 +422,7 @@ def test_keyboard(stand: Stand) -> None:
     browser.press(Keys.ENTER)
     assert browser.run("return document.activeElement.closest('dialog') !== null")
     browser.press(Keys.ESCAPE)
-    assert browser.run("return document.querySelector('dialog')") is None
+    wait_until(lambda: not browser.all("dialog"), SECONDS, "its end")
     assert browser.run("return document.activeElement.textContent") == "Invite"
     browser.tab_to(".rows .small")
     named = browser.run("return document.activeElement.ariaLabel")

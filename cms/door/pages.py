@@ -21,6 +21,7 @@ from klein import Klein
 from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
+from cms import faults
 from cms.door.look import Look
 from cms.web import messages
 from cms.web.html import HTML, flat
@@ -209,7 +210,7 @@ class DoorPages:
         ]
         if not self._enabled:
             script = []
-            content = [tags.h1(look.title), tags.p(said["faults"]["door-closed"], class_="note")]
+            content = [tags.h1(look.title), tags.p(said["faults"][faults.DOOR_CLOSED.name], class_="note")]
         return tags.html(
             tags.head(
                 tags.meta(charset="utf-8"),
@@ -217,7 +218,7 @@ class DoorPages:
                 tags.meta(name="color-scheme", content="light dark"),
                 tags.title(look.title),
                 tags.link(rel="icon", type="image/svg+xml", href=self._at("icon.svg")),
-                tags.link(rel="stylesheet", href=self._at("style.css")),
+                tags.link(rel="stylesheet", href=self._at("bundle.css")),
                 *script,
             ),
             tags.body(

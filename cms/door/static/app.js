@@ -32,6 +32,8 @@ const BANNER_AFTER = 1000; // ms without a connection
 const SCREEN_AFTER = 200; // ms: what is done sooner needs no screen of its own
 const FIRST_WORD = 400; // ms that announcements are gathered
 const WORD_EVERY = 4000; // ms between two of them
+const STAYED = 3000; // ms in a meeting: who is sent out sooner is not let in anew by itself
+const ASKS_ANEW = new Set(["forbidden", "reentry-over", "not-authorized", "registration-required"]);
 const ANSWER_WITHIN = 20000; // ms for POST /join
 
 // words
@@ -159,6 +161,12 @@ let session = null;
 let account = "";
 /** @type {{room: Room, place: Place, end: () => void} | null} */
 let meeting = null;
+/** How a guest asked to be let in, for the case that he has to ask anew.
+ *  @type {Record<string, string> | null} */
+let ticket = null;
+/** What was said before somebody had to enter anew. @type {Message[]} */
+let earlier = [];
+let cameAt = 0;
 /** Where somebody was who has to sign in again, since the page was reloaded. @type {Place | null} */
 let wanted = null;
 /** The join or sign-in that is under way: there is one at most. @type {Attempt | null} */
@@ -574,12 +582,19 @@ async function guest(body, secured) {
     start();
   });
   attempt = at;
+  const name = kept("localStorage", "name"), from = asked();
+  const anew = !reentry ? body : from.secret ? { secret: from.secret, name }
+    : { callId: from.callId, passcode: "", name };
   /** @type {Pass | undefined} */
   let pass;
   // Asked while the connection is made; and again, by the token, if the session cannot be resumed.
   const credentials = async () => {
-    const token = kept("sessionStorage", "reentry");
-    const given = await post(pass ? { reentry: token } : body, at.abort.signal);
+    const token = reentry || pass ? kept("sessionStorage", "reentry") : "";
+    const given = await post(token ? { reentry: token } : body, at.abort.signal)
+      .catch((fault) => {
+        if (!token || fault.word !== "reentry-over") throw fault;
+        return post(anew, at.abort.signal);
+      });
     pass = given;
     keep("sessionStorage", "reentry", given.reentry);
     if (attempt === at) at.at("connect");
@@ -592,6 +607,7 @@ async function guest(body, secured) {
     const link = callId ? `/meeting/${callId}` : path;
     await enter(ours, { jid: pass.space, title: pass.title, callId, path: link, secured },
       pass.nick, "", at, asked().secret ? path : link);
+    ticket = anew;
   } catch (/** @type {any} */ problem) {
     at.session?.close();
     at.over();
@@ -711,6 +727,7 @@ async function enter(ours, place, nick, password, at, path) {
 
 /** @param {Room} room @param {Place} place */
 function inRoom(room, place) {
+  cameAt = performance.now();
   const people = new People(room, (count) => {
     toggle.textContent = `${say("people")} ${count}`;
   }), chat = new Chat(room);
@@ -791,8 +808,18 @@ function leaveRoom() {
 
 /** The room or the session is over. @param {any} why */
 function out(why) {
-  const place = meeting?.place, word = why?.word ?? "gone";
+  const place = meeting?.place, word = why?.word ?? "gone", stayed = performance.now() - cameAt;
+  const body = ticket;
+  ticket = null;
+  earlier = meeting?.room.messages ?? [];
   meeting?.end();
+  if (body && stayed > STAYED && ASKS_ANEW.has(word)) {
+    // The Callbridge that admitted him has forgotten it, since it was restarted.
+    disconnect();
+    forget();
+    guest(body, Boolean(place?.secured));
+    return;
+  }
   if (!account || !session) disconnect();
   forget();
   ended(say("outTitle"), wordsOf(why, word), place);
@@ -967,7 +994,10 @@ class Chat {
   }
 
   catchUp() {
-    for (const message of this.room.messages.slice(-MOST_MESSAGES)) this.add(message);
+    const known = new Set(this.room.messages.map((one) => one.id));
+    const before = earlier.filter((one) => !known.has(one.id));
+    for (const one of [...before, ...this.room.messages].slice(-MOST_MESSAGES)) this.add(one);
+    earlier = [];
     this.down();
   }
 

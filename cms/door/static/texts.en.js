@@ -111,8 +111,11 @@ export default {
     "join-refused": "This did not let you in. Check the call ID and the passcode. The meeting may also be closed to guests.",
     "join-slowed": "There were too many tries from here. Wait a while.",
     "door-closed": "Joining by browser is switched off here. Whoever runs this service can say when it is back.",
-    "undecided": "The Callbridge could not decide whether you may come in.",
-    "busy": "Too many people are joining just now.",
+    "join-undecided": "The Callbridge could not decide whether you may come in (step 12).",
+    "join-unsupported": "The Callbridge is too old to let guests in (step 12). Tell whoever runs this service.",
+    "join-crowded": "Too many people are joining just now.",
+    "internalError": "Something went wrong in the meeting server. Tell whoever runs this service.",
+    "origin-refused": "This page is not one of those that may use this service. Tell whoever runs it.",
     "reentry-over": "You were away for too long to come back by yourself. Join again.",
     "bad-request": "The meeting server does not accept what was filled in. Check it, and try again.",
 
@@ -133,7 +136,7 @@ export default {
     "temporary-auth-failure": "Nobody could decide the sign-in just now.",
 
     "not-authorized": "Address or password is wrong.",
-    "forbidden": "A moderator has banned you from this meeting.",
+    "forbidden": "This meeting does not let you in. A moderator may have banned you.",
     "registration-required": "Only members may enter this meeting. If you are one, sign in.",
     "item-not-found": "There is no meeting with this call ID.",
     "conflict": "Somebody with this name is in the meeting already. Choose another name.",

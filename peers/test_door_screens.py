@@ -216,7 +216,7 @@ def test_refusals(stand: Stand) -> None:
     for path, words in (
         ("/meeting/403", "Check the call ID and the passcode."),
         ("/meeting/404404", "The meeting is full."),
-        ("/meeting/405405", "A moderator has banned you"),
+        ("/meeting/405405", "This meeting does not let you in."),
         ("/meeting/406406", "Only members may enter this meeting."),
         ("/meeting/407407", "Choose another name."),
     ):

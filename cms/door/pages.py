@@ -210,7 +210,8 @@ class DoorPages:
         ]
         if not self._enabled:
             script = []
-            content = [tags.h1(look.title), tags.p(said["faults"][faults.DOOR_CLOSED.name], class_="note")]
+            closed = said["faults"][faults.DOOR_CLOSED.name]
+            content = [tags.h1(look.title), tags.p(closed, class_="note")]
         return tags.html(
             tags.head(
                 tags.meta(charset="utf-8"),

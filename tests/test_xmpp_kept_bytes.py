@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.process.logs import Logger
 from cms.xmlstream import ns
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.keptbytes import SPARE, KeptBytes
+from cms.xmpp.resumption import Resumptions
 from tests.test_xmpp_resumption import BIND, ENABLE, ManagementTests, ids, message
 from tests.test_xmpp_service import CONFIGURATION, Daemon
 from tests.xmppserver import DOMAIN, Peer
@@ -89,6 +93,23 @@ class KeptTests(ManagementTests):
         self.assertEqual({f"alice@{DOMAIN}/r", *left}, self.who())
         self.assertLessEqual(self.sum, MOST_OF_ONE)
         self.assertEqual((2, 0), (self.resumptions.crowded_out, self.resumptions.expired))
+
+    def test_told(self) -> None:
+        """The log says whose sessions ended, and nothing if they had gone by themselves."""
+        told: list[str] = []
+        observer: Any = lambda event: told.append(formatEvent(event))  # noqa: E731
+        self.patch(Resumptions, "log", Logger(observer=observer))
+        for stays in (False, True):
+            client = self.log_in("mallory")
+            self.fill(f"mallory@{DOMAIN}/r", MOST_OF_ONE + 2_000)
+            client.transport.lose()
+            if not stays:
+                (session,) = self.server.sessions.of(f"mallory@{DOMAIN}")
+                session.end()
+            self.server.clock.advance(0)
+        (line,) = told
+        self.assertIn("1 sessions without a connection have ended before their time", line)
+        self.assertIn(f"mallory@{DOMAIN}", line)
 
     def test_many_accounts(self) -> None:
         """If it is too much for all, those end that keep most, and the others have room."""

@@ -184,6 +184,8 @@ class Resumptions:
     def _relieve(self) -> None:
         self._relief = None
         before, sessions = self.away_bytes, self._kept.surplus()
+        if not sessions:
+            return  # they ended meanwhile
         run_all(self.log, "away", *(partial(self._crowd_out, session) for session in sessions))
         if before > self._kept.most:
             self.log.warn(

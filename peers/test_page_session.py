@@ -211,7 +211,8 @@ def test_profanity(system: System, browser: Browser) -> None:
     wait_until(lambda: "mallory" in client.shown(), 40.0, "its log-in")
     page = Page(system, browser)
     client.enter(TEAM, "mal", CODE)
-    page.until("return [...cms.room.occupants.values()].some(({ nick }) => nick === 'mal')", 40.0)
+    wait_until(lambda: system.occupants() == 2, 40.0, client.shown())
+    assert page.run(INSIDE) == ["bob", "mal"]
     page.say("hello-from-the-page")
     wait_until(lambda: "hello-from-the-page" in client.shown(), 40.0, "what the page said")
     client.command("hello-from-profanity")

@@ -25,6 +25,7 @@ from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import NOTICE_DELAY, LoginRelay
 from cms.xmpp.metrics import ServerCounters
+from cms.xmpp.reconnecting import Reconnecting
 from cms.xmpp.registry import Registry
 from cms.xmpp.resumption import Resumptions
 from cms.xmpp.router import Router
@@ -72,6 +73,7 @@ class Server:
             *(self.clock, self.sessions, self.links, local, self.relay),
             flow=self.flow,
             carbons=carbons,
+            reconnecting=Reconnecting(self.clock, self.router),
         )
         self.waiting_room = WaitingRoom(
             self.clock,

@@ -22,6 +22,7 @@ DISCO_INFO: Final = "http://jabber.org/protocol/disco#info"  # XEP-0030
 DISCO_ITEMS: Final = "http://jabber.org/protocol/disco#items"  # XEP-0030
 COMMANDS: Final = "http://jabber.org/protocol/commands"  # XEP-0050
 MUC: Final = "http://jabber.org/protocol/muc"  # XEP-0045
+MEETING: Final = "urn:x-cms:meeting:1"  # ours: what occupants of a room see of each other
 MUC_USER: Final = "http://jabber.org/protocol/muc#user"  # XEP-0045
 MUC_ADMIN: Final = "http://jabber.org/protocol/muc#admin"  # XEP-0045
 MUC_OWNER: Final = "http://jabber.org/protocol/muc#owner"  # XEP-0045

@@ -423,6 +423,7 @@ class ClientSession(Party, StreamHandler):
         policy = self._policy
         self.detach()
         policy.resumptions.leaves(self)
+        policy.service.left(self)
         self.log.info(
             "{jid} lost its connection from {peer}: it is kept for {seconds:.0f} s",
             jid=self._full,

@@ -50,6 +50,7 @@ from cms.xmpp.metrics import (
     ServerCollector,
     ServerCounters,
 )
+from cms.xmpp.reconnecting import Reconnecting
 from cms.xmpp.resumption import Resumable, Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.selfcheck import SelfCheck, own_server
@@ -103,7 +104,10 @@ class XmppService(Service):
         self.admissions = Admissions(reactor, config.domain, self.links, self.flow)
         relay.issuer = self.admissions.issuer
         self.session_service = SessionService(
-            *(reactor, self.sessions, self.links, local, relay), flow=self.flow, carbons=carbons
+            *(reactor, self.sessions, self.links, local, relay),
+            flow=self.flow,
+            carbons=carbons,
+            reconnecting=Reconnecting(reactor, router),
         )
         self.cluster = self._make_cluster(router, local, relay, carbons)
         guesses = Guesses(reactor, together=False)

@@ -21,6 +21,7 @@ from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Link, Links
 from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay, Refusal
+from cms.xmpp.reconnecting import Reconnecting
 from cms.xmpp.sessions import Session, Sessions
 
 
@@ -44,12 +45,14 @@ class SessionService:
         *,
         flow: ServerFlow,
         carbons: Carbons,
+        reconnecting: Reconnecting,
     ) -> None:
         self._clock = clock
         self._sessions = sessions
         self._links = links
         self._local = local
         self._carbons = carbons
+        self._reconnecting = reconnecting
         self._relay = relay
         self._flow = flow
         self.others: Others | None = None
@@ -93,6 +96,10 @@ class SessionService:
             **session.ids,
         )
 
+    def left(self, session: Session) -> None:
+        """The connection of a session is gone, and the session is kept."""
+        self._reconnecting.left(session)
+
     def resumed(self, session: Session, away: float, again: int) -> None:
         """
         A session goes on over another connection (XEP-0198 5).
@@ -100,6 +107,7 @@ class SessionService:
         @param away: Seconds that it had none.
         @param again: How many stanzas were sent again.
         """
+        self._reconnecting.returned(session)
         jid = session.jid.full()
         self._flow.resumed(jid, session.peer_text, away, again)
         if wanted(LogLevel.info):
@@ -127,6 +135,8 @@ class SessionService:
         """A session is over, for whatever reason."""
         self._sessions.remove(session)
         self._carbons.ended(session)
+        if session in self._reconnecting.shown:
+            self._reconnecting.ended(session)
         begin = self._began.pop(session, None)
         if begin is None:
             return  # a fault of ours kept it from beginning: nobody knows of it
@@ -147,6 +157,7 @@ class SessionService:
 
     def presence(self, session: Session, stanza: Stanza) -> None:
         """A client sent presence."""
+        self._reconnecting.showed(session, stanza)
         self._local.client_presence(session, stanza)
 
     def refused(

@@ -1,0 +1,113 @@
+"""
+Who is in a room learns that one of the others has lost his connection.
+
+A session whose connection broke stays bound for a while, with its presence (XEP-0198 5), so
+nobody sees that it hears nothing.  After some seconds the server sends its last presence to
+each room again, with a word that it has no connection, and without that when it is back.  For
+a room that is a changed presence like any other (XEP-0045 7.7); clients that do not know the
+word pass it over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.words.xish.domish import Element
+
+from cms.xmlstream import ns
+from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.splicedstanza import of_bytes
+from cms.xmlstream.stanza import Stanza
+from cms.xmpp.router import Router
+from cms.xmpp.sessions import Session
+
+AFTER = 3.0  # seconds without a connection
+MOST_BYTES = 1_024  # of a presence that is kept for this
+MOST_ROOMS = 50  # of a session, likewise
+# Sessions that it is told of at once, and one more in so many seconds.  When a whole network
+# is cut, all of a room are away: what each would have to be told of the others waits for it.
+AT_ONCE, EVERY = 20, 0.5
+
+
+class Reconnecting:
+    """
+    Tells rooms who has no connection.
+
+    @ivar shown: What each session that is in rooms shows there, by its address in the room.
+    """
+
+    def __init__(self, clock: IReactorTime, router: Router) -> None:
+        self._clock = clock
+        self._router = router
+        self.shown: dict[Session, dict[str, bytes]] = {}
+        self._timers: dict[Session, IDelayedCall] = {}
+        self._told: set[Session] = set()
+        self._level, self._looked = 0.0, clock.seconds()
+
+    def showed(self, session: Session, stanza: Stanza) -> None:
+        """A session sends presence."""
+        if stanza.to is None:
+            return
+        try:
+            to = parse_jid(stanza.to)
+        except MalformedJID:
+            return
+        if to.host == self._router.domain:
+            return  # to people, who see the session itself
+        rooms = self.shown.setdefault(session, {})
+        rooms.pop(to.full(), None)
+        if stanza.type is None and len(stanza.raw) <= MOST_BYTES and len(rooms) < MOST_ROOMS:
+            rooms[to.full()] = stanza.raw
+
+    def left(self, session: Session) -> None:
+        """The connection of a session is gone."""
+        if session in self.shown:
+            self._timers[session] = self._clock.callLater(AFTER, self._tell, session)
+
+    def returned(self, session: Session) -> None:
+        """It has one again."""
+        if self._stop(session):
+            self._show(session, lambda presence: None)
+
+    def ended(self, session: Session) -> None:
+        """It is over: its unavailable presence says the rest."""
+        self._stop(session)
+        self.shown.pop(session, None)
+
+    def _stop(self, session: Session) -> bool:
+        """Whether rooms were told."""
+        timer = self._timers.pop(session, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+        was_told = session in self._told
+        self._told.discard(session)
+        return was_told
+
+    def _tell(self, session: Session) -> None:
+        del self._timers[session]
+        if self._allows():
+            self._told.add(session)
+            self._show(session, _mark)
+
+    def _allows(self) -> bool:
+        now = self._clock.seconds()
+        self._level = max(0.0, self._level - (now - self._looked) / EVERY)
+        self._looked = now
+        allows = self._level <= AT_ONCE - 1
+        self._level += allows
+        return allows
+
+    def _show(self, session: Session, change: Callable[[Element], object]) -> None:
+        for raw in list(self.shown.get(session, {}).values()):
+            presence = of_bytes(raw).element
+            # Whoever asks to enter again is told everything again (XEP-0045 7.2).
+            for child in list(presence.elements(ns.MUC, "x")):
+                presence.children.remove(child)
+            presence.attributes.pop("id", None)
+            change(presence)
+            self._router.route(Stanza(presence), session)
+
+
+def _mark(presence: Element) -> None:
+    presence.addElement((ns.MEETING, "reconnecting"))

@@ -115,10 +115,13 @@ class System:
 
 
 class Page:
-    """A tab with Bob in the room."""
+    """A tab with somebody in the room."""
 
-    def __init__(self, system: System, browser: Browser, port: int = 0) -> None:
+    def __init__(
+        self, system: System, browser: Browser, port: int = 0, *, user: str = "bob"
+    ) -> None:
         self._system, self.browser = system, browser
+        self._user = user
         self._port = port or system.plain
         browser.driver.get(system.origin)
         self.enter()
@@ -129,11 +132,11 @@ class Page:
         settings = {
             "url": f"ws://localhost:{self._port}/xmpp-websocket",
             "domain": DOMAIN,
-            "jid": f"bob@{DOMAIN}",
+            "jid": f"{self._user}@{DOMAIN}",
             "password": PASSWORD,
             "room": TEAM,
         }
-        self.run("cms.open(arguments[0], 'bob', arguments[1])", settings, CODE)
+        self.run("cms.open(...arguments)", settings, self._user, CODE)
         self.until("return cms.room.state === 'in'")
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -385,3 +388,18 @@ def test_two_tabs(system: System, browser: Browser) -> None:
     assert page.run(STATES)[-1] == ["over", "conflict", False]
     assert page.run("return cms.events") == [["left", "conflict"]]
     assert system.occupants() == 1
+
+
+def test_reconnecting(system: System, browser: Browser, way: Road) -> None:
+    """Others see after three seconds that somebody has no connection, and that he is back."""
+    Page(system, browser, way.port)
+    browser.driver.switch_to.new_window("tab")
+    alice = Page(system, browser, user="alice")
+    bob = "const bob = [...cms.room.occupants.values()].find(({ nick }) => nick === 'bob');"
+    assert not alice.run(f"{bob} return bob.reconnecting")
+    way.close()
+    alice.until(f"{bob} return bob.reconnecting")
+    assert alice.run(INSIDE) == ["alice", "bob"]
+    way.open()
+    alice.until(f"{bob} return !bob.reconnecting")
+    assert alice.run("return cms.events") == []

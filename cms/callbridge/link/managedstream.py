@@ -171,6 +171,12 @@ class ManagedStream(XMLStream):
             return None
         return Left(previd, ledger, _up_to(MOST_LEFT, waiting))
 
+    def _resumption(self) -> dict[str, str | None]:
+        """What the header says of the link that it resumes."""
+        if self._resumes is None:
+            return {}
+        return {"xmlns:lm": ns.LINK_MANAGEMENT, "lm:resume": self._resumes._previd}
+
     # after the handshake
 
     def _accepted(self) -> None:

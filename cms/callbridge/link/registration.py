@@ -154,11 +154,7 @@ class ComponentRegistration(ManagedStream):
             self.quit()
             return
         self._enter(Step.REGISTER)
-        header: dict[str, str | None] = {"to": self.settings.component}
-        if self._resumes is not None:
-            header["xmlns:lm"] = ns.LINK_MANAGEMENT
-            header["lm:resume"] = self._resumes._previd
-        self.send_header(header)
+        self.send_header({"to": self.settings.component, **self._resumption()})
 
     def stream_started(self, start: StreamStart) -> None:
         """The server's header: prove the secret for its stream ID."""

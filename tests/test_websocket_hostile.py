@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
@@ -19,8 +20,9 @@ from cms.websocket.stream import A_TURN
 from cms.xmlstream import limits, ns
 from cms.xmlstream.reader import StreamBroken
 from cms.xmlstream.stream import CLOSE_TIMEOUT
+from tests.differential import INNER, Maker, canonical
 from tests.websocketpeer import WebServer, WebSocketPeer, masked
-from tests.xmppserver import DOMAIN
+from tests.xmppserver import DOMAIN, Peer, Server
 
 OPEN = f"<open xmlns='{FRAMING}' to='{DOMAIN}' version='1.0'/>".encode()
 CLOSE = f"<close xmlns='{FRAMING}'/>"
@@ -258,6 +260,29 @@ class CloseTests(HostileTestCase):
         self.assertTrue(self.alice.transport.lost)
 
 
+class LateTests(HostileTestCase):
+    """Who takes his time."""
+
+    def test_never_opened(self) -> None:
+        """A WebSocket on which nobody logs in ends as a stream does, in the same time."""
+        self.mallory.give(masked(b"", Opcode.PING))
+        self.server.clock.advance(self.server.clients.settings.login_timeout)
+        frames = self.mallory.frames()
+        self.assertIn("<connection-timeout", frames[1])
+        self.assertEqual(CLOSE, frames[2])
+        self.server.clock.advance(CLOSE_TIMEOUT)
+        self.assertTrue(self.mallory.transport.lost)
+
+    def test_drop_by_drop(self) -> None:
+        """Bytes that come one by one do not put it off."""
+        frame = masked(OPEN)
+        for byte in frame[:-1]:
+            self.mallory.give(bytes([byte]))
+            self.server.clock.advance(1)
+        self.server.clock.advance(CLOSE_TIMEOUT)
+        self.assertTrue(self.mallory.transport.lost)
+
+
 class CostTests(HostileTestCase):
     """What others pay."""
 
@@ -410,6 +435,46 @@ class AnyBytesTests(SynchronousTestCase):
             root = etree.fromstring(written)
             self.assertIsNotNone(root.tag)
             self.assertTrue(written.startswith(b"<"))
+
+
+class PassedOnTests(HostileTestCase):
+    """What others send, over TCP or a WebSocket."""
+
+    def test_parses_alone(self) -> None:
+        """Each frame is read by another parser, as what its sender meant."""
+        maker = Maker(Random(7))
+        root = f"<r xmlns='{ns.CLIENT}' xmlns:stream='{ns.STREAMS}'>"
+        senders = [Server.client(self.server), self.server.client()]
+        passed = 0
+        for number in range(400):
+            inner = maker.element(INNER, maker.random.choice((0, 0, 0.02, 0.1)))
+            inner = inner.replace("xml:id", "xml:x")  # which this parser wants to be a name
+            if number % 5 == 0:
+                inner += "<stream:x stream:y='1'/>"
+            web = number % 2
+            declared = f" xmlns='{ns.CLIENT}'" if web else ""
+            text = f"<message{declared} to='alice@{DOMAIN}/r'>{inner}</message>"
+            peer = self.sender(senders, web)
+            peer.say(text.encode("utf-8", "surrogatepass"))
+            for frame in self.alice.frames():
+                heard = etree.fromstring(frame)
+                (sent,) = etree.fromstring(f"{root}{text}</r>")
+                for one in (sent, heard):  # which are not the same: from and xml:lang
+                    one.attrib.clear()
+                self.assertEqual(canonical(sent, ""), canonical(heard, ""), text)
+                passed += 1
+        self.assertGreater(passed, 150)
+
+    def sender(self, senders: list[Peer], web: int) -> Peer:
+        """Who is logged in, over TCP or a WebSocket."""
+        if senders[web].lost or not senders[web].offered:
+            self.setUp()
+            tcp = partial(Server.client, self.server)
+            made = self.server.client if web else tcp
+            self.patch(self.server, "client", made)
+            senders[web] = Server.bound(self.server, self.callbridge, f"bob{web}")
+            senders[web].offered = "yes"
+        return senders[web]
 
 
 class DeclaredTests(SynchronousTestCase):

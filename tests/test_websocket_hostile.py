@@ -504,6 +504,10 @@ class DeclaredTests(SynchronousTestCase):
             "<message stream:a='1'/>",
             "<message a='&quot;' b=\"'>\"><stream:x xmlns:stream='urn:other'/></message>",
             "<message xmlns:stream='urn:other'><stream:x/></message>",
+            "<message id='xmlns:stream'><stream:x/></message>",
+            "<message id=\" xmlns:stream='a'\"><stream:x/></message>",
+            "<message xmlns:streams='a' xml:lang='xmlns:stream'><stream:x/></message>",
+            "<message a='>' xmlns:stream = 'urn:other'><stream:x/></message>",
             "<messages xmlns='urn:x'/>",
             "<r xmlns='urn:xmpp:sm:3'/>",
             "<stream:features/>",
@@ -517,7 +521,7 @@ class DeclaredTests(SynchronousTestCase):
     @settings(max_examples=150, deadline=None)
     @given(
         st.sampled_from(["message", "presence", "iq", "stream:features", "stream:error"]),
-        st.sampled_from(["", " to='a'", ' to="b\'>"', " stream:x='1'", " id='stream:'"]),
+        st.sampled_from(["", " to='a'", ' to="b\'>"', " stream:x='1'", " id='xmlns:stream='"]),
         st.sampled_from(["", "<a/>", "<a xmlns=''/>", "<stream:a/>", "<a xmlns:stream='u'/>", "x"]),
     )
     def test_any(self, name: str, attributes: str, content: str) -> None:

@@ -17,6 +17,7 @@ from cms.xmlstream.gathering import Gathering
 _NAME = re.compile(rb"<([a-z]+:)?[^\s/>]+")
 _STANZA = re.compile(rb"<(?:message|presence|iq)(?=[\s/>])(?! xmlns=)")
 _START_TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
+_ATTRIBUTE = re.compile(rb"([^\s=\"'<>/]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")  # its name
 _CLIENT: Final = f" xmlns='{ns.CLIENT}'".encode()
 _STREAM: Final = f" xmlns:stream='{ns.STREAMS}'".encode()
 
@@ -27,7 +28,7 @@ def declared(element: bytes) -> bytes:
     declares = b"" if stanza is None else _CLIENT
     if b"stream:" in element:
         start = _START_TAG.match(element)
-        if start is not None and b"xmlns:stream" not in start[0]:
+        if start is not None and b"xmlns:stream" not in _ATTRIBUTE.findall(start[0]):
             declares += _STREAM
     if not declares:
         return element

@@ -258,6 +258,30 @@ class LimitTests(Faults):
         self.assertFalse(self.alice.handler.held)
         self.assertEqual(100, len(bodies(self.bob)))
 
+    def test_presence_does_not_fill_it(self) -> None:
+        """
+        A client that changes its presence all the time while the engine is away costs the
+        others nothing, and its last presence is known afterwards.
+        """
+        self.alice.say(f"<presence to='{full('bob')}'/>")
+        self.run_()
+        self.cluster.engine_away()
+        self.run_(0.1)
+        carol = self.one.bound(self.cb1, "carol")
+        carol.say(message(full("bob"), "1"))
+        status = f"<status>{'x' * 100_000}</status>"
+        for number in range(100):
+            self.alice.say(f"<presence>{status}<priority>{number}</priority></presence>")
+            self.run_(0.02)
+        self.assertLess(self.one.node.peers["two"].kept_bytes, 5 * 1024 * 1024)
+        self.alice.say(f"<presence type='unavailable' to='{full('bob')}'/>")
+        self.alice.say("<presence><priority>7</priority></presence>")
+        self.cluster.engine_back()
+        self.run_(5.0)
+        self.assertIn("1", bodies(self.bob))
+        (alice,) = self.two.sessions.available(f"alice@{DOMAIN}")
+        self.assertEqual((7, set()), (alice.priority, alice.directed))
+
     def test_component_is_answered(self) -> None:
         """A component is not held; what has no room is answered, and memory is bounded."""
         self.cluster.engine_away()

@@ -53,10 +53,6 @@ class Neighbourhood(Protocol):
         """A node knows nothing of this one: tell it all."""
         ...
 
-    def begins(self, peer: Peer) -> None:
-        """A node begins to tell all it has, anew."""
-        ...
-
     def arrived(self, peer: Peer, data: bytes) -> None:
         """Messages came from it, in order and once."""
         ...
@@ -438,10 +434,6 @@ class Node:
     def began(self, peer: Peer) -> None:
         """See L{Way<cms.cluster.peer.Way>}."""
         self._uses.tell(peer)
-
-    def begins(self, peer: Peer) -> None:
-        """See L{Way<cms.cluster.peer.Way>}."""
-        self._uses.begins(peer)
 
     def arrived(self, peer: Peer, data: bytes) -> None:
         """See L{Way<cms.cluster.peer.Way>}."""

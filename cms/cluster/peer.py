@@ -79,10 +79,6 @@ class Way(Protocol):
         """These messages came from it, in order and once."""
         ...
 
-    def begins(self, peer: Peer) -> None:
-        """The other node begins its numbering anew, and with it all that it says."""
-        ...
-
 
 class Peer:
     """
@@ -287,7 +283,6 @@ class Peer:
                 self._acknowledge_soon(at_once=True)  # it came before: tell so
         elif entry.number == 1:
             self._their_token, self._taken, self._acknowledged = entry.token, 0, 0
-            self._way.begins(self)
             self._accept(entry)
         else:
             self._complain(entry.token, 0)

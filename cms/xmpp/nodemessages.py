@@ -27,6 +27,7 @@ END_LINK: Final = 10
 ASK: Final = 11
 PROBE: Final = 12
 ANSWER: Final = 13
+BEGIN: Final = 15  # all there is follows
 ALL: Final = 14  # that is all there is: what was not named has ended
 
 _COUNT = struct.Struct("!HI")

@@ -46,10 +46,10 @@ from cms.xmpp.remotelink import Questions, RemoteLink
 from cms.xmpp.remotesession import Remote, RemoteSession
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
+from cms.xmpp.telling import Telling
 from cms.xmpp.undelivered import Undelivered
 
-A_TURN = 100  # sessions that are told of, or have vanished, in one turn of the reactor
-READY_SECONDS = 0.2  # after which is looked whether a node can be told all
+A_TURN = 100  # sessions that have vanished, in one turn of the reactor
 
 
 @define(eq=False)
@@ -57,16 +57,14 @@ class _Neighbour:
     """
     Another node, and what it has.
 
-    @ivar knows: Whether it is told of changes, since it is told all.
+    @ivar telling: What it is told.
     """
 
     peer: Peer
     questions: Questions
+    telling: Telling
     sessions: dict[str, RemoteSession] = field(factory=dict)
     links: dict[str, RemoteLink] = field(factory=dict)
-    knows: bool = False
-    rest: Iterator[bytes] | None = None
-    timer: IDelayedCall | None = None
 
 
 class Nodes:
@@ -119,6 +117,7 @@ class Nodes:
             messages.ASK: lambda neighbour, *told: self._answers.ask(neighbour.peer, *told),
             messages.PROBE: lambda neighbour, *told: self._answers.probe(neighbour.peer, *told),
             messages.ANSWER: lambda neighbour, _, facts: neighbour.questions.answered(facts),
+            messages.BEGIN: self._begin,
             messages.ALL: self._all,
         }
         links.on_up.append(self._link_up)
@@ -128,7 +127,7 @@ class Nodes:
 
     def held(self, peer: Peer) -> tuple[int, int, int]:
         """How many sessions and links another node has, and how many of these decide log-ins."""
-        known = self._neighbours.get(peer) or _Neighbour(peer, Questions(self._clock, peer))
+        known = self._neighbour(peer)
         deciding = sum(bool(link.mechanisms) for link in known.links.values())
         return len(known.sessions), len(known.links), deciding
 
@@ -182,13 +181,14 @@ class Nodes:
             self._tell(lambda: link_named(link))
 
     def _tell(self, make: Callable[[], bytes]) -> None:
-        knowing = [each for each in self._neighbours.values() if each.knows]
+        knowing = [each for each in self._neighbours.values() if each.telling.knows]
         if knowing:
             message = make()
             for neighbour in knowing:
-                neighbour.peer.party.write(message)
+                neighbour.telling.tell(message)
 
     def _everything(self) -> Iterator[bytes]:
+        yield told(messages.BEGIN, "")
         for link in self._links:
             yield link_named(link)
         for ours in list(self._ours.values()):
@@ -204,44 +204,19 @@ class Nodes:
                 yield copies_told(ours, True)
         yield told(messages.ALL, "")
 
-    def _tell_all(self, neighbour: _Neighbour) -> None:
-        """Tell a node all, a part in each turn and no more than it takes."""
-        neighbour.timer = None
-        peer = neighbour.peer
-        if not peer.is_ready:
-            neighbour.timer = self._clock.callLater(READY_SECONDS, self._tell_all, neighbour)
-            return
-        if neighbour.rest is None:
-            neighbour.knows, neighbour.rest = True, self._everything()
-        for number, message in enumerate(neighbour.rest, 1):
-            peer.party.write(message)
-            if number >= A_TURN:
-                neighbour.timer = self._clock.callLater(0, self._tell_all, neighbour)
-                return
-        neighbour.rest = None
-
     # the cluster: Neighbourhood
 
     def _neighbour(self, peer: Peer) -> _Neighbour:
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
-            neighbour = _Neighbour(peer, Questions(self._clock, peer))
+            telling = Telling(self._clock, peer, self._everything)
+            neighbour = _Neighbour(peer, Questions(self._clock, peer), telling)
             self._neighbours[peer] = neighbour
         return neighbour
 
     def tell(self, peer: Peer) -> None:
         """A node knows nothing of this one: tell it all."""
-        neighbour = self._neighbour(peer)
-        neighbour.knows, neighbour.rest = False, None
-        if neighbour.timer is None:
-            neighbour.timer = self._clock.callLater(0, self._tell_all, neighbour)
-
-    def begins(self, peer: Peer) -> None:
-        """A node begins to tell all that it has."""
-        neighbour = self._neighbour(peer)
-        remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
-        for remote in remotes:
-            remote.told = False
+        self._neighbour(peer).telling.begin()
 
     def arrived(self, peer: Peer, data: bytes) -> None:
         """Messages of a node, in their order."""
@@ -276,8 +251,7 @@ class Nodes:
         neighbour = self._neighbours.pop(peer, None)
         if neighbour is None:
             return
-        if neighbour.timer is not None and neighbour.timer.active():
-            neighbour.timer.cancel()
+        neighbour.telling.stop()
         for link in list(neighbour.links.values()):
             self._forget_link(neighbour, link)
         neighbour.questions.lost()
@@ -289,7 +263,10 @@ class Nodes:
         number, stamp = facts.whole("number"), facts.whole("stamp")
         known = neighbour.sessions.get(name)
         if known is not None and known.number == number:
-            known.told = True
+            if not known.told:  # what it has follows
+                known.told, known.presence = True, None
+                known.directed.clear()
+                self._carbons.disable(known)
             return
         try:
             jid = parse_jid(name)
@@ -372,6 +349,12 @@ class Nodes:
         if ours is not None and ours.number == facts.whole("number"):
             end = ours.session.replace if facts.text("why") == "replaced" else ours.session.end
             end()
+
+    def _begin(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
+        """It begins to tell all that it has."""
+        remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
+        for remote in remotes:
+            remote.told = False
 
     def _all(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
         """It has told all: what it did not name has ended meanwhile."""

@@ -1,0 +1,71 @@
+"""What one other node is told of this one: all that there is, and then each change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from cms.cluster.peer import Peer
+
+A_TURN = 100  # messages that tell all, in one turn of the reactor
+READY_SECONDS = 0.2  # after which is looked whether a node can be told all
+
+
+class Telling:
+    """
+    Tells one node.
+
+    While much waits for it, changes are left out, and it is told all again afterwards: a client
+    that changes its presence all the time must not fill what waits.
+
+    @param everything: Makes the messages that tell all.
+    @ivar knows: Whether it is told of changes, since it is told all.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, peer: Peer, everything: Callable[[], Iterator[bytes]]
+    ) -> None:
+        self.knows = False
+        self._clock = clock
+        self._peer = peer
+        self._everything = everything
+        self._rest: Iterator[bytes] | None = None
+        self._timer: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        """It knows nothing, or too little: tell it all as soon as it can be told."""
+        self.knows, self._rest = False, None
+        if self._timer is None:
+            self._timer = self._clock.callLater(0, self._go_on)
+
+    def tell(self, message: bytes) -> None:
+        """Something has changed."""
+        if not self.knows:
+            return
+        if self._peer.party.is_full:
+            self.begin()
+        else:
+            self._peer.party.write(message)
+
+    def stop(self) -> None:
+        """It is there no more."""
+        self.knows = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go_on(self) -> None:
+        """Tell a part, and no more than it takes."""
+        self._timer = None
+        if not self._peer.is_ready:
+            self._timer = self._clock.callLater(READY_SECONDS, self._go_on)
+            return
+        if self._rest is None:
+            self.knows, self._rest = True, self._everything()
+        for number, message in enumerate(self._rest, 1):
+            self._peer.party.write(message)
+            if number >= A_TURN:
+                self._timer = self._clock.callLater(0, self._go_on)
+                return
+        self._rest = None

@@ -10,6 +10,7 @@ from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmpp import carbons
 from tests.clustersimulation import Cluster, ClusterServer, bodies, full
+from tests.test_xmpp_sasl2 import authenticate, bind
 from tests.xmppserver import DOMAIN, SECRETS, Peer
 
 BODY = "<body>{}</body>"
@@ -193,6 +194,22 @@ class PresenceTests(TwoServers):
         self.bob.say(message(full("alice"), "3"))
         self.assertEqual(["3"], self.heard(self.alice))
         self.assertEqual([], self.heard(self.tablet))
+
+    def test_copies_with_bind_2(self) -> None:
+        """A client that asks for copies with its log-in (XEP-0386) gets them of other servers."""
+        desk = self.two.client()
+        desk.open()
+        desk.say(authenticate(bind(f"<enable xmlns='{carbons.NS}'/>")))
+        self.run_()
+        (start,) = self.cb2.received()
+        question = lp.parse(start.child)
+        assert isinstance(question, lp.Start)
+        self.cb2.answer(start, lp.Success(question.exchange, f"alice@{DOMAIN}"))
+        self.run_()
+        desk.heard()
+        self.alice.say(message(full("bob"), "1"))
+        self.run_()
+        self.assertEqual(1, desk.heard().count("<sent xmlns='urn:xmpp:carbons:2'>"))
 
 
 class ConflictTests(TwoServers):

@@ -141,6 +141,8 @@ class Nodes:
         ours = self._ours[jid] = Ours(session, self._number, self._last_stamp, since)
         self._receivers[jid.encode()] = session
         self._tell(lambda: session_named(ours))
+        if session in self._carbons.enabled.get(session.jid.userhost(), ()):
+            self.copies(session, wanted=True)  # Bind 2 asks for them before
 
     def ended(self, session: Session) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""

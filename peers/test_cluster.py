@@ -9,7 +9,7 @@ from typing import Any
 
 from peers.bind import Bind
 from peers.certs import Certificates
-from peers.clients import Driver, slixmpp_client
+from peers.clients import Driver, slixmpp_client, slixmpp_guest
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
 from peers.processes import Processes
@@ -17,6 +17,7 @@ from peers.redis import Redis, Sentinels
 
 ALICE, BOB, PASSWORD = f"alice@{DOMAIN}", f"bob@{DOMAIN}", "password"
 JOINED = "is in the cluster, generation"
+TEAM = f"team@cb1.{DOMAIN}"
 DEAD_SECONDS = 10.0  # until nobody shows a session of a server that was killed
 
 
@@ -183,3 +184,70 @@ def test_engine_fails_over(processes: Processes, certificates: Certificates) -> 
     print(f"\nfailover: an answer after {waited:.1f} s")
     for server in (one, two):
         assert "is gone: its sessions" not in server.process.output
+
+
+def wait_left(watcher: Driver, occupant: str, seconds: float) -> float:
+    """Wait until somebody has left the room; how long it took."""
+    start = time.monotonic()
+    while (seen := watcher.expect("seen", seconds))["type"] != "unavailable" or (
+        seen["sender"] != occupant
+    ):
+        pass
+    return time.monotonic() - start
+
+
+def test_room(processes: Processes, certificates: Certificates) -> None:
+    """
+    A room with somebody of each server.  The server without the Callbridge is killed, and its
+    client comes back by the other; then that with the Callbridge is, which goes to the other.
+    """
+    engine = Redis(processes)
+    engine.start()
+    house = House(processes, certificates, engine)
+    house.callbridge.space("add", "Team", "--uri", "team")
+    for user in ("alice", "bob"):
+        house.callbridge.space("member", "set", "team", user)
+    house.start()
+    one, two = house.servers
+
+    def guest(jid: str, server: XmppServer) -> Driver:
+        trust = certificates.trust
+        return slixmpp_guest(processes, jid, PASSWORD, server.client_port, trust)
+
+    def join(client: Driver, nick: str) -> list[str]:
+        client.connected()
+        client.do("join", room=TEAM, nick=nick)
+        here: list[str] = client.expect("joined", 30.0)["here"]
+        return here
+
+    alice, bob = guest(ALICE, one), guest(BOB, two)
+    join(alice, "alice")
+    assert join(bob, "bob") == ["alice", "bob"]
+    alice.do("say", room=TEAM, body="across")
+    assert bob.expect("said")["body"] == "across"
+    bob.do("say", room=TEAM, body="and back")
+    while alice.expect("said")["body"] != "and back":
+        pass
+
+    two.process.signal(signal.SIGKILL)
+    waited = wait_left(alice, f"{TEAM}/bob", 20.0)
+    print(f"\nthe ghost was gone from the room after {waited:.1f} s")
+    assert waited < DEAD_SECONDS
+    again = guest(BOB, one)
+    assert join(again, "bob") == ["alice", "bob"]
+
+    two.start()
+    two.process.wait_for(f"node {one.hostname} is in the cluster", 20)
+    alice_two = guest(ALICE, two)
+    assert join(alice_two, "alice2") == ["alice", "alice2", "bob"]
+    one.process.signal(signal.SIGKILL)
+    house.callbridge.wait_active(times=2)
+    left: set[str] = set()
+    while len(left) < 2:
+        seen = alice_two.expect("seen", 40.0)
+        if seen["type"] == "unavailable":
+            left.add(seen["sender"])
+    assert left == {f"{TEAM}/alice", f"{TEAM}/bob"}
+    alice_two.do("say", room=TEAM, body="still here")
+    while alice_two.expect("said", 30.0)["body"] != "still here":
+        pass

@@ -395,6 +395,20 @@ class OutcomeTests(JoinTestCase):
         self.assertEqual(403, post.status)
         self.assertEqual(([], []), (one.received(), two.received()))
 
+    def test_away(self) -> None:
+        """Nobody says no for a Callbridge that is about to come back; a yes of another counts."""
+        one, _ = self.callbridge("cb1"), self.callbridge("cb2")
+        link = self.daemon.service.links.get(f"cb2.{DOMAIN}")
+        assert link is not None
+        self.patch(type(link), "is_away", property(lambda self: self is link))
+        link.mechanisms = ()
+        post = self.post()
+        self.answer(one, join.Refused())
+        self.assertEqual((503, "join-undecided"), post.said)
+        post = self.post()
+        self.answer(one, admitted())
+        self.assertEqual(200, post.status)
+
     def test_several_say_no(self) -> None:
         """To wait counts more than no answer, and that more than a no."""
         one, two = self.callbridge("cb1"), self.callbridge("cb2")

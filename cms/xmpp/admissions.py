@@ -92,20 +92,26 @@ class Admissions:
         links = [link for link in self._links.authorities if link.admits]
         if not links:
             return succeed(Unserved(self._nobody()))
-        if len(links) > 1:
-            wish = evolve(wish, id=os.urandom(12).hex())
         answer: Deferred[Outcome] = Deferred()
-        answers: dict[Link, Outcome] = {}
+        # One that is about to come back may have the space: then nobody can say no.
+        answers: dict[Link, Outcome] = {
+            link: Unserved(_undecided(f"{link.component} has no connection now"))
+            for link in self._links
+            if link.admits and link.is_away
+        }
+        all_ = len(links) + len(answers)
+        if all_ > 1:
+            wish = evolve(wish, id=os.urandom(12).hex())
 
         def came(one: Outcome, link: Link) -> None:
             answers[link] = one
-            if len(answers) == len(links):
+            if len(answers) == all_:
                 self._forgive(wish, answers)
             if answer.called:
                 return
             if isinstance(one, join.Admitted):
                 answer.callback(one)
-            elif len(answers) == len(links):
+            elif len(answers) == all_:
                 answer.callback(_together(list(answers.values())))
 
         for link in links:

@@ -4,7 +4,8 @@
 # make test         everything that must pass; installs what it needs
 # make bench        the XMPP server beside Prosody and ejabberd, into docs/performance.md
 # make docs         write anew what docs/ has from the sources: faults, keys, states, commands
-# make screenshots  write the pictures of docs/pages.md anew, in Chromium
+# make screenshots  write the pictures of docs/pages.md and docs/meeting.md anew, in Chromium
+# make bundle       make what browsers get of cms/door/static/*.js and style.css
 # make lint         only the formatter, the linter and the type checker
 # make lock         write requirements/*.lock anew after a change of setup.cfg;
 #                   with UPGRADE=1 take the newest of everything
@@ -14,7 +15,7 @@
 # install goes into .venv, .venv-bench (of the bench), .venv-oldest (of the oldest
 # versions), .venv-lock and peers/npm/node_modules, but for Debian packages.
 
-.PHONY: help demo unit test bench docs screenshots lint lock clean
+.PHONY: help demo unit test bench docs screenshots bundle lint lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -55,8 +56,13 @@ screenshots:
 	@.ci/debian python
 	@.ci/environment test
 	@.ci/debian peers
+	@.ci/npm
 	@mkdir -p build
-	@CMS_SCREENSHOTS=docs PYTHONPATH=. .venv/bin/pytest --basetemp=build/peers peers/test_pages.py
+	@CMS_SCREENSHOTS=docs PYTHONPATH=. .venv/bin/pytest --basetemp=build/peers peers/test_pages.py \
+		peers/test_door_screens.py
+
+bundle:
+	@.ci/bundle
 
 lint:
 	@.ci/environment test

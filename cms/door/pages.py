@@ -56,6 +56,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _TEXTS = re.compile(r"texts\.([A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)\.js")
+_EXPORT = "export default "  # what the JSON of a file of texts follows; a semicolon ends it
 _MOST_LANGUAGES = 20  # of one request
 
 
@@ -86,10 +87,10 @@ def words(source: str) -> dict[str, Any]:
 
     @raise ValueError: it is not as the others are.
     """
-    _, found, rest = source.partition("export default ")
-    if not found:
+    begin, end = source.find(_EXPORT), source.rfind(";")
+    if begin < 0:
         raise ValueError("a file of texts exports them by default")
-    read: dict[str, Any] = json.loads(rest.strip().removesuffix(";"))
+    read: dict[str, Any] = json.loads(source[begin + len(_EXPORT) : end])
     return read
 
 

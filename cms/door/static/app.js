@@ -596,6 +596,7 @@ async function guest(body, secured) {
         return post(anew, at.abort.signal);
       });
     pass = given;
+    performance.mark("pass");
     keep("sessionStorage", "reentry", given.reentry);
     if (attempt === at) at.at("connect");
     return given;
@@ -603,6 +604,7 @@ async function guest(body, secured) {
   try {
     const ours = await connected({ credentials }, at);
     if (!pass) throw new Fault("undefined-condition");
+    performance.mark("online");
     const callId = pass.callId || body.callId || asked().callId;
     const link = callId ? `/meeting/${callId}` : path;
     await enter(ours, { jid: pass.space, title: pass.title, callId, path: link, secured },

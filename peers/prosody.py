@@ -23,6 +23,12 @@ component_interfaces = {{ "127.0.0.1" }}
 component_ports = {{ {component_port} }}
 modules_enabled = {{ "roster", "saslauth", "tls", "disco", "ping"{modules} }}
 modules_disabled = {{ "s2s" }}
+http_ports = {{ {http_port} }}
+http_interfaces = {{ "127.0.0.1" }}
+https_ports = {{ }}
+http_default_host = {domain}
+consider_websocket_secure = true
+cross_domain_websocket = true
 authentication = "internal_plain"
 c2s_require_encryption = true
 ssl = {{ certificate = {certificate}, key = {key} }}
@@ -33,6 +39,12 @@ VirtualHost {domain}
 _COMPONENT = """\
 Component {address}
     component_secret = {secret}
+"""
+
+
+_ROOMS = """\
+Component {address} "muc"
+    muc_room_locking = false
 """
 
 
@@ -47,6 +59,7 @@ class Prosody:
 
     @ivar component_port: XEP-0114, without TLS.
     @ivar client_port: STARTTLS required.
+    @ivar http_port: XMPP over WebSocket without TLS, with the module C{websocket}.
     """
 
     name = "prosody"
@@ -59,16 +72,19 @@ class Prosody:
         components: Mapping[str, str],
         users: Mapping[str, str],
         *modules: str,
+        rooms: str = "",
     ) -> None:
         """
         @param components: Component addresses and their secrets.
         @param users: Local parts and their passwords.
         @param modules: More of them.
+        @param rooms: The address of its rooms, if it is to have any.
         """
         self._processes = processes
         self._directory = processes.make_directory("prosody")
         self.component_port = free_port()
         self.client_port = free_port()
+        self.http_port = free_port()
         self._config = self._directory / "prosody.cfg.lua"
         self._config.write_text(
             _CONFIG.format(
@@ -76,11 +92,13 @@ class Prosody:
                 data=_quoted(self._directory / "data"),
                 client_port=self.client_port,
                 component_port=self.component_port,
+                http_port=self.http_port,
                 certificate=_quoted(pair.certificate),
                 key=_quoted(pair.key),
                 domain=_quoted(domain),
                 modules="".join(f", {_quoted(module)}" for module in modules),
             )
+            + (_ROOMS.format(address=_quoted(rooms)) if rooms else "")
             + "".join(
                 _COMPONENT.format(address=_quoted(address), secret=_quoted(secret))
                 for address, secret in components.items()

@@ -57,7 +57,7 @@ class Road:
             for end in pair:
                 with suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-                    end.shutdown(socket.SHUT_RD)
+                    end.shutdown(socket.SHUT_RDWR)
                     end.close()
         self._pairs.clear()
 

@@ -22,6 +22,7 @@ from peers.contract import DOMAIN, ROOT
 from peers.daemons import Callbridge, XmppServer
 from peers.network import free_port, wait_until
 from peers.processes import Processes
+from peers.prosody import Prosody
 from peers.realclients import Account, Profanity
 from peers.road import Road, road
 from peers.scrape import Figures
@@ -115,28 +116,34 @@ class System:
 
 
 class Page:
-    """A tab with somebody in the room."""
+    """A tab with somebody in a room."""
 
     def __init__(
-        self, system: System, browser: Browser, port: int = 0, *, user: str = "bob"
+        self,
+        origin: str,
+        browser: Browser,
+        port: int,
+        *,
+        user: str = "bob",
+        domain: str = DOMAIN,
+        room: str = TEAM,
     ) -> None:
-        self._system, self.browser = system, browser
+        self.browser = browser
         self._user = user
-        self._port = port or system.plain
-        browser.driver.get(system.origin)
+        self._settings = {
+            "url": f"ws://localhost:{port}/xmpp-websocket",
+            "domain": domain,
+            "jid": f"{user}@{domain}",
+            "password": PASSWORD,
+            "room": room,
+        }
+        browser.driver.get(origin)
         self.enter()
 
     def enter(self) -> None:
         """Log in and enter."""
         wait_until(lambda: bool(self.run("return !!globalThis.cms")), 15.0, "the scripts")
-        settings = {
-            "url": f"ws://localhost:{self._port}/xmpp-websocket",
-            "domain": DOMAIN,
-            "jid": f"{self._user}@{DOMAIN}",
-            "password": PASSWORD,
-            "room": TEAM,
-        }
-        self.run("cms.open(...arguments)", settings, self._user, CODE)
+        self.run("cms.open(...arguments)", self._settings, self._user, CODE)
         self.until("return cms.room.state === 'in'")
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -189,7 +196,7 @@ def way(system: System) -> Iterator[Road]:
 def test_a_meeting(system: System, browser: Browser) -> None:
     """In, seen, heard, thrown out; what others write is text, and the policy has nothing to say."""
     alice = system.alice()
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     assert page.run(INSIDE) == ["alice", "bob"]
     assert alice.expect("seen", 30.0)["sender"] == f"{TEAM}/bob"
     page.say("<b>&amp; \U0001f600", "two")
@@ -212,7 +219,7 @@ def test_profanity(system: System, browser: Browser) -> None:
     client = Profanity(system.processes, Terminals(system.processes), account)
     client.start()
     wait_until(lambda: "mallory" in client.shown(), 40.0, "its log-in")
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     client.enter(TEAM, "mal", CODE)
     wait_until(lambda: system.occupants() == 2, 40.0, client.shown())
     assert page.run(INSIDE) == ["bob", "mal"]
@@ -226,7 +233,7 @@ def test_profanity(system: System, browser: Browser) -> None:
 def test_ten_seconds(system: System, browser: Browser, way: Road, kind: str) -> None:
     """A cut of ten seconds is healed within one of the network's return; all is heard once."""
     alice = system.alice()
-    page = Page(system, browser, way.port)
+    page = Page(system.origin, browser, way.port)
     page.say("before")
     page.hears("bob: before")
     network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -274,7 +281,7 @@ def test_cuts(system: System, browser: Browser, processes: Processes) -> None:
     paths = [(port, system.plain)]
     cutter = driver(processes, "cutter", seed=7, cuts=20, mean_bytes=6_000, ports=paths)
     alice = system.alice()
-    page = Page(system, browser, port)
+    page = Page(system.origin, browser, port)
     cutter.do("cut")
     page.run("cms.count = 0; cms.timer = setInterval(() => cms.room.say(`${cms.count++}`), 100);")
     for number in range(50):
@@ -306,7 +313,7 @@ def _said(driver: Driver) -> str | None:
 
 def test_callbridge_killed(system: System, browser: Browser) -> None:
     """The page says that the room cannot be reached, and is in it again without a reload."""
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     page.say("before")
     page.hears("bob: before")
     system.callbridge.process.kill()
@@ -324,7 +331,7 @@ def test_callbridge_killed(system: System, browser: Browser) -> None:
 
 def test_server_killed(system: System, browser: Browser) -> None:
     """Everything is lost, and the page comes back by itself."""
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     system.server.process.kill()
     page.until("return cms.session.state !== 'online'")
     page.say("while it was gone")
@@ -338,7 +345,7 @@ def test_server_killed(system: System, browser: Browser) -> None:
 def test_reload_and_history(system: System, browser: Browser) -> None:
     """After a reload, and after going away and back, there is one occupant; all hear at once."""
     alice = system.alice()
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     assert alice.expect("seen", 30.0)["type"] == "available"
     page.say("before")
     page.hears("bob: before")
@@ -362,7 +369,7 @@ def test_reload_and_history(system: System, browser: Browser) -> None:
 
 def test_crash(system: System, browser: Browser) -> None:
     """A page that says no goodbye, and is opened again, takes its own place."""
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     page.run(
         "cms.session.close = () => {}; window.addEventListener('pagehide', (event) => "
         "event.stopImmediatePropagation(), true)"
@@ -375,7 +382,7 @@ def test_crash(system: System, browser: Browser) -> None:
 
 def test_two_tabs(system: System, browser: Browser) -> None:
     """A copy of a tab takes its place, and the first says so and stays out of it."""
-    page = Page(system, browser)
+    page = Page(system.origin, browser, system.plain)
     first = browser.driver.current_window_handle
     page.run("window.open(location.href)")
     wait_until(lambda: len(browser.driver.window_handles) == 2, 10.0, "the other tab")
@@ -392,9 +399,9 @@ def test_two_tabs(system: System, browser: Browser) -> None:
 
 def test_reconnecting(system: System, browser: Browser, way: Road) -> None:
     """Others see after three seconds that somebody has no connection, and that he is back."""
-    Page(system, browser, way.port)
+    Page(system.origin, browser, way.port)
     browser.driver.switch_to.new_window("tab")
-    alice = Page(system, browser, user="alice")
+    alice = Page(system.origin, browser, system.plain, user="alice")
     bob = "const bob = [...cms.room.occupants.values()].find(({ nick }) => nick === 'bob');"
     assert not alice.run(f"{bob} return bob.reconnecting")
     way.close()
@@ -403,3 +410,27 @@ def test_reconnecting(system: System, browser: Browser, way: Road) -> None:
     way.open()
     alice.until(f"{bob} return !bob.reconnecting")
     assert alice.run("return cms.events") == []
+
+
+def test_another_server(
+    processes: Processes, certificates: Certificates, browser: Browser, origin: str
+) -> None:
+    """Prosody has no SASL2: the page logs in, resumes and is in a room of its in the old way."""
+    domain = "prosody.example.com"
+    pair, rooms = certificates.issue(domain), f"rooms.{domain}"
+    modules = "websocket", "smacks"
+    peers = {f"echo.{domain}": "secret"}, {"bob": PASSWORD}
+    server = Prosody(processes, pair, domain, *peers, *modules, rooms=rooms)
+    server.start()
+    with road(server.http_port) as way:
+        page = Page(origin, browser, way.port, domain=domain, room=f"team@{rooms}")
+        assert page.run(INSIDE) == ["bob"]
+        page.say("one")
+        page.hears("bob: one")
+        way.close()
+        page.say("two")
+        page.until("return cms.session.state !== 'online'")
+        way.open()
+        page.hears("bob: one", "bob: two")
+        assert page.run(STATES)[-1] == ["online", None, True]
+        assert page.run("return cms.events") == []

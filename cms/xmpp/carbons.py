@@ -94,12 +94,12 @@ class Carbons:
         @return: How many copies had no room.
         """
         sender = _address(stanza.sender)
-        if stanza.type == "error" and not self._is_awaited(stanza, sender, took):
-            return 0
-        if sender is None or sender.userhost() != account:
-            return self._copy(stanza, "received", account, took, source)
-        own = self._sessions.find(sender)
-        return self._copy(stanza, "sent", account, took if own is None else [*took, own], source)
+        direction, without = "received", took
+        if sender is not None and sender.userhost() == account:
+            own = self._sessions.find(sender)
+            direction, without = "sent", took if own is None else [*took, own]
+        eligible = is_eligible(stanza, direction) or self._is_awaited(stanza, sender, took)
+        return self._copy(stanza, direction, account, without, source) if eligible else 0
 
     def sent(self, stanza: Stanza, session: Session) -> int:
         """
@@ -108,19 +108,18 @@ class Carbons:
         @return: How many copies had no room.
         """
         account, to = session.jid.userhost(), _address(stanza.to)
-        if to is None or to.userhost() == account or stanza.type == "error":
+        if to is None or to.userhost() == account or not is_eligible(stanza, "sent"):
             return 0  # what goes to the own account was delivered there, and copied
-        dropped = self._copy(stanza, "sent", account, (session,), session)
-        if stanza.id is not None and is_eligible(stanza, "sent"):
+        if stanza.id is not None:
             awaited = self._awaited.setdefault(session, OrderedDict())
             awaited[_key(stanza.id, to)] = None
             if len(awaited) > MOST_AWAITED:
                 awaited.popitem(last=False)
-        return dropped
+        return self._copy(stanza, "sent", account, (session,), session)
 
     def _is_awaited(self, error: Stanza, sender: JID | None, took: Collection[Session]) -> bool:
         """Whether it is the first that answers a message which was copied when it was sent."""
-        if error.id is None or sender is None:
+        if error.type != "error" or error.id is None or sender is None:
             return False
         key = _key(error.id, sender)
         found = [self._awaited[s] for s in took if key in self._awaited.get(s, ())]
@@ -138,7 +137,7 @@ class Carbons:
     ) -> int:
         enabled = self.enabled.get(account, ())
         receivers = [(s, s.jid.full()) for s in enabled if s not in without]
-        if not receivers or not (stanza.type == "error" or is_eligible(stanza, direction)):
+        if not receivers:
             return 0
         # A lane that is no party's: who writes does not wait for who only reads along.
         lane = ("carbons", source)

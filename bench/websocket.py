@@ -3,7 +3,8 @@ C{python -m bench.websocket}: what a WebSocket costs beside TCP.
 
 The CPU time of the server for a message of 150 bytes from one client to another, when each
 comes alone and when 20 come at once, and the memory of a session that is silent.  Without
-TLS; server on core 0, clients on core 1; the ways in turn, the median of the rounds.
+TLS, or with C{--tls} from the first byte; server on core 0, clients on core 1; the ways in
+turn, the median of the rounds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import os
 import re
 import socket
+import ssl
 import tempfile
 import time
 from pathlib import Path
@@ -40,10 +42,12 @@ class Client:
     @ivar jid: Its address.
     """
 
-    def __init__(self, port: int, *, web: bool) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None, *, web: bool) -> None:
         self.web = web
         self._socket = socket.create_connection(("127.0.0.1", port), SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="127.0.0.1")
         self._heard = b""
         if web:
             self._socket.sendall(request(Host=f"127.0.0.1:{port}"))
@@ -98,19 +102,21 @@ class Client:
 class Stage:
     """A server with a Callbridge and a user."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, tls: bool) -> None:
         (directory / "certificates").mkdir()
         certificates = Certificates(directory / "certificates")
         self.processes = Pinned(directory, SERVER_CORE)
         self.server = XmppServer(self.processes, certificates, {"cb1": SECRET})
         pair = certificates.issue(DOMAIN, self.server.hostname, "127.0.0.1")
-        tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
-        self.server.settings["tls"].update(tls)
+        files = {"certificate": str(pair.certificate), "key": str(pair.key)}
+        self.server.settings["tls"].update(files)
         self.server.settings["clients"] = {"most_resources": 10_000}
-        _, web = self.server.listen_web()
-        plain = free_port()
-        self.server.settings["listen"]["client_plain"] = [f"tcp:{plain}:interface=127.0.0.1"]
-        self.ports = {"TCP": plain, "WebSocket": web}
+        web = self.server.listen_web()[0 if tls else 1]
+        port = free_port()
+        kind = "client_direct" if tls else "client_plain"
+        self.server.settings["listen"][kind] = [f"tcp:{port}:interface=127.0.0.1"]
+        self.ports = {"TCP": port, "WebSocket": web}
+        self._tls = ssl.create_default_context(cafile=str(certificates.trust)) if tls else None
         here = f"127.0.0.1:{self.server.component_port}"
         self._callbridge = Callbridge(self.processes, certificates, SECRET, server_address=here)
         self._callbridge.add_user(f"alice@{DOMAIN}", "pass")
@@ -120,7 +126,7 @@ class Stage:
 
     def client(self, way: str) -> Client:
         """One more."""
-        return Client(self.ports[way], web=way == "WebSocket")
+        return Client(self.ports[way], self._tls, web=way == "WebSocket")
 
     def cpu(self) -> float:
         """Seconds that the server has worked."""
@@ -158,10 +164,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--sessions", type=int, default=500)
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
     os.sched_setaffinity(0, {GENERATOR_CORE})
     with tempfile.TemporaryDirectory() as directory:
-        stage = Stage(Path(directory))
+        stage = Stage(Path(directory), tls=options.tls)
         try:
             for at_once in (1, AT_ONCE):
                 costs: dict[str, list[float]] = {way: [] for way in stage.ports}

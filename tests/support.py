@@ -109,6 +109,9 @@ class MemoryTransport(StringTransport):
         """The TLS handshake succeeds."""
         self.protocol.handshakeCompleted()
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """It does not wait anyway."""
+
     def loseConnection(self) -> None:
         """Close after what was written."""
         super().loseConnection()

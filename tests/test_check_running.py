@@ -94,6 +94,20 @@ class ServerTests(WalkTests):
         assert dead is not None
         self.assertIn("127.0.0.1 port 5223", dead.cause)
 
+    def test_web(self) -> None:
+        """Those for browsers too."""
+        self.server = evolve(
+            self.server,
+            listen={"web": ["tcp:5443"], "web_plain": ["tcp:5280:interface=127.0.0.1"]},
+        )
+        self.network.servers["127.0.0.1", 5280] = lambda: Script([])
+        for address in ("127.0.0.1", "::1"):
+            self.network.refuse(address, 5443)
+        self.runs()
+        found = self.check()
+        self.assertEqual((6, "failed", "own-listener-dead"), self.about(found, "tcp:5443"))
+        self.assertEqual((6, "passed", ""), self.about(found, "tcp:5280:interface=127.0.0.1"))
+
     def test_known_to_run(self) -> None:
         """Where nobody says whether it runs, one listener that answers says so."""
         self.network.servers["127.0.0.1", 5222] = lambda: Script([])

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from typing import Any
 
 from lxml import etree
+from OpenSSL import SSL
 from twisted.logger import LogEvent, formatEvent
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.door.settings import parse_origin
 from cms.linkprotocol import login as lp
 from cms.process.logs import AT_ONCE
+from cms.trust.issue import CertificateAuthority
 from cms.web.site import IDLE
 from cms.websocket.incoming import FRAMING
 from cms.websocket.stream import WebSocketStream
 from cms.xmlstream import ns
-from tests.support import MemoryTransport, observe_log
+from tests.support import MemoryTransport, new_folder, observe_log
 from tests.test_xmpp_service import CONFIGURATION, Daemon
 from tests.websocketpeer import HANDSHAKE, WebSocketPeer, connect, framed, request
 from tests.xmppserver import DOMAIN
@@ -112,6 +116,19 @@ class UpgradeTests(DoorTestCase):
         self.daemon.bound(callbridge)
         self.daemon.reactor.advance(IDLE + 1)
         self.assertFalse(peer.lost)
+
+    def test_counted(self) -> None:
+        """The streams of a listener are in the metrics, with what they carry, until they end."""
+        peer = self.peer()
+        peer.open()
+        answered = self.daemon.service.metrics.render().decode()
+        self.assertIn('cms_xmpp_connections{listener="web_plain"} 1.0', answered)
+        peer.transport.lose()
+        answered = self.daemon.service.metrics.render().decode()
+        self.assertIn('cms_xmpp_connections{listener="web_plain"} 0.0', answered)
+        sent = 'cms_xmpp_bytes_total{direction="sent",listener="web_plain"} '
+        (line,) = (x for x in answered.splitlines() if x.startswith(sent))
+        self.assertGreater(float(line.removeprefix(sent)), 100)
 
     def test_pages_go_on(self) -> None:
         """Other requests of the listener are HTTP."""
@@ -286,3 +303,86 @@ class SettingsTests(SynchronousTestCase):
             "https://x:y",
         ):
             self.assertRaises(ValueError, parse_origin, text)
+
+
+class Secure:
+    """A client of the listener with TLS, in memory."""
+
+    def __init__(self, factory: Any, clock: Any) -> None:
+        self._clock = clock
+        self.transport = MemoryTransport("198.51.100.9")
+        self.transport.connect(factory.buildProtocol(self.transport.getPeer()))
+        self._tls = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
+        self._tls.set_connect_state()
+        with contextlib.suppress(SSL.WantReadError):
+            self._tls.do_handshake()
+        self.say(b"")
+
+    def say(self, data: bytes) -> bytes:
+        """Send bytes; what comes back for them."""
+        if data:
+            self._tls.send(data)
+        heard = b""
+        for _ in range(6):
+            with contextlib.suppress(SSL.WantReadError):
+                self.transport.protocol.dataReceived(self._tls.bio_read(65_536))
+            self._clock.advance(0)
+            if self.transport.value():
+                self._tls.bio_write(self.transport.value())
+                self.transport.clear()
+            with contextlib.suppress(SSL.WantReadError):
+                heard += self._tls.recv(65_536)
+        return heard
+
+    @property
+    def serial(self) -> int:
+        """Of the certificate that it was shown."""
+        certificate = self._tls.get_peer_certificate(as_cryptography=True)
+        assert certificate is not None
+        return int(certificate.serial_number)
+
+
+class TLSTests(SynchronousTestCase):
+    """C{listen.web}."""
+
+    def setUp(self) -> None:
+        """A daemon with a certificate."""
+        self.folder = new_folder(self)
+        self.issue()
+        tls = f"[tls]\ncertificate = '{self.folder / 'crt'}'\nkey = '{self.folder / 'key'}'\n"
+        web = 'web = ["tcp:5443:interface=127.0.0.1"]\n'
+        self.daemon = Daemon(self, CONFIGURATION.replace("[listen]\n", f"{tls}[listen]\n{web}"))
+        self.factory = next(s[1] for s in self.daemon.reactor.tcpServers if s[0] == 5443)
+        self.factory.pace.timer = float
+
+    def issue(self) -> None:
+        """Write another one."""
+        issued = CertificateAuthority("CA").issue("xmpp1", [DOMAIN, f"xmpp1.{DOMAIN}"])
+        (self.folder / "crt").write_bytes(issued.certificate)
+        (self.folder / "key").write_bytes(issued.key)
+
+    def test_stream(self) -> None:
+        """The stream is what speaks below TLS from then on, and no layer of HTTP is left."""
+        client = Secure(self.factory, self.daemon.reactor)
+        heard = client.say(request(Origin="https://meet.example.com"))
+        self.assertTrue(heard.startswith(b"HTTP/1.1 101 "), heard)
+        heard = client.say(framed(f"<open xmlns='{FRAMING}' to='{DOMAIN}' version='1.0'/>"))
+        self.assertIn(b"<open xmlns=", heard)
+        layer = client.transport.protocol
+        self.assertIsInstance(layer, TLSMemoryBIOProtocol)
+        self.assertIsInstance(layer.wrappedProtocol, WebSocketStream)
+        self.assertIs(client.transport, layer.transport)
+        self.assertNotIn(b"-PLUS", heard)
+        client.transport.lose()
+        (factory,) = (f for f in self.daemon.service._factories if f.kind == "web")
+        self.assertEqual((set(), 0), (factory.streams, factory.limiter.taken))
+
+    def test_reload(self) -> None:
+        """A new certificate is shown to who connects after the reload; streams go on."""
+        client = Secure(self.factory, self.daemon.reactor)
+        client.say(request())
+        self.issue()
+        self.daemon.service.reload()
+        self.assertNotEqual(client.serial, Secure(self.factory, self.daemon.reactor).serial)
+        heard = client.say(framed(f"<open xmlns='{FRAMING}' to='{DOMAIN}' version='1.0'/>"))
+        self.assertIn(b"<open xmlns=", heard)

@@ -69,6 +69,14 @@ class ReconnectingTests(ManagementTests):
         (away,) = self.presences()
         self.assertEqual(["show", "reconnecting"], self.names(away))
 
+    def test_unavailable(self) -> None:
+        """Who is unavailable is in no room."""
+        self.alice.say("<presence type='unavailable'/>")
+        self.presences()
+        self.cut()
+        self.server.clock.advance(AFTER)
+        self.assertEqual([], self.presences())
+
     def test_ended(self) -> None:
         """Who does not come back is gone."""
         self.cut()
@@ -92,6 +100,17 @@ class ReconnectingTests(ManagementTests):
         self.server.clock.advance(AFTER)
         self.assertEqual("", bob.heard())
         self.assertEqual([], self.presences())
+
+    def test_other_components(self) -> None:
+        """A component that decides no log-ins may take it for a wish to enter."""
+        echo = self.server.register("echo")
+        self.alice.say(f"<presence to='room@echo.{DOMAIN}/Alice'>{JOIN}</presence>")
+        echo.received()
+        self.cut()
+        self.server.clock.advance(AFTER)
+        self.presences()
+        self.resume(0)
+        self.assertEqual([], [each for each in echo.received() if each.name == "presence"])
 
     def test_many(self) -> None:
         """When a whole network is cut, rooms hear of some: all of it waits for all of them."""

@@ -5,7 +5,8 @@ A session whose connection broke stays bound for a while, with its presence (XEP
 nobody sees that it hears nothing.  After some seconds the server sends its last presence to
 each room again, with a word that it has no connection, and without that when it is back.  For
 a room that is a changed presence like any other (XEP-0045 7.7); clients that do not know the
-word pass it over.
+word pass it over.  It is told to Callbridges alone: another component may take the presence of
+somebody that it has thrown out for a wish to enter, in the way of before XEP-0045.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ class Reconnecting:
         self._router = router
         self.shown: dict[Session, dict[str, bytes]] = {}
         self._timers: dict[Session, IDelayedCall] = {}
-        self._told: set[Session] = set()
+        self._told: dict[Session, list[str]] = {}  # and which rooms
         self._level, self._looked = 0.0, clock.seconds()
 
     def showed(self, session: Session, stanza: Stanza) -> None:
         """A session sends presence."""
         if stanza.to is None:
+            if stanza.type == "unavailable":
+                self.shown.pop(session, None)  # everywhere (RFC 6121 4.6.3)
             return
         try:
             to = parse_jid(stanza.to)
@@ -67,28 +70,31 @@ class Reconnecting:
 
     def returned(self, session: Session) -> None:
         """It has one again."""
-        if self._stop(session):
-            self._show(session, lambda presence: None)
+        rooms = self._stop(session)
+        self._show(session, rooms, lambda presence: None)
 
     def ended(self, session: Session) -> None:
         """It is over: its unavailable presence says the rest."""
         self._stop(session)
         self.shown.pop(session, None)
 
-    def _stop(self, session: Session) -> bool:
-        """Whether rooms were told."""
+    def _stop(self, session: Session) -> list[str]:
+        """Which rooms were told."""
         timer = self._timers.pop(session, None)
         if timer is not None and timer.active():
             timer.cancel()
-        was_told = session in self._told
-        self._told.discard(session)
-        return was_told
+        return self._told.pop(session, [])
 
     def _tell(self, session: Session) -> None:
         del self._timers[session]
-        if self._allows():
-            self._told.add(session)
-            self._show(session, _mark)
+        rooms = [to for to in self.shown[session] if self._is_of_callbridge(to)]
+        if rooms and self._allows():
+            self._told[session] = rooms
+            self._show(session, rooms, _mark)
+
+    def _is_of_callbridge(self, to: str) -> bool:
+        link = self._router.links.get(parse_jid(to).host)
+        return link is not None and bool(link.mechanisms)
 
     def _allows(self) -> bool:
         now = self._clock.seconds()
@@ -98,9 +104,11 @@ class Reconnecting:
         self._level += allows
         return allows
 
-    def _show(self, session: Session, change: Callable[[Element], object]) -> None:
-        for raw in list(self.shown.get(session, {}).values()):
-            presence = of_bytes(raw).element
+    def _show(
+        self, session: Session, rooms: list[str], change: Callable[[Element], object]
+    ) -> None:
+        for to in rooms:
+            presence = of_bytes(self.shown[session][to]).element
             # Whoever asks to enter again is told everything again (XEP-0045 7.2).
             for child in list(presence.elements(ns.MUC, "x")):
                 presence.children.remove(child)

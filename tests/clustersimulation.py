@@ -255,6 +255,7 @@ class ClusterServer(Server):
         self, cluster: Cluster, name: str, *, window: int = 1024 * 1024, patience: float = 15.0
     ) -> None:
         super().__init__()
+        self.cluster = cluster
         self.name = name
         self.is_frozen = self.is_dead = False
         self.owed = 0.0
@@ -285,6 +286,15 @@ class ClusterServer(Server):
         )
         self.clustering = Clustering(self.node, self.engine, nodes)
         self.node.start()
+
+    def bound(
+        self, callbridge: Peer, user: str = "alice", resource: str = "r", **header: str
+    ) -> Peer:
+        """The same, and the client was told so, when others knew of it."""
+        client = super().bound(callbridge, user, resource, **header)
+        self.cluster.run(0.1)
+        client.transport.take()
+        return client
 
     @property
     def known(self) -> set[str]:

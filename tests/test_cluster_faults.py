@@ -16,7 +16,7 @@ from cms.xmlstream.serialize import quote_attribute
 from cms.xmpp.loginrelay import NOTICE_DELAY
 from tests.clustersimulation import Cluster, ClusterServer, full
 from tests.support import stanzas
-from tests.xmppserver import Peer
+from tests.xmppserver import Peer, Server
 
 SEEDS = int(os.environ.get("CMS_SEEDS", "25"))
 NAMES = ("one", "two", "three")
@@ -87,7 +87,7 @@ class Chaos:
         """Log in, perhaps with an address that somebody has."""
         server.clock.advance(NOTICE_DELAY)
         self.serve(server)
-        peer = server.bound(self.callbridges[server.name], user)
+        peer = Server.bound(server, self.callbridges[server.name], user)
         self.people.append(Person(server, peer, full(user)))
 
     def serve(self, server: ClusterServer) -> None:

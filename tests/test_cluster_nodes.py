@@ -11,7 +11,7 @@ from cms.xmlstream import ns
 from cms.xmpp import carbons
 from tests.clustersimulation import Cluster, ClusterServer, bodies, full
 from tests.test_xmpp_sasl2 import authenticate, bind
-from tests.xmppserver import DOMAIN, SECRETS, Peer
+from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
 
 BODY = "<body>{}</body>"
 
@@ -265,6 +265,64 @@ class ConflictTests(TwoServers):
         """Send the handshake of a component."""
         digest = hashlib.sha1((peer.stream_id + SECRETS[name]).encode()).hexdigest()
         peer.say(f"<handshake>{digest}</handshake>")
+
+
+class KnownTests(SynchronousTestCase):
+    """A session is known everywhere when its client is told that it is bound."""
+
+    def test_known_before_the_answer(self) -> None:
+        """Whoever hears of it, by whatever way, reaches it from any server."""
+        for seed in range(20):
+            cluster = Cluster(seed, delay=0.2)
+            servers = [cluster.server(name) for name in ("one", "two", "three")]
+            bridges = [
+                s.callbridge(n) for s, n in zip(servers, ("cb1", "cb2", "echo"), strict=True)
+            ]
+            cluster.run(1.0)
+            others = [
+                Server.bound(server, bridge, f"u{number}")
+                for number, (server, bridge) in enumerate(zip(servers, bridges, strict=True))
+            ]
+            cluster.run(2.0)
+            [other.transport.take() for other in others]
+            client = Server.bound(servers[0], bridges[0], "alice")
+            self.assertNotIn("<bind ", client.transport.value().decode())
+            steps = 0
+            while "<bind " not in client.transport.value().decode():
+                cluster.run(0.02)
+                steps += 1
+            self.assertLess(steps, 50)  # it was no second
+            client.transport.take()
+            for number, other in enumerate(others):
+                other.say(message(full("alice"), str(number)))
+            cluster.run(1.0)
+            self.assertEqual(["0", "1", "2"], sorted(bodies(client)))
+
+    def test_not_for_long(self) -> None:
+        """If another server does not answer, the client waits for a second."""
+        cluster = Cluster()
+        one, two = cluster.server("one"), cluster.server("two")
+        callbridge = one.callbridge()
+        cluster.run(0.5)
+        two.is_frozen = True
+        client = Server.bound(one, callbridge, "alice")
+        cluster.run(0.9)
+        self.assertNotIn("<bind ", client.transport.value().decode())
+        cluster.run(0.2)
+        self.assertIn("<bind ", client.transport.value().decode())
+
+    def test_leaves_while_it_waits(self) -> None:
+        """A client that hangs up meanwhile is gone, and is told nothing."""
+        cluster = Cluster()
+        one, two = cluster.server("one"), cluster.server("two")
+        callbridge = one.callbridge()
+        cluster.run(0.5)
+        two.is_frozen = True
+        client = Server.bound(one, callbridge, "alice")
+        client.transport.lose()
+        cluster.run(2.0)
+        self.assertEqual(set(), one.known)
+        self.assertNotIn("<bind ", client.transport.value().decode())
 
 
 class LoginTests(SynchronousTestCase):

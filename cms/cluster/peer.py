@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.cluster.engine import Member
@@ -115,6 +116,7 @@ class Peer:
         self._blocked = False
         self._again: IDelayedCall | None = None
         self._progress = 0.0
+        self._awaited: deque[tuple[int, Deferred[None]]] = deque()
         # what comes
         self._their_token = b""
         self._taken = 0
@@ -192,6 +194,16 @@ class Peer:
         entry = Numbered(kind, "", 0, token, number, data)
         self._way.transmit(self.member, entry)
 
+    def known(self) -> Deferred[None]:
+        """Fires when it has acknowledged all that was written until now, or that is lost."""
+        known: Deferred[None] = Deferred()
+        self._awaited.append((self._number + bool(self.out.pieces), known))
+        return known
+
+    def _note_known(self, number: float) -> None:
+        while self._awaited and self._awaited[0][0] <= number:
+            self._awaited.popleft()[1].callback(None)
+
     def _judge(self) -> None:
         """Let the parties wait that write to it, or go on."""
         window = self._settings.window
@@ -233,6 +245,8 @@ class Peer:
         if self._way.is_open:
             self.is_cut = False
             self.send_again()
+        else:
+            self._note_known(float("inf"))  # nobody waits for what may take long
         self._judge()
 
     def restart(self) -> None:
@@ -259,6 +273,7 @@ class Peer:
         self.out.flush()
         self._kept.clear()
         self._kept_bytes = 0
+        self._note_known(float("inf"))
         lost += self.party.take_stanzas()
         self.party.leave()
         return lost
@@ -292,6 +307,10 @@ class Peer:
         self._acknowledge_soon()
         self._way.arrived(self, entry.data)
 
+    def acknowledge(self) -> None:
+        """Somebody waits there: acknowledge what has come now."""
+        self._acknowledge_soon(at_once=True)
+
     def _acknowledge_soon(self, *, at_once: bool = False) -> None:
         if at_once or self._taken - self._acknowledged >= ACKNOWLEDGE_ENTRIES:
             if self._acknowledge is not None:
@@ -316,6 +335,7 @@ class Peer:
         kept = self._kept
         if number >= self._unsent:
             return  # it was never sent
+        self._note_known(number)
         while kept and kept[0][0] <= number:
             self._kept_bytes -= len(kept.popleft()[1])
             self._progress = self._clock.seconds()

@@ -461,7 +461,10 @@ class ClientNegotiation(StreamHandler):
             ids=self.ids,
             is_guest=self._is_guest,
         )
-        session.begin(self.wire, answer(session))
+        if self.policy.service.others is None:
+            session.begin(self.wire, answer(session))
+        else:
+            session.begin_among_others(self.wire, partial(answer, session))
         release(self.inputs)
 
     def _judge_resumption(self, account: JID, element: Element) -> None:

@@ -109,6 +109,28 @@ class ClientSession(Party, StreamHandler):
             self.send(answer)
         self._policy.service.began(self)
 
+    def begin_among_others(self, wire: Wire, answer: Callable[[], Stanza | None]) -> None:
+        """
+        The same in a cluster: the client is told when the other nodes know of the session, so
+        that whom it writes to can answer.
+
+        @param answer: Makes the answer, or gives it.
+        """
+        self._go_on(wire)
+        self.pause()  # what is for it goes behind that
+        known = self._policy.service.began(self)
+
+        def tell(_: object) -> None:
+            if not (self.is_open and self.wire is wire):
+                return
+            bound = answer()
+            if bound is not None:
+                self.send(bound)
+            self.resume()
+
+        if known is not None:
+            known.addCallback(tell)
+
     def _go_on(self, wire: Wire) -> None:
         policy = self._policy
         self.wire = wire

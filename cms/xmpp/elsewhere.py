@@ -19,11 +19,13 @@ class Others(Protocol):
     L{Links<cms.xmpp.links.Links>}, so that who looks there finds all.
     """
 
-    def began(self, session: Session, since: str) -> None:
+    def began(self, session: Session, since: str) -> Deferred[None]:
         """
         A session of this node has begun.
 
         @param since: When, as RFC 3339 writes it.
+        @return: Fires when whoever hears of it through another node finds it there, or after a
+            second.
         """
         ...
 

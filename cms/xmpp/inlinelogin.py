@@ -178,6 +178,9 @@ class InlineLogin:
             session.indicate(inactive=True)
         if asked.copies:
             self._client.policy.router.carbons.enable(session)
+            others = self._client.policy.service.others
+            if others is not None:
+                others.copies(session, wanted=True)
         success = sasl2.success(payload, session.jid.full(), results + sasl2.bound(inner))
         self._client.wire.write(success)
         self._client.wire.write(features.BOUND[asked.manages])

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
@@ -46,7 +47,7 @@ from cms.xmpp.remotelink import Questions, RemoteLink
 from cms.xmpp.remotesession import Remote, RemoteSession
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
-from cms.xmpp.telling import Telling
+from cms.xmpp.telling import Telling, when_known
 from cms.xmpp.undelivered import Undelivered
 
 A_TURN = 100  # sessions that have vanished, in one turn of the reactor
@@ -133,7 +134,7 @@ class Nodes:
 
     # what this node has: Others
 
-    def began(self, session: Session, since: str) -> None:
+    def began(self, session: Session, since: str) -> Deferred[None]:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
         self._number += 1
         self._last_stamp = max(round(self.node.now() * 1000), self._last_stamp + 1)
@@ -141,8 +142,7 @@ class Nodes:
         ours = self._ours[jid] = Ours(session, self._number, self._last_stamp, since)
         self._receivers[jid.encode()] = session
         self._tell(lambda: session_named(ours))
-        if session in self._carbons.enabled.get(session.jid.userhost(), ()):
-            self.copies(session, wanted=True)  # Bind 2 asks for them before
+        return when_known(self._clock, [each.peer for each in self._neighbours.values()])
 
     def ended(self, session: Session) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
@@ -262,6 +262,7 @@ class Nodes:
     # their sessions
 
     def _session(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        neighbour.peer.acknowledge()  # its client waits
         number, stamp = facts.whole("number"), facts.whole("stamp")
         known = neighbour.sessions.get(name)
         if known is not None and known.number == number:

@@ -60,8 +60,12 @@ class SessionService:
         self._authority: dict[Session, str] = {}
         relay.on_authority.append(self._replay)
 
-    def began(self, session: Session) -> None:
-        """A resource was bound; an older session of the same address, or guest, ends."""
+    def began(self, session: Session) -> Deferred[None] | None:
+        """
+        A resource was bound; an older session of the same address, or guest, ends.
+
+        @return: Fires when the other nodes know of it; C{None}: there can be none.
+        """
         older = self._sessions.add(session)
         if older is not None:
             older.replace()
@@ -82,8 +86,7 @@ class SessionService:
             self._log_begin(session)
         self._flow.logged_in(begin.jid, session.peer_text, session.authority)
         self._tell(session.authority, begin)
-        if self.others is not None:
-            self.others.began(session, begin.since)
+        return None if self.others is None else self.others.began(session, begin.since)
 
     def _log_begin(self, session: Session) -> None:
         self.log.info(

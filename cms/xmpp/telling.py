@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.cluster.peer import Peer
 
+KNOWN_SECONDS = 1.0  # at most, that a client waits to be told that its session has begun
 A_TURN = 100  # messages that tell all, in one turn of the reactor
 READY_SECONDS = 0.2  # after which is looked whether a node can be told all
 
@@ -69,3 +71,23 @@ class Telling:
                 self._timer = self._clock.callLater(0, self._go_on)
                 return
         self._rest = None
+
+
+def when_known(clock: IReactorTime, peers: Iterable[Peer]) -> Deferred[None]:
+    """
+    Fires when all nodes that can be told now have read what they were told until now, or after
+    a second.
+    """
+    waiting = [peer.known() for peer in peers if peer.is_ready]
+    if not waiting:
+        return succeed(None)
+    known: Deferred[None] = Deferred()
+    timer = clock.callLater(KNOWN_SECONDS, known.callback, None)
+
+    def all_know(_: object) -> None:
+        if timer.active():
+            timer.cancel()
+            known.callback(None)
+
+    DeferredList(waiting).addCallback(all_know)
+    return known

@@ -553,6 +553,28 @@ def test_samples(certificates_by: str, processes: Processes) -> None:
         assert process.stop() in (0, -signal.SIGTERM)
 
 
+def test_meeting_of_samples(processes: Processes) -> None:
+    """A guest comes into a meeting that was made as the page says, with the pages it says."""
+    samples = make_samples(processes, block("trial"))
+    web = f'web = ["tcp:{free_port()}:interface=127.0.0.1"]\n'
+    look = '[web]\ntitle = "Meetings of Example Ltd"\ntext = "Trouble? Call 4711."\n'
+    file = samples / "xmpp.toml"
+    file.write_text(file.read_text().replace("[listen]\n", f"{look}[listen]\n{web}"))
+    environment = script_environment()
+    shell = ["sh", "-e", "-c", block("space")]
+    status, output = processes.run("space", shell, cwd=samples, env=environment)
+    assert status == 0, output
+    run_block(processes, "xmpp", samples).wait_for("web listener ready", START_SECONDS)
+    run_block(processes, "callbridge", samples).wait_for(LINK_ACTIVE, LINK_SECONDS)
+    check = [*script("cms"), *("check", "--join", "123456789", "--config", "xmpp.toml")]
+    status, output = processes.run(
+        "check", [*check, "--passcode-stdin"], text="4711\n", cwd=samples, env=environment
+    )
+    assert status == 0, output
+    assert "occupants 1, nickname cms check" in output
+    assert "no step failed; 1 warning" in output  # the CA of the trial, which browsers do not know
+
+
 @pytest.mark.parametrize("role", ["xmpp", "callbridge"])
 def test_units_as_documented(role: str, processes: Processes) -> None:
     """

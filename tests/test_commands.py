@@ -131,6 +131,21 @@ class RunningTests(CommandLineTests):
         told = "Without a connection    : a@b/c since 2026-01-02T03:04:05.000Z (1,234 bytes kept)\n"
         self.assertIn(told, said)
 
+    def test_door(self) -> None:
+        """Whether the door is open, what became of guests, and what was refused to browsers."""
+        figures = {"callBridgesKnown": 1, "callBridgesActive": 1, "clients": 3}
+        guests = {"admitted": 4, "join-refused": 2}
+        for opened, shown in ((True, "open"), (False, "closed (web.enabled is false)")):
+            web = {"open": opened, "guests": guests, "refused": {"origin-refused": 1}}
+            self.server.get("system/status", {"status": {**STATUS, **figures, "web": web}})
+            said = self.said("xmpp")
+            for name, told in (
+                ("Door", shown),
+                ("Guests", "4 admitted, 2 join-refused"),
+                ("Refused to pages", "1 origin-refused"),
+            ):
+                self.assertRegex(said, rf"(?m)^{name} +: {re.escape(told)}$")
+
     def test_status(self) -> None:
         """Status 1 when one of them does not do its job."""
         said = self.said("status", status=1)

@@ -22,6 +22,7 @@ from cms.web.site import IDLE
 from cms.websocket.incoming import FRAMING
 from cms.websocket.stream import WebSocketStream
 from cms.xmlstream import ns
+from cms.xmpp.administration import XmppAdministration
 from tests.support import MemoryTransport, new_folder, observe_log
 from tests.test_xmpp_service import CONFIGURATION, Daemon
 from tests.websocketpeer import HANDSHAKE, WebSocketPeer, connect, framed, request
@@ -150,7 +151,9 @@ class UpgradeTests(DoorTestCase):
             got, head, transport = self.ask(request(**changes))
             self.assertEqual(status, got, changes)
             self.assertIn(words, head.lower())
-            self.assertIn('"reason": "no-websocket"', transport.take())
+            lost = {"Upgrade", "Connection"} & set(changes)  # as by a proxy that does not pass it
+            reason = "websocket-not-passed" if lost else "no-websocket"
+            self.assertIn(f'"reason": "{reason}"', transport.take(), changes)
         for method, status in (("POST", 405), ("HEAD", 405)):
             self.assertEqual(status, self.ask(request(method=method))[0], method)
 
@@ -206,6 +209,63 @@ class OriginTests(DoorTestCase):
         self.assertIn("is https://meet.example.com", lines[0])
         self.assertIn("web.origins", lines[0])
         self.assertEqual(AT_ONCE, len(lines))
+
+
+class SeenTests(DoorTestCase):
+    """What an operator sees of what is refused."""
+
+    def status(self) -> Any:
+        """The part of the status."""
+        role = XmppAdministration(self.daemon.service, self.daemon.reactor)
+        return role.status()["web"]
+
+    def test_origin(self) -> None:
+        """Counted, in the status and for the metrics."""
+        self.assertEqual({"open": True, "guests": {}, "refused": {}}, self.status())
+        for _ in range(2):
+            self.ask(request(Origin="https://evil.example"))
+        self.assertEqual({"origin-refused": 2}, self.status()["refused"])
+        self.assertEqual(2, self.daemon.service.door.refused["origin-refused"])
+
+    def test_not_passed(self) -> None:
+        """A browser's request that has lost its upgrade on the way: the log has the cure."""
+        lost: dict[str, Any] = {"Upgrade": None, "Connection": "close"}
+        for sent in (request(**lost), request().replace(b"HTTP/1.1", b"HTTP/1.0")):
+            status, _, transport = self.ask(sent)
+            self.assertIn(status, (426, 505))
+            self.assertIn('"reason": "websocket-not-passed"', transport.take())
+        lines = self.lines("arrives without its headers Upgrade and Connection")
+        self.assertEqual(2, len(lines))
+        self.assertIn("Let the proxy pass both headers", lines[0])
+        self.assertEqual({"websocket-not-passed": 2}, self.status()["refused"])
+
+    def test_no_browser(self) -> None:
+        """Whoever looks at the address without asking for a WebSocket is no fault of a proxy."""
+        for sent in (
+            b"GET /xmpp-websocket HTTP/1.1\r\nHost: meet.example.com\r\n\r\n",
+            request(Sec_WebSocket_Version="8"),
+        ):
+            _, _, transport = self.ask(sent)
+            self.assertIn('"reason": "no-websocket"', transport.take())
+        self.assertEqual({}, self.status()["refused"])
+
+
+class ClosedTests(DoorTestCase):
+    """The door is closed."""
+
+    more = "[web]\nenabled = false\n"
+
+    def test_seen(self) -> None:
+        """The status says so, and how many wanted to come in."""
+        body = b'{"callId": "123456789", "name": "Bob"}'
+        head = b"POST /join HTTP/1.1\r\nHost: meet.example.com\r\n"
+        head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        status, _, _ = self.ask(head + body)
+        self.assertEqual(503, status)
+        role = XmppAdministration(self.daemon.service, self.daemon.reactor)
+        self.assertEqual(
+            {"open": False, "guests": {}, "refused": {"door-closed": 1}}, role.status()["web"]
+        )
 
 
 class ForwardedTests(DoorTestCase):

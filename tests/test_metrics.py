@@ -23,6 +23,7 @@ from cms.callbridge.metrics import (
 from cms.callbridge.rooms.admission import REASONS
 from cms.callbridge.rooms.doorkeeper import RESULTS, DoorFigures
 from cms.callbridge.rooms.service import Rooms
+from cms.door.application import COUNTED
 from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
 from cms.metrics.exposition import Exposition
@@ -98,7 +99,8 @@ class ServerTests(SynchronousTestCase):
         )
         links_flow = (server.links, server.flow)
         self.admissions = Admissions(server.clock, DOMAIN, *links_flow)
-        guests = ServerGuests(self.admissions.figures)
+        self.refused = dict.fromkeys(COUNTED, 0)
+        guests = ServerGuests(self.admissions.figures, self.refused)
         self.figures = Figures(server.counters, collector, guests)
 
     def test_links(self) -> None:
@@ -186,6 +188,14 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(0, self.figures("cms_xmpp_guests_total", result=result))
         self.admissions.admit(join.Admit("::1", secret="s", name="B"))
         self.assertEqual(1, self.figures("cms_xmpp_guests_total", result=faults.NO_CALLBRIDGE.name))
+
+    def test_refused_to_browsers(self) -> None:
+        """Each fault that the web listeners count, from 0."""
+        refused = "cms_xmpp_web_refusals_total"
+        for fault in COUNTED:
+            self.assertEqual(0, self.figures(refused, fault=fault))
+        self.refused[faults.ORIGIN_REFUSED.name] += 2
+        self.assertEqual(2, self.figures(refused, fault=faults.ORIGIN_REFUSED.name))
 
     def test_no_callbridge(self) -> None:
         """Step 1 has a reason of its own."""

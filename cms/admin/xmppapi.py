@@ -94,6 +94,10 @@ CLUSTER = schemas.record(
     },
     *("node", "state", "generation", "engine", "engineConnected", "nodes"),
 )
+COUNTS = {"type": "object", "additionalProperties": schemas.WHOLE}
+WEB = schemas.record(
+    {"open": schemas.TRUTH, "guests": COUNTS, "refused": COUNTS}, "open", "guests", "refused"
+)
 STATUS = schemas.record(
     {
         "softwareVersion": schemas.TEXT,
@@ -113,6 +117,7 @@ STATUS = schemas.record(
             "type": "array",
             "items": schemas.record({"jid": schemas.TEXT, **AWAY}, "jid", *AWAY),
         },
+        "web": WEB,
         "openFiles": schemas.WHOLE,
         "mostFiles": schemas.WHOLE,
         "wantedPlaces": schemas.WHOLE,

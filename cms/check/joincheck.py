@@ -103,7 +103,7 @@ class JoinCheck:
 def _tell_skipped(lane: Lane) -> None:
     """What was not reached: after a failure on the way to a page there is no more."""
     seen = {finding.step for finding in lane.findings}
-    failed = [finding.step for finding in lane.findings if finding.result == "failed"]
+    failed = [one.step for one in lane.findings if one.result == "failed" and one.step in WAY]
     for step in WAY:
         if step not in seen and min(failed, default=step) < step:
             lane.skipped(step, "", f"step {min(failed).value} failed")

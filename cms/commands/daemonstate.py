@@ -64,6 +64,8 @@ class DaemonState:
                 kept = self.status.get("clientsAwayBytes", 0)
                 gone = f" ({away} without a connection, {kept:,} bytes kept)" if away else ""
                 rows.append(("Clients", f"{self.status['clients']}{gone}"))
+                if "web" in self.status:
+                    rows += _web_rows(self.status["web"])
                 if "cluster" in self.status:
                     rows.append(("Cluster", cluster_text(self.status["cluster"])))
                 if away:
@@ -99,6 +101,17 @@ def _link_rows(link: dict[str, Any] | None) -> list[Row]:
     rows += [(name.capitalize(), link[name]) for name in ("peer", "since") if link.get(name)]
     if link.get("unprotected"):
         rows.append(("WARNING", "the link has no TLS (tls.unprotected)"))
+    return rows
+
+
+def _web_rows(web: dict[str, Any]) -> list[Row]:
+    """Whether pages and guests are served, what became of guests, and what was refused."""
+    state = "open" if web["open"] else "closed (web.enabled is false)"
+    rows: list[Row] = [("Door", state)]
+    for name, counts in (("Guests", web["guests"]), ("Refused to pages", web["refused"])):
+        if counts:
+            told = ", ".join(f"{count} {what}" for what, count in counts.items())
+            rows.append((name, told))
     return rows
 
 

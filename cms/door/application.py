@@ -22,6 +22,10 @@ from cms.websocket import handshake
 
 WEBSOCKET = "/xmpp-websocket"
 JSON = "application/json"
+_NOT_PASSED = (426, 505)  # what is answered to a request that asks for no upgrade, or to HTTP/1.0
+COUNTED = tuple(
+    fault.name for fault in (faults.ORIGIN_REFUSED, faults.WEBSOCKET_NOT_PASSED, faults.DOOR_CLOSED)
+)
 _HERE = ("localhost", "127.", "[::1]")  # how the names of this host begin
 
 
@@ -30,6 +34,7 @@ class DoorApplication(Application):
     The routes of C{listen.web}.
 
     @ivar settings: C{[web]}.
+    @ivar refused: How many requests were refused for each of these faults.
     @param seconds: A clock, monotonic.
     """
 
@@ -44,6 +49,7 @@ class DoorApplication(Application):
         self.settings = settings
         self._server = server
         self._lines = LineLimiter(seconds)
+        self.refused = dict.fromkeys(COUNTED, 0)
         origins = self.origins_for
         Joining(server, origins, self._tell_foreign, enabled=settings.enabled).add_to(self.routes)
         self.routes.route(WEBSOCKET, methods=["GET"])(self.open_websocket)
@@ -55,6 +61,8 @@ class DoorApplication(Application):
 
     def form(self, request: IRequest, refused: Refused) -> Raw:
         """See L{Application.form}: for scripts."""
+        if refused.reason in self.refused:
+            self.refused[refused.reason] += 1
         body = json.dumps({"reason": refused.reason, "text": refused.cause}).encode()
         return Raw(body, JSON, refused.status, refused.headers)
 
@@ -109,7 +117,26 @@ class DoorApplication(Application):
         if said.is_foreign:
             self._tell_foreign(request)
         reason = faults.ORIGIN_REFUSED.name if said.is_foreign else "no-websocket"
+        if not said.is_foreign and header(request, "sec-websocket-key") is not None:
+            reason = self._tell_not_passed(request, said.status) or reason
         raise Refused(reason, said.problem, status=said.status, headers=dict(said.headers))
+
+    def _tell_not_passed(self, request: Any, status: int) -> str:
+        """
+        A browser has asked for a WebSocket, and HTTP/1.0 or a request without C{Upgrade} has
+        arrived: a proxy has changed it.
+
+        @return: The fault; empty if something else is wrong.
+        """
+        upgrade, connection = (header(request, name) or "" for name in ("upgrade", "connection"))
+        asks = "websocket" in upgrade.lower() and "upgrade" in connection.lower()
+        if status not in _NOT_PASSED or (asks and request.clientproto != b"HTTP/1.0"):
+            return ""
+        url = self.websocket_address(request)
+        fault = faults.WEBSOCKET_NOT_PASSED.error(url=url, status=status)
+        if self._lines.allows():
+            self.log.warn("{cause} Cure: {cure}", **fault.fields)
+        return fault.fault
 
     def origins_for(self, request: IRequest) -> list[str]:
         """Whose pages may do what ours do: our own, and those that the operator named."""

@@ -81,7 +81,7 @@ WEBSOCKET_NOT_PASSED = Fault(
     "websocket-not-passed",
     LoginError,
     Step.LOGIN,
-    on=Side.CHECK,
+    on=Side.CHECK | Side.SERVER,
     symptoms=(
         "WebSocket connection failed: Error during WebSocket handshake: Unexpected response code",
         "the page opens, and stays at Connecting",
@@ -153,7 +153,7 @@ DOOR_CLOSED = Fault(
     "door-closed",
     LoginError,
     Step.LOGIN,
-    on=Side.CHECK,
+    on=Side.CHECK | Side.SERVER,
     symptoms=(
         "503 at the link to a meeting",
         "the page says that joining is closed",

@@ -92,9 +92,18 @@ class XmppAdministration:
             "wantedPlaces": self._daemon.config.wanted_connections,
             "places": self._daemon.config.connection_limits().most,
             "links": links,
+            **self._web(),
             **({} if self._daemon.cluster is None else {"cluster": self._daemon.cluster.status()}),
             "lastFailure": failed.as_dict() if failed is not None else None,
         }
+
+    def _web(self) -> Facts:
+        listen, door = self._daemon.config.listen, self._daemon.door
+        if not listen.web and not listen.web_plain:
+            return {}
+        guests = {name: count for name, count in self._daemon.admissions.figures.items() if count}
+        refused = {name: count for name, count in door.refused.items() if count}
+        return {"web": {"open": door.settings.enabled, "guests": guests, "refused": refused}}
 
     def attempts(self) -> Sequence[Recorded]:
         """See L{cms.admin.interfaces.Daemon.attempts}."""

@@ -14,6 +14,7 @@ import cms
 from cms import faults
 from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import make_dns
+from cms.door.application import DoorApplication
 from cms.metrics.exposition import Exposition
 from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
@@ -157,7 +158,7 @@ class XmppService(Service):
         ):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
-        guests = GuestsCollector(self.admissions.figures)
+        guests = GuestsCollector(self.admissions.figures, self.door.refused)
         more = () if self.cluster is None else (ClusterCollector(self.cluster),)
         self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests, *more)
 
@@ -239,6 +240,11 @@ class XmppService(Service):
             "client_direct": lambda: session(client, direct=True),
             "client_plain": lambda: session(None),
         }
+
+    @property
+    def door(self) -> DoorApplication:
+        """What browsers are served."""
+        return self._door.application
 
     @property
     def _factories(self) -> list[StreamFactory]:

@@ -305,10 +305,12 @@ class GuestsCollector(Collector):
     What became of guests who asked to be admitted.
 
     @param figures: By outcome.
+    @param refused: What the web listeners refused before that, by fault.
     """
 
-    def __init__(self, figures: Mapping[str, int]) -> None:
+    def __init__(self, figures: Mapping[str, int], refused: Mapping[str, int]) -> None:
         self._figures = figures
+        self._refused = refused
 
     def collect(self) -> Iterator[Metric]:
         """See C{Collector}."""
@@ -320,3 +322,11 @@ class GuestsCollector(Collector):
         for result, count in self._figures.items():
             asked.add_metric([result], count)
         yield asked
+        refused = CounterMetricFamily(
+            "cms_xmpp_web_refusals",
+            "Requests of browsers that the web listeners refused, by fault.",
+            labels=["fault"],
+        )
+        for fault, count in self._refused.items():
+            refused.add_metric([fault], count)
+        yield refused

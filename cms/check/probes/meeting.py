@@ -267,7 +267,7 @@ class MeetingProbe:
                 raise faults.ORIGIN_NOT_PASSED.error(host=self._website.authority, **seen)
             own = self._website.url
             raise faults.ORIGIN_REFUSED.error(origin=self._origin, own=own, **seen)
-        if status == 426 or reason == NO_WEBSOCKET:
+        if status == 426 or reason in (NO_WEBSOCKET, faults.WEBSOCKET_NOT_PASSED.name):
             raise faults.WEBSOCKET_NOT_PASSED.error(status=status, **seen)
         problem = f"HTTP {status}" if status else _short(upgrade.problem)
         raise faults.WEBSOCKET_REFUSED.error(problem=problem, **seen)

@@ -15,6 +15,7 @@ from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_guest
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
+from peers.firefox import ENTER, firefox
 from peers.network import wait_until
 from peers.processes import Processes
 from peers.realclients import Account, Profanity
@@ -428,3 +429,27 @@ def test_quick(system: System) -> None:
     for part, times in taken.items():
         print(f"{part}: p50 {statistics.median(times):.0f} ms of {sorted(map(round, times))}")
     assert all(len(times) == 25 for times in taken.values())
+
+
+def test_firefox(system: System, tmp_path: Path) -> None:
+    """Firefox: in by call ID, a talk, a reload as the same one; in by an account."""
+    watcher = inside(system)
+    with firefox(system.processes, tmp_path) as browser:
+        browser.open(system.address(f"/meeting/{system.space['callId']}"))
+        browser.fill("#passcode", PASSCODE)
+        browser.fill("#name", f"Foxy{ENTER}")
+        browser.wait_for(".rows", "Foxy")
+        browser.fill("#text", f"hello from Firefox{ENTER}")
+        expect(watcher, "hello from Firefox")
+        watcher.do("say", room=system.space["address"], body="hello to Firefox")
+        browser.wait_for(".log", "hello to Firefox")
+        browser.reload()
+        browser.wait_for(".log", "hello to Firefox")
+        assert browser.text(".count") == "2"
+        browser.run("document.querySelector('.tools .danger').click()")
+        browser.wait_for("h1", "You have left the meeting")
+        browser.open(system.address("/"))
+        browser.fill("#address", "alice")
+        browser.fill("#password", f"{PASSWORD}{ENTER}")
+        browser.wait_for(".spaces", "Team")
+        assert browser.complaints == []

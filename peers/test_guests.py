@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,12 +19,14 @@ from attrs import define
 from websockets import Subprotocol
 from websockets.sync.client import ClientConnection, connect
 
+from peers.api import Administration
 from peers.clients import Driver, slixmpp_guest
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge
+from peers.daemons import Callbridge, Daemon
 from peers.network import wait_until
 from peers.scrape import Figures
 from peers.test_rooms import CODE, TEAM, House, house
+from peers.tools import script
 
 __all__ = ["house"]
 MUC = "http://jabber.org/protocol/muc"
@@ -255,6 +258,54 @@ def test_refused(door: Door) -> None:
     for daemon in (door.house.server, door.house.callbridge):
         for secret in (CODE, door.secret, "22222222"):
             assert secret not in daemon.process.output
+
+
+def failures(daemon: Daemon) -> list[dict[str, Any]]:
+    """Of guests, as the signal flow has them, the newest first."""
+    told = Administration(daemon.directory / "state").get("system/signalflow?kind=login")
+    failed = [attempt.get("failure") for attempt in told["signalFlow"]["attempt"]]
+    return [failure for failure in failed if failure and failure["step"] == 12]
+
+
+def test_what_operators_see(door: Door) -> None:
+    """Each fault for real, with its cause and cure, in the signal flow of both; C{cms flow}."""
+    guest = door.admitted()
+    server, callbridge = door.house.server, door.house.callbridge
+    callbridge.space("set", "team", "--members-only")
+    for body, here, there in (
+        ({"callId": "987654321"}, "no space has the call ID", "join-refused"),
+        ({"callId": door.call_id, "passcode": CODE}, "closed to guests", "join-refused"),
+        ({"secret": "x" * 22}, "no space has the link", "join-refused"),
+        ({"reentry": guest["reentry"]}, "could not come back", "reentry-over"),
+    ):
+        named = body if "reentry" in body else {**body, "name": "Eve"}
+        assert door.post(**named)[0] == 403
+        told, seen = failures(callbridge)[0], failures(server)[0]
+        assert here in told["cause"], told
+        assert told["cure"], told
+        assert (told["fault"], seen["fault"]) == (there, there)
+        assert "passcode is wrong" in seen["cause"] or there == "reentry-over", seen
+    callbridge.space("set", "team", "--open")
+    for _ in range(101):  # somebody has come in from here: so many are looked at
+        door.post(callId=door.call_id, passcode="33333333", name="Eve")
+    assert failures(callbridge)[0]["fault"] == failures(server)[0]["fault"] == "join-slowed"
+    assert "by the link" in failures(callbridge)[0]["cure"]
+    callbridge.process.signal(signal.SIGSTOP)
+    status, told = door.post(secret=door.secret, name="Eve")
+    callbridge.process.signal(signal.SIGCONT)
+    assert (status, told["reason"]) == (503, "join-undecided")
+    assert "did not answer within 5 s" in failures(server)[0]["cause"]
+    door.admitted(secret=door.secret, name="Zoe")
+    for daemon in (server, callbridge):
+        shown = subprocess.run(
+            [*script("cms"), "flow", "--last", "40", "--config", str(daemon.file)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for words in ("guest from 127.0.0.1", "FAILED: join-slowed", "admitted"):
+            assert words in shown, shown
+        assert CODE not in shown
 
 
 def test_callbridge_killed(door: Door) -> None:

@@ -340,10 +340,22 @@ class DrawingTests(SynchronousTestCase):
             ({"record": "r"}, ["SRV r?"]),
             ({"mechanism": "PLAIN"}, ["log-in by PLAIN"]),
             ({"peer": FIRST}, [f"log-in from {FIRST}"]),
+            (
+                {"admission": "admitted", "peer": FIRST, "space": "Team"},
+                [f"guest from {FIRST}", "admitted: Team"],
+            ),
+            (
+                {"guest": "g@d", "peer": FIRST, "space": "team@cb1"},
+                [f"guest from {FIRST}", "admitted to team@cb1: g@d"],
+            ),
         ):
             kind, at = ("link", 4) if "record" in evidence else ("login", 12)
             made = messages(step(at, evidence=evidence), kind)
             self.assertEqual(texts, [each.text for each in made])
+        refused = {"admission": "passcode", "peer": FIRST}
+        made = messages(step(12, "failed", failure=REFUSED, evidence=refused), "login")
+        told = [f"guest from {FIRST}", "FAILED: wrong-secret"]
+        self.assertEqual(told, [each.text for each in made])
         (failed,) = messages(step(2, "failed", failure=REFUSED), "link")
         self.assertEqual((True, "FAILED: wrong-secret"), (failed.failed, failed.text))
 

@@ -132,6 +132,8 @@ def _active(seen: Seen, kind: str) -> list[Message]:
 def _login(seen: Seen, kind: str) -> list[Message]:
     if "mechanism" in seen:  # what the Callbridge has seen of it
         return [Message(SERVER, CALLBRIDGE, f"log-in by {seen['mechanism']}")]
+    if "admission" in seen or "guest" in seen:
+        return _guest(seen)
     asked = Message(CLIENT, SERVER, f"log-in from {seen.get('peer', '?')}")
     if "away" in seen:
         told = f"resumed: {seen.get('jid', '')}, away {seen['away']}, {seen['again']} sent again"
@@ -143,6 +145,16 @@ def _login(seen: Seen, kind: str) -> list[Message]:
         Message(SERVER, CALLBRIDGE, f"asked {seen['callbridge']}"),
         Message(SERVER, CLIENT, f"success: {seen.get('jid', '')}"),
     ]
+
+
+def _guest(seen: Seen) -> list[Message]:
+    """Somebody without an account wants to come in, as either daemon has seen it."""
+    wish = f"guest from {seen.get('peer', '?')}"
+    if "admission" in seen:
+        told = f"{seen['admission']}: {seen.get('space', '')}"
+        return [Message(SERVER, CALLBRIDGE, wish), Message(CALLBRIDGE, SERVER, told)]
+    told = f"admitted to {seen.get('space', '')}: {seen['guest']}"
+    return [Message(CLIENT, SERVER, wish), Message(SERVER, CLIENT, told)]
 
 
 _MAKERS: dict[Step, Callable[[Seen, str], list[Message]]] = {

@@ -113,7 +113,7 @@ class ServerFlow:
     def guest_refused(self, peer: str, fault: StepError) -> None:
         """A guest was not admitted."""
         attempt = self._begin()
-        attempt.begin(fault.step, self.now, peer=peer)
+        attempt.begin(fault.step, self.now, guest="not admitted", peer=peer)
         attempt.failed(self.now, fault)
         self._turned_away.append(attempt)
 

@@ -63,7 +63,7 @@ class Logins:
         now = wall_clock(self._clock)()
         self._count += 1
         attempt = Attempt(self._count, now)
-        attempt.begin(Step.LOGIN, now, guest=result, peer=peer, **seen)
+        attempt.begin(Step.LOGIN, now, admission=result, peer=peer, **seen)
         if fault is None:
             attempt.passed(now)
             self._guests.append(attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,12 +25,14 @@ from peers.api import Administration
 from peers.clients import Driver, slixmpp_guest
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, Daemon
-from peers.network import wait_until
+from peers.network import free_port, wait_until
 from peers.scrape import Figures
+from peers.test_room_crowd import HEADER, MANY, SECONDS, Guest
 from peers.test_rooms import CODE, TEAM, House, house
 from peers.tools import script
 
 __all__ = ["house"]
+SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 MUC = "http://jabber.org/protocol/muc"
 FRAMING = "urn:ietf:params:xml:ns:xmpp-framing"
 
@@ -90,6 +94,28 @@ def door(house: House) -> Door:
     return Door(house, port, space["callId"], space["secret"])
 
 
+class Scram:
+    """SCRAM-SHA-256 by hand (RFC 5802)."""
+
+    def __init__(self, jid: str, password: str) -> None:
+        nonce = base64.b64encode(os.urandom(12)).decode()
+        self.bare = f"n={jid.partition('@')[0]},r={nonce}"
+        self._password = password
+
+    def final(self, first: str) -> bytes:
+        """The answer to the server's first message."""
+        values = dict(item.split("=", 1) for item in first.split(","))
+        final = f"c=biws,r={values['r']}"
+        salted = hashlib.pbkdf2_hmac(
+            *("sha256", self._password.encode(), base64.b64decode(values["s"])), int(values["i"])
+        )
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        signed = f"{self.bare},{first},{final}".encode()
+        signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
+        proof = bytes(a ^ b for a, b in zip(key, signature, strict=True))
+        return f"{final},p={base64.b64encode(proof).decode()}".encode()
+
+
 class Browser:
     """A page's stream over WebSocket: SASL2, Bind 2 and management in one."""
 
@@ -100,26 +126,16 @@ class Browser:
         jid, password = guest["jid"], guest["password"]
         self.say(f"<open xmlns='{FRAMING}' to='{DOMAIN}' from='{jid}' version='1.0'/>")
         assert "SCRAM-SHA-256" in self.until("<stream:features")
-        nonce = base64.b64encode(os.urandom(12)).decode()
-        bare = f"n={jid.partition('@')[0]},r={nonce}"
+        scram = Scram(jid, password)
         bind = "<bind xmlns='urn:xmpp:bind:0'><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>"
         self.say(
             "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='SCRAM-SHA-256'><initial-response>"
-            f"{base64.b64encode(f'n,,{bare}'.encode()).decode()}</initial-response>"
+            f"{base64.b64encode(f'n,,{scram.bare}'.encode()).decode()}</initial-response>"
             f"{more}{bind}</authenticate>"
         )
         challenge = self.until("<challenge")
         first = base64.b64decode(re.sub("<[^>]*>", "", challenge)).decode()
-        values = dict(item.split("=", 1) for item in first.split(","))
-        final = f"c=biws,r={values['r']}"
-        salted = hashlib.pbkdf2_hmac(
-            *("sha256", password.encode(), base64.b64decode(values["s"])), int(values["i"])
-        )
-        key = hmac.digest(salted, b"Client Key", "sha256")
-        signed = f"{bare},{first},{final}".encode()
-        signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
-        proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True))).decode()
-        response = base64.b64encode(f"{final},p={proof}".encode()).decode()
+        response = base64.b64encode(scram.final(first)).decode()
         self.say(f"<response xmlns='urn:xmpp:sasl:2'>{response}</response>")
         self.success = self.until("<success")
 
@@ -322,3 +338,75 @@ def test_callbridge_killed(door: Door) -> None:
     assert door.post(reentry=guest["reentry"])[1]["reason"] == "reentry-over"
     _, joined = door.inside(door.admitted())
     assert "Guest" in joined["here"]
+
+
+class Newcomer(Guest):
+    """Somebody who is admitted, logs in with SCRAM without TLS, and enters."""
+
+    def __init__(self, number: int, door: Door) -> None:
+        super().__init__(f"Guest {number}")
+        self._door = door
+
+    async def come(self, port: int) -> None:
+        """As a page does, one thing after the other."""
+        told = await self._ask()
+        self.nick = told["nick"]
+        self.join = f"<presence to='{TEAM}/{self.nick}'><x xmlns='{MUC}'/></presence>"
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+        await self.say(HEADER, b"</stream:features>")
+        scram = Scram(told["jid"], told["password"])
+        first = base64.b64encode(f"n,,{scram.bare}".encode()).decode()
+        auth = f"<auth xmlns='{SASL}' mechanism='SCRAM-SHA-256'>{first}</auth>"
+        challenge = re.sub(rb"<[^>]*>", b"", await self.say(auth, b"</challenge>"))
+        response = base64.b64encode(scram.final(base64.b64decode(challenge).decode())).decode()
+        await self.say(f"<response xmlns='{SASL}'>{response}</response>", b"</success>")
+        await self.say(HEADER, b"</stream:features>")
+        await self.say(
+            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", b"</iq>"
+        )
+
+    async def _ask(self) -> dict[str, Any]:
+        door = self._door
+        body = json.dumps({"callId": door.call_id, "passcode": CODE, "name": self.nick})
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        head = (
+            "POST /join HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write((head + body).encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        told: dict[str, Any] = json.loads(answer.partition("\r\n\r\n")[2])
+        assert " 200 " in answer.split("\r\n", 1)[0], answer
+        return told
+
+
+def test_500_guests(door: Door) -> None:
+    """They are admitted, log in and enter one space; each sees all."""
+    port = free_port()
+    server = door.house.server
+    server.process.stop()
+    server.settings["listen"]["client_plain"] = [f"tcp:{port}:interface=127.0.0.1"]
+    server.start()
+    server.process.wait_for("decides log-ins", 20.0)
+
+    async def crowd() -> tuple[float, float]:
+        guests = [Newcomer(number, door) for number in range(MANY)]
+        began = time.monotonic()
+        async with asyncio.timeout(2 * SECONDS):
+            for start in range(0, MANY, 50):
+                await asyncio.gather(*(guest.come(port) for guest in guests[start : start + 50]))
+            logged_in = time.monotonic()
+            await asyncio.gather(*(guest.enter() for guest in guests))
+        ended = time.monotonic()
+        assert len({guest.nick for guest in guests}) == MANY
+        assert door.house.occupants() == MANY
+        for guest in guests:
+            guest.close()
+        return logged_in - began, ended - logged_in
+
+    came, entered = asyncio.run(crowd())
+    print(
+        f"{MANY} guests: admitted and logged in after {came:.1f} s, all seen {entered:.1f} s later"
+    )
+    assert door.joins("admitted") == MANY

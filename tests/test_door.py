@@ -118,6 +118,17 @@ class UpgradeTests(DoorTestCase):
         self.daemon.reactor.advance(IDLE + 1)
         self.assertFalse(peer.lost)
 
+    def test_after_a_page(self) -> None:
+        """A connection on which a page was asked for may become a WebSocket."""
+        page = b"GET /nowhere HTTP/1.1\r\nHost: meet.example.com\r\n\r\n"
+        opening = framed(f"<open xmlns='{FRAMING}' to='{DOMAIN}' version='1.0'/>")
+        status, _, transport = self.ask(page + request() + opening)
+        self.assertEqual(404, status)
+        heard = transport.value()
+        self.assertIn(b"HTTP/1.1 101 ", heard)
+        self.assertIn(b"<open xmlns=", heard.partition(b"\r\n\r\n")[2])
+        self.assertIsInstance(transport.protocol, WebSocketStream)
+
     def test_counted(self) -> None:
         """The streams of a listener are in the metrics, with what they carry, until they end."""
         peer = self.peer()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from pathlib import Path
 from typing import get_args
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 from websockets.frames import Frame, Opcode
 
+from peers.browser import browsing
 from peers.checking import run_check
 from peers.checkstage import CALL_ID, HOST, PASSCODE, Stage
 from peers.contract import DOMAIN
@@ -83,3 +86,24 @@ def test_address_not_read(stage: Stage, processes: Processes) -> None:
     log.wait_for(said, 10)
     log.wait_for("set listen.forwarded_for", 10)
     assert log.output.count(said) == 1
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_browser(kind: Kind, stage: Stage, processes: Processes, tmp_path: Path) -> None:
+    """Chromium, which speaks HTTP/2 to the proxy, comes into the room and is heard there."""
+    proxy = WebProxy(processes, kind, stage.house.good, port_behind(stage, kind))
+    stage.callback(proxy.start().stop)
+    with browsing(tmp_path) as browser:
+        # A name that browsers look for on their own host, and the server takes for one of DNS.
+        browser.driver.get(f"https://meet.localhost:{proxy.port}/meeting/{CALL_ID}")
+        browser.find("form")
+        protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
+        assert browser.run(protocol) == "h2"
+        browser.fill("#passcode", PASSCODE)
+        browser.fill("#name", "Guest")
+        browser.press(Keys.ENTER)
+        browser.find(".room")
+        browser.fill("#text", "hello")
+        browser.press(Keys.ENTER)
+        browser.wait_for(".said", "hello")
+        assert browser.complaints() == []

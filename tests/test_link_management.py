@@ -26,6 +26,8 @@ from cms.discovery.lookup import Found, Target
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.management import WINDOW_STANZAS
+from cms.xmlstream.replies import ping_payload, request
+from cms.xmlstream.requests import RequestLost
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.textiq import written_result
@@ -83,6 +85,7 @@ class Daemons:
         self.wires: list[Wire] = []
         self.entering: list[tuple[Peer, str]] = []  # those who wait for the features
         self.heard: list[str] = []  # ids of messages
+        self.again: list[bytes] = []
         self.ups = self.downs = 0
         self.start()
 
@@ -128,6 +131,7 @@ class Daemons:
 
     def sent_before(self, stream: ComponentRegistration, stanzas: Sequence[bytes]) -> None:
         """What the server never got of the link before."""
+        self.again = list(stanzas)
         stream.deliver(stanzas, None)
 
     def link_up(self, stream: ComponentRegistration) -> None:
@@ -569,6 +573,28 @@ class LeftTests(SynchronousTestCase):
         client = self.both.login("bob")
         self.both.run()
         return client
+
+    def test_void(self) -> None:
+        """Answers to the server, and our own requests, are nobody's any more."""
+        stream = self.both.carrier
+        kept = [
+            f"<message from='{CB1}' to='{DOMAIN}' id='1'/>".encode(),
+            f"<iq from='{CB1}' to='alice@{DOMAIN}/r' type='result' id='2'/>".encode(),
+        ]
+        self.both.wires[-1].transports[0].take()
+        self.both.login("bob")
+        self.both.wires[-1].ends[0].dataReceived(
+            self.both.wires[-1].transports[1].take().encode()
+        )  # its answer is on its way
+        asked = stream.requests.ask(request("get", CB1, DOMAIN, ping_payload()), 30)
+        stream.deliver(kept, "lane")
+        self.both.is_reachable = False
+        self.both.wires[-1].cut()
+        self.stay_away(SECONDS + 2)
+        self.failureResultOf(asked, RequestLost)
+        self.both.is_reachable = True
+        self.stay_away(3)
+        self.assertEqual(kept, self.both.again)
 
     def test_too_late(self) -> None:
         """After a minute nothing of it is sent any more."""

@@ -134,16 +134,11 @@ class LinkTraffic:
         """
         The link before this one ended with these, which the server never got: send them in
         their order, and in the lanes that they had.
-
-        Answers to the server are void, since its log-ins have ended with the link, and so are
-        our own requests, since whoever asked was told.
         """
         for raw in stanzas:
             stanza = of_bytes(raw)
-            if stanza.name != "iq" or (stanza.is_answer and stanza.to != self._domain):
-                room = (stanza.sender or "").partition("/")[0]
-                lane = room if "@" in room else self._share(stanza.to)
-                stream.deliver((raw,), lane)
+            room = (stanza.sender or "").partition("/")[0]
+            stream.deliver((raw,), room if "@" in room else self._share(stanza.to))
 
     def link_up(self, stream: Carrier) -> None:
         """The link is active."""

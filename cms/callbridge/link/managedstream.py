@@ -25,6 +25,7 @@ from cms.xmlstream import ns
 from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
 from cms.xmlstream.requests import Requests
+from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.stream import XMLStream
 
@@ -233,7 +234,8 @@ class ManagedStream(XMLStream):
     def _settle(self, left: Left, refusal: Stanza | None) -> Sequence[bytes]:
         try:
             if refusal is not None:
-                again = left.settle(elements.counter(refusal.element))
+                rest = left.settle(elements.counter(refusal.element))
+                again = [raw for raw in rest if self._matters(raw)]
                 self.log.info(
                     "{number} stanzas are sent again: they were on their way when the link before"
                     " this one ended",
@@ -246,10 +248,18 @@ class ManagedStream(XMLStream):
         self.log.info(
             "{number} stanzas may be lost: they were on their way when the link before this one"
             " ended, and the server does not know it",
-            number=len(left.stanzas),
+            number=sum(map(self._matters, left.stanzas)),
             link_id=self.link_id,
         )
         return ()
+
+    def _matters(self, raw: bytes) -> bool:
+        """
+        Whether somebody misses it.  Answers to the server are void, since its log-ins have ended
+        with the link, and so are our own requests, since whoever asked was told.
+        """
+        stanza = of_bytes(raw)
+        return stanza.name != "iq" or (stanza.is_answer and stanza.to != self.settings.domain)
 
     def _go_on(self, stanza: Stanza, old: ManagedStream) -> None:
         ledger = old.party.ledger

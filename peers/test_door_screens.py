@@ -270,6 +270,15 @@ def test_waiting(stand: Stand) -> None:
         assert browser.run("return fake.sessions.length") == 1
         assert browser.run("return fake.sessions[0].state") == "over"
         assert browser.find("#name").get_attribute("value") == "Alice"
+    # So does going back.
+    stand.open()
+    browser.fill("#callId", "503")
+    browser.fill("#name", "Alice")
+    browser.press(Keys.ENTER)
+    browser.find("#cancel")
+    browser.run("history.pushState({}, ''); history.back()")
+    browser.find("#name")
+    assert browser.run("return fake.sessions.every(one => one.state === 'over')")
 
 
 def test_once(stand: Stand) -> None:
@@ -440,6 +449,19 @@ def test_keyboard(stand: Stand) -> None:
         " return getComputedStyle(e).outlineStyle !== 'none'})"
     )
     assert seen
+
+
+def test_mistyped(stand: Stand) -> None:
+    """An address that is none is a call ID that nobody has; what fails in a room is told."""
+    stand.open("/meeting/%zz")
+    assert stand.browser.find("#callId").get_attribute("value") == "%zz"
+    stand.enter()
+    stand.play("room.come({nick: 'untouchable'})")
+    stand.browser.wait_for(".rows", "untouchable")
+    stand.press("Remove")
+    stand.browser.press(Keys.ENTER)
+    stand.browser.wait_for("dialog", "This is not allowed here.")
+    assert stand.browser.complaints() == []
 
 
 def test_failed_message(stand: Stand) -> None:

@@ -219,6 +219,8 @@ class DoorTests(SynchronousTestCase):
             (post("callId=1234567890"), 400, "callIdInvalid"),
             (post("callId=1", other), 403, "crossSite"),
             (get("/", "a:b:c"), 400, None),
+            (get("/m/%E0%A4%A"), 400, "badRequest"),
+            (get("/%FF"), 400, "badRequest"),
             (post("x" * (MOST_BODY + 1)), 413, "tooLong"),
         ):
             head, _, body = self.ask(request).partition(b"\r\n\r\n")

@@ -63,6 +63,7 @@ class Root(Resource):
     async def _serve(self, request: Any) -> None:
         try:
             await self._admit(request)
+            _check_path(request)
             self._routes.render(request)
         except Refused as refused:
             _finish(request, self.application.refuse(request, refused))
@@ -97,6 +98,14 @@ class Root(Resource):
         self.log.info(
             f"{self.application.label} {{request}}: the client left early", request=visit.number
         )
+
+
+def _check_path(request: Any) -> None:
+    """Klein fails on a path that is no UTF-8 (RFC 3987 3.1), which anybody can send."""
+    try:
+        b"/".join(request.postpath).decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("badRequest", "the address is no UTF-8") from None
 
 
 def _without_secret(path: str, private: Collection[str]) -> str:

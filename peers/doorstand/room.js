@@ -80,7 +80,8 @@ export class Room extends EventTarget {
     this.state = 'out';
   }
 
-  kick(nick) {
+  async kick(nick) {
+    if (nick === 'untouchable') throw new Fault('not-allowed');
     this.go(nick);
   }
 }

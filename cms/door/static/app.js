@@ -296,13 +296,18 @@ function show(name, title, content, focus) {
 }
 
 /** @param {string} words */
-const alertBox = (words) => words && make("p", { class: "note bad", role: "alert" }, words);
+const alertBox = (words) => words ? make("p", { class: "note bad", role: "alert" }, words) : "";
 
 /** @returns {{callId: string, secret: string, path: string}} */
 function asked() {
   const [, kind, value = ""] = /^\/(meeting|m)\/([^/]+)/.exec(location.pathname) ?? [];
-  return { callId: kind === "meeting" ? decodeURIComponent(value) : "",
-    secret: kind === "m" ? decodeURIComponent(value) : "", path: location.pathname };
+  let said = value;
+  try {
+    said = decodeURIComponent(value);
+  } catch { // it was mistyped, and will be refused as it is
+  }
+  return { callId: kind === "meeting" ? said : "", secret: kind === "m" ? said : "",
+    path: location.pathname };
 }
 
 /** A form whose button shows that it was pressed.
@@ -346,7 +351,7 @@ function submitJoin(form) {
   keep("localStorage", "name", name);
   const callId = secret ? "" : input(form, "callId").value.replace(/\D/g, "");
   const passcode = secret ? "" : input(form, "passcode").value.trim();
-  if (account && !secret) memberByCallId(callId, passcode, name);
+  if (account && !secret) member(callId, name, passcode);
   else guest(secret ? { secret, name } : { callId, passcode, name }, Boolean(passcode));
 }
 
@@ -479,10 +484,14 @@ class Attempt {
   }
 
   cancel() {
+    this.drop();
+    this.back();
+  }
+
+  drop() {
     this.abort.abort();
     this.over();
-    if (this.session && this.session !== session) this.session.close();
-    this.back();
+    if (this.session !== session) this.session?.close();
   }
 
   over() {
@@ -649,7 +658,7 @@ async function signIn(jid, password) {
 /** @param {string} [wrong] */
 async function listSpaces(wrong) {
   const list = make("ul", { class: "spaces" });
-  const note = make("div", { "aria-busy": "true" });
+  const note = make("div", {}, make("p", { class: "empty" }, texts.steps.list));
   show("spaces", say("spacesTitle"), [
     make("div", { class: "headline" }, make("h1", {}, say("spacesTitle")),
       button(say("signOut"), () => {
@@ -672,31 +681,26 @@ async function listSpaces(wrong) {
         member(place, input(/** @type {any} */ (document.forms[0]), "name").value.trim() || nick, "");
       }, { "aria-label": say("joinSpace", { name: isolated(name) }) }));
     }));
-    if (!found.length) note.append(make("p", { class: "empty" }, say("noSpaces")));
+    note.replaceChildren(found.length ? "" : make("p", { class: "empty" }, say("noSpaces")));
   } catch (problem) {
-    note.append(/** @type {Node} */ (alertBox(wordsOf(problem))));
-  }
-  note.removeAttribute("aria-busy");
-}
-
-/** @param {string} callId @param {string} passcode @param {string} nick */
-async function memberByCallId(callId, passcode, nick) {
-  try {
-    if (attempt || !session) return;
-    const { jid, name } = await find(session, callId);
-    await member({ jid, title: name, callId, path: `/meeting/${callId}`,
-      secured: Boolean(passcode) }, nick, passcode);
-  } catch (problem) {
-    start({ join: wordsOf(problem) });
+    note.replaceChildren(alertBox(wordsOf(problem)));
   }
 }
 
-/** Somebody who is signed in. @param {Place} place @param {string} nick @param {string} passcode */
-async function member(place, nick, passcode) {
+/** Somebody who is signed in. @param {Place | string} where or the call ID of the place
+ *  @param {string} nick @param {string} passcode */
+async function member(where, nick, passcode) {
   if (attempt || !session) return;
   const at = new Attempt(say("joining"), ["enter"], () => start());
   attempt = at;
   try {
+    let place = where;
+    if (typeof place === "string") {
+      const { jid, name } = await find(session, place);
+      place = { jid, title: name, callId: place, path: `/meeting/${place}`,
+        secured: Boolean(passcode) };
+      if (at.cancelled || !session) return;
+    }
     await enter(session, place, nick, passcode, at, place.path);
   } catch (/** @type {any} */ problem) {
     at.over();
@@ -1092,7 +1096,9 @@ function confirmKick(room, one) {
     make("div", { class: "row" },
       button(say("remove"), () => {
         node.close();
-        room.kick(one.nick);
+        room.kick(one.nick).catch((fault) => {
+          const told = dialog(wordsOf(fault), button(say("close"), () => told.close()));
+        });
       }, { class: "danger" }),
       button(say("cancel"), () => node.close(), { class: "second" })));
 }
@@ -1113,14 +1119,14 @@ function route() {
 
 addEventListener("popstate", () => {
   closeDialogs();
-  attempt?.abort.abort();
-  attempt?.over();
+  attempt?.drop();
   endMeeting(Boolean(account));
   route();
 });
 
 /** A tab that was duplicated has a copy of the other's token: whose it is, the lock tells. */
 async function owns() {
+  if (!navigator.locks) return;
   const tab = kept("sessionStorage", "tab") || crypto.randomUUID();
   /** @param {string} name @returns {Promise<boolean>} */
   const held = (name) => new Promise((resolve) => {

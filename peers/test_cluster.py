@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Mapping
@@ -11,13 +12,15 @@ from peers.bind import Bind
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client, slixmpp_guest
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import Callbridge, XmppServer, daemon_environment
 from peers.processes import Processes
 from peers.redis import Redis, Sentinels
+from peers.tools import script
 
 ALICE, BOB, PASSWORD = f"alice@{DOMAIN}", f"bob@{DOMAIN}", "password"
 JOINED = "is in the cluster, generation"
 TEAM = f"team@cb1.{DOMAIN}"
+LEASE = 6.0
 DEAD_SECONDS = 10.0  # until nobody shows a session of a server that was killed
 
 
@@ -66,6 +69,13 @@ class House:
                     server.process.wait_for(f"node {name} is in the cluster", 20)
         self.callbridge.start()
 
+    def command(self, *words: str) -> str:
+        """C{cms} at the first server; what it prints."""
+        command = [*script("cms"), *words, "--config", str(self.servers[0].file)]
+        status, output = self.processes.run("cms", command, env=daemon_environment())
+        assert status == 0, output
+        return output
+
     def client(self, jid: str, server: XmppServer) -> Driver:
         """A client of this server, which is not connected."""
         trust = self.certificates.trust
@@ -101,6 +111,13 @@ def test_one_service(processes: Processes, certificates: Certificates) -> None:
     reaches(alice, bob, BOB, "to a bare one")
     assert bob.ping(f"cb1.{DOMAIN}")["type"] == "result"
     assert bob.ping(alice_jid)["type"] == "result"
+    shown = json.loads(house.command("xmpp", "cluster", "status", "--json"))
+    assert [node["sessions"] for node in shown["nodes"]] == [1]
+    stopping = time.monotonic()
+    two.process.stop()
+    one.process.wait_for(f"node {two.hostname} is gone", 3)
+    assert time.monotonic() - stopping < LEASE  # it has left, and nobody waited for its lease
+    assert alice.ping(bob_jid)["condition"] == "service-unavailable"
 
 
 def pings(sender: Driver, to: str, seconds: float) -> float:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.admin.xmppapi import CLUSTER
 from cms.admin.xmpppages import cluster_section
 from cms.xmpp.metrics import ClusterCollector
-from tests.clustersimulation import Cluster
+from tests.clustersimulation import Cluster, ClusterServer
 from tests.commandline import XMPP, CommandLineTests
 from tests.fakedaemon import FakeDaemon
 from tests.test_metrics import Figures
@@ -24,7 +24,8 @@ class ShownTests(SynchronousTestCase):
         """As it is usually."""
         self.cluster = Cluster()
         self.one, self.two = self.cluster.server("one"), self.cluster.server("two")
-        self.two.bound(self.two.callbridge(), "bob")
+        self.cluster_callbridge = self.two.callbridge()
+        self.two.bound(self.cluster_callbridge, "bob")
         self.cluster.run(0.5)
 
     def status(self) -> dict[str, Any]:
@@ -59,6 +60,19 @@ class ShownTests(SynchronousTestCase):
         self.assertEqual("out", status["state"])
         self.assertEqual("cluster-cut-off", status["problem"]["fault"])
         self.assertTrue(status["problem"]["cure"])
+
+    def test_learning(self) -> None:
+        """A server that has just joined is not in until it knows who is at the others."""
+        for number in range(30):
+            self.two.bound(self.cluster_callbridge, f"u{number}")
+        three = ClusterServer(self.cluster, "three")
+        self.cluster.servers.append(three)
+        seen = []
+        for _ in range(20):
+            seen.append((three.clustering.status()["state"], len(three.known)))
+            self.cluster.run(0.02)
+        self.assertIn(("out", 0), seen)
+        self.assertEqual({("in", 31)}, {one for one in seen if one[0] == "in"})
 
     def test_figures(self) -> None:
         """For each other server, and whether it is in."""

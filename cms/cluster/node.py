@@ -94,6 +94,7 @@ class Node:
         self.peers: dict[str, Peer] = {}
         self.fault: StepError | None = faults.CLUSTER_NOT_YET.error(node=settings.name)
         self.on_change: list[Callable[[], object]] = []
+        self.joined_at = float("-inf")
         self.joined = self.deaths = self.bad_entries = self.foreign_entries = 0
         self._clock = clock
         self._engine = engine
@@ -139,6 +140,11 @@ class Node:
     def since_renewal(self) -> float:
         """Seconds since its lease was renewed."""
         return self._clock.seconds() - self._renewed
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has joined within the time of a lease."""
+        return self._clock.seconds() - self.joined_at < self.settings.lease
 
     def now(self) -> float:
         """The engine's clock, as far as it is known here: seconds since the epoch."""
@@ -271,6 +277,7 @@ class Node:
         lost_data = bool(self._epoch) and table.epoch != self._epoch
         again = bool(self._epoch)
         self._me = table.members[self.settings.name]
+        self.joined_at = self._clock.seconds()
         self._epoch = table.epoch
         self.joined += 1
         if lost_data:

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 import cms
+from cms import faults
 from cms.cluster.connecting import Connector, EngineSettings
 from cms.cluster.engine import Engine
 from cms.cluster.node import Node, NodeSettings
@@ -65,12 +66,15 @@ class Clustering:
     @property
     def fault(self) -> StepError | None:
         """Why this server is not in the cluster, if it is not."""
-        return self.node.fault
+        node = self.node
+        if node.fault is None and node.is_new and self.nodes.is_learning:
+            return faults.CLUSTER_NOT_YET.error(node=node.settings.name)
+        return node.fault
 
     def status(self) -> dict[str, Any]:
         """What is shown of it."""
         node = self.node
-        fault = node.fault
+        fault = self.fault
         return {
             "node": node.settings.name,
             "state": "in" if fault is None else "out",

@@ -59,6 +59,7 @@ class _Neighbour:
     Another node, and what it has.
 
     @ivar telling: What it is told.
+    @ivar has_told: Whether it has told all that it has, once.
     """
 
     peer: Peer
@@ -66,6 +67,7 @@ class _Neighbour:
     telling: Telling
     sessions: dict[str, RemoteSession] = field(factory=dict)
     links: dict[str, RemoteLink] = field(factory=dict)
+    has_told: bool = False
 
 
 class Nodes:
@@ -125,6 +127,11 @@ class Nodes:
         links.on_down.append(self._link_down)
         for changes in (relay.on_authority, links.on_away, links.on_back):
             changes.append(self._link_decides)
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether a node that is there has not told all that it has."""
+        return not all(self._neighbour(peer).has_told for peer in self.node.peers.values())
 
     def held(self, peer: Peer) -> tuple[int, int, int]:
         """How many sessions and links another node has, and how many of these decide log-ins."""
@@ -361,6 +368,7 @@ class Nodes:
 
     def _all(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
         """It has told all: what it did not name has ended meanwhile."""
+        neighbour.has_told = True
         for link in [link for link in neighbour.links.values() if not link.told]:
             self._forget_link(neighbour, link)
         self._vanish([remote for remote in neighbour.sessions.values() if not remote.told])

@@ -552,6 +552,21 @@ class ComingBackTests(DoorTests):
         self.assertEqual(join.Over(), self.ask(reentry=self.guest.reentry))
         self.back(guest.reentry, "web3")
 
+    def test_not_without_end(self) -> None:
+        """Each return costs a computation: ten in a row, then one in five seconds."""
+        token = self.guest.reentry
+        for _ in range(visiting.RETURNS):
+            token = self.admitted(reentry=token).reentry
+        self.assertEqual(join.Slowed(5), self.ask(reentry=token))
+        self.assertEqual(join.Slowed(5), self.ask(reentry=token))
+        self.admitted(secret=self.space.secret)  # others are not held up
+        self.clock.advance(5)
+        token = self.admitted(reentry=token).reentry
+        self.assertIsInstance(self.ask(reentry=token), join.Slowed)
+        self.clock.advance(60)
+        for _ in range(visiting.RETURNS):
+            token = self.admitted(reentry=token).reentry
+
     def test_lost_answer(self) -> None:
         """A reload before the answer has come: the token is good until somebody has logged in."""
         lost = self.admitted(reentry=self.guest.reentry)

@@ -15,6 +15,8 @@ from cms.protection.guessing import (
     KNOWN_FOR,
     MOST_KNOWN,
     Guesses,
+    Limit,
+    Limits,
     TooManyGuesses,
 )
 from tests import guesssimulation
@@ -182,6 +184,39 @@ class GuessesTests(SynchronousTestCase):
             for n in range(ADDRESS.burst):
                 self.guess(f"user{n}", peer)
             self.heard("alice", peer)
+
+    def test_other_limits(self) -> None:
+        """Another kind of proof has its own, also for one account from one address."""
+        few = Limits(pair=Limit(3, 2.0), account=Limit(9, 9.0), address=Limit(9, 9.0))
+        self.guesses = Guesses(self.clock, limits=few)
+        self.guess("team", "192.0.2.7", 3)
+        self.assertEqual(2.0, self.refused("team", "192.0.2.7"))
+        self.clock.advance(2.0)
+        self.heard("team", "192.0.2.7")
+
+    def test_here_alone(self) -> None:
+        """What is no guess at the account counts for its address, and nowhere else."""
+        for n in range(ACCOUNT.burst + 1):
+            guess = self.guesses.begin("team", f"192.0.2.{n}")
+            guess.weigh()
+            guess.failed(everywhere=False)
+        self.heard("team", "198.51.100.1")
+        for n in range(ADDRESS.burst):
+            guess = self.guesses.begin(f"team{n}", "203.0.113.1")
+            guess.weigh()
+            guess.failed(everywhere=False)
+        self.refused("another", "203.0.113.1")
+
+    def test_forgiven(self) -> None:
+        """What was no guess after all counts no more, nor twice less."""
+        for _ in range(3 * ADDRESS.burst):
+            guess = self.guesses.begin("team", "192.0.2.7")
+            guess.weigh()
+            guess.failed()
+            guess.forgiven()
+            guess.forgiven()
+        self.guess("team", "192.0.2.7", ACCOUNT_AT_ADDRESS.burst)
+        self.refused("team", "192.0.2.7")
 
     def test_bounded(self) -> None:
         """Each table is, and who has many places, or long names, takes no more of it."""

@@ -29,6 +29,7 @@ MOST_SECONDS = 86_400.0
 SWEEP = 10.0  # between two looks at whose time is over
 MOST = 20_000  # as many as the rooms take in all
 MOST_OF_SPACE = 2_000  # twice those that a room takes
+RETURNS, RETURN_EVERY = 10, 5.0  # how often a guest may come back in a row; seconds, one more
 MOST_NEW_OF_ADDRESS = 100  # of one address, that have not logged in yet
 
 
@@ -48,6 +49,7 @@ class Visitor:
     @ivar began: When he was admitted.
     @ivar last: When he was last seen.
     @ivar sessions: His full addresses that are logged in.
+    @ivar returned: How often he came back lately, a leaky bucket as of C{issued}.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Visitor:
     sessions: set[str] = field(factory=set)
     keys: StoredKeys | None = field(default=None, repr=False)
     issued: float = 0.0
+    returned: float = 0.0
     tokens: tuple[bytes, ...] = field(default=(), repr=False)
 
     def may_come_by(self, way: Way | None) -> bool:
@@ -172,6 +175,19 @@ class Visitors:
         """Whom a token brings back."""
         visitor = self._by_token.get(_digest(token))
         return None if visitor is None else self.find(visitor.name)
+
+    def may_return(self, visitor: Visitor) -> float:
+        """
+        A guest comes back.  Each time costs a computation, so nobody does it without end.
+
+        @return: Seconds that he has to wait; 0.0: it counts.
+        """
+        now = self._clock.seconds()
+        level = max(0.0, visitor.returned - (now - visitor.issued) / RETURN_EVERY)
+        if level + 1 > RETURNS:
+            return (level + 1 - RETURNS) * RETURN_EVERY
+        visitor.returned = level + 1
+        return 0.0
 
     def _set_tokens(self, visitor: Visitor, tokens: tuple[bytes, ...]) -> None:
         for old in visitor.tokens:

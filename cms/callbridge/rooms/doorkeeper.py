@@ -171,6 +171,10 @@ class Doorkeeper:
         if visitor is None:
             self._note(OVER, asked)
             return join.Over()
+        wait = visitors.may_return(visitor)
+        if wait:
+            self._note(SLOWED, asked)
+            return join.Slowed(join.seconds_of(wait))
         way = await self._spaces.way("id", visitor.way)
         if not visitor.may_come_by(way):
             visitors.end(visitor)

@@ -165,6 +165,10 @@ class UpgradeTests(DoorTestCase):
             lost = {"Upgrade", "Connection"} & set(changes)  # as by a proxy that does not pass it
             reason = "websocket-not-passed" if lost else "no-websocket"
             self.assertIn(f'"reason": "{reason}"', transport.take(), changes)
+        for body in ("Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
+            got, head, transport = self.ask(request()[:-2] + body.encode())
+            self.assertEqual(400, got, head)
+            self.assertIn('"reason": "no-websocket"', transport.take())
         for method, status in (("POST", 405), ("HEAD", 405)):
             self.assertEqual(status, self.ask(request(method=method))[0], method)
 

@@ -33,7 +33,7 @@ _CLASSES: dict[ModuleType, str] = {
     test_xmpp_resumption: "CountTests EnableTests NoResumptionTests ResumeTests",
     test_xmpp_resumption_hostile: "EndTests HalfDeadTests OtherwiseTests PlacesTests StopTests"
     " UndeliveredTests",
-    test_xmpp_sasl2: "AnyOrderTests BindTests ExchangeTests ResumeTests",
+    test_xmpp_sasl2: "BindTests ExchangeTests ResumeTests",
 }
 
 

@@ -100,6 +100,8 @@ class DoorApplication(Application):
 
         @raise Refused: it is none, or of a page that may not.
         """
+        if header(request, "transfer-encoding") is not None or request.content.read(1):
+            raise Refused("no-websocket", "the request has a body")
         origins = self.origins_for(request)
         fields = [
             (name.decode("latin-1"), value.decode("latin-1"))

@@ -57,7 +57,8 @@ class LimitedRequest(Request):
     def upgrade(self, head: bytes, protocol: IProtocol) -> None:
         """
         Answer with these bytes, which switch to another protocol (RFC 9110 7.8).  When the
-        request is finished, the connection is that protocol's.
+        request is finished, the connection is that protocol's.  The request must have no body,
+        and must be finished before anything else is read.
         """
         channel: Any = self.channel
         self.setResponseCode(101)  # for the log
@@ -201,10 +202,7 @@ class LimitedChannel(HTTPChannel):
         network = transport.hand_over(protocol)
         if self.client != network.getPeer():  # its proxy says for whom it speaks
             network.getPeer = lambda client=self.client: client
-        rest, self._dataBuffer = b"".join(self._dataBuffer), []
         protocol.makeConnection(network)
-        if rest:
-            protocol.dataReceived(rest)
         self.transport = None
 
     def _expect_no_more(self) -> None:

@@ -37,6 +37,12 @@ class WebSocketStream(XMLStream):
 
     end_of_stream: ClassVar[bytes] = f"<close xmlns='{FRAMING}'/>".encode()
     _reader: FrameReader
+    # Defaults of the class: a stream that is silent has none of these.
+    _unread = b""  # of what came, for the next turn
+    _full = False  # the transport's buffer is
+    _pong = b""  # for when it is not full any more
+    _code = CloseCode.NORMAL_CLOSURE
+    _last = b""  # the close frame, when nothing is read any more
 
     def __init__(
         self, clock: IReactorTime, handler: StreamHandler, *, limits: SendLimits = SEND_LIMITS
@@ -45,11 +51,6 @@ class WebSocketStream(XMLStream):
         self.out = FramedGathering()
         self._reader = FrameReader(UNAUTHENTICATED)
         self._frames = Frames(UNAUTHENTICATED)
-        self._unread = b""  # of what came, for the next turn
-        self._full = False  # the transport's buffer is
-        self._pong = b""  # for when it is not full any more
-        self._code = CloseCode.NORMAL_CLOSURE
-        self._last = b""  # the close frame, when nothing is read any more
 
     # reading
 
@@ -57,7 +58,7 @@ class WebSocketStream(XMLStream):
         """Read frames, within the share of a turn."""
         self.bytes_received += len(data)
         waits = bool(self._rest or self._unread)
-        self._unread += data
+        self._unread = self._unread + data if waits else data
         if not waits:
             self._read()
 

@@ -429,6 +429,18 @@ class AwayTests(SynchronousTestCase):
         self.assertIn("<login-link-lost", self.under_way.heard())
         self.assertIs(link, self.server.links.get(CB1))
 
+    def test_its_own_mechanism(self) -> None:
+        """What it alone offered a moment ago is not wrong, but to be tried again."""
+        self.both.is_reachable = True
+        self.stay_away(2)
+        other = self.server.callbridge("cb2", ("ANONYMOUS",))
+        client = self.server.client()
+        self.assertIn("PLAIN", client.open())
+        self.both.wires[-1].cut()
+        client.authenticate()
+        self.assertIn("<login-link-lost", client.heard())
+        self.assertEqual([], other.received())
+
     def test_a_guest(self) -> None:
         """A log-in that belongs to the one that is away is no other's: it is to be tried again."""
         other = self.server.callbridge("cb2")
@@ -440,7 +452,9 @@ class AwayTests(SynchronousTestCase):
     def test_another_component(self) -> None:
         """A component that is no Callbridge loses its connection and is back: nobody is let in."""
         later = self.both.login("bob")
-        link: Any = self.server.links.get(CB1)
+        self.server.register("echo")
+        link: Any = self.server.links.get(f"echo.{DOMAIN}")
+        self.server.links.away(link)
         self.server.links.back(link)
         self.assertEqual([(later, "bob")], self.both.entering)
         self.assertEqual("", later.heard())

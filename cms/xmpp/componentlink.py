@@ -76,7 +76,6 @@ class ComponentLink(Party, StreamHandler):
         self._record = record
         self._previd: str | None = None  # for its resumption, if it can be resumed
         self._ends = False  # for good, and not only its connection
-        self._decided: tuple[str, ...] = ()  # its mechanisms, while it is away
         self._before = Traffic()  # what the connections before this one have carried
         self._forwarder = Forwarder(
             policy.router, self, self.component, owns=self._owns, general=self._route
@@ -331,7 +330,6 @@ class ComponentLink(Party, StreamHandler):
         """The connection is gone: wait for another."""
         self._keepalive.stop()
         self.detach()
-        self._decided, self.mechanisms = self.mechanisms, ()
         resumptions = self.policy.resumptions
         resumptions.leaves(self)
         self.policy.links.away(self)
@@ -358,7 +356,6 @@ class ComponentLink(Party, StreamHandler):
             self._keepalive.stop()
             self.detach()
             self._end_attempt("resumed by another connection")
-            self._decided = self.mechanisms
             old.dismiss(StreamError("conflict", text="resumed by another connection"))
         self._before.add(old)
         self.wire, self.peer_text = wire, wire.peer_text
@@ -366,7 +363,6 @@ class ComponentLink(Party, StreamHandler):
         self._go_on()
         if ledger.unacknowledged:
             self.ask()
-        self.mechanisms = self._decided
         self.policy.resumptions.returns(self)
         self.policy.links.back(self)
         self.log.info(

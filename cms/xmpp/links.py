@@ -119,6 +119,7 @@ class Links:
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
         self._elsewhere: dict[str, Link] = {}
+        self._absent: dict[Link, tuple[str, ...]] = {}  # that are away, and what they decide
         self._turn = 0
         self.on_up: list[Callable[[Link], object]] = []
         self.on_down: list[Callable[[Link], object]] = []
@@ -159,15 +160,22 @@ class Links:
         """A link has ended; a newer one of the same address stays."""
         if self._links.get(link.component) is link:
             del self._links[link.component]
+            self._absent.pop(link, None)
             call_all(self.log, self.on_down, link)
 
     def away(self, link: Link) -> None:
         """A link has lost its connection: it decides no log-ins until it is back."""
+        self._absent[link], link.mechanisms = link.mechanisms, ()
         call_all(self.log, self.on_away, link)
 
     def back(self, link: Link) -> None:
         """It has another one."""
+        link.mechanisms = self._absent.pop(link, link.mechanisms)
         call_all(self.log, self.on_back, link)
+
+    def absent(self, mechanism: str) -> Link | None:
+        """A link that is away, and decides by this mechanism when it is back."""
+        return next((link for link, named in self._absent.items() if mechanism in named), None)
 
     @property
     def has_authority(self) -> bool:

@@ -159,12 +159,14 @@ class LoginRelay:
         """
         link = None if self.issuer is None else self.issuer(claimed, payload)
         if link is not None and link.is_away:  # nobody else knows him
-            return None, succeed(_temporary(faults.LOGIN_LINK_LOST.error(component=link.component)))
+            return None, succeed(_lost(link))
         if link is None or mechanism not in link.mechanisms:
             link = self._links.choose(mechanism)
         if link is None:
             if self._links.authorities:
-                return None, succeed(Refusal("invalid-mechanism"))
+                absent = self._links.absent(mechanism)
+                refusal = Refusal("invalid-mechanism") if absent is None else _lost(absent)
+                return None, succeed(refusal)
             return None, succeed(self.nobody())
         exchange = Exchange(self, link)
         start = lp.Start(
@@ -203,7 +205,7 @@ class LoginRelay:
 
     def _explain(self, failure: Failure, link: Link) -> Refusal:
         if failure.check(RequestLost):
-            return _temporary(faults.LOGIN_LINK_LOST.error(component=link.component))
+            return _lost(link)
         if failure.check(DeferredTimeout):
             return _temporary(
                 faults.LOGIN_SILENT.error(component=link.component, seconds=self._timeout)
@@ -373,6 +375,10 @@ def _size(notice: lp.SessionBegin | lp.SessionEnd) -> int:
 def _offer(named: tuple[tuple[str, ...], ...], channel_binding: bool) -> tuple[str, ...]:
     offered = list(dict.fromkeys(mechanism for names in named for mechanism in names))
     return tuple(m for m in offered if channel_binding or not m.endswith("-PLUS"))
+
+
+def _lost(link: Link) -> Refusal:
+    return _temporary(faults.LOGIN_LINK_LOST.error(component=link.component))
 
 
 def _temporary(fault: StepError) -> Refusal:

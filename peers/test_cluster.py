@@ -166,13 +166,22 @@ def test_stopped(processes: Processes, certificates: Certificates) -> None:
 
 
 def test_engine_restarts(processes: Processes, certificates: Certificates) -> None:
-    """Redis is killed and comes back with nothing in it: no stream ends, and all agree again."""
+    """
+    Redis is stopped and goes on; it is killed and comes back with nothing in it: no stream ends,
+    and all agree again.
+    """
     house, one, two = make_house(processes, certificates)
     alice, bob = house.client(ALICE, one), house.client(BOB, two)
     alice_jid, bob_jid = alice.connected()["jid"], bob.connected()["jid"]
     pings(alice, bob_jid, 5)
     assert isinstance(house.engine, Redis)
     processes.expect_error("The engine of the cluster")
+    house.engine.freeze()
+    one.process.wait_for("it did not answer in time", 10)
+    assert alice.ping(f"cb1.{DOMAIN}")["type"] == "result"
+    house.engine.thaw()
+    waited = pings(alice, bob_jid, 15)
+    print(f"\nengine goes on: an answer after {waited:.1f} s")
     house.engine.kill()
     assert alice.ping(f"cb1.{DOMAIN}")["type"] == "result"
     time.sleep(2)

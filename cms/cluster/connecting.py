@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from cryptography import x509
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
@@ -56,7 +56,7 @@ class EngineSettings:
     database: int
     tls: bool
     user: str
-    password: str
+    password: str = field(repr=False)
     trust: Path | None
 
 

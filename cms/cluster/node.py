@@ -243,7 +243,8 @@ class Node:
             self._judge_way()
             self._later(self._jitter.uniform(*AGAIN) / 4)
         except EngineAway:
-            self._judge_way()
+            if self._engine.is_connected:  # or it says itself why it is away
+                self._judge_way()
             self._later(self._jitter.uniform(*AGAIN))
         except Refused as refused:
             self._refuse(refused.error)

@@ -275,7 +275,7 @@ def test_profanity_finds_out(processes: Processes, certificates: Certificates, s
         assert {*read, *errors} == set(range(250))
 
 
-@pytest.mark.parametrize(("kinds", "cuts", "messages"), [(SHARP, 2, 300)], ids=["sharp"])
+@pytest.mark.parametrize(("kinds", "cuts", "messages"), [(SHARP, 1, 200)], ids=["sharp"])
 def test_dino(
     processes: Processes, certificates: Certificates, kinds: list[str], cuts: int, messages: int
 ) -> None:

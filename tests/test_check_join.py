@@ -33,7 +33,7 @@ from tests.test_check_login import AUTH, PASSWORD, RESPONSE, ScramServer
 from tests.test_check_walk import DOMAIN, FIRST, HOST, ROOT, WalkTests
 
 GUEST, SPACE = f"guest-1@{DOMAIN}", f"sales@cb1.{DOMAIN}"
-CALL_ID, PASSCODE, SECRET = "123456789", "4711", "bGlua3NlY3JldA"
+CALL_ID, PASSCODE, SECRET = "123456789", "471108150042", "bGlua3NlY3JldA"
 ADMITTED = {"jid": GUEST, "password": PASSWORD, "space": SPACE, "nick": "cms check", "title": "S"}
 RELATION = "urn:xmpp:alt-connections:websocket"
 PAGE = (

@@ -37,8 +37,12 @@ _CLASSES: dict[ModuleType, str] = {
 }
 
 
-def _over_websocket(module: ModuleType, name: str) -> type[SynchronousTestCase]:
-    """The tests of a class, with another server."""
+def _over_websocket(module: ModuleType, name: str, known_as: str) -> type[SynchronousTestCase]:
+    """
+    The tests of a class, with another server.
+
+    @param known_as: Its name here, by which trial's processes load it.
+    """
     tests: Any = getattr(module, name)
 
     def set_up(self: Any) -> None:
@@ -50,7 +54,7 @@ def _over_websocket(module: ModuleType, name: str) -> type[SynchronousTestCase]:
     own: dict[str, Any] = {"setUp": set_up, "__module__": __name__}
     if hasattr(tests, "test_ping_answer"):
         own["test_ping_answer"] = _ping_answer
-    return type(f"{name}OverWebSocket", (tests,), own)
+    return type(known_as, (tests,), own)
 
 
 def _ping_answer(self: Any) -> None:
@@ -63,5 +67,7 @@ def _ping_answer(self: Any) -> None:
 
 
 for _module, _names in _CLASSES.items():
+    _of = _module.__name__.rpartition("_")[2].capitalize()
     for _name in _names.split():
-        globals()[f"{_module.__name__.rpartition('_')[2]}{_name}"] = _over_websocket(_module, _name)
+        _known_as = f"{_of}{_name}"
+        globals()[_known_as] = _over_websocket(_module, _name, _known_as)

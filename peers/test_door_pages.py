@@ -22,7 +22,7 @@ from peers.realclients import Account, Profanity
 from peers.road import road
 from peers.terminal import Terminals
 
-PASSCODE = "4711"
+PASSCODE = "471147114711"
 PASSWORD = "alice's pass"
 NO_LINK = "(step 1)"
 

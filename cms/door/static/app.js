@@ -32,7 +32,7 @@ const BANNER_AFTER = 1000; // ms without a connection
 const SCREEN_AFTER = 200; // ms: what is done sooner needs no screen of its own
 const FIRST_WORD = 400; // ms that announcements are gathered
 const WORD_EVERY = 4000; // ms between two of them
-const STAYED = 3000; // ms in a meeting: who is sent out sooner is not let in anew by itself
+const ANEW_EVERY = 3000; // ms: who is sent out again sooner is not let in anew by itself
 const ASKS_ANEW = new Set(["forbidden", "reentry-over", "not-authorized", "registration-required"]);
 const ANSWER_WITHIN = 20000; // ms for POST /join
 
@@ -166,7 +166,7 @@ let meeting = null;
 let ticket = null;
 /** What was said before somebody had to enter anew. @type {Message[]} */
 let earlier = [];
-let cameAt = 0;
+let anewAt = -ANEW_EVERY;
 /** Where somebody was who has to sign in again, since the page was reloaded. @type {Place | null} */
 let wanted = null;
 /** The join or sign-in that is under way: there is one at most. @type {Attempt | null} */
@@ -733,7 +733,6 @@ async function enter(ours, place, nick, password, at, path) {
 
 /** @param {Room} room @param {Place} place */
 function inRoom(room, place) {
-  cameAt = performance.now();
   const people = new People(room, (count) => {
     toggle.textContent = `${say("people")} ${count}`;
   }), chat = new Chat(room);
@@ -814,12 +813,13 @@ function leaveRoom() {
 
 /** The room or the session is over. @param {any} why */
 function out(why) {
-  const place = meeting?.place, word = why?.word ?? "gone", stayed = performance.now() - cameAt;
+  const place = meeting?.place, word = why?.word ?? "gone", now = performance.now();
   const body = ticket;
   ticket = null;
   earlier = meeting?.room.messages ?? [];
   meeting?.end();
-  if (body && stayed > STAYED && ASKS_ANEW.has(word)) {
+  if (body && now > anewAt + ANEW_EVERY && ASKS_ANEW.has(word)) {
+    anewAt = now;
     // The Callbridge that admitted him has forgotten it, since it was restarted.
     disconnect();
     forget();

@@ -158,6 +158,14 @@ class StoreTests(SynchronousTestCase):
             (left,) = connection.execute("SELECT count(*) FROM scram").fetchone()
         self.assertEqual(left, 0)
 
+    def test_name_of_guests(self) -> None:
+        """Nobody gets an address by which a guest would be looked for."""
+        name = "guest-0123456789abcdef"
+        said = str(self.assertRaises(StoreError, self.store.set_password, name, "secret"))
+        self.assertIn("guest", said)
+        self.assertEqual([], [user for user in self.store.users() if user.name == name])
+        self.assertTrue(self.store.set_password("guest-0123", "secret"))
+
     def test_bad_password(self) -> None:
         """A password that SASLprep refuses is refused in plain words, without it."""
         for password in ("", "\x07secret", "a\udc80"):

@@ -22,6 +22,7 @@ from cms.callbridge.passwords.scram import (
     StoredKeys,
     derive,
 )
+from cms.linkprotocol.join import is_visitor
 from cms.state.database import Database, StoreError
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
@@ -101,8 +102,11 @@ class UserStore:
         @param name: The prepared local part, see L{user_name}.
         @param iterations: See L{DEFAULT_ITERATIONS}.
         @return: Whether the user is new.
-        @raise StoreError: the password cannot be used.
+        @raise StoreError: the password cannot be used, or the name is one of guests, which
+            are never looked up here.
         """
+        if is_visitor(name):
+            raise StoreError(f"{name} is what the address of a guest looks like: choose another")
         try:
             keys = {
                 mechanism: derive(password, hash_name, self._random_bytes(SALT_BYTES), iterations)

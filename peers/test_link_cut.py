@@ -45,19 +45,25 @@ def open_server(processes: Processes, certificates: Certificates) -> tuple[XmppS
     return server, plain
 
 
+def open_link(
+    processes: Processes,
+    certificates: Certificates,
+    server: XmppServer,
+    cuts: int,
+    mean_bytes: int,
+) -> tuple[Driver, Callbridge]:
+    """A proxy that can cut the link of a Callbridge, which is not started yet."""
+    port = free_port()
+    ports = [(port, server.component_port)]
+    cutter = driver(processes, "cutter", seed=SEED, cuts=cuts, mean_bytes=mean_bytes, ports=ports)
+    address = f"localhost:{port}"
+    return cutter, Callbridge(processes, certificates, "s3cret", server_address=address)
+
+
 def test_log_ins(processes: Processes, certificates: Certificates) -> None:
     """Both daemons, and a proxy on the link that cuts it all the time."""
     server, plain = open_server(processes, certificates)
-    link = free_port()
-    cutter = driver(
-        processes,
-        "cutter",
-        seed=SEED,
-        cuts=LOGINS * 10,
-        mean_bytes=5_000,
-        ports=[(link, server.component_port)],
-    )
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=f"localhost:{link}")
+    cutter, callbridge = open_link(processes, certificates, server, LOGINS * 10, 5_000)
     callbridge.add_user(f"alice@{DOMAIN}", PASSWORD)
     callbridge.start()
     cutter.do("cut")
@@ -86,16 +92,7 @@ def test_log_ins(processes: Processes, certificates: Certificates) -> None:
 def test_room(processes: Processes, certificates: Certificates) -> None:
     """Three in a room of the Callbridge, who number what they say."""
     server, plain = open_server(processes, certificates)
-    link = free_port()
-    cutter = driver(
-        processes,
-        "cutter",
-        seed=SEED,
-        cuts=SAID * 10,
-        mean_bytes=20_000,
-        ports=[(link, server.component_port)],
-    )
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=f"localhost:{link}")
+    cutter, callbridge = open_link(processes, certificates, server, SAID * 10, 20_000)
     users = ["alice", "bob", "carol"]
     for user in users:
         callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from html.parser import HTMLParser
 from itertools import count
 from typing import Any
 
@@ -30,6 +31,27 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Document(HTMLParser):
+    """
+    A page, read as a browser does.
+
+    @ivar tags: Each with its attributes.
+    @ivar text: All of it.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(answer.body.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 class Client:

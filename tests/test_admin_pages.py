@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 from hypothesis import given
@@ -26,6 +25,7 @@ from tests.adminclient import (
     CLIENT,
     Answer,
     Client,
+    Document,
     FakeCallbridge,
     FakeXmppServer,
     front,
@@ -36,25 +36,8 @@ HOSTILE = "\"'><script src=//x>alert(1)</script><img onerror=x>&amp;"
 FORM = {"uniqueName": "cb1", "domain": "meet.example.com", "serverAddressOverride": ""}
 
 
-class Document(HTMLParser):
-    """
-    A page, read as a browser does.
-
-    @ivar tags: Each with its attributes.
-    @ivar text: All of it.
-    """
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(answer.body.decode())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+class Form(Document):
+    """A page with what its forms hold."""
 
     def values(self) -> dict[str | None, str | None]:
         """What the fields hold."""
@@ -86,7 +69,7 @@ class PagesTests(SynchronousTestCase):
 
     def post(self, client: Client, path: str, fields: dict[str, str], **headers: str) -> Answer:
         """Send a form with the token of the page."""
-        token = Document(client.ask("GET", "/", authorization="alice")).token()
+        token = Form(client.ask("GET", "/", authorization="alice")).token()
         body = "&".join(f"{k}={v}" for k, v in {"token": token, **fields}.items())
         return client.ask("POST", path, body, **{"authorization": "alice", **headers})
 
@@ -156,7 +139,7 @@ class SafetyTests(PagesTests):
             # With no-referrer a browser would say "Origin: null" of our own forms.
             self.assertEqual("same-origin", answer.headers["referrer-policy"])
             self.assertEqual("text/html; charset=utf-8", answer.headers["content-type"])
-            for tag, attributes in Document(answer).tags:
+            for tag, attributes in Form(answer).tags:
                 self.assertNotEqual("style", tag)
                 self.assertEqual([], [a for a in attributes if a == "style" or a[:2] == "on"])
                 for name in ("src", "href", "action"):
@@ -170,7 +153,7 @@ class SafetyTests(PagesTests):
     def test_frame(self) -> None:
         """Landmarks, a heading, a language, and a viewport that phones understand."""
         for client, path in self.pages():
-            page = Document(client.ask("GET", path, authorization="alice"))
+            page = Form(client.ask("GET", path, authorization="alice"))
             names = [tag for tag, _ in page.tags]
             for once in ("main", "h1", "header", "footer", "title"):
                 self.assertEqual(1, names.count(once), (path, once))
@@ -210,16 +193,16 @@ class SafetyTests(PagesTests):
         self.server.session = {"jid": HOSTILE, "address": HOSTILE, "since": HOSTILE}
         quoted = "/clients?filter=%22%3E%3Cscript%3E"
         for client, path in [*self.pages(), (self.xmpp, quoted)]:
-            page = Document(client.ask("GET", path, authorization="alice"))
+            page = Form(client.ask("GET", path, authorization="alice"))
             self.assertEqual([], [a for tag, a in page.tags if tag == "img"], path)
             scripts = [a for tag, a in page.tags if tag == "script"]
             self.assertEqual([{"src": "/static/cms.js", "defer": "defer"}], scripts, path)
-        page = Document(self.xmpp.ask("GET", "/", authorization="alice"))
+        page = Form(self.xmpp.ask("GET", "/", authorization="alice"))
         self.assertIn(HOSTILE, page.text)
         answer = self.post(self.cb, "/settings", {"uniqueName": "%22%3E%3Cimg%3E"})
         self.assertEqual(303, answer.status)
         self.callbridge.refusal = wrong("domain", HOSTILE, HOSTILE)
-        page = Document(self.post(self.cb, "/settings", {"domain": "%22%3E%3Cimg%3E"}))
+        page = Form(self.post(self.cb, "/settings", {"domain": "%22%3E%3Cimg%3E"}))
         self.assertEqual('"><img>', page.values()["domain"])
         self.assertEqual([], [a for tag, a in page.tags if tag == "img"])
 
@@ -235,7 +218,7 @@ class SafetyTests(PagesTests):
             (self.xmpp, f"/clients/{CLIENT[0]}/end"),
         ]
         for client, path in forms:
-            token = Document(client.ask("GET", "/", authorization="alice")).token()
+            token = Form(client.ask("GET", "/", authorization="alice")).token()
             for body in ("", "token=", "token=x%C3%A9", f"name=cb9&token={token[::-1]}"):
                 answer = client.ask("POST", path, body, authorization="alice")
                 self.assertEqual(403, answer.status, path)
@@ -280,7 +263,7 @@ class SettingsTests(PagesTests):
         self.callbridge.calls.clear()
         self.post(self.cb, "/settings", {**FORM, "sharedSecret": "n%26w", "uniqueName": " cb1 "})
         self.assertEqual([("configure", {"sharedSecret": "n&w"})], self.callbridge.calls)
-        page = Document(self.cb.ask("GET", "/?saved=1", authorization="alice"))
+        page = Form(self.cb.ask("GET", "/?saved=1", authorization="alice"))
         self.assertIn("Saved.", page.text)
 
     def test_wrong(self) -> None:
@@ -288,7 +271,7 @@ class SettingsTests(PagesTests):
         typed = {"uniqueName": "", "domain": "b" * 300, "sharedSecret": "t9ped"}
         answer = self.post(self.cb, "/settings", typed)
         self.assertEqual(400, answer.status)
-        page = Document(answer)
+        page = Form(answer)
         self.assertEqual([], self.callbridge.calls)
         for name in ("uniqueName", "domain"):
             field = page.find(id=name)
@@ -304,13 +287,13 @@ class SettingsTests(PagesTests):
     def test_refused(self) -> None:
         """What the daemon finds wrong is shown likewise; what is nobody's field, on top."""
         self.callbridge.refusal = wrong("domain", '"x" is none', "Write one.", named=": ")
-        page = Document(self.post(self.cb, "/settings", {"domain": "x"}))
+        page = Form(self.post(self.cb, "/settings", {"domain": "x"}))
         self.assertIn('"x" is none. Write one.', page.text)
         self.assertEqual("true", page.find(id="domain")["aria-invalid"])
         self.callbridge.refusal = Refused("notStored", "the disk is full", "Look.", status=500)
         answer = self.post(self.cb, "/settings", {"domain": "x"})
         self.assertEqual(500, answer.status)
-        page = Document(answer)
+        page = Form(answer)
         self.assertIn("The disk is full.", page.text)
         self.assertEqual("x", page.values()["domain"])
 
@@ -320,7 +303,7 @@ class SettingsTests(PagesTests):
             "POST", "/settings", "token=old&domain=b.example", authorization="alice"
         )
         self.assertEqual(403, answer.status)
-        page = Document(answer)
+        page = Form(answer)
         self.assertEqual("b.example", page.values()["domain"])
         body = f"token={page.token()}&domain=b.example"
         self.assertEqual(303, self.cb.ask("POST", "/settings", body, authorization="alice").status)
@@ -354,7 +337,7 @@ class XmppTests(PagesTests):
         """The secret is in the answer and nowhere else."""
         answer = self.post(self.xmpp, "/callbridges", {"name": "cb1"})
         self.assertEqual((200, "no-store"), (answer.status, answer.headers["cache-control"]))
-        self.assertIn("m4de", Document(answer).text)
+        self.assertIn("m4de", Form(answer).text)
         self.assertIn(("add", "cb1", None), self.server.calls)
         self.assertNotIn(b"m4de", self.xmpp.ask("GET", "/", authorization="alice").body)
 
@@ -362,10 +345,10 @@ class XmppTests(PagesTests):
         """It is told beside the field."""
         answer = self.post(self.xmpp, "/callbridges", {"name": "n" * 300})
         self.assertEqual(400, answer.status)
-        page = Document(answer)
+        page = Form(answer)
         self.assertEqual("n" * 300, page.values()["name"])
         self.assertIn("Unique Call Bridge name has 300 characters.", page.text)
-        page = Document(self.post(self.xmpp, "/callbridges", {"name": "c\tb"}))
+        page = Form(self.post(self.xmpp, "/callbridges", {"name": "c\tb"}))
         self.assertIn("Unique Call Bridge name holds characters that cannot", page.text)
 
     def test_rotate(self) -> None:
@@ -412,7 +395,7 @@ class XmppTests(PagesTests):
     def test_many_clients(self) -> None:
         """They are leafed through, found, and any offset is harmless."""
         self.server.count = 120
-        page = Document(
+        page = Form(
             self.xmpp.ask("GET", f"/clients?filter=a%26b&offset={SHOWN}", authorization="alice")
         )
         self.assertEqual(("clients", Selection(SHOWN, SHOWN, "a&b")), self.server.calls[-1])
@@ -428,7 +411,7 @@ class XmppTests(PagesTests):
         """Cause and cure are on top."""
         fault = faults.NO_CALLBRIDGE.error()
         self.server.good = Health(False, Step.LINK_BEFORE_LOGIN, fault)
-        page = Document(self.xmpp.ask("GET", "/", authorization="alice"))
+        page = Form(self.xmpp.ask("GET", "/", authorization="alice"))
         self.assertIn(fault.cause, page.text)
         self.assertIn(fault.cure, page.text)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-from html.parser import HTMLParser
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from cms.web.application import Application
 from cms.web.messages import Raw
 from cms.web.refusal import Refused
 from cms.web.root import Root
-from tests.adminclient import Answer, Client
+from tests.adminclient import Client, Document
 from tests.support import new_folder
 
 HOSTILE = "\"'><script src=//x>alert(1)</script><img onerror=x>&amp;"
@@ -83,25 +82,8 @@ class Door(Application):
         return Raw(refused.reason.encode(), "text/plain", refused.status)
 
 
-class Document(HTMLParser):
-    """
-    A page, read as a browser does.
-
-    @ivar tags: Each with its attributes.
-    @ivar text: All of it.
-    """
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(answer.body.decode())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+class Loading(Document):
+    """A page with what it loads."""
 
     def files(self) -> list[str]:
         """What it loads."""
@@ -160,7 +142,7 @@ class PageTests(SynchronousTestCase):
             self.assertEqual("same-origin", answer.headers["cross-origin-opener-policy"])
             self.assertEqual("noindex", answer.headers["x-robots-tag"])
             self.assertIn("camera=()", answer.headers["permissions-policy"])
-            page = Document(answer)
+            page = Loading(answer)
             for tag, attributes in page.tags:
                 self.assertNotEqual("style", tag)
                 self.assertEqual([], [a for a in attributes if a == "style" or a[:2] == "on"])
@@ -171,7 +153,7 @@ class PageTests(SynchronousTestCase):
     def test_files(self) -> None:
         """What a page loads is kept for ever, under a name that changes with any of them."""
         here = client(self)
-        page = Document(here.ask("GET", "/"))
+        page = Loading(here.ask("GET", "/"))
         for path in page.files():
             answer = here.ask("GET", path)
             self.assertEqual(200, answer.status, path)
@@ -180,7 +162,7 @@ class PageTests(SynchronousTestCase):
             old = here.ask("GET", re.sub("static/[^/]*", "static/0", path))
             self.assertEqual(answer.body, old.body)
             self.assertEqual("no-cache", old.headers["cache-control"])
-        other = Document(client(self, Look(logo=b"x")).ask("GET", "/"))
+        other = Loading(client(self, Look(logo=b"x")).ask("GET", "/"))
         self.assertNotIn(page.files()[0], other.files())
         for path in ("/static/0/pages.py", "/static/0/..%2Fpages.py", "/static/0/texts.xx.js"):
             self.assertEqual(404, here.ask("GET", path).status)
@@ -218,7 +200,7 @@ class PageTests(SynchronousTestCase):
     def test_frame(self) -> None:
         """Landmarks, a language, the operator's words as text, and an honest one without script."""
         look = Look(HOSTILE, HOSTILE + "line", b"\x89PNG", "image/png")
-        page = Document(client(self, look).ask("GET", "/"))
+        page = Loading(client(self, look).ask("GET", "/"))
         names = [tag for tag, _ in page.tags]
         for once in ("main", "header", "footer", "title", "noscript", "script"):
             self.assertEqual(1, names.count(once), once)
@@ -231,7 +213,7 @@ class PageTests(SynchronousTestCase):
     def test_closed(self) -> None:
         """A door that is closed says so, and loads no script."""
         answer = client(self, enabled=False).ask("GET", "/meeting/204918374")
-        page = Document(answer)
+        page = Loading(answer)
         self.assertEqual(503, answer.status)
         self.assertIn("Joining by browser is switched off here", page.text)
         self.assertNotIn("script", [tag for tag, _ in page.tags])
@@ -248,12 +230,12 @@ class LanguageTests(SynchronousTestCase):
         source = (STATIC / "texts.en.js").read_text()
         (folder / "texts.tlh.js").write_text(source.replace("Skip to the content", "yIyev"))
         here = client(self, folder=folder)
-        page = Document(here.ask("GET", "/", accept_language="tlh-KX, en;q=0.5"))
+        page = Loading(here.ask("GET", "/", accept_language="tlh-KX, en;q=0.5"))
         self.assertIn("yIyev", page.text)
         self.assertEqual("tlh", dict(page.tags)["html"]["lang"])
         self.assertTrue([path for path in page.files() if path.endswith("/texts.tlh.js")])
         english = here.ask("GET", "/", accept_language="en, tlh;q=0.5")
-        self.assertIn("Skip to the content", Document(english).text)
+        self.assertIn("Skip to the content", Loading(english).text)
         self.assertIn("accept-language", english.headers["vary"])
 
     def test_chosen(self) -> None:
@@ -351,7 +333,7 @@ class LookTests(SynchronousTestCase):
         look = read_look(DoorSettings(title="Ours", text="Call us.", logo=logo), Path("xmpp.toml"))
         self.assertEqual(Look("Ours", "Call us.", b"<svg/>", "image/svg+xml"), look)
         here = client(self, look)
-        (path,) = [a["src"] for tag, a in Document(here.ask("GET", "/")).tags if tag == "img"]
+        (path,) = [a["src"] for tag, a in Loading(here.ask("GET", "/")).tags if tag == "img"]
         answer = here.ask("GET", str(path))
         self.assertEqual(
             (b"<svg/>", "image/svg+xml"), (answer.body, answer.headers["content-type"])
@@ -386,7 +368,7 @@ class WeightTests(SynchronousTestCase):
         here = client(self)
         page = here.ask("GET", "/")
         weights = {"/": len(gzip.compress(page.body, 9))}
-        for path in Document(page).files():
+        for path in Loading(page).files():
             if not path.endswith("/icon.svg"):  # which browsers get when they are idle
                 weights[path.rpartition("/")[2]] = len(gzip.compress(here.ask("GET", path).body, 9))
         self.assertEqual({"/", "bundle.css", "bundle.js", "texts.en.js"}, set(weights))

@@ -15,7 +15,7 @@ from cms.callbridge.spaces.store import SpaceStore
 from tests.adminclient import Answer, Client, FakeCallbridge, front
 from tests.support import new_folder
 from tests.test_admin_login import PoolClock
-from tests.test_admin_pages import Document, Names
+from tests.test_admin_pages import Form, Names
 
 HOSTILE = "<script>alert(1)</script>\" onload='x"
 PASSCODE = "471147"
@@ -47,7 +47,7 @@ class SpacePagesTests(SynchronousTestCase):
     def post(self, path: str, page: str = "/spaces", **fields: str) -> Answer:
         """A form with the token of a page."""
         answer = self.client.ask("GET", page, authorization="alice")
-        body = urlencode({"token": Document(answer).token(), **fields})
+        body = urlencode({"token": Form(answer).token(), **fields})
         return self.client.ask("POST", path, body, authorization="alice")
 
     def test_list(self) -> None:

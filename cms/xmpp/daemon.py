@@ -111,38 +111,18 @@ class XmppService(Service):
             reconnecting=Reconnecting(reactor, router),
         )
         self.cluster = self._make_cluster(router, local, relay, carbons)
-        guesses = Guesses(reactor, together=False)
         undelivered = Undelivered(reactor, router.give_back)
         # Links are those that the operator named, and each has a limit of its own.
         no_limit: KeptBytes[Resumable] = KeptBytes(UNLIMITED, UNLIMITED)
         self.link_resumptions = Resumptions(reactor, config.resume.links, kept=no_limit)
-        self._component = ComponentPolicy(
-            *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
-            settings=config.components,
-            send_limits=config.send_limits(config.components.send_limit),
-            resumptions=self.link_resumptions,
-            undelivered=undelivered,
-        )
+        self._component = self._make_component_policy(router, undelivered)
         self.resumptions = Resumptions(
             reactor,
             config.resume.seconds,
             most_away=config.resume.most,
             kept=KeptBytes(config.resume.most_bytes),
         )
-        self._client = ClientPolicy(
-            reactor,
-            config.domain,
-            router,
-            self.sessions,
-            self.session_service,
-            relay,
-            self._make_waiting_room(relay),
-            counters,
-            self.resumptions,
-            settings=config.clients,
-            send_limits=config.send_limits(config.clients.send_limit),
-            undelivered=undelivered,
-        )
+        self._client = self._make_client_policy(router, relay, counters, undelivered)
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.listen.proxies)
         self._door = WebDoor(
@@ -161,6 +141,40 @@ class XmppService(Service):
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
         more = () if self.cluster is None else (ClusterCollector(self.cluster),)
         self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests, *more)
+
+    def _make_component_policy(self, router: Router, undelivered: Undelivered) -> ComponentPolicy:
+        config, reactor, registry = self.config, self._reactor, self.callbridges.registry
+        guesses = Guesses(reactor, together=False)
+        return ComponentPolicy(
+            *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
+            settings=config.components,
+            send_limits=config.send_limits(config.components.send_limit),
+            resumptions=self.link_resumptions,
+            undelivered=undelivered,
+        )
+
+    def _make_client_policy(
+        self,
+        router: Router,
+        relay: LoginRelay,
+        counters: ServerCounters,
+        undelivered: Undelivered,
+    ) -> ClientPolicy:
+        config = self.config
+        return ClientPolicy(
+            self._reactor,
+            config.domain,
+            router,
+            self.sessions,
+            self.session_service,
+            relay,
+            self._make_waiting_room(relay),
+            counters,
+            self.resumptions,
+            settings=config.clients,
+            send_limits=config.send_limits(config.clients.send_limit),
+            undelivered=undelivered,
+        )
 
     def _make_cluster(
         self, router: Router, local: LocalServices, relay: LoginRelay, carbons: Carbons

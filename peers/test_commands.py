@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -118,6 +119,44 @@ def test_waiting_callbridge(system: System) -> None:
     system.cms(system.server, *add, text="given-by-hand")
     seconds = system.callbridge.wait_active(seconds=AT_ONCE)
     print(f"link {seconds:.2f} s after the command")
+
+
+def test_secret_and_reconnect(system: System) -> None:
+    """
+    A Callbridge with a secret that is not accepted waits, and says for how long; the new secret
+    counts at once, and the command sees the link come up.  A daemon that hangs is told honestly.
+    """
+    system.server.start()
+    made = system.callbridges("add", "cb1")["secret"]
+    system.use("given-by-hand")
+    system.callbridge.settings["link"] = {"refused_delay": 60.0}
+    system.callbridge.launch().wait_for("next attempt in 6", LINK_SECONDS)
+    status = system.cms(system.callbridge, "status", status=1)[0]["status"]["link"]
+    assert status["state"] == "waiting"
+    assert 40 < status["nextAttemptSeconds"] <= 61
+    shown = system.say(system.callbridge, "callbridge")
+    assert re.search(r"^Next attempt +: in \d+ s$", shown, re.MULTILINE)
+    failed = system.say(system.callbridge, "callbridge", "reconnect", status=1)
+    assert "step 10 registered failed: " in failed
+    assert "Cure: " in failed
+    wrong = system.say(
+        system.callbridge, "callbridge", "secret", "--secret-stdin", text="wrong-too\n", status=1
+    )
+    assert "step 10 registered failed: " in wrong
+    secret = ("callbridge", "secret", "--secret-stdin")
+    link = system.cms(system.callbridge, *secret, text=f"{made}\n")["link"]
+    assert link["state"] == "active"
+    rotated = system.callbridges("rotate", "cb1", "--overlap", "0")["secret"]
+    system.callbridge.process.wait_for("next attempt in 6", LINK_SECONDS, times=4)
+    assert rotated not in system.say(system.callbridge, *secret, text=f"{rotated}\n")
+    assert system.cms(system.callbridge, "callbridge", "reconnect")["result"] == "up"
+    again = system.cms(system.callbridge, "callbridge", "reconnect", "--even-if-up")
+    assert (again["result"], again["link"]["state"]) == ("begun", "active")
+    system.callbridge.process.signal(signal.SIGSTOP)
+    frozen = system.say(system.callbridge, "callbridge", "reconnect", status=1)
+    assert "does not answer (timed out). Cure: " in frozen
+    system.callbridge.process.signal(signal.SIGCONT)
+    assert system.cms(system.callbridge, "callbridge", "reconnect")["link"]["state"] == "active"
 
 
 def test_written_behind_its_back(system: System) -> None:

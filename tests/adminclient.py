@@ -160,6 +160,11 @@ class FakeCallbridge(FakeDaemon):
         """Remember it."""
         self._called("unconfigure")
 
+    def reconnect(self, *, even_if_up: bool) -> str:
+        """Remember it."""
+        self._called("reconnect", even_if_up)
+        return "begun"
+
     async def users(self, selection: Selection) -> Page:
         """One."""
         self._called("users", selection)

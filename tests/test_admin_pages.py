@@ -313,6 +313,17 @@ class SettingsTests(PagesTests):
         self.assertEqual(303, self.post(self.cb, "/settings/forget", {}).status)
         self.assertEqual([("unconfigure",)], self.callbridge.calls)
 
+    def test_next_attempt(self) -> None:
+        """When it begins stands in the summary, for people and for machines."""
+        link = {"state": "waiting", "nextAttempt": "2026-11-29T03:04:05.000Z"}
+        self.callbridge.good = Health(False, Step.CONNECT)
+        self.patch(self.callbridge, "status", lambda: {"link": link})
+        page = Form(self.cb.ask("GET", "/", authorization="alice"))
+        self.assertIn("The next begins at 2026-11-29 03:04:05 UTC.", page.text)
+        self.assertEqual(
+            {"datetime": "2026-11-29T03:04:05Z"}, page.find(datetime="2026-11-29T03:04:05Z")
+        )
+
 
 class RefusalTests(SynchronousTestCase):
     """A wrong value, as the API has it and in a form."""

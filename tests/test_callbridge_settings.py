@@ -200,6 +200,47 @@ class AdministrationTests(SynchronousTestCase):
         self.client.ask("PUT", XMPP, f"domain={DOMAIN}")
         self.assertEqual(connections + 1, len(self.reactor.tcpClients))
 
+    def reconnect(self, body: str = "") -> str:
+        """What becomes of asking for it."""
+        path = f"{XMPP}/reconnect"
+        answer = self.client.ask("POST", path, body, accept="application/json")
+        self.assertEqual(200, answer.status, answer.body)
+        return str(json.loads(answer.body)["reconnect"]["result"])
+
+    def test_reconnect(self) -> None:
+        """What waits begins at once, as at a start; what is under way or up goes on."""
+        self.assertEqual("underWay", self.reconnect())
+        transport = self.register()
+        self.assertEqual("up", self.reconnect())
+        self.assertEqual("", transport.take())
+        self.assertEqual("begun", self.reconnect("evenIfUp=true"))
+        self.assertEqual("</stream:stream>", transport.take())
+        transport.protocol.dataReceived(b"</stream:stream>")
+        self.register()
+        self.assertEqual("up", self.reconnect())
+
+    def test_next_attempt(self) -> None:
+        """Status says when it begins, and in how many seconds; then it does not wait for that."""
+        transport = MemoryTransport("192.0.2.1", 5555)
+        transport.connect(self.reactor.tcpClients[-1][2].buildProtocol(None))
+        refusal = b"<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+        transport.protocol.dataReceived(header(ns.COMPONENT, " id='i1'") + refusal)
+        transport.protocol.dataReceived(b"</stream:error></stream:stream>")
+        self.assertEqual("waiting", self.daemon.link.state)
+        link = self.get(f"{API}/system/status")["status"]["link"]
+        self.assertLessEqual(15, link["nextAttemptSeconds"])
+        self.assertLessEqual(link["nextAttemptSeconds"], 16)
+        self.assertIn(link["nextAttempt"][:18], ("2023-11-14T22:13:3",))
+        self.reactor.advance(10)
+        later = self.get(f"{API}/system/status")["status"]["link"]
+        self.assertEqual(link["nextAttemptSeconds"] - 10, later["nextAttemptSeconds"])
+        self.assertEqual(link["nextAttempt"], later["nextAttempt"])
+        connections = len(self.reactor.tcpClients)
+        self.assertEqual("begun", self.reconnect())
+        self.assertEqual(connections + 1, len(self.reactor.tcpClients))
+        self.register()
+        self.assertNotIn("nextAttempt", self.get(f"{API}/system/status")["status"]["link"])
+
     def test_refused(self) -> None:
         """The reason names the parameter; nothing is stored, the link stays."""
         transport = self.register()

@@ -21,6 +21,8 @@ SETTINGS = (
     Parameter("sharedSecret", "The secret that the XMPP server holds.", secret=True, least=1),
     Parameter("serverAddressOverride", "host, host:port or [v6]:port; empty means SRV.", most=300),
 )
+EVEN_IF_UP = Parameter("evenIfUp", "End a link that is up, too: log-ins under way fail.", "boolean")
+RECONNECT = schemas.record({"result": {"enum": ["begun", "underWay", "up"]}}, "result")
 ADDRESS = Parameter("userJid", "alice or alice@domain.", required=True, least=1)
 PASSWORD = Parameter("password", "Kept as SCRAM keys.", required=True, secret=True, least=1)
 NEW_PASSWORD = Parameter("password", "Another one.", secret=True, least=1)
@@ -58,6 +60,8 @@ STATUS = schemas.record(
                 "component": schemas.TEXT,
                 "peer": schemas.TEXT,
                 "since": schemas.TIME,
+                "nextAttempt": schemas.TIME,
+                "nextAttemptSeconds": schemas.WHOLE,
                 "unprotected": schemas.TRUTH,
                 "problem": schemas.FAULT,
                 "lastFailure": schemas.FAULT,
@@ -112,6 +116,15 @@ class CallbridgeOperations:
                 "Forget what was set here: the configuration file decides again.",
                 self.reset,
                 reasons=("notStored",),
+            ),
+            Operation(
+                "POST",
+                f"{XMPP}/reconnect",
+                "reconnect",
+                "Begin the next attempt of the link at once.",
+                self.reconnect,
+                form=(EVEN_IF_UP,),
+                answers=schemas.named("reconnect", RECONNECT),
             ),
             Operation(
                 "GET",
@@ -175,6 +188,11 @@ class CallbridgeOperations:
         """DELETE system/configuration/xmpp."""
         await self._role.unconfigure()
         return Done()
+
+    def reconnect(self, call: Call) -> Reply:
+        """POST system/configuration/xmpp/reconnect."""
+        even_if_up = call.form.get("evenIfUp") == "true"
+        return Document("reconnect", {"result": self._role.reconnect(even_if_up=even_if_up)})
 
     async def list_users(self, call: Call) -> Reply:
         """GET users."""

@@ -14,6 +14,7 @@ from twisted.web.template import Tag, tags
 
 from cms.admin.callbridgeapi import SETTINGS
 from cms.admin.flowview import (
+    clock_text,
     clock_time,
     fingerprint,
     show_attempts,
@@ -174,7 +175,7 @@ class CallbridgePages:
     def _look(self) -> object:
         link: Any = self._role.status().get("link", {})
         return (
-            *(self._active, link.get("state"), link.get("peer")),
+            *(self._active, link.get("state"), link.get("peer"), link.get("nextAttempt")),
             fingerprint(self._role.attempts(), 2 * EARLIER),
         )
 
@@ -211,6 +212,8 @@ class CallbridgePages:
             state, word, content = "waiting", f"The link is {link.get('state', 'down')}", []
         if last is not None:
             content += [tags.span(" Attempt ", str(last.number), ", ", clock_time(last.began), ".")]
+        if link.get("nextAttempt"):
+            content.append(tags.span(" The next begins at ", clock_text(link["nextAttempt"]), "."))
         mark = state_mark(state, word)
         return tags.p(mark, *content, class_=f"summary {state}", role="status", id="summary")
 

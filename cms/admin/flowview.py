@@ -102,7 +102,15 @@ def _pass_over(views: Mapping[Step, StepView]) -> None:
 
 def clock_time(seconds: float) -> Tag:
     """A moment, for people and for machines."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+    return _moment_tag(datetime.fromtimestamp(seconds, UTC))
+
+
+def clock_text(text: str) -> Tag:
+    """The same for a moment as in the API."""
+    return _moment_tag(datetime.fromisoformat(text))
+
+
+def _moment_tag(moment: datetime) -> Tag:
     shown = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     return tags.time(shown, datetime=f"{moment:%Y-%m-%dT%H:%M:%SZ}")
 

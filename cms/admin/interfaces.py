@@ -120,6 +120,15 @@ class Callbridge(Daemon, Protocol):
         """Delete these settings; those of the file apply again."""
         ...
 
+    def reconnect(self, *, even_if_up: bool) -> str:
+        """
+        Do not wait for the next attempt of the link.
+
+        @param even_if_up: End a link that is up, or an attempt that is under way.
+        @return: C{begun}: a new attempt; C{underWay}: one is made already; C{up}: the link is.
+        """
+        ...
+
     async def users(self, selection: Selection) -> Page:
         """The users of the local store."""
         ...

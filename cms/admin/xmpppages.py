@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,7 +15,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
 from cms.admin.flowview import (
-    clock_time,
+    clock_text,
     facts,
     fingerprint,
     show_attempts,
@@ -419,7 +418,7 @@ def _callbridge_facts(known: Facts) -> Tag:
 def _moment(value: Any) -> str | Tag:
     """A time of the API's, for people."""
     try:
-        return clock_time(datetime.fromisoformat(str(value)).timestamp())
+        return clock_text(str(value))
     except ValueError:
         return str(value)
 

@@ -65,6 +65,7 @@ class CallbridgeAdministration:
         step = link["step"]
         link["stepName"] = Step(step).title if step else None
         link["since"] = moment(link["since"])
+        link["nextAttempt"] = moment(link["nextAttempt"])
         rooms = self._daemon.rooms
         return {
             "configuration": self.configuration(),
@@ -73,6 +74,16 @@ class CallbridgeAdministration:
             "roomOccupants": rooms.occupants,
             "guests": {"known": len(self._daemon.visitors), **self._daemon.door.figures.results},
         }
+
+    def reconnect(self, *, even_if_up: bool) -> str:
+        """See L{cms.admin.interfaces.Callbridge.reconnect}."""
+        link = self._daemon.link
+        if link.state in ("registered", "active") and not even_if_up:
+            return "up"
+        if link.state == "waiting" or even_if_up:
+            link.reconnect()
+            return "begun"
+        return "underWay"
 
     def attempts(self) -> Sequence[Recorded]:
         """See L{cms.admin.interfaces.Daemon.attempts}."""

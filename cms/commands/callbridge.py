@@ -11,6 +11,7 @@ from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.daemonstate import DaemonState
+from cms.commands.linkcommands import reconnect, secret
 from cms.commands.spaces import space
 from cms.commands.users import user
 from cms.control.daemon import Daemon
@@ -40,6 +41,8 @@ def callbridge(context: click.Context, as_json: bool, config_file: Path | None) 
     note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
 
 
+callbridge.add_command(reconnect)
+callbridge.add_command(secret)
 callbridge.add_command(space)
 callbridge.add_command(user)
 

@@ -51,7 +51,7 @@ class DaemonState:
             uptime = timedelta(seconds=int(self.status["uptimeSeconds"]))
             rows += [("Version", self.status["softwareVersion"]), ("Uptime", uptime)]
             rows.append(("Step", f"{self.health['step']} {self.health['name']}"))
-            rows += _link_rows(self.status.get("link"))
+            rows += link_rows(self.status.get("link"))
             if "rooms" in self.status:
                 occupants = self.status["roomOccupants"]
                 rows.append(("Rooms", f"{self.status['rooms']} with {occupants} in them"))
@@ -94,11 +94,14 @@ class DaemonState:
         return [("Cause", self.health["cause"]), ("Cure", self.health["cure"])]
 
 
-def _link_rows(link: dict[str, Any] | None) -> list[Row]:
+def link_rows(link: dict[str, Any] | None) -> list[Row]:
+    """A Callbridge's link."""
     if link is None:
         return []
     rows: list[Row] = [("Link", link["state"])]
     rows += [(name.capitalize(), link[name]) for name in ("peer", "since") if link.get(name)]
+    if link.get("nextAttemptSeconds") is not None:
+        rows.append(("Next attempt", f"in {link['nextAttemptSeconds']} s"))
     if link.get("unprotected"):
         rows.append(("WARNING", "the link has no TLS (tls.unprotected)"))
     return rows

@@ -269,8 +269,8 @@ def rotate(
     Make a new secret for the Callbridge NAME, and print it.
 
     The old one is accepted too until the overlap is over: give the new one to
-    the Callbridge before that.  A link that registered with the old secret ends
-    then.
+    the Callbridge before that, with cms callbridge secret.  A link that registered
+    with the old secret ends then.
     """
     where = Where.open(config_file)
     name = where.name(name)

@@ -84,7 +84,8 @@ WRONG_SECRET = Fault(
     ),
     cause='{peer} refused the secret of "{component}" (not-authorized).',
     cure=(
-        "Copy the secret that the XMPP server holds for this Callbridge into shared_secret;"
+        "Give this Callbridge the secret that the XMPP server holds for it: cms callbridge"
+        " secret, or shared_secret and a restart;"
         " ejabberd says the same of an ID that it does not know."
     ),
     mend="cms xmpp callbridge list --show-secrets     # on the XMPP server: compare",

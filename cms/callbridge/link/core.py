@@ -52,6 +52,7 @@ class LinkCore:
     @ivar up: When the link registered, in seconds since the epoch.
     @ivar since: When it became active.
     @ivar asked: The ping whose answer makes it active.
+    @ivar next_at: When the next attempt begins, while it waits, in seconds since the epoch.
     @ivar same: Attempts in a row that ended with the same failure.
     @ivar stopped: Deferreds that fire when everything has ended.
     @ivar on_step: Called with each record of an attempt that begins or ends.
@@ -84,6 +85,7 @@ class LinkCore:
     up: float | None = None
     since: float | None = None
     asked: Deferred[Stanza] | None = None
+    next_at: float = 0.0
     same: int = 0
     stopped: list[Deferred[None]] = field(factory=list)
     last_end: StepError | None = None
@@ -411,6 +413,7 @@ class LinkCore:
                 attempt_id=self.attempt.id,
             )
         self.timer = self.clock.callLater(delay, self.inputs.begin)
+        self.next_at = self.now + delay
         call_all(self.log, self.on_rest, failure)
 
     def _was_unreachable(self) -> bool:

@@ -19,6 +19,7 @@ evidence, and how it failed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from automat import TypeMachineBuilder
@@ -78,6 +79,13 @@ class Link:
         if self._core.wanted:
             self._inputs.halt()
 
+    def reconnect(self) -> None:
+        """
+        Begin a new attempt at once, with delays as at the start: what waits, is under way or
+        is up ends.
+        """
+        self.configure(self._core.settings)
+
     @property
     def state(self) -> str:
         """What the link is doing, for people."""
@@ -125,6 +133,7 @@ class Link:
         """State, step, peer, since when, and the last failure, as plain data."""
         core, last = self._core, self.history.last
         failure = next((a.failure for a in reversed(list(self.history)) if a.failure), None)
+        waits = core.state == "waiting"
         problem = core.stream.unserved if core.stream is not None else None
         return {
             "state": core.state,
@@ -132,6 +141,8 @@ class Link:
             "component": core.settings.component,
             "peer": core.stream.peer if core.stream is not None else None,
             "since": core.since,
+            "nextAttempt": core.next_at if waits else None,
+            "nextAttemptSeconds": max(0, ceil(core.next_at - core.now)) if waits else None,
             "unprotected": core.settings.unprotected,
             "problem": problem.as_dict() if problem is not None else None,
             "lastFailure": failure.as_dict() if failure is not None else None,

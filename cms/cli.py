@@ -13,10 +13,12 @@ from cms.commands.check import check
 from cms.commands.common import Root
 from cms.commands.completion import completion
 from cms.commands.demo import demo
+from cms.commands.dnslookup import dns
 from cms.commands.explain import explain
 from cms.commands.flow import flow
 from cms.commands.login import login
 from cms.commands.manual import man
+from cms.commands.originalwords import add_words
 from cms.commands.pki import pki
 from cms.commands.status import status
 from cms.commands.xmpp import xmpp
@@ -26,6 +28,7 @@ COMMANDS: tuple[click.Command, ...] = (
     check,
     completion,
     demo,
+    dns,
     explain,
     flow,
     login,
@@ -52,3 +55,4 @@ def main() -> None:
 
 for command in COMMANDS:
     main.add_command(command)
+add_words(main)

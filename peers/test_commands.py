@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from peers.bind import Bind
 from peers.certs import Certificates
 from peers.contract import DOMAIN, LINK_SECONDS
 from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
@@ -273,6 +274,27 @@ def test_users_and_login(system: System) -> None:
     system.server.process.stop()
     status, output = log_in("second")
     assert (status, "Cure: " in output, "Traceback" in output) == (1, True, False), output
+
+
+def test_dns_lookup(processes: Processes) -> None:
+    """A real name server's records; and a name that is not there."""
+    records = ["_xmpp-component._tcp SRV 10 20 5223 xmpp1", "xmpp1 A 192.0.2.1"]
+    dns = Bind(processes, {DOMAIN: records})
+    dns.start()
+
+    def lookup(type_: str, name: str) -> tuple[int, str]:
+        command = [*script("cms"), "dns", "lookup", type_, name, "--dns", dns.address]
+        return processes.run("cms", command, env=daemon_environment())
+
+    service = f"_xmpp-component._tcp.{DOMAIN}"
+    status, output = lookup("SRV", f"{service}.")
+    assert (status, f" SRV 10 20 5223 xmpp1.{DOMAIN}.\n" in output) == (0, True)
+    status, output = lookup("A", f"xmpp1.{DOMAIN}")
+    assert (status, " A 192.0.2.1\n" in output) == (0, True)
+    assert lookup("AAAA", f"xmpp1.{DOMAIN}")[0] == 1
+    status, output = lookup("SRV", f"_nothing._tcp.{DOMAIN}")
+    assert status == 1
+    assert "says that there is no _nothing" in output
 
 
 def test_completion(system: System) -> None:

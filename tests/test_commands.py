@@ -494,7 +494,7 @@ class ManualTests(SynchronousTestCase):
         without = {"cms", "cms xmpp callbridge", "cms callbridge user", "cms completion"}
         without |= {"cms callbridge space", "cms callbridge space member"}
         without |= {f"cms xmpp cluster{more}" for more in ("", " join", " remove")}
-        without |= {"cms demo", "cms man", "cms pki", "cms pki csr", "cms pki trial"}
+        without |= {"cms dns", "cms demo", "cms man", "cms pki", "cms pki csr", "cms pki trial"}
         for context in walk(main):
             has = any("--json" in parameter.opts for parameter in context.command.params)
             self.assertEqual(context.command_path not in without, has, context.command_path)

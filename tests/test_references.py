@@ -117,7 +117,9 @@ def wrong_in(line: str) -> str:
                 return word
         elif isinstance(command, click.Group) and re.fullmatch("[a-z-]+[,.:;]?", word):
             found = command.commands.get(word.rstrip(",.:;"))
-            if found is None:
+            if (
+                found is None or found.hidden
+            ):  # a hidden one does nothing: no page may say to type it
                 return word
             command = found
     return ""

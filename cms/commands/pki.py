@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cms.commands.common import Complaint, Wrong, note
+from cms.commands.pkilist import list_
 from cms.discovery.address import ascii_domain
 from cms.state.folder import explain_os
 from cms.trust.issue import CertificateAuthority, Issued, certificate_request
@@ -21,6 +22,9 @@ _HOSTNAME = click.option("--hostname", required=True, help="The XMPP server's FQ
 @click.group()
 def pki() -> None:
     """Keys and certificates."""
+
+
+pki.add_command(list_)
 
 
 @pki.command("trial")

@@ -11,6 +11,7 @@ from cms.commands.clusters import cluster
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import XMPP, config_option, find_config
 from cms.commands.daemonstate import DaemonState
+from cms.commands.originalwords import OnlyShows
 from cms.commands.outcomes import Outcome, report
 from cms.commands.xmppcallbridges import callbridge
 from cms.control.daemon import Daemon
@@ -72,7 +73,7 @@ def listener_rows(config: XmppConfig) -> list[Row]:
     return [(f"Listen {kind}", list(config.listen[kind])) for kind in kinds if config.listen[kind]]
 
 
-@xmpp.command("domain")
+@xmpp.command("domain", cls=OnlyShows)
 @JSON
 @CONFIG
 def domain(as_json: bool, config_file: Path | None) -> None:
@@ -108,7 +109,7 @@ def _name_findings(config: XmppConfig) -> list[Outcome]:
     return [Outcome("warning", text, "Give this server's FQDN in hostname, unless it is a trial.")]
 
 
-@xmpp.command("listen")
+@xmpp.command("listen", cls=OnlyShows)
 @JSON
 @CONFIG
 def listen(as_json: bool, config_file: Path | None) -> None:
@@ -124,7 +125,7 @@ def listen(as_json: bool, config_file: Path | None) -> None:
     report(listener_rows(config), found, as_json)
 
 
-@xmpp.command("certs")
+@xmpp.command("certs", cls=OnlyShows)
 @JSON
 @CONFIG
 def certs(as_json: bool, config_file: Path | None) -> None:

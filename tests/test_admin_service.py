@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
-from cms.admin.service import LOCK, AdminService, AdminSettings
-from cms.control.place import SOCKET, socket_path
+from cms.admin.service import AdminService, AdminSettings
+from cms.control.place import LOCK, SOCKET, socket_path
 from cms.process.endpointstrings import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests import LoggedError

@@ -43,6 +43,15 @@ class RealPorts(MemoryReactorClock):
         return port
 
 
+class Adopting(RealPorts):
+    """Takes sockets that listen already."""
+
+    def adoptStreamPort(self, fd: int, family: int, factory: Any) -> Any:
+        """From C{IReactorSocket}."""
+        port = TCPPort._fromListeningDescriptor(self, fd, family, factory)
+        return self._started(port)
+
+
 class BacklogTests(SynchronousTestCase):
     """How many may come at the same moment."""
 
@@ -97,6 +106,43 @@ class BacklogTests(SynchronousTestCase):
         for usual in ("tcp:1:127.0.0.1", "unix:/a\\:backlog\\=3", "tcp6:1"):
             (endpoint,) = expand(parse_endpoint(usual))
             self.assertEqual(BACKLOG, endpoint.backlog, usual)
+
+
+class SharedTests(SynchronousTestCase):
+    """A port of several processes, each of which says so."""
+
+    def open(self, description: str) -> Any:
+        """The first of the listeners that this opens."""
+        ports: list[Any] = open_listener(Adopting(), "f", "listen.x", description, Factory())
+        for port in ports:
+            self.addCleanup(port.socket.close)
+        return ports[0], len(ports)
+
+    def test_both(self) -> None:
+        """Both listen, on each family once."""
+        for where in (":interface=127.0.0.1", "", ":interface=localhost"):
+            first, number = self.open(f"tcp:0{where}:reuseport=1")
+            self.assertEqual(1, number)
+            again, _ = self.open(f"tcp:{first.getHost().port}{where}:reuseport=1")
+            self.assertEqual(first.getHost(), again.getHost())
+
+    def test_alone(self) -> None:
+        """Where one of the two does not say so, it is the mistake that it always was."""
+        for one, other in (("", ":reuseport=1"), (":reuseport=1", "")):
+            first, _ = self.open(f"tcp:0:interface=127.0.0.1{one}")
+            port = first.getHost().port
+            error = self.assertRaises(
+                faults.LISTEN_FAILED.kind, self.open, f"tcp:{port}:interface=127.0.0.1{other}"
+            )
+            self.assertIn("already in use", error.cause)
+
+    def test_read(self) -> None:
+        """It is written out, and off elsewhere."""
+        self.assertTrue(parse_endpoint("tcp:1:reuseport=1").is_shared)
+        self.assertFalse(parse_endpoint("tcp:1:reuseport=0").is_shared)
+        self.assertFalse(parse_endpoint("tcp6:1").is_shared)
+        for wrong in ("tcp:1:reuseport=2", "tcp:1:a:5:1", "unix:/x:reuseport=1"):
+            self.assertRaises(NoEndpoint, parse_endpoint, wrong)
 
 
 class Recorder:

@@ -7,11 +7,14 @@ These are not the users who log in to meetings.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import hmac
 import json
+import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +102,10 @@ class Accounts:
         """
         file = state_dir / ACCOUNTS
         try:
-            sweep(file)
-            if not file.exists():
-                cls._make_first(state_dir, random_bytes)
+            with _alone(state_dir):
+                sweep(file)
+                if not file.exists():
+                    cls._make_first(state_dir, random_bytes)
             return cls(_parse(file.read_bytes()), random_bytes)
         except OSError as problem:
             raise explain_os(file, problem) from None
@@ -122,6 +126,17 @@ class Accounts:
             name=FIRST,
             file=str(shown),
         )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Several daemons may have the same accounts, and start at the same time."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _parse(content: bytes) -> dict[str, Hash]:

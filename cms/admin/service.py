@@ -21,7 +21,7 @@ from cms.admin.accounts import Accounts
 from cms.admin.basicauth import BasicGate
 from cms.admin.operations import Operation
 from cms.admin.routes import ApiApplication, Gate, OpenGate
-from cms.control.place import SOCKET, short_path
+from cms.control.place import LOCK, SOCKET, short_path
 from cms.process import openfiles
 from cms.process.endpoints import close_ports
 from cms.process.endpointstrings import BACKLOG, check_plain
@@ -38,8 +38,6 @@ from cms.trust.server import ServerTrust
 from cms.web.listeners import HTTPListeners
 from cms.web.root import Root
 
-LOCK = "admin.lock"
-
 
 @frozen
 class AdminSettings:
@@ -52,6 +50,8 @@ class AdminSettings:
     @ivar most: Connections at a time, to each kind of listener.
     @ivar proxies: The peers that may say who their clients are.
     @ivar forwarded_for: Whether they do so in C{X-Forwarded-For}.
+    @ivar accounts_dir: Where the administrators' accounts are, of several daemons; left out:
+        C{state_dir}.
     """
 
     file: Path
@@ -63,6 +63,7 @@ class AdminSettings:
     most: int = MOST_API_CONNECTIONS
     proxies: tuple[Network, ...] = field(default=())
     forwarded_for: bool = False
+    accounts_dir: Path | None = None
 
     def check(self) -> None:
         """
@@ -135,7 +136,7 @@ class AdminService(Service):
         self._take_state_dir()
         self._open_socket()
         if self._settings.api or self._settings.api_plain:
-            self._accounts = Accounts.open(self._settings.state_dir)
+            self._accounts = self._open_accounts()
             gate = BasicGate(
                 self._reactor,
                 self._get_accounts,
@@ -145,6 +146,9 @@ class AdminService(Service):
             root, most = self._root(gate), self._settings.most
             self._listeners.open("api", self._settings.api, root, most, self._trust)
             self._listeners.open("api_plain", self._settings.api_plain, root, most)
+
+    def _open_accounts(self) -> Accounts:
+        return Accounts.open(self._settings.accounts_dir or self._settings.state_dir)
 
     def _get_accounts(self) -> Accounts:
         assert self._accounts is not None  # noqa: S101 - opened before the listeners
@@ -216,7 +220,7 @@ class AdminService(Service):
             if self._trust is not None:
                 self._trust.reload()
             if self._accounts is not None:
-                self._accounts = Accounts.open(self._settings.state_dir)
+                self._accounts = self._open_accounts()
         except StepError as error:
             self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
 

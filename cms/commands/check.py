@@ -25,6 +25,7 @@ from cms.check.serverside import ServerCheck
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
 from cms.check.website import NICKNAME
+from cms.commands.instances import INSTANCE, named
 from cms.commands.joining import Visit
 from cms.commands.output import put
 from cms.configuration.tomlfile import Secret
@@ -35,6 +36,7 @@ from cms.signalflow import StepError
 from cms.state.database import StoreError, StoreUnusable
 from cms.state.textencoding import Unreadable, read_secret
 from cms.xmpp.config import read_config as read_xmpp_config
+from cms.xmpp.instances import of_instance
 from cms.xmpp.selfcheck import held_secrets, own_server
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -48,6 +50,7 @@ def _options(command: Command) -> Command:
         (
             click.option("--config", "config_file", type=FILE, help="A callbridge.toml."),
             click.option("--server", is_flag=True, help="--config is an xmpp.toml: check that."),
+            INSTANCE,
             click.option("--domain", help="Instead of --config: the XMPP domain."),
             click.option("--server-address", help="host, host:port or [v6]:port; else SRV."),
             click.option("--unique-name", help="The Callbridge's ID, to register with."),
@@ -141,7 +144,7 @@ def _check_server(
     if any(others.values()):
         raise click.UsageError("--server goes with --config, --dns, --timeout and how to show it")
     try:
-        config = read_xmpp_config(config_file.absolute())
+        config = of_instance(read_xmpp_config(config_file.absolute()), named())
     except StepError as error:
         raise SystemExit(_only(error, str(config_file), renderer, "server")) from None
     try:

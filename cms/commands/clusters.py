@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from cms.commands.common import JSON, Complaint, Row, Wrong, print_json, print_rows
-from cms.commands.configfile import XMPP, config_option, find_config
+from cms.commands.configfile import XMPP, config_option
+from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
-from cms.xmpp.config import read_config
 
 CONFIG = config_option(XMPP)
 _ALONE = (
@@ -31,6 +31,7 @@ def cluster() -> None:
 
 @cluster.command("status")
 @JSON
+@INSTANCE
 @CONFIG
 def status(as_json: bool, config_file: Path | None) -> None:
     """
@@ -38,7 +39,7 @@ def status(as_json: bool, config_file: Path | None) -> None:
 
     The exit status is 1 if it is cut off from them.
     """
-    config = read_config(find_config(config_file, XMPP))
+    config = server_config(config_file)
     if config.cluster is None:
         raise Complaint(_ALONE)
     daemon = Daemon.find(config.state_dir)

@@ -90,8 +90,11 @@ def _is_free(endpoint: Endpoint) -> str | None:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if endpoint.is_shared:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind(address)
-            probe.listen(1)
+            if not endpoint.is_shared:  # or clients of the others would come here
+                probe.listen(1)
     except OSError as problem:
         return errno.errorcode.get(problem.errno or 0, str(problem))
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,8 +11,11 @@ from cms.callbridge import config as callbridge_config
 from cms.commands.common import JSON, Row, as_facts, note, print_blocks, print_json, where_text
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
 from cms.commands.daemonstate import DaemonState
+from cms.commands.instances import INSTANCE, instances, named
 from cms.control.daemon import Daemon
 from cms.xmpp import config as xmpp_config
+
+SERVER = "XMPP server"
 
 
 @click.command()
@@ -24,6 +28,7 @@ from cms.xmpp import config as xmpp_config
     help="A configuration of either daemon; may be repeated. Default: what"
     f" {VARIABLE} names, else {XMPP} and {CALLBRIDGE} in the current folder or {SYSTEM}.",
 )
+@INSTANCE
 @JSON
 def status(config_files: tuple[Path, ...], as_json: bool) -> None:
     """
@@ -31,7 +36,7 @@ def status(config_files: tuple[Path, ...], as_json: bool) -> None:
 
     Exit status 1 when one of them does not: it is stopped, or has no link.
     """
-    found = [_ask(file) for file in find_all(config_files)]
+    found = [each for file in find_all(config_files) for each in _ask_all(file)]
     if as_json:
         print_json([{**as_facts(rows), **state.facts()} for rows, state in found])
     else:
@@ -40,14 +45,24 @@ def status(config_files: tuple[Path, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _ask(file: Path) -> tuple[list[Row], DaemonState]:
+def _ask_all(file: Path) -> Iterator[tuple[list[Row], DaemonState]]:
+    """The daemon of a file, or each server that shares it."""
     role, state_dir = _read(file)
+    rows: list[Row] = [("Role", role), ("Configuration", file)]
+    there = [named()] if named() else list(instances(state_dir)) if role == SERVER else []
+    for instance in there:
+        yield _ask(role, state_dir / instance, [*rows, ("Instance", instance)])
+    if not there:
+        yield _ask(role, state_dir, rows)
+
+
+def _ask(role: str, state_dir: Path, rows: list[Row]) -> tuple[list[Row], DaemonState]:
     daemon = Daemon.find(state_dir)
     note(f"asked {where_text(role, daemon, state_dir)}")
-    return [("Role", role), ("Configuration", file)], DaemonState.of(daemon)
+    return rows, DaemonState.of(daemon)
 
 
 def _read(file: Path) -> tuple[str, Path]:
     if is_callbridge(file):
         return "Callbridge", callbridge_config.read_config(file).state_dir
-    return "XMPP server", xmpp_config.read_config(file).state_dir
+    return SERVER, xmpp_config.read_config(file).state_dir

@@ -9,21 +9,23 @@ import click
 from cms.commands import certificates, sockets
 from cms.commands.clusters import cluster
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
-from cms.commands.configfile import XMPP, config_option, find_config
+from cms.commands.configfile import XMPP, config_option
 from cms.commands.daemonstate import DaemonState
+from cms.commands.instances import INSTANCE, server_config
 from cms.commands.originalwords import OnlyShows
 from cms.commands.outcomes import Outcome, report
 from cms.commands.xmppcallbridges import callbridge
 from cms.control.daemon import Daemon
 from cms.discovery.address import ascii_domain
 from cms.process.endpointstrings import parse_endpoint
-from cms.xmpp.config import ADMINISTRATION, LISTENERS, WEB, XmppConfig, read_config
+from cms.xmpp.config import ADMINISTRATION, LISTENERS, WEB, XmppConfig
 
 CONFIG = config_option(XMPP)
 
 
 @click.group(invoke_without_command=True)
 @JSON
+@INSTANCE
 @CONFIG
 @click.pass_context
 def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> None:
@@ -49,7 +51,7 @@ xmpp.add_command(cluster)
 
 
 def _open(config_file: Path | None) -> tuple[XmppConfig, Daemon | None]:
-    config = read_config(find_config(config_file, XMPP))
+    config = server_config(config_file)
     return config, Daemon.find(config.state_dir)
 
 
@@ -75,6 +77,7 @@ def listener_rows(config: XmppConfig) -> list[Row]:
 
 @xmpp.command("domain", cls=OnlyShows)
 @JSON
+@INSTANCE
 @CONFIG
 def domain(as_json: bool, config_file: Path | None) -> None:
     """Show the domain and the server's name, and check them against the certificate."""
@@ -111,6 +114,7 @@ def _name_findings(config: XmppConfig) -> list[Outcome]:
 
 @xmpp.command("listen", cls=OnlyShows)
 @JSON
+@INSTANCE
 @CONFIG
 def listen(as_json: bool, config_file: Path | None) -> None:
     """
@@ -127,6 +131,7 @@ def listen(as_json: bool, config_file: Path | None) -> None:
 
 @xmpp.command("certs", cls=OnlyShows)
 @JSON
+@INSTANCE
 @CONFIG
 def certs(as_json: bool, config_file: Path | None) -> None:
     """

@@ -23,13 +23,14 @@ from cms.commands.common import (
     when,
     where_text,
 )
-from cms.commands.configfile import XMPP, config_option, find_config
+from cms.commands.configfile import XMPP, config_option
+from cms.commands.instances import INSTANCE, server_config
 from cms.configuration.tomlfile import Secret
 from cms.control.daemon import Daemon, segment
 from cms.state.atomicfile import replace_file
 from cms.xmpp.callbridges import USUAL_OVERLAP, Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import MOST_OVERLAP, check_secret, new_secret
-from cms.xmpp.config import XmppConfig, read_config
+from cms.xmpp.config import XmppConfig
 from cms.xmpp.registry import NAME_CURE, component_address, component_name
 
 CONFIG = config_option(XMPP)
@@ -118,7 +119,7 @@ class Where:
     @classmethod
     def open(cls, config_file: Path | None) -> Where:
         """The configuration, and the server if it runs."""
-        config = read_config(find_config(config_file, XMPP))
+        config = server_config(config_file)
         return cls(config, Daemon.find(config.state_dir))
 
     @property
@@ -170,6 +171,7 @@ def callbridge() -> None:
 @click.argument("name")
 @SECRET_FILE
 @JSON
+@INSTANCE
 @CONFIG
 def add(name: str, secret_file: Path | None, as_json: bool, config_file: Path | None) -> None:
     """
@@ -192,6 +194,7 @@ def add(name: str, secret_file: Path | None, as_json: bool, config_file: Path | 
 @click.argument("name")
 @SECRET_STDIN
 @JSON
+@INSTANCE
 @CONFIG
 def add_secret(name: str, secret_stdin: bool, as_json: bool, config_file: Path | None) -> None:
     """
@@ -212,6 +215,7 @@ def add_secret(name: str, secret_stdin: bool, as_json: bool, config_file: Path |
 @callbridge.command("list")
 @click.option("--show-secrets", is_flag=True, help="Print the secrets too, in clear.")
 @JSON
+@INSTANCE
 @CONFIG
 def list_(show_secrets: bool, as_json: bool, config_file: Path | None) -> None:
     """List the Callbridges, with their links while the server runs."""
@@ -229,6 +233,7 @@ def list_(show_secrets: bool, as_json: bool, config_file: Path | None) -> None:
 @callbridge.command("del")
 @click.argument("name")
 @JSON
+@INSTANCE
 @CONFIG
 def delete(name: str, as_json: bool, config_file: Path | None) -> None:
     """Delete the Callbridge NAME; its link is ended."""
@@ -255,6 +260,7 @@ def delete(name: str, as_json: bool, config_file: Path | None) -> None:
 @SECRET_STDIN
 @SECRET_FILE
 @JSON
+@INSTANCE
 @CONFIG
 def rotate(
     *,

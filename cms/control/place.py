@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SOCKET = "admin.sock"
+LOCK = "admin.lock"  # beside it; whoever holds it uses the directory
 LONGEST_PATH = 100  # bytes; the kernel takes 107
 
 

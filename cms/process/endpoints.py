@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from cms import faults
 from cms.process.endpointstrings import Endpoint, reachable, read_endpoint
 from cms.process.proxy import Network, ProxiedFactory
+from cms.process.sharedport import SharedPortEndpoint, takes_both
 from cms.signalflow import StepError
 
 
@@ -54,6 +55,8 @@ def make_endpoint(reactor: Any, endpoint: Endpoint) -> Any:
         )
     if endpoint.kind == "systemd":
         return serverFromString(reactor, endpoint.inherited)
+    if endpoint.is_shared:
+        return SharedPortEndpoint(reactor, endpoint)
     kind = TCP6ServerEndpoint if endpoint.kind == "tcp6" else TCP4ServerEndpoint
     return kind(reactor, port, backlog, host)
 
@@ -91,6 +94,8 @@ def open_listener(
         endpoint.listen(factory).addCallbacks(opened.append, failures.append)
         if failures and not _lacks_ipv6(failures[0]):
             break
+        if opened and said.is_shared and takes_both(opened[0]):
+            break  # the other one would be opened too, where it fails if it is not shared
     if not opened:
         why = failures[0].getErrorMessage().rstrip(".")
         raise faults.LISTEN_FAILED.error(file=file, key=key, endpoint=description, problem=why)

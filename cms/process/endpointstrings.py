@@ -16,6 +16,7 @@ from attrs import field, frozen
 from cms import faults
 from cms.signalflow import StepError
 
+_OURS = "reuseport"  # a part that Twisted's do not have
 PROXIED = "haproxy:"  # before an endpoint string: the PROXY protocol is spoken there
 BACKLOG = 1_024  # connections that wait to be accepted; Twisted's own is 50
 _MEND = 'Write a Twisted endpoint string, such as "tcp:5223".'
@@ -46,6 +47,8 @@ class Endpoint:
     @ivar path: Of a UNIX socket.
     @ivar mode: Of a UNIX socket: its permissions.
     @ivar is_locked: Of a UNIX socket: whether a file beside it keeps others off.
+    @ivar is_shared: Of TCP: whether other processes of this user may listen there too
+        (C{SO_REUSEPORT}).
     @ivar inherited: Of systemd: what names its socket, as Twisted's parser takes it.
     """
 
@@ -58,6 +61,7 @@ class Endpoint:
     backlog: int = BACKLOG
     mode: int = 0o666
     is_locked: bool = True
+    is_shared: bool = False
     inherited: str = field(default="", repr=False)
 
     @property
@@ -118,6 +122,14 @@ def read_endpoint(key: str, text: str, file: object) -> Endpoint:
         ) from None
 
 
+def is_shared(text: str) -> bool:
+    """Whether it is the string of a TCP port that other processes may share."""
+    try:
+        return parse_endpoint(text).is_shared
+    except NoEndpoint:
+        return False  # whoever opens it says so
+
+
 def check_plain(key: str, text: str, file: object) -> None:
     """
     A listener without TLS may only be reached from this host.  A socket that
@@ -165,7 +177,7 @@ def _split(text: str) -> list[tuple[str, str | None]]:
 def _named(names: tuple[str, ...], parts: list[tuple[str, str | None]]) -> dict[str, str]:
     """Each part by its name; those without one have theirs by their place."""
     found: dict[str, str] = {}
-    places = iter(names)
+    places = iter(name for name in names if name != _OURS)
     for first, value in parts:
         name, said = (next(places, None), first) if value is None else (first, value)
         if name is None:
@@ -200,7 +212,8 @@ def _tcp(named: dict[str, str], **about: Any) -> Endpoint:
         host.encode("idna")  # as the socket does, which calls its failure a TypeError
     except UnicodeError:
         raise NoEndpoint(f'"{host}" is no interface') from None
-    return Endpoint(port=port, host=host, backlog=_backlog(named), **about)
+    is_shared = bool(_number(named, _OURS, 1, 0))
+    return Endpoint(port=port, host=host, backlog=_backlog(named), is_shared=is_shared, **about)
 
 
 def _unix(named: dict[str, str], **about: Any) -> Endpoint:
@@ -225,8 +238,8 @@ def _backlog(named: dict[str, str]) -> int:
 
 # Of each kind the parts in the order in which Twisted takes those without a name.
 _KINDS: dict[str, tuple[tuple[str, ...], Callable[..., Endpoint]]] = {
-    "tcp": (("port", "interface", "backlog"), _tcp),
-    "tcp6": (("port", "backlog", "interface"), _tcp),
+    "tcp": (("port", "interface", "backlog", _OURS), _tcp),
+    "tcp6": (("port", "backlog", "interface", _OURS), _tcp),
     "unix": (("address", "mode", "backlog", "lockfile"), _unix),
     "systemd": (("domain", "index", "name"), _systemd),
 }

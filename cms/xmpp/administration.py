@@ -297,6 +297,7 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     settings = AdminSettings(
         file=config.file,
         state_dir=config.state_dir,
+        accounts_dir=config.shared_dir,
         certificate=config.tls.certificate,
         key=config.tls.key,
         api=config.listen.api,

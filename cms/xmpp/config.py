@@ -39,6 +39,7 @@ from cms.discovery.address import ascii_domain
 from cms.discovery.nameservers import Server
 from cms.door.settings import DoorSettings
 from cms.process import openfiles
+from cms.process.endpointstrings import is_shared
 from cms.protection.connections import Limits
 from cms.trust.server import PeerCertificates
 from cms.xmlstream.flow import SEND_LIMITS, SendLimits
@@ -345,9 +346,11 @@ class XmppConfig:
     The whole file.
 
     @ivar callbridges: The secret of each component address.
+    @ivar instance: Which of the servers that share the file; empty: it is for one.
     """
 
     file: Path
+    instance: str = ""
     domain: str = setting(
         Domain(),
         "the XMPP domain, which is also the domain of every user's address; an internationalised"
@@ -419,6 +422,11 @@ class XmppConfig:
         return Limits.of(most, self.most_per_address, self.most_strangers_per_address)
 
     @property
+    def shared_dir(self) -> Path:
+        """The state directory of all instances."""
+        return self.state_dir.parent if self.instance else self.state_dir
+
+    @property
     def wanted_connections(self) -> int:
         """How many connections to a listener the operator expects."""
         return self.told_connections or FEWEST
@@ -442,6 +450,12 @@ def read_config(file: Path) -> XmppConfig:
         problem = f"it is longer than streams.stall_timeout, {config.streams.stall_timeout:g}"
         raise place.inner("streams.patience").wrong(problem, "Choose a shorter one.")
     tls, listen = config.tls, config.listen
+    for kind in (*LISTENERS, *WEB, *ADMINISTRATION):
+        for text in listen[kind] if config.cluster is None else ():
+            if is_shared(text):
+                problem = f"{text} is shared with a server that knows nothing of this one"
+                mend = "Add [cluster] (docs/operate.md), or leave reuseport out."
+                raise place.inner(f"listen.{kind}").wrong(problem, mend)
     if not any(listen[kind] for kind in LISTENERS):
         mend = 'Add at least component = ["tcp:5223"] and client = ["tcp:5222"].'
         raise place.inner("listen").wrong("there is no listener", mend)

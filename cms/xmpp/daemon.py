@@ -40,6 +40,7 @@ from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.config import LISTENERS, XmppConfig, read_config
 from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.flowrecord import ServerFlow
+from cms.xmpp.instances import of_instance
 from cms.xmpp.keptbytes import UNLIMITED, KeptBytes
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import Listeners, StreamFactory
@@ -84,6 +85,8 @@ class XmppService(Service):
         for kind in ("component_plain", "client_plain", "web_plain"):
             for description in config.listen[kind]:
                 check_plain(f"listen.{kind}", description, config.file)
+        if config.instance:
+            claim_for(config.file, config.shared_dir)
         claim_for(config.file, config.state_dir)
         self.links = Links()
         self.sessions = Sessions(most_per_user=config.clients.most_resources)
@@ -358,8 +361,9 @@ def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
         ) from None
 
 
-def make_daemon(file: Path, reactor: Any) -> XmppService:
+def make_daemon(file: Path, reactor: Any, instance: str = "") -> XmppService:
     """
+    @param instance: See L{of_instance}.
     @raise ConfigurationError: the file, or what it names, is wrong.
     """
-    return XmppService(read_config(file), reactor)
+    return XmppService(of_instance(read_config(file), instance), reactor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ class Options(DaemonOptions):
     synopsis = "[options] --config xmpp.toml"
     longdesc = "Accepts Callbridges and clients; every log-in is decided by a Callbridge."
     spin = SPIN_SECONDS
+    optParameters = [
+        ["instance", None, "", "Which of the servers of this host that share the file."],
+    ]
 
 
-def _make(file: Path, reactor: Any) -> Service:
+def _make(file: Path, reactor: Any, *, instance: str) -> Service:
     # Import late: some of these modules import a reactor, which must be ours.
     from cms.xmpp.administration import make_administration  # noqa: PLC0415
     from cms.xmpp.daemon import make_daemon  # noqa: PLC0415
 
-    daemon = make_daemon(file, reactor)
+    daemon = make_daemon(file, reactor, instance)
     administration = make_administration(daemon, reactor)
 
     def reload() -> None:
@@ -36,4 +40,4 @@ def _make(file: Path, reactor: Any) -> Service:
 
 def makeService(options: DaemonOptions) -> Service:
     """From twistd."""
-    return build(_make, options)
+    return build(partial(_make, instance=options["instance"]), options)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -18,6 +18,7 @@ from cms import faults
 from cms.cluster.engine import EngineAway, Entry, Member, NotAMember, Refused, Table
 from cms.cluster.node import Node, NodeSettings
 from cms.cluster.peer import PeerSettings
+from cms.cluster.shared import Shared, stamp_of
 from cms.signalflow import StepError
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.clustering import Clustering
@@ -47,6 +48,8 @@ class Store:
         self.members: dict[str, Member] = {}
         self.leases: dict[str, float] = {}
         self.inboxes: dict[tuple[str, int], list[Entry]] = {}
+        self.records: dict[str, bytes] = {}
+        self.shared = 0
         self.number = 0
 
     def lose_entries(self, most: int) -> None:
@@ -81,7 +84,7 @@ class Store:
 
     def table(self) -> Table:
         """Who is there."""
-        return Table(self.now(), self.epoch, dict(self.members))
+        return Table(self.now(), self.epoch, dict(self.members), str(self.shared))
 
 
 class MemoryEngine:
@@ -228,6 +231,24 @@ class MemoryEngine:
 
         return self._ask(command)
 
+    def records(self) -> Deferred[Mapping[str, bytes]]:
+        """See L{Engine}."""
+        return self._ask(lambda: dict(self._store.records))
+
+    def share(self, records: Mapping[str, bytes]) -> Deferred[None]:
+        """See L{Engine}."""
+        store = self._store
+
+        def command() -> None:
+            there = store.records
+            newer = {n: r for n, r in records.items() if stamp_of(r) > stamp_of(there.get(n))}
+            if newer:
+                there.update(newer)
+                store.shared = max(store.shared + 1, int(store.now() * 1000))
+                store.tell("")
+
+        return self._ask(command)
+
     def append(self, to: Member, data: bytes) -> Deferred[bool]:
         """See L{Engine}."""
         self.appended += 1
@@ -241,6 +262,22 @@ class MemoryEngine:
         until = self._store.clock.seconds() + BLOCK
         self._reads.append((until, (name, generation), after, answer))
         return answer
+
+
+class MemoryCopy:
+    """A server's copy of what all share; implements L{Copy<cms.cluster.shared.Copy>}."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, bytes] = {}
+
+    def held(self) -> Mapping[str, bytes]:
+        """See L{Copy<cms.cluster.shared.Copy>}."""
+        return dict(self.all)
+
+    def take(self, records: Mapping[str, bytes], *, first: bool) -> Deferred[None]:
+        """See L{Copy<cms.cluster.shared.Copy>}."""
+        self.all.update(records)
+        return succeed(None)
 
 
 class ClusterServer(Server):
@@ -284,7 +321,9 @@ class ClusterServer(Server):
             random=random.randbytes,
             jitter=random,
         )
-        self.clustering = Clustering(self.node, self.engine, nodes)
+        self.copy = MemoryCopy()
+        shared = Shared(self.clock, self.engine, self.copy)
+        self.clustering = Clustering(self.node, self.engine, nodes, shared)
         self.node.start()
 
     def bound(

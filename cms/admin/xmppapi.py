@@ -89,6 +89,7 @@ CLUSTER = schemas.record(
         "lostNodes": schemas.WHOLE,
         "engine": schemas.TEXT,
         "engineConnected": schemas.TRUTH,
+        "callBridgesAgreed": schemas.TRUTH,
         "problem": schemas.FAULT,
         "nodes": {"type": "array", "items": NODE},
     },

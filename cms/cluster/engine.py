@@ -59,11 +59,13 @@ class Table:
     @ivar now: The engine's clock, in seconds since the epoch.
     @ivar epoch: Of the engine's data: another one if they were lost.
     @ivar members: By name, the asking node among them.
+    @ivar shared: Which version of the shared records there is; each change makes another one.
     """
 
     now: float
     epoch: str
     members: Mapping[str, Member]
+    shared: str = ""
 
 
 class Engine(Protocol):
@@ -134,6 +136,14 @@ class Engine(Protocol):
 
         @param after: The ID of the last one that was read; C{b"0"}: none was.
         """
+        ...
+
+    def records(self) -> Deferred[Mapping[str, bytes]]:
+        """The shared records, by name, as they are there (F{shared.py})."""
+        ...
+
+    def share(self, records: Mapping[str, bytes]) -> Deferred[None]:
+        """Put each of these there, unless what is there has the same stamp or a later one."""
         ...
 
 

@@ -75,6 +75,7 @@ class Node:
     @ivar peers: The other nodes, by name.
     @ivar fault: Why it is not in the cluster, if it is not.
     @ivar on_change: Called when it has joined, or been cut off, or another came or went.
+    @ivar on_renewed: Called with what the engine says, when it has joined or renewed its lease.
     """
 
     log = Logger()
@@ -94,6 +95,7 @@ class Node:
         self.peers: dict[str, Peer] = {}
         self.fault: StepError | None = faults.CLUSTER_NOT_YET.error(node=settings.name)
         self.on_change: list[Callable[[], object]] = []
+        self.on_renewed: list[Callable[[Table], object]] = []
         self.joined_at = float("-inf")
         self.joined = self.deaths = self.bad_entries = self.foreign_entries = 0
         self._clock = clock
@@ -256,6 +258,7 @@ class Node:
             self._judge_way()
             self._read_on()
             self._later(self.settings.lease / RENEWALS)
+            call_all(self.log, self.on_renewed, table)
 
     def _refuse(self, error: StepError) -> None:
         now = self._clock.seconds()

@@ -172,7 +172,7 @@ class RedisEngine:
             self._close(str(complaint))  # after a failover it is another
         return Refused(error)
 
-    async def _script(self, script: str, *arguments: str) -> list[Any]:
+    async def _script(self, script: str, *arguments: str | bytes) -> list[Any]:
         answer = await self._ask("EVAL", script, len(scripts.KEYS), *scripts.KEYS, *arguments)
         if not isinstance(answer, list) or not answer:
             raise EngineAway("an answer that is none")
@@ -223,6 +223,25 @@ class RedisEngine:
             await self._script(scripts.LEAVE, name, str(generation))
 
         return Deferred.fromCoroutine(leave())
+
+    def records(self) -> Deferred[Mapping[str, bytes]]:
+        """See L{Engine}."""
+
+        async def records() -> Mapping[str, bytes]:
+            flat = await self._ask("HGETALL", scripts.SHARED)
+            if not isinstance(flat, list):
+                raise EngineAway("an answer that is none")
+            return {_text(k): v for k, v in zip(flat[::2], flat[1::2], strict=True)}
+
+        return Deferred.fromCoroutine(records())
+
+    def share(self, records: Mapping[str, bytes]) -> Deferred[None]:
+        """See L{Engine}."""
+
+        async def share() -> None:
+            await self._script(scripts.SHARE, *(each for pair in records.items() for each in pair))
+
+        return Deferred.fromCoroutine(share())
 
     def append(self, to: Member, data: bytes) -> Deferred[bool]:
         """See L{Engine}."""
@@ -283,10 +302,10 @@ def _table(answer: Sequence[Any]) -> Table:
     for name, value in zip(flat[::2], flat[1::2], strict=True):
         try:
             member = _member(_text(name), value)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # it is nobody, and is removed when its lease is over
         members[member.name] = member
-    return Table(int(answer[1]) / 1000, _text(answer[2]), members)
+    return Table(int(answer[1]) / 1000, _text(answer[2]), members, _text(answer[4]))
 
 
 def _entries(answer: object) -> Sequence[Entry]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 PROTOCOL: Final = "1"  # of the keys and of what nodes say to each other
-SERVICE, NODES, LEASES = "cms:service", "cms:nodes", "cms:leases"
-KEYS: Final = (SERVICE, NODES, LEASES)
+SERVICE, NODES, LEASES, SHARED = "cms:service", "cms:nodes", "cms:leases", "cms:callbridges"
+KEYS: Final = (SERVICE, NODES, LEASES, SHARED)
 
 
 def inbox(name: str, generation: int) -> str:
@@ -18,9 +18,11 @@ def inbox(name: str, generation: int) -> str:
     return f"cms:in:{name}:{generation}"
 
 
-# cms:service  hash: domain, protocol, epoch, last (the last generation)
-# cms:nodes    hash: name -> generation, incarnation and facts, as "GENERATION INCARNATION JSON"
-# cms:leases   hash: name -> until when, in milliseconds of Redis' clock
+# cms:service      hash: domain, protocol, epoch, last (the last generation), shared (the version
+#                  of the next but two)
+# cms:nodes        hash: name -> generation, incarnation, facts, as "GENERATION INCARNATION JSON"
+# cms:leases       hash: name -> until when, in milliseconds of Redis' clock
+# cms:callbridges  hash: name -> a shared record, as "STAMP JSON"
 _COMMON: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -66,7 +68,8 @@ end
 
 local function table_of_members()
     local epoch = redis.call('HGET', service, 'epoch') or ''
-    return {'ok', tostring(now), epoch, redis.call('HGETALL', nodes)}
+    local shared = redis.call('HGET', service, 'shared') or ''
+    return {'ok', tostring(now), epoch, redis.call('HGETALL', nodes), shared}
 end
 """
 
@@ -134,6 +137,29 @@ LEAVE: Final = (
 if generation_of(ARGV[1]) == ARGV[2] then
     remove(ARGV[1])
     tell_others(ARGV[1])
+end
+return {'ok'}
+"""
+)
+
+# ARGV: name and record, of each.  What is none of ours has no stamp, and is replaced.  The
+# version is never one that there was before, even if a failover has lost the last.
+SHARE: Final = (
+    _COMMON
+    + """
+local changed = false
+for at = 1, #ARGV, 2 do
+    local there = redis.call('HGET', KEYS[4], ARGV[at])
+    local before = there and tonumber(string.match(there, '^(%d+) ')) or -1
+    if tonumber(string.match(ARGV[at + 1], '^(%d+) ')) > before then
+        redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1])
+        changed = true
+    end
+end
+if changed then
+    local last = tonumber(redis.call('HGET', service, 'shared') or '0') or 0
+    redis.call('HSET', service, 'shared', string.format('%.0f', math.max(last + 1, now)))
+    tell_others('')
 end
 return {'ok'}
 """

@@ -13,6 +13,7 @@ from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
 
 CONFIG = config_option(XMPP)
+NOT_AGREED = "the other servers do not have the last change yet"
 _ALONE = (
     "this server is alone: its xmpp.toml has no [cluster]. Cure: docs/operate.md shows one, with"
     " the Redis that all servers share."
@@ -66,6 +67,7 @@ def _rows(facts: dict[str, Any]) -> list[Row]:
         ("Lease", f"{facts['leaseSeconds']:g} s, renewed {ago}"),
         ("Engine", facts["engine"]),
         ("Engine connected", facts["engineConnected"]),
+        ("Callbridges", "as the others" if facts["callBridgesAgreed"] else NOT_AGREED),
         ("Servers lost", facts["lostNodes"]),
     ]
     for node in facts["nodes"]:

@@ -156,6 +156,10 @@ class Where:
     def said(self, done: str) -> None:
         """Say where it was done."""
         note(f"{done} {where_text('XMPP server', self.daemon, self.config.state_dir)}")
+        if self.config.cluster is None:
+            return
+        if self.daemon is None or not self.daemon.status()["cluster"]["callBridgesAgreed"]:
+            note("the other servers follow when this one is in the cluster")
 
 
 @click.group()

@@ -170,3 +170,29 @@ CLUSTER_BAD_ENTRY = Fault(
     cure="It was left out. Let nobody else write keys that begin with cms:.",
     mend="redis-cli acl list",
 )
+CLUSTER_BAD_CALLBRIDGE = Fault(
+    "cluster-bad-callbridge",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("an entry of cms:callbridges is none of ours",),
+    cause="What the engine has for the Callbridge {name} is no entry of ours: {problem}.",
+    cure=(
+        "It was left out; what this server has counts on. Delete the entry, and the version of all,"
+        " and the servers put theirs back. Let nobody else write keys that begin with cms:."
+    ),
+    mend="redis-cli hdel cms:callbridges {name}; redis-cli hdel cms:service shared",
+)
+CLUSTER_OTHER_SECRET = Fault(
+    "cluster-other-secret",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER,
+    symptoms=("a Callbridge is refused since its server has joined a cluster",),
+    cause=(
+        "The other servers know {name} with another secret, which is newer. The one that this"
+        " server had for it is not accepted any more."
+    ),
+    cure="If its Callbridge is refused, give it the newer one, or make one for all servers.",
+    mend="cms xmpp callbridge rotate {name} --config xmpp.toml",
+)

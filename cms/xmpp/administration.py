@@ -31,6 +31,7 @@ from cms.xmpp.sessions import Session
 
 _T = TypeVar("_T")
 MOST_AWAY = 10  # sessions without a connection that the status names
+AGREED_SECONDS = 2.0  # at most, that a change waits until the other servers can hear of it
 AT_ONCE = 500  # sessions that are examined in one turn of the reactor
 
 
@@ -199,6 +200,8 @@ class XmppAdministration:
         try:
             await self._work.run(write)
             self._callbridges.refresh()
+            if self._daemon.cluster is not None:
+                await self._daemon.cluster.agreed(AGREED_SECONDS)
         except CallbridgeExists as problem:
             raise _exists(str(problem)) from None
         except TooMuchWork:

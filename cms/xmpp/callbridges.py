@@ -64,6 +64,7 @@ class Callbridges:
 
     @ivar registry: What streams ask about names and secrets.
     @ivar on_change: Called when what is accepted has changed.
+    @ivar on_refresh: Called when the store was read again, since it may have changed.
     """
 
     log = Logger()
@@ -79,6 +80,7 @@ class Callbridges:
         self._now = now
         self.store = CallbridgeStore(config.state_dir, now)
         self.on_change: list[Callable[[], object]] = []
+        self.on_refresh: list[Callable[[], object]] = []
         self._held: dict[str, HeldCallbridge] = {}
         self.registry = Registry({})
         self.refresh()
@@ -175,6 +177,7 @@ class Callbridges:
         """Read the store again."""
         self._held = dict(self._held_by_address())
         self.expire()
+        call_all(self.log, self.on_refresh)
 
     def _held_by_address(self) -> Iterator[tuple[str, HeldCallbridge]]:
         for held in self.store.callbridges():

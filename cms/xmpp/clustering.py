@@ -20,10 +20,14 @@ from cms.cluster.engine import Engine
 from cms.cluster.node import Node, NodeSettings
 from cms.cluster.peer import PeerSettings
 from cms.cluster.redisengine import RedisEngine
+from cms.cluster.shared import Shared
+from cms.process.threads import SlowWork
 from cms.signalflow import StepError
+from cms.xmpp.callbridges import Callbridges
 from cms.xmpp.clustersettings import ClusterSettings
 from cms.xmpp.config import XmppConfig
 from cms.xmpp.nodes import Nodes
+from cms.xmpp.sharedcallbridges import SharedCallbridges
 
 
 def engine_settings(config: XmppConfig, settings: ClusterSettings) -> EngineSettings:
@@ -47,13 +51,16 @@ class Clustering:
     Implements L{Cluster<cms.xmpp.elsewhere.Cluster>}.
 
     @ivar nodes: What the other nodes have.
+    @ivar shared: The registered Callbridges, which all nodes share.
     """
 
-    def __init__(self, node: Node, engine: Engine, nodes: Nodes) -> None:
+    def __init__(self, node: Node, engine: Engine, nodes: Nodes, shared: Shared) -> None:
         self.nodes = nodes
         self.node = node
+        self.shared = shared
         self.on_change = node.on_change
         self._engine = engine
+        node.on_renewed.append(shared.renewed)
 
     def start(self) -> None:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
@@ -61,7 +68,12 @@ class Clustering:
 
     def stop(self) -> Deferred[None]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        self.shared.stop()
         return Deferred.fromCoroutine(self.node.stop())
+
+    def agreed(self, seconds: float) -> Deferred[bool]:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return self.shared.agreed(seconds)
 
     @property
     def fault(self) -> StepError | None:
@@ -85,6 +97,7 @@ class Clustering:
             "lostNodes": node.deaths,
             "engine": self._engine.shown,
             "engineConnected": self._engine.is_connected,
+            "callBridgesAgreed": self.shared.is_agreed,
             "problem": None if fault is None else fault.as_dict(),
             "nodes": list(self._others()),
         }
@@ -109,10 +122,16 @@ class Clustering:
 
 
 def make_clustering(
-    config: XmppConfig, settings: ClusterSettings, reactor: Any, nodes: Nodes
+    config: XmppConfig,
+    settings: ClusterSettings,
+    reactor: Any,
+    nodes: Nodes,
+    callbridges: Callbridges,
 ) -> Clustering:
     """
     The cluster that a configuration names.
+
+    @param callbridges: Which this server knows, and shares with the others.
 
     @raise ConfigurationError: the CAs cannot be read.
     """
@@ -132,4 +151,7 @@ def make_clustering(
         peers=PeerSettings(settings.window, settings.patience),
     )
     node = nodes.node = Node(reactor, engine, own, nodes, random=os.urandom, jitter=jitter)
-    return Clustering(node, engine, nodes)
+    work = SlowWork(reactor, at_once=1)
+    shared = Shared(reactor, engine, SharedCallbridges(callbridges, config.domain, work.run))
+    callbridges.on_refresh.append(shared.changed)
+    return Clustering(node, engine, nodes, shared)

@@ -191,7 +191,9 @@ class XmppService(Service):
 
         nodes = Nodes(*(self._reactor, self.sessions, self.links, router, relay), carbons=carbons)
         local.others = self.session_service.others = nodes
-        cluster: Cluster = make_clustering(self.config, settings, self._reactor, nodes)
+        cluster: Cluster = make_clustering(
+            *(self.config, settings, self._reactor, nodes, self.callbridges)
+        )
         cluster.on_change.append(self._changed)
         return cluster
 

@@ -64,6 +64,10 @@ class Cluster(Protocol):
         """What is shown of it."""
         ...
 
+    def agreed(self, seconds: float) -> Deferred[bool]:
+        """Fires with whether the engine has this server's Callbridges, within so many seconds."""
+        ...
+
     def start(self) -> None:
         """Join, as soon as the engine is there."""
         ...

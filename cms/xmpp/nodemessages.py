@@ -83,7 +83,7 @@ class Facts:
     def __init__(self, body: bytes) -> None:
         try:
             facts = json.loads(body)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise Unreadable(str(problem)) from None
         if not isinstance(facts, dict):
             raise Unreadable("no facts")

@@ -235,9 +235,10 @@ class Nodes:
                 if kind == messages.DELIVER:
                     self._deliver(neighbour, name, body)
                     continue
-                handler = self._handlers[kind]
-                handler(neighbour, name.decode(), Facts(body))
-            except (KeyError, UnicodeDecodeError) as problem:
+                handler = self._handlers.get(kind)
+                if handler is not None:  # a newer version may say more
+                    handler(neighbour, name.decode(), Facts(body))
+            except UnicodeDecodeError as problem:
                 raise Unreadable(repr(problem)) from None
             except Unreadable:
                 raise

@@ -1,0 +1,281 @@
+"""OpenLDAP's slapd (Debian's slapd) as a directory, with a schema as Active Directory has it."""
+
+from __future__ import annotations
+
+import base64
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from peers.certs import Certificates, Pair
+from peers.network import free_port, listens, wait_until
+from peers.processes import Process, Processes
+from peers.tools import require
+
+PACKAGE = "slapd"
+BASE = "dc=example,dc=com"
+PEOPLE = f"ou=people,{BASE}"
+READER = f"cn=reader,{BASE}"
+READER_PASSWORD = "reads-everything"
+ROOT = f"cn=root,{BASE}"
+ROOT_PASSWORD = "may-do-everything"
+ENABLED = 512  # userAccountControl: a normal account
+DISABLED = 514  # the same with the bit that disables it
+
+_CONFIG = """\
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+include {directory}/directory.schema
+pidfile {directory}/pid
+modulepath /usr/lib/ldap
+moduleload back_mdb
+TLSCACertificateFile {trust}
+TLSCertificateFile {certificate}
+TLSCertificateKeyFile {key}
+threads 4
+{options}
+database mdb
+suffix "{base}"
+directory {directory}/data
+maxsize 268435456
+dbnosync
+rootdn "{root}"
+rootpw {root_password}
+index objectClass,uid,sAMAccountName,mail eq
+limits dn.exact="{reader}" size={size}
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="{reader}" read by anonymous auth by * none
+"""
+
+
+# The names, identifiers and values of Active Directory.  Debian's msuser.schema has them without
+# matching rules, so nobody could look for an account by its name.
+_SCHEMA = """\
+attributetype ( 1.2.840.113556.1.4.221 NAME 'sAMAccountName' EQUALITY caseIgnoreMatch
+  SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.656 NAME 'userPrincipalName' EQUALITY caseIgnoreMatch
+  SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.8 NAME 'userAccountControl' EQUALITY integerMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.2 NAME 'objectGUID' EQUALITY octetStringMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.2.102 NAME 'memberOf' EQUALITY distinguishedNameMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )
+attributetype ( 1.2.840.113556.1.2.141 NAME 'department' EQUALITY caseIgnoreMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.2.35 NAME 'thumbnailPhoto' EQUALITY octetStringMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP organizationalPerson STRUCTURAL
+  MUST ( sAMAccountName ) MAY ( userPrincipalName $ userAccountControl $ objectGUID $ memberOf $
+  department $ thumbnailPhoto $ displayName $ givenName $ mail $ uid ) )
+"""
+
+
+@frozen
+class Entry:
+    """
+    One entry.
+
+    @ivar attributes: Names and values; of a list, each.
+    """
+
+    dn: str
+    attributes: Mapping[str, str | Sequence[str]]
+
+    @property
+    def ldif(self) -> str:
+        """In LDIF (RFC 2849)."""
+        lines = [_line("dn", self.dn)]
+        for name, values in self.attributes.items():
+            several = (values,) if isinstance(values, str) else values
+            lines += [_line(name, value) for value in several]
+        return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: str) -> str:
+    """Base64 for what is not plain."""
+    if value.isascii() and value.isprintable() and not value.startswith((" ", ":", "<")):
+        return f"{name}: {value}"
+    return f"{name}:: {base64.b64encode(value.encode()).decode()}"
+
+
+def person(uid: str, password: str, name: str = "", **more: str | Sequence[str]) -> Entry:
+    """An C{inetOrgPerson}; C{more} replaces or adds attributes."""
+    attributes: dict[str, str | Sequence[str]] = {
+        "objectClass": "inetOrgPerson",
+        "uid": uid,
+        "cn": name or uid,
+        "sn": uid,
+        "displayName": name or uid.title(),
+        "mail": f"{uid}@example.com",
+        "userPassword": password,
+    }
+    return Entry(f"uid={_escaped(uid)},{PEOPLE}", {**attributes, **more})
+
+
+def account(
+    name: str,
+    password: str,
+    control: int = ENABLED,
+    **more: str | Sequence[str],
+) -> Entry:
+    """A C{user} as Active Directory has them, with the class's own attributes."""
+    attributes: dict[str, str | Sequence[str]] = {
+        "objectClass": "user",
+        "cn": name.title(),
+        "sn": name,
+        "displayName": name.title(),
+        "sAMAccountName": name,
+        "userPrincipalName": f"{name}@example.com",
+        "userAccountControl": str(control),
+        "userPassword": password,
+    }
+    return Entry(f"cn={_escaped(name.title())},{PEOPLE}", {**attributes, **more})
+
+
+def crowd(count: int, password: str = "word-of-{}") -> list[Entry]:
+    """So many, from C{user00000} on; each second one as Active Directory has them."""
+    made = []
+    for number in range(count):
+        name = f"user{number:05d}"
+        kind = account if number % 2 else person
+        made.append(kind(name, password.format(name)))
+    return made
+
+
+def _escaped(value: str) -> str:
+    """For a DN (RFC 4514 2.4)."""
+    return "".join(f"\\{ord(c):02x}" if c in ',+"\\<>;=#' else c for c in value)
+
+
+_TREE = [
+    Entry(BASE, {"objectClass": ["dcObject", "organization"], "dc": "example", "o": "Example"}),
+    Entry(PEOPLE, {"objectClass": "organizationalUnit", "ou": "people"}),
+    Entry(
+        READER,
+        {
+            "objectClass": ["organizationalRole", "simpleSecurityObject"],
+            "cn": "reader",
+            "userPassword": READER_PASSWORD,
+        },
+    ),
+]
+
+
+class Slapd:
+    """
+    One slapd on loopback, with its own database.
+
+    @ivar processes: Where it was started, for more commands.
+    @ivar port: Plain, with STARTTLS.
+    @ivar tls_port: TLS from the first byte.
+    @ivar process: Once it was started.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        certificates: Certificates,
+        entries: Iterable[Entry],
+        *options: str,
+        name: str = "slapd",
+        host: str = "localhost",
+        pair: Pair | None = None,
+        size: str = "unlimited",
+    ) -> None:
+        """
+        @param entries: Who is in it, below C{PEOPLE} or wherever their DNs say.
+        @param options: More lines of its file, for all databases.
+        @param host: For whom its certificate is.
+        @param pair: Its certificate instead of one for C{host}.
+        @param size: C{sizelimit} of the reader.
+        """
+        self.processes = processes
+        self.name = name
+        self.port = free_port()
+        self.tls_port = free_port()
+        self.process: Process | None = None
+        self._directory = processes.make_directory(name)
+        (self._directory / "data").mkdir()
+        (self._directory / "directory.schema").write_text(_SCHEMA)
+        pair = pair or certificates.issue(host, "127.0.0.1")
+        self._file = self._directory / "slapd.conf"
+        self._file.write_text(
+            _CONFIG.format(
+                directory=self._directory,
+                trust=certificates.trust,
+                certificate=pair.certificate,
+                key=pair.key,
+                options="\n".join(options),
+                base=BASE,
+                root=ROOT,
+                root_password=ROOT_PASSWORD,
+                reader=READER,
+                size=size,
+            )
+        )
+        data = self._directory / "people.ldif"
+        data.write_text("\n".join(entry.ldif for entry in (*_TREE, *entries)))
+        self._load(data)
+
+    def _load(self, data: Path) -> None:
+        command = [require("slapadd", PACKAGE), "-q", "-f", str(self._file), "-l", str(data)]
+        status, output = self.processes.run(f"{self.name}-slapadd", command)
+        assert status == 0, output
+
+    @property
+    def address(self) -> str:
+        """C{ldap:} with STARTTLS."""
+        return f"ldap://localhost:{self.port}"
+
+    @property
+    def tls_address(self) -> str:
+        """C{ldaps:}."""
+        return f"ldaps://localhost:{self.tls_port}"
+
+    def start(self, level: str = "stats") -> Process:
+        """Start it, perhaps again, and wait until it listens; C{level} as slapd's C{-d} has it."""
+        listeners = f"ldap://127.0.0.1:{self.port}/ ldaps://127.0.0.1:{self.tls_port}/"
+        command = [require("slapd", PACKAGE), "-d", level, "-f", str(self._file), "-h", listeners]
+        self.process = self.processes.start(self.name, command, cwd=self._directory)
+        wait_until(lambda: listens(self.port) and listens(self.tls_port), 10, "slapd to listen")
+        return self.process
+
+    def modify(self, ldif: str) -> None:
+        """Change entries, as C{ldapmodify} reads them (RFC 2849), with all rights."""
+        command = [require("ldapmodify", "ldap-utils"), "-x", "-H", f"ldap://127.0.0.1:{self.port}"]
+        command += ["-D", ROOT, "-w", ROOT_PASSWORD]
+        status, output = self.processes.run(f"{self.name}-modify", command, text=ldif)
+        assert status == 0, output
+
+    def replace(self, dn: str, attribute: str, value: str) -> None:
+        """Another value for one attribute."""
+        line = _line(attribute, value)
+        self.modify(f"dn: {dn}\nchangetype: modify\nreplace: {attribute}\n{line}\n")
+
+    def delete(self, dn: str) -> None:
+        """Take an entry out."""
+        self.modify(f"dn: {dn}\nchangetype: delete\n")
+
+    def add(self, entry: Entry) -> None:
+        """Put an entry in."""
+        first, rest = entry.ldif.split("\n", 1)
+        self.modify(f"{first}\nchangetype: add\n{rest}")
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self.process is not None
+        self.process.kill()
+
+    def freeze(self) -> None:
+        """Stop its process: it accepts connections, and says nothing."""
+        assert self.process is not None
+        self.process.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.signal(signal.SIGCONT)

@@ -181,19 +181,22 @@ class FakeCallbridge(FakeDaemon):
         self._called("add_user", address, password)
         return USER[0]
 
-    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> None:
+    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> Facts:
         """Remember it."""
         self._called("change_user", id_, password, disabled)
+        return ENDED if disabled else {}
 
-    async def delete_user(self, id_: str) -> None:
+    async def delete_user(self, id_: str) -> Facts:
         """Remember it."""
         self._called("delete_user", id_)
+        return ENDED
 
 
 USER = (
     "70ca0ed7-4e50-428c-b9ab-4e68faeb86ae",
     {"userJid": "alice@meet.example.com", "created": "2026-01-01T00:00:00Z", "disabled": False},
 )
+ENDED = {"userJid": "alice@meet.example.com", "sessionsEnded": 2, "problem": None}
 CALLBRIDGE = (
     "ce03f08f-547f-4df1-b531-ae3a64a9c18f",
     {"name": "cb1", "component": "cb1.meet.example.com", "state": "active"},

@@ -309,9 +309,10 @@ class ClusterServer(Server):
         self.nodes = nodes = Nodes(
             *(self.clock, self.sessions, self.links, self.router, self.relay),
             carbons=self.router.carbons,
+            endings=self.clients.service.endings,
         )
         local: Any = self.router.local
-        local.others = self.clients.service.others = nodes
+        local.others = self.clients.service.others = local.endings.others = nodes
         random = cluster.random
         self.node = nodes.node = Node(
             self.clock,

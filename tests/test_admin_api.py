@@ -121,6 +121,15 @@ class FieldTests(APITests):
         self.assertEqual(200, answer.status)
         self.assertEqual([("change_user", USER[0], None, True)], self.callbridge.calls)
 
+    def test_sessions_that_ended(self) -> None:
+        """They are counted for who reads JSON; the binding awaits an empty body."""
+        path, plain = f"{API}/users/{USER[0]}", "application/json"
+        answer = self.cb.ask("PUT", path, "disabled=true", accept=plain)
+        self.assertEqual(2, json.loads(answer.body)["user"]["sessionsEnded"])
+        for form in ("disabled=true", "disabled=false"):
+            self.assertEqual(b"", self.cb.ask("PUT", path, form).body)
+        self.assertEqual(b"", self.cb.ask("PUT", path, "disabled=false", accept=plain).body)
+
     def test_delete(self) -> None:
         """With a content type and no body."""
         form = "application/x-www-form-urlencoded"

@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import click
@@ -316,6 +317,11 @@ class SocketTests(CommandLineTests):
             self.assertIn("user of the daemon", self.refused("xmpp", status=2))
 
 
+def fault_of(facts: dict[str, Any]) -> str:
+    """The name of the problem that is told."""
+    return str(facts["problem"]["fault"])
+
+
 class UserTests(CommandLineTests):
     """C{cms callbridge user} on the state directory."""
 
@@ -326,14 +332,19 @@ class UserTests(CommandLineTests):
         self.assertIn(f"{alice} added\n", said)
         self.assertIn("no Callbridge runs on it", said)
         change = self.facts(*user, "passwd", alice, "--password-stdin", text="other\n")
-        self.assertEqual({"userJid": alice, "new": False}, change)
-        self.said(*user, "disable", "alice")
+        self.assertEqual((alice, False), (change["userJid"], change["new"]))
+        self.assertEqual((0, "sessions-later"), (change["sessionsEnded"], fault_of(change)))
+        said = self.said(*user, "disable", "alice")
+        self.assertIn(f"{alice} disabled\n", said)
+        self.assertIn("no Callbridge runs on this state directory. Cure: Bring the link up", said)
         self.assertIn("  disabled", self.said(*user, "list"))
         self.said(*user, "enable", "alice")
         (listed,) = self.facts(*user, "list")
         self.assertEqual((alice, False), (listed["userJid"], listed["disabled"]))
         self.assertIn(f"{alice}  since", self.said(*user, "list"))
-        self.assertEqual({"userJid": alice, "deleted": True}, self.facts(*user, "del", "alice"))
+        deleted = self.facts(*user, "del", "alice")
+        self.assertEqual((alice, True), (deleted["userJid"], deleted["deleted"]))
+        self.assertEqual("sessions-later", fault_of(deleted))
         self.assertIn("no user", self.refused(*user, "del", "alice", status=1))
         self.assertIn("no user", self.refused(*user, "passwd", "alice", status=1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any
@@ -35,6 +36,7 @@ class MemoryDirectory:
     A directory in memory.
 
     @ivar before: Called before each answer; what it returns is waited for.
+    @ivar ended: Why the sessions of a user are over.
     """
 
     passwords: dict[str, str]
@@ -42,6 +44,7 @@ class MemoryDirectory:
     before: Callable[[], Deferred[Any]] = field(default=lambda: succeed(None))
     disabled: bool = False
     asked: list[str] = field(factory=list)
+    ended: dict[str, str] = field(factory=dict)
 
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         self.asked.append(name)
@@ -65,6 +68,9 @@ class MemoryDirectory:
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
         return StoredKeys(b"d" * 16, 16, bytes(32), bytes(32))
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        return self.before().addCallback(lambda _: self.ended.get(name))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
-from cms.linkprotocol import join
+from cms.linkprotocol import ending, join
 from cms.linkprotocol import login as lp
 from tests.support import one_stanza
 
@@ -84,6 +84,10 @@ join_messages: st.SearchStrategy[join.Message] = st.one_of(
     st.builds(join.Slowed, st.integers(0, lp.MOST_WAIT)),
     st.sampled_from([join.Refused(), join.Over(), join.Undecided()]),
 )
+ends: st.SearchStrategy[ending.Message] = st.one_of(
+    st.builds(ending.End, bares | fulls, st.from_regex(r"[a-z-]{1,32}", fullmatch=True)),
+    st.builds(ending.Ended, st.integers(0, ending.MOST_NUMBER)),
+)
 EVERY_JOIN: tuple[join.Message, ...] = (
     join.Admit("::1", call_id="1", passcode="2", name="Bob"),
     join.Admit("::1", secret="s", name="Bob"),
@@ -101,7 +105,7 @@ def read(xml: str) -> lp.Message:
     return lp.parse(stanza.element.firstChildElement())
 
 
-def element_of(message: lp.Message | join.Message) -> Element:
+def element_of(message: lp.Message | join.Message | ending.Message) -> Element:
     """A message as it comes out of the stream's reader."""
     stanza = one_stanza(f"<iq type='set' id='1'>{message.to_xml()}</iq>")
     child: Element = stanza.element.firstChildElement()
@@ -115,6 +119,11 @@ class RoundTripTests(SynchronousTestCase):
     def test_over_the_wire(self, message: lp.Message) -> None:
         """Each message survives being written as XML and read again."""
         self.assertEqual(lp.parse(element_of(message)), message)
+
+    @given(ends)
+    def test_ends_over_the_wire(self, message: ending.Message) -> None:
+        """The same for those that end sessions."""
+        self.assertEqual(ending.parse(element_of(message)), message)
 
     @given(join_messages)
     def test_guests_over_the_wire(self, message: join.Message) -> None:
@@ -314,14 +323,18 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(kinds, set(get_args(lp.Message)))
         of_guests = {type(join.parse(one)) for one in self.examples() if one.uri == join.NS}
         self.assertEqual(of_guests, set(get_args(join.Message)))
+        of_ends = {type(ending.parse(one)) for one in self.examples() if one.uri == ending.NS}
+        self.assertEqual(of_ends, set(get_args(ending.Message)))
 
-    def test_schema_of_guests(self) -> None:
-        """It names each element and each attribute of that part."""
-        schema = (DOCUMENT.parent / "login-protocol-guests.xsd").read_text()
-        for message in EVERY_JOIN:
-            element = element_of(message)
-            for name in (element.name, *element.attributes):
-                self.assertIn(f'name="{name}"', schema)
+    def test_schemas_of_parts(self) -> None:
+        """They name each element and each attribute of their part."""
+        ends = (ending.End("a@b", "deleted"), ending.Ended(1))
+        for part, messages_ in (("guests", EVERY_JOIN), ("sessions", ends)):
+            schema = (DOCUMENT.parent / f"login-protocol-{part}.xsd").read_text()
+            for message in messages_:
+                element = element_of(message)
+                for name in (element.name, *element.attributes):
+                    self.assertIn(f'name="{name}"', schema)
 
     def test_words(self) -> None:
         """Document and schema name each condition, each reason and the namespace."""

@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from cms.admin import schemas
 from cms.admin.commonapi import API, CommonOperations, Metrics, with_document
-from cms.admin.interfaces import Callbridge
+from cms.admin.interfaces import Callbridge, Facts
 from cms.admin.operations import SELECTION, Call, Operation, selection
 from cms.admin.replies import Document, Done, Listing, Reply
 from cms.admin.spacesapi import SpaceOperations, SpacesRole
@@ -79,6 +79,11 @@ USER = schemas.record(
         "disabled": schemas.TRUTH,
     },
     *("id", "userJid", "created", "disabled"),
+)
+
+ENDED = schemas.record(
+    {"userJid": schemas.TEXT, "sessionsEnded": schemas.WHOLE, "problem": schemas.FAULT},
+    *("userJid", "sessionsEnded"),
 )
 
 
@@ -157,17 +162,20 @@ class CallbridgeOperations:
                 "PUT",
                 f"{USERS}/{{id}}",
                 "changeUser",
-                "Set another password; close the account, or open it again.",
+                "Set another password, or close the account, which ends the user's sessions;"
+                " or open it again.",
                 self.change_user,
                 form=(NEW_PASSWORD, DISABLED),
+                answers=schemas.named("user", ENDED),
                 reasons=gone,
             ),
             Operation(
                 "DELETE",
                 f"{USERS}/{{id}}",
                 "deleteUser",
-                "End an account.",
+                "End an account, and the user's sessions.",
                 self.delete_user,
+                answers=schemas.named("user", ENDED),
                 reasons=gone,
             ),
         ]
@@ -212,17 +220,24 @@ class CallbridgeOperations:
     async def change_user(self, call: Call) -> Reply:
         """PUT users/id."""
         disabled = call.form.get("disabled")
-        await self._role.change_user(
+        ended = await self._role.change_user(
             call.ids["id"],
             call.form.get("password"),
             None if disabled is None else disabled == "true",
         )
-        return Done()
+        return _ended(call, ended)
 
     async def delete_user(self, call: Call) -> Reply:
         """DELETE users/id."""
-        await self._role.delete_user(call.ids["id"])
-        return Done()
+        return _ended(call, await self._role.delete_user(call.ids["id"]))
+
+
+def _ended(call: Call, facts: Facts) -> Done:
+    """
+    What became of a user's sessions, if any had to end.  Existing API clients, which read
+    XML, await an empty body.
+    """
+    return Done(document=Document("user", facts) if facts and call.wants_json else None)
 
 
 def operations_of_callbridge(

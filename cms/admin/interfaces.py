@@ -144,12 +144,18 @@ class Callbridge(Daemon, Protocol):
         """
         ...
 
-    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> None:
-        """Set what is not C{None}."""
+    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> Facts:
+        """
+        Set what is not C{None}.  Another password, and to be disabled, end the user's
+        sessions.
+
+        @return: What became of these: C{userJid}, C{sessionsEnded}, and C{problem}, why those
+            that there may be have not ended; nothing if none had to.
+        """
         ...
 
-    async def delete_user(self, id_: str) -> None:
-        """End the account; sessions that are logged in stay."""
+    async def delete_user(self, id_: str) -> Facts:
+        """End the account, and the user's sessions; see L{change_user}."""
         ...
 
 

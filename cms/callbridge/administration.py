@@ -154,13 +154,28 @@ class CallbridgeAdministration:
         await self._set_password(name, password)
         return self._id(name)
 
-    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> None:
+    async def change_user(self, id_: str, password: str | None, disabled: bool | None) -> Facts:
         """See L{cms.admin.interfaces.Callbridge.change_user}."""
         name = (await self._find(id_)).name
+        return await shielded(Deferred.fromCoroutine(self._change_user(name, password, disabled)))
+
+    async def _change_user(self, name: str, password: str | None, disabled: bool | None) -> Facts:
         if password is not None:
             await self._set_password(name, password)
         if disabled is not None:
             await self._run(lambda: self._store.set_disabled(name, disabled))
+        if not disabled and password is None:
+            return {}
+        return await self._end_sessions(name, "disabled" if disabled else "password")
+
+    async def _end_sessions(self, name: str, reason: str) -> Facts:
+        outcome = await self._daemon.endings.end(name, reason)
+        problem = None if outcome.problem is None else outcome.problem.as_dict()
+        return {
+            "userJid": f"{name}@{self._domain}",
+            "sessionsEnded": outcome.sessions,
+            "problem": problem,
+        }
 
     async def _set_password(self, name: str, password: str) -> None:
         try:
@@ -171,10 +186,14 @@ class CallbridgeAdministration:
             cure = "Choose one of letters, digits and signs."
             raise wrong("password", str(problem), cure) from None
 
-    async def delete_user(self, id_: str) -> None:
+    async def delete_user(self, id_: str) -> Facts:
         """See L{cms.admin.interfaces.Callbridge.delete_user}."""
         name = (await self._find(id_)).name
+        return await shielded(Deferred.fromCoroutine(self._delete_user(name)))
+
+    async def _delete_user(self, name: str) -> Facts:
         await self._run(lambda: self._store.delete(name))
+        return await self._end_sessions(name, "deleted")
 
     async def _find(self, id_: str) -> User:
         local = id_.removesuffix(f"@{self._domain}")

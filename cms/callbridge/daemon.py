@@ -23,6 +23,7 @@ from cms.callbridge.link.core import LinkCore
 from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
+from cms.callbridge.login.endings import Endings
 from cms.callbridge.login.record import Logins
 from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.metrics import (
@@ -66,6 +67,7 @@ class CallbridgeService(Service):
     @ivar rooms: Their rooms.
     @ivar door: Admits guests.
     @ivar logins: The recent log-ins.
+    @ivar endings: Ends the sessions of a user who may not have them any more.
     """
 
     log = Logger()
@@ -108,14 +110,15 @@ class CallbridgeService(Service):
             SlowWork(reactor, at_once=config.login.hashes_at_once, most_waiting=MOST_JOINING),
             random,
             nicknames=self.rooms.nicknames,
-            where=lambda: (self.config.link.domain, self.config.link.component),
+            where=self._names,
             lines=LineLimiter(reactor.seconds),
             told=self.logins.guest,
         )
         admission = self.rooms.admission
         call_ids = CallIds(reactor, admission, lambda: self.config.link.component)
+        self.endings = Endings(lambda: self.authority, self._names)
         self.authority = self._make_authority(config.link.domain)
-        self._logins = LoginHandler(self.authority, config.link.domain, self.door)
+        self._logins = LoginHandler(self.authority, config.link.domain, self.door, self.endings)
         self.link = Link(
             LinkCore(
                 clock=reactor,
@@ -151,7 +154,12 @@ class CallbridgeService(Service):
             limits=self.config.login,
             decided=self._decided,
             ended=self.rooms.session_ended,
+            over=self.endings.end_one,
         )
+
+    def _names(self) -> tuple[str, str]:
+        """The XMPP domain, and this component's address."""
+        return self.config.link.domain, self.config.link.component
 
     def _decided(self, mechanism: str, result: str, seconds: float) -> None:
         self._counters.login(mechanism, result, seconds)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from attrs import define
 
+from cms import faults
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.directories.store import UserStore, user_name
 from cms.callbridge.settings import current_config
@@ -15,6 +16,7 @@ from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.control.daemon import Daemon, segment
 
+Facts = dict[str, Any]
 CONFIG = config_option(CALLBRIDGE)
 PASSWORD_STDIN = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input."
@@ -62,29 +64,49 @@ class Users:
         return any(facts["userJid"] == address for facts in self.list())
 
     def add(self, address: str, password: str) -> None:
-        """Add one, or set the password of one."""
+        """Add one."""
         if self.daemon is None:
             self._store.set_password(user_name(address, self.domain), password)
-        elif self.exists(address):
-            self.daemon.put(f"users/{segment(address)}", password=password)
         else:
             self.daemon.post("users", userJid=address, password=password)
 
-    def set_disabled(self, address: str, disabled: bool) -> None:
-        """Close the account of one that exists to log-ins, or open it again."""
-        if self.daemon is None:
-            self._store.set_disabled(user_name(address, self.domain), disabled)
-        else:
-            self.daemon.put(f"users/{segment(address)}", disabled=str(disabled).lower())
+    def set_password(self, address: str, password: str) -> Facts:
+        """
+        Set the password of one.
 
-    def delete(self, address: str) -> bool:
-        """Whether there was such a user."""
+        @return: C{sessionsEnded}, and C{problem} if some may have not.
+        """
         if self.daemon is None:
-            return self._store.delete(user_name(address, self.domain))
-        if not self.exists(address):
-            return False
-        self.daemon.delete(f"users/{segment(address)}")
-        return True
+            self._store.set_password(user_name(address, self.domain), password)
+            return self._later(address)
+        return _ended(self.daemon.put(f"users/{segment(address)}", password=password))
+
+    def enable(self, address: str) -> None:
+        """Open the account of one that exists to log-ins again."""
+        if self.daemon is None:
+            self._store.set_disabled(user_name(address, self.domain), False)
+        else:
+            self.daemon.put(f"users/{segment(address)}", disabled="false")
+
+    def disable(self, address: str) -> Facts:
+        """Close it; see L{set_password}."""
+        if self.daemon is None:
+            self._store.set_disabled(user_name(address, self.domain), True)
+            return self._later(address)
+        return _ended(self.daemon.put(f"users/{segment(address)}", disabled="true"))
+
+    def delete(self, address: str) -> Facts:
+        """End it; see L{set_password}."""
+        if self.daemon is None:
+            self._store.delete(user_name(address, self.domain))
+            return self._later(address)
+        return _ended(self.daemon.delete(f"users/{segment(address)}"))
+
+    @staticmethod
+    def _later(address: str) -> Facts:
+        problem = "no Callbridge runs on this state directory"
+        fault = faults.SESSIONS_LATER.error(jid=address, problem=problem)
+        return {"sessionsEnded": 0, "problem": fault.as_dict()}
 
     def list(self) -> list[dict[str, Any]]:
         """All of them."""
@@ -119,13 +141,38 @@ def add(address: str, password_stdin: bool, as_json: bool, config_file: Path | N
     """
     users = Users.open(config_file)
     address = users.address(address)
-    new = not users.exists(address)
+    if users.exists(address):
+        _set_password(users, address, "Password", password_stdin, as_json)
+        return
     users.add(address, read_secret("Password", from_stdin=password_stdin))
     if as_json:
-        print_json({"userJid": address, "new": new})
+        print_json({"userJid": address, "new": True})
     else:
-        click.echo(f"{address} {'added' if new else 'has a new password'}")
-    users.said("added" if new else "changed")
+        click.echo(f"{address} added")
+    users.said("added")
+
+
+def _set_password(users: Users, address: str, prompt: str, from_stdin: bool, as_json: bool) -> None:
+    ended = users.set_password(address, read_secret(prompt, from_stdin=from_stdin))
+    _tell(users, address, "has a new password", {"new": False, **ended}, as_json)
+    users.said("changed")
+
+
+def _tell(users: Users, address: str, what: str, facts: Facts, as_json: bool) -> None:
+    """What was done to a user, and what became of his sessions."""
+    if as_json:
+        print_json({"userJid": address, **facts})
+        return
+    number, problem = facts["sessionsEnded"], facts.get("problem")
+    ended = f", {number} session{'s' * (number != 1)} ended" if problem is None else ""
+    click.echo(f"{address} {what}{ended}")
+    if problem is not None:
+        note(f"{problem['cause']} Cure: {problem['cure']}")
+
+
+def _ended(answer: Any) -> Facts:
+    facts = answer.get("user", {}) if isinstance(answer, dict) else {}
+    return {"sessionsEnded": facts.get("sessionsEnded", 0), "problem": facts.get("problem")}
 
 
 @user.command("passwd")
@@ -134,17 +181,9 @@ def add(address: str, password_stdin: bool, as_json: bool, config_file: Path | N
 @JSON
 @CONFIG
 def passwd(address: str, password_stdin: bool, as_json: bool, config_file: Path | None) -> None:
-    """Change the password of the user ADDRESS."""
-    users = Users.open(config_file)
-    address = users.address(address)
-    if not users.exists(address):
-        raise _unknown(address)
-    users.add(address, read_secret("New password", from_stdin=password_stdin))
-    if as_json:
-        print_json({"userJid": address, "new": False})
-    else:
-        click.echo(f"{address} has a new password")
-    users.said("changed")
+    """Change the password of the user ADDRESS, whose sessions end."""
+    users, address = _known(address, config_file)
+    _set_password(users, address, "New password", password_stdin, as_json)
 
 
 @user.command("enable")
@@ -153,7 +192,13 @@ def passwd(address: str, password_stdin: bool, as_json: bool, config_file: Path 
 @CONFIG
 def enable(address: str, as_json: bool, config_file: Path | None) -> None:
     """Let the user ADDRESS, who was disabled, log in again."""
-    _set_disabled(address, False, as_json, config_file)
+    users, address = _known(address, config_file)
+    users.enable(address)
+    if as_json:
+        print_json({"userJid": address, "disabled": False})
+    else:
+        click.echo(f"{address} enabled")
+    users.said("enabled")
 
 
 @user.command("disable")
@@ -161,22 +206,14 @@ def enable(address: str, as_json: bool, config_file: Path | None) -> None:
 @JSON
 @CONFIG
 def disable(address: str, as_json: bool, config_file: Path | None) -> None:
-    """Let the user ADDRESS log in no more; password, and sessions that are there, stay."""
-    _set_disabled(address, True, as_json, config_file)
+    """
+    Let the user ADDRESS log in no more, and end the sessions that are there.
 
-
-def _set_disabled(address: str, disabled: bool, as_json: bool, config_file: Path | None) -> None:
-    users = Users.open(config_file)
-    address = users.address(address)
-    if not users.exists(address):
-        raise _unknown(address)
-    users.set_disabled(address, disabled)
-    word = "disabled" if disabled else "enabled"
-    if as_json:
-        print_json({"userJid": address, "disabled": disabled})
-    else:
-        click.echo(f"{address} {word}")
-    users.said(word)
+    The password stays.  Without a link the sessions end when it is back.
+    """
+    users, address = _known(address, config_file)
+    _tell(users, address, "disabled", {"disabled": True, **users.disable(address)}, as_json)
+    users.said("disabled")
 
 
 @user.command("list")
@@ -200,17 +237,17 @@ def list_(as_json: bool, config_file: Path | None) -> None:
 @JSON
 @CONFIG
 def delete(address: str, as_json: bool, config_file: Path | None) -> None:
-    """Delete the user ADDRESS; sessions that are logged in stay."""
-    users = Users.open(config_file)
-    address = users.address(address)
-    if not users.delete(address):
-        raise _unknown(address)
-    if as_json:
-        print_json({"userJid": address, "deleted": True})
-    else:
-        click.echo(f"{address} deleted")
+    """Delete the user ADDRESS, and end the sessions that are there."""
+    users, address = _known(address, config_file)
+    _tell(users, address, "deleted", {"deleted": True, **users.delete(address)}, as_json)
     users.said("deleted")
 
 
-def _unknown(address: str) -> Wrong:
-    return Wrong(f"there is no user {address}. Cure: cms callbridge user list shows who there is.")
+def _known(address: str, config_file: Path | None) -> tuple[Users, str]:
+    """The users, and the address of one of them."""
+    users = Users.open(config_file)
+    address = users.address(address)
+    if not users.exists(address):
+        cure = "cms callbridge user list shows who there is."
+        raise Wrong(f"there is no user {address}. Cure: {cure}")
+    return users, address

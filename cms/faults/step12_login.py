@@ -103,6 +103,31 @@ LOGIN_REFUSED = Fault(
     mend="cms callbridge user list --config callbridge.toml",
 )
 
+SESSIONS_LATER = Fault(
+    "sessions-later",
+    LoginError,
+    Step.LOGIN,
+    on=Side.CALLBRIDGE | Side.COMMAND,
+    symptoms=("a user who was disabled is still online",),
+    cause="The sessions of {jid} have not ended yet: {problem}.",
+    cure=(
+        "Bring the link up: the server then names the sessions that are left, and those of this"
+        " user end. To end them before, go to the XMPP server's host."
+    ),
+)
+SESSIONS_STAY = Fault(
+    "sessions-stay",
+    LoginError,
+    Step.LOGIN,
+    on=Side.CALLBRIDGE,
+    symptoms=("a user who was disabled is still online, though the link is up",),
+    cause="The XMPP server does not end the {number} sessions of {jid} ({problem}).",
+    cure=(
+        "End them at the XMPP server with its own means, and bring it to the version of this"
+        " Callbridge."
+    ),
+)
+
 
 def login_refused(component: str, condition: str) -> StepError:
     """A Callbridge said no with this condition (RFC 6120 6.5)."""

@@ -82,7 +82,7 @@ class ClientNegotiation(StreamHandler):
         self._is_guest = False
         self._connection_id = self._login_exchange = ""
         self._mechanism = ""
-        self._tries = 0
+        self._tries = self._endings = 0
         self._language: str | None = None
 
     @property
@@ -386,7 +386,7 @@ class ClientNegotiation(StreamHandler):
             self.fail(StreamError("internal-server-error", text="log-in for another domain"))
             return
         self.policy.observer.login_ended(self._mechanism, "success")
-        self._authority = callbridge
+        self._authority, self._endings = callbridge, self.policy.service.endings.number
         self._is_guest = success.guest or self._mechanism == "ANONYMOUS"
         if then is not None:
             then(self.account, success.payload)
@@ -430,7 +430,11 @@ class ClientNegotiation(StreamHandler):
 
     def judge_binding(self, stanza: Stanza) -> None:
         """Check the resource that the client asks for, or choose one."""
-        account = self.account
+        account, bare = self.account, "" if self.account is None else self.account.userhost()
+        ended = self.policy.service.endings.since(self._endings, self._authority, bare)
+        if ended is not None:
+            self.fail(ended)
+            return
         if account is not None and stanza.uri == ns.MANAGEMENT:
             self._judge_resumption(account, stanza.element)
             return

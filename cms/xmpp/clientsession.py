@@ -32,7 +32,9 @@ from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmpp import clientheader, csi
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.csi import HeldPresence
+from cms.xmpp.endings import error_of
 from cms.xmpp.forward import A_TURN, Forwarder
+from cms.xmpp.sessions import ADMINISTRATOR, REPLACED
 
 _LOOKED_INTO = frozenset({b"presence"})
 _COPIED = _LOOKED_INTO | {b"message"}  # while another session wants copies (XEP-0280)
@@ -266,13 +268,11 @@ class ClientSession(Party, StreamHandler):
 
     def replace(self) -> None:
         """The same resource was bound by a newer session (RFC 6120 7.7.2.2)."""
-        text = "this resource was bound by another connection"
-        self._close("replaced", StreamError("conflict", text=text))
+        self.end(REPLACED)
 
-    def end(self) -> None:
-        """An administrator ends it."""
-        text = "ended by an administrator"
-        self._close("closed", StreamError("policy-violation", text=text))
+    def end(self, why: str = ADMINISTRATOR) -> None:
+        """See L{Session<cms.xmpp.sessions.Session>}."""
+        self._close(why if why == REPLACED else "closed", error_of(why))
 
     def shut_down(self) -> None:
         """The server stops."""

@@ -189,8 +189,12 @@ class XmppService(Service):
         from cms.xmpp.clustering import make_clustering  # noqa: PLC0415
         from cms.xmpp.nodes import Nodes  # noqa: PLC0415
 
-        nodes = Nodes(*(self._reactor, self.sessions, self.links, router, relay), carbons=carbons)
-        local.others = self.session_service.others = nodes
+        nodes = Nodes(
+            *(self._reactor, self.sessions, self.links, router, relay),
+            carbons=carbons,
+            endings=local.endings,
+        )
+        local.others = self.session_service.others = local.endings.others = nodes
         cluster: Cluster = make_clustering(
             *(self.config, settings, self._reactor, nodes, self.callbridges)
         )

@@ -45,6 +45,13 @@ class Others(Protocol):
         """It wants copies of its user's messages (XEP-0280), or none any more."""
         ...
 
+    def end_user(self, component: str, address: str, reason: str) -> None:
+        """
+        The Callbridge C{component} says that a user's sessions, or one of them, are over; see
+        L{Endings<cms.xmpp.endings.Endings>}.
+        """
+        ...
+
 
 class Cluster(Protocol):
     """

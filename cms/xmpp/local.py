@@ -11,14 +11,17 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 import cms
+from cms.linkprotocol import ending
 from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.textiq import written_result
 from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
 from cms.xmpp.elsewhere import Others
+from cms.xmpp.endings import Endings
 from cms.xmpp.links import Links
 from cms.xmpp.router import MOST_BYTES, SUBSCRIPTION, Router
 from cms.xmpp.sessions import Session, Sessions
@@ -48,6 +51,7 @@ class LocalServices:
         self._sessions = sessions
         self._broadcast = broadcast
         self.others: Others | None = None
+        self.endings = Endings(links, sessions)
         self._server: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
             ("get", ns.TIME, "time"): lambda _: _time(),
@@ -89,6 +93,9 @@ class LocalServices:
                 self._switch_carbons(stanza, payload.name == "enable")
                 return
             answers = self._account if key in self._account else self._server
+        if to.user is None and key == ("set", ending.NS, "end"):
+            self._end_sessions(stanza)
+            return
         if to.user is None and key == ("set", ns.SESSION, "session"):
             answers = self._account  # RFC 3921: clients address it to the server
         if key == ("set", ns.ROSTER, "query"):
@@ -101,6 +108,15 @@ class LocalServices:
             self._router.route(result_reply(stanza, answers[key](payload)))
         except StanzaError as error:
             self._router.bounce(stanza, error.condition)
+
+    def _end_sessions(self, stanza: Stanza) -> None:
+        """A Callbridge says that sessions are over."""
+        try:
+            ended = self.endings.asked(stanza)
+        except StanzaError as error:
+            self._router.bounce(stanza, error.condition, text=error.text)
+        else:
+            self._router.route(written_result(stanza, ended.to_xml()))
 
     def _switch_carbons(self, stanza: Stanza, on: bool) -> None:
         """Message carbons, for the session that asks (XEP-0280 4 and 5)."""

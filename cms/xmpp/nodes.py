@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
-from cms.cluster.entries import Unreadable, read_messages
+from cms.cluster.entries import Unreadable, message, read_messages
 from cms.cluster.node import Node
 from cms.cluster.peer import Peer
 from cms.linkprotocol import login as lp
@@ -27,17 +27,12 @@ from cms.process.logs import Logger
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmlstream.stanza import Stanza
+from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
-from cms.xmpp.announcements import (
-    Ours,
-    copies_told,
-    directed_told,
-    link_named,
-    presence_told,
-    session_named,
-)
+from cms.xmpp.announcements import Ours
 from cms.xmpp.broadcast import addressed
 from cms.xmpp.carbons import Carbons
+from cms.xmpp.endings import Endings
 from cms.xmpp.linkanswers import LinkAnswers, own_link
 from cms.xmpp.links import Link, Links
 from cms.xmpp.local import unavailable
@@ -90,6 +85,7 @@ class Nodes:
         relay: LoginRelay,
         *,
         carbons: Carbons,
+        endings: Endings,
     ) -> None:
         self._clock = clock
         self._sessions = sessions
@@ -97,6 +93,7 @@ class Nodes:
         self._router = router
         self._relay = relay
         self._carbons = carbons
+        self._endings = endings
         self._answers = LinkAnswers(links)
         self._undelivered = Undelivered(
             clock, partial(router.give_back, condition="remote-server-timeout")
@@ -148,7 +145,7 @@ class Nodes:
         jid = session.jid.full()
         ours = self._ours[jid] = Ours(session, self._number, self._last_stamp, since)
         self._receivers[jid.encode()] = session
-        self._tell(lambda: session_named(ours))
+        self._tell(lambda: announcements.session_named(ours))
         return when_known(self._clock, [each.peer for each in self._neighbours.values()])
 
     def ended(self, session: Session) -> None:
@@ -162,15 +159,21 @@ class Nodes:
 
     def presence(self, session: Session) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._tell_of(session, presence_told)
+        self._tell_of(session, announcements.presence_told)
 
     def directed(self, session: Session, to: str, available: bool) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._tell_of(session, lambda ours: directed_told(ours, to, available))
+        self._tell_of(session, lambda ours: announcements.directed_told(ours, to, available))
 
     def copies(self, session: Session, wanted: bool) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._tell_of(session, lambda ours: copies_told(ours, wanted))
+        self._tell_of(session, lambda ours: announcements.copies_told(ours, wanted))
+
+    def end_user(self, component: str, address: str, reason: str) -> None:
+        """See L{Others<cms.xmpp.elsewhere.Others>}; an older node finds no session 0."""
+        end = told(messages.END_SESSION, address, number=0, why=reason, authority=component)
+        for neighbour in self._neighbours.values():
+            neighbour.telling.insist(end)
 
     def _tell_of(self, session: Session, make: Callable[[Ours], bytes]) -> None:
         ours = self._ours.get(session.jid.full())
@@ -179,7 +182,7 @@ class Nodes:
 
     def _link_up(self, link: Link) -> None:
         self._receivers[link.component.encode()] = link
-        self._tell(lambda: link_named(link))
+        self._tell(lambda: announcements.link_named(link))
 
     def _link_down(self, link: Link) -> None:
         if self._receivers.pop(link.component.encode(), None) is not None:
@@ -187,30 +190,30 @@ class Nodes:
 
     def _link_decides(self, link: Link) -> None:
         if self._receivers.get(link.component.encode()) is link:
-            self._tell(lambda: link_named(link))
+            self._tell(lambda: announcements.link_named(link))
 
     def _tell(self, make: Callable[[], bytes]) -> None:
         knowing = [each for each in self._neighbours.values() if each.telling.knows]
         if knowing:
-            message = make()
+            change = make()
             for neighbour in knowing:
-                neighbour.telling.tell(message)
+                neighbour.telling.tell(change)
 
     def _everything(self) -> Iterator[bytes]:
         yield told(messages.BEGIN, "")
         for link in self._links:
-            yield link_named(link)
+            yield announcements.link_named(link)
         for ours in list(self._ours.values()):
             session = ours.session
             if self._ours.get(session.jid.full()) is not ours:
                 continue
-            yield session_named(ours)
+            yield announcements.session_named(ours)
             if session.presence is not None:
-                yield presence_told(ours)
+                yield announcements.presence_told(ours)
             for to in session.directed:
-                yield directed_told(ours, to, True)
+                yield announcements.directed_told(ours, to, True)
             if session in self._carbons.enabled.get(session.jid.userhost(), ()):
-                yield copies_told(ours, True)
+                yield announcements.copies_told(ours, True)
         yield told(messages.ALL, "")
 
     # the cluster: Neighbourhood
@@ -247,14 +250,15 @@ class Nodes:
 
     def handed_back(self, peer: Peer, entries: Sequence[bytes]) -> None:
         """What a node did not get is answered with errors."""
+        neighbour = self._neighbours.get(peer)
         for data in entries:
             for kind, name, body in read_messages(data):
                 if kind == messages.DELIVER:
                     self._undelivered.add(messages.delivered(body)[1])
-                elif kind in (messages.ASK, messages.PROBE):
-                    neighbour = self._neighbours.get(peer)
-                    if neighbour is not None:
-                        neighbour.questions.lost(name.decode())
+                elif neighbour is not None and kind == messages.END_SESSION:
+                    neighbour.telling.insist(message(kind, name, body))
+                elif neighbour is not None and kind in (messages.ASK, messages.PROBE):
+                    neighbour.questions.lost(name.decode())
 
     def gone(self, peer: Peer) -> None:
         """A node is dead, or has left: what it had has ended."""
@@ -356,10 +360,11 @@ class Nodes:
             switch(remote)
 
     def _end_session(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
-        ours = self._ours.get(name)
-        if ours is not None and ours.number == facts.whole("number"):
-            end = ours.session.replace if facts.text("why") == "replaced" else ours.session.end
-            end()
+        ours, number, why = self._ours.get(name), facts.whole("number"), facts.text("why")
+        if ours is not None and ours.number == number:
+            ours.session.end(why)
+        elif not number:
+            self._endings.end(facts.text("authority"), name, why)
 
     def _begin(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
         """It begins to tell all that it has."""

@@ -10,6 +10,7 @@ from cms.cluster.peer import Peer
 from cms.xmlstream.backlog import Item, as_bytes
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp import nodemessages as messages
+from cms.xmpp.sessions import ADMINISTRATOR, REPLACED
 
 
 def lane(source: object) -> bytes:
@@ -115,15 +116,12 @@ class RemoteSession(Remote):
         self.is_copied = copied
         self.forget(self)
 
-    def end(self) -> None:
-        """Ask its node to end it for an administrator."""
-        self._end("closed")
-
     def replace(self) -> None:
         """Ask its node to end it: a newer session has its address."""
-        self._end("replaced")
+        self.end(REPLACED)
 
-    def _end(self, why: str) -> None:
+    def end(self, why: str = ADMINISTRATOR) -> None:
+        """Ask its node to end it; see L{Session<cms.xmpp.sessions.Session>}."""
         if not self.peer.is_over:
             jid = self.jid.full()
             self.peer.party.write(

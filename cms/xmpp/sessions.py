@@ -10,6 +10,7 @@ from twisted.words.protocols.jabber.jid import JID
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.receiver import Receiver
 
+ADMINISTRATOR, REPLACED = "closed", "replaced"  # why a session ends
 MOST_RESOURCES = 50  # of one user
 
 
@@ -73,8 +74,13 @@ class Session(Receiver, Protocol):
         """
         ...
 
-    def end(self) -> None:
-        """End it for an administrator."""
+    def end(self, why: str = ADMINISTRATOR) -> None:
+        """
+        End it.
+
+        @param why: Unless an administrator does: the reason of its Callbridge
+            (L{End<cms.linkprotocol.ending.End>}).
+        """
         ...
 
     def replace(self) -> None:

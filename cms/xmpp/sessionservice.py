@@ -31,6 +31,7 @@ class SessionService:
     log-in.  When a Callbridge's link comes up again, it repeats the sessions that still exist.
 
     @ivar others: The other nodes, if there can be any.
+    @ivar endings: Ends sessions for the Callbridge that decided their log-in.
     """
 
     log = Logger()
@@ -56,6 +57,7 @@ class SessionService:
         self._relay = relay
         self._flow = flow
         self.others: Others | None = None
+        self.endings = local.endings
         self._began: dict[Session, lp.SessionBegin] = {}
         self._authority: dict[Session, str] = {}
         relay.on_authority.append(self._replay)

@@ -11,6 +11,7 @@ from cms.cluster.peer import Peer
 
 KNOWN_SECONDS = 1.0  # at most, that a client waits to be told that its session has begun
 A_TURN = 100  # messages that tell all, in one turn of the reactor
+MOST_ENDS = 1_000  # that a node has not heard of
 READY_SECONDS = 0.2  # after which is looked whether a node can be told all
 
 
@@ -33,6 +34,7 @@ class Telling:
         self._peer = peer
         self._everything = everything
         self._rest: Iterator[bytes] | None = None
+        self._ends: list[bytes] = []
         self._timer: IDelayedCall | None = None
 
     def begin(self) -> None:
@@ -50,6 +52,13 @@ class Telling:
         else:
             self._peer.party.write(message)
 
+    def insist(self, end: bytes) -> None:
+        """A session has to end: this is told even if the node knows nothing, or never got it."""
+        self._ends.append(end)
+        del self._ends[:-MOST_ENDS]
+        if self._timer is None:
+            self._go_on()
+
     def stop(self) -> None:
         """It is there no more."""
         self.knows = False
@@ -58,12 +67,17 @@ class Telling:
             self._timer = None
 
     def _go_on(self) -> None:
-        """Tell a part, and no more than it takes."""
+        """Tell of ends, and a part of the rest, and no more than it takes."""
         self._timer = None
         if not self._peer.is_ready:
             self._timer = self._clock.callLater(READY_SECONDS, self._go_on)
             return
+        ends, self._ends = self._ends, []
+        for end in ends:
+            self._peer.party.write(end)
         if self._rest is None:
+            if self.knows:
+                return
             self.knows, self._rest = True, self._everything()
         for number, message in enumerate(self._rest, 1):
             self._peer.party.write(message)

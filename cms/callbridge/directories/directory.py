@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from cms.callbridge.config import LoginLimits
-from cms.callbridge.directories.store import UserStore, find_keys
+from cms.callbridge.directories.store import UserStore, find_end, find_keys
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
 from cms.callbridge.passwords.scram import (
@@ -27,6 +29,7 @@ from cms.process.threads import SlowWork, TooMuchWork
 from cms.state.database import connect
 from cms.state.folder import has_room
 
+_T = TypeVar("_T")
 MOST_LOOKUPS = 1_000  # that wait for the store
 PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked against
 
@@ -75,6 +78,17 @@ class Directory(Protocol):
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
         """Keys without a password, always the same for the same unknown name."""
+        ...
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        """
+        Why a session of a user is over; asked for those that the server has when the link
+        comes up.
+
+        @param since: When it began, with its time zone.
+        @return: Fires with C{None} if it goes on, or with a reason of
+            L{End<cms.linkprotocol.ending.End>}; fails with L{DirectoryError}.
+        """
         ...
 
     def close(self) -> None:
@@ -130,9 +144,9 @@ class LocalDirectory:
         except sqlite3.OperationalError:
             if not has_room(self._path.parent):
                 return self._keys_on_full_disk(name, mechanism)
-            return Deferred.fromCoroutine(self._keys(name, mechanism))
+            return Deferred.fromCoroutine(self._in_thread(find_keys, name, mechanism))
         except sqlite3.Error:
-            return Deferred.fromCoroutine(self._keys(name, mechanism))
+            return Deferred.fromCoroutine(self._in_thread(find_keys, name, mechanism))
 
     def _keys_on_full_disk(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         """By another connection, which needs no room (L{cms.state.database.connect})."""
@@ -149,18 +163,18 @@ class LocalDirectory:
             self._connection = sqlite3.connect(self._path, timeout=0)
         return self._connection.cursor()
 
-    async def _keys(self, name: str, mechanism: str) -> StoredKeys | None:
+    async def _in_thread(self, find: Callable[..., _T], *what: object) -> _T:
         if self._lookups >= MOST_LOOKUPS:
             raise DirectoryBusy("too many look-ups wait for the user store")
-        answer: Deferred[StoredKeys | None] = Deferred()
+        answer: Deferred[_T] = Deferred()
 
-        def done(result: StoredKeys | Failure | None) -> None:
+        def done(result: _T | Failure) -> None:
             # Cancelling the answer does not remove the look-up from the queue.
             self._lookups -= 1
             answer.callback(result)
 
         self._lookups += 1
-        self._pool.runInteraction(find_keys, name, mechanism).addBoth(done)
+        self._pool.runInteraction(find, *what).addBoth(done)
         try:
             return await answer
         except sqlite3.Error as problem:
@@ -202,6 +216,13 @@ class LocalDirectory:
         seed = hmac.digest(self._decoy_key, f"{mechanism} {name}".encode(), "sha512")
         size = hashlib.new(HASHES[mechanism]).digest_size
         return StoredKeys(seed[:SALT_BYTES], DEFAULT_ITERATIONS, seed[-size:], seed[-size:])
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        """See L{Directory.over}."""
+        try:
+            return succeed(find_end(self._cursor(), name, since))
+        except sqlite3.Error:
+            return Deferred.fromCoroutine(self._in_thread(find_end, name, since))
 
     def close(self) -> None:
         """Close the connections to the store."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from attrs import frozen
@@ -26,7 +27,15 @@ from cms.linkprotocol.join import is_visitor
 from cms.state.database import Database, StoreError
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
-__all__ = ["SCHEMA_VERSION", "StoreError", "User", "UserStore", "find_keys", "user_name"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "StoreError",
+    "User",
+    "UserStore",
+    "find_end",
+    "find_keys",
+    "user_name",
+]
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -125,6 +134,8 @@ class UserStore:
                     for mechanism, k in keys.items()
                 ],
             )
+            if added.rowcount != 1:
+                _end(connection, name, "password")
             return added.rowcount == 1
 
     def delete(self, name: str) -> bool:
@@ -132,7 +143,10 @@ class UserStore:
         @return: Whether there was such a user.
         """
         with self.open() as connection:
-            return connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount == 1
+            deleted = connection.execute("DELETE FROM users WHERE name = ?", (name,))
+            if deleted.rowcount == 1:
+                _end(connection, name, "deleted")
+            return deleted.rowcount == 1
 
     def set_disabled(self, name: str, disabled: bool) -> bool:
         """
@@ -144,6 +158,8 @@ class UserStore:
             changed = connection.execute(
                 "UPDATE users SET disabled = ? WHERE name = ?", (disabled, name)
             )
+            if disabled and changed.rowcount == 1:
+                _end(connection, name, "disabled")
             return changed.rowcount == 1
 
     def users(self) -> list[User]:
@@ -157,6 +173,41 @@ class UserStore:
         with self.open() as connection:
             (key,) = connection.execute("SELECT decoy FROM installation").fetchone()
             return bytes(key)
+
+
+def _end(connection: sqlite3.Connection, name: str, reason: str) -> None:
+    """
+    A user's sessions that began before now are over.
+
+    The table is made when it is first needed: an older version of this program reads the
+    file as before, and a start needs no room on the disk.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS ended"
+        " (name TEXT PRIMARY KEY, moment TEXT NOT NULL, reason TEXT NOT NULL) STRICT"
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO ended VALUES (?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'), ?)",
+        (name, reason),
+    )
+
+
+def find_end(cursor: sqlite3.Cursor, name: str, since: datetime) -> str | None:
+    """
+    Why a user's session that began then is over.
+
+    @return: C{None} if it is not.
+    """
+    user = cursor.execute("SELECT disabled FROM users WHERE name = ?", (name,)).fetchone()
+    if user is None:
+        return "deleted"
+    if user[0]:
+        return "disabled"
+    if cursor.execute("SELECT 1 FROM sqlite_schema WHERE name = 'ended'").fetchone() is None:
+        return None
+    ended = cursor.execute("SELECT moment, reason FROM ended WHERE name = ?", (name,)).fetchone()
+    over = ended is not None and since < datetime.fromisoformat(ended[0])
+    return str(ended[1]) if over else None
 
 
 def find_keys(cursor: sqlite3.Cursor, name: str, mechanism: str) -> StoredKeys | None:

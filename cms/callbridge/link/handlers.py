@@ -27,6 +27,7 @@ from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 import cms
 from cms.callbridge.link.inbox import Inbox, share_of
 from cms.callbridge.login.authority import Authority
+from cms.callbridge.login.endings import Endings
 from cms.linkprotocol import join
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import call_all
@@ -145,7 +146,7 @@ class LinkTraffic:
         self._stream = stream
         self._dispatcher = HandlerStream(partial(self._deliver, stream))
         if self._logins is not None:
-            self._logins.link_up(stream.link_id)
+            self._logins.link_up(stream)
         if self._rooms is not None:
             self._rooms.link_up(stream, partial(self._deliver, stream))
         for handler in self._handlers:
@@ -326,6 +327,7 @@ class LoginHandler:
 
     @ivar domain: The XMPP domain.
     @param door: Admits guests, if there is one.
+    @param endings: Ends sessions, if they are to end.
     """
 
     log = Logger()
@@ -335,8 +337,10 @@ class LoginHandler:
         authority: Authority,
         domain: str,
         door: Door | None = None,
+        endings: Endings | None = None,
     ) -> None:
         self._door = door
+        self._endings = endings
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
@@ -344,12 +348,16 @@ class LoginHandler:
         self._authority = authority
         self.domain = domain
 
-    def link_up(self, link_id: str) -> None:
+    def link_up(self, stream: Carrier) -> None:
         """The link is active."""
-        self._authority.link_id = link_id
+        self._authority.link_id = stream.link_id
+        if self._endings is not None:
+            self._endings.link_up(stream)
 
     def link_down(self, reason: Failure) -> None:
         """Exchanges and sessions belong to the link."""
+        if self._endings is not None:
+            self._endings.link_down()
         self._authority.link_lost()
 
     def take(self, stanza: Stanza, stream: Carrier) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from functools import partial
 from random import Random, SystemRandom
 from typing import Any, TypeVar
@@ -74,6 +75,8 @@ class Authority:
     @param decided: Called for each exchange that has ended, with mechanism, C{success},
         C{lost} or the SASL condition, and seconds.
     @param ended: Called with the address of each session that is over.
+    @param over: Called with address and reason of a session that the server still has, and
+        whose user may not have it any more.
     @ivar link_id: Names the link in the log.
     @ivar sessions: The full addresses that are logged in through this
         Callbridge now, with the begin of each.
@@ -93,6 +96,7 @@ class Authority:
         random: Random | None = None,
         decided: Callable[[str, str, float], object] = lambda *_: None,
         ended: Callable[[str], object] = lambda _: None,
+        over: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._directory = directory if visitors is None else WithPasses(directory, visitors)
@@ -104,6 +108,7 @@ class Authority:
         self._guests = Guests(self._random)
         self._decided = decided
         self._ended = ended
+        self._over = over
         self._guesses = Guesses(clock)
         self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
@@ -185,6 +190,7 @@ class Authority:
             name = _local_part(message.jid)
             if not (is_visitor(name) or self._guests.resumed(name)):
                 self._guesses.remember(name, message.peer)
+                self._judge(name, message)
         if wanted(LogLevel.info):
             self.log.info(
                 'session {how} for user "{jid}" from {peer}',
@@ -193,6 +199,38 @@ class Authority:
                 peer=message.peer,
                 link_id=self.link_id,
             )
+
+    def _judge(self, name: str, session: lp.SessionBegin) -> None:
+        """The user may have been disabled while there was no link."""
+
+        def judged(reason: str | None) -> None:
+            if reason is not None:
+                self._over(session.jid, reason)
+
+        def unknown(failure: Failure) -> None:
+            failure.trap(DirectoryError, DeferredTimeout)
+            self.log.warn(
+                "{jid} goes on: the user directory does not say whether it may ({why})",
+                jid=session.jid,
+                why=failure.getErrorMessage(),
+            )
+
+        asked = self._in_time(self._directory.over(name, datetime.fromisoformat(session.since)))
+        asked.addCallback(judged).addErrback(unknown).addErrback(
+            lambda failure: self.log.failure("unexpected error at a session", failure)
+        )
+
+    def sessions_of(self, address: str) -> list[str]:
+        """The sessions that are known of a bare address, or the one with this full address."""
+        if "/" in address:
+            return [address] if address in self.sessions else []
+        return [jid for jid in self.sessions if jid.partition("/")[0] == address]
+
+    def drop(self, name: str) -> None:
+        """A user may log in no more, or not as before: what he has begun fails."""
+        for exchange in list(self._exchanges.values()):
+            if exchange.claimed == name:
+                self._break_off(exchange, "not-authorized")
 
     def session_ended(self, message: lp.SessionEnd) -> None:
         """A session is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from random import Random
 
 from twisted.internet.defer import Deferred, succeed
@@ -47,6 +48,10 @@ class WithPasses:
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
         """See L{Directory.decoy}."""
         return self._directory.decoy(name, mechanism)
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        """See L{Directory.over}; a guest's session ends with his visit."""
+        return succeed(None) if is_visitor(name) else self._directory.over(name, since)
 
     def close(self) -> None:
         """See L{Directory.close}."""

@@ -313,6 +313,7 @@ class ClusterServer(Server):
         )
         local: Any = self.router.local
         local.others = self.clients.service.others = local.endings.others = nodes
+        self.components.others = nodes
         random = cluster.random
         self.node = nodes.node = Node(
             self.clock,
@@ -326,6 +327,10 @@ class ClusterServer(Server):
         shared = Shared(self.clock, self.engine, self.copy)
         self.clustering = Clustering(self.node, self.engine, nodes, shared)
         self.node.start()
+
+    def settle(self) -> None:
+        """See L{Server.settle}."""
+        self.cluster.run(0.5)
 
     def bound(
         self, callbridge: Peer, user: str = "alice", resource: str = "r", **header: str

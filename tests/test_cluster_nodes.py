@@ -117,6 +117,31 @@ class DirectoryTests(TwoServers):
         self.alice.say(message(full("bob"), "1"))
         self.assertEqual(["!1"], self.heard(self.alice))
 
+    def test_registered(self) -> None:
+        """A component is told so when the other server knows it, or after a second."""
+        address = f"echo.{DOMAIN}"
+        echo = self.one.component()
+
+        def until_told() -> None:
+            self.assertEqual(b"", echo.transport.value())
+            while not echo.transport.value():
+                self.run_(0.02)
+            self.assertIn(address, self.two.links.components())
+
+        echo.register(address, SECRETS["echo"], until_told)
+        self.assertEqual([], echo.received()[1:])
+        echo.transport.lose()
+        self.run_()
+        self.two.is_frozen = True
+        late = self.one.component()
+
+        def for_a_second() -> None:
+            self.run_(0.9)
+            self.assertEqual(b"", late.transport.value())
+            self.run_(0.2)
+
+        late.register(address, SECRETS["echo"], for_a_second)
+
     def test_joined_later(self) -> None:
         """A third server knows everybody, with presence."""
         self.bob.say("<presence><priority>5</priority></presence>")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from cms.configuration.tomlfile import Secret
@@ -110,8 +111,11 @@ class Server:
     def register(self, name: str = "cb1") -> Peer:
         """A registered component."""
         peer = self.component()
-        peer.register(f"{name}.{DOMAIN}", SECRETS[name])
+        peer.register(f"{name}.{DOMAIN}", SECRETS[name], self.settle)
         return peer
+
+    def settle(self) -> None:
+        """Let time pass until others know what this server knows, if there are any."""
 
     def callbridge(self, name: str = "cb1", mechanisms: tuple[str, ...] = ("PLAIN",)) -> Peer:
         """A registered Callbridge that decides these mechanisms."""
@@ -219,11 +223,12 @@ class Peer:
         self.stream_id = "" if found is None else found[1]
         return heard
 
-    def register(self, address: str, secret: str) -> str:
+    def register(self, address: str, secret: str, settle: Callable[[], None] = lambda: None) -> str:
         """XEP-0114: header and handshake; what the server answers to the latter."""
         self.open(to=address, version="")
         digest = hashlib.sha1((self.stream_id + secret).encode()).hexdigest()
         self.say(f"<handshake>{digest}</handshake>")
+        settle()
         heard = self.heard()
         assert heard.startswith("<handshake/>"), heard
         self.transport.write(heard.removeprefix("<handshake/>").encode())

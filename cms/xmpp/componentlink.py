@@ -81,9 +81,34 @@ class ComponentLink(Party, StreamHandler):
             policy.router, self, self.component, owns=self._owns, general=self._route
         )
 
-    def begin(self) -> None:
-        """Step 10 is done, and the peer was told so: the link is active."""
+    def begin(self, answer: bytes) -> None:
+        """
+        Step 10 is done: tell the peer so, and the link is active.
+
+        In a cluster the peer is told when the other nodes know of the link, so that whoever it
+        writes to can answer.
+
+        @param answer: What tells it; empty if it was told already.
+        """
+        wire, others = self.wire, self.policy.others
+        if others is None or not answer:
+            if answer:
+                wire.write(answer)
+            self._announce()
+            return
+        self._announce(waits=True)
+
+        def tell(_: object) -> None:
+            if self.is_open and self.carrier is wire:
+                wire.out.write(answer)  # before all that waits
+                self.resume()
+
+        others.known().addCallback(tell)
+
+    def _announce(self, *, waits: bool = False) -> None:
         self._go_on()
+        if waits:
+            self.pause()
         shown = {"peer": self.peer_text, "component": self.component}
         self._record.attempt.begin(Step.ACTIVE, self.since, **shown)
         if wanted(LogLevel.info):

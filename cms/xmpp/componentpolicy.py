@@ -13,6 +13,7 @@ from cms.protection.guessing import Guesses
 from cms.signalflow import Attempt, StepError
 from cms.xmlstream.flow import SendLimits
 from cms.xmpp.config import ComponentSettings
+from cms.xmpp.elsewhere import Others
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.registry import Registry
@@ -30,6 +31,7 @@ class ComponentPolicy:
     @ivar send_limits: The limits on what waits for one that does not read.
     @ivar resumptions: Of links (docs/link-management.md); none, if they may be away for 0 s.
     @ivar undelivered: Gives back what waited for one whose link has ended.
+    @ivar others: The other nodes, if there can be any.
     """
 
     clock: IReactorTime
@@ -51,6 +53,7 @@ class ComponentPolicy:
             lambda self: Undelivered(self.clock, self.router.give_back), takes_self=True
         ),
     )
+    others: Others | None = None
     line_limiter: LineLimiter = field(
         init=False, default=Factory(lambda self: LineLimiter(self.clock.seconds), takes_self=True)
     )

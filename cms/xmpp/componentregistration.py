@@ -400,10 +400,8 @@ class ComponentRegistration(StreamHandler):
 
     def register(self, secret: Secret) -> None:
         """Step 10 is done: the link goes on."""
-        if self._secret is None:
-            self.wire.write(b"<handshake/>")
         link = ComponentLink(self.policy, self.wire, self.record, secret)
-        link.begin()
+        link.begin(b"" if self._secret is not None else b"<handshake/>")
         if self._first is not None:
             link.stanza_received(self._first)
         release(self.inputs)

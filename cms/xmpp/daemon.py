@@ -154,6 +154,7 @@ class XmppService(Service):
             send_limits=config.send_limits(config.components.send_limit),
             resumptions=self.link_resumptions,
             undelivered=undelivered,
+            others=self.session_service.others,
         )
 
     def _make_client_policy(

@@ -29,6 +29,12 @@ class Others(Protocol):
         """
         ...
 
+    def known(self) -> Deferred[None]:
+        """
+        Fires when the other nodes know what this one has told them until now, or after a second.
+        """
+        ...
+
     def ended(self, session: Session) -> None:
         """It is over, and who saw it was told."""
         ...

@@ -8,34 +8,28 @@ the others only deliver.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
 from cms.cluster.entries import Unreadable, message, read_messages
 from cms.cluster.node import Node
 from cms.cluster.peer import Peer
-from cms.linkprotocol import login as lp
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.splicedstanza import of_bytes
-from cms.xmlstream.stanza import Stanza
 from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
 from cms.xmpp.announcements import Ours
-from cms.xmpp.broadcast import addressed
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.endings import Endings
 from cms.xmpp.linkanswers import LinkAnswers, own_link
 from cms.xmpp.links import Link, Links
-from cms.xmpp.local import unavailable
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.nodemessages import Facts, told
 from cms.xmpp.remotelink import Questions, RemoteLink
@@ -44,8 +38,7 @@ from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
 from cms.xmpp.telling import Telling, when_known
 from cms.xmpp.undelivered import Undelivered
-
-A_TURN = 100  # sessions that have vanished, in one turn of the reactor
+from cms.xmpp.vanishing import Vanishing
 
 
 @define(eq=False)
@@ -101,8 +94,9 @@ class Nodes:
         self._ours: dict[str, Ours] = {}
         self._receivers: dict[bytes, Session | Link] = {}
         self._neighbours: dict[Peer, _Neighbour] = {}
-        self._vanished: deque[RemoteSession] = deque()
-        self._turn: IDelayedCall | None = None
+        self._vanishing = Vanishing(
+            clock, sessions, self._receivers, relay, forget=self._forget_session
+        )
         self._number = self._last_stamp = 0
         self._handlers: dict[int, Callable[[_Neighbour, str, Facts], object]] = {
             messages.SESSION: self._session,
@@ -146,6 +140,10 @@ class Nodes:
         ours = self._ours[jid] = Ours(session, self._number, self._last_stamp, since)
         self._receivers[jid.encode()] = session
         self._tell(lambda: announcements.session_named(ours))
+        return self.known()
+
+    def known(self) -> Deferred[None]:
+        """See L{Others<cms.xmpp.elsewhere.Others>}."""
         return when_known(self._clock, [each.peer for each in self._neighbours.values()])
 
     def ended(self, session: Session) -> None:
@@ -269,7 +267,7 @@ class Nodes:
         for link in list(neighbour.links.values()):
             self._forget_link(neighbour, link)
         neighbour.questions.lost()
-        self._vanish(neighbour.sessions.values())
+        self._vanishing.add(neighbour.sessions.values())
 
     # their sessions
 
@@ -377,58 +375,12 @@ class Nodes:
         neighbour.has_told = True
         for link in [link for link in neighbour.links.values() if not link.told]:
             self._forget_link(neighbour, link)
-        self._vanish([remote for remote in neighbour.sessions.values() if not remote.told])
-
-    # sessions that ended without a word
-
-    def _vanish(self, remotes: Any) -> None:
-        self._vanished += list(remotes)
-        if self._turn is None and self._vanished:
-            self._work()
-
-    def _work(self) -> None:
-        self._turn = None
-        for _ in range(min(A_TURN, len(self._vanished))):
-            remote = self._vanished.popleft()
-            try:
-                self._end_for_all_here(remote)
-            except Exception:  # noqa: BLE001 - the others must end as well
-                self.log.failure("unexpected error at the end of {jid}", jid=remote.jid.full())
-        if self._vanished:
-            self._turn = self._clock.callLater(0, self._work)
-
-    def _end_for_all_here(self, remote: RemoteSession) -> None:
-        """Tell whom of this node it concerns; the other nodes tell theirs."""
-        seen, directed = remote.presence is not None, remote.directed
-        self._forget_session(remote)
-        bare, stanza = remote.jid.userhost(), unavailable(remote)
-        told_to: set[str] = set()
-        if seen:
-            told_to = {bare} | self._tell_account(bare, stanza)
-        for to in directed - told_to:
-            address = parse_jid(to)
-            receiver = self._receivers.get(to.encode()) or self._receivers.get(
-                address.host.encode()
-            )
-            if receiver is not None:
-                receiver.deliver((addressed(stanza, to).raw,), None)
-            elif address.resource is None and address.user is not None:
-                self._tell_account(to, stanza)
-        authority = self._receivers.get(remote.authority.encode())
-        if authority is not None:
-            link: Any = authority  # an address without a local part is no session's
-            self._relay.notify(link, lp.SessionEnd(jid=remote.jid.full(), reason="lost"))
-
-    def _tell_account(self, bare: str, stanza: Stanza) -> set[str]:
-        """Send it to the available sessions of a user that are here; their addresses."""
-        receivers = [s for s in self._sessions.available(bare) if not isinstance(s, RemoteSession)]
-        for receiver in receivers:
-            receiver.deliver((addressed(stanza, receiver.jid.full()).raw,), None)
-        return {receiver.jid.full() for receiver in receivers}
+        self._vanishing.add([each for each in neighbour.sessions.values() if not each.told])
 
     # their links
 
     def _link(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        neighbour.peer.acknowledge()  # its component may wait
         link_id, since = facts.text("id"), facts.number("since")
         link = neighbour.links.get(name)
         if link is None or link.link_id != link_id:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.linkprotocol import login as lp
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmpp.loginrelay import NOTICE_DELAY
+from cms.xmpp.sessions import Session
 from tests.clustersimulation import Cluster, ClusterServer, full
 from tests.support import stanzas
 from tests.xmppserver import Peer, Server
@@ -74,6 +77,7 @@ class Chaos:
         self.killed: ClusterServer | None = None
         self.people: list[Person] = []
         self.callbridges: dict[str, Peer] = {}
+        self.decided: dict[str, set[str]] = defaultdict(set)  # by server, as its Callbridge knows
         self.count = 0
         for name in NAMES:
             server = cluster.server(name)
@@ -88,6 +92,7 @@ class Chaos:
         server.clock.advance(NOTICE_DELAY)
         self.serve(server)
         peer = Server.bound(server, self.callbridges[server.name], user)
+        self.note(server.name, server.told)
         self.people.append(Person(server, peer, full(user)))
 
     def serve(self, server: ClusterServer) -> None:
@@ -95,8 +100,20 @@ class Chaos:
         callbridge = self.callbridges[server.name]
         for asked in stanzas(callbridge.transport.take(), callbridge.content):
             if asked.is_request and not callbridge.lost:
+                if asked.child is not None and asked.child.uri == lp.NS:
+                    message = lp.parse(asked.child)
+                    notices = message.notices if isinstance(message, lp.Sessions) else [message]
+                    self.note(server.name, notices)
                 to = quote_attribute(asked.sender or "")
                 callbridge.say(f"<iq type='result' id='{asked.id}' from='{asked.to}' to={to}/>")
+
+    def note(self, name: str, notices: Iterable[object]) -> None:
+        """The Callbridge of a server is told of sessions."""
+        for notice in notices:
+            if isinstance(notice, lp.SessionBegin):
+                self.decided[name].add(notice.jid)
+            elif isinstance(notice, lp.SessionEnd):
+                self.decided[name].discard(notice.jid)
 
     def pass_(self, seconds: float) -> None:
         """Let time pass, while everybody listens."""
@@ -188,6 +205,9 @@ class Chaos:
             links = {link.component for each in alive for link in each.links}
             self.equal(links, set(server.links.components()), f"{server.name} knows other links")
             self.equal(0, sum(p.kept_bytes for p in server.node.peers.values()), "bytes are left")
+            (link,) = server.links
+            decided = {s.jid.full() for s in everyone(alive) if s.authority == link.component}
+            self.equal(decided, self.decided[server.name], f"the Callbridge of {server.name} knows")
         for person in self.people:
             for to, numbers in person.sent.items():
                 self.check_pair(person, [p for p in self.people if p.jid == to], numbers)
@@ -217,6 +237,11 @@ class Chaos:
     def equal(self, expected: object, found: object, what: str) -> None:
         """With the seed."""
         self.test.assertEqual(expected, found, f"seed {self.seed}: {what}")
+
+
+def everyone(servers: list[ClusterServer]) -> list[Session]:
+    """The sessions of all."""
+    return [session for server in servers for session in server.sessions]
 
 
 class ChaosTests(SynchronousTestCase):

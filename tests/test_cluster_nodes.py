@@ -487,3 +487,65 @@ class LoginTests(SynchronousTestCase):
         self.cluster.kill(self.two)
         self.cluster.run(9.0)
         self.assertEqual([lp.SessionEnd(full("bob"), "lost")], self.notices(callbridge))
+
+    def _table(self, callbridge: Peer, before: set[str]) -> set[str]:
+        """The addresses of its sessions, as they are after what it is told now."""
+        for notice in self.notices(callbridge):
+            if isinstance(notice, lp.SessionBegin):
+                before.add(notice.jid)
+            elif isinstance(notice, lp.SessionEnd):
+                before.discard(notice.jid)
+        return before
+
+    def test_taken_over(self) -> None:
+        """The end of an older session is told before the newer begins, whoever has the link."""
+        for last in (0, 1):
+            self.cluster = Cluster()
+            servers = [self.cluster.server("one"), self.cluster.server("two")]
+            callbridge = servers[0].callbridge()
+            self.cluster.run(0.3)
+            told: list[object] = []
+            for server in (servers[1 - last], servers[last]):
+                client = self.begin(server, "bob")
+                self.decide(callbridge, "bob")
+                self.bind(client)
+                told += self.notices(callbridge)
+            self.assertEqual(
+                ["SessionBegin", "SessionEnd", "SessionBegin"],
+                [type(notice).__name__ for notice in told],
+            )
+            self.assertEqual(lp.SessionEnd(full("bob"), "replaced"), told[1])
+
+    def test_taken_over_from_the_dead(self) -> None:
+        """
+        A client leaves a server that is stopped: the Callbridge that decided its older session is
+        told of its end, although that server never does.
+        """
+        first, other = self.one.callbridge("cb1"), self.one.callbridge("cb2")
+        self.cluster.run(0.3)
+        first.received(), other.received()
+        tables: dict[Peer, set[str]] = {first: set(), other: set()}
+        decided = []
+        self.one.links.choose("PLAIN")  # so that it is the other's turn afterwards
+        for server in (self.two, self.one):
+            client = self.begin(server, "bob")
+            asked = first if self._starts(first) else other
+            decided.append(asked)
+            self.bind(client)
+            tables = {each: self._table(each, tables[each]) for each in tables}
+            self.two.is_frozen = True
+        self.assertIsNot(*decided)
+        self.cluster.kill(self.two)
+        self.cluster.run(9.0)
+        tables = {each: self._table(each, tables[each]) for each in tables}
+        self.assertEqual([set(), {full("bob")}], [tables[each] for each in decided])
+
+    def _starts(self, callbridge: Peer) -> bool:
+        """Whether it was asked about a log-in, which it accepts."""
+        for asked in callbridge.received():
+            question = lp.parse(asked.child)
+            if isinstance(question, lp.Start):
+                callbridge.answer(asked, lp.Success(question.exchange, full("bob")[:-2]))
+                self.cluster.run(0.3)
+                return True
+        return False

@@ -35,8 +35,12 @@ class Others(Protocol):
         """
         ...
 
-    def ended(self, session: Session) -> None:
-        """It is over, and who saw it was told."""
+    def ended(self, session: Session, reason: str) -> None:
+        """
+        It is over, and who saw it was told.
+
+        @param reason: A word of docs/login-protocol.md, 4.2.
+        """
         ...
 
     def presence(self, session: Session) -> None:

@@ -136,6 +136,10 @@ class Links:
         """The link of a component address."""
         return self._links.get(component) or self._elsewhere.get(component)
 
+    def own(self, component: str) -> Link | None:
+        """The same, if it is connected to this node."""
+        return self._links.get(component)
+
     def components(self) -> list[str]:
         """The addresses of all."""
         return list({**self._links, **self._elsewhere})

@@ -27,6 +27,7 @@ from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
 from cms.xmpp.announcements import Ours
 from cms.xmpp.carbons import Carbons
+from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
 from cms.xmpp.linkanswers import LinkAnswers, own_link
 from cms.xmpp.links import Link, Links
@@ -88,6 +89,7 @@ class Nodes:
         self._carbons = carbons
         self._endings = endings
         self._answers = LinkAnswers(links)
+        self._decided = Decided(links, relay)
         self._undelivered = Undelivered(
             clock, partial(router.give_back, condition="remote-server-timeout")
         )
@@ -95,7 +97,7 @@ class Nodes:
         self._receivers: dict[bytes, Session | Link] = {}
         self._neighbours: dict[Peer, _Neighbour] = {}
         self._vanishing = Vanishing(
-            clock, sessions, self._receivers, relay, forget=self._forget_session
+            clock, sessions, self._receivers, partial(self._forget_session, reason="lost")
         )
         self._number = self._last_stamp = 0
         self._handlers: dict[int, Callable[[_Neighbour, str, Facts], object]] = {
@@ -146,14 +148,14 @@ class Nodes:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
         return when_known(self._clock, [each.peer for each in self._neighbours.values()])
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, reason: str) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
         jid = session.jid.full()
         ours = self._ours.get(jid)
         if ours is not None and ours.session is session:
             del self._ours[jid]
             del self._receivers[jid.encode()]
-            self._tell(lambda: told(messages.SESSION_END, jid, number=ours.number))
+            self._tell(lambda: told(messages.SESSION_END, jid, number=ours.number, reason=reason))
 
     def presence(self, session: Session) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
@@ -298,10 +300,12 @@ class Nodes:
             guest=facts.flag("guest"),
         )
         remote.forget = self._router.forget
+        remote.on_replaced = partial(self._forget_session, reason="replaced")
         neighbour.sessions[name] = remote
         self._sessions.add(remote, elsewhere=True)
         if jid.userhost() in self._carbons.enabled:
             self._carbons.began(remote)
+        self._decided.began(remote, facts.text("since"))
 
     def _yields(self, neighbour: _Neighbour, jid: JID, stamp: int) -> bool:
         """Whether nobody holds this address who has bound it later; who holds it ends."""
@@ -312,7 +316,7 @@ class Nodes:
         if isinstance(holder, RemoteSession):
             if (holder.stamp, holder.peer.member.name) > theirs:
                 return False
-            self._forget_session(holder)  # its node ends it
+            self._forget_session(holder, "replaced")  # its node ends it
             return True
         ours = self._ours.get(jid.full())
         if ours is not None and (ours.stamp, self.node.settings.name) > theirs:
@@ -320,7 +324,7 @@ class Nodes:
         holder.replace()
         return True
 
-    def _forget_session(self, remote: RemoteSession) -> None:
+    def _forget_session(self, remote: RemoteSession, reason: str) -> None:
         neighbour = self._neighbours.get(remote.peer)
         full = remote.jid.full()
         if neighbour is not None and neighbour.sessions.get(full) is remote:
@@ -328,6 +332,7 @@ class Nodes:
         self._sessions.remove(remote)
         self._carbons.disable(remote)
         self._router.forget(remote)
+        self._decided.ended(remote, reason)
 
     def _of(self, neighbour: _Neighbour, name: str, facts: Facts) -> RemoteSession | None:
         remote = neighbour.sessions.get(name)
@@ -336,7 +341,7 @@ class Nodes:
     def _session_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
         remote = self._of(neighbour, name, facts)
         if remote is not None:
-            self._forget_session(remote)
+            self._forget_session(remote, facts.text("reason"))
 
     def _presence(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
         remote = self._of(neighbour, name, facts)

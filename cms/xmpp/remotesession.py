@@ -105,6 +105,7 @@ class RemoteSession(Remote):
         self.is_away, self.away_seconds, self.kept_bytes = False, 0.0, 0  # its node knows
         self.ids: dict[str, str] = {}
         self.forget: Callable[[RemoteSession], object] = lambda _: None
+        self.on_replaced: Callable[[RemoteSession], object] = lambda _: None
 
     @property
     def peer_text(self) -> str:
@@ -117,8 +118,9 @@ class RemoteSession(Remote):
         self.forget(self)
 
     def replace(self) -> None:
-        """Ask its node to end it: a newer session has its address."""
+        """Ask its node to end it: a newer session has its address, and it counts no more."""
         self.end(REPLACED)
+        self.on_replaced(self)
 
     def end(self, why: str = ADMINISTRATOR) -> None:
         """Ask its node to end it; see L{Session<cms.xmpp.sessions.Session>}."""

@@ -158,7 +158,7 @@ class SessionService:
         self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
         self._local.ended(session)
         if self.others is not None:
-            self.others.ended(session)
+            self.others.ended(session, reason)
 
     def presence(self, session: Session, stanza: Stanza) -> None:
         """A client sent presence."""
@@ -198,11 +198,13 @@ class SessionService:
             )
 
     def _tell(self, component: str, notice: lp.SessionBegin | lp.SessionEnd) -> None:
-        link = self._links.get(component)
+        link = self._links.own(component)  # of another node: that one tells it
         if link is not None:
             self._relay.notify(link, notice)
 
     def _replay(self, link: Link) -> None:
+        if self._links.own(link.component) is not link:
+            return
         owned = [s for s, component in self._authority.items() if component == link.component]
 
         def resumed() -> Iterator[lp.SessionBegin]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from cms.linkprotocol import login as lp
 from cms.process.logs import Logger
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import addressed
 from cms.xmpp.links import Link
 from cms.xmpp.local import unavailable
-from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.remotesession import RemoteSession
 from cms.xmpp.sessions import Session, Sessions
 
@@ -37,14 +34,11 @@ class Vanishing:
         clock: IReactorTime,
         sessions: Sessions,
         receivers: Mapping[bytes, Session | Link],
-        relay: LoginRelay,
-        *,
         forget: Callable[[RemoteSession], object],
     ) -> None:
         self._clock = clock
         self._sessions = sessions
         self._receivers = receivers
-        self._relay = relay
         self._forget = forget
         self._vanished: deque[RemoteSession] = deque()
         self._turn: IDelayedCall | None = None
@@ -68,6 +62,8 @@ class Vanishing:
 
     def _end_for_all_here(self, remote: RemoteSession) -> None:
         """Tell whom of this node it concerns; the other nodes tell theirs."""
+        if self._sessions.find(remote.jid) is not remote:
+            return  # somebody has taken its address meanwhile
         seen, directed = remote.presence is not None, remote.directed
         self._forget(remote)
         bare, stanza = remote.jid.userhost(), unavailable(remote)
@@ -83,10 +79,6 @@ class Vanishing:
                 receiver.deliver((addressed(stanza, to).raw,), None)
             elif address.resource is None and address.user is not None:
                 self._tell_account(to, stanza)
-        authority = self._receivers.get(remote.authority.encode())
-        if authority is not None:
-            link: Any = authority  # an address without a local part is no session's
-            self._relay.notify(link, lp.SessionEnd(jid=remote.jid.full(), reason="lost"))
 
     def _tell_account(self, bare: str, stanza: Stanza) -> set[str]:
         """Send it to the available sessions of a user that are here; their addresses."""

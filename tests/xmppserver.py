@@ -6,10 +6,14 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from twisted.python.failure import Failure
 
 from cms.configuration.tomlfile import Secret
 from cms.linkprotocol import login as lp
+from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
@@ -21,6 +25,9 @@ from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
+from cms.xmpp.contacts.changes import Changes
+from cms.xmpp.contacts.service import Contacts
+from cms.xmpp.contacts.store import ContactStore
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
 from cms.xmpp.local import LocalServices
@@ -45,6 +52,29 @@ def mechanisms(features: str, namespace: str = ns.SASL) -> list[str]:
     return re.findall("<mechanism>([^<]*)</mechanism>", offered.partition("</mechanisms>")[0])
 
 
+class Threads:
+    """A reactor whose threads have done what they were given before it is given back."""
+
+    def getThreadPool(self) -> Threads:
+        """From C{deferToThreadPool}."""
+        return self
+
+    def callFromThread(self, f: Callable[..., object], *args: object) -> None:
+        """At once."""
+        f(*args)
+
+    def callInThreadWithCallback(
+        self, result: Callable[[bool, object], None], f: Callable[[], object]
+    ) -> None:
+        """The same."""
+        try:
+            answer = f()
+        except Exception:  # noqa: BLE001 - as a thread does
+            result(False, Failure())
+        else:
+            result(True, answer)
+
+
 class Server:
     """The parts of an XMPP server, without listeners."""
 
@@ -55,7 +85,11 @@ class Server:
         most_waiting: int = 3,
         resume: float = 60.0,
         clock: TwoClocks | None = None,
+        contacts: Path | None = None,
     ) -> None:
+        """
+        @param contacts: The folder of the users' contacts, if they have any.
+        """
         self.clock = clock or TwoClocks()
         self.links = Links()
         self.sessions = Sessions()
@@ -68,6 +102,11 @@ class Server:
         self.router = Router(DOMAIN, self.links, self.sessions, registry, carbons)
         local = LocalServices(self.router, self.links, self.sessions, broadcast)
         self.router.local = local
+        if contacts is not None:
+            store = ContactStore(contacts, self.clock.wall_seconds)
+            self.changes = Changes(self.clock, store, SlowWork(Threads()))
+            self.contacts = Contacts(self.changes, self.router, broadcast)
+            local.offer(self.contacts)
         self.relay = LoginRelay(self.clock, DOMAIN, self.links, wait=wait)
         self.flow = ServerFlow(self.clock, self.counters.registration_step)
         service = SessionService(

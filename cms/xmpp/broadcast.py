@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.words.xish.domish import Element
 
+from cms.xmlstream import ns
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.receiver import Receiver
+from cms.xmpp.sessions import Session
 
 BYTES_A_TURN = 262_144
 
@@ -77,6 +80,15 @@ def addressed(stanza: Stanza, to: str) -> Stanza:
     start, rest = _parts(stanza)
     raw = start + quote_attribute(to).encode() + rest
     return SplicedStanza((stanza.name.encode(), None, None, raw))
+
+
+def unavailable(session: Session) -> Stanza:
+    """The presence of a session that is not available any more; it has no C{to}."""
+    element = Element((ns.CLIENT, "presence"))
+    element["type"] = "unavailable"
+    stanza = Stanza(element)
+    stanza.stamp(session.jid.full())
+    return stanza
 
 
 def _parts(stanza: Stanza) -> tuple[bytes, bytes]:

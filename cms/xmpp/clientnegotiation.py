@@ -426,7 +426,7 @@ class ClientNegotiation(StreamHandler):
 
     def offer_binding(self) -> None:
         """After the log-in, a resource must be bound."""
-        self.wire.write(features.BINDING)
+        self.wire.write(features.BINDING[self.policy.service.has_contacts])
 
     def judge_binding(self, stanza: Stanza) -> None:
         """Check the resource that the client asks for, or choose one."""

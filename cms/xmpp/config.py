@@ -45,6 +45,7 @@ from cms.trust.server import PeerCertificates
 from cms.xmlstream.flow import SEND_LIMITS, SendLimits
 from cms.xmlstream.keepalive import USER_TIMEOUT
 from cms.xmpp.clustersettings import ClusterSettings
+from cms.xmpp.contacts.settings import ContactSettings
 from cms.xmpp.keptbytes import MOST as MOST_KEPT
 from cms.xmpp.loginrelay import ANSWER_TIMEOUT, LOGIN_WAIT
 from cms.xmpp.registry import NAME_CURE, component_address
@@ -398,6 +399,7 @@ class XmppConfig:
     components: ComponentSettings = setting(Section(ComponentSettings), "")
     streams: StreamSettings = setting(Section(StreamSettings), "")
     resume: ResumeSettings = setting(Section(ResumeSettings), "")
+    contacts: ContactSettings = setting(Section(ContactSettings), "")
     cluster: ClusterSettings | None = setting(MaybeSection(ClusterSettings), "", default=None)
     tls: TLSFiles = setting(Section(TLSFiles), "")
     dns: NameServers = setting(Section(NameServers), "")

@@ -22,6 +22,7 @@ from cms.process.endpointstrings import check_plain
 from cms.process.logs import Logger
 from cms.process.openfiles import told_few
 from cms.process.startup import give_up
+from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreError, StoreUnusable
@@ -38,6 +39,9 @@ from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.config import LISTENERS, XmppConfig, read_config
+from cms.xmpp.contacts.changes import Changes
+from cms.xmpp.contacts.service import Contacts
+from cms.xmpp.contacts.store import ContactStore
 from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.instances import of_instance
@@ -71,6 +75,7 @@ class XmppService(Service):
     @ivar links: The components that are registered now.
     @ivar sessions: The clients that are logged in now.
     @ivar admissions: Has guests admitted by Callbridges.
+    @ivar contacts: The users' contacts; C{None}: they are not offered.
     @ivar flow: The recent registrations and log-ins.
     @ivar cluster: Its part in a cluster; C{None}: it is alone.
     @ivar on_change: Called when a link comes or goes, or another server of the cluster.
@@ -99,6 +104,9 @@ class XmppService(Service):
         router = Router(config.domain, self.links, self.sessions, registry, carbons)
         local = LocalServices(router, self.links, self.sessions, broadcast)
         router.local = local
+        self.contacts = self._make_contacts(router, broadcast)
+        if self.contacts is not None:
+            local.offer(self.contacts)
         timeout = config.components.answer_timeout
         relay = self._relay = LoginRelay(
             *(reactor, config.domain, self.links), timeout=timeout, wait=config.login.wait
@@ -144,6 +152,21 @@ class XmppService(Service):
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
         more = () if self.cluster is None else (ClusterCollector(self.cluster),)
         self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests, *more)
+
+    def _make_contacts(self, router: Router, broadcast: Broadcast) -> Contacts | None:
+        config, reactor = self.config, self._reactor
+        if not config.contacts.offered or config.cluster is not None:
+            return None
+        try:
+            store = ContactStore(config.state_dir, wall_clock(reactor))
+        except StoreUnusable as problem:
+            raise unusable_for(config.file, problem.fault) from None
+        except StoreError as problem:
+            raise faults.CONFIGURATION_VALUE.error(
+                file=config.file, key="state_dir", problem=problem, mend=WRITABLE
+            ) from None
+        changes = Changes(reactor, store, SlowWork(reactor, at_once=1))
+        return Contacts(changes, router, broadcast, config.contacts)
 
     def _make_component_policy(self, router: Router, undelivered: Undelivered) -> ComponentPolicy:
         config, reactor, registry = self.config, self._reactor, self.callbridges.registry
@@ -328,6 +351,8 @@ class XmppService(Service):
         self.link_resumptions.shut_down()
         undelivered.finish()
         left = [] if self.cluster is None else [self.cluster.stop()]
+        if self.contacts is not None:
+            left.append(self.contacts.stop())
         return DeferredList([*closed, *left, *(stream.ended for stream in streams)])
 
     def _changed(self, _: Link | None = None) -> None:

@@ -10,6 +10,7 @@ from twisted.words.xish.domish import Element
 from cms.xmlstream import ns
 from cms.xmlstream.serialize import serialize
 from cms.xmpp import carbons, csi
+from cms.xmpp.contacts import items
 
 
 def _starttls() -> bytes:
@@ -18,21 +19,23 @@ def _starttls() -> bytes:
     return serialize(features)
 
 
-def _binding() -> bytes:
+def _binding(*, contacts: bool) -> bytes:
     features = Element((ns.STREAMS, "features"))
     features.addElement((ns.BIND, "bind"))
     features.addElement((ns.SESSION, "session")).addElement("optional")
-    _add_ongoing(features, managed=False)
+    _add_ongoing(features, managed=False, contacts=contacts)
     return serialize(features)
 
 
-def _bound(*, managed: bool) -> bytes:
+def _bound(*, managed: bool, contacts: bool) -> bytes:
     features = Element((ns.STREAMS, "features"))
-    _add_ongoing(features, managed=managed)
+    _add_ongoing(features, managed=managed, contacts=contacts)
     return serialize(features)
 
 
-def _add_ongoing(features: Element, *, managed: bool) -> None:
+def _add_ongoing(features: Element, *, managed: bool, contacts: bool) -> None:
+    if contacts:
+        features.addElement((items.VERSIONING, "ver"))
     if not managed:
         features.addElement((ns.MANAGEMENT, "sm"))
     features.addElement((csi.NS, "csi"))
@@ -41,14 +44,22 @@ def _add_ongoing(features: Element, *, managed: bool) -> None:
 STARTTLS: Final = _starttls()
 """Only TLS, and TLS is required (RFC 6120 5.3.1)."""
 
-BINDING: Final = _binding()
+BINDING: Final = {contacts: _binding(contacts=contacts) for contacts in (False, True)}
 """
 Resource binding, the session of RFC 3921 for those who still ask for it, stream
-management (XEP-0198) and client state indication (XEP-0352).
+management (XEP-0198) and client state indication (XEP-0352); by whether users have contacts,
+the versions of rosters (RFC 6121 2.6).
 """
 
-BOUND: Final = {managed: _bound(managed=managed) for managed in (False, True)}
-"""What is left when a resource was bound with the log-in, by whether the stream is managed."""
+BOUND: Final = {
+    (managed, contacts): _bound(managed=managed, contacts=contacts)
+    for managed in (False, True)
+    for contacts in (False, True)
+}
+"""
+What is left when a resource was bound with the log-in, by whether the stream is managed, and
+whether users have contacts.
+"""
 
 
 @lru_cache(maxsize=32)

@@ -176,11 +176,12 @@ class InlineLogin:
         inner = session.manage(resumable=asked.resumable) if asked.manages else b""
         if asked.inactive:
             session.indicate(inactive=True)
+        service = self._client.policy.service
         if asked.copies:
             self._client.policy.router.carbons.enable(session)
-            others = self._client.policy.service.others
+            others = service.others
             if others is not None:
                 others.copies(session, wanted=True)
         success = sasl2.success(payload, session.jid.full(), results + sasl2.bound(inner))
         self._client.wire.write(success)
-        self._client.wire.write(features.BOUND[asked.manages])
+        self._client.wire.write(features.BOUND[asked.manages, service.has_contacts])

@@ -19,7 +19,8 @@ from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
 from cms.xmpp import carbons
-from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed
+from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed, unavailable
+from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.elsewhere import Others
 from cms.xmpp.endings import Endings
 from cms.xmpp.links import Links
@@ -29,7 +30,6 @@ from cms.xmpp.sessions import Session, Sessions
 FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION, carbons.NS)
 ACCOUNT_FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, carbons.NS)
 _PRIORITY = re.compile("[+-]?[0-9]{1,9}")  # xs:byte, and numbers outside its bounds
-_SWITCHES = {("set", carbons.NS, "enable"), ("set", carbons.NS, "disable")}
 MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
 
 
@@ -37,10 +37,8 @@ class LocalServices:
     """
     Answers requests to the server and to the accounts of its users.
 
-    There is no roster: contacts and subscriptions belong to the meeting
-    application, so the roster is empty and cannot be changed.
-
     @ivar others: The other nodes, if there can be any.
+    @ivar contacts: Rosters and subscriptions; without them each roster is empty.
     """
 
     def __init__(
@@ -52,6 +50,11 @@ class LocalServices:
         self._broadcast = broadcast
         self.others: Others | None = None
         self.endings = Endings(links, sessions)
+        self.contacts: Contacts | None = None
+        self._own: dict[tuple[str, str, str], Callable[[Session, Stanza, Element], object]] = {
+            ("set", carbons.NS, "enable"): self._switch_carbons,
+            ("set", carbons.NS, "disable"): self._switch_carbons,
+        }
         self._server: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
             ("get", ns.TIME, "time"): lambda _: _time(),
@@ -73,6 +76,11 @@ class LocalServices:
             ("set", ns.SESSION, "session"): lambda _: None,
         }
 
+    def offer(self, contacts: Contacts) -> None:
+        """Users have contacts."""
+        self.contacts = contacts
+        self._own |= contacts.requests
+
     # from the router
 
     def request(self, stanza: Stanza, to: JID) -> None:
@@ -89,8 +97,10 @@ class LocalServices:
                 # nobody else may learn whether the account exists
                 self._router.bounce(stanza, "service-unavailable")
                 return
-            if key in _SWITCHES:
-                self._switch_carbons(stanza, payload.name == "enable")
+            if key in self._own:
+                session = self._sessions.find(parse_jid(stanza.sender or "-"))
+                assert session is not None  # noqa: S101 - nobody else has this account
+                self._own[key](session, stanza, payload)
                 return
             answers = self._account if key in self._account else self._server
         if to.user is None and key == ("set", ending.NS, "end"):
@@ -118,10 +128,9 @@ class LocalServices:
         else:
             self._router.route(written_result(stanza, ended.to_xml()))
 
-    def _switch_carbons(self, stanza: Stanza, on: bool) -> None:
+    def _switch_carbons(self, session: Session, stanza: Stanza, payload: Element) -> None:
         """Message carbons, for the session that asks (XEP-0280 4 and 5)."""
-        session = self._sessions.find(parse_jid(stanza.sender or "-"))
-        assert session is not None  # noqa: S101 - only its own account's
+        on = payload.name == "enable"
         switch = self._router.carbons.enable if on else self._router.carbons.disable
         switch(session)
         if self.others is not None:
@@ -132,14 +141,18 @@ class LocalServices:
         """
         Presence sent to a user's bare address (RFC 6121 8.5.2.1.2).
 
-        Subscriptions are ignored, as 8.5.1 requires for an account that does not exist.
-        Only the Callbridges know which accounts exist, and another answer would tell who is
-        logged in.  Probes are ignored too (4.3.2).
+        Subscriptions that do not come from our users are ignored, as 8.5.1 requires for an
+        account that does not exist.  Only the Callbridges know which accounts exist, and another
+        answer would tell who is logged in.  Others' probes are ignored too (4.3.2).
         """
         if stanza.type in (None, "unavailable", "error"):
             for session in self._sessions.available(to.userhost()):
                 if session.deliver((stanza.raw,), source):
                     self._router.refuse(stanza)
+        elif stanza.type == "probe" and self.contacts is not None:
+            asking = self._sessions.find(parse_jid(stanza.sender or "-"))
+            if asking is not None:
+                self.contacts.probe(asking, to)
 
     # from a client's session
 
@@ -162,10 +175,18 @@ class LocalServices:
             for other in others if first else ():
                 if other is not session and other.presence is not None:
                     self._send_to((session,), other.presence, other)
+            if self.contacts is not None:
+                self.contacts.showed(session, stanza, first=first)
         elif stanza.type == "unavailable":
             self.ended(session, stanza)
         else:
             self._router.bounce(stanza, "bad-request")
+
+    def over(self, session: Session) -> None:
+        """It has ended."""
+        self.ended(session)
+        if self.contacts is not None:
+            self.contacts.ended(session)
 
     def ended(self, session: Session, stanza: Stanza | None = None) -> None:
         """
@@ -190,6 +211,8 @@ class LocalServices:
                 others.append(session)
             told = {bare, *(other.jid.full() for other in others)}
             self._send_to(others, stanza, session)
+            if self.contacts is not None:
+                told |= self.contacts.vanished(session, stanza)
         directed, session.directed = session.directed, set()
         if len(stanza.raw) * len(directed) > BYTES_A_TURN:
             stanza = unavailable(session)  # without the content of the client's own stanza
@@ -210,6 +233,10 @@ class LocalServices:
         if stanza.type in SUBSCRIPTION:  # both addresses are bare ones, RFC 6121 3.1.2
             stanza.stamp(session.jid.userhost())
             stanza.address(address.userhost())
+            is_user = address.user is not None and address.host == self._router.domain
+            if is_user and self.contacts is not None:
+                self.contacts.subscription(session, stanza, address)
+                return
         elif stanza.type == "unavailable":
             session.directed.discard(to)
             if self.others is not None:
@@ -227,15 +254,6 @@ class LocalServices:
 
     def _is_own(self, stanza: Stanza, to: JID) -> bool:
         return bool(parse_jid(stanza.sender or "-").userhost() == to.userhost())
-
-
-def unavailable(session: Session) -> Stanza:
-    """The presence of a session that is not available any more; it has no C{to}."""
-    element = Element((ns.CLIENT, "presence"))
-    element["type"] = "unavailable"
-    stanza = Stanza(element)
-    stanza.stamp(session.jid.full())
-    return stanza
 
 
 def _priority(stanza: Stanza) -> int:

@@ -62,6 +62,11 @@ class SessionService:
         self._authority: dict[Session, str] = {}
         relay.on_authority.append(self._replay)
 
+    @property
+    def has_contacts(self) -> bool:
+        """Whether users have rosters."""
+        return self._local.contacts is not None
+
     def began(self, session: Session) -> Deferred[None] | None:
         """
         A resource was bound; an older session of the same address, or guest, ends.
@@ -156,7 +161,7 @@ class SessionService:
                 **session.ids,
             )
         self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
-        self._local.ended(session)
+        self._local.over(session)
         if self.others is not None:
             self.others.ended(session, reason)
 

@@ -10,9 +10,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from cms.process.logs import Logger
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
-from cms.xmpp.broadcast import addressed
+from cms.xmpp.broadcast import addressed, unavailable
 from cms.xmpp.links import Link
-from cms.xmpp.local import unavailable
 from cms.xmpp.remotesession import RemoteSession
 from cms.xmpp.sessions import Session, Sessions
 

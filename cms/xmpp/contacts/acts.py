@@ -1,0 +1,167 @@
+"""
+What users do to their contacts: each is one change of the store, and says what follows from it.
+
+Both users of a subscription are in one store, so a change of one and what it makes of the other's
+entry are one transaction: the two halves always fit.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define, evolve, field, frozen
+
+from cms.xmpp.contacts.settings import ContactSettings
+from cms.xmpp.contacts.store import Book, Contact, Refused, without_request
+from cms.xmpp.contacts.subscription import ASKED, NO, RECEIVED, SENT, YES, State
+
+MOST_PENDING: Final = 200  # users who wait for the answer of one
+
+
+@frozen
+class Told:
+    """A subscription stanza for a user: from whom, and which; C{raw} if it is that of a request."""
+
+    owner: str
+    sender: str
+    kind: str
+    raw: str = ""
+
+
+@define
+class Outcome:
+    """
+    What follows from a change.
+
+    @ivar pushes: The items that have changed, by user and address, with the version of the
+        roster then; C{None} for one that was removed.
+    @ivar told: The stanzas to deliver, in their order.
+    @ivar gained: Who may be seen by whom from now on.
+    @ivar lost: And not any more.
+    """
+
+    pushes: dict[tuple[str, str], tuple[Contact | None, str]] = field(factory=dict)
+    told: list[Told] = field(factory=list)
+    gained: list[tuple[str, str]] = field(factory=list)
+    lost: list[tuple[str, str]] = field(factory=list)
+
+
+class Act:
+    """
+    One change, within its transaction.
+
+    @raise Refused: by every method: a limit is reached, or there is no such contact.
+    """
+
+    def __init__(self, book: Book, settings: ContactSettings) -> None:
+        self._book = book
+        self._settings = settings
+        self._outcome = Outcome()
+
+    def send(self, sender: str, to: str, kind: str, request: str = "") -> Outcome:
+        """
+        A user sends a subscription stanza (RFC 6121 3.1.2, 3.1.5, 3.2.2, 3.3.2).
+
+        @param kind: Its type.
+        @param request: What is delivered until it is answered, if it asks for a subscription.
+        """
+        self._send(sender, to, kind, request)
+        return self._versioned()
+
+    def name(self, owner: str, address: str, name: str, groups: tuple[str, ...]) -> Outcome:
+        """A user adds a contact, or names it anew (RFC 6121 2.3, 2.4)."""
+        before = self._book.contact(owner, address)
+        if not before.listed:
+            self._check_room(owner)
+        after = evolve(before, listed=True, name=name, groups=groups)
+        if after != before:
+            self._book.write(owner, after)
+        self._outcome.pushes[owner, address] = after, ""  # if nothing is new, too: it was asked for
+        return self._versioned()
+
+    def remove(self, owner: str, address: str) -> Outcome:
+        """A user removes a contact, and with it the subscriptions (RFC 6121 2.5)."""
+        before = self._book.contact(owner, address)
+        if not before.listed:
+            raise Refused("item-not-found")
+        if before.state.mine != NO:
+            self._send(owner, address, "unsubscribe")
+        if before.state.theirs == YES:
+            self._send(owner, address, "unsubscribed")
+        left = self._book.contact(owner, address)
+        self._book.write(owner, evolve(left, listed=False, name="", groups=()))
+        self._outcome.pushes[owner, address] = None, ""
+        return self._versioned()
+
+    def forget(self, owner: str) -> Outcome:
+        """All that there is of a user who is none any more, at himself and at others."""
+        for contact in self._book.contacts(owner):
+            for kind in ("unsubscribe", "unsubscribed"):
+                self._send(owner, contact.address, kind)
+            self._book.write(owner, Contact(contact.address))
+            if contact.listed:
+                self._outcome.pushes[owner, contact.address] = None, ""
+        for address in self._book.blocked(owner):
+            self._book.block(owner, address, active=False)
+        return self._versioned()
+
+    def _send(self, sender: str, to: str, kind: str, request: str = "") -> None:
+        before = self._book.contact(sender, to)
+        goes_on, state = SENT[kind][before.state]
+        listed = before.listed or state.mine != NO or state.theirs == YES
+        if listed and not before.listed:
+            self._check_room(sender)
+        if state.mine == ASKED != before.state.mine:
+            self._check(
+                self._book.asked(sender), self._settings.most_asked, "requests of this user"
+            )
+        self._set(sender, before, state, listed=listed)
+        if goes_on:
+            self._receive(sender, to, kind, request)
+
+    def _receive(self, sender: str, to: str, kind: str, request: str = "") -> None:
+        """The same stanza at its receiver (RFC 6121 3.1.3, 3.1.6, 3.2.3, 3.3.3)."""
+        before = self._book.contact(to, sender)
+        delivered, state = RECEIVED[kind][before.state]
+        if kind == "subscribe" and before.state.theirs == YES:
+            self._receive(to, sender, "subscribed")  # for the user, who has granted it
+        if not delivered:
+            return
+        if state.theirs == ASKED:
+            self._check(self._book.pending(to), MOST_PENDING, "requests to this user")
+            before = evolve(before, request=request)
+        self._set(to, before, state, listed=before.listed)
+        self._outcome.told.append(Told(to, sender, kind, request))
+
+    def _set(self, owner: str, before: Contact, state: State, *, listed: bool) -> None:
+        after = without_request(evolve(before, state=state, listed=listed))
+        if after == before:
+            return
+        self._book.write(owner, after)
+        outcome, key = self._outcome, (owner, after.address)
+        if listed and _shown(after) != _shown(before):
+            outcome.pushes[key] = after, ""
+        if state.theirs != before.state.theirs and YES in (state.theirs, before.state.theirs):
+            (outcome.gained if state.theirs == YES else outcome.lost).append(key)
+
+    def _check_room(self, owner: str) -> None:
+        if self._book.listed(owner) >= self._settings.most:
+            raise Refused(
+                "resource-constraint", f"there are {self._settings.most} contacts already"
+            )
+
+    def _check(self, number: int, most: int, what: str) -> None:
+        if number >= most:
+            text = f"{most} {what} wait for an answer"
+            raise Refused("resource-constraint", text, "wait")
+
+    def _versioned(self) -> Outcome:
+        pushes = self._outcome.pushes
+        versions = {owner: self._book.version(owner) for owner, _ in pushes}
+        for owner, address in pushes:
+            pushes[owner, address] = pushes[owner, address][0], versions[owner]
+        return self._outcome
+
+
+def _shown(contact: Contact) -> tuple[bool, str, bool]:
+    return contact.listed, contact.state.subscription, contact.state.mine == ASKED

@@ -1,0 +1,33 @@
+"""The section C{[contacts]} of F{xmpp.toml}."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from cms.configuration.kinds import Count, Flag
+from cms.configuration.section import setting
+
+
+@frozen(kw_only=True)
+class ContactSettings:
+    """C{[contacts]}."""
+
+    offered: bool = setting(
+        Flag(),
+        "whether users have contacts and see each other's presence; without, each roster is empty,"
+        " and nothing is stored",
+        default=True,
+        why="chat programs show everybody as offline without them",
+    )
+    most: int = setting(
+        Count(1, 10_000),
+        "contacts of one user; a further one is refused",
+        default=1_000,
+        why="each change of presence goes to all of them",
+    )
+    most_asked: int = setting(
+        Count(1, 10_000),
+        "requests of one user to see others that have no answer yet",
+        default=100,
+        why="nobody shall ask everybody",
+    )

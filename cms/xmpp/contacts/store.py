@@ -1,0 +1,350 @@
+"""
+The file F{contacts.sqlite3}: contacts, subscriptions and blocked addresses of all users.
+
+Addresses of our own domain are held as their local part alone, so that the domain can be
+renamed; an address without a local part begins with C{@}.
+
+Changes are made in a thread, some in one transaction (L{ContactStore.apply}).  Readers are quick,
+since the file is in WAL mode and no writer keeps them waiting: they run in the reactor's thread.
+
+Each entry has a stamp: the time of its change in milliseconds, and a name of who made it.  Of two
+with one key the later stays, so servers that give each other all they have end with the same
+(L{ContactStore.merge}).  What was deleted stays as an entry of nothing where there are others who
+might have it yet.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from cms.state.database import Database
+from cms.xmpp.contacts.subscription import NONE, State
+
+FILE_NAME = "contacts.sqlite3"
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE contacts (
+    owner TEXT NOT NULL,
+    address TEXT NOT NULL,
+    mine INTEGER NOT NULL,
+    theirs INTEGER NOT NULL,
+    listed INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    groups TEXT NOT NULL,
+    request TEXT NOT NULL,
+    stamp INTEGER NOT NULL,
+    maker TEXT NOT NULL,
+    PRIMARY KEY (owner, address)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocked (
+    owner TEXT NOT NULL,
+    address TEXT NOT NULL,
+    active INTEGER NOT NULL,
+    stamp INTEGER NOT NULL,
+    maker TEXT NOT NULL,
+    PRIMARY KEY (owner, address)
+) STRICT, WITHOUT ROWID;
+"""
+_OWNERS = "SELECT DISTINCT owner FROM contacts"
+_ALL = "SELECT address, mine, theirs, listed, name, groups, request FROM contacts WHERE owner = ?"
+_ONE = _ALL + " AND address = ?"
+_LISTED = _ALL + " AND listed ORDER BY address"
+_DELETE_CONTACT = "DELETE FROM contacts WHERE owner = ? AND address = ?"
+_DELETE_BLOCKED = "DELETE FROM blocked WHERE owner = ? AND address = ?"
+_PUT = {
+    "contacts": "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "blocked": "INSERT OR REPLACE INTO blocked VALUES (?, ?, ?, ?, ?)",
+}
+
+Change = Callable[["Book"], Any]
+Row = Sequence[Any]
+"""The name of a table, and the values of a row in it."""
+
+
+@frozen
+class Contact:
+    """
+    What one user has of one address.
+
+    @ivar address: As the store holds it.
+    @ivar state: See L{State}.
+    @ivar listed: Whether it is on the user's roster.
+    @ivar name: What the user calls it.
+    @ivar groups: In order, each once.
+    @ivar request: The stanza by which the contact asks to be subscribed, while it does.
+    """
+
+    address: str
+    state: State = NONE
+    listed: bool = False
+    name: str = ""
+    groups: tuple[str, ...] = ()
+    request: str = ""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it need not be kept."""
+        return self.state == NONE and not self.listed
+
+
+def _contact(row: Row) -> Contact:
+    address, mine, theirs, listed, name, groups, request = row
+    found = tuple(json.loads(groups)) if groups else ()
+    return Contact(address, State(mine, theirs), bool(listed), name, found, request)
+
+
+class Refused(Exception):
+    """
+    A change that is not made.
+
+    @ivar condition: Of RFC 6120 8.3.3, for who asked for it.
+    @ivar kind: The type of that error; C{None}: the usual one.
+    """
+
+    def __init__(self, condition: str, text: str | None = None, kind: str | None = None) -> None:
+        super().__init__(condition, text)
+        self.condition, self.text, self.kind = condition, text, kind
+
+
+class Book:
+    """
+    What one change sees and writes, within a transaction.
+
+    @param stamp: Of what is written.
+    @param keep: Whether what is deleted leaves an entry.
+    @ivar written: The rows, for other servers.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, stamp: int, maker: str, *, keep: bool
+    ) -> None:
+        self._connection = connection
+        self._stamp = stamp
+        self._maker = maker
+        self._keep = keep
+        self.written: list[Row] = []
+
+    def contact(self, owner: str, address: str) -> Contact:
+        """What a user has of an address; one of nothing if he has none."""
+        row = self._connection.execute(_ONE, (owner, address)).fetchone()
+        return Contact(address) if row is None else _contact(row)
+
+    def contacts(self, owner: str) -> list[Contact]:
+        """All that a user has, listed or not."""
+        return [_contact(row) for row in self._connection.execute(_ALL, (owner,))]
+
+    def version(self, owner: str) -> str:
+        """See L{version}."""
+        return version(self._connection, owner)
+
+    def listed(self, owner: str) -> int:
+        """How many contacts are on the roster of a user."""
+        return self._number("SELECT count(*) FROM contacts WHERE owner = ? AND listed", owner)
+
+    def asked(self, owner: str) -> int:
+        """How many have not answered a user's request."""
+        return self._number("SELECT count(*) FROM contacts WHERE owner = ? AND mine = 1", owner)
+
+    def pending(self, owner: str) -> int:
+        """How many requests a user has not answered."""
+        return self._number("SELECT count(*) FROM contacts WHERE owner = ? AND theirs = 1", owner)
+
+    def _number(self, question: str, owner: str) -> int:
+        return int(self._connection.execute(question, (owner,)).fetchone()[0])
+
+    def write(self, owner: str, contact: Contact) -> None:
+        """Set it."""
+        gone, address = contact.is_nothing, contact.address
+        if gone:
+            contact = Contact(address)
+            if not self._keep:
+                self._connection.execute(_DELETE_CONTACT, (owner, address))
+                return
+        groups = json.dumps(contact.groups) if contact.groups else ""
+        rest = contact.name, groups, contact.request
+        self._write("contacts", owner, address, *contact.state, int(contact.listed), *rest)
+
+    def blocked(self, owner: str) -> list[str]:
+        """The addresses that a user has blocked."""
+        return blocked(self._connection, owner)
+
+    def block(self, owner: str, address: str, *, active: bool) -> None:
+        """Block an address, or not any more."""
+        if active or self._keep:
+            self._write("blocked", owner, address, int(active))
+        else:
+            self._connection.execute(_DELETE_BLOCKED, (owner, address))
+
+    def _write(self, *values: Any) -> None:
+        row = (*values, self._stamp, self._maker)
+        put(self._connection, row)
+        self.written.append(row)
+
+
+def put(connection: sqlite3.Connection, row: Row) -> None:
+    """Write a row, whatever was there."""
+    connection.execute(_PUT[row[0]], row[1:])
+
+
+def roster(connection: sqlite3.Connection, owner: str) -> list[Contact]:
+    """The listed contacts of a user, by address."""
+    return [_contact(row) for row in connection.execute(_LISTED, (owner,))]
+
+
+def version(connection: sqlite3.Connection, owner: str) -> str:
+    """
+    The version of a user's roster (RFC 6121 2.6): another one after each change.
+
+    Stamps are used once, so that number, latest and sum of them tell rosters apart.
+    """
+    (number, latest, total) = connection.execute(
+        "SELECT count(*), ifnull(max(stamp), 0), ifnull(sum(stamp), 0) FROM contacts"
+        " WHERE owner = ? AND listed",
+        (owner,),
+    ).fetchone()
+    return f"{number:x}-{latest:x}-{total:x}"
+
+
+def blocked(connection: sqlite3.Connection, owner: str) -> list[str]:
+    """The addresses that a user has blocked."""
+    rows = connection.execute(
+        "SELECT address FROM blocked WHERE owner = ? AND active ORDER BY address", (owner,)
+    )
+    return [address for (address,) in rows]
+
+
+class ContactStore:
+    """
+    The file, made when it is missing: only its owner can read it.
+
+    @ivar owners: The users who have, or had, any contact: all others need no look-up.
+    @ivar keep: Whether what is deleted leaves an entry, for other servers.
+    @param maker: The name of this server.
+    @param now: Seconds since the epoch.
+    @raise cms.state.database.StoreError: it cannot be used.
+    """
+
+    def __init__(self, state_dir: Path, now: Callable[[], float], maker: str = "") -> None:
+        self.database = Database(state_dir / FILE_NAME, _SCHEMA, SCHEMA_VERSION)
+        self.keep = bool(maker)
+        self._maker = maker
+        self._now = now
+        self._last = 0
+        self._reader: sqlite3.Connection | None = None
+        with self.database.open() as connection:
+            self.owners = {owner for (owner,) in connection.execute(_OWNERS)}
+
+    # in a thread
+
+    def apply(self, changes: Sequence[Change]) -> tuple[list[Any], list[Row]]:
+        """
+        Make changes in one transaction; each by itself, so that one that fails undoes no other.
+
+        @return: What each gave, or its exception; and the rows that were written.
+        """
+        results: list[Any] = []
+        rows: list[Row] = []
+        with self.database.open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                book = Book(connection, self._stamp(), self._maker, keep=self.keep)
+                connection.execute("SAVEPOINT one")
+                try:
+                    results.append(change(book))
+                except sqlite3.Error:
+                    raise
+                except Exception as problem:  # noqa: BLE001 - told to who asked for it
+                    connection.execute("ROLLBACK TO one")
+                    results.append(problem)
+                else:
+                    rows += book.written
+                connection.execute("RELEASE one")
+        self.owners |= {row[1] for row in rows}  # before anybody is answered
+        return results, rows
+
+    def _stamp(self) -> int:
+        """Now, and later than any before, even if the clock was set back."""
+        self._last = max(round(self._now() * 1000), self._last + 1)
+        return self._last
+
+    # in the reactor's thread
+
+    def read(self) -> sqlite3.Connection:
+        """
+        For readers.  It is opened late: a fork must not inherit it.
+
+        Put L{Database.explained} around its use.
+        """
+        if self._reader is None:
+            self._reader = sqlite3.connect(self.database.path, timeout=0, isolation_level=None)
+        return self._reader
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def roster(self, owner: str) -> list[Contact]:
+        """See L{roster}."""
+        with self.database.explained():
+            return roster(self.read(), owner)
+
+    def version(self, owner: str) -> str:
+        """See L{version}."""
+        with self.database.explained():
+            return version(self.read(), owner)
+
+    def watchers(self, owner: str) -> list[str]:
+        """Who may see a user."""
+        with self.database.explained():
+            rows = self.read().execute(
+                "SELECT address FROM contacts WHERE owner = ? AND theirs = 2", (owner,)
+            )
+            return [address for (address,) in rows]
+
+    def watched(self, owner: str) -> list[str]:
+        """Whom a user may see, by what these themselves have granted."""
+        with self.database.explained():
+            rows = self.read().execute(
+                "SELECT o.address FROM contacts o JOIN contacts t ON t.owner = o.address"
+                " AND t.address = o.owner WHERE o.owner = ? AND o.mine = 2 AND t.theirs = 2",
+                (owner,),
+            )
+            return [address for (address,) in rows]
+
+    def may_see(self, owner: str, watcher: str) -> bool:
+        """Whether C{watcher} may see the user."""
+        with self.database.explained():
+            question = "SELECT 1 FROM contacts WHERE owner = ? AND address = ? AND theirs = 2"
+            return self.read().execute(question, (owner, watcher)).fetchone() is not None
+
+    def requests(self, owner: str) -> list[str]:
+        """The stanzas of those who ask to be subscribed, and have no answer yet."""
+        with self.database.explained():
+            rows = self.read().execute(
+                "SELECT request FROM contacts WHERE owner = ? AND theirs = 1", (owner,)
+            )
+            return [request for (request,) in rows]
+
+    def blocked(self, owner: str) -> list[str]:
+        """See L{blocked}."""
+        with self.database.explained():
+            return blocked(self.read(), owner)
+
+    def blockers(self) -> list[str]:
+        """The users who have blocked anybody."""
+        with self.database.explained():
+            rows = self.read().execute("SELECT DISTINCT owner FROM blocked WHERE active")
+            return [owner for (owner,) in rows]
+
+
+def without_request(contact: Contact) -> Contact:
+    """The same, if nobody asks any more."""
+    return contact if contact.state.theirs == 1 else evolve(contact, request="")

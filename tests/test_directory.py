@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
@@ -221,13 +220,15 @@ class RecentPasswordTests(SynchronousTestCase):
         some, none = RecentPasswords(Clock(), 10.0), RecentPasswords(Clock(), 0.0)
         for name in ("a", "b", "c"):
             for memory in (some, none):
-                memory.remember(name, "s3cret", keys)
-        self.assertEqual([False, True, True], [some.holds(n, "s3cret", keys) for n in "abc"])
-        self.assertEqual([False] * 3, [none.holds(n, "s3cret", keys) for n in "abc"])
+                memory.remember(name, "s3cret", keys.stored_key)
+        self.assertEqual(
+            [False, True, True], [some.holds(n, "s3cret", keys.stored_key) for n in "abc"]
+        )
+        self.assertEqual([False] * 3, [none.holds(n, "s3cret", keys.stored_key) for n in "abc"])
         self.assertNotIn("s3cret", repr(vars(some)))
-        self.assertFalse(some.holds("b", "other", keys))
-        self.assertFalse(some.holds("b", "s3cret", evolve(keys, stored_key=b"new")))
-        self.assertFalse(RecentPasswords(Clock(), 10.0).holds("b", "s3cret", keys))
+        self.assertFalse(some.holds("b", "other", keys.stored_key))
+        self.assertFalse(some.holds("b", "s3cret", b"new"))
+        self.assertFalse(RecentPasswords(Clock(), 10.0).holds("b", "s3cret", keys.stored_key))
 
     def test_forgotten(self) -> None:
         """What is too old goes, whether it is asked for again or not."""
@@ -235,11 +236,11 @@ class RecentPasswordTests(SynchronousTestCase):
         clock = Clock()
         memory = RecentPasswords(clock, 10.0)
         for name in ("a", "b"):
-            memory.remember(name, "s3cret", keys)
+            memory.remember(name, "s3cret", keys.stored_key)
             clock.advance(6)
-        self.assertEqual([False, True], [memory.holds(n, "s3cret", keys) for n in "ab"])
+        self.assertEqual([False, True], [memory.holds(n, "s3cret", keys.stored_key) for n in "ab"])
         clock.advance(6)
-        memory.remember("c", "s3cret", keys)
+        memory.remember("c", "s3cret", keys.stored_key)
         self.assertEqual(["c"], list(memory._known))
 
 

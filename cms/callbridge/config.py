@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from attrs import evolve, frozen
 
 from cms import faults
+from cms.callbridge.ldap.settings import DIRECTORY, LocalSettings, Settings, warnings_of
 from cms.configuration.kinds import (
     Count,
     Domain,
@@ -295,6 +297,13 @@ class CallbridgeConfig:
     login: LoginLimits = setting(Section(LoginLimits), "")
     rooms: RoomLimits = setting(Section(RoomLimits), "")
     timing: Timing = setting(Section(Timing), "", name="link")
+    directories: tuple[Settings, ...] = setting(
+        DIRECTORY,
+        "where users are looked up, in order: `[[directory]]`, see [below](#directories)",
+        name="directory",
+        default=(LocalSettings(),),
+        shown="one of kind `local`",
+    )
 
     @property
     def unique_name(self) -> str:
@@ -303,8 +312,10 @@ class CallbridgeConfig:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """See L{link_warnings}."""
-        return link_warnings(self.link)
+        """See L{link_warnings}, and what is strange about directories."""
+        domain = self.link.domain
+        strange = (warnings_of(each, domain) for each in self.directories)
+        return (*link_warnings(self.link), *chain.from_iterable(strange))
 
 
 def read_config(file: Path) -> CallbridgeConfig:

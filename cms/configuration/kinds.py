@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -15,6 +15,24 @@ from cms.state.textencoding import Unreadable, read_secret
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
 _T = TypeVar("_T")
+
+
+class Variant(Protocol):
+    """
+    What a table of a list is read as.
+
+    @ivar name: Unlike that of the others in the list.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def problem(self) -> tuple[str, str, str] | None:
+        """What its keys together have wrong: the key to name, problem and cure."""
+        ...
+
+
+_V = TypeVar("_V", bound=Variant)
 
 
 def _checked(value: object, kind: type[_T], what: str, place: Place) -> _T:
@@ -95,6 +113,19 @@ class Count(_Bounded[int]):
         if number != int(number):
             raise place.wrong(f"it is not {self.what}", f"Write {self.what}.")
         return int(number)
+
+
+class Part(_Bounded[float]):
+    """A part of a whole, from 0 to 1."""
+
+    what = "a number"
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def read(self, value: object, place: Place) -> float:
+        """See L{Kind.read}."""
+        return float(self._within(value, place))
 
 
 class Choice(Kind[_T]):
@@ -203,9 +234,15 @@ class Many(Kind[tuple[_T, ...]], Generic[_T]):
         return tuple(self.each.read(each, place) for each in every)
 
 
+@frozen
 class SecretOf(Kind[Secret]):
-    """The secret in a key, or in the file that the same key with C{_file} names; one of them."""
+    """
+    The secret in a key, or in the file that the same key with C{_file} names; one of them.
 
+    @ivar mend: The cure of an empty one.
+    """
+
+    mend: str = "Give the secret of this Callbridge."
     what = "a string, or the path of a file that holds it alone"
 
     def keys(self, name: str) -> tuple[str, ...]:
@@ -231,7 +268,7 @@ class SecretOf(Kind[Secret]):
         """See L{Kind.read}."""
         text = _checked(value, str, Text.what, place)
         if not text:
-            raise place.wrong("the secret is empty", "Give the secret of this Callbridge.")
+            raise place.wrong("the secret is empty", self.mend)
         return Secret(text)
 
     def _of_file(self, path: Path, place: Place) -> str:
@@ -297,3 +334,42 @@ class Tables(Kind[dict[str, _T]], Generic[_T]):
         table: dict[str, Any] = _checked(value, dict, self.what, place)
         each = Section(self.section)
         return {name: each.read(inner, place.inner(name)) for name, inner in table.items()}
+
+
+@frozen
+class Variants(Kind[tuple[_V, ...]], Generic[_V]):
+    """
+    A list of tables, each of which says by its key C{kind} what it is.
+
+    @ivar sections: By that word.
+    """
+
+    sections: Mapping[str, type[_V]]
+    what = "a list of tables"
+
+    def read(self, value: object, place: Place) -> tuple[_V, ...]:
+        """See L{Kind.read}."""
+        every = _checked(value, list, self.what, place)
+        found: list[_V] = []
+        for number, table in enumerate(every, 1):
+            at = Place(place.file, f"{place.key}[{number}]")
+            one = self._one(_checked(table, dict, "a table", at), at)
+            if any(other.name == one.name for other in found):
+                raise at.inner("name").wrong(
+                    f'another is called "{one.name}" as well', "Give each a name of its own."
+                )
+            found.append(one)
+        return tuple(found)
+
+    def _one(self, table: Values, place: Place) -> _V:
+        kind = Choice(*self.sections)
+        if "kind" not in table:
+            raise place.inner("kind").wrong("it is missing", f"Choose of {kind.describe()}.")
+        section = self.sections[kind.read(table["kind"], place.inner("kind"))]
+        rest = {key: value for key, value in table.items() if key != "kind"}
+        one = read_section(section, rest, place)
+        wrong = one.problem()
+        if wrong is not None:
+            key, problem, mend = wrong
+            raise place.inner(key).wrong(problem, mend)
+        return one

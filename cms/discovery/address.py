@@ -44,10 +44,20 @@ def parse_server_address(text: str) -> ServerAddress | None:
     if not written:
         return None
     try:
-        host, port = _split(written)
-        return _address(host, _port(port))
+        return parse_address(written, COMPONENT_PORT)
     except ValueError as problem:
         raise faults.SERVER_ADDRESS_INVALID.error(address=text[:300], problem=problem) from None
+
+
+def parse_address(text: str, port: int) -> ServerAddress:
+    """
+    The same, not blank, of any service.
+
+    @param port: Where none is written.
+    @raise ValueError: with a plain sentence, when it is no address.
+    """
+    host, written = _split(text)
+    return _address(host, port if written is None else _port(written))
 
 
 def _split(text: str) -> tuple[str, str | None]:
@@ -64,9 +74,7 @@ def _split(text: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
-def _port(text: str | None) -> int:
-    if text is None:
-        return COMPONENT_PORT
+def _port(text: str) -> int:
     if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
         raise ValueError(f'"{text}" is not a port from 1 to 65535')
     return int(text)

@@ -102,15 +102,15 @@ class Finder:
         self._dns = dns
         self._random = random
 
-    def targets(self, domain: str) -> Deferred[Found]:
+    def targets(self, domain: str, service: str = SERVICE) -> Deferred[Found]:
         """
-        Step 4: the servers that a domain names for its components.
+        Step 4: the servers that a domain names for its components, or for another service.
 
         @param domain: In A-labels.
         @return: Fires with the targets in the order to try; fails with
             C{DiscoveryError}.
         """
-        return Deferred.fromCoroutine(self._targets(domain))
+        return Deferred.fromCoroutine(self._targets(domain, service))
 
     def addresses(self, target: Target) -> Deferred[Found]:
         """
@@ -120,11 +120,14 @@ class Finder:
         """
         return Deferred.fromCoroutine(self._addresses(target))
 
-    async def _targets(self, domain: str) -> Found:
-        record = f"{SERVICE}.{domain}"
+    async def _targets(self, domain: str, service: str) -> Found:
+        record = f"{service}.{domain}"
         try:
             answer = await self._dns.ask(record, dns.SRV, Step.SRV)
         except NoSuchName as missing:
+            if service != SERVICE:
+                seen = {"record": record, "server": missing.server, **_asked(missing.asked)}
+                raise faults.SRV_NXDOMAIN.error(**seen) from None
             raise await self._why_missing(record, domain, missing) from None
         seen = {"record": record, **_asked(answer.asked)}
         named = srv_targets(answer)

@@ -13,6 +13,7 @@ from cms.faults import (
     step01_link_before_login,
     step02_cluster,
     step02_configuration,
+    step02_directory,
     step03_port,
     step04_srv,
     step05_address,
@@ -25,6 +26,7 @@ from cms.faults import (
     step09_register,
     step10_registered,
     step11_active,
+    step12_directory,
     step12_joining,
     step12_login,
     step12_meeting,
@@ -34,6 +36,7 @@ from cms.faults.kinds import *  # noqa: F403
 from cms.faults.step01_link_before_login import *  # noqa: F403
 from cms.faults.step02_cluster import *  # noqa: F403
 from cms.faults.step02_configuration import *  # noqa: F403
+from cms.faults.step02_directory import *  # noqa: F403
 from cms.faults.step03_port import *  # noqa: F403
 from cms.faults.step04_srv import *  # noqa: F403
 from cms.faults.step05_address import *  # noqa: F403
@@ -46,6 +49,7 @@ from cms.faults.step08_identity import *  # noqa: F403
 from cms.faults.step09_register import *  # noqa: F403
 from cms.faults.step10_registered import *  # noqa: F403
 from cms.faults.step11_active import *  # noqa: F403
+from cms.faults.step12_directory import *  # noqa: F403
 from cms.faults.step12_joining import *  # noqa: F403
 from cms.faults.step12_login import *  # noqa: F403
 from cms.faults.step12_meeting import *  # noqa: F403
@@ -54,6 +58,7 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step01_link_before_login,
     step02_configuration,
     step02_cluster,
+    step02_directory,
     step03_port,
     step04_srv,
     step05_address,
@@ -67,6 +72,7 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step10_registered,
     step11_active,
     step12_login,
+    step12_directory,
     step12_joining,
     step12_meeting,
 )

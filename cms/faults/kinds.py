@@ -52,6 +52,10 @@ class LoginError(StepError):
     """A client's log-in could not be served (steps 1 and 12)."""
 
 
+class DirectoryFault(StepError):
+    """A user directory cannot be asked, or cannot be believed (steps 2 and 12)."""
+
+
 class StepWarning(StepError):
     """A warning: it works, but should be put right.  It never stops anything."""
 

@@ -1,4 +1,4 @@
-"""A web server's certificate as a browser judges it: by the name in the address alone."""
+"""A server's certificate as a browser judges it: by the name in the address alone."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class BrowserVerification:
     @param context: From L{PEMFiles.context<cms.trust.files.PEMFiles.context>}.
     @param host: The host of the address, in A-labels or as IP address.
     @param trusted: See L{Verdict}.
+    @param other_name: The fault of a certificate that does not name the host.
     @ivar verdict: Its C{error} tells why the certificate was refused.
     """
 
@@ -36,12 +37,14 @@ class BrowserVerification:
         host: str,
         host_is_ip: bool,
         peer: str,
+        other_name: faults.Fault,
         trusted: Sequence[x509.Certificate] = (),
     ) -> None:
         self._context = context
         self._host = host
         self._host_is_ip = host_is_ip
         self._peer = peer
+        self._other_name = other_name
         self.verdict = Verdict(peer, self._check_name, trusted)
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
@@ -60,6 +63,6 @@ class BrowserVerification:
         except (CertificateError, VerificationError):
             names = ", ".join(CertificateFacts.of(certificate).names) or "nothing"
             kind = "IP" if self._host_is_ip else "DNS"
-            raise faults.WEB_CERTIFICATE_NAME.error(
+            raise self._other_name.error(
                 peer=self._peer, host=self._host, names=names, san=f"{kind}:{self._host}"
             ) from None

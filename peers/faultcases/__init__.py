@@ -15,6 +15,7 @@ CASES: list[Case] = [
     *server.CASES,
 ]
 
+_DIRECTORY = "the Callbridge says it of a directory: peers/test_ldap_login.py, tests/test_ldap_*.py"
 _START = "it stops the start of a daemon: peers/test_start_errors.py"
 _OTHER_SIDE = "the XMPP server says it of a peer, in its own log: peers/test_faults.py and"
 _OTHER_SIDE += " tests/test_xmpp_component.py"
@@ -22,6 +23,14 @@ _CLUSTER = "the XMPP server says it in its log, of its cluster: peers/test_clust
 _RELAY = "the XMPP server says it in its log, and a client sees login-temporary or login-denied"
 
 EXCEPTIONS: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            *("ldap-account-refused", "ldap-base-missing", "ldap-referral", "ldap-unreachable"),
+            *("ldap-silent", "ldap-broken", "ldap-no-starttls", "ldap-untrusted"),
+            *("ldap-certificate-name", "ldap-busy", "ldap-refused", "ldap-ambiguous"),
+        ),
+        _DIRECTORY,
+    ),
     "internal": "a bug of ours",
     "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
     "own-listener-local": "it takes an address beyond loopback: tests/test_audit_owndns.py",

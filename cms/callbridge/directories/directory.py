@@ -26,6 +26,7 @@ from cms.callbridge.passwords.scram import (
     derive,
 )
 from cms.process.threads import SlowWork, TooMuchWork
+from cms.signalflow import StepError
 from cms.state.database import connect
 from cms.state.folder import has_room
 
@@ -35,7 +36,15 @@ PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked agains
 
 
 class DirectoryError(Exception):
-    """The directory cannot answer.  The text is logged, so it holds no secret."""
+    """
+    The directory cannot answer.  The text is logged, so it holds no secret.
+
+    @ivar fault: The entry of the catalogue, if there is one.
+    """
+
+    def __init__(self, text: str, fault: StepError | None = None) -> None:
+        super().__init__(text)
+        self.fault = fault
 
 
 class DirectoryBusy(DirectoryError):
@@ -44,6 +53,14 @@ class DirectoryBusy(DirectoryError):
 
 class AccountDisabled(Exception):
     """The password is right, and the account is disabled."""
+
+    condition = "account-disabled"  # RFC 6120 6.5.1
+
+
+class PasswordExpired(AccountDisabled):
+    """The password is right, and has to be changed first."""
+
+    condition = "credentials-expired"  # RFC 6120 6.5.3
 
 
 class Directory(Protocol):
@@ -186,7 +203,7 @@ class LocalDirectory:
 
     async def _verify(self, name: str, password: str) -> bool:
         keys = await self.keys(name, PLAIN_KEYS)
-        if keys is not None and self._verified.holds(name, password, keys):
+        if keys is not None and self._verified.holds(name, password, keys.stored_key):
             return self._allowed(keys)
         against = keys or self.decoy(name, PLAIN_KEYS)
 
@@ -203,7 +220,7 @@ class LocalDirectory:
             raise DirectoryBusy("too many passwords wait to be checked") from None
         if keys is None or not right:
             return False
-        self._verified.remember(name, password, keys)
+        self._verified.remember(name, password, keys.stored_key)
         return self._allowed(keys)
 
     def _allowed(self, keys: StoredKeys) -> bool:

@@ -224,6 +224,7 @@ class BrowserProbe:
             host=website.host,
             host_is_ip=website.host_is_ip,
             peer=self.peer,
+            other_name=faults.WEB_CERTIFICATE_NAME,
             trusted=trusted,
         )
 

@@ -1,0 +1,1 @@
+"""Users of LDAP directories: connections, search and bind, mapping, sync."""

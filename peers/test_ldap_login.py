@@ -1,0 +1,133 @@
+"""Log-ins by bind, and syncs, with OpenLDAP's slapd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import SystemRandom
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from twisted.internet import reactor as running
+
+from cms import faults
+from cms.callbridge.directories.directory import AccountDisabled, DirectoryError
+from cms.callbridge.ldap.directory import LdapDirectory
+from cms.callbridge.ldap.mapping import parse_template
+from cms.callbridge.ldap.servers import Servers, TcpConnector
+from cms.callbridge.ldap.settings import LdapSettings, parse_ldap_server
+from cms.configuration.tomlfile import Secret
+from cms.discovery.lookup import Finder
+from cms.discovery.resolver import make_dns
+from cms.trust.files import PEMFiles
+from peers.certs import Certificates
+from peers.processes import Processes
+from peers.slapd import BASE, DISABLED, READER, READER_PASSWORD, Slapd, account
+
+reactor: Any = running
+DOMAIN = "meet.example.com"
+
+
+@define
+class Asked:
+    """Directories that a test made; they are closed with it."""
+
+    certificates: Certificates
+    made: list[LdapDirectory] = field(factory=list)
+
+    def __call__(self, *servers: str, **changes: Any) -> LdapDirectory:
+        """One that asks these servers."""
+        values: dict[str, Any] = {
+            "servers": tuple(map(parse_ldap_server, servers)),
+            "trust": self.certificates.trust,
+            "bind_name": READER,
+            "bind_password": Secret(READER_PASSWORD),
+            "base": BASE,
+            "jid": parse_template(f"$sAMAccountName$@{DOMAIN}"),
+            "timeout": 1.0,
+        }
+        settings = LdapSettings(**{**values, **changes})
+        random = SystemRandom()
+        finder = Finder(make_dns(reactor, ()), random)
+        files = PEMFiles("callbridge.toml", settings.trust, None, None)
+        servers_ = Servers(
+            reactor, settings, TcpConnector(reactor, finder, files), finder, random=random
+        )
+        directory = LdapDirectory(
+            reactor, settings, servers_, domain=lambda: DOMAIN, random=random, seconds=4.5
+        )
+        self.made.append(directory)
+        return directory
+
+
+@pytest.fixture
+def asked(certificates: Certificates) -> Iterator[Asked]:
+    """Makes directories."""
+    kept = Asked(certificates)
+    yield kept
+    for each in kept.made:
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_bind(processes: Processes, certificates: Certificates, asked: Asked) -> None:
+    """Right, wrong, nobody, disabled; by STARTTLS and by TLS from the first byte."""
+    people = [account("anna", "right"), account("bert", "right", DISABLED)]
+    slapd = Slapd(processes, certificates, people)
+    slapd.start()
+    for address in (slapd.address, slapd.tls_address):
+        directory = asked(address)
+        assert await directory.verify("anna", "right") is True
+        assert await directory.verify("anna", "wrong") is False
+        assert await directory.verify("nobody", "right") is None
+        assert await directory.verify("*", "right") is None
+        with pytest.raises(AccountDisabled):
+            await directory.verify("bert", "right")
+        assert await directory.verify("bert", "wrong") is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_failover(processes: Processes, certificates: Certificates, asked: Asked) -> None:
+    """The first server dies or freezes, and the second decides, within the time of a log-in."""
+    people = [account("anna", "right")]
+    first = Slapd(processes, certificates, people, name="first")
+    second = Slapd(processes, certificates, people, name="second")
+    first.start()
+    second.start()
+    directory = asked(first.address, second.tls_address)
+    assert await directory.verify("anna", "right") is True
+    first.freeze()
+    assert await directory.verify("anna", "right") is True
+    began = reactor.seconds()
+    assert await directory.verify("anna", "right") is True
+    assert reactor.seconds() - began < 0.9, "the frozen one was asked again"
+    second.kill()
+    with pytest.raises(DirectoryError) as failed:
+        await directory.verify("anna", "right")
+    assert failed.value.fault is not None
+    assert failed.value.fault.fault == faults.LDAP_UNREACHABLE.name
+    first.thaw()
+
+
+@pytest_twisted.ensureDeferred
+async def test_refusals(processes: Processes, certificates: Certificates, asked: Asked) -> None:
+    """Each wrong setting is its fault, and no log-in is decided by it."""
+    slapd = Slapd(processes, certificates, [account("anna", "right")], host="ldap.example.com")
+    right = certificates.issue("localhost", "127.0.0.1")
+    good = Slapd(processes, certificates, [account("anna", "right")], name="good", pair=right)
+    slapd.start()
+    good.start()
+    system: dict[str, Any] = {"trust": None}
+    name = slapd.address
+    cases: list[tuple[faults.Fault, str, dict[str, Any]]] = [
+        (faults.LDAP_UNREACHABLE, good.address, system),
+        (faults.LDAP_UNREACHABLE, name, {}),
+        (faults.LDAP_ACCOUNT_REFUSED, good.address, {"bind_password": Secret("other")}),
+        (faults.LDAP_BASE_MISSING, good.address, {"base": "dc=example,dc=org"}),
+    ]
+    for fault, address, changes in cases:
+        with pytest.raises(DirectoryError) as failed:
+            await asked(address, **changes).verify("anna", "right")
+        assert failed.value.fault is not None
+        assert failed.value.fault.fault == fault.name, failed.value

@@ -212,6 +212,7 @@ class FakeXmppServer(FakeDaemon):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, ...]] = []
+        self.clients = FakeClients(self.calls)
 
     def callbridges(self) -> Iterable[tuple[str, Facts]]:
         """One."""
@@ -237,19 +238,39 @@ class FakeXmppServer(FakeDaemon):
         self.calls.append(("rotate", id_, secret, overlap))
         return "m4de" if secret is None else None
 
-    async def clients(self, selection: Selection) -> Page:
-        """One."""
-        return Page([CLIENT], 1)
 
-    def client(self, id_: str) -> tuple[str, Facts]:
+class FakeClients:
+    """The sessions of a server: one."""
+
+    def __init__(self, calls: list[Any]) -> None:
+        self.calls = calls
+        self.session: dict[str, Any] = {**CLIENT[1]}
+        self.count = 1
+
+    async def listed(self, selection: Selection, address: str = "") -> Page:
+        """As many as told."""
+        self.calls.append(("clients", selection, address))
+        return Page([(CLIENT[0], self.session)], self.count)
+
+    def show(self, id_: str) -> tuple[str, Facts]:
         """The one."""
         if id_ != CLIENT[0]:
             raise Refused("clientDoesNotExist", "there is no such session")
-        return CLIENT
+        return CLIENT[0], self.session
 
-    def end_client(self, id_: str) -> None:
+    def end(self, id_: str) -> None:
         """Remember it."""
-        self.calls.append(("end", self.client(id_)[0]))
+        self.calls.append(("end", self.show(id_)[0]))
+
+    def end_all(self, address: str) -> int:
+        """Remember it."""
+        self.calls.append(("end_all", address))
+        return 2
+
+    async def tell(self, address: str, text: str) -> int:
+        """Remember it."""
+        self.calls.append(("tell", address, text))
+        return 3
 
 
 def new_clock(now: float = 1_700_000_000.0) -> Clock:

@@ -414,8 +414,21 @@ class XmppServerTests(APITests):
         self.assertIn(b"alice@", self.xmpp.ask("GET", f"{API}/clients/{CLIENT[0]}").body)
         self.assertEqual(200, self.xmpp.ask("DELETE", f"{API}/callBridges/cb1").status)
         self.assertEqual(200, self.xmpp.ask("DELETE", f"{API}/clients/{CLIENT[0]}").status)
+        ended = self.xmpp.ask("DELETE", f"{API}/clients?jid=alice", accept="application/json")
+        self.assertEqual({"clients": {"ended": 2}}, json.loads(ended.body))
+        self.assert_refused("jidMissing", self.xmpp.ask("DELETE", f"{API}/clients"))
+        told = self.xmpp.ask("POST", f"{API}/clients/message", "jid=all&text=x")
+        self.assertIn(b"<told>3</told>", told.body)
         self.assert_refused("clientDoesNotExist", self.xmpp.ask("DELETE", f"{API}/clients/x"))
-        self.assertEqual([("delete", CALLBRIDGE[0]), ("end", CLIENT[0])], self.server.calls)
+        self.assertEqual(
+            [
+                ("delete", CALLBRIDGE[0]),
+                ("end", CLIENT[0]),
+                ("end_all", "alice"),
+                ("tell", "all", "x"),
+            ],
+            self.server.calls,
+        )
 
 
 class FurtherRouteTests(APITests):

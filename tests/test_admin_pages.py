@@ -12,10 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
+from cms.admin.clientpages import SHOWN
 from cms.admin.flowview import WORDS, twelve_steps
-from cms.admin.interfaces import Health, Page, Recorded, Selection
+from cms.admin.interfaces import Health, Recorded, Selection
 from cms.admin.xmppapi import operations_of_xmpp_server
-from cms.admin.xmpppages import SHOWN, XmppPages
+from cms.admin.xmpppages import XmppPages
 from cms.callbridge.login.record import KEEP, Logins
 from cms.signalflow import Attempt, Step
 from cms.web.html import POLICY
@@ -98,8 +99,6 @@ class Server(FakeXmppServer):
     """Its lists can be told."""
 
     bridge: dict[str, Any] = CALLBRIDGE[1]
-    session: dict[str, Any] = {**CLIENT[1]}
-    count = 1
 
     def callbridges(self) -> Any:
         """The one."""
@@ -109,16 +108,6 @@ class Server(FakeXmppServer):
         """The one."""
         super().callbridge(id_)
         return CALLBRIDGE[0], self.bridge
-
-    def client(self, id_: str) -> tuple[str, Any]:
-        """The one."""
-        super().client(id_)
-        return CLIENT[0], self.session
-
-    async def clients(self, selection: Selection) -> Page:
-        """As many as told."""
-        self.calls.append(("clients", selection))
-        return Page([(CLIENT[0], self.session)], self.count)
 
 
 class SafetyTests(PagesTests):
@@ -190,7 +179,7 @@ class SafetyTests(PagesTests):
             "certificate": {HOSTILE: HOSTILE},
             "mechanisms": [HOSTILE],
         }
-        self.server.session = {"jid": HOSTILE, "address": HOSTILE, "since": HOSTILE}
+        self.server.clients.session = {"jid": HOSTILE, "address": HOSTILE, "since": HOSTILE}
         quoted = "/clients?filter=%22%3E%3Cscript%3E"
         for client, path in [*self.pages(), (self.xmpp, quoted)]:
             page = Form(client.ask("GET", path, authorization="alice"))
@@ -394,22 +383,34 @@ class XmppTests(PagesTests):
     def test_client_away(self) -> None:
         """Since when it has no connection, and how much is kept for it, in the list and alone."""
         for path in ("/clients", "/", f"/clients/{CLIENT[0]}"):
-            self.server.session = {**CLIENT[1]}
+            self.server.clients.session = {**CLIENT[1]}
             there = self.xmpp.ask("GET", path, authorization="alice").body.decode()
             away: Any = {"awaySince": "2026-01-02T03:04:05.000Z", "keptBytes": 12345}
-            self.server.session = {**CLIENT[1], "connected": False, **away}
+            self.server.clients.session = {**CLIENT[1], "connected": False, **away}
             gone = self.xmpp.ask("GET", path, authorization="alice").body.decode()
             self.assertNotIn("gone since", there)
             self.assertIn("gone since <time", gone)
             self.assertIn("2026-01-02 03:04:05 UTC</time>, 12,345 bytes are kept for it", gone)
 
+    def test_message(self) -> None:
+        """To everybody, and to one; what cannot be sent is refused."""
+        (sent,) = [self.post(self.xmpp, "/clients/message", {"jid": "all", "text": " Soon back "})]
+        self.assertEqual((303, "/clients?told=3"), (sent.status, sent.headers["location"]))
+        self.assertEqual(("tell", "all", "Soon back"), self.server.calls[-1])
+        told = self.xmpp.ask("GET", "/clients?told=3", authorization="alice")
+        self.assertIn(b"3 clients were told.", told.body)
+        one = self.xmpp.ask("GET", f"/clients/{CLIENT[0]}", authorization="alice").body.decode()
+        self.assertIn(f'value="{CLIENT[1]["jid"]}"', one)
+        empty = self.post(self.xmpp, "/clients/message", {"jid": "all", "text": " "})
+        self.assertEqual(400, empty.status)
+
     def test_many_clients(self) -> None:
         """They are leafed through, found, and any offset is harmless."""
-        self.server.count = 120
+        self.server.clients.count = 120
         page = Form(
             self.xmpp.ask("GET", f"/clients?filter=a%26b&offset={SHOWN}", authorization="alice")
         )
-        self.assertEqual(("clients", Selection(SHOWN, SHOWN, "a&b")), self.server.calls[-1])
+        self.assertEqual(("clients", Selection(SHOWN, SHOWN, "a&b"), ""), self.server.calls[-1])
         links = [a["href"] for tag, a in page.tags if tag == "a" and a.get("class") == "button"]
         self.assertEqual(
             ["/clients?filter=a%26b&offset=0", f"/clients?filter=a%26b&offset={2 * SHOWN}"], links

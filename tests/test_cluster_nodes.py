@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.admin.interfaces import Selection
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmpp import carbons
+from cms.xmpp.clientadministration import ClientAdministration
 from tests.clustersimulation import Cluster, ClusterServer, bodies, full
 from tests.test_xmpp_sasl2 import authenticate, bind
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
@@ -549,3 +554,33 @@ class LoginTests(SynchronousTestCase):
                 self.cluster.run(0.3)
                 return True
         return False
+
+
+class ClientsTests(TwoServers):
+    """What an administrator of one server sees and does of all clients."""
+
+    def test_everywhere(self) -> None:
+        """They are listed with their server, told, and ended."""
+        config: Any = SimpleNamespace(
+            domain=DOMAIN, hostname="h1", cluster=SimpleNamespace(node="one")
+        )
+        clients = ClientAdministration(
+            config, self.one.sessions, self.one.clients.service, self.one.clock
+        )
+        page = self.successResultOf(Deferred.fromCoroutine(clients.listed(Selection())))
+        found = {facts["jid"]: facts for _, facts in page.items}
+        self.assertEqual({full("alice"): "one", full("bob"): "two"}, servers(found))
+        self.assertRegex(found[full("bob")]["since"], r"^20\d\d-.*Z$")
+        self.assertNotIn("connected", found[full("bob")])
+        told = Deferred.fromCoroutine(clients.tell("all", "soon"))
+        self.assertEqual(2, self.successResultOf(told))
+        self.assertEqual((["soon"], ["soon"]), (self.heard(self.alice), self.heard(self.bob)))
+        self.assertEqual(1, clients.end_all("bob"))
+        self.run_()
+        self.assertIn("ended by an administrator", self.bob.heard())
+        self.assertEqual({full("alice")}, self.one.known)
+
+
+def servers(found: dict[str, Any]) -> dict[str, str]:
+    """Where each is."""
+    return {jid: facts["server"] for jid, facts in found.items()}

@@ -21,6 +21,7 @@ from cms.process.endpointstrings import parse_endpoint
 from cms.trust.issue import CertificateAuthority
 from peers.pki import RSA_PSS, Authority, Validity, pem
 from tests.commandline import DOMAIN, HOSTNAME, ISSUED, CommandLineTests
+from tests.fakedaemon import FakeDaemon
 
 SECRET = re.compile(r"^Secret     : ([A-Za-z0-9]{24})$", re.MULTILINE)
 
@@ -361,3 +362,78 @@ class ShowTests(CommandLineTests):
         )
         self.assertEqual("ok", sockets.judge_stopped("x", ["EAFNOSUPPORT"], 2).state)
         self.assertEqual("wrong", sockets.judge_stopped("x", ["EADDRINUSE"], 2).state)
+
+
+class ClientTests(CommandLineTests):
+    """C{cms xmpp client}."""
+
+    FACTS: dict[str, Any] = {
+        "id": "1",
+        "jid": f"alice@{DOMAIN}/phone",
+        "address": "192.0.2.7:1 at two",
+        "since": "2026-11-29T01:02:03.000Z",
+        "callBridge": f"cb1.{DOMAIN}",
+        "server": "two",
+        "guest": False,
+        "available": True,
+    }
+
+    def test_list(self) -> None:
+        """Of everybody, or of one; with its server, if there are several."""
+        daemon = FakeDaemon(self, self.folder / "xmpp")
+        daemon.get("clients", {"clients": {"total": 1, "client": [self.FACTS]}})
+        said = self.said("xmpp", "client", "list")
+        line = f"alice@{DOMAIN}/phone  from 192.0.2.7:1 at two  since 2026-11-29T01:02:03.000Z"
+        self.assertIn(f"{line}  at two\n", said)
+        self.assertIn("1 session listed by the running XMPP server", said)
+        self.assertEqual([self.FACTS], self.facts("xmpp", "client", "list", "alice"))
+        self.assertEqual("alice", daemon.asked[-1][2]["jid"])
+
+    def test_show(self) -> None:
+        """All that is known; nobody is wrong."""
+        daemon = FakeDaemon(self, self.folder / "xmpp")
+        daemon.get("clients", {"clients": {"total": 1, "client": [self.FACTS]}})
+        said = self.said("xmpp", "client", "show", "alice/phone")
+        self.assertRegex(said, "Server +: two\n")
+        self.assertEqual([self.FACTS], self.facts("xmpp", "client", "show", "alice/phone"))
+        daemon.get("clients", {"clients": {"total": 0, "client": []}})
+        self.assertIn("not logged in", self.refused("xmpp", "client", "show", "bob", status=1))
+
+    def test_kick(self) -> None:
+        """How many sessions have ended."""
+        daemon = FakeDaemon(self, self.folder / "xmpp")
+        daemon.answers["DELETE", "/api/v1/clients"] = 200, {"clients": {"ended": 2}}
+        self.assertIn("2 sessions of alice ended\n", self.said("xmpp", "client", "kick", "alice"))
+        self.assertEqual(("DELETE", "/api/v1/clients", {"jid": "alice"}), daemon.asked[-1])
+        ended = self.facts("xmpp", "client", "kick", "alice")
+        self.assertEqual({"address": "alice", "ended": 2}, ended)
+        daemon.answers["DELETE", "/api/v1/clients"] = 200, {"clients": {"ended": 0}}
+        self.assertIn("not logged in", self.refused("xmpp", "client", "kick", "bob", status=1))
+
+    def test_message(self) -> None:
+        """To one, or to all."""
+        daemon = FakeDaemon(self, self.folder / "xmpp")
+        daemon.answers["POST", "/api/v1/clients/message"] = 200, {"clients": {"told": 1}}
+        said = self.said("xmpp", "client", "message", "all", "Soon back")
+        self.assertIn("1 session got it\n", said)
+        self.assertEqual({"jid": "all", "text": "Soon back"}, daemon.asked[-1][2])
+        told = self.facts("xmpp", "client", "message", "alice", "x")
+        self.assertEqual({"address": "alice", "told": 1}, told)
+        daemon.answers["POST", "/api/v1/clients/message"] = 200, {"clients": {"told": 0}}
+        said = self.refused("xmpp", "client", "message", "all", "x", status=1)
+        self.assertIn("nobody is logged in", said)
+
+    def test_stopped(self) -> None:
+        """Without a server nobody is logged in, and that is said."""
+        for command in (("list",), ("show", "a"), ("kick", "a"), ("message", "all", "x")):
+            said = self.refused("xmpp", "client", *command, status=1)
+            self.assertIn("no XMPP server runs on it", said)
+
+    def test_frozen(self) -> None:
+        """One that does not answer in time is told of."""
+        (self.folder / "xmpp").mkdir()
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(self.folder / "xmpp" / "admin.sock"))
+            silent.listen()
+            with patch("cms.control.daemon.TIMEOUT", 0.05):
+                self.assertIn("timed out", self.refused("xmpp", "client", "list", status=1))

@@ -198,6 +198,30 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual("clientDoesNotExist", self.refusal("DELETE", f"clients/{session['id']}"))
         self.assertEqual(1, self.get("clients")["clients"]["total"])
 
+    def test_by_address(self) -> None:
+        """Of a user, with and without the domain, and of one resource; told, and ended."""
+        callbridge = self.server.callbridge()
+        ours = {r: self.server.bound(callbridge, "alice", r) for r in ("r", "phone")}
+        bob = self.server.bound(callbridge, "bob", "r")
+        for address, number in (("alice", 2), (f"ALICE@{DOMAIN}", 2), ("alice/phone", 1)):
+            found = self.get(f"clients?jid={address}")["clients"]
+            self.assertEqual((number, number), (found["total"], len(found["client"])))
+        for address in ("a b", "alice@example.org"):
+            self.assertEqual("jidInvalid", self.refusal("DELETE", f"clients?jid={address}"))
+        told = self.client.ask(
+            *("POST", f"{API}/clients/message", "jid=all&text=Soon+%3Cback%3E"),
+            accept="application/json",
+        )
+        self.assertEqual({"clients": {"told": 3}}, json.loads(told.body))
+        for client in (*ours.values(), bob):
+            (message,) = client.received()
+            self.assertEqual((DOMAIN, None), (message.sender, message.type))
+            self.assertEqual("Soon <back>", str(message.element.body))
+        ended = self.client.ask("DELETE", f"{API}/clients?jid=alice", accept="application/json")
+        self.assertEqual({"clients": {"ended": 2}}, json.loads(ended.body))
+        self.assertIn("policy-violation", ours["r"].heard())
+        self.assertEqual(1, self.get("clients")["clients"]["total"])
+
     def test_client_away(self) -> None:
         """A client without a connection is listed as that, and counted among the clients."""
         callbridge = self.server.callbridge("cb1")

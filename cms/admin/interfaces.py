@@ -189,16 +189,45 @@ class XmppServer(Daemon, Protocol):
         """
         ...
 
-    async def clients(self, selection: Selection) -> Page:
+    @property
+    def clients(self) -> Clients:
         """The sessions of clients."""
         ...
 
-    def client(self, id_: str) -> tuple[str, Facts]:
+
+class Clients(Protocol):
+    """
+    The sessions of clients of an XMPP server, and of the other servers of its cluster.
+
+    An address is C{alice}, C{alice@domain}, which are all sessions of that user, or the full
+    address of one.
+    """
+
+    async def listed(self, selection: Selection, address: str = "") -> Page:
+        """
+        @param address: Only the sessions of this one.
+        """
+        ...
+
+    def show(self, id_: str) -> tuple[str, Facts]:
         """One session."""
         ...
 
-    def end_client(self, id_: str) -> None:
+    def end(self, id_: str) -> None:
         """End a session."""
+        ...
+
+    def end_all(self, address: str) -> int:
+        """End those of an address; how many there were."""
+        ...
+
+    async def tell(self, address: str, text: str) -> int:
+        """
+        Send a message from the server.
+
+        @param address: C{all} is everybody.
+        @return: How many sessions took it.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from cms.admin import schemas
+from cms.admin.clientsapi import AWAY, ClientOperations
 from cms.admin.commonapi import API, CommonOperations, Metrics, with_document
 from cms.admin.interfaces import XmppServer
 from cms.admin.operations import SELECTION, Call, Operation, selection
@@ -13,7 +14,6 @@ from cms.web.forms import Parameter
 from cms.web.refusal import Refused
 
 CALLBRIDGES = f"{API}/callBridges"
-CLIENTS = f"{API}/clients"
 MOST_OVERLAP = 30 * 86_400  # seconds
 USUAL_OVERLAP = 86_400
 NAME = Parameter("name", "cb1, or the address of a component.", required=True, least=1, most=253)
@@ -47,20 +47,6 @@ CALLBRIDGE = schemas.record(
     *("id", "name", "component", "state"),
 )
 MADE = schemas.record({"id": schemas.TEXT, "name": schemas.TEXT, "secret": schemas.TEXT}, "id")
-AWAY = {"awaySince": schemas.TIME, "keptBytes": schemas.WHOLE}  # without a connection
-CLIENT = schemas.record(
-    {
-        "id": schemas.TEXT,
-        "jid": schemas.TEXT,
-        "address": schemas.TEXT,
-        "since": schemas.TIME,
-        "callBridge": schemas.TEXT,
-        "available": schemas.TRUTH,
-        "connected": schemas.TRUTH,
-        **AWAY,
-    },
-    *("id", "jid"),
-)
 NODE = schemas.record(
     {
         "node": schemas.TEXT,
@@ -141,9 +127,6 @@ class XmppOperations:
 
     def operations(self) -> list[Operation]:
         """Those that only an XMPP server has."""
-        return [*self._callbridges(), *self._clients()]
-
-    def _callbridges(self) -> list[Operation]:
         one = f"{CALLBRIDGES}/{{id}}"
         return [
             Operation(
@@ -194,38 +177,6 @@ class XmppOperations:
             ),
         ]
 
-    def _clients(self) -> list[Operation]:
-        one = f"{CLIENTS}/{{id}}"
-        gone = ("clientDoesNotExist",)
-        return [
-            Operation(
-                "GET",
-                CLIENTS,
-                "listClients",
-                "The sessions that are logged in.",
-                self.list_clients,
-                query=SELECTION,
-                answers=schemas.listing("clients", "client", CLIENT),
-            ),
-            Operation(
-                "GET",
-                one,
-                "getClient",
-                "One session.",
-                self.show_client,
-                answers=schemas.named("client", CLIENT),
-                reasons=gone,
-            ),
-            Operation(
-                "DELETE",
-                one,
-                "endClient",
-                "End a session.",
-                self.end_client,
-                reasons=gone,
-            ),
-        ]
-
     def list_callbridges(self, call: Call) -> Reply:
         """GET callBridges."""
         part = selection(call.query)
@@ -259,21 +210,6 @@ class XmppOperations:
         await self._role.delete_callbridge(call.ids["id"])
         return Done()
 
-    async def list_clients(self, call: Call) -> Reply:
-        """GET clients."""
-        page = await self._role.clients(selection(call.query))
-        return Listing("clients", "client", page.items, page.total)
-
-    def show_client(self, call: Call) -> Reply:
-        """GET clients/id."""
-        id_, facts = self._role.client(call.ids["id"])
-        return Document("client", facts, id_)
-
-    def end_client(self, call: Call) -> Reply:
-        """DELETE clients/id."""
-        self._role.end_client(call.ids["id"])
-        return Done()
-
 
 def _made(id_: str, name: str, secret: str | None) -> Document | None:
     return None if secret is None else Document("callBridge", {"name": name, "secret": secret}, id_)
@@ -284,5 +220,5 @@ def operations_of_xmpp_server(
 ) -> list[Operation]:
     """All operations of an XMPP server's API."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
-    own = XmppOperations(role)
-    return with_document("cms-xmpp", [*common.operations(), *own.operations()])
+    own, clients = XmppOperations(role), ClientOperations(role.clients).operations()
+    return with_document("cms-xmpp", [*common.operations(), *own.operations(), *clients])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -14,14 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
+from cms.admin.clientpages import SHOWN, ClientPages, client_table, moment_text, plain
 from cms.admin.flowview import (
-    clock_text,
     facts,
     fingerprint,
     show_attempts,
     state_mark,
 )
-from cms.admin.interfaces import Facts, Page, Selection, XmppServer
+from cms.admin.interfaces import Facts, Selection, XmppServer
 from cms.admin.pages import (
     Pages,
     SeeOther,
@@ -36,7 +36,6 @@ from cms.web.eventstream import EventStream
 from cms.web.refusal import Refused
 
 ROLE = "XMPP server"
-SHOWN = 25  # of each list
 ATTEMPTS = 10
 NAME_LABEL = "Unique Call Bridge name"
 _HOUR = 3600
@@ -73,15 +72,14 @@ class XmppPages:
         self, role: XmppServer, clock: IReactorTime, timer: Callable[[], float] = time.perf_counter
     ) -> None:
         self._role = role
+        self._clients = ClientPages(role.clients)
         self.events = EventStream(clock, self._look, self._pieces, timer=timer)
 
     def add_to(self, app: Klein) -> None:
         """Add their routes."""
         pages = Pages(ROLE, app)
         pages.get("/", self.overview)
-        pages.get("/clients", self.clients)
-        pages.get("/clients/<id>", self.client)
-        pages.post("/clients/<id>/end", self.end_client)
+        self._clients.add_to(pages)
         pages.post("/callbridges", self.add)
         pages.get("/callbridges/<id>", self.callbridge)
         pages.post("/callbridges/<id>/rotate", self.rotate)
@@ -147,7 +145,7 @@ class XmppPages:
         return links, health.good, flow, clients, cluster.get("state"), nodes
 
     async def _pieces(self) -> list[Tag]:
-        page = await self._role.clients(Selection(limit=SHOWN))
+        page = await self._role.clients.listed(Selection(limit=SHOWN))
         bridges = list(islice(self._role.callbridges(), SHOWN + 1))
         more = []
         if len(bridges) > SHOWN:
@@ -164,7 +162,7 @@ class XmppPages:
             ),
             tags.section(
                 tags.h2("Clients", id="clients"),
-                *_client_table(page, 0),
+                *client_table(page, 0),
                 tags.p(tags.a("Find a client", href="/clients")),
                 **{"aria-labelledby": "clients"},
             ),
@@ -282,52 +280,6 @@ class XmppPages:
         await self._role.delete_callbridge(visit.ids["id"])
         return SeeOther("/")
 
-    # clients
-
-    async def clients(self, visit: Visit) -> Shown:
-        """GET /clients: those that hold a text, from an offset on."""
-        wanted = visit.query.get("filter", "")[:300]
-        offset = visit.query.get("offset", "0")
-        start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else 0
-        page = await self._role.clients(Selection(start, SHOWN, wanted))
-        search = tags.form(
-            input_field("filter", "Address", "A part of it will do.", value=wanted),
-            tags.button("Find", type="submit"),
-            method="get",
-            action="/clients",
-            role="search",
-            class_="narrow",
-        )
-        links = []
-        for text, at in (("Previous", start - SHOWN), ("Next", start + SHOWN)):
-            if -SHOWN < at < page.total and at != start:
-                query = urlencode({"filter": wanted, "offset": max(0, at)})
-                links.append(tags.a(text, href=f"/clients?{query}", class_="button"))
-        back = tags.p(tags.a("Back to the overview", href="/"))
-        return Shown("Clients", [search, *_client_table(page, start), *links, back])
-
-    def client(self, visit: Visit) -> Shown:
-        """GET /clients/id: it asks whether the session is to be ended."""
-        id_, known = self._role.client(visit.ids["id"])
-        question = "End this session? The client may log in again."
-        action = f"/clients/{quote(id_)}/end"
-        labels = {**COLUMNS, "available": "Available"}
-        shown = facts(
-            {
-                label: _moment(known[key]) if key in MOMENTS else _text(known[key])
-                for key, label in labels.items()
-                if known.get(key) is not None
-            }
-            | {CONNECTION: tags.span(*_connection(known))}
-        )
-        content = [shown, *confirm(visit, action, question, "End the session")]
-        return Shown(f"Client {known['jid']}", content)
-
-    def end_client(self, visit: Visit) -> SeeOther:
-        """POST /clients/id/end."""
-        self._role.end_client(visit.ids["id"])
-        return SeeOther("/")
-
 
 def _exists(refused: Refused) -> bool:
     return refused.reason == "callBridgeAlreadyExists"
@@ -411,71 +363,5 @@ def _callbridge_facts(known: Facts) -> Tag:
     for key, label in CALLBRIDGE_FACTS.items():
         value = known.get(key)
         if value is not None and value not in ("", [], {}):
-            shown[label] = _moment(value) if key in MOMENTS else _text(value)
+            shown[label] = moment_text(value) if key in MOMENTS else plain(value)
     return facts(shown)
-
-
-def _moment(value: Any) -> str | Tag:
-    """A time of the API's, for people."""
-    try:
-        return clock_text(str(value))
-    except ValueError:
-        return str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if key != "valid")
-    if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-COLUMNS = {"jid": "Address", "address": "From", "since": "Since", "callBridge": "Callbridge"}
-CONNECTION = "Connection"
-
-
-def _client_table(page: Page, start: int) -> Sequence[Tag]:
-    if not page.items:
-        return [tags.p("Nobody.", class_="quiet")]
-    head = [tags.th(label, scope="col", role="columnheader") for label in COLUMNS.values()]
-    head.append(tags.th(CONNECTION, scope="col", role="columnheader"))
-    head.append(tags.th("Session", scope="col", role="columnheader"))
-    # The narrow layout would remove the elements' roles, so they are explicit.
-    return [
-        tags.table(
-            tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),
-            tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
-            tags.tbody(*(_client_row(i, f) for i, f in page.items), role="rowgroup"),
-            role="table",
-        )
-    ]
-
-
-def _connection(known: Facts) -> list[str | Tag]:
-    """Whether it is there; if not, since when, and how much is kept for it."""
-    if "awaySince" not in known:
-        return ["there"]
-    kept = f", {known['keptBytes']:,} bytes are kept for it"
-    return ["gone since ", _moment(known["awaySince"]), kept]
-
-
-def _client_row(id_: str, known: Facts) -> Tag:
-    cells = [
-        tags.td(
-            _moment(known[key]) if key in MOMENTS and known.get(key) else str(known.get(key) or ""),
-            role="cell",
-            **{"data-label": label},
-        )
-        for key, label in COLUMNS.items()
-    ]
-    cells.append(tags.td(*_connection(known), role="cell", **{"data-label": CONNECTION}))
-    end = tags.a(
-        "End",
-        tags.span(f" the session of {known['jid']}", class_="away"),
-        href=f"/clients/{quote(id_)}",
-    )
-    cells.append(tags.td(end, role="cell", **{"data-label": "Session"}))
-    return tags.tr(*cells, role="row", id=f"client-{id_}")

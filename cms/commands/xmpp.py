@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cms.commands import certificates, sockets
+from cms.commands.clients import client
 from cms.commands.clusters import cluster
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import XMPP, config_option
@@ -47,6 +48,7 @@ def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> Non
 
 
 xmpp.add_command(callbridge)
+xmpp.add_command(client)
 xmpp.add_command(cluster)
 
 

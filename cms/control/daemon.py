@@ -180,11 +180,11 @@ class Daemon:
             raise NoAnswer(self.path, f"HTTP status {status}")
         return answer
 
-    def all(self, path: str, listing: str, item: str) -> list[dict[str, Any]]:
+    def all(self, path: str, listing: str, item: str, **query: object) -> list[dict[str, Any]]:
         """A whole list, however many pages it has."""
         found: list[dict[str, Any]] = []
         while True:
-            page = self.get(path, limit=PAGE, offset=len(found))[listing]
+            page = self.get(path, limit=PAGE, offset=len(found), **query)[listing]
             found += page[item]
             if not page[item] or len(found) >= page["total"]:
                 return found
@@ -197,9 +197,9 @@ class Daemon:
         """Change something."""
         return self._ask("PUT", path, {}, form)
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, **query: object) -> Any:
         """Delete something."""
-        return self._ask("DELETE", path, {})
+        return self._ask("DELETE", path, query)
 
     def _section(self, path: str, name: str, **query: object) -> dict[str, Any]:
         """The part of an answer with this name."""

@@ -114,6 +114,7 @@ SESSIONS_LATER = Fault(
         "Bring the link up: the server then names the sessions that are left, and those of this"
         " user end. To end them before, go to the XMPP server's host."
     ),
+    mend="cms xmpp client kick {jid}",
 )
 SESSIONS_STAY = Fault(
     "sessions-stay",
@@ -126,6 +127,7 @@ SESSIONS_STAY = Fault(
         "End them at the XMPP server with its own means, and bring it to the version of this"
         " Callbridge."
     ),
+    mend="cms xmpp client kick {jid}",
 )
 
 

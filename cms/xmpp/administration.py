@@ -6,33 +6,28 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 
 from cms import faults
-from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
+from cms.admin.interfaces import Facts, Health, Recorded, moment
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
 from cms.configuration.tomlfile import Secret
 from cms.process import openfiles
-from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step
 from cms.state.database import StoreError
 from cms.web.refusal import Refused, wrong
 from cms.xmpp.callbridges import Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
+from cms.xmpp.clientadministration import ClientAdministration
 from cms.xmpp.daemon import XmppService
-from cms.xmpp.resumption import Resumable
-from cms.xmpp.sessions import Session
 
 _T = TypeVar("_T")
 MOST_AWAY = 10  # sessions without a connection that the status names
 AGREED_SECONDS = 2.0  # at most, that a change waits until the other servers can hear of it
-AT_ONCE = 500  # sessions that are examined in one turn of the reactor
 
 
 class XmppAdministration:
@@ -44,8 +39,9 @@ class XmppAdministration:
         self._daemon = daemon
         self._reactor = reactor
         self._work = SlowWork(reactor, at_once=1, most_waiting=50)
-        self._ids: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
-        self._by_id: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self.clients = ClientAdministration(
+            daemon.config, daemon.sessions, daemon.session_service, reactor
+        )
 
     # status
 
@@ -85,7 +81,7 @@ class XmppAdministration:
             "clientsAway": self._daemon.resumptions.away,
             "clientsAwayBytes": self._daemon.resumptions.away_bytes,
             "clientsAwayLongest": [
-                {"jid": session.jid.full(), **self._away_facts(session)}
+                {"jid": session.jid.full(), **self.clients.away_facts(session)}
                 for session in self._daemon.resumptions.away_longest(MOST_AWAY)
             ],
             "openFiles": openfiles.in_use(),
@@ -206,71 +202,6 @@ class XmppAdministration:
             raise _exists(str(problem)) from None
         except TooMuchWork:
             raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
-
-    # clients
-
-    async def clients(self, selection: Selection) -> Page:
-        """See L{cms.admin.interfaces.XmppServer.clients}."""
-        wanted = selection.filter.casefold()
-        sessions = list(self._daemon.sessions)
-        if wanted:
-            sessions = await self._holding(sessions, wanted)
-        shown = sessions[selection.offset : selection.offset + selection.limit]
-        items = [item for item in map(self._client_facts, shown) if item is not None]
-        return Page(items, len(sessions))
-
-    async def _holding(self, sessions: list[Session], wanted: str) -> list[Session]:
-        found: list[Session] = []
-        for start in range(0, len(sessions), AT_ONCE):
-            part = sessions[start : start + AT_ONCE]
-            found += [session for session in part if wanted in session.jid.full().casefold()]
-            await deferLater(self._reactor, 0)  # let the reactor do other work
-        return found
-
-    def _client_facts(self, session: Session) -> tuple[str, Facts] | None:
-        try:
-            since, authority = self._daemon.session_service.facts(session)
-        except KeyError:
-            return None  # it has ended meanwhile
-        facts: dict[str, Any] = {
-            "jid": session.jid.full(),
-            "address": session.peer_text,
-            "since": since,
-            "callBridge": authority,
-            "available": session.presence is not None,
-            "connected": not session.is_away,
-        }
-        if session.is_away:
-            facts |= self._away_facts(session)
-        return self._session_id(session), facts
-
-    def _away_facts(self, session: Session | Resumable) -> dict[str, Any]:
-        since = wall_clock(self._reactor)() - session.away_seconds
-        return {"awaySince": moment(since), "keptBytes": session.kept_bytes}
-
-    def _session_id(self, session: Session) -> str:
-        id_ = self._ids.get(session)
-        if id_ is None:
-            id_ = self._ids[session] = str(uuid.uuid4())
-            self._by_id[id_] = session
-        return id_
-
-    def _session(self, id_: str) -> tuple[Session, tuple[str, Facts]]:
-        session = self._by_id.get(id_)
-        item = self._client_facts(session) if session is not None else None
-        if session is None or item is None:
-            raise Refused(
-                "clientDoesNotExist", "there is no such session", "GET clients lists them."
-            )
-        return session, item
-
-    def client(self, id_: str) -> tuple[str, Facts]:
-        """See L{cms.admin.interfaces.XmppServer.client}."""
-        return self._session(id_)[1]
-
-    def end_client(self, id_: str) -> None:
-        """See L{cms.admin.interfaces.XmppServer.end_client}."""
-        self._session(id_)[0].end()
 
 
 def _id(address: str) -> str:

@@ -57,6 +57,7 @@ class ClientSession(Party, StreamHandler):
     content_namespace = ns.CLIENT
     a_turn = A_TURN
     is_copied = False
+    node, since = "", 0.0  # of this node
 
     def __init__(
         self,

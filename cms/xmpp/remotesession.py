@@ -95,6 +95,8 @@ class RemoteSession(Remote):
         self.jid = jid
         self.number = number
         self.stamp = stamp
+        self.since = stamp / 1000
+        self.node = peer.member.name
         self.authority = authority
         self.peer_host = host
         self.is_guest = guest

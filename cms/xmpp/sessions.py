@@ -20,6 +20,8 @@ class Session(Receiver, Protocol):
 
     @ivar authority: The Callbridge that decided its log-in.
     @ivar is_guest: It is a guest's, who has one session.
+    @ivar node: The other node of the cluster where it is; empty if it is here.
+    @ivar since: When it was bound there, in seconds since the epoch.
     @ivar presence: Its last broadcast presence, C{None} while unavailable.
     @ivar priority: Of that presence (RFC 6121 4.7.2.3).
     @ivar directed: Addresses that were sent presence and must be told when the
@@ -31,6 +33,8 @@ class Session(Receiver, Protocol):
     jid: JID
     authority: str
     is_guest: bool
+    node: str
+    since: float
     presence: Stanza | None
     priority: int
     directed: set[str]
@@ -109,6 +113,11 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         for resources in list(self._users.values()):
             yield from [each for each in resources.values() if each not in self._elsewhere]
+
+    def everywhere(self) -> Iterator[Session]:
+        """Those of other nodes, too."""
+        for resources in list(self._users.values()):
+            yield from list(resources.values())
 
     def is_elsewhere(self, session: Session) -> bool:
         """Whether it is at another node."""

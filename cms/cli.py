@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 import cms
+from cms.commands.backup import backup, restore
 from cms.commands.callbridge import callbridge
 from cms.commands.check import check
 from cms.commands.common import Root
@@ -24,6 +25,7 @@ from cms.commands.status import status
 from cms.commands.xmpp import xmpp
 
 COMMANDS: tuple[click.Command, ...] = (
+    backup,
     callbridge,
     check,
     completion,
@@ -34,6 +36,7 @@ COMMANDS: tuple[click.Command, ...] = (
     login,
     man,
     pki,
+    restore,
     status,
     xmpp,
 )

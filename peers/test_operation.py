@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
-import sqlite3
 import ssl
 import threading
 import urllib.request
@@ -21,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from cms.callbridge.directories.store import UserStore
 from peers.api import Administration
 from peers.bind import Bind
 from peers.certs import Certificates
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN, LINK_ACTIVE, LINK_SECONDS, ROOT, START_SECONDS
-from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
+from peers.daemons import Callbridge, Daemon, XmppServer
 from peers.network import free_port, wait_until
+from peers.operating import block, make_samples, run_block, script_environment
 from peers.processes import Process, Processes
 from peers.prometheus import Prometheus
 from peers.scrape import Figures
@@ -433,14 +431,6 @@ def test_plain_socket_that_others_reach(system: System, where: str) -> None:
     server.expect_error("could be reached from another host")
 
 
-def block(name: str) -> str:
-    """The commands of docs/operate.md that are marked with this name."""
-    text = (ROOT / "docs" / "operate.md").read_text()
-    found = re.search(rf"<!-- tested: {name} -->\n```sh\n(.*?)```", text, re.DOTALL)
-    assert found is not None, name
-    return found[1]
-
-
 def test_log_recipes(system: System, processes: Processes) -> None:
     """What docs/operate.md types to follow a failed log-in works, in text and in JSON."""
     jq = require("jq", "jq")
@@ -483,38 +473,6 @@ def test_log_recipes(system: System, processes: Processes) -> None:
     status, output = processes.run("jq", ["sh", "-c", second], cwd=processes.directory)
     (refused,) = [json.loads(line) for line in output.splitlines()]
     assert (status, refused["condition"]) == (0, "not-authorized")
-
-
-def make_samples(processes: Processes, commands: str) -> Path:
-    """The sample configurations, with what the documentation says to make for them."""
-    require("openssl", "openssl")
-    directory = processes.make_directory("samples")
-    ports: dict[str, str] = {}
-    for file in (ROOT / "examples").glob("*.toml"):
-        # The samples' ports may be taken on this machine.
-        text = re.sub(
-            r"(?<=:)\d{4}\b",
-            lambda port: ports.setdefault(port[0], str(free_port())),
-            file.read_text(),
-        )
-        (directory / file.name).write_text(text)
-    (directory / "ports.json").write_text(json.dumps(ports))
-    shell = ["sh", "-e", "-c", commands]
-    status, output = processes.run("make", shell, cwd=directory, env=script_environment())
-    assert status == 0, output
-    return directory
-
-
-def script_environment() -> dict[str, str]:
-    """One in which C{cms} and C{twistd} are found by name."""
-    path = os.pathsep.join([str(Path(script("twistd")[0]).parent), os.environ["PATH"]])
-    return {**daemon_environment(), "PATH": path}
-
-
-def run_block(processes: Processes, name: str, directory: Path) -> Process:
-    """Start what a block of the documentation says."""
-    command = ["sh", "-c", f"exec {block(name).strip()}"]
-    return processes.start(name, command, cwd=directory, env=script_environment())
 
 
 def assert_reachable(url: str, trust: Path) -> None:
@@ -606,20 +564,3 @@ def test_units_as_documented(role: str, processes: Processes) -> None:
     name = "xmpp" if role == "xmpp" else "cb1"
     secret = dict.fromkeys((f"{role}.toml", f"{name}.key", "cb1.secret"), "0o640")
     assert modes == {"ca.pem": "0o644", f"{name}.crt": "0o644", **secret}
-
-
-def test_backup(tmp_path: Path, processes: Processes) -> None:
-    """The documented copy of a store that is in use holds what was written last."""
-    store = UserStore(tmp_path / "state")
-    store.set_password("alice", PASSWORD)
-    with sqlite3.connect(store.path) as used:  # so that the newest stays in the -wal file
-        used.execute("BEGIN IMMEDIATE")
-        command = block("backup").replace("/var/lib/cms-callbridge/users.sqlite3", str(store.path))
-        status, output = processes.run("backup", ["sh", "-e", "-c", command], cwd=tmp_path)
-        used.rollback()
-    assert status == 0, output
-    assert (tmp_path / "users-backup.sqlite3").stat().st_mode & 0o777 == 0o600
-    restored = tmp_path / "restored"
-    restored.mkdir(mode=0o700)
-    shutil.copy(tmp_path / "users-backup.sqlite3", restored / store.path.name)
-    assert [user.name for user in UserStore(restored).users()] == ["alice"]

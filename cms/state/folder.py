@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cms import faults
 from cms.signalflow import StepError
+from cms.state.restoring import PENDING, STAGED, complete
 
 WRITABLE = "Name a folder that this user can write."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -63,6 +64,18 @@ def claim(folder: Path, *, of_anybody: bool = False) -> None:
                     f"{real / entry.name} is a link",
                     f"See who made it; put the file itself there, or: rm '{real / entry.name}'",
                 )
+    _complete_restore(real)
+
+
+def _complete_restore(folder: Path) -> None:
+    """After a crash in the middle of one, the files are of two times until it is complete."""
+    try:
+        complete(folder)
+    except (ValueError, KeyError, TypeError):
+        raise UnsafeFolder(
+            f"{folder / PENDING} is damaged, and says that a restore is not complete",
+            f"See what is in {folder / STAGED}, remove both, and restore again.",
+        ) from None
 
 
 def claim_for(file: Path, folder: Path) -> None:

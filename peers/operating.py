@@ -1,0 +1,124 @@
+"""What docs/operate.md says to type, and a place to type it in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from peers.contract import ROOT
+from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.network import free_port
+from peers.processes import Process, Processes
+from peers.tools import require, script
+
+
+def block(name: str) -> str:
+    """The commands of docs/operate.md that are marked with this name."""
+    text = (ROOT / "docs" / "operate.md").read_text()
+    found = re.search(rf"<!-- tested: {name} -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert found is not None, name
+    return found[1]
+
+
+def make_samples(processes: Processes, commands: str) -> Path:
+    """The sample configurations, with what the documentation says to make for them."""
+    require("openssl", "openssl")
+    directory = processes.make_directory("samples")
+    ports: dict[str, str] = {}
+    for file in (ROOT / "examples").glob("*.toml"):
+        # The samples' ports may be taken on this machine.
+        text = re.sub(
+            r"(?<=:)\d{4}\b",
+            lambda port: ports.setdefault(port[0], str(free_port())),
+            file.read_text(),
+        )
+        (directory / file.name).write_text(text)
+    (directory / "ports.json").write_text(json.dumps(ports))
+    shell = ["sh", "-e", "-c", commands]
+    status, output = processes.run("make", shell, cwd=directory, env=script_environment())
+    assert status == 0, output
+    return directory
+
+
+def script_environment() -> dict[str, str]:
+    """One in which C{cms} and C{twistd} are found by name."""
+    path = os.pathsep.join([str(Path(script("twistd")[0]).parent), os.environ["PATH"]])
+    return {**daemon_environment(), "PATH": path}
+
+
+def run_block(processes: Processes, name: str, directory: Path) -> Process:
+    """Start what a block of the documentation says."""
+    command = ["sh", "-c", f"exec {block(name).strip()}"]
+    return processes.start(name, command, cwd=directory, env=script_environment())
+
+
+class Host:
+    """
+    A host as the page has it, in a folder of a test.
+
+    @ivar units: The daemons that systemd runs, by name.
+    @ivar places: What stands for the page's files and folders.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        units: Mapping[str, XmppServer | Callbridge],
+        places: Mapping[str, object],
+    ) -> None:
+        self._processes = processes
+        self.units = units
+        self.folder = processes.make_directory("host")
+        tools = self.folder / "bin"
+        for folder in (tools, self.folder / "run"):
+            folder.mkdir()
+        sudo = tools / "sudo"
+        sudo.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')  # the tests' user is the daemons' too
+        sudo.chmod(0o755)
+        self.places = {
+            "/opt/cms/bin/cms": script("cms")[0],
+            "/run/": f"{self.folder}/run/",
+            **{f"-o {name} ": "" for name in units},
+            **places,
+        }
+        path = os.pathsep.join([str(tools), script_environment()["PATH"]])
+        self._environment = {**script_environment(), "PATH": path}
+
+    def types(self, text: str, *, status: int = 0, answer: str = "") -> str:
+        """Type lines, one after the other; what they print."""
+        output, typed = "", ""
+        for line in [*text.splitlines(), ""]:
+            command, _, rest = line.partition(" ")
+            if command == "systemctl" or not line:
+                output += self._run(typed, status, answer)
+                typed = ""
+                self._control(*rest.split())
+            else:
+                typed += f"{line}\n"
+        return output
+
+    def _run(self, typed: str, status: int, answer: str) -> str:
+        if not typed:
+            return ""
+        for page, here in self.places.items():
+            typed = typed.replace(page, str(here))
+        ended, output = self._processes.run(
+            "typed",
+            ["sh", "-e", "-c", typed],
+            text=answer,
+            cwd=self.folder,
+            env=self._environment,
+        )
+        assert ended == status, output
+        return output
+
+    def _control(self, *words: str) -> None:
+        """As far as the page uses C{systemctl}."""
+        for unit in (word for word in words if word in self.units):
+            if words[0] in ("stop", "disable", "restart"):
+                self.units[unit].process.stop()
+            if words[0] in ("start", "enable", "restart"):
+                self.units[unit].start()

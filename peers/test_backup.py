@@ -1,0 +1,117 @@
+"""Backup and restore of daemons that run, as docs/operate.md says."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from peers.certs import Certificates
+from peers.clients import slixmpp_client
+from peers.contract import DOMAIN
+from peers.daemons import Callbridge, XmppServer
+from peers.operating import Host, block
+from peers.processes import Processes
+
+ALICE, PASSWORD, SECRET = f"alice@{DOMAIN}", "alice's pass word", "s3cret-of-cb1"
+
+
+class System:
+    """Both daemons with a user, a space, and a Callbridge that was added by command."""
+
+    def __init__(self, processes: Processes, certificates: Certificates) -> None:
+        self._processes, self._trust = processes, certificates.trust
+        self.server = XmppServer(processes, certificates, {"cb1": SECRET})
+        self.server.settings["hostname"] = "localhost"
+        pair = certificates.issue(DOMAIN, "localhost")
+        self.server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+        address = f"localhost:{self.server.component_port}"
+        self.callbridge = Callbridge(processes, certificates, SECRET, server_address=address)
+        self.callbridge.add_user(ALICE, PASSWORD)
+        self.callbridge.space("add", "Sales", "--call-id", "123456789")
+        self.server.start()
+        self.callbridge.start()
+        units: dict[str, XmppServer | Callbridge] = {
+            "cms-xmpp": self.server,
+            "cms-callbridge": self.callbridge,
+        }
+        places = {
+            "/etc/cms/callbridge.toml": self.callbridge.file,
+            "/etc/cms/xmpp.toml": self.server.file,
+        }
+        self.host = Host(processes, units, places)
+        self.types("cms xmpp callbridge add cb2 --config /etc/cms/xmpp.toml")
+
+    def types(self, text: str, status: int = 0) -> str:
+        """See L{Host.types}."""
+        return self.host.types(text, status=status)
+
+    def client(self) -> Any:
+        """Alice, as she is connected."""
+        port = self.server.client_port
+        client = slixmpp_client(self._processes, ALICE, PASSWORD, port, self._trust)
+        client.connected()
+        return client
+
+
+@pytest.fixture
+def system(processes: Processes, certificates: Certificates) -> System:
+    """Both run."""
+    return System(processes, certificates)
+
+
+def test_there_and_back(system: System) -> None:
+    """
+    Backups while both run, one of them frozen; a restore is refused until the daemon is stopped.
+    After it, who was there logs in with the same password, and what came later is gone.
+    """
+    system.client()
+    system.callbridge.process.signal(signal.SIGSTOP)
+    said = system.types(block("backup"))
+    assert said.count("it is whole, and can be restored by this version") == 2
+    typed = [line for line in block("restore").splitlines() if "systemctl" not in line]
+    refused = system.types("\n".join(typed[:2]), status=1)
+    assert "the Callbridge runs on" in refused
+    system.callbridge.process.signal(signal.SIGCONT)
+    system.types(
+        "cms callbridge user del alice --config /etc/cms/callbridge.toml\n"
+        "cms callbridge user add mallory --config /etc/cms/callbridge.toml --password-stdin"
+        " </etc/hostname\n"
+        "cms callbridge space del 123456789 --config /etc/cms/callbridge.toml\n"
+        "cms xmpp callbridge del cb2 --config /etc/cms/xmpp.toml"
+    )
+    system.types(block("restore"))
+    system.client()
+    said = system.types("cms callbridge user list --config /etc/cms/callbridge.toml")
+    assert ALICE in said
+    assert "mallory" not in said
+    assert "Sales" in system.types("cms callbridge space list --config /etc/cms/callbridge.toml")
+    system.types(block("restore").replace("callbridge", "xmpp"))
+    assert "cb2" in system.types("cms xmpp callbridge list --config /etc/cms/xmpp.toml")
+    system.callbridge.wait_active(2)
+    system.client()
+
+
+def test_killed_in_the_middle(system: System) -> None:
+    """A restore that was broken off after it counted is completed by the daemon's start."""
+    system.types(block("backup"))
+    system.callbridge.process.stop()
+    broken = (
+        "import os, sys; rename = os.rename\n"
+        "def some(*names):\n"
+        "    os._exit(9) if 'restore.new/spaces' in str(names[0]) else rename(*names)\n"
+        "os.rename = some; sys.argv[0] = 'cms'\n"
+        "from cms.cli import main; main()"
+    )
+    system.host.places["RESTORE"] = (
+        f'python -c "{broken}" restore callbridge.backup --config {system.callbridge.file}'
+    )
+    system.types("RESTORE", status=9)
+    state = system.callbridge.directory / "state"
+    assert (state / "restore.pending").exists()
+    assert not (state / "spaces.sqlite3").exists()
+    system.callbridge.start()
+    assert not (state / "restore.pending").exists()
+    assert "Sales" in system.types("cms callbridge space list --config /etc/cms/callbridge.toml")
+    system.client()

@@ -81,25 +81,26 @@ class Sentinels:
 
     @ivar master: The one that is it at first.
     @ivar replica: The other.
+    @ivar ports: Of the Sentinels.
     """
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self.master = Redis(processes, name="redis-one")
         self.replica = Redis(processes, f"replicaof 127.0.0.1 {self.master.port}", name="redis-two")
-        self._ports = [free_port() for _ in range(3)]
+        self.ports = [free_port() for _ in range(3)]
 
     @property
     def address(self) -> str:
         """For C{cluster.engine}."""
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"sentinel://{hosts}/cms"
 
     def start(self) -> None:
         """Start all, and wait until the Sentinels know each other and the replica."""
         self.master.start()
         self.replica.start()
-        for number, port in enumerate(self._ports):
+        for number, port in enumerate(self.ports):
             directory = self._processes.make_directory(f"sentinel-{number}")
             file = directory / "sentinel.conf"
             file.write_text(
@@ -110,7 +111,7 @@ class Sentinels:
             )
             command = [require("redis-server", PACKAGE), str(file), "--sentinel"]
             self._processes.start(f"sentinel-{number}", command, cwd=directory)
-        for port in self._ports:
+        for port in self.ports:
             wait_until(lambda: listens(port), 10, "a Sentinel to listen")  # noqa: B023
             wait_until(lambda: self._is_ready(port), 30, "a Sentinel to know all")  # noqa: B023
 

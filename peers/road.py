@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -16,6 +17,7 @@ class Road:
     From a port of its own to another.
 
     @ivar port: Where to connect to.
+    @ivar delay: Seconds that whatever passes takes, each way.
     """
 
     def __init__(self, target: int) -> None:
@@ -23,7 +25,7 @@ class Road:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._passes = threading.Event()
         self._passes.set()
-        self._is_over = False
+        self.delay = 0.0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
@@ -46,6 +48,7 @@ class Road:
         with suppress(OSError):
             while data := source.recv(65_536):
                 self._passes.wait()
+                time.sleep(self.delay)
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):
@@ -68,6 +71,11 @@ class Road:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.reset()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody can connect."""
+        return self._listener.fileno() < 0
 
     def open(self) -> None:
         """Again."""

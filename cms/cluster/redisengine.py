@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -95,7 +96,7 @@ class RedisEngine:
         self._close("stopped")
 
     def _ended(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if not failure.check(CancelledError, ConnectingCancelledError):
             self.log.failure("the engine is not asked any more", failure)
 
     def _close(self, problem: str) -> None:

@@ -38,6 +38,7 @@ from cms.xmpp.sessions import ADMINISTRATOR, REPLACED
 
 _LOOKED_INTO = frozenset({b"presence"})
 _COPIED = _LOOKED_INTO | {b"message"}  # while another session wants copies (XEP-0280)
+_ALL = _COPIED | {b"iq"}  # while the user has blocked anybody (XEP-0191)
 READ_BYTES = 32_768  # at once: a client is one of many, and its stanzas may cost work
 
 
@@ -58,6 +59,7 @@ class ClientSession(Party, StreamHandler):
     a_turn = A_TURN
     is_copied = False
     node, since = "", 0.0  # of this node
+    _is_guarded = False  # its user has blocked somebody
 
     def __init__(
         self,
@@ -294,6 +296,8 @@ class ClientSession(Party, StreamHandler):
             policy.router.bounce(stanza, "bad-request", text=stanza.flaw)
         elif stanza.is_answer and (stanza.to is None or policy.is_ours(stanza.to)):
             self.requests.take(stanza)  # no to, as many have it, is the server (RFC 6120 10.3)
+        elif self._is_guarded and not policy.router.may_send(stanza, self):
+            return
         elif stanza.name == "presence":
             policy.service.presence(self, stanza)
         else:
@@ -325,8 +329,17 @@ class ClientSession(Party, StreamHandler):
     def set_copied(self, copied: bool) -> None:
         """See L{Session<cms.xmpp.sessions.Session>}."""
         self.is_copied = copied
-        self._forwarder.looked_into = _COPIED if copied else _LOOKED_INTO
+        self._look()
         self._policy.router.forget(self)
+
+    def set_guarded(self, guarded: bool) -> None:
+        """See L{Session<cms.xmpp.sessions.Session>}."""
+        self._is_guarded = guarded
+        self._look()
+
+    def _look(self) -> None:
+        copied = _COPIED if self.is_copied else _LOOKED_INTO
+        self._forwarder.looked_into = _ALL if self._is_guarded else copied
 
     # client state indication, XEP-0352
 

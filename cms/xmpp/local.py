@@ -20,6 +20,8 @@ from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
 from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed, unavailable
+from cms.xmpp.contacts import blocking
+from cms.xmpp.contacts.blocking import Blocking
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.elsewhere import Others
 from cms.xmpp.endings import Endings
@@ -39,6 +41,7 @@ class LocalServices:
 
     @ivar others: The other nodes, if there can be any.
     @ivar contacts: Rosters and subscriptions; without them each roster is empty.
+    @ivar blocking: What users have blocked, if they have contacts.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class LocalServices:
         self.others: Others | None = None
         self.endings = Endings(links, sessions)
         self.contacts: Contacts | None = None
+        self.blocking: Blocking | None = None
+        self._features: tuple[str, ...] = FEATURES
         self._own: dict[tuple[str, str, str], Callable[[Session, Stanza, Element], object]] = {
             ("set", carbons.NS, "enable"): self._switch_carbons,
             ("set", carbons.NS, "disable"): self._switch_carbons,
@@ -60,7 +65,7 @@ class LocalServices:
             ("get", ns.TIME, "time"): lambda _: _time(),
             ("get", ns.VERSION, "query"): lambda _: _version(),
             ("get", ns.DISCO_INFO, "query"): lambda query: disco.info(
-                query, "server", "im", "cms", FEATURES
+                query, "server", "im", "cms", self._features
             ),
             ("get", ns.DISCO_ITEMS, "query"): lambda query: disco.items(
                 query, self._links.components()
@@ -77,9 +82,11 @@ class LocalServices:
         }
 
     def offer(self, contacts: Contacts) -> None:
-        """Users have contacts."""
-        self.contacts = contacts
-        self._own |= contacts.requests
+        """Users have contacts, and can block."""
+        self.contacts, self.blocking = contacts, Blocking(contacts, self._router)
+        self._own.update(contacts.requests)
+        self._own.update(self.blocking.requests)
+        self._features = (*FEATURES, blocking.NS)
 
     # from the router
 
@@ -182,11 +189,17 @@ class LocalServices:
         else:
             self._router.bounce(stanza, "bad-request")
 
+    def began(self, session: Session) -> None:
+        """It is there."""
+        if self.blocking is not None:
+            self.blocking.began(session)
+
     def over(self, session: Session) -> None:
         """It has ended."""
         self.ended(session)
-        if self.contacts is not None:
+        if self.contacts is not None and self.blocking is not None:
             self.contacts.ended(session)
+            self.blocking.ended(session)
 
     def ended(self, session: Session, stanza: Stanza | None = None) -> None:
         """

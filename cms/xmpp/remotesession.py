@@ -114,6 +114,9 @@ class RemoteSession(Remote):
         """See L{Session<cms.xmpp.sessions.Session>}."""
         return f"{self.peer_host} at {self.peer.member.name}"
 
+    def set_guarded(self, guarded: bool) -> None:
+        """See L{Session<cms.xmpp.sessions.Session>}; its own node looks into what it sends."""
+
     def set_copied(self, copied: bool) -> None:
         """See L{Session<cms.xmpp.sessions.Session>}."""
         self.is_copied = copied

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish.domish import Element
 
 from cms import faults
 from cms.process.logs import Logger
@@ -24,10 +25,12 @@ from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_error
 from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmpp.carbons import Carbons
+from cms.xmpp.contacts.blocklists import Blocklists
 from cms.xmpp.links import Links
 from cms.xmpp.receiver import Receiver
 from cms.xmpp.sessions import Session, Sessions
 
+_BLOCKED = "urn:xmpp:blocking:errors"  # XEP-0191
 MOST_ADDRESSES = 64  # spellings of one receiver's address that are cached
 MOST_BYTES = limits.CLIENT.stanza_bytes  # what every receiver of ours accepts
 SUBSCRIPTION = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
@@ -57,6 +60,7 @@ class Router:
     @ivar dropped: How many of each kind had no room at a receiver that does not read,
         and must not be answered: presence, IQ answers, messages that are errors or copies.
     @ivar carbons: The copies of messages (XEP-0280).
+    @ivar blocklists: What users have blocked (XEP-0191).
     """
 
     log = Logger()
@@ -74,6 +78,7 @@ class Router:
         self.sessions = sessions
         self.known = known
         self.carbons = carbons
+        self.blocklists = Blocklists(domain)
         self.local: Local | None = None
         self._found: dict[bytes, Receiver] = {}
         self._addresses: dict[Receiver, list[bytes]] = {}
@@ -97,7 +102,10 @@ class Router:
                 receiver = self.links.get(address.host)
             elif address.resource is not None:
                 session = self.sessions.find(address)
-                receiver = None if session is None or session.is_copied else session
+                if session is not None and not (
+                    session.is_copied or address.userhost() in self.blocklists.users
+                ):
+                    receiver = session
             if receiver is not None:
                 known = self._addresses.setdefault(receiver, [])
                 if len(known) < MOST_ADDRESSES:
@@ -195,9 +203,47 @@ class Router:
             self.bounced[condition] += 1
             self.route(reply)
 
+    def may_send(self, stanza: Stanza, session: Session) -> bool:
+        """
+        Whether what a session sends is for nobody whom its user has blocked; else it is told
+        (XEP-0191 3.3).
+        """
+        try:
+            to = parse_jid(stanza.to or self.domain)
+        except MalformedJID:
+            return True  # that is told elsewhere
+        if not self.blocklists.blocks(session.jid.userhost(), to):
+            return True
+        silent = stanza.name == "presence" and stanza.type in ("unavailable", "probe")
+        error = StanzaError("not-acceptable", appCondition=Element((_BLOCKED, "blocked")))
+        reply = None if silent else error_reply(stanza, error)
+        if reply is not None:
+            self.bounced["not-acceptable"] += 1
+            self._deliver(session, reply, None)  # it seems to come from who is blocked
+        return False
+
+    def _keeps_out(self, stanza: Stanza, to: JID) -> bool:
+        """
+        Whether a stanza comes from whom its receiver has blocked; its sender is told as little
+        as if nobody were there (XEP-0191 3.3, 7).
+        """
+        user = to.userhost()
+        if user not in self.blocklists.users or stanza.sender is None:
+            return False
+        sender = parse_jid(stanza.sender)
+        if not self.blocklists.blocks(user, sender):
+            return False
+        # A room that gets an error for a message lets its occupant go.
+        is_told = stanza.name == "message" and sender.host == self.domain
+        if stanza.name == "iq" or (is_told and stanza.type != "headline"):
+            self.bounce(stanza, "service-unavailable")
+        return True
+
     def _route_locally(self, stanza: Stanza, to: JID, source: object) -> None:
         if to.user is None:
             self._to_server(stanza, to)
+        elif self.blocklists.users and self._keeps_out(stanza, to):
+            return
         elif stanza.name == "message":
             self._message(stanza, to, source)
         elif stanza.name == "iq":

@@ -70,6 +70,14 @@ class Session(Receiver, Protocol):
         """What waits for it, or was not acknowledged."""
         ...
 
+    def set_guarded(self, guarded: bool) -> None:
+        """
+        Set whether its user has blocked anybody (XEP-0191).
+
+        While it is set, nothing that it sends takes the fast way.
+        """
+        ...
+
     def set_copied(self, copied: bool) -> None:
         """
         Set C{is_copied}.

@@ -82,6 +82,7 @@ class SessionService:
                     other.replace()
         if session.jid.userhost() in self._carbons.enabled:
             self._carbons.began(session)
+        self._local.began(session)
         begin = lp.SessionBegin(
             jid=session.jid.full(),
             peer=session.peer_host,

@@ -7,6 +7,7 @@ entry are one transaction: the two halves always fit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from attrs import define, evolve, field, frozen
@@ -15,6 +16,7 @@ from cms.xmpp.contacts.settings import ContactSettings
 from cms.xmpp.contacts.store import Book, Contact, Refused, without_request
 from cms.xmpp.contacts.subscription import ASKED, NO, RECEIVED, SENT, YES, State
 
+MOST_BLOCKED: Final = 200  # addresses of one user
 MOST_PENDING: Final = 200  # users who wait for the answer of one
 
 
@@ -38,12 +40,15 @@ class Outcome:
     @ivar told: The stanzas to deliver, in their order.
     @ivar gained: Who may be seen by whom from now on.
     @ivar lost: And not any more.
+    @ivar blocked: Of each user whose list of blocked addresses is another: the list, and what
+        has changed.
     """
 
     pushes: dict[tuple[str, str], tuple[Contact | None, str]] = field(factory=dict)
     told: list[Told] = field(factory=list)
     gained: list[tuple[str, str]] = field(factory=list)
     lost: list[tuple[str, str]] = field(factory=list)
+    blocked: dict[str, tuple[list[str], list[str]]] = field(factory=dict)
 
 
 class Act:
@@ -58,14 +63,17 @@ class Act:
         self._settings = settings
         self._outcome = Outcome()
 
-    def send(self, sender: str, to: str, kind: str, request: str = "") -> Outcome:
+    def send(
+        self, sender: str, to: str, kind: str, request: str = "", *, reaches: bool = True
+    ) -> Outcome:
         """
         A user sends a subscription stanza (RFC 6121 3.1.2, 3.1.5, 3.2.2, 3.3.2).
 
         @param kind: Its type.
         @param request: What is delivered until it is answered, if it asks for a subscription.
+        @param reaches: Whether the other side hears of a request.
         """
-        self._send(sender, to, kind, request)
+        self._send(sender, to, kind, request, reaches=reaches)
         return self._versioned()
 
     def name(self, owner: str, address: str, name: str, groups: tuple[str, ...]) -> Outcome:
@@ -101,11 +109,34 @@ class Act:
             self._book.write(owner, Contact(contact.address))
             if contact.listed:
                 self._outcome.pushes[owner, contact.address] = None, ""
-        for address in self._book.blocked(owner):
-            self._book.block(owner, address, active=False)
+        self.unblock(owner, ())
         return self._versioned()
 
-    def _send(self, sender: str, to: str, kind: str, request: str = "") -> None:
+    def block(self, owner: str, addresses: Iterable[str]) -> Outcome:
+        """A user blocks addresses."""
+        before = set(self._book.blocked(owner))
+        added = [each for each in dict.fromkeys(addresses) if each not in before]
+        if len(before) + len(added) > MOST_BLOCKED:
+            raise Refused("resource-constraint", f"at most {MOST_BLOCKED} addresses are blocked")
+        for address in added:
+            self._book.block(owner, address, active=True)
+        if added:
+            self._outcome.blocked[owner] = [*before, *added], added
+        return self._outcome
+
+    def unblock(self, owner: str, addresses: Sequence[str]) -> Outcome:
+        """A user blocks addresses no more; all, if none is given."""
+        before = self._book.blocked(owner)
+        removed = [each for each in before if not addresses or each in addresses]
+        for address in removed:
+            self._book.block(owner, address, active=False)
+        if removed:
+            self._outcome.blocked[owner] = [e for e in before if e not in removed], removed
+        return self._outcome
+
+    def _send(
+        self, sender: str, to: str, kind: str, request: str = "", *, reaches: bool = True
+    ) -> None:
         before = self._book.contact(sender, to)
         goes_on, state = SENT[kind][before.state]
         listed = before.listed or state.mine != NO or state.theirs == YES
@@ -116,7 +147,7 @@ class Act:
                 self._book.asked(sender), self._settings.most_asked, "requests of this user"
             )
         self._set(sender, before, state, listed=listed)
-        if goes_on:
+        if goes_on and (reaches or kind != "subscribe"):
             self._receive(sender, to, kind, request)
 
     def _receive(self, sender: str, to: str, kind: str, request: str = "") -> None:

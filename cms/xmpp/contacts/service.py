@@ -9,7 +9,7 @@ now, or not any more.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from twisted.words.xish.domish import Element
 from cms.process.logs import Logger
 from cms.state.database import StoreUnusable
 from cms.xmlstream import ns
+from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.splicedstanza import SplicedStanza, of_bytes
 from cms.xmlstream.stanza import Stanza
@@ -26,6 +27,7 @@ from cms.xmlstream.textiq import written_result
 from cms.xmpp.broadcast import Broadcast, unavailable
 from cms.xmpp.contacts import items
 from cms.xmpp.contacts.acts import Act, Outcome, Told
+from cms.xmpp.contacts.blocklists import matches
 from cms.xmpp.contacts.changes import Changes
 from cms.xmpp.contacts.items import Keys
 from cms.xmpp.contacts.settings import ContactSettings
@@ -45,6 +47,7 @@ class Contacts:
     @ivar keys: How the store writes addresses.
     @ivar requests: What clients may ask of their own accounts, by type, namespace and name.
     @ivar changes: What is on its way to the store.
+    @ivar on_outcome: Called with what follows from a change, before it is followed.
     @ivar pushed: How many roster pushes were sent.
     """
 
@@ -60,9 +63,11 @@ class Contacts:
         self.keys = Keys(router.domain)
         self.changes = changes
         self.pushed = 0
+        self.on_outcome: list[Callable[[Outcome], object]] = []
         self._store = changes.store
         self._router = router
         self._sessions = router.sessions
+        self._lists = router.blocklists
         self._broadcast = broadcast
         self._told_unreadable = -TOLD_AGAIN
         self._settings = settings
@@ -120,7 +125,7 @@ class Contacts:
         try:
             wanted = items.read(query, session.jid)
         except Refused as refused:
-            self._refuse(stanza, refused)
+            self.refuse(stanza, refused)
             return
         owner, key = self._own(session), self.keys.key(wanted.jid)
         if wanted.removed:
@@ -128,9 +133,9 @@ class Contacts:
         else:
             name, groups = wanted.name, wanted.groups
             asked = self.change(owner, lambda act: act.name(owner, key, name, groups))
-        self._answer(asked, stanza, lambda: self._router.route(written_result(stanza)))
+        self.answer(asked, stanza, lambda: self._router.route(written_result(stanza)))
 
-    def _answer(
+    def answer(
         self,
         asked: Deferred[Outcome],
         stanza: Stanza,
@@ -139,15 +144,15 @@ class Contacts:
     ) -> None:
         def refused(failure: Failure) -> None:
             if isinstance(failure.value, Refused):
-                self._refuse(stanza, failure.value, session)
+                self.refuse(stanza, failure.value, session)
                 return
             if not failure.check(StoreUnusable):  # of that is told where it was noticed
                 self.log.failure("unexpected error in contacts", failure)
-            self._refuse(stanza, Refused("internal-server-error", kind="wait"), session)
+            self.refuse(stanza, Refused("internal-server-error", kind="wait"), session)
 
         asked.addCallback(lambda _: done()).addErrback(refused)
 
-    def _refuse(self, stanza: Stanza, refused: Refused, session: Session | None = None) -> None:
+    def refuse(self, stanza: Stanza, refused: Refused, session: Session | None = None) -> None:
         """
         @param session: Who is told, if the stanza names his account alone.
         """
@@ -164,14 +169,15 @@ class Contacts:
         @param stanza: With both addresses bare (3.1.2).
         """
         if session.is_guest:
-            self._refuse(stanza, Refused("not-allowed", "a guest has no contacts"), session)
+            self.refuse(stanza, Refused("not-allowed", "a guest has no contacts"), session)
             return
         owner, key, kind = self._own(session), self.keys.key(to), stanza.type or ""
         if key == owner:
             return  # his resources see each other anyway
         raw = self._kept(stanza)
-        asked = self.change(owner, lambda act: act.send(owner, key, kind, raw))
-        self._answer(asked, stanza, lambda: None, session)
+        reaches = not self._lists.blocks(to.userhost(), session.jid)
+        asked = self.change(owner, lambda act: act.send(owner, key, kind, raw, reaches=reaches))
+        self.answer(asked, stanza, lambda: None, session)
 
     def _kept(self, stanza: Stanza) -> str:
         """The stanza, of which a request is kept (3.1.3); of a long one the content is left out."""
@@ -197,7 +203,7 @@ class Contacts:
         except StoreUnusable as problem:
             self._unreadable(problem)
             return
-        for other in self._sessions.available(to.userhost()):
+        for other in self._known(session, (owner,)):
             if to.resource in (None, other.jid.resource):
                 self._show(other, (session,))
 
@@ -212,12 +218,13 @@ class Contacts:
         owner = self._own(session)
         if owner not in self._store.owners or session.is_guest:
             return
-        self._send(stanza, self._available(self._read(self._store.watchers, owner)), session)
+        watchers = self._read(self._store.watchers, owner)
+        self._send(stanza, self._known(session, watchers), session)
         if first:
-            for other in self._available(self._read(self._store.watched, owner)):
+            for other in self._known(session, self._read(self._store.watched, owner)):
                 self._show(other, (session,))
             for request in self._read(self._store.requests, owner):
-                session.deliver((request.encode(),), None)
+                self._deliver(request.encode(), session)
 
     def vanished(self, session: Session, stanza: Stanza) -> set[str]:
         """
@@ -229,7 +236,7 @@ class Contacts:
         if owner not in self._store.owners or session.is_guest:
             return set()
         watchers = self._read(self._store.watchers, owner)
-        receivers = self._available(watchers)
+        receivers = self._known(session, watchers)
         self._send(stanza, receivers, session)
         return {*map(self.keys.address, watchers), *(each.jid.full() for each in receivers)}
 
@@ -251,6 +258,33 @@ class Contacts:
     def _available(self, keys: Iterable[str]) -> list[Session]:
         available, address = self._sessions.available, self.keys.address
         return [other for key in keys for other in available(address(key))]
+
+    def _known(self, session: Session, keys: Iterable[str]) -> list[Session]:
+        """The available sessions of users, without those who are blocked, or have blocked."""
+        found = self._available(keys)
+        if self._lists.users:
+            found = [other for other in found if not self._lists.part(session.jid, other.jid)]
+        return found
+
+    def hide(self, user: str, others: Collection[str]) -> None:
+        """A user has blocked others: those who could see him see him go."""
+        shown = self._sessions.available(user)
+        watchers = self._available(self._read(self._store.watchers, self.keys.own(user)))
+        receivers = [each for each in watchers if matches(others, each.jid)]
+        for session in shown if receivers else ():
+            self._send(unavailable(session), receivers, session)
+
+    def seen_again(self, owner: str, others: Collection[str]) -> None:
+        """And does not block them any more: they see each other, as far as they may."""
+        shown = self._available((owner,))
+        watchers = self._read(self._store.watchers, owner)
+        watched = self._read(self._store.watched, owner)
+        for session in shown:
+            receivers = self._known(session, watchers)
+            self._show(session, [each for each in receivers if matches(others, each.jid)])
+            for other in self._known(session, watched):
+                if matches(others, other.jid):
+                    self._show(other, (session,))
 
     def _show(self, shown: Session, receivers: Iterable[Session]) -> None:
         if shown.presence is not None:
@@ -274,10 +308,12 @@ class Contacts:
         return asked.addCallback(self._follow)
 
     def _follow(self, outcome: Outcome) -> Outcome:
+        for told in self.on_outcome:
+            told(outcome)
         for owner, watcher in outcome.lost:
             self._vanish(owner, watcher)
-        for told in outcome.told:
-            self._tell(told)
+        for stanza in outcome.told:
+            self._tell(stanza)
         for (owner, key), (contact, version) in outcome.pushes.items():
             self.push(owner, key, contact, version)
         for owner, watcher in outcome.gained:
@@ -308,13 +344,21 @@ class Contacts:
         if told.kind != "subscribe":
             receivers |= self._interested.get(told.owner, {})
         for receiver in receivers:
-            if receiver.deliver((raw,), None):
-                self._router.refuse(of_bytes(raw))
+            self._deliver(raw, receiver)
+
+    def _deliver(self, raw: bytes, receiver: Session) -> None:
+        """A subscription stanza; nothing from who is blocked."""
+        user = receiver.jid.userhost()
+        if user in self._lists.users:
+            sender = parse_jid(of_bytes(raw).sender or self.keys.domain)
+            if self._lists.blocks(user, sender):
+                return
+        if receiver.deliver((raw,), None):
+            self._router.refuse(of_bytes(raw))
 
     def _appear(self, owner: str, watcher: str) -> None:
-        receivers = self._available((watcher,))
         for shown in self._available((owner,)):
-            self._show(shown, receivers)
+            self._show(shown, self._known(shown, (watcher,)))
 
     def _vanish(self, owner: str, watcher: str) -> None:
         receivers = self._available((watcher,))

@@ -51,6 +51,7 @@ CREATE TABLE blocked (
     PRIMARY KEY (owner, address)
 ) STRICT, WITHOUT ROWID;
 """
+_ALL_BLOCKED = "SELECT owner, address FROM blocked WHERE active"
 _OWNERS = "SELECT DISTINCT owner FROM contacts"
 _ALL = "SELECT address, mine, theirs, listed, name, groups, request FROM contacts WHERE owner = ?"
 _ONE = _ALL + " AND address = ?"
@@ -265,7 +266,8 @@ class ContactStore:
                 else:
                     rows += book.written
                 connection.execute("RELEASE one")
-        self.owners |= {row[1] for row in rows}  # before anybody is answered
+        # Before anybody is answered.
+        self.owners |= {row[1] for row in rows if row[0] == "contacts"}
         return results, rows
 
     def _stamp(self) -> int:
@@ -333,16 +335,13 @@ class ContactStore:
             )
             return [request for (request,) in rows]
 
-    def blocked(self, owner: str) -> list[str]:
-        """See L{blocked}."""
-        with self.database.explained():
-            return blocked(self.read(), owner)
-
-    def blockers(self) -> list[str]:
-        """The users who have blocked anybody."""
-        with self.database.explained():
-            rows = self.read().execute("SELECT DISTINCT owner FROM blocked WHERE active")
-            return [owner for (owner,) in rows]
+    def all_blocked(self) -> dict[str, list[str]]:
+        """The blocked addresses of each user who has blocked any; at the start."""
+        found: dict[str, list[str]] = {}
+        with self.database.open() as connection:
+            for owner, address in connection.execute(_ALL_BLOCKED):
+                found.setdefault(owner, []).append(address)
+        return found
 
 
 def without_request(contact: Contact) -> Contact:

@@ -19,7 +19,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
 
-from bench import extras, generator, plot, report
+from bench import cluster, extras, generator, plot, report
 from bench.cases import CASES, LOAD_CASES
 from bench.harness import Bench, Options
 from bench.results import Results
@@ -128,6 +128,12 @@ def main() -> int:
                 sessions=arguments.sessions,
             )
         )
+    told = cluster.render(results) if cluster.is_in(results) else ""
+    print(f"\n{told}\n")
+    if told and not arguments.keep_page:
+        report.write(PAGE, told, "of the cluster")
+    if cluster.is_all(results):
+        return _ended(failures)
     text = report.render(results)
     print(f"\n{text}\n")
     if not arguments.keep_page:
@@ -135,6 +141,10 @@ def main() -> int:
         picture = f"\n\n![Throughput and latency by load]({PICTURE.name})" if drawn else ""
         report.write(PAGE, text + picture)
         print(f"written to {PAGE.relative_to(ROOT)}")
+    return _ended(failures)
+
+
+def _ended(failures: list[str]) -> int:
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -9,6 +9,7 @@ from statistics import median
 
 from bench import generator, report
 from bench.cases import CASES, Case
+from bench.cluster import measure_cluster
 from bench.generator import Idle
 from bench.harness import Bench
 from bench.servers import PASSWORD, USERS, Ports, Server, memory
@@ -154,5 +155,6 @@ EXTRAS: dict[str, Callable[[Bench], None]] = {
     "memory": measure_memory,
     "sessions": measure_sessions,
     "failover": measure_failover,
+    "cluster": measure_cluster,
 }
 """By their names for C{--cases}."""

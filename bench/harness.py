@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import frozen
 
@@ -14,7 +15,9 @@ from bench.cases import CASES, LOAD_CASES, Case
 from bench.results import Results
 from bench.servers import GENERATOR_CORE, KINDS, SERVER_CORE, Pinned, Server, pids
 from peers.certs import Certificates
+from peers.processes import Processes
 
+_S = TypeVar("_S", bound=Server)
 OVERLOADED = 0.95
 """A server that does less than this share of a load is given no higher one."""
 
@@ -44,7 +47,8 @@ class Options:
         return any(fnmatch(name, pattern) for pattern in self.cases)
 
 
-def _line(values: generator.Values) -> str:
+def line(values: generator.Values) -> str:
+    """What came of a run, for a terminal."""
     words = f"{values['rate']:12,.0f}/s {values['cpu'] / values['seconds']:5.0%} CPU"
     if "p50" in values:
         words += f"  p50 {values['p50']:.0f} us"
@@ -92,9 +96,15 @@ class Bench:
     @contextmanager
     def server(self, name: str) -> Iterator[Server]:
         """One server, just started; ended in any case."""
-        processes = self.processes(name)
+        with self.started(KINDS[name]) as server:
+            yield server
+
+    @contextmanager
+    def started(self, kind: Callable[[Processes, Certificates], _S]) -> Iterator[_S]:
+        """The same of a kind that is not in the usual tables."""
+        processes = self.processes("server")
         try:
-            server: Server = KINDS[name](processes, self.certificates)
+            server = kind(processes, self.certificates)
             server.start()
             yield server
         finally:
@@ -145,7 +155,7 @@ class Bench:
         values = self.run_case(case, server)
         if values is not None:
             self.results.add(case.name, server.name, values)
-            print(f"  {case.name:22} {server.name:9} {_line(values)}", flush=True)
+            print(f"  {case.name:22} {server.name:9} {line(values)}", flush=True)
         return values
 
     def _run_loads(self, cases: list[Case], server: Server) -> None:

@@ -54,11 +54,13 @@ static struct {
     const char *mode;
     int port;             /* of components; of clients in login and idle */
     int client_port;      /* of the client in relay */
+    int other_port;       /* pair: of the second component, at another server */
     bool tls;             /* components: from the first byte; clients: STARTTLS */
     bool client;          /* idle: clients, not components */
     bool jingle;          /* the 2 kB stanza instead of the 300 byte one */
     bool echo;            /* the second component answers each stanza */
     bool managed_link;    /* the components' streams are (docs/link-management.md) */
+    bool settle;          /* relay: the two are at different servers */
     bool managed;         /* relay, login: the client's stream is (XEP-0198), and it can be resumed */
     int pairs;
     long window;          /* stanzas on their way per pair; 0: no limit */
@@ -72,6 +74,7 @@ static struct {
     const char *domain, *secret, *password, *mechanism;
     int core;             /* the server's */
     int pids[64], pid_count; /* the server's processes, for its CPU time */
+    int apart[64], apart_count; /* others, whose CPU time is told apart */
 } opt = {
     .pairs = 1, .window = 64, .parallel = 16, .count = 100, .users = 16,
     .seconds = 3, .warmup = 0.5, .domain = "meet.example.com", .secret = "secret",
@@ -117,16 +120,16 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* CPU seconds of the server's processes so far. */
-static double server_cpu(void)
+/* CPU seconds of these processes so far. */
+static double cpu_of(const int *pids, int count)
 {
     unsigned long long ticks = 0;
-    for (int i = 0; i < opt.pid_count; i++) {
+    for (int i = 0; i < count; i++) {
         char path[64], text[1024];
-        snprintf(path, sizeof path, "/proc/%d/stat", opt.pids[i]);
+        snprintf(path, sizeof path, "/proc/%d/stat", pids[i]);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
-            die("the server's process %d is gone", opt.pids[i]);
+            die("the server's process %d is gone", pids[i]);
         ssize_t n = read(fd, text, sizeof text - 1);
         close(fd);
         text[n > 0 ? n : 0] = 0;
@@ -171,20 +174,23 @@ static double own_cpu(void)
 
 /* The meters that are read at both ends of a measurement. */
 typedef struct {
-    double time, server, generator, core;
+    double time, server, apart, generator, core;
 } Meters;
 
 static Meters read_meters(void)
 {
-    return (Meters){now(), server_cpu(), own_cpu(), core_busy()};
+    return (Meters){now(), cpu_of(opt.pids, opt.pid_count), cpu_of(opt.apart, opt.apart_count),
+                    own_cpu(), core_busy()};
 }
 
 /* What was used between two readings; `others`: the share of the core that was not ours. */
 static void print_meters(Meters from, Meters until)
 {
     double seconds = until.time - from.time, server = until.server - from.server;
-    printf("\"seconds\": %.4f, \"cpu\": %.3f, \"generator_cpu\": %.3f, \"others\": %.3f", seconds,
-           server, until.generator - from.generator, (until.core - from.core - server) / seconds);
+    double apart = until.apart - from.apart, core = until.core - from.core;
+    printf("\"seconds\": %.4f, \"cpu\": %.3f, \"apart\": %.3f, \"generator_cpu\": %.3f, \"others\": %.3f",
+           seconds, server, apart, until.generator - from.generator,
+           (core - server - apart) / seconds);
 }
 
 static void base64(char *to, const void *from, size_t size)
@@ -1077,8 +1083,11 @@ static void mode_pair(void)
     int probes = opt.rate > 0 ? 1 : 0, count = 2 * (opt.pairs + probes);
     Conn *conns = new_conns(count);
     for (int i = 0; i < count; i++)
-        conn_init(&conns[i], false, opt.first + i, opt.port);
+        conn_init(&conns[i], false, opt.first + i,
+                  i % 2 == 1 && opt.other_port ? opt.other_port : opt.port);
     open_all(conns, count);
+    if (opt.other_port)
+        sleep(1); /* until the servers know of each other's components */
     for (int i = 0; i < count; i += 2)
         join(&conns[i], &conns[i + 1], opt.echo || i >= 2 * opt.pairs);
     run_traffic(conns, opt.pairs, probes);
@@ -1096,6 +1105,8 @@ static void mode_relay(void)
         conns[2 * i + 1].tls = false;
     }
     open_all(conns, count);
+    if (opt.settle)
+        sleep(1); /* until the servers of the two know of both */
     for (int i = 0; i < count; i += 2)
         join(&conns[i], &conns[i + 1], true);
     run_traffic(conns, opt.pairs, 0);
@@ -1337,18 +1348,18 @@ static void mode_sink(void)
 
 /* ------------------------------------------------------------ main */
 
-static void parse_pids(char *text)
+static void parse_pids(char *text, int *pids, int *count)
 {
     for (char *word = strtok(text, ","); word != NULL; word = strtok(NULL, ","))
-        if (opt.pid_count < (int)(sizeof opt.pids / sizeof *opt.pids))
-            opt.pids[opt.pid_count++] = atoi(word);
+        if (*count < (int)(sizeof opt.pids / sizeof *opt.pids))
+            pids[(*count)++] = atoi(word);
 }
 
 static void parse(int count, char **words)
 {
     enum { PORT = 1, CLIENT_PORT, TLS, CLIENT, STANZA, ECHO_BACK, PAIRS, WINDOW, RATE, PARALLEL,
            COUNT, FIRST, USERS, SECONDS, WARMUP, DOMAIN, SECRET, PASSWORD, MECHANISM, PIDS, CORE,
-           MANAGED, MANAGED_LINK, SASL2 };
+           MANAGED, MANAGED_LINK, SASL2, OTHER_PORT, APART, SETTLE };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"client-port", 1, 0, CLIENT_PORT}, {"tls", 0, 0, TLS},
         {"client", 0, 0, CLIENT}, {"stanza", 1, 0, STANZA}, {"echo", 0, 0, ECHO_BACK},
@@ -1358,7 +1369,8 @@ static void parse(int count, char **words)
         {"domain", 1, 0, DOMAIN}, {"secret", 1, 0, SECRET}, {"password", 1, 0, PASSWORD},
         {"mechanism", 1, 0, MECHANISM}, {"pids", 1, 0, PIDS}, {"core", 1, 0, CORE},
         {"managed", 0, 0, MANAGED}, {"sasl2", 0, 0, SASL2},
-        {"managed-link", 0, 0, MANAGED_LINK}, {0},
+        {"managed-link", 0, 0, MANAGED_LINK}, {"other-port", 1, 0, OTHER_PORT},
+        {"apart", 1, 0, APART}, {"settle", 0, 0, SETTLE}, {0},
     };
     int o;
     while ((o = getopt_long(count, words, "", options, NULL)) != -1) {
@@ -1382,7 +1394,10 @@ static void parse(int count, char **words)
         case SECRET: opt.secret = optarg; break;
         case PASSWORD: opt.password = optarg; break;
         case MECHANISM: opt.mechanism = optarg; break;
-        case PIDS: parse_pids(optarg); break;
+        case PIDS: parse_pids(optarg, opt.pids, &opt.pid_count); break;
+        case APART: parse_pids(optarg, opt.apart, &opt.apart_count); break;
+        case OTHER_PORT: opt.other_port = atoi(optarg); break;
+        case SETTLE: opt.settle = true; break;
         case MANAGED: opt.managed = true; break;
         case MANAGED_LINK: opt.managed_link = true; break;
         case CORE: opt.core = atoi(optarg); break;

@@ -36,7 +36,8 @@ def _cell(results: Results, case: Case, server: str) -> str:
     return f"{_count(rate)}/s, {duration(cpu)}" if cpu else f"{_count(rate)}/s"
 
 
-def _ratio(ours: float | None, theirs: float | None) -> str:
+def ratio(ours: float | None, theirs: float | None) -> str:
+    """How many times as much."""
     return "-" if not ours or not theirs else f"{ours / theirs:.2f}"
 
 
@@ -44,8 +45,8 @@ def _row(results: Results, case: Case) -> list[str]:
     servers = (*PEERS, OURS)
     rate = results.median(case, OURS)
     cpu = results.cpu(case, OURS)
-    ratios = [_ratio(rate, results.median(case, peer)) for peer in PEERS]
-    cpu_ratios = [_ratio(cpu, results.cpu(case, peer)) for peer in PEERS]
+    ratios = [ratio(rate, results.median(case, peer)) for peer in PEERS]
+    cpu_ratios = [ratio(cpu, results.cpu(case, peer)) for peer in PEERS]
     ceiling = results.median(case, SINK)
     return [
         case.title,
@@ -116,10 +117,15 @@ def render(results: Results) -> str:
     return "\n\n".join([*parts, *_extra(results)])
 
 
-def write(page: Path, text: str) -> None:
-    """Put the text between the marks of a page."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no place for the results: {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+def write(page: Path, text: str, part: str = "") -> None:
+    """
+    Put the text between the marks of a page.
+
+    @param part: Which of the marks, if they are not those of all.
+    """
+    begin, end = (mark.replace("bench", f"bench {part}".strip(), 1) for mark in (BEGIN, END))
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page} has no place for the results: {begin} ... {end}")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -32,8 +32,11 @@ class Results:
 
     def median(self, case: Case, server: str, key: str | None = None) -> float | None:
         """The median over the rounds of C{key}, or of what counts for the case."""
-        key = key or case.value
-        values = [run[key] for run in self.runs.get(case.name, {}).get(server, []) if key in run]
+        return self.median_of(case.name, server, key or case.value)
+
+    def median_of(self, name: str, server: str, key: str) -> float | None:
+        """The median over the rounds of C{key}, by names."""
+        values = [run[key] for run in self.runs.get(name, {}).get(server, []) if key in run]
         return median(values) if values else None
 
     def cpu(self, case: Case, server: str) -> float | None:

@@ -117,34 +117,52 @@ def _users() -> dict[str, str]:
     return {f"u{number}": PASSWORD for number in range(USERS)}
 
 
+def make_server(
+    processes: Processes, certificates: Certificates, name: str
+) -> tuple[XmppServer, Ports]:
+    """
+    One of ours, which is not started.
+
+    @param name: Its host within the domain.
+    """
+    secrets = {f"c{number}": SECRET for number in range(COMPONENTS)}
+    server = XmppServer(processes, certificates, {**secrets, "cb1": SECRET}, name)
+    server.options = ["--log-level", "warn"]
+    client_plain = free_port()
+    server.settings["listen"]["client_plain"] = [f"tcp:{client_plain}:interface=127.0.0.1"]
+    ports = Ports(
+        component=server.component_plain_port,
+        component_tls=server.component_port,
+        component_managed=server.component_plain_port,
+        client=server.client_port,
+        client_plain=client_plain,
+        client_sasl2=server.client_port,
+    )
+    return server, ports
+
+
+def make_callbridge(
+    processes: Processes, certificates: Certificates, ports: Ports
+) -> tuple[Bind, Callbridge]:
+    """A Callbridge that knows the users, and the DNS by which it finds the server."""
+    srv = f"_xmpp-component._tcp SRV 10 10 {ports.component_tls} xmpp1"
+    dns = Bind(processes, {DOMAIN: [srv, "xmpp1 A 127.0.0.1"]})
+    callbridge = Callbridge(processes, certificates, SECRET, dns=dns)
+    callbridge.options = ["--log-level", "warn"]
+    store = UserStore(callbridge.directory / "state")
+    for user, password in _users().items():
+        store.set_password(user, password, iterations=ROUNDS)
+    return dns, callbridge
+
+
 class Ours:
     """C{twistd cms-xmpp}, and a Callbridge that decides its log-ins."""
 
     name = "ours"
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
-        secrets = {f"c{number}": SECRET for number in range(COMPONENTS)}
-        self._server = XmppServer(processes, certificates, {**secrets, "cb1": SECRET})
-        client_plain = free_port()
-        self._server.settings["listen"]["client_plain"] = [
-            f"tcp:{client_plain}:interface=127.0.0.1"
-        ]
-        self.ports = Ports(
-            component=self._server.component_plain_port,
-            component_tls=self._server.component_port,
-            component_managed=self._server.component_plain_port,
-            client=self._server.client_port,
-            client_plain=client_plain,
-            client_sasl2=self._server.client_port,
-        )
-        srv = f"_xmpp-component._tcp SRV 10 10 {self.ports.component_tls} xmpp1"
-        self._dns = Bind(processes, {DOMAIN: [srv, "xmpp1 A 127.0.0.1"]})
-        self._callbridge = Callbridge(processes, certificates, SECRET, dns=self._dns)
-        for daemon in (self._server, self._callbridge):
-            daemon.options = ["--log-level", "warn"]
-        store = UserStore(self._callbridge.directory / "state")
-        for user, password in _users().items():
-            store.set_password(user, password, iterations=ROUNDS)
+        self._server, self.ports = make_server(processes, certificates, "xmpp1")
+        self._dns, self._callbridge = make_callbridge(processes, certificates, self.ports)
 
     def start(self) -> None:
         """Start all three."""
@@ -232,10 +250,22 @@ def _scram_record(keys: _Keys) -> str:
     return f"{{scram, {binaries}, sha256, {ROUNDS}}}"
 
 
-class _FastEjabberd(Ejabberd):
+class QuickEjabberd(Ejabberd):
+    """ejabberd: one scheduler, no shaper."""
+
     def __init__(self, processes: Processes, pair: Pair) -> None:
         self.client_plain_port = free_port()
         super().__init__(processes, pair, DOMAIN, _secrets(), _users())
+
+    @property
+    def ports(self) -> Ports:
+        """Where it listens."""
+        return Ports(
+            component=self.plain_port,
+            component_tls=self.component_port,
+            client=self.client_port,
+            client_plain=self.client_plain_port,
+        )
 
     def _settings(self, pair: Pair, components: Mapping[str, str]) -> dict[str, object]:
         settings = super()._settings(pair, components)
@@ -301,14 +331,8 @@ class FastEjabberd(_Peer):
     name = "ejabberd"
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
-        peer = _FastEjabberd(processes, certificates.issue(DOMAIN))
-        self._peer = peer
-        self.ports = Ports(
-            component=peer.plain_port,
-            component_tls=peer.component_port,
-            client=peer.client_port,
-            client_plain=peer.client_plain_port,
-        )
+        self._peer = QuickEjabberd(processes, certificates.issue(DOMAIN))
+        self.ports = self._peer.ports
 
 
 class Sink:

@@ -62,7 +62,7 @@ class Ejabberd:
         @param users: Local parts and their passwords.
         """
         self._processes = processes
-        self._directory = processes.make_directory("ejabberd")
+        self._directory = processes.make_directory(self.name)
         self._domain = domain
         self._users = dict(users)
         self.component_port = free_port()

@@ -44,6 +44,8 @@ class Schedule:
     One.
 
     @ivar troubles: What was broken.
+    @ivar settled: How many seconds it took afterwards until all agreed.
+    @ivar waited_for: On what they agreed last.
     """
 
     def __init__(self, world: World, crowd: Crowd, clients: list[Client], seed: str) -> None:
@@ -52,9 +54,11 @@ class Schedule:
         self.clients = clients
         self.seed = seed
         self.random = Random(seed)
+        self._talk = Random(seed)  # how often it is asked depends on the time
         self.troubles: list[Trouble] = []
         self.rivals: list[Client] = []
         self.settled = 0.0
+        self.waited_for = ""
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
@@ -71,7 +75,7 @@ class Schedule:
                 heapq.heappop(self._events)[2]()
             there = [client for client in self.clients if client.is_there]
             if len(there) > 1:
-                sender, receiver = self.random.sample(there, 2)
+                sender, receiver = self._talk.sample(there, 2)
                 self.crowd.call(sender.say, receiver.jid, next(_numbers))
             time.sleep(PAUSE)
 
@@ -91,6 +95,7 @@ class Schedule:
             trouble.ended = min(trouble.ended, now)
         try:
             self.settled = self.world.settle(self._count, SETTLED)
+            self.waited_for = self.world.waited_for
             self._probe()
         except AssertionError as problem:
             raise AssertionError(f"seed {self.seed}: {self.told()}: {problem}") from None

@@ -164,6 +164,7 @@ class World:
 
     @ivar engine: L{Direct} or L{Watched}.
     @ivar stopped: Which servers are stopped.
+    @ivar waited_for: What was last not as it should be, when all were to agree.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class World:
         self.lease = lease
         self.patience = patience
         self.stopped: set[int] = set()
+        self.waited_for = ""
         self.engine = Watched(processes) if sentinels else Direct(processes, servers)
         names = [f"xmpp{number}" for number in range(1, servers + 1)]
         secrets = {"cb1": "s3cret", "cb2": "s3cret2"}
@@ -305,18 +307,24 @@ class World:
             if set(others) | {name} != set(names):
                 return f"{name} knows {sorted(others)}"
             for other, facts in others.items():
-                if facts["sessions"] != len(own[other]["clients"]):
+                if facts["sessions"] != sum(c["server"] == other for c in own[other]["clients"]):
                     return f"{name} knows {facts['sessions']} sessions of {other}"
                 if facts["links"] != own[other]["active"]:
                     return f"{name} knows {facts['links']} links of {other}"
                 if facts["waitingBytes"]:
                     return f"{facts['waitingBytes']} bytes wait at {name} for {other}"
-        shown = [client for each in found for client in each["clients"]]
-        jids = [client["jid"] for client in shown]
-        if len(jids) != len(set(jids)):
-            return f"an address has two owners: {sorted(jids)}"
-        if len(jids) != clients:
-            return f"{len(jids)} sessions for {clients} clients"
+        all_shown = [
+            sorted((client["jid"], client["server"]) for client in each["clients"])
+            for each in found
+        ]
+        for name, those in zip(names[1:], all_shown[1:], strict=True):
+            if those != all_shown[0]:
+                return f"{names[0]} shows {all_shown[0]}, and {name} {those}"
+        shown = found[0]["clients"]
+        if len({client["jid"] for client in shown}) != len(shown):
+            return f"an address has two owners: {all_shown[0]}"
+        if len(shown) != clients:
+            return f"{len(shown)} sessions for {clients} clients"
         for callbridge, table in zip(self.callbridges, decided, strict=True):
             address = f"{callbridge.name}.{DOMAIN}"
             wanted = sum(client["callBridge"] == address for client in shown)
@@ -336,11 +344,13 @@ class World:
         @param clients: How many sessions there are.
         """
         began, problem = time.monotonic(), ""
+        self.waited_for = ""
 
         def agree() -> bool:
             nonlocal problem
             time.sleep(0.1)
             problem = self.disagreement(clients())
+            self.waited_for = problem or self.waited_for
             return not problem
 
         try:

@@ -67,7 +67,7 @@ def test_seeds(processes: Processes, certificates: Certificates, sentinels: bool
             messages = sum(len(life.sent) for client in clients for life in client.lives)
             print(
                 f"seed {kind} {seed}: {schedule.told()}; {messages} messages, settled after"
-                f" {schedule.settled:.1f} s, {took:.0f} s in all",
+                f" {schedule.settled:.1f} s ({schedule.waited_for or 'at once'}), {took:.0f} s",
                 flush=True,
             )
         memory = world.memory()

@@ -47,10 +47,10 @@ class System:
         """See L{Host.types}."""
         return self.host.types(text, status=status)
 
-    def client(self) -> Any:
-        """Alice, as she is connected."""
-        port = self.server.client_port
-        client = slixmpp_client(self._processes, ALICE, PASSWORD, port, self._trust)
+    def client(self, user: str = "alice", password: str = PASSWORD) -> Any:
+        """Somebody who is connected."""
+        port, address = self.server.client_port, f"{user}@{DOMAIN}"
+        client = slixmpp_client(self._processes, address, password, port, self._trust)
         client.connected()
         return client
 
@@ -114,4 +114,28 @@ def test_killed_in_the_middle(system: System) -> None:
     system.callbridge.start()
     assert not (state / "restore.pending").exists()
     assert "Sales" in system.types("cms callbridge space list --config /etc/cms/callbridge.toml")
+    system.client()
+
+
+def test_users_in_a_file(system: System) -> None:
+    """
+    Users that are imported while the Callbridge runs log in at once, with the passwords that were
+    made.  Who is replaced loses his sessions when the link is made again.
+    """
+    config = f"export CMS_CONFIG={system.callbridge.file}\n"
+    system.types(config + block("users"))
+    made = (system.host.folder / "passwords.csv").read_text().splitlines()
+    carol = dict(line.split(",") for line in made[1:])["carol"]
+    system.client("carol", carol)
+    alice = system.client()
+    names = (system.host.folder / "names.csv").read_text()
+    assert [row.split(",")[0] for row in names.splitlines()] == ["name", "alice", "carol", "dave"]
+    system.types(
+        f"{config}printf 'name,password\\nalice,another\\n' > alice.csv\n"
+        "cms callbridge user import alice.csv --existing replace\n"
+        "cms callbridge reconnect --even-if-up"
+    )
+    alice.expect("disconnected")
+    system.client("alice", "another")
+    system.types(f"{config}cms callbridge user import users.jsonl --existing replace")
     system.client()

@@ -14,6 +14,7 @@ from cms.callbridge.directories.store import UserStore, user_name
 from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
+from cms.commands.userfiles import export, import_
 from cms.control.daemon import Daemon, segment
 
 Facts = dict[str, Any]
@@ -125,6 +126,10 @@ class Users:
 @click.group()
 def user() -> None:
     """The users in a Callbridge's local store."""
+
+
+user.add_command(export)
+user.add_command(import_)
 
 
 @user.command("add")

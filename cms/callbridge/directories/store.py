@@ -32,6 +32,7 @@ __all__ = [
     "StoreError",
     "User",
     "UserStore",
+    "end_sessions",
     "find_end",
     "find_keys",
     "user_name",
@@ -135,7 +136,7 @@ class UserStore:
                 ],
             )
             if added.rowcount != 1:
-                _end(connection, name, "password")
+                end_sessions(connection, name, "password")
             return added.rowcount == 1
 
     def delete(self, name: str) -> bool:
@@ -145,7 +146,7 @@ class UserStore:
         with self.open() as connection:
             deleted = connection.execute("DELETE FROM users WHERE name = ?", (name,))
             if deleted.rowcount == 1:
-                _end(connection, name, "deleted")
+                end_sessions(connection, name, "deleted")
             return deleted.rowcount == 1
 
     def set_disabled(self, name: str, disabled: bool) -> bool:
@@ -159,7 +160,7 @@ class UserStore:
                 "UPDATE users SET disabled = ? WHERE name = ?", (disabled, name)
             )
             if disabled and changed.rowcount == 1:
-                _end(connection, name, "disabled")
+                end_sessions(connection, name, "disabled")
             return changed.rowcount == 1
 
     def users(self) -> list[User]:
@@ -175,7 +176,7 @@ class UserStore:
             return bytes(key)
 
 
-def _end(connection: sqlite3.Connection, name: str, reason: str) -> None:
+def end_sessions(connection: sqlite3.Connection, name: str, reason: str) -> None:
     """
     A user's sessions that began before now are over.
 

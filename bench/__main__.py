@@ -19,7 +19,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
 
-from bench import cluster, extras, generator, plot, report
+from bench import cluster, extras, generator, ldap, plot, report
 from bench.cases import CASES, LOAD_CASES
 from bench.harness import Bench, Options
 from bench.results import Results
@@ -28,11 +28,12 @@ from peers.contract import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 PICTURE = ROOT / "docs" / "performance.png"
+EXTRAS = {**extras.EXTRAS, "ldap": ldap.measure_ldap}
 RESULTS = ROOT / "build" / "bench.json"
 
 
 def _arguments() -> argparse.Namespace:
-    names = [case.name for case in (*CASES, *LOAD_CASES)] + list(extras.EXTRAS)
+    names = [case.name for case in (*CASES, *LOAD_CASES)] + list(EXTRAS)
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="that each run measures")
@@ -101,7 +102,7 @@ def _measure(options: Options) -> tuple[Results, list[str]]:
         bench = Bench(options, Path(directory), results, RESULTS)
         try:
             bench.run_cases()
-            for name, extra in extras.EXTRAS.items():
+            for name, extra in EXTRAS.items():
                 if options.wants(name):
                     extra(bench)
                     results.save(RESULTS)

@@ -238,3 +238,15 @@ LOAD_CASES: list[Case] = [
     )
     for rate in LOADS
 ]
+
+LDAP_CASES: list[Case] = [
+    Case(
+        "login-ldap",
+        "log-ins, SASL PLAIN after STARTTLS, 16 at once, none remembered",
+        "Log-ins through LDAP",
+        "login",
+        "client",
+        ["--tls", "--mechanism", "PLAIN"],
+    )
+]
+"""Run by L{bench.ldap}, with servers that ask a directory."""

@@ -136,11 +136,15 @@ class Bench:
             return
         with ExitStack() as stack:
             servers = [stack.enter_context(self.server(name)) for name in self.options.servers]
-            for number in range(self.options.rounds):
-                print(f"round {number + 1} of {self.options.rounds}", flush=True)
-                # Nobody is always the first.
-                turn = number % len(servers)
-                self._run_round(cases, loads, servers[turn:] + servers[:turn])
+            self.run_rounds(cases, loads, servers)
+
+    def run_rounds(self, cases: list[Case], loads: list[Case], servers: list[Server]) -> None:
+        """These cases over these servers, which run."""
+        for number in range(self.options.rounds):
+            print(f"round {number + 1} of {self.options.rounds}", flush=True)
+            # Nobody is always the first.
+            turn = number % len(servers)
+            self._run_round(cases, loads, servers[turn:] + servers[:turn])
 
     def _run_round(self, cases: list[Case], loads: list[Case], servers: list[Server]) -> None:
         for case in cases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.cases import CASES, LOAD_CASES, Case
+from bench.cases import CASES, LDAP_CASES, LOAD_CASES, Case
 from bench.results import Results
 
 BEGIN = "<!-- bench begins: written by `make bench` -->"
@@ -109,7 +109,7 @@ def render(results: Results) -> str:
     facts = "\n".join(f"- {name}: {text}" for name, text in results.facts.items())
     parts = [facts, f"Stanzas lost, of all runs: {results.lost()}."]
     groups: dict[str, list[Case]] = {}
-    for case in (*CASES, *LOAD_CASES):
+    for case in (*CASES, *LDAP_CASES, *LOAD_CASES):
         if case.name in results.runs:
             groups.setdefault(case.group, []).append(case)
     for name, cases in groups.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,32 +157,36 @@ def make_callbridge(
 
 
 class Ours:
-    """C{twistd cms-xmpp}, and a Callbridge that decides its log-ins."""
+    """
+    C{twistd cms-xmpp}, and a Callbridge that decides its log-ins.
+
+    @ivar callbridge: That.
+    """
 
     name = "ours"
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
         self._server, self.ports = make_server(processes, certificates, "xmpp1")
-        self._dns, self._callbridge = make_callbridge(processes, certificates, self.ports)
+        self._dns, self.callbridge = make_callbridge(processes, certificates, self.ports)
 
     def start(self) -> None:
         """Start all three."""
         self._dns.start()
         # Their logs are too quiet here to tell when they are ready.
-        for daemon in (self._server, self._callbridge):
+        for daemon in (self._server, self.callbridge):
             daemon.launch()
             Administration(daemon.directory / "state").wait(START_SECONDS)
         Administration(self._server.directory / "state").wait_for_health(200, LINK_SECONDS)
 
     def stop(self) -> None:
         """End all three."""
-        for process in (self._callbridge.process, self._server.process, self._dns.process):
+        for process in (self.callbridge.process, self._server.process, self._dns.process):
             if process is not None:
                 process.stop()
 
     def processes(self) -> list[Process]:
         """The server's and the Callbridge's."""
-        return [self._server.process, self._callbridge.process]
+        return [self._server.process, self.callbridge.process]
 
 
 @frozen
@@ -221,23 +226,28 @@ password_hash = "SHA-256"
 class _FastProsody(Prosody):
     def __init__(self, processes: Processes, pair: Pair) -> None:
         super().__init__(processes, pair, DOMAIN, _secrets(), _users())
-        text = self._config.read_text()
-        for old, new in (
-            ('authentication = "internal_plain"', 'authentication = "internal_hashed"'),
-            ("c2s_require_encryption = true", "c2s_require_encryption = false"),
-            ('min = "info"', 'min = "warn"'),
-        ):
-            assert old in text, old
-            text = text.replace(old, new)
-        self._config.write_text(_PROSODY_MORE + text)
+        self.environment: dict[str, str] = {}
+        self.replace('authentication = "internal_plain"', 'authentication = "internal_hashed"')
+        self.replace("c2s_require_encryption = true", "c2s_require_encryption = false")
+        self.replace('min = "info"', 'min = "warn"')
+        self._config.write_text(_PROSODY_MORE + self._config.read_text())
         account = _prosody_account(_derive())
         for file in (self._directory / "data").glob("*/accounts/*.dat"):
             file.write_text(account)
 
+    def replace(self, old: str, new: str) -> None:
+        """Write something else into its configuration."""
+        text = self._config.read_text()
+        assert old in text, old
+        self._config.write_text(text.replace(old, new))
+
     def start(self) -> Process:
         # Its log is too quiet here to tell when it is ready.
         command = [require("prosody", "prosody"), "-F", "--config", str(self._config)]
-        self.process = self._processes.start(self.name, command, cwd=self._directory)
+        environment = {**os.environ, **self.environment}
+        self.process = self._processes.start(
+            self.name, command, cwd=self._directory, env=environment
+        )
         for port in (self.component_port, self.client_port):
             wait_until(lambda port=port: listens(port), 60.0, f"Prosody's port {port}")  # type: ignore[misc]
         return self.process
@@ -280,6 +290,11 @@ class QuickEjabberd(Ejabberd):
             "listen": [*listeners, plain],
         }
 
+    def configure(self, **settings: object) -> None:
+        """More of its settings, or others."""
+        before = json.loads(self._config.read_text())
+        self._config.write_text(json.dumps({**before, **settings}))
+
     def _register_users(self) -> str:
         # ejabberd's own number of rounds is 4,096 and cannot be configured.
         assert set(self._users.values()) == {PASSWORD}
@@ -299,40 +314,42 @@ class _Peer:
 
     name: str
     ports: Ports
-    _peer: Prosody | Ejabberd
+    peer: Prosody | Ejabberd
 
     def start(self) -> None:
         """Start it."""
-        self._peer.start()
+        self.peer.start()
 
     def stop(self) -> None:
         """End it."""
-        self._peer.process.stop()
+        self.peer.process.stop()
 
     def processes(self) -> list[Process]:
         """It is one."""
-        return [self._peer.process]
+        return [self.peer.process]
 
 
 class FastProsody(_Peer):
     """Prosody: one process, generational garbage collection."""
 
     name = "Prosody"
+    peer: _FastProsody
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
-        self._peer = _FastProsody(processes, certificates.issue(DOMAIN))
-        port = self._peer.client_port
-        self.ports = Ports(component=self._peer.component_port, client=port, client_plain=port)
+        self.peer = _FastProsody(processes, certificates.issue(DOMAIN))
+        port = self.peer.client_port
+        self.ports = Ports(component=self.peer.component_port, client=port, client_plain=port)
 
 
 class FastEjabberd(_Peer):
     """ejabberd: one scheduler, no shaper."""
 
     name = "ejabberd"
+    peer: QuickEjabberd
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
-        self._peer = QuickEjabberd(processes, certificates.issue(DOMAIN))
-        self.ports = self._peer.ports
+        self.peer = QuickEjabberd(processes, certificates.issue(DOMAIN))
+        self.ports = self.peer.ports
 
 
 class Sink:

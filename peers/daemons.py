@@ -30,20 +30,28 @@ Settings = dict[str, Any]
 
 def toml_text(settings: Mapping[str, Any], path: str = "") -> str:
     """
-    TOML for strings, numbers, booleans, lists of strings and tables.
+    TOML for strings, numbers, booleans, lists of strings, tables and lists of tables.
 
     A value of C{None} is left out.
     """
     tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
+    lists = {
+        key: value
+        for key, value in settings.items()
+        if isinstance(value, list) and value and isinstance(value[0], Mapping)
+    }
     lines = [
         # JSON's strings, numbers, booleans and lists are TOML's too.
         f"{key} = {json.dumps(value)}"
         for key, value in settings.items()
-        if key not in tables and value is not None
+        if key not in tables and key not in lists and value is not None
     ]
     text = "".join(f"{line}\n" for line in lines)
     for key, table in tables.items():
         text += f"\n[{path}{key}]\n{toml_text(table, f'{path}{key}.')}"
+    for key, list_ in lists.items():
+        for table in list_:
+            text += f"\n[[{path}{key}]]\n{toml_text(table, f'{path}{key}.')}"
     return text
 
 

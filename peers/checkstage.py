@@ -33,6 +33,7 @@ from peers.network import free_port
 from peers.pki import Authority, pem
 from peers.processes import Process, Processes
 from peers.prosody import Prosody
+from peers.slapd import Slapd
 
 _Foreign = TypeVar("_Foreign", Prosody, Ejabberd)
 
@@ -72,12 +73,14 @@ class House:
     The peers that a module's cases share.
 
     @ivar root: A CA that C{cms check} trusts, beside the one of C{certificates}.
+    @ivar directories: The LDAP directories that cases have started, by name.
     """
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
         self.processes = processes
         self.certificates = certificates
         self.directory = processes.make_directory("check")
+        self.directories: dict[str, Slapd] = {}
         self.root = Authority("Root of the tests")
         self.intermediate = Authority("Intermediate of the tests", self.root)
         self.trust = self._file("trust.pem", certificates.trust.read_bytes())

@@ -32,9 +32,7 @@ include {directory}/directory.schema
 pidfile {directory}/pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
-TLSCACertificateFile {trust}
-TLSCertificateFile {certificate}
-TLSCertificateKeyFile {key}
+{tls}
 threads 4
 {options}
 database mdb
@@ -72,6 +70,11 @@ objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP organizationalPerson STRUCTUR
   MUST ( sAMAccountName ) MAY ( userPrincipalName $ userAccountControl $ objectGUID $ memberOf $
   department $ thumbnailPhoto $ displayName $ givenName $ mail $ uid ) )
 """
+
+_TLS = """\
+TLSCACertificateFile {trust}
+TLSCertificateFile {certificate}
+TLSCertificateKeyFile {key}"""
 
 
 @frozen
@@ -184,6 +187,7 @@ class Slapd:
         name: str = "slapd",
         host: str = "localhost",
         pair: Pair | None = None,
+        tls: bool = True,
         size: str = "unlimited",
     ) -> None:
         """
@@ -191,12 +195,14 @@ class Slapd:
         @param options: More lines of its file, for all databases.
         @param host: For whom its certificate is.
         @param pair: Its certificate instead of one for C{host}.
+        @param tls: Whether it has a certificate at all.
         @param size: C{sizelimit} of the reader.
         """
         self.processes = processes
         self.name = name
         self.port = free_port()
         self.tls_port = free_port()
+        self._has_tls = tls
         self.process: Process | None = None
         self._directory = processes.make_directory(name)
         (self._directory / "data").mkdir()
@@ -206,9 +212,11 @@ class Slapd:
         self._file.write_text(
             _CONFIG.format(
                 directory=self._directory,
-                trust=certificates.trust,
-                certificate=pair.certificate,
-                key=pair.key,
+                tls=_TLS.format(
+                    trust=certificates.trust, certificate=pair.certificate, key=pair.key
+                )
+                if tls
+                else "",
                 options="\n".join(options),
                 base=BASE,
                 root=ROOT,
@@ -238,10 +246,11 @@ class Slapd:
 
     def start(self, level: str = "stats") -> Process:
         """Start it, perhaps again, and wait until it listens; C{level} as slapd's C{-d} has it."""
-        listeners = f"ldap://127.0.0.1:{self.port}/ ldaps://127.0.0.1:{self.tls_port}/"
+        ports = {self.port: "ldap"} | ({self.tls_port: "ldaps"} if self._has_tls else {})
+        listeners = " ".join(f"{kind}://127.0.0.1:{port}/" for port, kind in ports.items())
         command = [require("slapd", PACKAGE), "-d", level, "-f", str(self._file), "-h", listeners]
         self.process = self.processes.start(self.name, command, cwd=self._directory)
-        wait_until(lambda: listens(self.port) and listens(self.tls_port), 10, "slapd to listen")
+        wait_until(lambda: all(map(listens, ports)), 10, "slapd to listen")
         return self.process
 
     def modify(self, ldif: str) -> None:

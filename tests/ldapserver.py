@@ -155,6 +155,8 @@ class _Transport(MemoryTransport):
             session.search_result_done(message.message_id, result_code=code)
             return
         found = [dn for dn, values in server.entries.items() if matches(message.filter, values)]
+        if message.scope is sansldap.SearchScope.BASE:
+            found = [dn for dn in found if dn == message.base_object]
         paged = next(
             (c for c in message.controls if isinstance(c, sansldap.PagedResultControl)), None
         )

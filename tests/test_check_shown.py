@@ -154,6 +154,10 @@ class UsageTests(CommandLineTests):
             (*domain, "--html", str(self.folder / "none" / "x.html")),
             (*domain, "--login", "alice@meet.example.com"),
             ("--login", "alice", "--password-stdin"),
+            ("--config", config, "--user", "alice"),  # it has no [[directory]] of kind ldap
+            (*domain, "--user", "alice"),
+            ("--server", "--config", config, "--user", "alice"),
+            ("--join", "123456789", "--url", "https://meet.example.com", "--user", "alice"),
         ):
             self.cms("check", *arguments, status=2, text="secret-word\n")
 

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from cms.audit.finding import Finding
 from cms.check.lane import Lane
 from cms.check.probes.daemon import Running, look_at_daemon
+from cms.check.probes.directory import DirectoryProbe
 from cms.check.probes.login import Login, LoginProbe
 from cms.check.renderers import Renderer
 from cms.check.report import Report
@@ -30,6 +31,7 @@ class LinkCheck:
 
     @ivar register: Whether to register: always, never, or if it disturbs no link.
     @ivar login: The account that logs in, if one does.
+    @ivar user: The prepared local part of whom the directories are to find; empty for nobody.
     @ivar walks: Whether the Callbridge's steps are walked.
     """
 
@@ -37,6 +39,7 @@ class LinkCheck:
     renderer: Renderer
     register: bool | None = None
     login: Login | None = None
+    user: str = ""
     walks: bool = True
     random: Any = field(factory=SystemRandom)
 
@@ -46,6 +49,8 @@ class LinkCheck:
         bound = self.walks * bound_of(subject)
         bound += PATIENCE if self.walks and subject.state_dir is not None else 0
         bound += LoginProbe.bound_of(subject) if self.login else 0
+        stage = subject.timing.stage
+        bound += sum(DirectoryProbe.bound_of(each, stage) for each in subject.directories)
         shown = subject.shown()
         if self.login is not None:
             shown["login"] = self.login.address
@@ -72,6 +77,21 @@ class LinkCheck:
                 running=running,
             )
             await walk.run()
+        lane = _opened(emit)
+        for settings in subject.directories:
+            directory = DirectoryProbe(
+                reactor,
+                settings,
+                dns,
+                lane=lane,
+                waiting=renderer.waiting,
+                random=self.random,
+                domain=subject.link.domain,
+                stage=stage,
+                source=subject.source,
+                user=self.user,
+            )
+            await directory.run()
         lane = _opened(emit)
         if self.login is not None:
             probe = LoginProbe(

@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, Timing
+from cms.callbridge.ldap.settings import LdapSettings
 from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain, parse_server_address
 from cms.discovery.nameservers import Server
@@ -26,6 +27,7 @@ class Subject:
     @ivar serves: Whether its certificate is also shown to the clients of its administration.
     @ivar registers: Whether ID and secret are known.
     @ivar state_dir: Where the Callbridge keeps its state, if that is known.
+    @ivar directories: The LDAP directories of its users.
     @ivar source: The configuration file, or the command line.
     """
 
@@ -36,6 +38,7 @@ class Subject:
     serves: bool = False
     registers: bool = False
     state_dir: Path | None = None
+    directories: tuple[LdapSettings, ...] = ()
     source: str = "the command line"
 
     def shown(self) -> dict[str, str]:
@@ -67,6 +70,7 @@ def from_config(
         serves=bool(config.listen.api),
         registers=True,
         state_dir=config.state_dir,
+        directories=tuple(d for d in config.directories if isinstance(d, LdapSettings)),
         source=str(config.file),
     )
 

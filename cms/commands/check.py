@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from cms.audit.finding import Finding
+from cms.callbridge.directories.store import user_name
 from cms.callbridge.settings import current_config
 from cms.check.joincheck import JoinCheck
 from cms.check.page import HTMLPage
@@ -65,6 +66,7 @@ def _options(command: Command) -> Command:
                 default=None,
                 help="Register, even where that could disturb a live link; or never.",
             ),
+            click.option("--user", help="With --config: look for that user in its directories."),
             click.option("--login", metavar="USER@DOMAIN", help="Log in as a client (step 12)."),
             click.option("--password-stdin", is_flag=True, help="The password for --login."),
             click.option(
@@ -92,6 +94,7 @@ def check(
     html: Path | None,
     login: str | None,
     password_stdin: bool,
+    user: str | None,
     server: bool,
     join: str | None,
     url: str | None,
@@ -110,24 +113,31 @@ def check(
     renderer = _renderer(as_json, html)
     visit = Visit(join or "", url, origin, name, passcode_stdin)
     if join is not None:
-        if server or login is not None or password_stdin:
-            raise click.UsageError("--join is another check than --server and --login")
+        if server or login is not None or password_stdin or user is not None:
+            raise click.UsageError("--join is another check than --server, --login and --user")
         _check_join(renderer, visit, **options)
         return
     if visit != Visit():
         raise click.UsageError("--url, --origin, --name and --passcode-stdin are for --join")
     if server:
-        if login is not None or password_stdin:
-            raise click.UsageError("--login is another check than --server")
+        if login is not None or password_stdin or user is not None:
+            raise click.UsageError("--login and --user are other checks than --server")
         _check_server(renderer, **options)
         return
     try:
         who = _login(login, password_stdin)
         register = options.pop("register")
         subject = _subject(who, **options)
+        sought = _user(user, subject)
     except StepError as error:
         raise SystemExit(_only(error, str(options.get("config_file") or ""), renderer)) from None
-    session = LinkCheck(subject, renderer, register=register, login=who, walks=_walks(options))
+    session = LinkCheck(
+        *(subject, renderer),
+        register=register,
+        login=who,
+        user=sought,
+        walks=_walks(options),
+    )
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
 
@@ -228,6 +238,18 @@ def _login(login: str | None, password_stdin: bool) -> Login | None:
     if not at or not user or not domain:
         raise click.UsageError("--login is an address such as alice@meet.example.com")
     return Login(user, domain, sys.stdin.readline().rstrip("\r\n"))
+
+
+def _user(user: str | None, subject: Subject) -> str:
+    """The local part of whom the directories are to find."""
+    if user is None:
+        return ""
+    if not subject.directories:
+        raise click.UsageError("--user needs --config with a [[directory]] of kind ldap")
+    try:
+        return user_name(user, subject.link.domain)
+    except StoreError as problem:
+        raise click.UsageError(f"--user: {problem}") from None
 
 
 def _subject(

@@ -14,6 +14,7 @@ from cms.faults import (
     step02_cluster,
     step02_configuration,
     step02_directory,
+    step02_directorycheck,
     step03_port,
     step04_srv,
     step05_address,
@@ -27,6 +28,7 @@ from cms.faults import (
     step10_registered,
     step11_active,
     step12_directory,
+    step12_directorycheck,
     step12_joining,
     step12_login,
     step12_meeting,
@@ -37,6 +39,7 @@ from cms.faults.step01_link_before_login import *  # noqa: F403
 from cms.faults.step02_cluster import *  # noqa: F403
 from cms.faults.step02_configuration import *  # noqa: F403
 from cms.faults.step02_directory import *  # noqa: F403
+from cms.faults.step02_directorycheck import *  # noqa: F403
 from cms.faults.step03_port import *  # noqa: F403
 from cms.faults.step04_srv import *  # noqa: F403
 from cms.faults.step05_address import *  # noqa: F403
@@ -50,6 +53,7 @@ from cms.faults.step09_register import *  # noqa: F403
 from cms.faults.step10_registered import *  # noqa: F403
 from cms.faults.step11_active import *  # noqa: F403
 from cms.faults.step12_directory import *  # noqa: F403
+from cms.faults.step12_directorycheck import *  # noqa: F403
 from cms.faults.step12_joining import *  # noqa: F403
 from cms.faults.step12_login import *  # noqa: F403
 from cms.faults.step12_meeting import *  # noqa: F403
@@ -59,6 +63,7 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step02_configuration,
     step02_cluster,
     step02_directory,
+    step02_directorycheck,
     step03_port,
     step04_srv,
     step05_address,
@@ -73,6 +78,7 @@ CATALOGUE: Mapping[str, Fault] = whole(  # noqa: F405
     step11_active,
     step12_login,
     step12_directory,
+    step12_directorycheck,
     step12_joining,
     step12_meeting,
 )

@@ -9,7 +9,7 @@ LDAP_ACCOUNT_REFUSED = Fault(
     "ldap-account-refused",
     DirectoryFault,
     Step.CONFIGURATION,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "Invalid credentials (49) for the bind account",
         "nobody of the directory can log in since its password was changed",
@@ -25,7 +25,7 @@ LDAP_BASE_MISSING = Fault(
     "ldap-base-missing",
     DirectoryFault,
     Step.CONFIGURATION,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=("No such object (32)",),
     cause="{peer} knows no base {base}, or does not show it to our account.",
     cure="Correct base of this [[directory]], or let the account of bind_name read below it.",
@@ -35,7 +35,7 @@ LDAP_REFERRAL = Fault(
     "ldap-referral",
     DirectoryFault,
     Step.CONFIGURATION,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "Referral (10)",
         "users of another domain of the forest are not found",

@@ -13,7 +13,7 @@ LDAP_UNREACHABLE = Fault(
     "ldap-unreachable",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "temporary-auth-failure for all users of a directory",
         "Can't contact LDAP server (-1)",
@@ -30,7 +30,7 @@ LDAP_SILENT = Fault(
     "ldap-silent",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "log-ins take seconds, and then fail for now",
         "the LDAP server accepts connections and does not answer",
@@ -47,7 +47,7 @@ LDAP_BROKEN = Fault(
     "ldap-broken",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "the connection to the LDAP server was lost",
         "no LDAP at this port",
@@ -64,7 +64,7 @@ LDAP_NO_STARTTLS = Fault(
     "ldap-no-starttls",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "unsupported extended operation",
         "Protocol error (2) at STARTTLS",
@@ -81,7 +81,7 @@ LDAP_UNTRUSTED = Fault(
     "ldap-untrusted",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "certificate verify failed",
         "TLS: hostname does not match the certificate",
@@ -98,7 +98,7 @@ LDAP_CERTIFICATE_NAME = Fault(
     "ldap-certificate-name",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "hostname does not match the certificate",
         "the LDAP server was moved behind another name",
@@ -131,7 +131,7 @@ LDAP_REFUSED = Fault(
     "ldap-refused",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "Insufficient access (50)",
         "Server is unwilling to perform (53)",
@@ -148,7 +148,7 @@ LDAP_AMBIGUOUS = Fault(
     "ldap-ambiguous",
     DirectoryFault,
     Step.LOGIN,
-    on=Side.CALLBRIDGE,
+    on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "two people with the same name: neither can log in",
         "several entries fit one address",

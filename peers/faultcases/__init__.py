@@ -1,6 +1,15 @@
 """The fault catalogue brought about for real: what is wrong, and what must be said of it."""
 
-from peers.faultcases import discovery, login, meeting, refusals, registration, server, trust
+from peers.faultcases import (
+    directory,
+    discovery,
+    login,
+    meeting,
+    refusals,
+    registration,
+    server,
+    trust,
+)
 from peers.faultcases.case import Case
 
 __all__ = ["CASES", "EXCEPTIONS", "Case"]
@@ -13,6 +22,7 @@ CASES: list[Case] = [
     *login.CASES,
     *meeting.CASES,
     *server.CASES,
+    *directory.CASES,
 ]
 
 _DIRECTORY = "the Callbridge says it of a directory: peers/test_ldap_login.py, tests/test_ldap_*.py"
@@ -23,14 +33,7 @@ _CLUSTER = "the XMPP server says it in its log, of its cluster: peers/test_clust
 _RELAY = "the XMPP server says it in its log, and a client sees login-temporary or login-denied"
 
 EXCEPTIONS: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            *("ldap-account-refused", "ldap-base-missing", "ldap-referral", "ldap-unreachable"),
-            *("ldap-silent", "ldap-broken", "ldap-no-starttls", "ldap-untrusted"),
-            *("ldap-certificate-name", "ldap-busy", "ldap-refused", "ldap-ambiguous"),
-        ),
-        _DIRECTORY,
-    ),
+    "ldap-busy": _DIRECTORY,
     "internal": "a bug of ours",
     "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
     "own-listener-local": "it takes an address beyond loopback: tests/test_audit_owndns.py",

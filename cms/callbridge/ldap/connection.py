@@ -260,7 +260,7 @@ class LdapConnection(Protocol):
     def _silent(self, seconds: float) -> None:
         self._limit = None
         self._give_up(
-            faults.LDAP_SILENT.error(peer=self.peer, doing=self._doing, seconds=f"{seconds:g}")
+            faults.LDAP_SILENT.error(peer=self.peer, doing=self._doing, seconds=f"{seconds:.2g}")
         )
 
     def _give_up(self, problem: StepError | None) -> None:
@@ -335,7 +335,9 @@ class LdapConnection(Protocol):
             problem = explain_handshake(
                 reason, peer=self.peer, presented=False, verdict=self._verification.verdict
             )
-            self._over(faults.LDAP_UNTRUSTED.error(peer=self.peer, problem=problem.cause))
+            if problem.fault != faults.LDAP_CERTIFICATE_NAME.name:
+                problem = faults.LDAP_UNTRUSTED.error(peer=self.peer, problem=problem.cause)
+            self._over(problem)
         else:
             words = reason.getErrorMessage().rstrip(".")
             self._over(self._broken(f"the connection was lost ({words})"))

@@ -23,7 +23,7 @@ from cms.callbridge.directories.directory import AccountDisabled, DirectoryError
 from cms.callbridge.directories.store import StoreError, user_name
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import Bound, FoundEntry, LdapConnection, Page, Refused
-from cms.callbridge.ldap.mapping import Entry, Lacking, escape_dn_value
+from cms.callbridge.ldap.mapping import Entry, Lacking, Template, escape_dn_value
 from cms.callbridge.ldap.pool import Pool, refusal
 from cms.callbridge.ldap.servers import Servers
 from cms.callbridge.ldap.settings import LdapSettings
@@ -120,6 +120,17 @@ def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
     mapped = (name for each in templates if each is not None for name in each.attributes)
     keys = (settings.keys_attribute,) if settings.keys_attribute else ()
     return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *keys)))
+
+
+def entries_of(address: str, mapping: Template) -> LDAPFilter | None:
+    """What finds the entries of which the mapping makes an address; C{None}: none can be."""
+    ways: list[LDAPFilter] = [
+        _all([FilterEquality(name, value.encode()) for name, value in values.items()])
+        for values in mapping.ways(address)
+    ]
+    if not ways:
+        return None
+    return ways[0] if len(ways) == 1 else FilterOr(ways)
 
 
 class LdapDirectory:
@@ -234,9 +245,10 @@ class LdapDirectory:
         """
         domain = self._domain()
         address = f"{name}@{domain}"
-        wanted = self._wanted(address)
-        if wanted is None or is_visitor(name):
+        his = entries_of(address, self.settings.jid)
+        if his is None or is_visitor(name):
             return None
+        wanted = FilterAnd([self.settings.search_filter, his])
         users = []
         ambiguous = faults.LDAP_AMBIGUOUS.error(directory=self.name, address=address)
         try:
@@ -255,17 +267,6 @@ class LdapDirectory:
         if len(users) > 1:
             raise ambiguous
         return users[0] if users else None
-
-    def _wanted(self, address: str) -> LDAPFilter | None:
-        ways: list[LDAPFilter] = [
-            _all([FilterEquality(name, value.encode()) for name, value in values.items()])
-            for values in self.settings.jid.ways(address)
-        ]
-        if not ways:
-            return None
-        return FilterAnd(
-            [self.settings.search_filter, ways[0] if len(ways) == 1 else FilterOr(ways)]
-        )
 
     async def search(self, wanted: LDAPFilter, deadline: float, *, most: int = MOST_SAME) -> Page:
         """

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from cms import faults
-from cms.callbridge.ldap.connection import Bound, LdapConnection, said
+from cms.callbridge.ldap.connection import LdapConnection, said
 from cms.callbridge.ldap.settings import LDAPS_PORT, LdapServer, LdapSettings
 from cms.discovery.lookup import Finder, Target
 from cms.discovery.race import Race
@@ -34,6 +34,35 @@ FIRST_DELAY, MOST_DELAY = 1.0, 60.0
 REFUSED_DELAY, MOST_REFUSED_DELAY = 15.0, 300.0  # an account must not be locked by our tries
 FRESH = 300.0  # seconds for which the answer of DNS is used
 LEAST_WAIT = 0.05  # seconds; with less, nothing is begun
+
+
+def server_of(target: Target) -> LdapServer:
+    """The server that a record names; what TLS it speaks, its port says."""
+    tls_first = target.port == LDAPS_PORT
+    return LdapServer(target.host, target.port, target.is_ip, tls_first, target.source)
+
+
+async def bind_account(connection: LdapConnection, settings: LdapSettings, seconds: float) -> None:
+    """
+    Be our own account on a connection, if there is one; it is closed if that fails.
+
+    @raise StepError: there is no answer, or the server refuses the account.
+    """
+    if settings.bind_password is None:
+        return
+    try:
+        bound = await connection.bind(settings.bind_name, settings.bind_password.value, seconds)
+    except BaseException:
+        connection.close()
+        raise
+    if bound.code or bound.policy is not None:
+        connection.close()
+        problem = f"its password policy says {bound.policy}"
+        if bound.code:
+            problem = said(bound.code, bound.text)
+        raise faults.LDAP_ACCOUNT_REFUSED.error(
+            peer=connection.peer, account=settings.bind_name, problem=problem
+        )
 
 
 class Connector(Protocol):
@@ -75,7 +104,7 @@ class TcpConnector:
         connecting = Deferred.fromCoroutine(self._connect(server, clock.seconds() + seconds))
 
         def late(_: Any, __: float) -> Any:
-            raise faults.LDAP_SILENT.error(peer=peer, doing="connect", seconds=f"{seconds:g}")
+            raise faults.LDAP_SILENT.error(peer=peer, doing="connect", seconds=f"{seconds:.2g}")
 
         return connecting.addTimeout(seconds, clock, late)
 
@@ -196,26 +225,10 @@ class Servers:
     async def _open(self, server: LdapServer, seconds: float, as_account: bool) -> LdapConnection:
         until = self._clock.seconds() + seconds
         connection = await self._connector.connect(server, seconds)
-        account = self._settings
-        if as_account and account.bind_password is not None:
+        if as_account:
             left = max(LEAST_WAIT, until - self._clock.seconds())
-            try:
-                bound = await connection.bind(account.bind_name, account.bind_password.value, left)
-            except BaseException:
-                connection.close()
-                raise
-            if bound.code or bound.policy is not None:
-                connection.close()
-                raise self._account_refused(server, bound)
+            await bind_account(connection, self._settings, left)
         return connection
-
-    def _account_refused(self, server: LdapServer, bound: Bound) -> StepError:
-        problem = f"its password policy says {bound.policy}"
-        if bound.code:
-            problem = said(bound.code, bound.text)
-        return faults.LDAP_ACCOUNT_REFUSED.error(
-            peer=server, account=self._settings.bind_name, problem=problem
-        )
 
     def _none_works(self, problem: StepError | None) -> StepError:
         if problem is not None and problem.fault == faults.LDAP_ACCOUNT_REFUSED.name:
@@ -298,9 +311,7 @@ class Servers:
         self._looked_up = now
         states = {}
         for target in found.targets:
-            server = LdapServer(
-                target.host, target.port, target.is_ip, target.port == LDAPS_PORT, target.source
-            )
+            server = server_of(target)
             known = next((s for s in self.states if str(s.server) == str(server)), None)
             states[server] = known or ServerState(server)
             if known is not None:

@@ -21,6 +21,7 @@ from cms.commands.login import login
 from cms.commands.manual import man
 from cms.commands.originalwords import add_words
 from cms.commands.pki import pki
+from cms.commands.recordlog import log
 from cms.commands.status import status
 from cms.commands.xmpp import xmpp
 
@@ -33,6 +34,7 @@ COMMANDS: tuple[click.Command, ...] = (
     dns,
     explain,
     flow,
+    log,
     login,
     man,
     pki,

@@ -17,6 +17,7 @@ from cms.admin.flowview import WORDS, twelve_steps
 from cms.admin.interfaces import Health, Recorded, Selection
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
+from cms.callbridge.login.decision import Decision
 from cms.callbridge.login.record import KEEP, Logins
 from cms.signalflow import Attempt, Step
 from cms.web.html import POLICY
@@ -503,10 +504,10 @@ class LoginsTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """Guessers do not push out what users did; a name is not what a client says it is."""
         logins = Logins(new_clock(), lambda: "cb1.meet.example.com")
-        logins.decided("SCRAM-SHA-256", "success", 0.5)
+        logins.decided(Decision("SCRAM-SHA-256", "success", 0.5))
         for _ in range(3 * KEEP):
-            logins.decided("<script>", "not-authorized", 0.1)
-        logins.decided("PLAIN", "lost", 0.1)
+            logins.decided(Decision("<script>", "not-authorized", 0.1))
+        logins.decided(Decision("PLAIN", "lost", 0.1))
         kept = list(logins)
         self.assertEqual(KEEP + 1, len(kept))
         self.assertEqual("skipped", kept[0].records[0].result)

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "process": {"fast", "faults", "signalflow"},
     "state": {"faults", "signalflow"},
     "protection": {"process"},
+    "record": {"configuration", "process", "signalflow", "state"},
     "control": {"signalflow"},
     "xmlstream": {"fast", "faults", "process", "signalflow"},
     "websocket": {"xmlstream"},
@@ -38,15 +39,18 @@ MAY_IMPORT = {
     },
     "admin": {
         *("control", "faults", "process", "protection", "signalflow", "state", "trust", "web"),
+        "record",
     },
     "callbridge": {
         *("admin", "audit", "configuration", "discovery", "fast", "faults", "linkprotocol"),
         *("metrics", "process", "protection", "signalflow", "state", "trust", "web", "xmlstream"),
+        "record",
     },
     "xmpp": {
         *("admin", "audit", "cluster", "configuration", "discovery", "door", "fast", "faults"),
         *("linkprotocol", "metrics", "process", "protection", "signalflow", "state", "trust"),
         *("web", "websocket", "xmlstream"),
+        "record",
     },
     "client": {"trust", "xmlstream"},
     "demo": {"callbridge", "client", "faults", "process", "signalflow", "trust"},
@@ -59,6 +63,7 @@ MAY_IMPORT = {
         *("audit", "callbridge", "check", "client", "configuration", "control", "demo", "diagram"),
         *("discovery", "faults", "process", "signalflow", "state", "trust"),
         *("xmlstream", "xmpp"),
+        "record",
     },
     "cli": {"commands"},
 }

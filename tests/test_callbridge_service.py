@@ -44,7 +44,7 @@ class ServiceTests(SynchronousTestCase):
     def daemon(self, more: str = UNPROTECTED, config: str = CONFIG) -> CallbridgeService:
         """The daemon of a configuration file."""
         file = self.folder / "callbridge.toml"
-        file.write_text(config + more)
+        file.write_text(f"{config}{more}[record]\ndays = 0\n")  # there are no threads here
         return make_daemon(file, self.reactor)
 
     def connect(self) -> MemoryTransport:

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock, LoopingCall
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.config import Timing
+from cms.callbridge.login.decision import Decision
 from cms.callbridge.login.record import Logins
 from cms.fast.reactor import PromptReactor
 from cms.process import clocks
@@ -201,7 +202,7 @@ class DaemonTests(SynchronousTestCase):
         """A Callbridge's log-ins are dated."""
         clock = TwoClocks()
         logins = Logins(clock, lambda: "cb1")
-        logins.decided("PLAIN", "success", 0.5)
-        logins.decided("PLAIN", "not-authorized", 0.25)
+        logins.decided(Decision("PLAIN", "success", 0.5))
+        logins.decided(Decision("PLAIN", "not-authorized", 0.25))
         dates = [attempt.began - clock.wall_seconds() for attempt in logins]
         self.assertEqual([-0.25, -0.5], dates)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,6 +26,7 @@ from cms.commands.common import Complaint, when
 from cms.commands.login import _complaint, _place, _split
 from cms.commands.manual import markdown_text, pages, walk
 from cms.protection.guessing import TooManyGuesses
+from cms.record.files import Files
 from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedaemon import FakeDaemon
 
@@ -533,3 +536,36 @@ class CompletionTests(CommandLineTests):
         """Times are in UTC."""
         self.assertEqual("1970-01-01T00:00:01Z", when(1.0))
         self.assertIsNone(when(None))
+
+
+class LogTests(CommandLineTests):
+    """C{cms log}."""
+
+    def setUp(self) -> None:
+        """Alice's log-in failed an hour ago, and somebody else's."""
+        super().setUp()
+        now = time.time()
+        files = Files(self.folder / "callbridge", 14, 1_048_576)
+        (self.folder / "callbridge").mkdir(exist_ok=True)
+        base = {"kind": "login", "by": "callbridge", "result": "not-authorized", "peer": "::1"}
+        wrong = {**base, "at": now - 3_600, "user": "alice", "reason": "wrong-password"}
+        nobody = {**base, "at": now - 60, "user": "h… (7 characters)", "reason": "no-such-user"}
+        old = {**wrong, "at": now - 200_000, "login": "5c1d0e8f7a2b"}
+        files.write([("users", old), ("users", wrong), ("strangers", nobody)], now)
+
+    def test_user(self) -> None:
+        """By name; also a name that nobody has, by what is kept of it."""
+        said = self.said("log", "--user", f"alice@{DOMAIN}")
+        self.assertIn("Callbridge: log-in of alice from ::1 failed: the password is wrong\n", said)
+        self.assertNotIn("no such user", said)
+        said = self.said("log", "--user", "hunter2")
+        self.assertIn("log-in of h… (7 characters) from ::1 failed: there is no such user", said)
+
+    def test_more(self) -> None:
+        """By time and by log-in, and as JSON."""
+        self.assertEqual(2, len(self.said("log").splitlines()) - 1)
+        lines = self.cms("log", "--since", "7d", "--login", "5c1d0e8f7a2b", "--json").stdout
+        (entry,) = [json.loads(line) for line in lines.splitlines()]
+        self.assertEqual("alice", entry["user"])
+        self.assertIn("it is no time", self.cms("log", "--since", "soon", status=2).stderr)
+        self.assertEqual("", self.cms("log", "--attempt", "x").stdout)

@@ -394,7 +394,7 @@ class PassTests(DoorTests):
 
     def test_known_users_stay_known(self) -> None:
         """However many guests log in: what protects a user at his place is not forgotten."""
-        guesses = self.authority._guesses
+        guesses = self.authority.guesses
         self.begin(ALICE, resumed=True)
         before = len(guesses._known)
         for number in range(5):

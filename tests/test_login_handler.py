@@ -84,7 +84,7 @@ class LoginHandlerTests(SynchronousTestCase):
         answer = self.result(lp.Response("e", b"\0alice\0pencil"))
         self.assertEqual(answer, lp.Success("e", f"alice@{DOMAIN}"))
         answer = self.result(lp.Start("e", "PLAIN", b"\0alice\0x", PEER))
-        self.assertEqual(answer, lp.Failed("e", "not-authorized"))
+        self.assertEqual(answer, lp.Failed("e", "not-authorized", user="alice"))
 
     def test_notes(self) -> None:
         """What needs no decision is answered with an empty result."""

@@ -44,6 +44,7 @@ messages: st.SearchStrategy[lp.Message] = st.one_of(
         st.none() | texts,
         st.booleans(),
         st.integers(0, lp.MOST_WAIT),
+        st.just("") | locals_ | st.just("e… (3 characters)"),
     ),
     st.builds(lp.SessionBegin, fulls, peers, times, st.booleans()),
     st.builds(lp.SessionEnd, fulls, st.sampled_from(sorted(lp.REASONS))),

@@ -314,7 +314,7 @@ class CallbridgeTests(SynchronousTestCase):
             self.world.clock,
             MemoryDirectory({"alice": "pencil"}),
             DOMAIN,
-            decided=self.counters.login,
+            decided=lambda d: self.counters.login(d.mechanism, d.result, d.seconds),
         )
         collector = CallbridgeCollector(
             self.world.link, lambda: self.authority, lambda: 1_800_000_000.0

@@ -28,6 +28,9 @@ hostname = "xmpp1.{DOMAIN}"
 component_plain = ["tcp:5347:interface=127.0.0.1"]
 client_plain = ["tcp:5222:interface=127.0.0.1"]
 
+[record]
+days = 0
+
 [callbridges]
 cb1 = {{ secret = "{SECRETS["cb1"]}" }}
 """

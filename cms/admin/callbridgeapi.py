@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.interfaces import IReactorTime
 
 from cms.admin import schemas
@@ -245,6 +247,8 @@ def operations_of_callbridge(
     clock: IReactorTime,
     metrics: Metrics | None = None,
     spaces: SpacesRole | None = None,
+    *,
+    more: Sequence[Operation] = (),
 ) -> list[Operation]:
     """All operations of a Callbridge's API; those on spaces only if it has spaces."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
@@ -252,4 +256,4 @@ def operations_of_callbridge(
     found = [*common.operations(), *own.operations()]
     if spaces is not None:
         found += SpaceOperations(spaces).operations()
-    return with_document("cms-callbridge", found)
+    return with_document("cms-callbridge", [*found, *more])

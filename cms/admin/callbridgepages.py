@@ -25,6 +25,7 @@ from cms.admin.flowview import (
 from cms.admin.interfaces import Callbridge, Recorded
 from cms.admin.pages import (
     STALE,
+    MorePages,
     Pages,
     SeeOther,
     Shown,
@@ -32,6 +33,7 @@ from cms.admin.pages import (
     alert,
     confirm,
     input_field,
+    links_to,
     sentence,
 )
 from cms.admin.spacesapi import SpacesRole
@@ -60,6 +62,7 @@ class CallbridgePages:
 
     @param spaces: The spaces, if there are pages for them.
     @param timer: See L{EventStream}.
+    @param more: Further pages.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class CallbridgePages:
         spaces: SpacesRole | None = None,
         *,
         timer: Callable[[], float] = time.perf_counter,
+        more: Sequence[MorePages] = (),
     ) -> None:
         self._role = role
+        self._more = more
         self._spaces = spaces
         self.events = EventStream(clock, self._look, self._pieces, timer=timer)
 
@@ -83,6 +88,8 @@ class CallbridgePages:
         pages.post("/settings/forget", self.forget)
         if self._spaces is not None:
             SpacePages(self._spaces).add_to(pages)
+        for more in self._more:
+            more.add_to(pages)
 
         def follow(request: IRequest) -> Deferred[bytes]:
             return self.events.serve(request)
@@ -124,6 +131,7 @@ class CallbridgePages:
         content: list[Any] = [note] if note is not None else []
         if self._spaces is not None:
             content.append(tags.p(tags.a("Spaces", href="/spaces")))
+        content.append(links_to(self._more))
         content.append(tags.div(form, live, class_="pair"))
         return Shown("XMPP server settings", content, status)
 

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 from klein import Klein
@@ -101,6 +101,28 @@ class Tokens:
 
 
 Handler = Callable[[Visit], Answer | Awaitable[Answer]]
+
+
+class MorePages(Protocol):
+    """
+    Pages that are added to those of a role.
+
+    @ivar path: Of the first of them.
+    @ivar title: What leads to it.
+    """
+
+    path: str
+    title: str
+
+    def add_to(self, pages: Pages) -> None:
+        """Add their routes."""
+        ...
+
+
+def links_to(more: Sequence[MorePages]) -> Tag:
+    """The way to these pages."""
+    links = [tags.a(each.title, href=each.path) for each in more]
+    return tags.p(*(part for link in links for part in (link, " ")))
 
 
 class Pages:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.interfaces import IReactorTime
 
 from cms.admin import schemas
@@ -216,9 +218,13 @@ def _made(id_: str, name: str, secret: str | None) -> Document | None:
 
 
 def operations_of_xmpp_server(
-    role: XmppServer, clock: IReactorTime, metrics: Metrics | None = None
+    role: XmppServer,
+    clock: IReactorTime,
+    metrics: Metrics | None = None,
+    *,
+    more: Sequence[Operation] = (),
 ) -> list[Operation]:
     """All operations of an XMPP server's API."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own, clients = XmppOperations(role), ClientOperations(role.clients).operations()
-    return with_document("cms-xmpp", [*common.operations(), *own.operations(), *clients])
+    return with_document("cms-xmpp", [*common.operations(), *own.operations(), *clients, *more])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from cms.admin.flowview import (
 )
 from cms.admin.interfaces import Facts, Selection, XmppServer
 from cms.admin.pages import (
+    MorePages,
     Pages,
     SeeOther,
     Shown,
@@ -30,6 +31,7 @@ from cms.admin.pages import (
     alert,
     confirm,
     input_field,
+    links_to,
 )
 from cms.admin.xmppapi import MOST_OVERLAP, NAME, OVERLAP, USUAL_OVERLAP
 from cms.web.eventstream import EventStream
@@ -66,13 +68,20 @@ class XmppPages:
     The pages, on any implementation of the role.
 
     @param timer: See L{EventStream}.
+    @param more: Further pages.
     """
 
     def __init__(
-        self, role: XmppServer, clock: IReactorTime, timer: Callable[[], float] = time.perf_counter
+        self,
+        role: XmppServer,
+        clock: IReactorTime,
+        timer: Callable[[], float] = time.perf_counter,
+        *,
+        more: Sequence[MorePages] = (),
     ) -> None:
         self._role = role
         self._clients = ClientPages(role.clients)
+        self._more = more
         self.events = EventStream(clock, self._look, self._pieces, timer=timer)
 
     def add_to(self, app: Klein) -> None:
@@ -80,6 +89,8 @@ class XmppPages:
         pages = Pages(ROLE, app)
         pages.get("/", self.overview)
         self._clients.add_to(pages)
+        for more in self._more:
+            more.add_to(pages)
         pages.post("/callbridges", self.add)
         pages.get("/callbridges/<id>", self.callbridge)
         pages.post("/callbridges/<id>/rotate", self.rotate)
@@ -126,7 +137,8 @@ class XmppPages:
             tags.p("Without script this does not follow. ", tags.a("Reload", href="/"))
         )
         problem = [alert(error)] if error is not None else []
-        return Shown(f"Callbridges and clients of {domain}", [*problem, reload, live, add], status)
+        content = [*problem, links_to(self._more), reload, live, add]
+        return Shown(f"Callbridges and clients of {domain}", content, status)
 
     # what changes by itself
 

@@ -12,11 +12,14 @@ from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
+from cms.admin.recordapi import record_operation
+from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
 from cms.callbridge.daemon import CallbridgeService
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.settings import PARAMETERS, StoredSettings
 from cms.callbridge.spaces.administration import SpaceAdministration
+from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreUnusable
@@ -262,6 +265,10 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         lambda: (daemon.config.link.domain, daemon.config.link.component),
         daemon.rooms.in_space,
     )
-    operations = operations_of_callbridge(role, reactor, daemon.metrics, spaces)
-    pages = CallbridgePages(role, reactor, spaces)
+    now = wall_clock(reactor)
+    more = [RecordPages(daemon.record, now)]
+    operations = operations_of_callbridge(
+        *(role, reactor, daemon.metrics, spaces), more=[record_operation(daemon.record, now)]
+    )
+    pages = CallbridgePages(role, reactor, spaces, more=more)
     return AdminService(reactor, settings, operations, prepare=pages.add_to)

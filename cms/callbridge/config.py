@@ -22,7 +22,13 @@ from cms.configuration.kinds import (
     Section,
 )
 from cms.configuration.section import Given, Values, read_section, setting
-from cms.configuration.shared import STATE_DIR, Listeners, dns_servers, most_api_connections
+from cms.configuration.shared import (
+    STATE_DIR,
+    Listeners,
+    RecordSettings,
+    dns_servers,
+    most_api_connections,
+)
 from cms.configuration.tomlfile import (
     ONLY_CALLBRIDGE,
     ONLY_XMPP_SERVER,
@@ -278,8 +284,8 @@ class CallbridgeConfig:
     link: LinkSettings = setting(_LinkOfFile(LinkSettings), "")
     state_dir: Path = setting(
         PathTo(),
-        "holds `users.sqlite3`, `spaces.sqlite3`, `admin.sock`, and the settings made by API, which"
-        " override this file; created with mode 0700",
+        "holds `users.sqlite3`, `spaces.sqlite3`, `record`, `admin.sock`, and the settings made by"
+        " API, which override this file; created with mode 0700",
         written=lambda _: STATE_DIR,
         shown="`state` beside the file",
     )
@@ -292,6 +298,7 @@ class CallbridgeConfig:
         why="a recorder logs in for each meeting, and after a network failure everybody does",
     )
     most_api_connections: int = most_api_connections()
+    record: RecordSettings = setting(Section(RecordSettings), "")
     dns: NameServers = setting(Section(NameServers), "")
     listen: Listeners = setting(Section(Listeners), "")
     login: LoginLimits = setting(Section(LoginLimits), "")

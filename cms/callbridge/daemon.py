@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
 import cms
 from cms import faults
@@ -23,6 +23,7 @@ from cms.callbridge.link.core import LinkCore
 from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHandler
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
+from cms.callbridge.login.decision import Decision
 from cms.callbridge.login.endings import Endings
 from cms.callbridge.login.record import Logins
 from cms.callbridge.login.visitors import Visitors
@@ -40,11 +41,14 @@ from cms.callbridge.spaces.directory import LocalSpaces
 from cms.callbridge.spaces.store import SpaceStore
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
+from cms.linkprotocol.mechanisms import mechanism_label
 from cms.metrics.exposition import Exposition
 from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
 from cms.process.logs import LineLimiter, Logger
 from cms.process.threads import SlowWork
+from cms.protection.sources import network_of
+from cms.record.record import make_record
 from cms.signalflow import AttemptHistory, StepError
 from cms.state.database import StoreUnusable
 from cms.state.folder import WRITABLE, claim_for, unusable_for
@@ -67,6 +71,7 @@ class CallbridgeService(Service):
     @ivar rooms: Their rooms.
     @ivar door: Admits guests.
     @ivar logins: The recent log-ins.
+    @ivar record: The record on disk.
     @ivar endings: Ends the sessions of a user who may not have them any more.
     """
 
@@ -86,6 +91,7 @@ class CallbridgeService(Service):
         self._reactor = reactor
         self._counters = CallbridgeCounters()
         self.logins = Logins(reactor, lambda: self.config.link.component)
+        self.record = make_record(reactor, config.record, config.state_dir, "callbridge")
         self.store = _opened(UserStore, config)
         self.spaces = LocalSpaces(_opened(SpaceStore, config), reactor)
         self._directory = LocalDirectory(
@@ -112,7 +118,7 @@ class CallbridgeService(Service):
             nicknames=self.rooms.nicknames,
             where=self._names,
             lines=LineLimiter(reactor.seconds),
-            told=self.logins.guest,
+            told=self._guest,
         )
         admission = self.rooms.admission
         call_ids = CallIds(reactor, admission, lambda: self.config.link.component)
@@ -135,6 +141,7 @@ class CallbridgeService(Service):
         )
         self.link.on_step.append(self._counters.step)
         self.link.on_rest.append(self._counters.rest)
+        self.link.on_step.append(self.record.step)
         self.on_change: list[Callable[..., object]] = []
         self.link.on_step.append(self._changed)
         self.link.on_rest.append(self._changed)
@@ -161,9 +168,27 @@ class CallbridgeService(Service):
         """The XMPP domain, and this component's address."""
         return self.config.link.domain, self.config.link.component
 
-    def _decided(self, mechanism: str, result: str, seconds: float) -> None:
-        self._counters.login(mechanism, result, seconds)
-        self.logins.decided(mechanism, result, seconds)
+    def _decided(self, decision: Decision) -> None:
+        self._counters.login(decision.mechanism, decision.result, decision.seconds)
+        self.logins.decided(decision)
+        good = decision.result == "success"
+        self.record.login(
+            *(decision.user, network_of(decision.peer)),
+            known=good or decision.known is True,
+            good=good,
+            result=decision.result,
+            reason=decision.reason,
+            text=decision.text,
+            mechanism=mechanism_label(decision.mechanism),
+            peer=decision.peer,
+            exchange=decision.exchange,
+            link=self.authority.link_id,
+            seconds=decision.seconds,
+        )
+
+    def _guest(self, result: str, peer: str, fault: StepError | None, **seen: str) -> None:
+        self.logins.guest(result, peer, fault, **seen)
+        self.record.guest(result, peer, network_of(peer), good=fault is None, **seen)
 
     def startService(self) -> None:
         """Begin to look for the XMPP server."""
@@ -177,6 +202,7 @@ class CallbridgeService(Service):
             server=str(self.config.link.server or "by SRV"),
         )
         self._judge_certificates()
+        self.record.start()
         self.link.start()
 
     def _judge_certificates(self) -> None:
@@ -194,7 +220,8 @@ class CallbridgeService(Service):
         super().stopService()
         self.rooms.stop()
         self.visitors.stop()
-        return self.link.stop().addCallback(lambda _: self._close())
+        stopped = DeferredList([self.link.stop(), self.record.stop()])
+        return stopped.addCallback(lambda _: self._close())
 
     def _close(self) -> None:
         self._directory.close()

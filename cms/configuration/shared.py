@@ -11,6 +11,7 @@ from cms.discovery.resolver import DNS_CURE, parse_dns_server
 from cms.process.proxy import PROXY_CURE, Network, parse_proxy
 from cms.protection.connections import MOST_API_CONNECTIONS
 
+_MEGABYTE = 1_048_576
 ENDPOINTS = Many(Text(), "endpoints")
 STATE_DIR = "state"  # beside the file
 
@@ -47,6 +48,28 @@ class Listeners:
         " its addresses the last that is no proxy's is the client's ([operate.md](operate.md)). Say"
         " `true` only if the proxy replaces or extends what clients send",
         default=False,
+    )
+
+
+@frozen(kw_only=True)
+class RecordSettings:
+    """C{[record]}: the record on disk of log-ins and links."""
+
+    days: int = setting(
+        Count(0, 400),
+        "days that the record of log-ins and links (`cms log`) keeps an entry, in the folder"
+        " `record` of `state_dir` ([operate.md](operate.md#why-could-alice-not-log-in)); 0: there"
+        " is no record",
+        default=14,
+        why="whoever comes back from two weeks of holidays can still be told why he could not log"
+        " in before them",
+    )
+    most_bytes: int = setting(
+        Count(_MEGABYTE, 2**36),
+        "bytes of that record; beyond it the oldest entries go. Half is for log-ins of users, a"
+        " fifth for names that nobody has, and the rest for links",
+        default=32 * _MEGABYTE,
+        why="some 100,000 log-ins",
     )
 
 

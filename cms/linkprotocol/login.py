@@ -51,6 +51,7 @@ _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 3.1
 _BINDING_TYPE = re.compile(r"[A-Za-z0-9.-]{1,64}")  # RFC 5056 7.1
 _PEER = re.compile(r"[!-~]{1,255}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_USER = re.compile(r"[^\x00-\x1f]{1,1023}")
 _WAIT = re.compile(r"[0-9]{1,6}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -195,6 +196,7 @@ class Failed:
     @ivar undecided: The client did nothing wrong; the Callbridge could not decide.
     @ivar wait: Seconds for which no proof of this user is looked at, because too many were
         wrong; 0 otherwise.
+    @ivar user: Who wanted to log in, for the server's operator; of a name that nobody has, a part.
     """
 
     exchange: str
@@ -202,6 +204,7 @@ class Failed:
     text: str | None = None
     undecided: bool = False
     wait: int = 0
+    user: str = ""
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
@@ -209,8 +212,9 @@ class Failed:
         exchange = quote_attribute(self.exchange)
         undecided = " undecided='true'" if self.undecided else ""
         wait = f" wait='{self.wait}'" if self.wait else ""
-        inside = f"<{self.condition}/>{text}"
-        return f"<failure xmlns='{NS}' exchange={exchange}{undecided}{wait}>{inside}</failure>"
+        user = f" user={quote_attribute(self.user)}" if self.user else ""
+        inside, more = f"<{self.condition}/>{text}", f"{undecided}{wait}{user}"
+        return f"<failure xmlns='{NS}' exchange={exchange}{more}>{inside}</failure>"
 
 
 @frozen
@@ -337,6 +341,7 @@ def _failure(element: Element) -> Message:
         (texts or [""])[0] or None,
         _truth(element, "undecided"),
         int(_attribute(element, "wait", _WAIT)) if element.hasAttribute("wait") else 0,
+        _attribute(element, "user", _USER) if element.hasAttribute("user") else "",
     )
 
 

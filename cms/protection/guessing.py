@@ -79,6 +79,22 @@ class Limits:
     address: Limit = ADDRESS
 
 
+@frozen
+class Lock:
+    """
+    Proofs that are refused now.
+
+    @ivar account: What may be shown of the account; empty: all from this address that are
+        not known there.
+    @ivar address: Empty: from wherever the account is not known.
+    @ivar seconds: For how long, if nothing else is wrong.
+    """
+
+    account: str
+    address: str
+    seconds: float
+
+
 class _Buckets:
     """
     A bounded table of buckets.  When it is full, the emptiest of the L{LOOK_AT} oldest is
@@ -128,6 +144,14 @@ class _Buckets:
         else:
             self._levels.pop(key, None)
 
+    def used(self) -> list[bytes]:
+        """The keys of all buckets."""
+        return list(self._levels)
+
+    def clear(self, key: bytes) -> None:
+        """Empty a bucket."""
+        self._levels.pop(key, None)
+
     def _drop(self) -> None:
         oldest = [self._levels.popitem(last=False) for _ in range(min(LOOK_AT, self._most))]
         now, every = self._clock.seconds(), self._limit.every
@@ -164,6 +188,57 @@ class Guesses:
         self.addresses = _Buckets(clock, limits.address, most)
         self.under_way: Counter[bytes] = Counter()
         self._known: OrderedDict[bytes, OrderedDict[str, float]] = OrderedDict()
+        self._labels: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
+
+    # who is locked out, for who runs the daemon
+
+    def label(self, key: bytes, shown: str, address: str) -> None:
+        """What is shown of a bucket; for L{Guess}."""
+        self._labels[key] = shown, address
+        self._labels.move_to_end(key)
+        if len(self._labels) > 3 * self._most:
+            self._labels.popitem(last=False)
+
+    def shown(self, account: str) -> str:
+        """What L{label} was told of an account; empty if nothing is known of it any more."""
+        return self._labels.get(_key(account), _UNLABELLED)[0]
+
+    def locks(self) -> list[Lock]:
+        """What is refused now, the longest first."""
+        found = []
+        for buckets in (self.pairs, self.known_pairs, self.accounts, self.addresses):
+            for key in buckets.used():
+                seconds = buckets.refused_for(key)
+                if seconds > 0:
+                    shown, address = self._labels.get(key, _UNLABELLED)
+                    found.append(Lock(shown, address, seconds))
+        return sorted(found, key=lambda lock: -lock.seconds)
+
+    def release(self, account: str = "", host: str = "") -> int:
+        """
+        Forget wrong proofs: of an account, from an address, of one from the other, or, with
+        neither, all.
+
+        @return: How many locks there were of these.
+        """
+        address = network_of(host) if host else ""
+        released = 0
+        for buckets in (self.pairs, self.known_pairs, self.accounts, self.addresses):
+            for key in buckets.used():
+                if self._concerns(key, account, address):
+                    released += buckets.refused_for(key) > 0
+                    buckets.clear(key)
+        return released
+
+    def _concerns(self, key: bytes, account: str, address: str) -> bool:
+        """Whether a bucket is of this account and this address, as far as they are given."""
+        if not account and not address:
+            return True
+        _, at = self._labels.get(key, _UNLABELLED)
+        if not account:
+            return at == address
+        parts = (account, at) if at else (account,)
+        return key == _key(*parts) and (not address or at == address)
 
     def begin(self, account: str, host: str) -> Guess:
         """
@@ -199,6 +274,7 @@ class Guesses:
 
 
 _NOWHERE: OrderedDict[str, float] = OrderedDict()
+_UNLABELLED = ("", "")
 
 
 @define
@@ -275,9 +351,21 @@ class Guess:
         if not is_known and self._address != LOCAL:  # a proxy may be there
             limits.append((self._guesses.addresses, _key(self._address)))
         level, *_ = [buckets.add(key) for buckets, key in limits]
+        self.name("")
         self._added = tuple(limits)
         excess = int(level + 0.5) - FREE
         return 0.0 if excess <= 0 else float(min(MAX_DELAY, 2.0 ** min(excess - 2, 10)))
+
+    def name(self, shown: str) -> None:
+        """
+        A proof was wrong.
+
+        @param shown: What may be shown of the account's name.
+        """
+        guesses, address = self._guesses, self._address
+        guesses.label(_key(address), "", address)
+        guesses.label(self._account, shown, "")
+        guesses.label(self._pair, shown, address)
 
     def forgiven(self) -> None:
         """It was wrong here, and right elsewhere."""

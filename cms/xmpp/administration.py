@@ -11,11 +11,14 @@ from twisted.internet.defer import Deferred
 
 from cms import faults
 from cms.admin.interfaces import Facts, Health, Recorded, moment
+from cms.admin.recordapi import record_operation
+from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
 from cms.configuration.tomlfile import Secret
 from cms.process import openfiles
+from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, TooMuchWork, shielded
 from cms.signalflow import Step
 from cms.state.database import StoreError
@@ -241,6 +244,10 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
         forwarded_for=config.listen.forwarded_for,
     )
     role = XmppAdministration(daemon, reactor)
-    operations = operations_of_xmpp_server(role, reactor, daemon.metrics)
-    pages = XmppPages(role, reactor)
+    now = wall_clock(reactor)
+    more = [RecordPages(daemon.record, now)]
+    operations = operations_of_xmpp_server(
+        *(role, reactor, daemon.metrics), more=[record_operation(daemon.record, now)]
+    )
+    pages = XmppPages(role, reactor, more=more)
     return AdminService(reactor, settings, operations, prepare=pages.add_to)

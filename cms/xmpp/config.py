@@ -24,6 +24,7 @@ from cms.configuration.shared import (
     ENDPOINTS,
     STATE_DIR,
     Listeners,
+    RecordSettings,
     dns_servers,
     most_api_connections,
 )
@@ -394,6 +395,7 @@ class XmppConfig:
         shown="a hundredth, at least 20",
     )
     most_api_connections: int = most_api_connections()
+    record: RecordSettings = setting(Section(RecordSettings), "")
     login: LoginSettings = setting(Section(LoginSettings), "")
     clients: ClientSettings = setting(Section(ClientSettings), "")
     components: ComponentSettings = setting(Section(ComponentSettings), "")

@@ -24,6 +24,7 @@ from cms.process.openfiles import told_few
 from cms.process.startup import give_up
 from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
+from cms.record.record import make_record
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreError, StoreUnusable
 from cms.state.folder import WRITABLE, claim_for, unusable_for
@@ -77,6 +78,7 @@ class XmppService(Service):
     @ivar admissions: Has guests admitted by Callbridges.
     @ivar contacts: The users' contacts; C{None}: they are not offered.
     @ivar flow: The recent registrations and log-ins.
+    @ivar record: The record on disk of them.
     @ivar cluster: Its part in a cluster; C{None}: it is alone.
     @ivar on_change: Called when a link comes or goes, or another server of the cluster.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
@@ -112,7 +114,8 @@ class XmppService(Service):
             *(reactor, config.domain, self.links), timeout=timeout, wait=config.login.wait
         )
         counters = self._make_counters()
-        self.flow = ServerFlow(reactor, counters.registration_step)
+        self.record = make_record(reactor, config.record, config.state_dir, "xmpp")
+        self.flow = ServerFlow(reactor, counters.registration_step, self.record)
         self.admissions = Admissions(reactor, config.domain, self.links, self.flow)
         relay.issuer = self.admissions.issuer
         self.session_service = SessionService(
@@ -321,6 +324,7 @@ class XmppService(Service):
     def startService(self) -> None:
         """Log what is missing."""
         super().startService()
+        self.record.start()
         self._watch.startService()
         for name in self.callbridges.doubled():
             self.log.warn(
@@ -353,7 +357,8 @@ class XmppService(Service):
         left = [] if self.cluster is None else [self.cluster.stop()]
         if self.contacts is not None:
             left.append(self.contacts.stop())
-        return DeferredList([*closed, *left, *(stream.ended for stream in streams)])
+        ended = DeferredList([*closed, *left, *(stream.ended for stream in streams)])
+        return ended.addCallback(lambda _: self.record.stop())
 
     def _changed(self, _: Link | None = None) -> None:
         call_all(self.log, self.on_change)

@@ -51,12 +51,14 @@ class Refusal:
     @ivar condition: A SASL condition of RFC 6120 6.5.
     @ivar fault: Set if the system failed and not the user.
     @ivar wait: Seconds for which no proof of this user is checked.
+    @ivar user: Who that is, as the Callbridge says; the client is not told.
     """
 
     condition: str
     text: str | None = None
     fault: StepError | None = None
     wait: int = 0
+    user: str = ""
 
 
 Answer = lp.Challenge | lp.Success | Refusal
@@ -195,10 +197,12 @@ class LoginRelay:
         if isinstance(answer, lp.Failed):
             if answer.undecided:
                 problem = answer.text or answer.condition
-                return _temporary(
+                undecided = _temporary(
                     faults.LOGIN_UNDECIDED.error(component=link.component, problem=problem)
                 )
-            return Refusal(answer.condition, answer.text, wait=answer.wait)
+                undecided.user = answer.user
+                return undecided
+            return Refusal(answer.condition, answer.text, wait=answer.wait, user=answer.user)
         if isinstance(answer, lp.Challenge | lp.Success):
             return answer
         raise lp.MalformedLogin("not an answer to a step of a log-in")

@@ -250,7 +250,7 @@ def note_refusal(
     @param callbridge: The Callbridge that decided; C{None} if none was asked.
     """
     reason = refusal.condition if refusal.fault is None else refusal.fault.fault
-    policy.service.refused(owner.peer_text, refusal, callbridge, owner.ids)
+    policy.service.refused(owner.peer_text, refusal, callbridge, owner.ids, mechanism)
     policy.observer.login_refused(reason)
     policy.observer.login_ended(mechanism, refusal.condition)
 

@@ -92,7 +92,7 @@ class SessionService:
         self._authority[session] = session.authority
         if wanted(LogLevel.info):
             self._log_begin(session)
-        self._flow.logged_in(begin.jid, session.peer_text, session.authority)
+        self._flow.logged_in(begin.jid, session.peer_text, session.authority, session.ids)
         self._tell(session.authority, begin)
         return None if self.others is None else self.others.began(session, begin.since)
 
@@ -161,6 +161,8 @@ class SessionService:
                 reason=reason,
                 **session.ids,
             )
+        if reason != "shutdown":  # the record has other things to tell of a restart
+            self._flow.ended(jid, session.peer_text, reason, session.ids)
         self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
         self._local.over(session)
         if self.others is not None:
@@ -177,15 +179,22 @@ class SessionService:
         refusal: Refusal,
         callbridge: str | None = None,
         ids: Mapping[str, str] = MappingProxyType({}),
+        mechanism: str = "",
     ) -> None:
         """
         A log-in failed; log whose fault it was.
 
         @param ids: What ties the line to others.
         @param callbridge: Which refused it; C{None} when none was asked.
+        @param mechanism: As the client named it.
         """
         fault = refusal.fault
-        self._flow.login_failed(peer, refusal.condition, callbridge, fault)
+        self._flow.login_failed(
+            *(peer, refusal.condition, callbridge, fault),
+            user=refusal.user,
+            mechanism=mechanism,
+            login=ids,
+        )
         if fault is not None:
             self.log.warn(
                 "log-in from {peer} failed: {step_text}: {cause} Cure: {cure}",
@@ -195,7 +204,8 @@ class SessionService:
             )
         else:
             self.log.info(
-                "log-in from {peer} refused ({condition}{text})",
+                "log-in{user} from {peer} refused ({condition}{text})",
+                user=f" of {refusal.user}" if refusal.user else "",
                 peer=peer,
                 condition=refusal.condition,
                 text=f": {refusal.text}" if refusal.text else "",

@@ -9,59 +9,43 @@ from __future__ import annotations
 
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from random import Random, SystemRandom
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from cms.callbridge.config import LoginLimits
 from cms.callbridge.directories.directory import Directory, DirectoryError
+from cms.callbridge.login.decision import (
+    CHANGED,
+    DIRECTORY,
+    Answer,
+    Decision,
+    Exchange,
+    reason_of,
+    run,
+)
 from cms.callbridge.login.guests import Guests
-from cms.callbridge.login.mechanisms import Identity, Mechanism, Surroundings, make_mechanism
+from cms.callbridge.login.mechanisms import Identity, Surroundings, make_mechanism
 from cms.callbridge.login.passes import MECHANISM, WithPasses
 from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.passwords.scram import HASHES, SASLFailure, StoredKeys, WrongProof
 from cms.linkprotocol import login as lp
 from cms.linkprotocol.join import is_visitor
 from cms.process.logs import Logger, login_id, wanted
-from cms.protection.guessing import Guess, Guesses, TooManyGuesses
+from cms.protection.guessing import Guesses, TooManyGuesses
 from cms.signalflow import Step
 
-_T = TypeVar("_T")
-Answer = lp.Challenge | lp.Success | lp.Failed
 TEMPORARY = "temporary-auth-failure"
-
-
-@define(eq=False)
-class _Exchange:
-    """
-    @ivar guess: Set once the client has named an account.
-    @ivar pending: The decision under way.
-    @ivar ended: It was ended from outside.
-    @ivar last: The answer in that case; C{None} if the link is gone and nobody could
-        receive one.
-    """
-
-    id: str
-    mechanism_name: str
-    peer: str
-    expiry: IDelayedCall
-    began: float
-    mechanism: Mechanism = field(init=False)
-    claimed: str | None = None
-    guess: Guess | None = None
-    pending: Deferred[Answer] | None = None
-    ended: bool = False
-    last: lp.Failed | None = None
 
 
 class Authority:
@@ -72,8 +56,7 @@ class Authority:
     @param allow_guests: Whether ANONYMOUS is offered.
     @param visitors: The guests that were admitted to a space; they log in with their passes.
     @param random: For nonces and guest names; it must not be guessable.
-    @param decided: Called for each exchange that has ended, with mechanism, C{success},
-        C{lost} or the SASL condition, and seconds.
+    @param decided: Called for each log-in that has ended.
     @param ended: Called with the address of each session that is over.
     @param over: Called with address and reason of a session that the server still has, and
         whose user may not have it any more.
@@ -94,7 +77,7 @@ class Authority:
         visitors: Visitors | None = None,
         limits: LoginLimits = LoginLimits(),  # noqa: B008 - it is frozen
         random: Random | None = None,
-        decided: Callable[[str, str, float], object] = lambda *_: None,
+        decided: Callable[[Decision], object] = lambda _: None,
         ended: Callable[[str], object] = lambda _: None,
         over: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
@@ -109,8 +92,8 @@ class Authority:
         self._decided = decided
         self._ended = ended
         self._over = over
-        self._guesses = Guesses(clock)
-        self._exchanges: OrderedDict[str, _Exchange] = OrderedDict()
+        self.guesses = Guesses(clock)
+        self._exchanges: OrderedDict[str, Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
         self.link_id = ""
 
@@ -145,7 +128,10 @@ class Authority:
             self._break_off(self._exchanges[message.exchange], "malformed-request")
             return succeed(lp.Failed(message.exchange, "malformed-request"))
         if message.mechanism not in self.mechanisms:
-            self._decided(message.mechanism, "invalid-mechanism", 0.0)
+            failed = "invalid-mechanism"
+            self._decided(
+                Decision(message.mechanism, failed, 0.0, reason=failed, peer=message.peer)
+            )
             return succeed(lp.Failed(message.exchange, "invalid-mechanism"))
         exchange = self._open(message)
         if message.payload is None and message.mechanism != "ANONYMOUS":
@@ -189,7 +175,7 @@ class Authority:
         if message.resumed:
             name = _local_part(message.jid)
             if not (is_visitor(name) or self._guests.resumed(name)):
-                self._guesses.remember(name, message.peer)
+                self.guesses.remember(name, message.peer)
                 self._judge(name, message)
         if wanted(LogLevel.info):
             self.log.info(
@@ -230,6 +216,7 @@ class Authority:
         """A user may log in no more, or not as before: what he has begun fails."""
         for exchange in list(self._exchanges.values()):
             if exchange.claimed == name:
+                exchange.known, exchange.reason = True, CHANGED
                 self._break_off(exchange, "not-authorized")
 
     def session_ended(self, message: lp.SessionEnd) -> None:
@@ -260,12 +247,12 @@ class Authority:
 
     # one exchange
 
-    def _open(self, message: lp.Start) -> _Exchange:
+    def _open(self, message: lp.Start) -> Exchange:
         expiry = self._clock.callLater(
             self._limits.response_timeout, self._expire, message.exchange
         )
         now = self._clock.seconds()
-        exchange = _Exchange(message.exchange, message.mechanism, message.peer, expiry, now)
+        exchange = Exchange(message.exchange, message.mechanism, message.peer, expiry, now)
         around = Surroundings(
             directory=self._directory,
             domain=self._domain,
@@ -284,7 +271,7 @@ class Authority:
             self._break_off(oldest, TEMPORARY, "too many log-ins at once", undecided=True)
         return exchange
 
-    def _claim(self, exchange: _Exchange, name: str) -> None:
+    def _claim(self, exchange: Exchange, name: str) -> None:
         """
         The client has named an account.  A log-in after too many guesses is refused here,
         before the password is checked, so right and wrong passwords get the same answer.
@@ -293,11 +280,11 @@ class Authority:
         if is_visitor(name):  # whose password nobody guesses, and who must not be remembered
             return
         try:
-            exchange.guess = self._guesses.begin(name, exchange.peer)
+            exchange.guess = self.guesses.begin(name, exchange.peer)
         except TooManyGuesses as problem:
             raise SASLFailure(TEMPORARY, str(problem), wait=problem.seconds) from None
 
-    def _weigh(self, exchange: _Exchange) -> None:
+    def _weigh(self, exchange: Exchange) -> None:
         """Check again right before the proof, because other exchanges may have failed since."""
         if exchange.guess is not None:
             try:
@@ -314,7 +301,7 @@ class Authority:
         seconds = self._limits.directory_timeout
         return asked if asked.called else asked.addTimeout(seconds, self._clock)
 
-    def _take(self, exchange: _Exchange, payload: bytes) -> Deferred[Answer]:
+    def _take(self, exchange: Exchange, payload: bytes) -> Deferred[Answer]:
         """Decide about the client's response."""
         answer: Deferred[Answer] = Deferred(lambda _: self._break_off(exchange, "aborted"))
         exchange.pending = run(self._decide(exchange, payload))
@@ -322,7 +309,7 @@ class Authority:
         return answer
 
     def _settle(
-        self, result: Answer | Failure, exchange: _Exchange, answer: Deferred[Answer]
+        self, result: Answer | Failure, exchange: Exchange, answer: Deferred[Answer]
     ) -> None:
         exchange.pending = None
         final: Answer | None
@@ -339,7 +326,7 @@ class Authority:
         if final is not None:
             answer.callback(final)
 
-    async def _decide(self, exchange: _Exchange, payload: bytes) -> Answer:
+    async def _decide(self, exchange: Exchange, payload: bytes) -> Answer:
         try:
             result = await exchange.mechanism.respond(payload)
         except SASLFailure as failure:
@@ -359,7 +346,7 @@ class Authority:
             return self._succeeded(exchange, result)
         return lp.Challenge(exchange.id, result)
 
-    def _succeeded(self, exchange: _Exchange, identity: Identity) -> Answer:
+    def _succeeded(self, exchange: Exchange, identity: Identity) -> Answer:
         if exchange.guess is not None:
             exchange.guess.succeeded()
         jid = f"{identity.name}@{self._domain}"
@@ -374,31 +361,50 @@ class Authority:
                 login_id=login_id(exchange.id),
                 link_id=self.link_id,
             )
+        exchange.known, exchange.claimed = True, identity.name
         guest = exchange.mechanism_name == "ANONYMOUS" or bool(is_visitor(identity.name))
         return lp.Success(exchange.id, jid, identity.payload, guest)
 
-    async def _refused(self, exchange: _Exchange, failure: SASLFailure) -> Answer:
+    async def _refused(self, exchange: Exchange, failure: SASLFailure) -> Answer:
+        guess, delay = exchange.guess, 0.0
+        if isinstance(failure, WrongProof) and guess is not None:
+            delay = guess.failed()
+        if exchange.claimed is not None and not failure.wait:
+            exchange.known = await self._knows(exchange.claimed)
+        elif exchange.claimed is not None:  # a log-in that is refused costs no look-up
+            exchange.known = self.guesses.shown(exchange.claimed) == exchange.claimed
+        if delay and guess is not None:
+            guess.name(exchange.shown)
+        exchange.reason = reason_of(failure, exchange.known)
         self._log_unsuccessful(exchange, failure.text or failure.condition, self.log.info)
-        if isinstance(failure, WrongProof) and exchange.guess is not None:
-            delay = exchange.guess.failed()
-            if delay:
-                await deferLater(self._clock, delay)
+        if delay:
+            await deferLater(self._clock, delay)
         wait = min(max(1, round(failure.wait)), lp.MOST_WAIT) if failure.wait else 0
-        return lp.Failed(exchange.id, failure.condition, failure.text, wait=wait)
+        failed = lp.Failed(exchange.id, failure.condition, failure.text, wait=wait)
+        return evolve(failed, user=exchange.shown)
 
-    def _cannot_tell(self, exchange: _Exchange, why: str) -> Answer:
+    async def _knows(self, name: str) -> bool | None:
+        """Whether there is such a user, for the operator; each name costs the same."""
+        try:
+            asked = self._directory.over(name, datetime.now(UTC))
+            return bool(await self._in_time(asked) != "deleted")
+        except (DirectoryError, DeferredTimeout):
+            return None
+
+    def _cannot_tell(self, exchange: Exchange, why: str) -> Answer:
+        exchange.reason = DIRECTORY
         self._log_unsuccessful(exchange, why, self.log.warn)
         text = "the user directory cannot answer now"
         return lp.Failed(exchange.id, TEMPORARY, text, undecided=True)
 
-    def _log_unsuccessful(self, exchange: _Exchange, why: str, log: Callable[..., None]) -> None:
-        claimed = exchange.claimed
-        who = {"jid": f"{claimed}@{self._domain}"} if claimed else {}
+    def _log_unsuccessful(self, exchange: Exchange, why: str, log: Callable[..., None]) -> None:
+        exchange.text = why
+        who = {"jid": f"{exchange.claimed}@{self._domain}"} if exchange.known else {}
         log(
             "{step_text}: unsuccessful login request from {who} ({why}; {mechanism}, {peer})",
             step=int(Step.LOGIN),
             step_text=str(Step.LOGIN),
-            who=who.get("jid", "an unnamed user"),
+            who=who.get("jid") or exchange.shown or "an unnamed user",
             **who,
             mechanism=exchange.mechanism_name,
             peer=exchange.peer,
@@ -419,7 +425,7 @@ class Authority:
 
     def _break_off(
         self,
-        exchange: _Exchange,
+        exchange: Exchange,
         condition: str | None,
         text: str | None = None,
         *,
@@ -435,13 +441,15 @@ class Authority:
         else:
             self._count(exchange, exchange.last)
 
-    def _count(self, exchange: _Exchange, final: Answer | None) -> None:
+    def _count(self, exchange: Exchange, final: Answer | None) -> None:
         result = final.condition if isinstance(final, lp.Failed) else "success"
         if final is None:
             result = "lost"
-        self._decided(exchange.mechanism_name, result, self._clock.seconds() - exchange.began)
+        if not exchange.reason and isinstance(final, lp.Failed):
+            exchange.reason, exchange.text = final.condition, final.text or ""
+        self._decided(exchange.decision(result, self._clock.seconds() - exchange.began))
 
-    def _forget(self, exchange: _Exchange) -> None:
+    def _forget(self, exchange: Exchange) -> None:
         if self._exchanges.get(exchange.id) is exchange:
             del self._exchanges[exchange.id]
             del exchange.mechanism  # no cycle: both are freed without the garbage collector
@@ -449,34 +457,6 @@ class Authority:
             exchange.expiry.cancel()
         if exchange.guess is not None:
             exchange.guess.abandoned()
-
-
-def run(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
-    """
-    Like C{Deferred.fromCoroutine}, but cheaper for a coroutine that does not wait, as in
-    most log-ins.
-    """
-    try:
-        waiting = coroutine.send(None)
-    except StopIteration as done:
-        return succeed(done.value)
-    except Exception:  # noqa: BLE001 - it is the result, whatever it is
-        return fail()
-    return Deferred.fromCoroutine(_go_on(coroutine, waiting))
-
-
-async def _go_on(coroutine: Coroutine[Deferred[Any], Any, _T], waiting: Deferred[Any]) -> _T:
-    try:
-        while True:
-            try:
-                result = await waiting
-            except Exception as problem:  # noqa: BLE001 - it is the coroutine's
-                waiting = coroutine.throw(problem)
-            else:
-                waiting = coroutine.send(result)
-    except StopIteration as done:
-        value: _T = done.value
-        return value
 
 
 def _local_part(jid: str) -> str:

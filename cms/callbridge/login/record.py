@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from twisted.internet.interfaces import IReactorTime
 
 from cms import faults
+from cms.callbridge.login.decision import Decision
 from cms.linkprotocol.mechanisms import mechanism_label
 from cms.process.clocks import wall_clock
 from cms.signalflow import Attempt, Step, StepError
@@ -26,30 +27,25 @@ class Logins:
     def __init__(self, clock: IReactorTime, component: Callable[[], str]) -> None:
         self._clock = clock
         self._component = component
-        self._good: deque[tuple[int, float, float, str]] = deque(maxlen=KEEP)
+        self._good: deque[tuple[int, float, float, Decision]] = deque(maxlen=KEEP)
         self._bad: deque[Attempt] = deque(maxlen=KEEP)
         self._guests: deque[Attempt] = deque(maxlen=KEEP)
         self._turned_away: deque[Attempt] = deque(maxlen=KEEP)
         self._count = 0
 
-    def decided(self, mechanism: str, result: str, seconds: float) -> None:
-        """
-        A log-in came to an end.
-
-        @param mechanism: As the client named it.
-        @param result: C{success}, C{lost} with the link, or a SASL condition.
-        """
+    def decided(self, decision: Decision) -> None:
+        """A log-in came to an end."""
         now = wall_clock(self._clock)()
         self._count += 1
-        began = now - max(0.0, seconds)
-        if result == "success":
-            self._good.append((self._count, began, now, mechanism))
+        began = now - max(0.0, decision.seconds)
+        if decision.result == "success":
+            self._good.append((self._count, began, now, decision))
             return
-        attempt = _begun(self._count, began, mechanism)
-        if result == "lost":
+        attempt = _begun(self._count, began, decision)
+        if decision.result == "lost":
             attempt.abandoned(now)
         else:
-            fault = faults.login_refused(self._component(), result)
+            fault = faults.login_refused(self._component(), decision.result)
             attempt.failed(now, fault)
         self._bad.append(attempt)
 
@@ -74,15 +70,17 @@ class Logins:
     def __iter__(self) -> Iterator[Attempt]:
         """The newest first."""
         good = []
-        for number, began, ended, mechanism in self._good:
-            attempt = _begun(number, began, mechanism)
+        for number, began, ended, decision in self._good:
+            attempt = _begun(number, began, decision)
             attempt.passed(ended)
             good.append(attempt)
         both = (*good, *self._bad, *self._guests, *self._turned_away)
         return iter(sorted(both, key=lambda attempt: attempt.number, reverse=True))
 
 
-def _begun(number: int, began: float, mechanism: str) -> Attempt:
+def _begun(number: int, began: float, decision: Decision) -> Attempt:
     attempt = Attempt(number, began)
-    attempt.begin(Step.LOGIN, began, mechanism=mechanism_label(mechanism))
+    seen = {"user": decision.user, "peer": decision.peer}
+    shown = {key: value for key, value in seen.items() if value}
+    attempt.begin(Step.LOGIN, began, mechanism=mechanism_label(decision.mechanism), **shown)
     return attempt

@@ -1,0 +1,62 @@
+"""What is asked of the record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from cms.record.files import Entry
+from cms.record.names import may_be
+
+MOST = 1_000
+_AGO = re.compile(r"([0-9]{1,6})\s*(s|min|m|h|d)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
+
+
+@frozen
+class Wanted:
+    """
+    Which entries.
+
+    @ivar user: A local part, or an address.
+    @ivar login: The ID of a log-in.
+    @ivar attempt: The ID of an attempt of a link, or of a link.
+    @ivar since: Seconds since the epoch.
+    @ivar most: The newest so many.
+    """
+
+    user: str = ""
+    login: str = ""
+    attempt: str = ""
+    since: float = 0.0
+    most: int = MOST
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether an entry is one of them."""
+        if self.user and not may_be(str(entry.get("user", "")), self.user.partition("@")[0]):
+            return False
+        if self.login and entry.get("login") != self.login:
+            return False
+        return not self.attempt or self.attempt in (entry.get("attempt"), entry.get("link"))
+
+    def of(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those, the oldest first."""
+        found = [each for each in entries if each["at"] >= self.since and self.holds(each)]
+        return sorted(found, key=lambda each: float(each["at"]))[-self.most :]
+
+
+def moment_of(text: str, now: float) -> float:
+    """
+    A moment as people write it: C{1h}, C{30min}, C{2d} ago, or as RFC 3339 writes it.
+
+    @return: Seconds since the epoch.
+    @raise ValueError: it is none.
+    """
+    ago = _AGO.fullmatch(text.strip().removeprefix("-"))
+    if ago is not None:
+        return now - int(ago[1]) * _SECONDS[ago[2]]
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,272 @@
+"""
+The record of a daemon: who logged in, or not, and why; and what became of its links.
+
+An entry costs the reactor's thread an append; a thread makes lines of them and writes them,
+some times a second.  What cannot be written is lost, said once, and counted in the record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from cms.configuration.shared import RecordSettings
+from cms.process.clocks import wall_clock
+from cms.process.logs import Logger, login_id
+from cms.process.threads import SlowWork, shielded
+from cms.record.files import LINKS, STRANGERS, USERS, Entry, Files, read
+from cms.record.reading import Wanted
+from cms.signalflow import Attempt, StepRecord
+from cms.state.folder import explain_os
+
+WRITE_EVERY = 0.5  # seconds; so much may be lost in a crash
+SWEEP_EVERY = 3_600.0
+STOP_SECONDS = 3.0  # a disk that hangs does not keep the daemon from its end
+MOST_WAITING = 5_000  # entries
+# Failures of one user, or from one network: so many in a row, and then one every some seconds.
+BURST, EVERY = 100, 10.0
+MOST_SOURCES = 2_000
+
+
+class Record:
+    """
+    The record of one daemon.
+
+    @param days: How long an entry is kept; 0: there is no record.
+    @param most: Bytes of all files together.
+    @param run: Names this run of the daemon.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Any, state_dir: Path, role: str, run: str, *, days: int, most: int
+    ) -> None:
+        self._clock: IReactorTime = reactor
+        self._now = wall_clock(reactor)
+        self._state_dir = state_dir
+        self._run = run
+        self._role = role
+        self.is_on = days > 0
+        self._files = Files(state_dir, days, most)
+        self._work = SlowWork(reactor, at_once=1, most_waiting=4)
+        self._reads = SlowWork(reactor, at_once=1, most_waiting=20)
+        self._waiting: list[tuple[str, Entry]] = []
+        self._timer: IDelayedCall | None = None
+        self._sweeps: IDelayedCall | None = None
+        self._writing: Deferred[None] | None = None
+        self._lost = 0
+        self._is_failing = False
+        self._sources: OrderedDict[str, tuple[float, float, int]] = OrderedDict()
+
+    def start(self) -> None:
+        """Delete what is too old, now and then."""
+        if self.is_on:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._sweeps = self._clock.callLater(SWEEP_EVERY, self._sweep)
+        self._run_in_thread(lambda: self._files.sweep(self._now()), 0)
+
+    def stop(self) -> Deferred[None]:
+        """Write what waits."""
+        if self._sweeps is not None:
+            self._sweeps.cancel()
+            self._sweeps = None
+        stopped = self._flush().addTimeout(STOP_SECONDS, self._clock)
+        return stopped.addErrback(_gave_up)
+
+    def _flush(self) -> Deferred[None]:
+        """Write what waits now, unless something is being written already."""
+        if self._writing is not None:
+            return shielded(self._writing)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write()
+        return succeed(None) if self._writing is None else shielded(self._writing)
+
+    # what is recorded
+
+    def login(self, user: str, source: str, *, known: bool, good: bool, **facts: object) -> None:
+        """
+        A log-in came to an end.
+
+        @param user: What may be shown of the name (L{cms.record.names}).
+        @param source: The network that it came from, which has a limit of its own.
+        @param facts: No password, no SASL data.
+        """
+        if not self.is_on:
+            return
+        entry: Entry = {"at": self._now(), "kind": "login", "by": self._role, "user": user, **facts}
+        if not good:
+            left_out = self._admit(f"@{user}" if known else "", source)
+            if left_out < 0:
+                return
+            if left_out:
+                entry["leftOut"] = left_out
+        self._add(USERS if known else STRANGERS, entry)
+
+    def _admit(self, *sources: str) -> int:
+        """
+        @return: How many were left out before this one; -1: it is left out too.
+        """
+        now, told = self._clock.seconds(), 0
+        states = []
+        for source in filter(None, sources):
+            level, at, left_out = self._sources.get(source, (0.0, now, 0))
+            states.append((source, max(0.0, level - (now - at) / EVERY), left_out))
+        admitted = all(level < BURST for _, level, _ in states)
+        for source, level, left_out in states:
+            told += left_out
+            kept = (level + 1, now, 0) if admitted else (level, now, left_out + 1)
+            self._sources[source] = kept
+            self._sources.move_to_end(source)
+        while len(self._sources) > MOST_SOURCES:
+            self._sources.popitem(last=False)
+        return told if admitted else -1
+
+    def guest(self, result: str, peer: str, source: str, *, good: bool, **facts: object) -> None:
+        """It was decided whether a guest is admitted; no passcode, secret or token."""
+        if not self.is_on:
+            return
+        entry: Entry = {"at": self._now(), "kind": "guest", "by": self._role, **facts}
+        entry |= {"result": result, "peer": peer}
+        if good or self._admit(source) >= 0:
+            self._add(USERS if good else STRANGERS, entry)
+
+    def session(self, user: str, **facts: object) -> None:
+        """Something happened to a session."""
+        if self.is_on:
+            entry = {"at": self._now(), "kind": "session", "by": self._role, "user": user, **facts}
+            self._add(USERS, entry)
+
+    def step(self, attempt: Attempt, record: StepRecord, *, known: bool = True) -> None:
+        """A step of a link has ended, or the link is up."""
+        if not self.is_on or (record.result == "running" and record.step.title != "active"):
+            return
+        entry: Entry = {
+            "at": self._now(),
+            "kind": "link",
+            "by": self._role,
+            "attempt": attempt.id or f"{self._run}-{attempt.number}",
+            "step": int(record.step),
+            "name": record.step.title,
+            "result": "up" if record.result == "running" else record.result,
+            "evidence": dict(record.evidence),
+        }
+        if attempt.link_id is not None:
+            entry["link"] = attempt.link_id
+        if record.seconds is not None:
+            entry["seconds"] = record.seconds
+        if record.failure is not None:
+            told = record.failure.as_dict()
+            entry |= {key: told[key] for key in ("fault", "cause", "cure") if key in told}
+        self._add(LINKS if known else STRANGERS, entry)
+
+    def _add(self, share: str, entry: Entry) -> None:
+        waiting = self._waiting
+        if len(waiting) >= MOST_WAITING:
+            self._lost += 1
+            return
+        waiting.append((share, entry))
+        if self._timer is None:
+            self._timer = self._clock.callLater(WRITE_EVERY, self._write)
+
+    # writing
+
+    def _write(self) -> None:
+        self._timer = None
+        if self._writing is not None:
+            self._timer = self._clock.callLater(WRITE_EVERY, self._write)
+            return
+        if not self._waiting:
+            return
+        entries, self._waiting = self._waiting, []
+        made = partial(_finished, entries)
+        if self._lost and not self._is_failing:
+            entries.append((USERS, self._lost_entry()))
+        self._run_in_thread(lambda: self._files.write(made(), self._now()), len(entries))
+
+    def _lost_entry(self) -> Entry:
+        lost, self._lost = self._lost, 0
+        return {"at": self._now(), "kind": "lost", "by": self._role, "number": lost}
+
+    def _run_in_thread(self, work: Callable[[], None], entries: int) -> None:
+        running = self._writing = self._work.run(work)
+
+        def done(result: Any) -> None:
+            if self._writing is running:
+                self._writing = None
+            if isinstance(result, Failure):
+                self._failed(result, entries)
+            elif entries:
+                self._succeeded()
+
+        running.addBoth(done)
+        if running.called:
+            self._writing = None
+
+    def _failed(self, failure: Failure, entries: int) -> None:
+        self._lost += entries
+        if self._is_failing:
+            return
+        self._is_failing = True
+        problem = failure.value
+        if isinstance(problem, OSError):
+            fault = explain_os(self._state_dir, problem)
+            self.log.warn(
+                "the record of log-ins loses entries: {cause} Cure: {cure}", **fault.fields
+            )
+        else:
+            self.log.failure("the record of log-ins loses entries", failure)
+
+    def _succeeded(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            self.log.info(
+                "the record of log-ins goes on; {number} entries are lost", number=self._lost
+            )
+
+    # reading
+
+    def find(self, wanted: Wanted) -> Deferred[list[Entry]]:
+        """
+        What is asked for, read in a thread.
+
+        @return: Fails with C{OSError} and L{TooMuchWork<cms.process.threads.TooMuchWork>}.
+        """
+        asked: Deferred[list[Entry]] = self._flush().addBoth(
+            lambda _: self._reads.run(lambda: wanted.of(read(self._state_dir, wanted.since)))
+        )
+        return asked
+
+
+def _gave_up(failure: Failure) -> None:
+    failure.trap(DeferredTimeout)
+
+
+def _finished(entries: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+    """With what the reactor's thread had no time for."""
+    for _, entry in entries:
+        exchange = entry.pop("exchange", "")
+        if exchange:
+            entry["login"] = login_id(exchange)
+        entry["at"] = round(entry["at"], 3)
+        if "seconds" in entry:
+            entry["seconds"] = round(entry["seconds"], 4)
+    return entries
+
+
+def make_record(reactor: Any, settings: RecordSettings, state_dir: Path, role: str) -> Record:
+    """The record of a daemon, as it is configured."""
+    run = os.urandom(4).hex()
+    return Record(*(reactor, state_dir, role, run), days=settings.days, most=settings.most_bytes)

@@ -28,6 +28,8 @@ TOOLS = {
     "iconv": "-f -t -o",
     "ip route get": "",
     "journalctl": "-u --since",
+    "ldapsearch": "-x -ZZ -H -D -W -b -s -z",
+    "ldapwhoami": "-x -ZZ -H -D -y",
     "ls": "-ld",
     "nc": "-vz",
     "nft list ruleset": "",
@@ -53,7 +55,13 @@ RECORD = re.compile(
 )
 SETTING = re.compile(r"(keyUsage|extendedKeyUsage|basicConstraints) = ")  # of openssl.cnf
 NGINX = re.compile(r"(map|location|proxy_\w+) .*[;{}]|}")  # peers/test_cures.py asks it
-OTHER = ("; remove this record: x.", "server xmpp1 127.0.0.1:5222 send-proxy-v2")
+OTHER = (
+    "; remove this record: x.",
+    "server xmpp1 127.0.0.1:5222 send-proxy-v2",
+    'olcLimits: dn.exact="x" size.prtotal=unlimited',
+    "olcTLSCertificateFile: /etc/ldap/server.crt",
+    "olcTLSCertificateKeyFile: /etc/ldap/server.key",
+)
 
 
 def lines() -> Iterator[tuple[str, str]]:

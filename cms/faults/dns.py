@@ -18,7 +18,7 @@ def dns_faults(
     @param record: Its type, for C{dig}.
     """
     dig = f"dig {{name}} {record}     # asked: {{server}}"
-    sides = Side.LINK | Side.SERVER | Side.CHECK
+    sides = Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND
     return (
         Fault(
             f"dns-silent-{suffix}",

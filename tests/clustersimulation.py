@@ -326,6 +326,7 @@ class ClusterServer(Server):
         self.copy = MemoryCopy()
         shared = Shared(self.clock, self.engine, self.copy)
         self.clustering = Clustering(self.node, self.engine, nodes, shared)
+        self.clustering.serves(self.clients)
         self.node.start()
 
     def settle(self) -> None:

@@ -421,6 +421,12 @@ class Node:
 
     # the way of its peers
 
+    def flush(self) -> None:
+        """See L{Way<cms.cluster.peer.Way>}."""
+        for peer in list(self.peers.values()):
+            if peer.out.pieces:
+                peer.out.flush()
+
     def transmit(self, to: Member, entry: Numbered) -> None:
         """See L{Way<cms.cluster.peer.Way>}."""
         me = self._me

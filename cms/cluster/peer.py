@@ -24,6 +24,7 @@ from cms.xmlstream.gathering import Gathering
 AGAIN_SECONDS = 3.0  # without progress, after which what is not acknowledged is sent again
 ACKNOWLEDGE_SECONDS = 0.1  # that an acknowledgement waits for more
 ACKNOWLEDGE_ENTRIES = 32  # or so many entries
+UNKNOWN = bytes(TOKEN_BYTES)  # of a node that has said nothing
 COMPLAIN_SECONDS = 0.5  # between two complaints that something is missing
 
 
@@ -66,6 +67,10 @@ class Way(Protocol):
 
     def transmit(self, to: Member, entry: Numbered) -> None:
         """Send an entry; whether it arrived is known when it is acknowledged."""
+        ...
+
+    def flush(self) -> None:
+        """What was said to any node leaves now."""
         ...
 
     def handed_back(self, peer: Peer, messages: list[bytes]) -> None:
@@ -123,6 +128,7 @@ class Peer:
         self._acknowledged = 0
         self._acknowledge: IDelayedCall | None = None
         self._complained = float("-inf")
+        self._wonders: IDelayedCall | None = clock.callLater(AGAIN_SECONDS, self._wonder)
         self.party = self._new_party()
 
     def _new_party(self) -> Party:
@@ -261,10 +267,10 @@ class Peer:
     def end(self) -> None:
         """It is gone."""
         self.is_over = True
-        for timer in (self._again, self._acknowledge):
+        for timer in (self._again, self._acknowledge, self._wonders):
             if timer is not None:
                 timer.cancel()
-        self._again = self._acknowledge = None
+        self._again = self._acknowledge = self._wonders = None
         self._way.handed_back(self, self._abandon())
 
     def _abandon(self) -> list[bytes]:
@@ -322,8 +328,16 @@ class Peer:
     def _acknowledge_now(self) -> None:
         self._acknowledge = None
         if self._way.is_open and not self.is_over:
+            self._way.flush()  # what was passed on is on its way when this is known
             self._acknowledged = self._taken
             self._send(ACKNOWLEDGED, self._their_token, self._taken)
+
+    def _wonder(self) -> None:
+        """It has said nothing yet: it may believe that it is known here, and need not."""
+        self._wonders = None
+        if not self._their_token:
+            self._complain(UNKNOWN, 0)
+            self._wonders = self._clock.callLater(AGAIN_SECONDS, self._wonder)
 
     def _complain(self, token: bytes, after: int) -> None:
         now = self._clock.seconds()
@@ -342,6 +356,8 @@ class Peer:
         self._judge()
 
     def _lacks(self, entry: Numbered) -> None:
+        if entry.token == UNKNOWN and self._number and not self._kept:
+            self.restart()
         if entry.token != self._token:
             return
         self._arrived(entry.number)

@@ -67,6 +67,25 @@ class Ledger:
         self._skipped = 0  # stanzas of the first entry that are acknowledged
         self._stanzas_asked = self._bytes_asked = 0  # sent since the last request
 
+    @classmethod
+    def continued(cls, handled: int, acknowledged: int, stanzas: Sequence[bytes]) -> Ledger:
+        """
+        The ledger of a stream that goes on elsewhere.
+
+        @param acknowledged: How many were, as a counter that wraps.
+        @param stanzas: What was sent after those.
+        """
+        ledger = cls()
+        ledger.handled, ledger._acknowledged = handled % MODULUS, acknowledged % MODULUS
+        if stanzas:
+            ledger.keep(tuple(stanzas), sum(map(len, stanzas)))
+        return ledger
+
+    @property
+    def acknowledged(self) -> int:
+        """How many the peer has acknowledged, as a counter that wraps."""
+        return self._acknowledged
+
     @property
     def sent(self) -> int:
         """How many stanzas were sent, as a counter that wraps."""

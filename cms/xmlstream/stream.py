@@ -452,12 +452,13 @@ class XMLStream(Protocol, StreamHandler):
         if error is not None:
             self._lose_connection()
 
-    def dismiss(self, error: StreamError) -> None:
+    def dismiss(self, error: StreamError | None) -> None:
         """See L{Wire<cms.xmlstream.wire.Wire>}."""
         self.handler, self.party = _NOBODY, Party(self.clock)
         self.write = self.party.write
         self.party.attach(self)
-        self.close(error)
+        if error is not None:
+            self.close(error)
 
     def _lose_connection(self) -> None:
         if self.transport is not None and not self._losing:

@@ -181,8 +181,12 @@ class Wire(Carrier, Protocol):
     def close(self, error: StreamError | None = None) -> None:
         """Close our side properly, with an error if there is one."""
 
-    def dismiss(self, error: StreamError) -> None:
-        """What this carried goes on elsewhere: close our side, and nobody is told."""
+    def dismiss(self, error: StreamError | None) -> None:
+        """
+        What this carried goes on elsewhere: close our side, and nobody is told.
+
+        @param error: C{None}: what comes is not heard any more, until L{abort}.
+        """
 
     def peer_failed(self, error: Element) -> None:
         """The peer ended its stream with an error."""

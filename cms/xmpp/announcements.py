@@ -12,12 +12,17 @@ from cms.xmpp.sessions import Session
 
 @define(eq=False)
 class Ours:
-    """A session of this node: its number, and when it was bound."""
+    """
+    A session of this node: its number, and when it was bound.
+
+    @ivar moved: Whether it was at another node before.
+    """
 
     session: Session
     number: int
     stamp: int
     since: str
+    moved: bool = False
 
 
 def session_named(ours: Ours) -> bytes:
@@ -32,6 +37,7 @@ def session_named(ours: Ours) -> bytes:
         authority=session.authority,
         host=session.peer_host,
         guest=session.is_guest,
+        moved=ours.moved,
     )
 
 

@@ -20,7 +20,6 @@ from functools import partial
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from twisted.words.protocols.jabber.jid import JID
-from twisted.words.xish.domish import Element
 
 from cms import faults
 from cms.fast.machines import release
@@ -30,9 +29,7 @@ from cms.process.proxyheader import begins_header
 from cms.trust.connection import connection_of, explain_handshake, only_looked, tls_exporter
 from cms.trust.server import ServerTrust
 from cms.xmlstream import limits, ns
-from cms.xmlstream import managementelements as elements
 from cms.xmlstream.jid import parse_jid
-from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import error_reply
 from cms.xmlstream.stanza import Stanza
@@ -40,13 +37,14 @@ from cms.xmlstream.toldfault import told
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp import binding, clientheader, features, sasl, sasl2
+from cms.xmpp.claiming import Claiming
 from cms.xmpp.clientinputs import Inputs
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.forward import A_TURN
 from cms.xmpp.inlinelogin import InlineLogin
 from cms.xmpp.loginrelay import Refusal
-from cms.xmpp.resumption import NotResumed, Resumable
+from cms.xmpp.resumption import Resumable
 from cms.xmpp.saslexchange import SaslExchange, await_callbridge, note_refusal
 
 _FAILURES: dict[str | None, Callable[..., bytes]] = {ns.SASL: sasl.failure, ns.SASL2: sasl2.failure}
@@ -84,6 +82,7 @@ class ClientNegotiation(StreamHandler):
         self._mechanism = ""
         self._tries = self._endings = 0
         self._language: str | None = None
+        self.claiming = Claiming(self)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -326,6 +325,8 @@ class ClientNegotiation(StreamHandler):
     def continue_inline(self, stanza: Stanza) -> None:
         """A C{response} continues it, an C{abort} ends it, and nothing else may come."""
         exchange = self._exchange
+        if self.claiming.refuses():
+            return
         if (stanza.uri, stanza.name) == (ns.SASL2, "response"):
             self._pass_on(stanza, exchange.respond, exchange.unreadable)
         elif (stanza.uri, stanza.name) == (ns.SASL2, "abort"):
@@ -430,13 +431,15 @@ class ClientNegotiation(StreamHandler):
 
     def judge_binding(self, stanza: Stanza) -> None:
         """Check the resource that the client asks for, or choose one."""
+        if self.claiming.refuses():
+            return
         account, bare = self.account, "" if self.account is None else self.account.userhost()
         ended = self.policy.service.endings.since(self._endings, self._authority, bare)
         if ended is not None:
             self.fail(ended)
             return
         if account is not None and stanza.uri == ns.MANAGEMENT:
-            self._judge_resumption(account, stanza.element)
+            self.claiming.judge(account.userhost(), stanza.element)
             return
         if account is None or not binding.is_asked(stanza):
             self.fail(StreamError("not-authorized", text="a resource must be bound first"))
@@ -470,20 +473,6 @@ class ClientNegotiation(StreamHandler):
         else:
             session.begin_among_others(self.wire, partial(answer, session))
         release(self.inputs)
-
-    def _judge_resumption(self, account: JID, element: Element) -> None:
-        """XEP-0198 5: the session is the account's, and the client says what it has of it."""
-        if element.name != "resume":
-            self.wire.write(elements.failed("unexpected-request"))
-            return
-        try:
-            claim = self.policy.resumptions.claim(elements.resume(element), account.userhost())
-        except NotResumed as refusal:
-            self.wire.write(refusal.answer)
-        except AcknowledgedTooManyError as error:
-            self.fail(elements.too_many(error))
-        else:
-            self.inputs.resume(*claim)
 
     def resume_session(self, session: Resumable, answer: bytes) -> None:
         """The session goes on over this connection."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import Factory, define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StreamError
 
 from cms.process.logs import LineLimiter
+from cms.xmlstream import managementelements as elements
 from cms.xmlstream.flow import SendLimits
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmpp.config import ClientSettings
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.observer import NoObserver, Observer
-from cms.xmpp.resumption import Resumptions
+from cms.xmpp.resumption import NotResumed, Resumable, Resumptions
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Sessions
 from cms.xmpp.sessionservice import SessionService
@@ -30,6 +32,8 @@ class ClientPolicy:
 
     @ivar settings: The time limits of each.
     @ivar send_limits: The limits on what waits for one that does not read.
+    @ivar fetch: Has a session handed over by another node, if there can be any; see
+        L{Handover<cms.xmpp.handover.Handover>}.
     """
 
     clock: IReactorTime
@@ -55,6 +59,29 @@ class ClientPolicy:
     send_limits: SendLimits = field(
         default=Factory(lambda self: SendLimits(self.settings.send_limit), takes_self=True)
     )
+
+    fetch: Callable[[str, str], Deferred[int | None]] | None = None
+
+    def claim(
+        self, asked: elements.Resume | None, account: str
+    ) -> Deferred[tuple[Resumable, bytes]]:
+        """
+        The same as L{Resumptions.claim}, which has what it fails with; a session of another
+        node is handed over first.
+        """
+        return Deferred.fromCoroutine(self._claim(asked, account))
+
+    async def _claim(self, asked: elements.Resume | None, account: str) -> tuple[Resumable, bytes]:
+        fetch = self.fetch
+        if fetch is None or asked is None or self.resumptions.has(asked.previous, account):
+            return self.resumptions.claim(asked, account)
+        handled = await fetch(asked.previous, account)
+        try:
+            return self.resumptions.claim(asked, account)
+        except NotResumed:
+            if handled is None:
+                raise
+            raise NotResumed("item-not-found", handled) from None
 
     def is_ours(self, address: str) -> bool:
         """Whether an address is that of this server."""

@@ -8,7 +8,7 @@ and ends once, with a reason.  Stanzas that wait for it belong to the session
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -20,8 +20,6 @@ from cms.process.cleanup import run_all
 from cms.process.logs import Logger
 from cms.xmlstream import limits, ns
 from cms.xmlstream import managementelements as elements
-from cms.xmlstream.backlog import Item, as_bytes
-from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
@@ -31,7 +29,7 @@ from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmpp import clientheader, csi
 from cms.xmpp.clientpolicy import ClientPolicy
-from cms.xmpp.csi import HeldPresence
+from cms.xmpp.csi import PatientParty
 from cms.xmpp.endings import error_of
 from cms.xmpp.forward import A_TURN, Forwarder
 from cms.xmpp.sessions import ADMINISTRATOR, REPLACED
@@ -42,7 +40,7 @@ _ALL = _COPIED | {b"iq"}  # while the user has blocked anybody (XEP-0191)
 READ_BYTES = 32_768  # at once: a client is one of many, and its stanzas may cost work
 
 
-class ClientSession(Party, StreamHandler):
+class ClientSession(PatientParty, StreamHandler):
     """
     One bound resource; a L{Session<cms.xmpp.sessions.Session>} of this server's.
 
@@ -88,7 +86,6 @@ class ClientSession(Party, StreamHandler):
         self._reason = "lost"
         self._heard = 0  # bytes, when it began to be slow
         self._previd: str | None = None  # for its resumption, if it can be resumed
-        self._held: HeldPresence | None = None  # while the client is inactive
         self._forwarder = Forwarder(
             policy.router,
             self,
@@ -167,11 +164,6 @@ class ClientSession(Party, StreamHandler):
             self._heard = self.wire.bytes_received
         super()._pause(since)
 
-    @property
-    def is_away(self) -> bool:
-        """It has no connection now, and may be resumed."""
-        return self.is_open and self.carrier is None
-
     # from the wire
 
     def stanza_received(self, stanza: Stanza) -> None:
@@ -247,9 +239,10 @@ class ClientSession(Party, StreamHandler):
 
     def _part(self) -> None:
         """What held the parts of the session together goes."""
-        del self._keepalive, self._forwarder, self.slices_received
-        if self._held is not None:
-            del self.deliver, self.queue
+        if hasattr(self, "_keepalive"):  # not of one that has never had a connection here
+            del self._keepalive
+        del self._forwarder, self.slices_received
+        self.forget_held()
 
     def error_header(self) -> dict[str, str | None]:
         """See L{StreamHandler.error_header}."""
@@ -341,48 +334,6 @@ class ClientSession(Party, StreamHandler):
         copied = _COPIED if self.is_copied else _LOOKED_INTO
         self._forwarder.looked_into = _ALL if self._is_guarded else copied
 
-    # client state indication, XEP-0352
-
-    def indicate(self, inactive: bool) -> None:
-        """The client says whether nobody looks at it."""
-        if inactive and self._held is None:
-            self._held = HeldPresence()
-            # not asked for each stanza: only who is inactive pays for it
-            self.deliver = self._deliver_inactive  # type: ignore[method-assign]
-            self.queue = self._queue_inactive  # type: ignore[method-assign]
-        elif not inactive and self._held is not None:
-            self._let_out(self._held)
-            self._held = None
-            del self.deliver, self.queue
-
-    def _let_out(self, held: HeldPresence) -> None:
-        self.keeps(-held.size)
-        for raw, source in held.take():
-            super().queue(raw, source)
-        if not self._paused:
-            self.drain()
-
-    def _deliver_inactive(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
-        return [raw for raw in raws if not self._queue_inactive(raw, source)]
-
-    def _queue_inactive(self, item: Item, source: object) -> bool:
-        held, raw = self._held, as_bytes(item)
-        if held is None:
-            return super().queue(item, source)
-        if csi.is_presence(raw):
-            before = held.size
-            has_room = held.hold(raw, source)
-            if self.is_away:
-                self.keeps(held.size - before)
-            if not has_room:
-                self._let_out(held)
-            return True
-        self._let_out(held)
-        waits = super().queue(item, source)
-        if not self._paused:
-            self.drain()
-        return waits
-
     # stream management, XEP-0198
 
     def _manage(self, stanza: Stanza) -> None:
@@ -411,8 +362,11 @@ class ClientSession(Party, StreamHandler):
         resumptions = self._policy.resumptions
         if resumable and resumptions.seconds:
             self._previd = resumptions.issue(self)
-        ledger = self.ledger = Ledger()
-        forwarder = self._forwarder
+        self._count(Ledger())
+        return elements.enabled(self._previd, resumptions.seconds)
+
+    def _count(self, ledger: Ledger) -> None:
+        self.ledger, forwarder, resumptions = ledger, self._forwarder, self._policy.resumptions
 
         def count(slices: list[Slice]) -> list[Slice]:
             left = forwarder.forward_counted(slices, ledger)
@@ -421,7 +375,6 @@ class ClientSession(Party, StreamHandler):
             return left
 
         self.slices_received = count  # type: ignore[method-assign]
-        return elements.enabled(self._previd, resumptions.seconds)
 
     def asked(self) -> None:
         """The client asks how many of its stanzas were handled."""
@@ -440,11 +393,6 @@ class ClientSession(Party, StreamHandler):
             self.acknowledged(self.ledger, handled)
         except AcknowledgedTooManyError as error:
             self.fail(elements.too_many(error))
-
-    @property
-    def kept_bytes(self) -> int:
-        """See L{Party}; with the presence that is held back."""
-        return super().kept_bytes + (0 if self._held is None else self._held.size)
 
     def may_keep(self, size: int) -> bool:
         """See L{Party}."""
@@ -498,3 +446,44 @@ class ClientSession(Party, StreamHandler):
     def expire(self) -> None:
         """Nobody came back."""
         self._end()
+
+    # another node, docs/design/cluster.md
+
+    @property
+    def previd(self) -> str | None:
+        """The id by which it can be resumed, if it can."""
+        return self._previd
+
+    def hand_over(self) -> Callable[[], object]:
+        """
+        It goes on at another node.  Nobody is told: who knew it finds it there.
+
+        @return: Ends the connection, so that its client looks for it.
+        """
+        policy, wire = self._policy, self.wire
+        self.indicate(inactive=False)  # which is not resumed
+        if wire is not None and self.carrier is not None:
+            self._keepalive.stop()
+            self.detach()
+            wire.dismiss(None)
+        self.leave()
+        self.requests.lost()
+        policy.router.forget(self)
+        policy.resumptions.move(self)
+        self.wire = None
+        self._part()
+        return (lambda: None) if wire is None else wire.abort
+
+    def adopt(self, previd: str, ledger: Ledger, peer: str) -> None:
+        """
+        Go on in place of another node's session, without a connection at first.
+
+        @param peer: Where its client was connected from.
+        """
+        policy = self._policy
+        self._previd, self.peer_host, self.peer_text = previd, peer, peer
+        self._count(ledger)
+        self.is_open = True
+        self.detach()
+        policy.resumptions.enter(previd, self)
+        policy.resumptions.leaves(self)

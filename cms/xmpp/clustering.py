@@ -24,6 +24,7 @@ from cms.cluster.shared import Shared
 from cms.process.threads import SlowWork
 from cms.signalflow import StepError
 from cms.xmpp.callbridges import Callbridges
+from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.clustersettings import ClusterSettings
 from cms.xmpp.config import XmppConfig
 from cms.xmpp.nodes import Nodes
@@ -70,6 +71,11 @@ class Clustering:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         self.shared.stop()
         return Deferred.fromCoroutine(self.node.stop())
+
+    def serves(self, clients: ClientPolicy) -> None:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        handover = self.nodes.handover
+        handover.policy, clients.fetch = clients, handover.fetch
 
     def agreed(self, seconds: float) -> Deferred[bool]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""

@@ -7,8 +7,13 @@ presence that came before it, so nothing is overtaken.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from twisted.internet.interfaces import IReactorTime
+
+from cms.xmlstream.backlog import Item, as_bytes
+from cms.xmlstream.flow import Party, SendLimits
 from cms.xmlstream.splicedstanza import of_bytes
 
 NS: Final = "urn:xmpp:csi:0"
@@ -52,3 +57,66 @@ class HeldPresence:
         self._held.clear()
         self.size = 0
         return held
+
+
+class PatientParty(Party):
+    """A party that need not hear of presence while its client is inactive."""
+
+    def __init__(self, clock: IReactorTime, limits: SendLimits) -> None:
+        super().__init__(clock, limits)
+        self._held: HeldPresence | None = None  # while it is
+
+    @property
+    def is_away(self) -> bool:
+        """It has no connection now, and may be resumed."""
+        return self.is_open and self.carrier is None
+
+    @property
+    def kept_bytes(self) -> int:
+        """See L{Party}; with the presence that is held back."""
+        return super().kept_bytes + (0 if self._held is None else self._held.size)
+
+    def forget_held(self) -> None:
+        """Nothing is held back any more."""
+        if self._held is not None:
+            self._held = None
+            del self.deliver, self.queue
+
+    def indicate(self, inactive: bool) -> None:
+        """The client says whether nobody looks at it."""
+        if inactive and self._held is None:
+            self._held = HeldPresence()
+            # not asked for each stanza: only who is inactive pays for it
+            self.deliver = self._deliver_inactive  # type: ignore[method-assign]
+            self.queue = self._queue_inactive  # type: ignore[method-assign]
+        elif not inactive and self._held is not None:
+            self._let_out(self._held)
+            self.forget_held()
+
+    def _let_out(self, held: HeldPresence) -> None:
+        self.keeps(-held.size)
+        for raw, source in held.take():
+            super().queue(raw, source)
+        if not self._paused:
+            self.drain()
+
+    def _deliver_inactive(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
+        return [raw for raw in raws if not self._queue_inactive(raw, source)]
+
+    def _queue_inactive(self, item: Item, source: object) -> bool:
+        held, raw = self._held, as_bytes(item)
+        if held is None:
+            return super().queue(item, source)
+        if is_presence(raw):
+            before = held.size
+            has_room = held.hold(raw, source)
+            if self.is_away:
+                self.keeps(held.size - before)
+            if not has_room:
+                self._let_out(held)
+            return True
+        self._let_out(held)
+        waits = super().queue(item, source)
+        if not self._paused:
+            self.drain()
+        return waits

@@ -137,6 +137,8 @@ class XmppService(Service):
             kept=KeptBytes(config.resume.most_bytes),
         )
         self._client = self._make_client_policy(router, relay, counters, undelivered)
+        if self.cluster is not None:
+            self.cluster.serves(self._client)
         self._trust = self._make_trust()
         self._listeners = Listeners(reactor, config.file, config.listen.proxies)
         self._door = WebDoor(

@@ -30,15 +30,22 @@ class Decided:
         self._begun: dict[RemoteSession, lp.SessionBegin] = {}
         relay.on_authority.append(self._replay)
 
-    def began(self, remote: RemoteSession, since: str) -> None:
+    def began(self, remote: RemoteSession, since: str, told: lp.SessionBegin | None = None) -> None:
         """
         One is known.
 
         @param since: When it began, as RFC 3339 writes it.
+        @param told: What its Callbridge knows of it already, since it was somewhere else.
         """
-        begin = lp.SessionBegin(remote.jid.full(), remote.peer_host, since)
-        self._begun[remote] = begin
-        self._tell(remote, begin)
+        begin = self._begun[remote] = told or lp.SessionBegin(
+            remote.jid.full(), remote.peer_host, since
+        )
+        if told is None:
+            self._tell(remote, begin)
+
+    def take(self, remote: RemoteSession) -> lp.SessionBegin | None:
+        """It goes on somewhere else: what its Callbridge knows of it."""
+        return self._begun.pop(remote, None)
 
     def ended(self, remote: RemoteSession, reason: str) -> None:
         """It is over, or another one has its address."""

@@ -81,6 +81,14 @@ class Cluster(Protocol):
         """What is shown of it."""
         ...
 
+    def serves(self, clients: Any) -> None:
+        """
+        Give sessions to the other nodes, and take theirs.
+
+        @param clients: The L{ClientPolicy<cms.xmpp.clientpolicy.ClientPolicy>}.
+        """
+        ...
+
     def agreed(self, seconds: float) -> Deferred[bool]:
         """Fires with whether the engine has this server's Callbridges, within so many seconds."""
         ...

@@ -18,16 +18,15 @@ from twisted.words.protocols.jabber.jid import JID
 
 from cms.linkprotocol import login as lp
 from cms.xmlstream import limits
-from cms.xmlstream import managementelements as elements
 from cms.xmlstream.jid import MalformedJID, parse_jid
-from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.wire import Wire
 from cms.xmpp import binding, features, sasl2
+from cms.xmpp.claiming import Claiming
 from cms.xmpp.clientinputs import Inputs
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.loginrelay import Refusal
-from cms.xmpp.resumption import NotResumed, Resumable
+from cms.xmpp.resumption import Resumable
 from cms.xmpp.saslexchange import Authenticator, note_refusal
 
 
@@ -40,6 +39,7 @@ class Negotiation(Authenticator, Protocol):
     policy: ClientPolicy
     wire: Wire
     inputs: Inputs
+    claiming: Claiming
 
     def succeeded(
         self,
@@ -125,26 +125,25 @@ class InlineLogin:
     # when it is logged in
 
     def _go_on(self, account: JID, payload: bytes | None) -> None:
-        client, request = self._client, self._request
-        results = b""
+        request = self._request
         if request.resumes:  # first: what it succeeds in needs no resource (XEP-0386 3.2)
-            try:
-                claim = client.policy.resumptions.claim(request.resume, account.userhost())
-            except NotResumed as refusal:
-                results = refusal.answer
-            except AcknowledgedTooManyError as error:
-                client.fail(elements.too_many(error))
-                return
-            else:
-                self._resume(*claim, payload)
-                return
+            self._client.claiming.find(
+                *(request.resume, account.userhost()),
+                partial(self._resume, payload=payload),
+                partial(self._begin, account, payload),
+            )
+        else:
+            self._begin(account, payload, b"")
+
+    def _begin(self, account: JID, payload: bytes | None, results: bytes) -> None:
+        client, request = self._client, self._request
         client.forget_exchange()
         if request.bind is None or not self._bind(account, request.bind, payload, results):
             client.wire.set_limits(limits.CLIENT)
             client.wire.write(sasl2.success(payload, account.full(), results))
             client.inputs.logged_in()
 
-    def _resume(self, session: Resumable, resumed: bytes, payload: bytes | None) -> None:
+    def _resume(self, session: Resumable, resumed: bytes, *, payload: bytes | None) -> None:
         """The session goes on; no features follow (XEP-0198 9.2)."""
         self._client.forget_exchange()
         answer = sasl2.success(payload, session.jid.full(), resumed)

@@ -29,6 +29,10 @@ PROBE: Final = 12
 ANSWER: Final = 13
 BEGIN: Final = 15  # all there is follows
 ALL: Final = 14  # that is all there is: what was not named has ended
+TAKE: Final = 20  # asks for a session whose client has come here
+HANDED: Final = 21  # a session, whole
+HAS_IT: Final = 22
+QUESTIONS: Final = (ASK, PROBE, TAKE)
 
 _COUNT = struct.Struct("!HI")
 
@@ -110,6 +114,10 @@ class Facts:
     def flag(self, key: str) -> bool:
         """Yes or no."""
         return bool(self._one(key, bool))
+
+    def says(self, key: str) -> bool:
+        """Yes; no if it is not there, as an older version does not know it."""
+        return self._facts.get(key) is True
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Strings."""

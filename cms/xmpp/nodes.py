@@ -25,16 +25,18 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
-from cms.xmpp.announcements import Ours
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
+from cms.xmpp.gate import Gate, let_out
+from cms.xmpp.handover import Handover
 from cms.xmpp.linkanswers import LinkAnswers, own_link
 from cms.xmpp.links import Link, Links
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.nodemessages import Facts, told
+from cms.xmpp.ownsessions import OwnSessions
 from cms.xmpp.remotelink import Questions, RemoteLink
-from cms.xmpp.remotesession import Remote, RemoteSession
+from cms.xmpp.remotesession import Remote, RemoteSession, lane
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
 from cms.xmpp.telling import Telling, when_known
@@ -59,7 +61,7 @@ class _Neighbour:
     has_told: bool = False
 
 
-class Nodes:
+class Nodes(OwnSessions):
     """
     Implements L{Others<cms.xmpp.elsewhere.Others>} and
     L{Neighbourhood<cms.cluster.node.Neighbourhood>}.
@@ -81,25 +83,20 @@ class Nodes:
         carbons: Carbons,
         endings: Endings,
     ) -> None:
+        super().__init__(sessions, router, carbons, Decided(links, relay))
         self._clock = clock
-        self._sessions = sessions
         self._links = links
-        self._router = router
         self._relay = relay
-        self._carbons = carbons
         self._endings = endings
         self._answers = LinkAnswers(links)
-        self._decided = Decided(links, relay)
         self._undelivered = Undelivered(
             clock, partial(router.give_back, condition="remote-server-timeout")
         )
-        self._ours: dict[str, Ours] = {}
-        self._receivers: dict[bytes, Session | Link] = {}
+        self.handover = Handover(clock, self, self._undelivered.add)
         self._neighbours: dict[Peer, _Neighbour] = {}
         self._vanishing = Vanishing(
             clock, sessions, self._receivers, partial(self._forget_session, reason="lost")
         )
-        self._number = self._last_stamp = 0
         self._handlers: dict[int, Callable[[_Neighbour, str, Facts], object]] = {
             messages.SESSION: self._session,
             messages.SESSION_END: self._session_end,
@@ -113,6 +110,10 @@ class Nodes:
             messages.ASK: lambda neighbour, *told: self._answers.ask(neighbour.peer, *told),
             messages.PROBE: lambda neighbour, *told: self._answers.probe(neighbour.peer, *told),
             messages.ANSWER: lambda neighbour, _, facts: neighbour.questions.answered(facts),
+            messages.TAKE: lambda neighbour, *told: self.handover.asked(neighbour.peer, *told),
+            messages.HAS_IT: lambda neighbour, _, facts: self.handover.has_it(
+                neighbour.peer, facts
+            ),
             messages.BEGIN: self._begin,
             messages.ALL: self._all,
         }
@@ -134,40 +135,12 @@ class Nodes:
 
     # what this node has: Others
 
-    def began(self, session: Session, since: str) -> Deferred[None]:
-        """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._number += 1
-        self._last_stamp = max(round(self.node.now() * 1000), self._last_stamp + 1)
-        jid = session.jid.full()
-        ours = self._ours[jid] = Ours(session, self._number, self._last_stamp, since)
-        self._receivers[jid.encode()] = session
-        self._tell(lambda: announcements.session_named(ours))
-        return self.known()
+    def _now(self) -> float:
+        return self.node.now()
 
     def known(self) -> Deferred[None]:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
         return when_known(self._clock, [each.peer for each in self._neighbours.values()])
-
-    def ended(self, session: Session, reason: str) -> None:
-        """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        jid = session.jid.full()
-        ours = self._ours.get(jid)
-        if ours is not None and ours.session is session:
-            del self._ours[jid]
-            del self._receivers[jid.encode()]
-            self._tell(lambda: told(messages.SESSION_END, jid, number=ours.number, reason=reason))
-
-    def presence(self, session: Session) -> None:
-        """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._tell_of(session, announcements.presence_told)
-
-    def directed(self, session: Session, to: str, available: bool) -> None:
-        """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._tell_of(session, lambda ours: announcements.directed_told(ours, to, available))
-
-    def copies(self, session: Session, wanted: bool) -> None:
-        """See L{Others<cms.xmpp.elsewhere.Others>}."""
-        self._tell_of(session, lambda ours: announcements.copies_told(ours, wanted))
 
     def end_user(self, component: str, address: str, reason: str) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}; an older node finds no session 0."""
@@ -175,10 +148,39 @@ class Nodes:
         for neighbour in self._neighbours.values():
             neighbour.telling.insist(end)
 
-    def _tell_of(self, session: Session, make: Callable[[Ours], bytes]) -> None:
-        ours = self._ours.get(session.jid.full())
-        if ours is not None and ours.session is session:
-            self._tell(lambda: make(ours))
+    # sessions that are handed over: Book
+
+    def make_room(self, session: Session) -> None:
+        """See L{Book<cms.xmpp.handover.Book>}."""
+        holder = self._sessions.find(session.jid)
+        if isinstance(holder, RemoteSession):
+            let_out(holder)
+            self._decided.take(holder)
+            self._forget_session(holder, "replaced")
+
+    def keep_order(self, session: Session, peer: Peer) -> None:
+        """See L{Book<cms.xmpp.handover.Book>}."""
+        known = when_known(self._clock, [peer])
+        gate = Gate(session, known, self._undelivered.add, self._direct_lane)
+        self._receivers[session.jid.full().encode()] = gate
+
+    def _direct_lane(self, source: object) -> object:
+        """The lane of a sender whose stanzas were passed on by the node of this one."""
+        named = lane(source)
+        if not isinstance(source, tuple) or not named:
+            return source
+        found: Session | Link | None = self._links.get(named.decode())
+        if found is None:
+            found = self._sessions.find(parse_jid(named.decode()))
+        return (found.peer.member.name, named) if isinstance(found, Remote) else found or source
+
+    def questions(self, peer: Peer) -> Questions:
+        """See L{Book<cms.xmpp.handover.Book>}."""
+        return self._neighbour(peer).questions
+
+    def peer_named(self, name: str) -> Peer | None:
+        """See L{Book<cms.xmpp.handover.Book>}."""
+        return self.node.peers.get(name)
 
     def _link_up(self, link: Link) -> None:
         self._receivers[link.component.encode()] = link
@@ -204,16 +206,8 @@ class Nodes:
         for link in self._links:
             yield announcements.link_named(link)
         for ours in list(self._ours.values()):
-            session = ours.session
-            if self._ours.get(session.jid.full()) is not ours:
-                continue
-            yield announcements.session_named(ours)
-            if session.presence is not None:
-                yield announcements.presence_told(ours)
-            for to in session.directed:
-                yield announcements.directed_told(ours, to, True)
-            if session in self._carbons.enabled.get(session.jid.userhost(), ()):
-                yield announcements.copies_told(ours, True)
+            if self._ours.get(ours.session.jid.full()) is ours:
+                yield from self._all_of(ours)
         yield told(messages.ALL, "")
 
     # the cluster: Neighbourhood
@@ -238,6 +232,9 @@ class Nodes:
                 if kind == messages.DELIVER:
                     self._deliver(neighbour, name, body)
                     continue
+                if kind == messages.HANDED:
+                    self.handover.arrived(peer, body)
+                    continue
                 handler = self._handlers.get(kind)
                 if handler is not None:  # a newer version may say more
                     handler(neighbour, name.decode(), Facts(body))
@@ -257,7 +254,9 @@ class Nodes:
                     self._undelivered.add(messages.delivered(body)[1])
                 elif neighbour is not None and kind == messages.END_SESSION:
                     neighbour.telling.insist(message(kind, name, body))
-                elif neighbour is not None and kind in (messages.ASK, messages.PROBE):
+                elif kind == messages.HANDED:
+                    self.handover.lost(peer, name.decode())
+                elif neighbour is not None and kind in messages.QUESTIONS:
                     neighbour.questions.lost(name.decode())
 
     def gone(self, peer: Peer) -> None:
@@ -269,6 +268,7 @@ class Nodes:
         for link in list(neighbour.links.values()):
             self._forget_link(neighbour, link)
         neighbour.questions.lost()
+        self.handover.lost(peer)
         self._vanishing.add(neighbour.sessions.values())
 
     # their sessions
@@ -287,6 +287,12 @@ class Nodes:
             jid = parse_jid(name)
         except MalformedJID as problem:
             raise Unreadable(str(problem)) from None
+        holder = self._sessions.find(jid)
+        begun = None
+        before = None
+        if facts.says("moved") and isinstance(holder, RemoteSession) and holder.stamp < stamp:
+            let_out(holder)
+            begun, before = self._decided.take(holder), holder.peer
         if not self._yields(neighbour, jid, stamp):
             return
         remote = RemoteSession(
@@ -301,11 +307,13 @@ class Nodes:
         )
         remote.forget = self._router.forget
         remote.on_replaced = partial(self._forget_session, reason="replaced")
+        if before is not None and before is not neighbour.peer:
+            Gate(remote, when_known(self._clock, [before]), self._undelivered.add)
         neighbour.sessions[name] = remote
         self._sessions.add(remote, elsewhere=True)
         if jid.userhost() in self._carbons.enabled:
             self._carbons.began(remote)
-        self._decided.began(remote, facts.text("since"))
+        self._decided.began(remote, facts.text("since"), begun)
 
     def _yields(self, neighbour: _Neighbour, jid: JID, stamp: int) -> bool:
         """Whether nobody holds this address who has bound it later; who holds it ends."""
@@ -340,7 +348,9 @@ class Nodes:
 
     def _session_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
         remote = self._of(neighbour, name, facts)
-        if remote is not None:
+        if remote is not None and facts.says("moved"):
+            self._vanishing.add([remote])  # nobody has told where it went to
+        elif remote is not None:
             self._forget_session(remote, facts.text("reason"))
 
     def _presence(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
@@ -452,6 +462,5 @@ class Nodes:
             for raw in raws:
                 self._router.bounce(of_bytes(raw), "service-unavailable")
             return
-        lane = neighbour.peer.member.name, source
-        for raw in receiver.deliver(raws, lane):
+        for raw in receiver.deliver(raws, (neighbour.peer.member.name, source)):
             self._router.refuse(of_bytes(raw))

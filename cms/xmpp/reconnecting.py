@@ -11,7 +11,7 @@ somebody that it has thrown out for a wish to enter, in the way of before XEP-00
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.words.xish.domish import Element
@@ -77,6 +77,18 @@ class Reconnecting:
         """It is over: its unavailable presence says the rest."""
         self._stop(session)
         self.shown.pop(session, None)
+
+    def told(self, session: Session) -> list[str]:
+        """Which rooms know that it has no connection."""
+        return self._told.get(session, [])
+
+    def adopted(self, session: Session, shown: dict[str, bytes], told: Iterable[str]) -> None:
+        """A session that another node had goes on here, without a connection at first."""
+        if shown:
+            self.shown[session] = shown
+            self._told[session] = [to for to in told if to in shown]
+            if not self._told[session]:
+                self.left(session)
 
     def _stop(self, session: Session) -> list[str]:
         """Which rooms were told."""

@@ -15,6 +15,8 @@ from cms.xmpp.sessions import ADMINISTRATOR, REPLACED
 
 def lane(source: object) -> bytes:
     """The name of a party's lane at another node; none for what a server says itself."""
+    if isinstance(source, tuple) and isinstance(source[1], bytes):
+        return source[1]  # it comes from another node, and is passed on
     jid = getattr(source, "jid", None)
     return jid.full().encode() if isinstance(jid, JID) else b""
 

@@ -125,14 +125,22 @@ class Resumptions:
     def issue(self, session: Resumable) -> str:
         """An id for a session, which nobody can guess."""
         identifier = secrets.token_urlsafe(18)
+        self.enter(identifier, session)
+        return identifier
+
+    def enter(self, identifier: str, session: Resumable) -> None:
+        """A session has this id, which another node has issued."""
         self._sessions[identifier] = session
         self._ids[session] = identifier
-        return identifier
+
+    def find(self, identifier: str, account: str) -> Resumable | None:
+        """The session of this account that has this id."""
+        session = self._sessions.get(identifier)
+        return session if session is not None and session.jid.userhost() == account else None
 
     def has(self, identifier: str, account: str) -> bool:
         """Whether an id is that of a session of this account which can be resumed."""
-        session = self._sessions.get(identifier)
-        return session is not None and session.jid.userhost() == account
+        return self.find(identifier, account) is not None
 
     def claim(self, asked: elements.Resume | None, account: str) -> tuple[Resumable, bytes]:
         """
@@ -149,11 +157,11 @@ class Resumptions:
             raise NotResumed("bad-request")
         session = self._sessions.get(asked.previous)
         if session is None or session.jid.userhost() != account or session.ledger is None:
-            raise NotResumed("item-not-found", self._handled(asked.previous, account))
+            raise NotResumed("item-not-found", self.handled(asked.previous, account))
         session.ledger.acknowledge(asked.handled)
         return session, elements.resumed(asked.previous, session.ledger.handled)
 
-    def _handled(self, identifier: str, account: str) -> int | None:
+    def handled(self, identifier: str, account: str) -> int | None:
         """How many stanzas a session had handled that has ended, if that is still known."""
         owner, handled, until = self._ended.get(identifier, ("", 0, 0.0))
         return handled if owner == account and self._clock.seconds() < until else None
@@ -238,6 +246,11 @@ class Resumptions:
         while len(self._ended) >= MOST_REMEMBERED:
             self._ended.popitem(last=False)
         self.remember(session, identifier)
+
+    def move(self, session: Resumable) -> None:
+        """It goes on at another node."""
+        self._stop(session)
+        del self._sessions[self._ids.pop(session)]
 
     def remember(self, session: Resumable, identifier: str) -> None:
         """

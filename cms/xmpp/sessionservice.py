@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -167,6 +167,33 @@ class SessionService:
         self._local.over(session)
         if self.others is not None:
             self.others.ended(session, reason)
+
+    def rooms(self, session: Session) -> tuple[dict[str, bytes], list[str]]:
+        """What it shows in rooms, and which of them know that it has no connection."""
+        return self._reconnecting.shown.get(session, {}), self._reconnecting.told(session)
+
+    def handed_over(self, session: Session) -> None:
+        """It goes on at another node; nobody is told."""
+        self._sessions.remove(session)
+        self._carbons.ended(session)
+        self._reconnecting.ended(session)
+        del self._began[session], self._authority[session]
+
+    def adopted(
+        self, session: Session, since: str, shown: dict[str, bytes], told: Sequence[str]
+    ) -> None:
+        """
+        It goes on here, and had begun at another node; nobody is told.
+
+        @param shown: See L{rooms}, as C{told}.
+        """
+        self._sessions.add(session)
+        if session.jid.userhost() in self._carbons.enabled:
+            self._carbons.began(session)
+        jid = session.jid.full()
+        self._began[session] = lp.SessionBegin(jid=jid, peer=session.peer_host, since=since)
+        self._authority[session] = session.authority
+        self._reconnecting.adopted(session, shown, told)
 
     def presence(self, session: Session, stanza: Stanza) -> None:
         """A client sent presence."""

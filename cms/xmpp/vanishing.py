@@ -11,6 +11,7 @@ from cms.process.logs import Logger
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import addressed, unavailable
+from cms.xmpp.gate import Gate
 from cms.xmpp.links import Link
 from cms.xmpp.remotesession import RemoteSession
 from cms.xmpp.sessions import Session, Sessions
@@ -32,7 +33,7 @@ class Vanishing:
         self,
         clock: IReactorTime,
         sessions: Sessions,
-        receivers: Mapping[bytes, Session | Link],
+        receivers: Mapping[bytes, Session | Link | Gate],
         forget: Callable[[RemoteSession], object],
     ) -> None:
         self._clock = clock

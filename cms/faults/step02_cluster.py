@@ -181,7 +181,7 @@ CLUSTER_BAD_CALLBRIDGE = Fault(
         "It was left out; what this server has counts on. Delete the entry, and the version of all,"
         " and the servers put theirs back. Let nobody else write keys that begin with cms:."
     ),
-    mend="redis-cli hdel cms:callbridges {name}; redis-cli hdel cms:service shared",
+    mend="redis-cli hdel cms:callbridges {name}\nredis-cli hdel cms:service shared",
 )
 CLUSTER_OTHER_SECRET = Fault(
     "cluster-other-secret",

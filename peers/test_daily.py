@@ -250,6 +250,9 @@ def test_journal(place: Place, tmp_path: Path) -> None:
     writes: its standard output, line by line.
     """
     require("journalctl", "systemd")
+    bad = place.client("bob", "wrong")
+    bad.connect()
+    bad.expect("refused")
     place.callbridge.process.wait_for("unsuccessful login request from bob@", SECONDS)
     for unit in ("cms-xmpp", "cms-callbridge"):
         start = re.search(

@@ -506,7 +506,13 @@ class ManualTests(SynchronousTestCase):
     def test_json_everywhere(self) -> None:
         """Whatever shows or changes something can do so for machines."""
         without = {"cms", "cms xmpp callbridge", "cms callbridge user", "cms completion"}
-        without |= {"cms xmpp client", "cms callbridge space", "cms callbridge space member"}
+        without |= {
+            "cms xmpp lock",
+            "cms callbridge lock",
+            "cms xmpp client",
+            "cms callbridge space",
+            "cms callbridge space member",
+        }
         without |= {f"cms xmpp cluster{more}" for more in ("", " join", " remove")}
         without |= {"cms dns", "cms demo", "cms man", "cms pki", "cms pki csr", "cms pki trial"}
         for context in walk(main):

@@ -84,6 +84,10 @@ class Accounts:
         # An unknown name costs as much time as a known one.
         self._decoy = Hash(random_bytes(_SALT), _ROUNDS, _BLOCK, _LANES, random_bytes(_KEY))
 
+    def has(self, name: str) -> bool:
+        """Whether there is such an account."""
+        return name in self._hashes
+
     def fits(self, name: str, password: str) -> bool:
         """Whether there is such an account with this password; for a thread."""
         known = self._hashes.get(name)

@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from cms.admin.accounts import Accounts
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.protection.guessing import Guess, Guesses, TooManyGuesses
+from cms.record.names import shown_name
 from cms.web.refusal import Refused
 
 REALM = "acano"  # as existing API clients may expect
@@ -54,6 +55,7 @@ class BasicGate:
             guess = self._guesses.begin(name, host)
             if not self._knows(digest) and not await self._weigh(name, password, digest, guess):
                 delay = guess.failed()
+                guess.name(shown_name(name, known=self._accounts().has(name)))
                 if delay:
                     await deferLater(self._clock, delay)
                 raise unauthorized("name or password is wrong")

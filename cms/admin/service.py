@@ -97,8 +97,10 @@ class AdminService(Service):
         settings: AdminSettings,
         operations: Sequence[Operation],
         prepare: Callable[[Klein], None] = lambda routes: None,
+        guesses: Guesses | None = None,
     ) -> None:
         settings.check()
+        self._guesses = Guesses(reactor) if guesses is None else guesses
         self._reactor = reactor
         self._settings = settings
         self._application = ApiApplication(operations)
@@ -141,7 +143,7 @@ class AdminService(Service):
                 self._reactor,
                 self._get_accounts,
                 SlowWork(self._reactor, at_once=1, most_waiting=50),
-                Guesses(self._reactor),
+                self._guesses,
             )
             root, most = self._root(gate), self._settings.most
             self._listeners.open("api", self._settings.api, root, most, self._trust)

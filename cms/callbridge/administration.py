@@ -12,6 +12,9 @@ from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
+from cms.admin.lockpages import LockPages
+from cms.admin.locksapi import Counted, LockOperations, LockTable
+from cms.admin.pages import MorePages
 from cms.admin.recordapi import record_operation
 from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
@@ -21,6 +24,7 @@ from cms.callbridge.settings import PARAMETERS, StoredSettings
 from cms.callbridge.spaces.administration import SpaceAdministration
 from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, TooMuchWork, shielded
+from cms.protection.guessing import Guesses
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreUnusable
 from cms.state.folder import explain_os
@@ -266,9 +270,18 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         daemon.rooms.in_space,
     )
     now = wall_clock(reactor)
-    more = [RecordPages(daemon.record, now)]
+    guesses = Guesses(reactor)
+    locks = LockTable(
+        {
+            "login": Counted(lambda: daemon.authority.guesses, lambda name: name.partition("@")[0]),
+            "passcode": Counted(lambda: daemon.rooms.admission.guesses),
+            "api": Counted(lambda: guesses),
+        }
+    )
+    more: list[MorePages] = [RecordPages(daemon.record, now), LockPages(locks)]
     operations = operations_of_callbridge(
-        *(role, reactor, daemon.metrics, spaces), more=[record_operation(daemon.record, now)]
+        *(role, reactor, daemon.metrics, spaces),
+        more=[record_operation(daemon.record, now), *LockOperations(locks).operations()],
     )
     pages = CallbridgePages(role, reactor, spaces, more=more)
-    return AdminService(reactor, settings, operations, prepare=pages.add_to)
+    return AdminService(reactor, settings, operations, prepare=pages.add_to, guesses=guesses)

@@ -12,6 +12,7 @@ from cms.commands.common import JSON, Row, as_facts, note, print_json, print_row
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.daemonstate import DaemonState
 from cms.commands.linkcommands import reconnect, secret
+from cms.commands.locks import lock_group
 from cms.commands.spaces import space
 from cms.commands.users import user
 from cms.control.daemon import Daemon
@@ -41,6 +42,12 @@ def callbridge(context: click.Context, as_json: bool, config_file: Path | None) 
     note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
 
 
+def _find(config_file: Path | None) -> tuple[Path, Daemon | None]:
+    config = current_config(find_config(config_file, CALLBRIDGE))
+    return config.state_dir, Daemon.find(config.state_dir)
+
+
+callbridge.add_command(lock_group(CALLBRIDGE, _find))
 callbridge.add_command(reconnect)
 callbridge.add_command(secret)
 callbridge.add_command(space)

@@ -13,6 +13,7 @@ from cms.commands.common import JSON, Row, as_facts, note, print_json, print_row
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.daemonstate import DaemonState
 from cms.commands.instances import INSTANCE, server_config
+from cms.commands.locks import lock_group
 from cms.commands.originalwords import OnlyShows
 from cms.commands.outcomes import Outcome, report
 from cms.commands.xmppcallbridges import callbridge
@@ -48,7 +49,15 @@ def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> Non
 
 
 xmpp.add_command(callbridge)
+
+
+def _find(config_file: Path | None) -> tuple[Path, Daemon | None]:
+    config, daemon = _open(config_file)
+    return config.state_dir, daemon
+
+
 xmpp.add_command(client)
+xmpp.add_command(lock_group(XMPP, _find, INSTANCE))
 xmpp.add_command(cluster)
 
 

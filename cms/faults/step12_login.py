@@ -176,9 +176,14 @@ LOGIN_SLOWED = Fault(
     ),
     cure=(
         "Wait that long, and log in with the right password: until then it is refused like a wrong"
-        " one. If it was not you, the Callbridge's log names the address of who guesses."
+        " one. If it was not you, the record names the address of who guesses; and who runs the"
+        " Callbridge can release the lock."
     ),
-    mend="journalctl -u cms-callbridge --since -1hour     # who guesses",
+    mend=(
+        "cms log --since 1h     # who guesses\n"
+        "cms callbridge lock list\n"
+        "cms callbridge lock clear {user}"
+    ),
 )
 LOGIN_TEMPORARY = Fault(
     "login-temporary",

@@ -234,11 +234,12 @@ class Guesses:
         """Whether a bucket is of this account and this address, as far as they are given."""
         if not account and not address:
             return True
-        _, at = self._labels.get(key, _UNLABELLED)
+        shown, at = self._labels.get(key, _UNLABELLED)
         if not account:
             return at == address
         parts = (account, at) if at else (account,)
-        return key == _key(*parts) and (not address or at == address)
+        is_theirs = account == shown or key == _key(*parts)
+        return is_theirs and (not address or at == address)
 
     def begin(self, account: str, host: str) -> Guess:
         """

@@ -11,6 +11,9 @@ from twisted.internet.defer import Deferred
 
 from cms import faults
 from cms.admin.interfaces import Facts, Health, Recorded, moment
+from cms.admin.lockpages import LockPages
+from cms.admin.locksapi import Counted, LockOperations, LockTable
+from cms.admin.pages import MorePages
 from cms.admin.recordapi import record_operation
 from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
@@ -20,6 +23,7 @@ from cms.configuration.tomlfile import Secret
 from cms.process import openfiles
 from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, TooMuchWork, shielded
+from cms.protection.guessing import Guesses
 from cms.signalflow import Step
 from cms.state.database import StoreError
 from cms.web.refusal import Refused, wrong
@@ -245,9 +249,21 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     )
     role = XmppAdministration(daemon, reactor)
     now = wall_clock(reactor)
-    more = [RecordPages(daemon.record, now)]
+    guesses = Guesses(reactor)
+
+    def component(name: str) -> str:
+        return name if "." in name else f"{name}.{config.domain}"
+
+    locks = LockTable(
+        {
+            "callbridge": Counted(lambda: daemon.guesses, component),
+            "api": Counted(lambda: guesses),
+        }
+    )
+    more: list[MorePages] = [RecordPages(daemon.record, now), LockPages(locks)]
     operations = operations_of_xmpp_server(
-        *(role, reactor, daemon.metrics), more=[record_operation(daemon.record, now)]
+        *(role, reactor, daemon.metrics),
+        more=[record_operation(daemon.record, now), *LockOperations(locks).operations()],
     )
     pages = XmppPages(role, reactor, more=more)
-    return AdminService(reactor, settings, operations, prepare=pages.add_to)
+    return AdminService(reactor, settings, operations, prepare=pages.add_to, guesses=guesses)

@@ -203,7 +203,10 @@ class ComponentRegistration(StreamHandler):
     def guessed(self, fault: StepError, error: StreamError) -> None:
         """Refuse a wrong ID or secret, with a delay that grows with their number."""
         self.record.refused(fault)
-        delay = self._guess.failed() if self._guess is not None else 0.0
+        delay = 0.0
+        if self._guess is not None:
+            delay = self._guess.failed()
+            self._guess.name(self.record.component)
         self.inputs.refused()
         self.wire.set_deadline(None)
         if delay:

@@ -78,6 +78,7 @@ class XmppService(Service):
     @ivar admissions: Has guests admitted by Callbridges.
     @ivar contacts: The users' contacts; C{None}: they are not offered.
     @ivar flow: The recent registrations and log-ins.
+    @ivar guesses: Counts the wrong secrets of components.
     @ivar record: The record on disk of them.
     @ivar cluster: Its part in a cluster; C{None}: it is alone.
     @ivar on_change: Called when a link comes or goes, or another server of the cluster.
@@ -175,7 +176,7 @@ class XmppService(Service):
 
     def _make_component_policy(self, router: Router, undelivered: Undelivered) -> ComponentPolicy:
         config, reactor, registry = self.config, self._reactor, self.callbridges.registry
-        guesses = Guesses(reactor, together=False)
+        self.guesses = guesses = Guesses(reactor, together=False)
         return ComponentPolicy(
             *(reactor, config.domain, registry, self.links, router, guesses, self.flow),
             settings=config.components,

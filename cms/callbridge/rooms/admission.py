@@ -211,6 +211,7 @@ class Admission:
             guess.succeeded()
             return True
         guess.failed()
+        guess.name(entry.space.name)
         return False
 
     async def host(self, jid: JID) -> str:

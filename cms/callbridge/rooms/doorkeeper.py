@@ -125,6 +125,7 @@ class Doorkeeper:
         if way is None or not way.space.non_member_access or (needed and not same):
             # Who gives no passcode, since he does not know that there is one, guesses none.
             guess.failed(everywhere=bool(asked.passcode))
+            guess.name("" if way is None else way.space.name)
             if asked.id:
                 self._remember(asked.id, guess if way is None else None)
             is_closed = way is not None and not way.space.non_member_access

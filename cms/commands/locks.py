@@ -1,0 +1,101 @@
+"""C{cms callbridge lock} and C{cms xmpp lock}: who is locked out, and its release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cms.commands.common import JSON, Wrong, note, print_json, where_text
+from cms.commands.configfile import CALLBRIDGE, XMPP, config_option
+from cms.control.daemon import Daemon
+from cms.signalflow import printable
+
+Open = Callable[[Path | None], tuple[Path, Daemon | None]]
+_PLACE = "system/locks"
+NAMES = {XMPP: "XMPP server", CALLBRIDGE: "Callbridge"}
+
+
+def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: f) -> click.Group:
+    """
+    The commands for one of the daemons.
+
+    @param find: Gives state directory and daemon of a configuration file.
+    @param options: Further options of each command.
+    """
+    config, role = config_option(file), NAMES[file]
+
+    def running(config_file: Path | None) -> Daemon:
+        state_dir, daemon = find(config_file)
+        if daemon is None:
+            where = where_text(role, None, state_dir)
+            cure = "start it; nobody is locked out then."
+            raise Wrong(f"wrong proofs are counted while it runs, {where}. Cure: {cure}")
+        return daemon
+
+    def said(daemon: Daemon, done: str) -> None:
+        note(f"{done} by the running {role} ({daemon.path})")
+
+    @click.group("lock")
+    def lock() -> None:
+        """Who is locked out by wrong passwords, secrets or passcodes."""
+
+    @lock.command("list")
+    @JSON
+    @options
+    @config
+    def list_(as_json: bool, config_file: Path | None) -> None:
+        """
+        List who is refused now, and for how long.
+
+        Of a name that nobody has, only the first character and the length are known.
+        """
+        daemon = running(config_file)
+        found = daemon.get(_PLACE)["locks"]["lock"]
+        if as_json:
+            print_json(found)
+        else:
+            for facts in found:
+                click.echo(printable(_line(facts)))
+        said(daemon, f"{len(found)} listed")
+
+    @lock.command("clear")
+    @click.argument("account", required=False)
+    @click.option("--address", metavar="IP", help="Only what came from this address.")
+    @click.option("--all", "everybody", is_flag=True, help="Everybody, from everywhere.")
+    @JSON
+    @options
+    @config
+    def clear(
+        account: str | None,
+        address: str | None,
+        everybody: bool,
+        as_json: bool,
+        config_file: Path | None,
+    ) -> None:
+        """
+        Forget the wrong proofs of ACCOUNT, or of an address, so that the next is looked at.
+
+        ACCOUNT is a user, at an XMPP server a Callbridge, or a space of a passcode.
+        """
+        if not (account or address or everybody):
+            raise click.UsageError("name an ACCOUNT or an --address, or say --all")
+        daemon = running(config_file)
+        query = {"account": account, "address": address, "all": "true" if everybody else None}
+        given = {key: value for key, value in query.items() if value}
+        released = daemon.delete(_PLACE, **given)["locks"]["released"]
+        if as_json:
+            print_json({"released": released})
+        else:
+            click.echo(f"{released} lock{'s' * (released != 1)} released")
+        said(daemon, "done")
+
+    return lock
+
+
+def _line(facts: dict[str, Any]) -> str:
+    who = facts.get("account") or "everybody who is not known there"
+    where = facts.get("address") or "new addresses"
+    return f"{facts['kind']}: {who} from {where}, for {facts['seconds']} s more"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.clientpages import SHOWN
 from cms.admin.flowview import WORDS, twelve_steps
 from cms.admin.interfaces import Health, Recorded, Selection
+from cms.admin.userpages import UserPages
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages
 from cms.callbridge.login.decision import Decision
@@ -25,6 +27,7 @@ from cms.web.refusal import Refused, wrong
 from tests.adminclient import (
     CALLBRIDGE,
     CLIENT,
+    USER,
     Answer,
     Client,
     Document,
@@ -518,3 +521,73 @@ class LoginsTests(SynchronousTestCase):
             {attempt.records[0].evidence["mechanism"] for attempt in kept},
         )
         self.assertFalse(re.search("script", str([a.as_dict() for a in kept])))
+
+
+class UserPagesTests(SynchronousTestCase):
+    """The users of a Callbridge."""
+
+    def setUp(self) -> None:
+        """There is Alice."""
+        clock = new_clock()
+        self.role = FakeCallbridge()
+        root = front(operations_of_callbridge(self.role, clock), clock)
+        CallbridgePages(self.role, clock, more=[UserPages(self.role)]).add_to(
+            root.application.routes
+        )
+        self.client = Client(self, root)
+
+    def get(self, path: str) -> str:
+        """A page."""
+        return self.client.ask("GET", path, authorization="alice").body.decode()
+
+    def post(self, path: str, **fields: str) -> Answer:
+        """A form that is sent."""
+        token = Form(self.client.ask("GET", "/users", authorization="alice")).token()
+        body = urlencode({"token": token, **fields})
+        return self.client.ask("POST", path, body, authorization="alice")
+
+    def test_shown(self) -> None:
+        """In the list and alone, with whether she may log in."""
+        self.assertIn('href="/users"', self.get("/"))
+        self.assertIn(f'href="/users/{USER[0]}"', self.get("/users?filter=ali"))
+        self.assertIn("may log in", self.get(f"/users/{USER[0]}"))
+        self.assertIn("There is nothing to show", self.get("/users/nobody"))
+
+    def test_done(self) -> None:
+        """Each is one call, and says what became of the sessions; a password is never shown."""
+        one = f"/users/{USER[0]}"
+        for path, fields, call, at in (
+            (f"{one}/disable", {}, ("change_user", USER[0], None, True), f"{one}?ended=2"),
+            (f"{one}/enable", {}, ("change_user", USER[0], None, False), one),
+            (
+                f"{one}/password",
+                {"password": "pencil"},
+                ("change_user", USER[0], "pencil", None),
+                f"{one}?ended=0",
+            ),
+            (f"{one}/delete", {}, ("delete_user", USER[0]), "/users"),
+            (
+                "/users",
+                {"userJid": "bob", "password": "pencil"},
+                ("add_user", "bob", "pencil"),
+                one,
+            ),
+        ):
+            answer = self.post(path, **fields)
+            self.assertEqual((303, at), (answer.status, answer.headers["location"]))
+            self.assertEqual(call, self.role.calls[-1])
+        self.assertIn("2 sessions have ended", self.get(f"{one}?ended=2"))
+        self.assertIn("have not ended yet", self.get(f"{one}?ended=later"))
+
+    def test_refused(self) -> None:
+        """What was typed stays, but for the password."""
+
+        async def refuse(*_: object) -> str:
+            raise wrong("userJid", "it is no user", "Give a name.")
+
+        self.patch(self.role, "add_user", refuse)
+        answer = self.post("/users", userJid="b b", password="pencil")
+        self.assertEqual(400, answer.status)
+        self.assertIn(b'value="b b"', answer.body)
+        self.assertNotIn(b"pencil", answer.body)
+        self.assertEqual(400, self.post("/users", userJid="bob").status)

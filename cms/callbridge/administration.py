@@ -18,6 +18,7 @@ from cms.admin.pages import MorePages
 from cms.admin.recordapi import record_operation
 from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
+from cms.admin.userpages import UserPages
 from cms.callbridge.daemon import CallbridgeService
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.settings import PARAMETERS, StoredSettings
@@ -278,7 +279,11 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
             "api": Counted(lambda: guesses),
         }
     )
-    more: list[MorePages] = [RecordPages(daemon.record, now), LockPages(locks)]
+    more: list[MorePages] = [
+        UserPages(role),
+        RecordPages(daemon.record, now),
+        LockPages(locks),
+    ]
     operations = operations_of_callbridge(
         *(role, reactor, daemon.metrics, spaces),
         more=[record_operation(daemon.record, now), *LockOperations(locks).operations()],

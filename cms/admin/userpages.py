@@ -1,0 +1,200 @@
+"""The pages of a Callbridge's users: the list, and what is done to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from twisted.web.template import Tag, tags
+
+from cms.admin.clientpages import moment_text
+from cms.admin.flowview import facts, state_mark
+from cms.admin.interfaces import Callbridge, Facts, Page, Selection
+from cms.admin.pages import Pages, SeeOther, Shown, Visit, alert, confirm, input_field
+from cms.web.refusal import Refused
+
+SHOWN = 25  # of the list
+_PASSWORD = "password"  # noqa: S105 - the name of a field
+
+
+class UserPages:
+    """The pages, on any implementation of the role."""
+
+    path, title = "/users", "Users"
+
+    def __init__(self, role: Callbridge) -> None:
+        self._role = role
+
+    def add_to(self, pages: Pages) -> None:
+        """Add their routes."""
+        one = "/users/<id>"
+        pages.get("/users", self.list)
+        pages.post("/users", self.add)
+        pages.get(one, self.show)
+        pages.post(f"{one}/enable", self.enable)
+        pages.post(f"{one}/disable", self.disable)
+        pages.post(f"{one}/password", self.set_password)
+        pages.post(f"{one}/delete", self.delete)
+
+    async def list(self, visit: Visit) -> Shown:
+        """GET /users: those that hold a text, from an offset on."""
+        return await self._list(visit)
+
+    async def _list(self, visit: Visit, error: Refused | None = None, typed: str = "") -> Shown:
+        wanted, offset = visit.query.get("filter", "")[:300], visit.query.get("offset", "0")
+        start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else 0
+        page = await self._role.users(Selection(start, SHOWN, wanted))
+        search = tags.form(
+            input_field("filter", "Address", "A part of it will do.", value=wanted),
+            tags.button("Find", type="submit"),
+            method="get",
+            action="/users",
+            role="search",
+            class_="narrow",
+        )
+        links = []
+        for text, at in (("Previous", start - SHOWN), ("Next", start + SHOWN)):
+            if -SHOWN < at < page.total and at != start:
+                query = urlencode({"filter": wanted, "offset": max(0, at)})
+                links.append(tags.a(text, href=f"/users?{query}", class_="button"))
+        add = tags.section(
+            tags.h2("Add a user", id="add-title"),
+            tags.form(
+                visit.field(),
+                input_field(
+                    "userJid", "Name", "alice, or alice@domain.", value=typed, autocomplete="off"
+                ),
+                _new_password(),
+                tags.button("Add", type="submit"),
+                method="post",
+                action="/users",
+                class_="narrow",
+            ),
+            **{"aria-labelledby": "add-title"},
+        )
+        told = [alert(error)] if error is not None else []
+        back = tags.p(tags.a("Back to the overview", href="/"))
+        content = [*told, search, *_table(page, start), *links, add, back]
+        return Shown(self.title, content, 200 if error is None else error.status)
+
+    async def add(self, visit: Visit) -> Shown | SeeOther:
+        """POST /users."""
+        name = visit.form.get("userJid", "").strip()
+        try:
+            return SeeOther(_at(await self._role.add_user(name, _password(visit))))
+        except Refused as refused:
+            return await self._list(visit, refused, name)
+
+    async def show(self, visit: Visit) -> Shown:
+        """GET /users/id."""
+        id_, known = await self._role.user(visit.ids["id"])
+        here, disabled = _at(id_), bool(known.get("disabled"))
+        shown = facts({"Since": moment_text(known["created"]), "State": _state(known)})
+        ended = visit.query.get("ended", "")
+        content: list[Any] = [shown]
+        if ended.isascii() and ended.isdigit():
+            told = f"Done; {ended[:6]} sessions have ended."
+            content.insert(0, tags.p(told, class_="note good", role="status"))
+        elif ended:
+            told = (
+                "Done. Sessions that there may be have not ended yet: the link is down, or the"
+                " XMPP server does not end them. They end when the link is up."
+            )
+            content.insert(0, tags.p(told, class_="note", role="status"))
+        way = "enable" if disabled else "disable"
+        what = "Let this user log in again" if disabled else "Keep this user out, and end sessions"
+        content += [
+            tags.form(
+                visit.field(),
+                tags.button(what, type="submit"),
+                method="post",
+                action=f"{here}/{way}",
+            ),
+            tags.h2("Another password"),
+            tags.form(
+                visit.field(),
+                _new_password(),
+                tags.button("Set it, and end sessions", type="submit"),
+                method="post",
+                action=f"{here}/password",
+                class_="narrow",
+            ),
+            tags.h2("End"),
+            *confirm(visit, f"{here}/delete", "Delete this user, and end sessions?", "Delete"),
+            tags.p(tags.a("Back to the users", href="/users")),
+        ]
+        return Shown(f"User {known['userJid']}", content)
+
+    async def enable(self, visit: Visit) -> SeeOther:
+        """POST /users/id/enable."""
+        await self._role.change_user(visit.ids["id"], None, False)
+        return SeeOther(_at(visit.ids["id"]))
+
+    async def disable(self, visit: Visit) -> SeeOther:
+        """POST /users/id/disable."""
+        return await self._changed(visit, None, True)
+
+    async def set_password(self, visit: Visit) -> SeeOther:
+        """POST /users/id/password."""
+        return await self._changed(visit, _password(visit), None)
+
+    async def _changed(self, visit: Visit, password: str | None, disabled: bool | None) -> SeeOther:
+        id_ = visit.ids["id"]
+        return SeeOther(_after(id_, await self._role.change_user(id_, password, disabled)))
+
+    async def delete(self, visit: Visit) -> SeeOther:
+        """POST /users/id/delete."""
+        await self._role.delete_user(visit.ids["id"])
+        return SeeOther("/users")
+
+
+def _at(id_: str) -> str:
+    return f"/users/{quote(id_, safe='')}"
+
+
+def _after(id_: str, ended: Facts) -> str:
+    what = "later" if ended.get("problem") else str(ended.get("sessionsEnded", 0))
+    return f"{_at(id_)}?ended={what}"
+
+
+def _password(visit: Visit) -> str:
+    given = visit.form.get(_PASSWORD, "")
+    if not given:
+        raise Refused("passwordMissing", "there is no password", "Type one.", parameter=_PASSWORD)
+    return given
+
+
+def _new_password() -> Tag:
+    hint = "It is kept as SCRAM keys, and shown nowhere."
+    return input_field(
+        _PASSWORD, "Password", hint, kind="password", autocomplete="new-password", maxlength="1023"
+    )
+
+
+def _state(known: Facts) -> Tag:
+    off = bool(known.get("disabled"))
+    return state_mark("failed" if off else "passed", "disabled" if off else "may log in")
+
+
+def _table(page: Page, start: int) -> list[Tag]:
+    if not page.items:
+        return [tags.p("Nobody.", class_="quiet")]
+    heads = ("Address", "Since", "State")
+    rows = [tags.tr(*_cells(id_, known, heads), role="row") for id_, known in page.items]
+    head = [tags.th(text, scope="col", role="columnheader") for text in heads]
+    return [
+        tags.table(
+            tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),
+            tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
+            tags.tbody(*rows, role="rowgroup"),
+            role="table",
+        )
+    ]
+
+
+def _cells(id_: str, known: Facts, heads: Sequence[str]) -> list[Tag]:
+    name = tags.a(str(known["userJid"]), href=_at(id_))
+    content = (name, moment_text(known["created"]), _state(known))
+    cells = zip(content, heads, strict=True)
+    return [tags.td(each, role="cell", **{"data-label": head}) for each, head in cells]

@@ -69,6 +69,7 @@ class ServerTests(SynchronousTestCase):
             heard = client.heard()
             self.assertIn("<not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>", heard)
             self.assertIn("the account was disabled", heard)
+            self.assertIn("<account-disabled xmlns='urn:x-cms:fault:1'/>", heard)
         self.assertEqual(1, len(self.server.sessions))
         self.bob.say(f"<message to='{ALICE}' id='m' type='chat'><body>x</body></message>")
         self.assertIn("service-unavailable", self.bob.heard())

@@ -18,6 +18,7 @@ from cms.process.logs import Logger
 from cms.signalflow import Step
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmpp.elsewhere import Others
 from cms.xmpp.links import Links
 from cms.xmpp.sessions import ADMINISTRATOR, REPLACED, Sessions
@@ -34,13 +35,21 @@ _ERRORS: Final = {
     "disabled": ("not-authorized", "the account was disabled"),
     "deleted": ("not-authorized", "the account was deleted"),
 }
+# For programs, beside the condition: a page says what it means (cms/door/static/texts.en.js).
+_WORDS: Final = {
+    ADMINISTRATOR: "ended-by-administrator",
+    "disabled": "account-disabled",
+    "deleted": "account-disabled",
+}
 _OTHERWISE: Final = ("not-authorized", "the account may not be logged in any more")
 
 
 def error_of(reason: str) -> StreamError:
     """The stream error by which a client is told."""
     condition, text = _ERRORS.get(reason, _OTHERWISE)
-    return StreamError(condition, text=text)
+    word = _WORDS.get(reason)
+    why = None if word is None else as_condition(ToldFault(word))
+    return StreamError(condition, text=text, appCondition=why)
 
 
 class Endings:

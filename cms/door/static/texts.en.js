@@ -124,6 +124,7 @@ export default {
     "cancelled": "You cancelled.",
     "closed": "The meeting server ended the connection.",
 
+    "ended-by-administrator": "Whoever runs this service has ended your connection.",
     "account-disabled": "This account is switched off. Ask whoever runs this service.",
     "credentials-expired": "The password of this account has expired. Ask whoever runs this service for another.",
     "encryption-required": "This service wants an encrypted connection. Open this address with https:// in front.",

@@ -417,7 +417,7 @@ class XmppServerTests(APITests):
         ended = self.xmpp.ask("DELETE", f"{API}/clients?jid=alice", accept="application/json")
         self.assertEqual({"clients": {"ended": 2}}, json.loads(ended.body))
         self.assert_refused("jidMissing", self.xmpp.ask("DELETE", f"{API}/clients"))
-        told = self.xmpp.ask("POST", f"{API}/clients/message", "jid=all&text=x")
+        told = self.xmpp.ask("POST", f"{API}/clientMessages", "jid=all&text=x")
         self.assertIn(b"<told>3</told>", told.body)
         self.assert_refused("clientDoesNotExist", self.xmpp.ask("DELETE", f"{API}/clients/x"))
         self.assertEqual(

@@ -413,13 +413,13 @@ class ClientTests(CommandLineTests):
     def test_message(self) -> None:
         """To one, or to all."""
         daemon = FakeDaemon(self, self.folder / "xmpp")
-        daemon.answers["POST", "/api/v1/clients/message"] = 200, {"clients": {"told": 1}}
+        daemon.answers["POST", "/api/v1/clientMessages"] = 200, {"clients": {"told": 1}}
         said = self.said("xmpp", "client", "message", "all", "Soon back")
         self.assertIn("1 session got it\n", said)
         self.assertEqual({"jid": "all", "text": "Soon back"}, daemon.asked[-1][2])
         told = self.facts("xmpp", "client", "message", "alice", "x")
         self.assertEqual({"address": "alice", "told": 1}, told)
-        daemon.answers["POST", "/api/v1/clients/message"] = 200, {"clients": {"told": 0}}
+        daemon.answers["POST", "/api/v1/clientMessages"] = 200, {"clients": {"told": 0}}
         said = self.refused("xmpp", "client", "message", "all", "x", status=1)
         self.assertIn("nobody is logged in", said)
 

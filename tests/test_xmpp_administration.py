@@ -209,7 +209,7 @@ class AdministrationTests(SynchronousTestCase):
         for address in ("a b", "alice@example.org"):
             self.assertEqual("jidInvalid", self.refusal("DELETE", f"clients?jid={address}"))
         told = self.client.ask(
-            *("POST", f"{API}/clients/message", "jid=all&text=Soon+%3Cback%3E"),
+            *("POST", f"{API}/clientMessages", "jid=all&text=Soon+%3Cback%3E"),
             accept="application/json",
         )
         self.assertEqual({"clients": {"told": 3}}, json.loads(told.body))

@@ -10,9 +10,10 @@ from cms.admin.replies import Document, Done, Listing, Reply
 from cms.web.forms import Parameter
 
 CLIENTS = f"{API}/clients"
+MOST_JID = 600  # characters: an address of a request has a limit; longer ones have an id
 _ABOUT = "alice or alice@domain: all sessions of this user; or the full address of one"
-JID = Parameter("jid", f"{_ABOUT}.", most=3_071)
-WHOSE = Parameter("jid", f"{_ABOUT}.", required=True, least=1, most=3_071)
+JID = Parameter("jid", f"{_ABOUT}.", most=MOST_JID)
+WHOSE = Parameter("jid", f"{_ABOUT}.", required=True, least=1, most=MOST_JID)
 TO = Parameter("jid", f"{_ABOUT}; all: everybody.", required=True, least=1, most=3_071)
 TEXT = Parameter("text", "One line.", required=True, least=1, most=4_000)
 AWAY = {"awaySince": schemas.TIME, "keptBytes": schemas.WHOLE}  # without a connection
@@ -66,7 +67,7 @@ class ClientOperations:
             ),
             Operation(
                 "POST",
-                f"{CLIENTS}/message",
+                f"{API}/clientMessages",
                 "tellClients",
                 "Send a message from the server to all sessions of an address, or everybody.",
                 self.tell,
@@ -102,7 +103,7 @@ class ClientOperations:
         return _counted({"ended": self._clients.end_all(call.query["jid"])})
 
     async def tell(self, call: Call) -> Reply:
-        """POST clients/message."""
+        """POST clientMessages."""
         return _counted({"told": await self._clients.tell(call.form["jid"], call.form["text"])})
 
     def show(self, call: Call) -> Reply:

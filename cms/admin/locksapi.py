@@ -110,7 +110,7 @@ class LockOperations:
                 self.release,
                 query=(
                     kind,
-                    Parameter("account", "A user, a component or a space.", most=1_023),
+                    Parameter("account", "A user, a component or a space.", most=300),
                     Parameter("address", "An IP address.", most=100),
                     Parameter("all", "true, if neither is given.", "boolean"),
                 ),

@@ -169,7 +169,7 @@ def message(address: str, text: str, as_json: bool, config_file: Path | None) ->
     get it later.
     """
     clients = Clients.open(config_file)
-    told = clients.daemon.post("clients/message", jid=address, text=text)["clients"]["told"]
+    told = clients.daemon.post("clientMessages", jid=address, text=text)["clients"]["told"]
     if not told:
         raise Wrong(NOBODY) if address == "all" else _nobody(address)
     if as_json:

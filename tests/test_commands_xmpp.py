@@ -417,6 +417,8 @@ class ClientTests(CommandLineTests):
         said = self.said("xmpp", "client", "message", "all", "Soon back")
         self.assertIn("1 session got it\n", said)
         self.assertEqual({"jid": "all", "text": "Soon back"}, daemon.asked[-1][2])
+        self.said("xmpp", "client", "message", "alice", text="Between us\n")
+        self.assertEqual({"jid": "alice", "text": "Between us"}, daemon.asked[-1][2])
         told = self.facts("xmpp", "client", "message", "alice", "x")
         self.assertEqual({"address": "alice", "told": 1}, told)
         daemon.answers["POST", "/api/v1/clientMessages"] = 200, {"clients": {"told": 0}}

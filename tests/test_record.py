@@ -236,6 +236,16 @@ class RecordTests(SynchronousTestCase):
         (entry,) = self.successResultOf(self.record.find(Wanted(user="alice@meet.example.com")))
         self.assertEqual("alice", entry["user"])
 
+    def test_needles(self) -> None:
+        """No entry that is asked for is passed over, whatever is in its name."""
+        for name, known in (('a"b', True), ("zoë", True), ("hunter2", False)):
+            self.fail(shown_name(name, known=known), known=known, login=f"l{name[0]}")
+        self.entries()
+        for wanted in ({"user": 'a"b'}, {"user": "zoë"}, {"user": "hunter2"}, {"login": "lz"}):
+            asked = Wanted(**wanted)  # type: ignore[arg-type]
+            found = asked.of(read(self.folder, 0.0, asked.needles))
+            self.assertEqual((1, found), (len(found), asked.of(read(self.folder))))
+
 
 class NamesTests(SynchronousTestCase):
     """What is kept of a name."""

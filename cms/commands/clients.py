@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,18 +158,21 @@ def kick(address: str, as_json: bool, config_file: Path | None) -> None:
 
 @client.command("message")
 @click.argument("address", metavar="ADDRESS|all")
-@click.argument("text")
+@click.argument("text", required=False)
 @JSON
 @INSTANCE
 @CONFIG
-def message(address: str, text: str, as_json: bool, config_file: Path | None) -> None:
+def message(address: str, text: str | None, as_json: bool, config_file: Path | None) -> None:
     """
     Send TEXT to the sessions of ADDRESS, or to everybody.
 
+    Without TEXT it is a line of standard input, which no list of processes shows.
     It comes from the server and cannot be answered.  Who is not logged in does not
     get it later.
     """
     clients = Clients.open(config_file)
+    if text is None:
+        text = sys.stdin.readline().strip()
     told = clients.daemon.post("clientMessages", jid=address, text=text)["clients"]["told"]
     if not told:
         raise Wrong(NOBODY) if address == "all" else _nobody(address)

@@ -70,7 +70,7 @@ def log(config_files: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
     user, login, attempt = (asked[name] or "" for name in ("user", "login", "attempt"))
     wanted = Wanted(user, login, attempt, moment, asked["last"])
     places = [place for file in find_all(config_files) for place in _places(file)]
-    found = wanted.of(entry for place in places for entry in _entries(place, moment))
+    found = wanted.of(entry for place in places for entry in _entries(place, wanted))
     for entry in found:
         if not put(f"{json.dumps(entry, ensure_ascii=False) if as_json else _line(entry)}\n"):
             return
@@ -101,9 +101,9 @@ def _places(file: Path) -> Iterator[Path]:
         yield state_dir / name
 
 
-def _entries(place: Path, since: float) -> Iterator[Entry]:
+def _entries(place: Path, wanted: Wanted) -> Iterator[Entry]:
     try:
-        yield from read(place, since)
+        yield from read(place, wanted.since, wanted.needles)
     except OSError as problem:
         cure = "run the command as the user of the daemon."
         raise Complaint(f"{place / FOLDER}: {problem.strerror}. Cure: {cure}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from cms.record.files import Entry
-from cms.record.names import may_be
+from cms.record.names import may_be, shown_name
 
 MOST = 1_000
 _AGO = re.compile(r"([0-9]{1,6})\s*(s|min|m|h|d)", re.ASCII)
@@ -33,6 +34,17 @@ class Wanted:
     attempt: str = ""
     since: float = 0.0
     most: int = MOST
+
+    @property
+    def needles(self) -> tuple[bytes, ...]:
+        """Of which each line that is wanted holds one; none: any may be wanted."""
+        if self.login or self.attempt:
+            return (json.dumps(self.login or self.attempt).encode(),)
+        if not self.user:
+            return ()
+        name = self.user.partition("@")[0]
+        both = (name, shown_name(name, known=False))
+        return tuple(json.dumps(each, ensure_ascii=False).encode() for each in both)
 
     def holds(self, entry: Entry) -> bool:
         """Whether an entry is one of them."""

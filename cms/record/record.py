@@ -245,7 +245,9 @@ class Record:
         @return: Fails with C{OSError} and L{TooMuchWork<cms.process.threads.TooMuchWork>}.
         """
         asked: Deferred[list[Entry]] = self._flush().addBoth(
-            lambda _: self._reads.run(lambda: wanted.of(read(self._state_dir, wanted.since)))
+            lambda _: self._reads.run(
+                lambda: wanted.of(read(self._state_dir, wanted.since, wanted.needles))
+            )
         )
         return asked
 

@@ -24,7 +24,7 @@ from cms.signalflow import StepError
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.textiq import WrittenRequest
 
-ANSWER_TIMEOUT = 15.0  # seconds that the server has
+ANSWER_TIMEOUT = 5.0  # seconds that the server has: a command waits for ten
 AT_ONCE = 20  # questions: a synchronisation may end thousands
 
 

@@ -210,6 +210,8 @@ def test_why(place: Place) -> None:
     (line,) = [each for each in bob.splitlines() if "failed" in each]
     assert "log-in of bob from 127.0.0.1 (PLAIN) failed: the password is wrong" in line
     assert "log-in of h… (7 characters) from" in log("--user", "hunter2")
+    for daemon, way in ((place.callbridge, "by PLAIN"), (place.server, "from 127.0.0.1")):
+        assert f"log-in of bob {way}" in place.cms(daemon, "flow", "--last", "10")
     everything = "".join(
         path.read_text()
         for daemon in (place.server, place.callbridge)

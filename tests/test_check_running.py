@@ -339,6 +339,8 @@ class DrawingTests(SynchronousTestCase):
         for evidence, texts in (
             ({"record": "r"}, ["SRV r?"]),
             ({"mechanism": "PLAIN"}, ["log-in by PLAIN"]),
+            ({"mechanism": "PLAIN", "user": "alice"}, ["log-in of alice by PLAIN"]),
+            ({"peer": "x", "user": "alice"}, ["log-in of alice from x"]),
             ({"peer": FIRST}, [f"log-in from {FIRST}"]),
             (
                 {"admission": "admitted", "peer": FIRST, "space": "Team"},

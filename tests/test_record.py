@@ -15,12 +15,18 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
+from cms.admin.callbridgeapi import operations_of_callbridge
+from cms.admin.callbridgepages import CallbridgePages
+from cms.admin.recordapi import LOG, record_operation
+from cms.admin.recordpages import RecordPages
+from cms.record import record as record_module
 from cms.record.files import PARTS, SHARES, STRANGERS, USERS, Files, files_of, read
 from cms.record.names import is_whole, may_be, shown_name
 from cms.record.reading import Wanted, moment_of
 from cms.record.record import BURST, MOST_WAITING, WRITE_EVERY, Record
 from cms.record.words import told
 from cms.signalflow import Attempt, Step
+from tests.adminclient import Client, FakeCallbridge, front
 from tests.support import new_folder, observe_log
 from tests.test_xmpp_costs import calls
 
@@ -316,3 +322,72 @@ class ReadingTests(SynchronousTestCase):
         ]
         path.write_bytes(b"\n".join(lines))
         self.assertEqual([{"at": 1, "kind": "x"}], list(read(folder)))
+
+
+class ShownTests(SynchronousTestCase):
+    """API and page."""
+
+    def setUp(self) -> None:
+        """Alice could not log in, and a link came up."""
+        self.reactor: Any = Reactor()
+        folder = new_folder(self)
+        self.record = Record(*(self.reactor, folder, "callbridge", "r1"), days=14, most=1_048_576)
+        self.record.login(
+            *("alice", "192.0.2.7"),
+            known=True,
+            good=False,
+            result="not-authorized",
+            reason="wrong-password",
+            peer="<b>",
+            exchange="e1",
+        )
+        attempt = Attempt(1, NOW, self.record.step, id="ab-1")
+        attempt.begin(Step.ACTIVE, NOW, peer="192.0.2.1")
+        role = FakeCallbridge()
+        operation = record_operation(self.record, self.reactor.seconds)
+        root = front(operations_of_callbridge(role, self.reactor, more=[operation]), self.reactor)
+        pages = CallbridgePages(
+            role, self.reactor, more=[RecordPages(self.record, self.reactor.seconds)]
+        )
+        pages.add_to(root.application.routes)
+        self.client = Client(self, root)
+
+    def ask(self, query: str) -> Any:
+        """The answer of the API."""
+        answer = self.client.ask(
+            "GET", f"{LOG}?{query}", authorization="alice", accept="application/json"
+        )
+        return json.loads(answer.body)
+
+    def test_api(self) -> None:
+        """The newest first, and what is asked for alone."""
+        found = self.ask("")["log"]["entry"]
+        self.assertEqual(["link", "login"], sorted(each["kind"] for each in found))
+        (login,) = self.ask("user=alice@meet.example.com&since=1h")["log"]["entry"]
+        self.assertEqual("wrong-password", login["reason"])
+        self.assertRegex(login["at"], r"^2023-11-14T22:13:20\.000Z$")
+        (link,) = self.ask("attempt=ab-1&limit=1")["log"]["entry"]
+        self.assertEqual("up", link["result"])
+        self.assertEqual("sinceInvalid", self.ask("since=soon")["failureDetails"]["reason"])
+
+    def test_page(self) -> None:
+        """In words, escaped; what was asked stays in its fields."""
+        page = self.client.ask("GET", "/log?user=alice", authorization="alice").body.decode()
+        self.assertIn("failed: the password is wrong", page)
+        self.assertIn("from &lt;b&gt; ", page)
+        self.assertIn('value="alice"', page)
+        self.assertNotIn("attempt ab-1", page)
+        wrong = self.client.ask("GET", "/log?since=soon", authorization="alice")
+        self.assertEqual(400, wrong.status)
+        self.assertIn(b"it is no time", wrong.body)
+        nobody = self.client.ask("GET", "/log?user=bob", authorization="alice")
+        self.assertIn(b"Nothing is recorded", nobody.body)
+
+    def test_unreadable(self) -> None:
+        """A disk that fails is told of."""
+
+        def fails(*_: object) -> Any:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(record_module, "read", fails)
+        self.assertEqual("notReadable", self.ask("")["failureDetails"]["reason"])

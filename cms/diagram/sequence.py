@@ -130,11 +130,12 @@ def _active(seen: Seen, kind: str) -> list[Message]:
 
 
 def _login(seen: Seen, kind: str) -> list[Message]:
+    whose = f"log-in of {seen['user']}" if "user" in seen else "log-in"
     if "mechanism" in seen:  # what the Callbridge has seen of it
-        return [Message(SERVER, CALLBRIDGE, f"log-in by {seen['mechanism']}")]
+        return [Message(SERVER, CALLBRIDGE, f"{whose} by {seen['mechanism']}")]
     if "admission" in seen or "guest" in seen:
         return _guest(seen)
-    asked = Message(CLIENT, SERVER, f"log-in from {seen.get('peer', '?')}")
+    asked = Message(CLIENT, SERVER, f"{whose} from {seen.get('peer', '?')}")
     if "away" in seen:
         told = f"resumed: {seen.get('jid', '')}, away {seen['away']}, {seen['again']} sent again"
         return [asked, Message(SERVER, CLIENT, told)]

@@ -85,7 +85,7 @@ class RecordTests(SynchronousTestCase):
         """The record of another run."""
         return Record(*(self.reactor, self.folder, "callbridge", "r1"), days=days, most=most)
 
-    def fail(self, user: str = "alice", source: str = "192.0.2.7", **facts: Any) -> None:  # type: ignore[override]
+    def refuse(self, user: str = "alice", source: str = "192.0.2.7", **facts: Any) -> None:
         """A log-in failed."""
         facts = {"known": True, "good": False, "reason": "wrong-password", **facts}
         self.record.login(user, source, result="not-authorized", peer=source, **facts)
@@ -97,7 +97,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_log_in(self) -> None:
         """Who, when, from where and why; in a file that nobody else can read."""
-        self.fail(exchange="e1", mechanism="PLAIN", seconds=0.123456)
+        self.refuse(exchange="e1", mechanism="PLAIN", seconds=0.123456)
         self.assertEqual([], list(read(self.folder)))  # nothing is written in the reactor's turn
         (entry,) = self.entries()
         self.assertEqual(
@@ -112,13 +112,13 @@ class RecordTests(SynchronousTestCase):
 
     def test_survives(self) -> None:
         """Another run goes on in the same file, also behind a line that was cut off."""
-        self.fail()
+        self.refuse()
         self.entries()
         ((_, _, path),) = files_of(self.folder)
         with path.open("ab") as file:
             file.write(b'{"at": 17000')  # the machine lost its power
         self.record = self.make()
-        self.fail("bob")
+        self.refuse("bob")
         self.assertEqual(["alice", "bob"], [entry["user"] for entry in self.entries()])
         self.assertEqual(1, len(files_of(self.folder)))
 
@@ -132,15 +132,15 @@ class RecordTests(SynchronousTestCase):
         write = os.write
         self.patch(os, "write", fails)
         for _ in range(3):
-            self.fail()
+            self.refuse()
             self.entries()
         told_ = [line for line in self.lines if "loses entries" in line]
         self.assertEqual(1, len(told_))
         self.patch(os, "write", write)
-        self.fail("bob")
+        self.refuse("bob")
         self.entries()
         self.assertEqual(1, len([line for line in self.lines if "goes on" in line]))
-        self.fail("carol")
+        self.refuse("carol")
         kinds = [(e["kind"], e.get("user") or e.get("number")) for e in self.entries()]
         self.assertEqual([("login", "bob"), ("login", "carol"), ("lost", 3)], sorted(kinds))
 
@@ -161,7 +161,7 @@ class RecordTests(SynchronousTestCase):
         """Without days there is no record, and no folder."""
         self.record = self.make(days=0)
         self.record.start()
-        self.fail()
+        self.refuse()
         self.assertEqual([], self.entries())
         self.assertFalse((self.folder / "record").exists())
         self.assertEqual([], self.reactor.getDelayedCalls())
@@ -183,7 +183,7 @@ class RecordTests(SynchronousTestCase):
     def test_days(self) -> None:
         """What is too old goes, also if nothing else happens."""
         self.record.start()
-        self.fail()
+        self.refuse()
         self.entries()
         ((_, _, path),) = files_of(self.folder)
         old = NOW - 15 * 86_400
@@ -195,15 +195,15 @@ class RecordTests(SynchronousTestCase):
     def test_flood(self) -> None:
         """One address, and one user, has so many failures; how many were left out is told."""
         for _ in range(3 * BURST):
-            self.fail("e… (3 characters)", known=False)
+            self.refuse("e… (3 characters)", known=False)
         self.assertEqual(BURST, len(self.entries()))
-        self.fail("bob", source="192.0.2.8")
+        self.refuse("bob", source="192.0.2.8")
         self.assertEqual(1, len(self.entries(user="bob")))
         self.reactor.advance(60)
-        self.fail("e… (3 characters)", known=False)
+        self.refuse("e… (3 characters)", known=False)
         self.assertEqual(2 * BURST, self.entries()[-1]["leftOut"])
         for number in range(3 * BURST):  # from everywhere
-            self.fail("alice", source=f"10.0.{number % 250}.1")
+            self.refuse("alice", source=f"10.0.{number % 250}.1")
         self.assertEqual(BURST, len(self.entries(user="alice")))
 
     def test_link(self) -> None:
@@ -238,14 +238,14 @@ class RecordTests(SynchronousTestCase):
 
     def test_find(self) -> None:
         """What waits is written first."""
-        self.fail()
+        self.refuse()
         (entry,) = self.successResultOf(self.record.find(Wanted(user="alice@meet.example.com")))
         self.assertEqual("alice", entry["user"])
 
     def test_needles(self) -> None:
         """No entry that is asked for is passed over, whatever is in its name."""
         for name, known in (('a"b', True), ("zoë", True), ("hunter2", False)):
-            self.fail(shown_name(name, known=known), known=known, login=f"l{name[0]}")
+            self.refuse(shown_name(name, known=known), known=known, login=f"l{name[0]}")
         self.entries()
         for wanted in ({"user": 'a"b'}, {"user": "zoë"}, {"user": "hunter2"}, {"login": "lz"}):
             asked = Wanted(**wanted)  # type: ignore[arg-type]

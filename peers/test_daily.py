@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from peers.certs import Certificates
-from peers.clients import Driver, slixmpp_client, slixmpp_managed
+from peers.clients import Driver, slixmpp_client, slixmpp_guest
 from peers.contract import DOMAIN, ROOT
 from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
 from peers.network import wait_until
@@ -61,11 +61,6 @@ class Place:
         return slixmpp_client(
             self._processes, f"{user}@{DOMAIN}", password, port, self._trust, **more
         )
-
-    def managed(self, user: str) -> Driver:
-        """A slixmpp that manages its stream."""
-        port = self.server.client_port
-        return slixmpp_managed(self._processes, f"{user}@{DOMAIN}", PASSWORD, port, self._trust)
 
     def cms(self, of: Daemon, *arguments: str, status: int = 0, text: str = "") -> str:
         """A command about one of the daemons; what it prints."""
@@ -158,6 +153,27 @@ def test_disabled(place: Place) -> None:
     )
     assert "has a new password, 1 session ended" in changed
     assert again.expect("stream-error")["condition"] == "reset"
+
+
+def test_disabled_in_a_room(place: Place) -> None:
+    """Whoever is in a room with him sees him leave."""
+    for user in ("erin", "frank"):
+        place.callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
+    place.callbridge.space("add", "Team", "--uri", "team")
+    port, trust = place.server.client_port, place._trust
+    erin, frank = (
+        slixmpp_guest(place._processes, f"{user}@{DOMAIN}", PASSWORD, port, trust)
+        for user in ("erin", "frank")
+    )
+    for driver, user in ((erin, "erin"), (frank, "frank")):
+        place.callbridge.space("member", "set", "team", user)
+        driver.connected()
+        driver.do("join", room=f"team@cb1.{DOMAIN}", nick=user)
+        driver.expect("joined", 30.0)
+    place.cms(place.callbridge, "callbridge", "user", "disable", "frank")
+    while (seen := erin.expect("seen", 30.0))["type"] != "unavailable":
+        pass
+    assert seen["sender"] == f"team@cb1.{DOMAIN}/frank"
 
 
 def test_profanity_disabled(place: Place) -> None:

@@ -433,11 +433,12 @@ class ClientNegotiation(StreamHandler):
         """Check the resource that the client asks for, or choose one."""
         if self.claiming.refuses():
             return
-        account, bare = self.account, "" if self.account is None else self.account.userhost()
-        ended = self.policy.service.endings.since(self._endings, self._authority, bare)
-        if ended is not None:
-            self.fail(ended)
-            return
+        account, endings = self.account, self.policy.service.endings
+        if account is not None and endings.number != self._endings:
+            ended = endings.since(self._endings, self._authority, account.userhost())
+            if ended is not None:
+                self.fail(ended)
+                return
         if account is not None and stanza.uri == ns.MANAGEMENT:
             self.claiming.judge(account.userhost(), stanza.element)
             return

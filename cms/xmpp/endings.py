@@ -134,7 +134,5 @@ class Endings:
         @param number: L{number} when its log-in succeeded.
         @param component: The Callbridge that decided.
         """
-        if number == self.number:
-            return None
         last, reason = self._last.get((component, bare), (self._forgotten, "password"))
         return error_of(reason) if number < last else None

@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
-from cms.admin.clientpages import SHOWN
 from cms.admin.flowview import WORDS, twelve_steps
 from cms.admin.interfaces import Health, Recorded, Selection
+from cms.admin.listpages import SHOWN
 from cms.admin.userpages import UserPages
 from cms.admin.xmppapi import operations_of_xmpp_server
 from cms.admin.xmpppages import XmppPages

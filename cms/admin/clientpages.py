@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from twisted.web.template import Tag, tags
 
 from cms.admin.clientsapi import TEXT
 from cms.admin.flowview import clock_text, facts
-from cms.admin.interfaces import Clients, Facts, Page, Selection
+from cms.admin.interfaces import Clients, Facts, Page
+from cms.admin.listpages import links_to_parts, search_form, selected, table
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, confirm, input_field
 
-SHOWN = 25  # of a list
 MOMENTS = ("since",)
 
 
@@ -32,29 +32,17 @@ class ClientPages:
 
     async def list(self, visit: Visit) -> Shown:
         """GET /clients: those that hold a text, from an offset on."""
-        wanted = visit.query.get("filter", "")[:300]
-        offset = visit.query.get("offset", "0")
-        start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else 0
-        page = await self._clients.listed(Selection(start, SHOWN, wanted))
-        search = tags.form(
-            input_field("filter", "Address", "A part of it will do.", value=wanted),
-            tags.button("Find", type="submit"),
-            method="get",
-            action="/clients",
-            role="search",
-            class_="narrow",
-        )
-        links = []
-        for text, at in (("Previous", start - SHOWN), ("Next", start + SHOWN)):
-            if -SHOWN < at < page.total and at != start:
-                query = urlencode({"filter": wanted, "offset": max(0, at)})
-                links.append(tags.a(text, href=f"/clients?{query}", class_="button"))
+        part = selected(visit)
+        page = await self._clients.listed(part)
+        search = search_form("/clients", part, "Address", "A part of it will do.")
+        links = links_to_parts("/clients", page, part)
         told = visit.query.get("told", "")
         note = []
         if told.isascii() and told.isdigit():
             note = [tags.p(f"{told[:9]} clients were told.", class_="note good", role="status")]
         back = tags.p(tags.a("Back to the overview", href="/"))
-        content = [*note, search, *client_table(page, start), *links, _message(visit, "all"), back]
+        shown = client_table(page, part.offset)
+        content = [*note, search, *shown, *links, _message(visit, "all"), back]
         return Shown("Clients", content)
 
     def show(self, visit: Visit) -> Shown:
@@ -139,18 +127,8 @@ CONNECTION = "Connection"
 def client_table(page: Page, start: int) -> Sequence[Tag]:
     if not page.items:
         return [tags.p("Nobody.", class_="quiet")]
-    head = [tags.th(label, scope="col", role="columnheader") for label in COLUMNS.values()]
-    head.append(tags.th(CONNECTION, scope="col", role="columnheader"))
-    head.append(tags.th("Session", scope="col", role="columnheader"))
-    # The narrow layout would remove the elements' roles, so they are explicit.
-    return [
-        tags.table(
-            tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),
-            tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
-            tags.tbody(*(_client_row(i, f) for i, f in page.items), role="rowgroup"),
-            role="table",
-        )
-    ]
+    rows = [_client_row(id_, known) for id_, known in page.items]
+    return [table((*COLUMNS.values(), CONNECTION, "Session"), rows, page, start)]
 
 
 def _connection(known: Facts) -> list[str | Tag]:

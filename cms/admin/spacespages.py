@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from twisted.web.template import Tag, tags
 
 from cms.admin.flowview import facts
 from cms.admin.interfaces import Facts, Page, Selection
+from cms.admin.listpages import (
+    SHOWN,
+    links_to_parts,
+    offset_of,
+    search_form,
+    selected,
+    table,
+)
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, alert, confirm, input_field
 from cms.admin.spacesapi import SpacesRole
 from cms.web.refusal import Refused
 
-SHOWN = 25  # spaces, and members, of a page
 # Under the names that operators know: label, hint.
 FIELDS = {
     "name": ("Name", "What people call it."),
@@ -62,16 +69,9 @@ class SpacePages:
     async def _list(
         self, visit: Visit, typed: Mapping[str, str], error: Refused | None = None
     ) -> Shown:
-        wanted, start = visit.query.get("filter", "")[:300], _offset(visit)
-        page = await self._role.spaces(Selection(start, SHOWN, wanted))
-        search = tags.form(
-            input_field("filter", "Find", "A part of name, URI or call ID.", value=wanted),
-            tags.button("Find", type="submit"),
-            method="get",
-            action="/spaces",
-            role="search",
-            class_="narrow",
-        )
+        part = selected(visit)
+        page = await self._role.spaces(part)
+        search = search_form("/spaces", part, "Find", "A part of name, URI or call ID.")
         add = tags.section(
             tags.h2("Add a space", id="add-title"),
             tags.form(
@@ -85,7 +85,8 @@ class SpacePages:
             **{"aria-labelledby": "add-title"},
         )
         told = [alert(error)] if error is not None else []
-        content = [*told, search, *_space_table(page, start), *_links(page, start, wanted), add]
+        shown = _space_table(page, part.offset)
+        content = [*told, search, *shown, *links_to_parts("/spaces", page, part), add]
         back = tags.p(tags.a("Back to the overview", href="/"))
         return Shown("Spaces", [*content, back], 200 if error is None else error.status)
 
@@ -110,8 +111,8 @@ class SpacePages:
         error: Refused | None = None,
     ) -> Shown:
         id_, known = await self._role.space(visit.ids["id"])
-        here, start = _at(id_), _offset(visit)
-        members = await self._role.members(id_, Selection(start, SHOWN))
+        here, part = _at(id_), Selection(offset_of(visit), SHOWN)
+        members = await self._role.members(id_, part)
         values = {name: str(known.get(name) or "") for name in FIELDS} if typed is None else typed
         shown = {label: known[key] for key, label in _FACTS.items() if known.get(key) is not None}
         mark = {"checked": "checked"} if known[OPEN] else {}
@@ -147,8 +148,8 @@ class SpacePages:
             tags.p("Old links lead nowhere once there is another secret.", class_="quiet"),
             renew,
             tags.h2("Members"),
-            *_member_table(members, start, here),
-            *_links(members, start, "", here),
+            *_member_table(members, part.offset, here),
+            *links_to_parts(here, members, part),
             tags.h2("Add a member"),
             add,
             tags.h2("End"),
@@ -223,11 +224,6 @@ def _at(id_: str) -> str:
     return f"/spaces/{quote(id_, safe='')}"
 
 
-def _offset(visit: Visit) -> int:
-    offset = visit.query.get("offset", "0")
-    return int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else 0
-
-
 def _given(typed: Mapping[str, str]) -> dict[str, str]:
     """Without what is empty, which is not the same as an empty value for a new space."""
     return {name: value for name, value in typed.items() if value or name == "name"}
@@ -253,28 +249,10 @@ def _tick(name: str, label: str, attributes: Mapping[str, str]) -> Tag:
     return tags.div(box, " ", tags.label(label, for_=name), class_="field tick")
 
 
-def _links(page: Page, start: int, wanted: str, here: str = "/spaces") -> list[Tag]:
-    links = []
-    for text, at in (("Previous", start - SHOWN), ("Next", start + SHOWN)):
-        if -SHOWN < at < page.total and at != start:
-            query = urlencode({"filter": wanted, "offset": max(0, at)})
-            links.append(tags.a(text, href=f"{here}?{query}", class_="button"))
-    return links
-
-
 def _table(labels: Sequence[str], rows: Sequence[Tag], page: Page, start: int) -> list[Tag]:
     if not rows:
         return [tags.p("None.", class_="quiet")]
-    head = [tags.th(label, scope="col", role="columnheader") for label in labels]
-    # The roles stay when the narrow layout takes them from the elements.
-    return [
-        tags.table(
-            tags.caption(f"{start + 1} to {start + len(rows)} of {page.total}"),
-            tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
-            tags.tbody(*rows, role="rowgroup"),
-            role="table",
-        )
-    ]
+    return [table(labels, rows, page, start)]
 
 
 def _row(cells: Mapping[str, Any], id_: str) -> Tag:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from twisted.web.template import Tag, tags
 
 from cms.admin.clientpages import moment_text
 from cms.admin.flowview import facts, state_mark
-from cms.admin.interfaces import Callbridge, Facts, Page, Selection
+from cms.admin.interfaces import Callbridge, Facts, Page
+from cms.admin.listpages import links_to_parts, search_form, selected, table
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, alert, confirm, input_field
 from cms.web.refusal import Refused
 
-SHOWN = 25  # of the list
 _PASSWORD = "password"  # noqa: S105 - the name of a field
 
 
@@ -42,22 +42,10 @@ class UserPages:
         return await self._list(visit)
 
     async def _list(self, visit: Visit, error: Refused | None = None, typed: str = "") -> Shown:
-        wanted, offset = visit.query.get("filter", "")[:300], visit.query.get("offset", "0")
-        start = int(offset) if offset.isascii() and offset.isdigit() and len(offset) < 10 else 0
-        page = await self._role.users(Selection(start, SHOWN, wanted))
-        search = tags.form(
-            input_field("filter", "Address", "A part of it will do.", value=wanted),
-            tags.button("Find", type="submit"),
-            method="get",
-            action="/users",
-            role="search",
-            class_="narrow",
-        )
-        links = []
-        for text, at in (("Previous", start - SHOWN), ("Next", start + SHOWN)):
-            if -SHOWN < at < page.total and at != start:
-                query = urlencode({"filter": wanted, "offset": max(0, at)})
-                links.append(tags.a(text, href=f"/users?{query}", class_="button"))
+        part = selected(visit)
+        page = await self._role.users(part)
+        search = search_form("/users", part, "Address", "A part of it will do.")
+        links = links_to_parts("/users", page, part)
         add = tags.section(
             tags.h2("Add a user", id="add-title"),
             tags.form(
@@ -75,7 +63,7 @@ class UserPages:
         )
         told = [alert(error)] if error is not None else []
         back = tags.p(tags.a("Back to the overview", href="/"))
-        content = [*told, search, *_table(page, start), *links, add, back]
+        content = [*told, search, *_table(page, part.offset), *links, add, back]
         return Shown(self.title, content, 200 if error is None else error.status)
 
     async def add(self, visit: Visit) -> Shown | SeeOther:
@@ -182,15 +170,7 @@ def _table(page: Page, start: int) -> list[Tag]:
         return [tags.p("Nobody.", class_="quiet")]
     heads = ("Address", "Since", "State")
     rows = [tags.tr(*_cells(id_, known, heads), role="row") for id_, known in page.items]
-    head = [tags.th(text, scope="col", role="columnheader") for text in heads]
-    return [
-        tags.table(
-            tags.caption(f"{start + 1} to {start + len(page.items)} of {page.total}"),
-            tags.thead(tags.tr(*head, role="row"), role="rowgroup"),
-            tags.tbody(*rows, role="rowgroup"),
-            role="table",
-        )
-    ]
+    return [table(heads, rows, page, start)]
 
 
 def _cells(id_: str, known: Facts, heads: Sequence[str]) -> list[Tag]:

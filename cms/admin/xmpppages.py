@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 from twisted.web.template import Tag, tags
 
-from cms.admin.clientpages import SHOWN, ClientPages, client_table, moment_text, plain
+from cms.admin.clientpages import ClientPages, client_table, moment_text, plain
 from cms.admin.flowview import (
     facts,
     fingerprint,
@@ -22,6 +22,7 @@ from cms.admin.flowview import (
     state_mark,
 )
 from cms.admin.interfaces import Facts, Selection, XmppServer
+from cms.admin.listpages import SHOWN
 from cms.admin.pages import (
     MorePages,
     Pages,

@@ -28,6 +28,7 @@ ASK: Final = 11
 PROBE: Final = 12
 ANSWER: Final = 13
 BEGIN: Final = 15  # all there is follows
+HOLD: Final = 16  # asks the node of a client to read it no further, or on again
 ALL: Final = 14  # that is all there is: what was not named has ended
 TAKE: Final = 20  # asks for a session whose client has come here
 HANDED: Final = 21  # a session, whole

@@ -21,10 +21,12 @@ from cms.cluster.node import Node
 from cms.cluster.peer import Peer
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
+from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
+from cms.xmpp.brakes import Brake, Lane, Writers
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
@@ -50,12 +52,16 @@ class _Neighbour:
     Another node, and what it has.
 
     @ivar telling: What it is told.
+    @ivar writers: Its clients that are held for receivers of this node.
+    @ivar brake: Holds clients of this node for receivers of its.
     @ivar has_told: Whether it has told all that it has, once.
     """
 
     peer: Peer
     questions: Questions
     telling: Telling
+    writers: Writers
+    brake: Brake
     sessions: dict[str, RemoteSession] = field(factory=dict)
     links: dict[str, RemoteLink] = field(factory=dict)
     has_told: bool = False
@@ -116,6 +122,7 @@ class Nodes(OwnSessions):
             ),
             messages.BEGIN: self._begin,
             messages.ALL: self._all,
+            messages.HOLD: self._hold,
         }
         links.on_up.append(self._link_up)
         links.on_down.append(self._link_down)
@@ -172,7 +179,9 @@ class Nodes(OwnSessions):
         found: Session | Link | None = self._links.get(named.decode())
         if found is None:
             found = self._sessions.find(parse_jid(named.decode()))
-        return (found.peer.member.name, named) if isinstance(found, Remote) else found or source
+        if isinstance(found, Remote):
+            return Lane((self._neighbour(found.peer).writers, named))
+        return found or source
 
     def questions(self, peer: Peer) -> Questions:
         """See L{Book<cms.xmpp.handover.Book>}."""
@@ -201,13 +210,14 @@ class Nodes(OwnSessions):
             for neighbour in knowing:
                 neighbour.telling.tell(change)
 
-    def _everything(self) -> Iterator[bytes]:
+    def _everything(self, writers: Writers) -> Iterator[bytes]:
         yield told(messages.BEGIN, "")
         for link in self._links:
             yield announcements.link_named(link)
         for ours in list(self._ours.values()):
             if self._ours.get(ours.session.jid.full()) is ours:
                 yield from self._all_of(ours)
+        yield from writers.told()
         yield told(messages.ALL, "")
 
     # the cluster: Neighbourhood
@@ -215,8 +225,10 @@ class Nodes(OwnSessions):
     def _neighbour(self, peer: Peer) -> _Neighbour:
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
-            telling = Telling(self._clock, peer, self._everything)
-            neighbour = _Neighbour(peer, Questions(self._clock, peer), telling)
+            writers = Writers(self._clock, peer)
+            telling = Telling(self._clock, peer, partial(self._everything, writers))
+            questions = Questions(self._clock, peer)
+            neighbour = _Neighbour(peer, questions, telling, writers, Brake(self._clock))
             self._neighbours[peer] = neighbour
         return neighbour
 
@@ -265,6 +277,8 @@ class Nodes(OwnSessions):
         if neighbour is None:
             return
         neighbour.telling.stop()
+        neighbour.writers.stop()
+        neighbour.brake.release_all()
         for link in list(neighbour.links.values()):
             self._forget_link(neighbour, link)
         neighbour.questions.lost()
@@ -379,8 +393,16 @@ class Nodes(OwnSessions):
         elif not number:
             self._endings.end(facts.text("authority"), name, why)
 
+    def _hold(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        """A receiver there reads too slowly what this client writes, or reads again."""
+        ours = self._ours.get(name)
+        if ours is not None and isinstance(ours.session, Party):
+            change = neighbour.brake.hold if facts.flag("on") else neighbour.brake.release
+            change(ours.session)
+
     def _begin(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
         """It begins to tell all that it has."""
+        neighbour.brake.release_all()
         remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
         for remote in remotes:
             remote.told = False
@@ -462,5 +484,5 @@ class Nodes(OwnSessions):
             for raw in raws:
                 self._router.bounce(of_bytes(raw), "service-unavailable")
             return
-        for raw in receiver.deliver(raws, (neighbour.peer.member.name, source)):
+        for raw in receiver.deliver(raws, Lane((neighbour.writers, source))):
             self._router.refuse(of_bytes(raw))

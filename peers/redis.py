@@ -82,6 +82,7 @@ class Sentinels:
     @ivar master: The one that is it at first.
     @ivar replica: The other.
     @ivar ports: Of the Sentinels.
+    @ivar processes: Theirs, once they were started.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -89,6 +90,7 @@ class Sentinels:
         self.master = Redis(processes, name="redis-one")
         self.replica = Redis(processes, f"replicaof 127.0.0.1 {self.master.port}", name="redis-two")
         self.ports = [free_port() for _ in range(3)]
+        self.processes: list[Process] = []
 
     @property
     def address(self) -> str:
@@ -110,7 +112,8 @@ class Sentinels:
                 "sentinel failover-timeout cms 6000\n"
             )
             command = [require("redis-server", PACKAGE), str(file), "--sentinel"]
-            self._processes.start(f"sentinel-{number}", command, cwd=directory)
+            name = f"sentinel-{number}"
+            self.processes.append(self._processes.start(name, command, cwd=directory))
         for port in self.ports:
             wait_until(lambda: listens(port), 10, "a Sentinel to listen")  # noqa: B023
             wait_until(lambda: self._is_ready(port), 30, "a Sentinel to know all")  # noqa: B023

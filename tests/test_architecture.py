@@ -56,8 +56,8 @@ MAY_IMPORT = {
     "demo": {"callbridge", "client", "faults", "process", "signalflow", "trust"},
     "diagram": {"signalflow"},
     "check": {
-        *("audit", "callbridge", "client", "configuration", "control", "discovery", "faults"),
-        *("process", "signalflow", "trust", "xmlstream"),
+        *("audit", "callbridge", "client", "cluster", "configuration", "control", "discovery"),
+        *("faults", "process", "signalflow", "trust", "xmlstream"),
     },
     "commands": {
         *("audit", "callbridge", "check", "client", "configuration", "control", "demo", "diagram"),

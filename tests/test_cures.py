@@ -41,7 +41,8 @@ TOOLS = {
     "openssl verify": "-purpose -CAfile -untrusted",
     "openssl x509": "-noout -dates -ext -subject -text -in -out -fingerprint -sha256 -req"
     " -copy_extensions -CA -CAkey",
-    "redis-cli": "-h",
+    "redis-cli": "-h -p +info +time +eval +exists +del +hget +hset +hsetnx +hdel +hgetall +xadd"
+    " +xread +xtrim",
     "sed": "-i",
     "sqlite3": "",
     "ss": "-ltnp",

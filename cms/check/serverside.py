@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -31,6 +31,8 @@ class ServerCheck:
     A check of an XMPP server's own set-up.
 
     @ivar stage: Seconds for each question to DNS.
+    @ivar cluster: Checks its cluster, if it is in one, given the reactor and what the running
+        server says of it; and the seconds that this takes at most.
     """
 
     server: OwnServer
@@ -38,6 +40,8 @@ class ServerCheck:
     dns_servers: tuple[Server, ...] = ()
     stage: float = STAGE
     random: Any = field(factory=SystemRandom)
+    cluster: Callable[[Any, Mapping[str, Any] | None], AsyncIterator[Finding]] | None = None
+    cluster_seconds: float = 0.0
 
     async def run(self, reactor: Any) -> Report:
         """Check; what happens is in the report."""
@@ -47,7 +51,7 @@ class ServerCheck:
             "hostname": server.hostname,
             "source": str(server.file),
         }
-        bound = PATIENCE + STAGES * self.stage + CONNECT_TIMEOUT
+        bound = PATIENCE + STAGES * self.stage + CONNECT_TIMEOUT + self.cluster_seconds
         waits = Waits(self.renderer.waiting)
         began = reactor.seconds()
         report = Report("server", shown, wall_clock(reactor)(), bound)
@@ -71,6 +75,7 @@ class ServerCheck:
     async def _findings(self, reactor: Any, waiting: Waits) -> AsyncIterator[Finding]:
         running: bool | None = None
         told: Finding | None = None
+        of_cluster: Mapping[str, Any] | None = None
         waiting(Step.ACTIVE, "the running server", PATIENCE)
         try:
             status = Daemon(self.server.state_dir, PATIENCE).status()
@@ -81,8 +86,15 @@ class ServerCheck:
         else:
             running = True
             told = judge_callbridges(status)
+            of_cluster = status.get("cluster")
             for finding in judge_files(self.server.file, status):
                 yield finding
+        if self.cluster is not None:
+            waiting(Step.CONFIGURATION, "the cluster", self.cluster_seconds)
+            before = reactor.seconds()
+            async for finding in self.cluster(reactor, of_cluster):
+                before, took = reactor.seconds(), reactor.seconds() - before
+                yield evolve(finding, seconds=took)
         resolver = make_dns(reactor, self.dns_servers, timeout=self.stage)
         findings = audit_setup(
             self.server, reactor, resolver, self.random, running=running, begun=waiting.at

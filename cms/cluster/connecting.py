@@ -34,7 +34,7 @@ from cms.trust.verdict import Verdict
 LEAST_VERSION = (6, 2)
 SECONDS = 2.0  # for an answer, and for a connection
 _HARMLESS = "noeviction"
-_UNWRITABLE = {"READONLY", "MASTERDOWN", "LOADING", "NOREPLICAS", "MISCONF"}
+_UNWRITABLE = {"READONLY", "MASTERDOWN", "LOADING"}
 
 
 @frozen
@@ -99,6 +99,7 @@ class Connector:
         self._reactor = reactor
         self.settings = settings
         self.shown = settings.shown
+        self._first = 0
         self._context: SSL.Context | None = None
         if settings.tls:
             self._context = PEMFiles(settings.file, settings.trust, None, None).context()
@@ -113,9 +114,12 @@ class Connector:
         if not settings.master:
             return settings.hosts[0]
         problem = ""
-        for host, port in settings.hosts:
+        # The next time another one is asked first: one that is cut off from the others goes on to
+        # name who was the master before.
+        first, self._first = self._first, (self._first + 1) % len(settings.hosts)
+        for host, port in settings.hosts[first:] + settings.hosts[:first]:
             try:
-                sentinel = await self._connect(host, port, tls=False)
+                sentinel = await self.connect(host, port, tls=False)
             except Refused as refused:
                 problem = refused.error.evidence["problem"]
                 continue
@@ -132,7 +136,12 @@ class Connector:
                 sentinel.abort("done")
         raise self._away(problem)
 
-    async def _connect(self, host: str, port: int, *, tls: bool) -> RedisConnection:
+    async def connect(self, host: str, port: int, *, tls: bool) -> RedisConnection:
+        """
+        A connection that is not logged in.
+
+        @raise Refused: nobody is there, or its certificate is not accepted.
+        """
         endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=SECONDS)
         verification = None
         if tls and self._context is not None:
@@ -161,7 +170,7 @@ class Connector:
         @raise Refused: it cannot be used.
         """
         settings = self.settings
-        connection = await self._connect(host, port, tls=settings.tls)
+        connection = await self.connect(host, port, tls=settings.tls)
         try:
             if settings.password:
                 who = (settings.user,) if settings.user else ()
@@ -169,7 +178,7 @@ class Connector:
             if settings.database:
                 await connection.ask("SELECT", settings.database, seconds=SECONDS)
             if judged:
-                self._judge(await connection.ask("INFO", seconds=SECONDS))
+                self._judge(await facts_of(connection))
         except Complaint as complaint:
             connection.abort("refused")
             raise Refused(self.explain(complaint)) from None
@@ -185,8 +194,7 @@ class Connector:
             raise
         return connection
 
-    def _judge(self, answer: object) -> None:
-        info = _facts(answer)
+    def _judge(self, info: Mapping[str, str]) -> None:
         version = info.get("redis_version", "0")
         if _numbers(version) < LEAST_VERSION:
             least = ".".join(map(str, LEAST_VERSION))
@@ -205,12 +213,22 @@ class Connector:
             return faults.ENGINE_FULL.error(engine=self.shown)
         if codes & _UNWRITABLE:
             return faults.ENGINE_NOT_MASTER.error(engine=self.shown, problem=text)
+        if "MISCONF" in codes:
+            return faults.ENGINE_UNSAVED.error(engine=self.shown, problem=text)
+        if "NOREPLICAS" in codes:
+            return faults.ENGINE_ALONE.error(engine=self.shown, problem=text)
         if "WRONGTYPE" in codes:
             return faults.ENGINE_OF_OTHERS.error(engine=self.shown, problem=text)
         return faults.ENGINE_REFUSED.error(engine=self.shown, problem=text)
 
 
-def _facts(answer: object) -> Mapping[str, str]:
+async def facts_of(connection: RedisConnection) -> Mapping[str, str]:
+    """
+    What C{INFO} says.
+
+    @raise Complaint: this user may not ask.
+    """
+    answer = await connection.ask("INFO", seconds=SECONDS)
     text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else ""
     pairs = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
     return {key: value.strip() for key, _, value in pairs}

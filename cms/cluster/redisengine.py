@@ -29,9 +29,8 @@ from cms.signalflow import StepError
 
 AT_ONCE = 64  # entries that are read together
 BLOCK_SECONDS = 1.0  # that the engine waits for an entry
-TRIM_BYTES, TRIM_READS = 262_144, 32  # that were read, before the engine is told to forget them
-_READ_SECONDS = SECONDS + BLOCK_SECONDS
-_READ = ("XREAD", "COUNT", AT_ONCE, "BLOCK", round(BLOCK_SECONDS * 1000), "STREAMS")
+# After a failover the master is another one, and this may be the one that was it.
+_DEPOSED = {faults.ENGINE_NOT_MASTER.name, faults.ENGINE_ALONE.name}
 PAUSES = (0.1, 2.0)  # seconds between tries to connect: the first, and the longest
 
 
@@ -70,7 +69,6 @@ class RedisEngine:
         self._commands: RedisConnection | None = None
         self._inbox: RedisConnection | None = None
         self._running: Deferred[None] | None = None
-        self._untrimmed = self._reads = 0  # since the inbox was trimmed
 
     @property
     def is_connected(self) -> bool:
@@ -173,7 +171,7 @@ class RedisEngine:
 
     def _refused(self, complaint: Complaint) -> Refused:
         error = self._connector.explain(complaint)
-        if error.fault == faults.ENGINE_NOT_MASTER.name:
+        if error.fault in _DEPOSED:
             self._close(str(complaint))  # after a failover it is another
         return Refused(error)
 
@@ -204,7 +202,7 @@ class RedisEngine:
                 faults.CLUSTER_OTHER_PROTOCOL.error(other=_text(answer[1]), own=scripts.PROTOCOL)
             )
         if kind == b"name":
-            other = _member(name, answer[1])
+            other = read_member(name, answer[1])
             shown = ", ".join(f"{key} {value}" for key, value in other.facts.items())
             raise Refused(faults.CLUSTER_NAME_TAKEN.error(node=name, other=shown or "unknown"))
         return _table(answer)
@@ -264,29 +262,23 @@ class RedisEngine:
 
     def read(self, name: str, generation: int, after: bytes) -> Deferred[Sequence[Entry]]:
         """See L{Engine}."""
+        return Deferred.fromCoroutine(self._read(scripts.inbox(name, generation), after))
+
+    async def _read(self, key: str, after: bytes) -> Sequence[Entry]:
         inbox = self._inbox
         if inbox is None:
-            return fail(EngineAway("not connected"))
-        key = scripts.inbox(name, generation)
-        if self._untrimmed >= TRIM_BYTES or self._reads >= TRIM_READS:
-            self._untrimmed = self._reads = 0
-            inbox.ask("XTRIM", key, "MINID", after, seconds=_READ_SECONDS).addErrback(
+            raise EngineAway("not connected")
+        if after != b"0":
+            inbox.ask("XTRIM", key, "MINID", after, seconds=SECONDS + BLOCK_SECONDS).addErrback(
                 lambda failure: failure.trap(EngineAway, Complaint)
             )
-        asked = inbox.ask(*_READ, key, after, seconds=_READ_SECONDS)
-        return asked.addCallbacks(self._note_read, self._not_read)
-
-    def _note_read(self, answer: object) -> Sequence[Entry]:
-        found = _entries(answer)
-        self._reads += bool(found or self._reads)  # while nothing comes, each counts
-        for _, data in found:
-            self._untrimmed += len(data)
-        return found
-
-    def _not_read(self, failure: Failure) -> Failure:
-        if isinstance(failure.value, Complaint):
-            return Failure(EngineAway(str(self._refused(failure.value))))
-        return failure
+        wait = round(BLOCK_SECONDS * 1000)
+        command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", wait, "STREAMS", key, after)
+        try:
+            answer = await inbox.ask(*command, seconds=SECONDS + BLOCK_SECONDS)
+        except Complaint as complaint:
+            raise EngineAway(str(self._refused(complaint))) from None
+        return _entries(answer)
 
 
 def _text(value: object) -> str:
@@ -297,8 +289,10 @@ def _is_there(answer: object) -> bool:
     return answer is not None
 
 
-def _member(name: str, value: object) -> Member:
+def read_member(name: str, value: object) -> Member:
     """
+    What a node says of itself.
+
     @raise ValueError: nobody of ours has written it.
     """
     generation, incarnation, facts = _text(value).split(" ", 2)
@@ -312,7 +306,7 @@ def _table(answer: Sequence[Any]) -> Table:
     flat = answer[3]
     for name, value in zip(flat[::2], flat[1::2], strict=True):
         try:
-            member = _member(_text(name), value)
+            member = read_member(_text(name), value)
         except (ValueError, RecursionError):
             continue  # it is nobody, and is removed when its lease is over
         members[member.name] = member

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
@@ -165,6 +166,22 @@ def _check_server(
         raise click.UsageError(str(problem)) from None
     servers = _dns_servers(dns) or config.dns.servers
     session = ServerCheck(own, renderer, servers, timeout or STAGE)
+    if config.cluster is not None:
+        # Who has one server needs nothing of the cluster.
+        from cms.check.clusterside import MOST_SECONDS, ClusterCheck, OwnNode  # noqa: PLC0415
+        from cms.xmpp.clustering import engine_settings  # noqa: PLC0415
+
+        engine = engine_settings(config, config.cluster)
+        node = OwnNode(
+            config.cluster.node or config.hostname, config.hostname, config.domain, engine
+        )
+        session = evolve(
+            session,
+            cluster=lambda reactor, status: ClusterCheck(
+                reactor, node, os.urandom, status
+            ).findings(),
+            cluster_seconds=MOST_SECONDS,
+        )
     react(lambda reactor: Deferred.fromCoroutine(_run(session, reactor)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cms.faults.kinds import ConfigurationError, Fault, Side
+from cms.faults.kinds import ConfigurationError, Fault, Side, StepWarning
 from cms.signalflow import Step
 
 _ALONE = " Until then this server goes on alone, and tries again."
@@ -20,7 +20,7 @@ CLUSTER_CUT_OFF = Fault(
     "cluster-cut-off",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("clients of one server do not reach those of another",),
     cause="{node} cannot renew its lease, so it is cut off from the other servers.",
     cure="Look at the engine and at the network to it; what is local goes on.",
@@ -30,7 +30,7 @@ ENGINE_UNREACHABLE = Fault(
     "engine-unreachable",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=(
         "the engine of the cluster cannot be reached",
         "Connection refused",
@@ -43,7 +43,7 @@ ENGINE_TLS = Fault(
     "engine-tls",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("certificate verify failed, for the engine",),
     cause="The certificate of the engine, {engine}, is refused: {problem}",
     cure=(
@@ -56,7 +56,7 @@ ENGINE_REFUSED = Fault(
     "engine-refused",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=(
         "WRONGPASS invalid username-password pair",
         "NOAUTH Authentication required",
@@ -73,7 +73,7 @@ ENGINE_OLD = Fault(
     "engine-old",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("the engine is too old",),
     cause="The engine of the cluster, {engine}, is Redis {version}; {least} or later is needed.",
     cure="Install a newer one." + _ALONE,
@@ -82,7 +82,7 @@ ENGINE_EVICTS = Fault(
     "engine-evicts",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("maxmemory-policy allkeys-lru",),
     cause=(
         "The engine of the cluster, {engine}, throws data away when its memory is full"
@@ -95,7 +95,7 @@ ENGINE_FULL = Fault(
     "engine-full",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("OOM command not allowed when used memory > 'maxmemory'",),
     cause="The engine of the cluster, {engine}, has no memory left.",
     cure="Give it more, or remove what else is in it." + _ALONE,
@@ -105,7 +105,7 @@ ENGINE_NOT_MASTER = Fault(
     "engine-not-master",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("READONLY You can't write against a read only replica",),
     cause="The engine of the cluster, {engine}, cannot be written: {problem}.",
     cure=(
@@ -114,11 +114,102 @@ ENGINE_NOT_MASTER = Fault(
     ),
     mend="redis-cli role",
 )
+ENGINE_UNSAVED = Fault(
+    "engine-unsaved",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER | Side.CHECK,
+    symptoms=("MISCONF Redis is configured to save RDB snapshots",),
+    cause="The engine of the cluster, {engine}, takes nothing since it cannot save on its disk:"
+    " {problem}.",
+    cure=(
+        "Make room on its disk, or let it go on without: nothing of the cluster needs to be saved."
+        + _ALONE
+    ),
+    mend="redis-cli config set stop-writes-on-bgsave-error no     # and in redis.conf",
+)
+ENGINE_ALONE = Fault(
+    "engine-alone",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.SERVER | Side.CHECK,
+    symptoms=("NOREPLICAS Not enough good replicas to write.",),
+    cause="The engine of the cluster, {engine}, takes nothing since too few replicas follow it:"
+    " {problem}.",
+    cure="Start its replicas, or lower min-replicas-to-write." + _ALONE,
+    mend="redis-cli info replication",
+)
+ENGINE_RIGHTS = Fault(
+    "engine-rights",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("NOPERM this user has no permissions to run the 'xadd' command",),
+    cause="The engine of the cluster, {engine}, lets {user} not do {missing} with keys that begin"
+    " with cms:.",
+    cure="Give this user the rights that docs/operate.md names, for the keys cms:*.",
+    mend=(
+        "redis-cli acl setuser {user} ~cms:* +@connection +info +time +eval +exists +del +hget"
+        " +hset +hsetnx +hdel +hgetall +xadd +xread +xtrim     # and in redis.conf"
+    ),
+)
+SENTINEL_UNREACHABLE = Fault(
+    "sentinel-unreachable",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("a Sentinel does not answer",),
+    cause="The Sentinel {sentinel} cannot be asked: {problem}.",
+    cure="Start it, or take it out of cluster.engine; the others are asked meanwhile.",
+    mend="redis-cli -p 26379 ping",
+)
+SENTINEL_KNOWS_NOT = Fault(
+    "sentinel-knows-not",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("ERR No such master with that name",),
+    cause="The Sentinel {sentinel} knows no master {master}.",
+    cure="Let it watch that master, or correct the name in cluster.engine.",
+    mend="redis-cli -p 26379 sentinel monitor {master} <host> 6379 2",
+)
+SENTINELS_DISAGREE = Fault(
+    "sentinels-disagree",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("Sentinels name different masters",),
+    cause="The Sentinels of cluster.engine name different masters: {named}.",
+    cure=(
+        "If a failover is under way, check again in a minute. Otherwise let all watch the same"
+        " master: servers that find different ones are different clusters."
+    ),
+    mend="redis-cli -p 26379 sentinel remove {master}     # and monitor, at those that err",
+)
+SENTINELS_NO_QUORUM = Fault(
+    "sentinels-no-quorum",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("NOQUORUM not enough available Sentinels",),
+    cause="The Sentinel {sentinel} could make no replica the master if the master died: {problem}.",
+    cure="Start the Sentinels that are missing: three or more, and a majority of them must live.",
+    mend="redis-cli -p 26379 sentinel ckquorum {master}",
+)
+CLUSTER_VERSIONS = Fault(
+    "cluster-versions",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("servers of one cluster run different versions of cms",),
+    cause="The servers of the cluster run different versions of cms: {versions}.",
+    cure="Bring all to the same one, one after the other.",
+)
 ENGINE_OF_OTHERS = Fault(
     "engine-of-others",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("WRONGTYPE Operation against a key holding the wrong kind of value",),
     cause="In the engine of the cluster, {engine}, keys that begin with cms: are not ours:"
     " {problem}.",
@@ -129,7 +220,7 @@ CLUSTER_NAME_TAKEN = Fault(
     "cluster-name-taken",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("two servers have the same name",),
     cause="A server that lives has the name {node} in the cluster already: {other}.",
     cure="Give each server its own cluster.node, which is its hostname if it is left out." + _ALONE,
@@ -139,7 +230,7 @@ CLUSTER_OTHER_DOMAIN = Fault(
     "cluster-other-domain",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("the cluster serves another domain",),
     cause="The cluster in {engine} serves {other}, and this server {domain}.",
     cure=(
@@ -152,7 +243,7 @@ CLUSTER_OTHER_PROTOCOL = Fault(
     "cluster-other-protocol",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("servers of different versions in a cluster",),
     cause=(
         "The servers of the cluster speak version {other} among themselves, and this server"

@@ -343,7 +343,7 @@ class Schedule:
             if life.why and not receiver.is_managed and abs(sent.at - over) < UNCERTAIN:
                 return True
             for trouble in self.troubles:
-                mortal = trouble.kind == "kill" and trouble.server == life.server
+                mortal = trouble.kind == "kill" and trouble.server in life.been
                 if mortal and -UNCERTAIN <= sent.at - trouble.began <= NEAR:
                     return True
         return False
@@ -358,11 +358,16 @@ class Schedule:
         ]
         if life.why == "left":
             return []
-        if any(t.kind == "kill" and t.server == life.server for t in near):
+        if any(t.kind == "kill" and t.server in life.been for t in near):
             return []
-        if client.is_managed and life.why == "lost" and not life.cuts:
-            pass
+        if client.is_managed and life.why in ("lost", "not resumed") and _cut_off(near):
+            return []  # nobody could hand it over
         return [f"the session of {client.jid} at {life.server} ended: {life.why}"]
+
+
+def _cut_off(troubles: list[Trouble]) -> bool:
+    """Whether a server could perhaps not ask another one."""
+    return any(trouble.kind not in ("move", "hang_up", "race") for trouble in troubles)
 
 
 def _order(client: Client, life: Life, senders: dict[int, tuple[int, Sent]]) -> list[str]:

@@ -28,6 +28,7 @@ from peers.redis import Redis, Sentinels
 from peers.road import Road
 
 SECONDS = 20.0
+QUIET = 2.5  # seconds, more than after which Sentinels hold a master for dead
 USERS = tuple(f"u{number}" for number in range(7))
 # What is said of faults that were brought about.
 TOLD = (
@@ -101,6 +102,7 @@ class Watched:
     def __init__(self, processes: Processes) -> None:
         self.sentinels = Sentinels(processes)
         self.sentinels.start()
+        self._agreed = 0.0
 
     def address(self, server: int) -> str:
         """For C{cluster.engine}."""
@@ -135,10 +137,20 @@ class Watched:
                 redis.thaw()
             else:
                 redis.start()
-        wait_until(self._follows, 40, "a replica that follows")
+        self._agreed = time.monotonic()
+        wait_until(self._follows, 60, "a replica that follows")
+
+    def _named(self) -> set[int]:
+        """The ports that the Sentinels call the master's."""
+        words = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "cms")
+        return {int(ask(port, *words)[1]) for port in self.sentinels.ports}
 
     def _follows(self) -> bool:
         master = self.master
+        if self._named() != {master.port}:
+            self._agreed = time.monotonic()
+        if time.monotonic() - self._agreed < QUIET:
+            return False  # they may be about to name another one
         other = next(each for each in self.both if each is not master)
         try:
             role = ask(other.port, "ROLE")

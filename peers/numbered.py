@@ -26,7 +26,7 @@ _CLIENT = "{jabber:client}"
 _STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 _LOST = (OSError, EOFError, TimeoutError, ParseError, asyncio.IncompleteReadError)
 _NEGOTIATION = 4.0  # seconds for a log-in; a server that is stopped takes no part in one
-_RESUMPTIONS = 3  # tries at one's own server
+_RESUMPTIONS = 4  # tries
 
 
 class Ended(EOFError):
@@ -57,7 +57,9 @@ class Life:
 
     @ivar server: Which of the servers it is at.
     @ivar why: What ended it: C{lost}, C{left}, C{conflict}, or another condition; empty: nothing.
+    @ivar been: All the servers that it has been at, since it may be resumed at another one.
     @ivar cuts: How often its connection broke and was resumed.
+    @ivar moves: How often that was at another server.
     @ivar errors: When an error came for a number, and which.
     """
 
@@ -66,7 +68,9 @@ class Life:
     began: float
     why: str = ""
     ended: float = 0.0
+    been: set[int] = field(factory=set)
     cuts: int = 0
+    moves: int = 0
     sent: list[Sent] = field(factory=list)
     heard: list[tuple[str, int]] = field(factory=list)
     errors: dict[int, tuple[float, str]] = field(factory=dict)
@@ -196,9 +200,12 @@ class Client:
 
     async def _connect(self) -> None:
         async with asyncio.timeout(_NEGOTIATION):
-            port = self.ports[self.life.server if self._previd else self.at]
-            reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
-            await self._negotiate(reader)
+            server = self.at
+            if self._previd:  # as if its name had the addresses of all
+                others = range(len(self.ports))
+                server = self._random.choice([self.life.server, *others])
+            reader, self._writer = await asyncio.open_connection("127.0.0.1", self.ports[server])
+            await self._negotiate(reader, server)
         while True:
             self._hear(await self._next())
 
@@ -231,7 +238,7 @@ class Client:
             return element
         raise Ended
 
-    async def _negotiate(self, reader: asyncio.StreamReader) -> None:
+    async def _negotiate(self, reader: asyncio.StreamReader, server: int) -> None:
         await self._open(reader)
         proof = base64.b64encode(f"\0{self.user}\0password".encode()).decode()
         self._write(
@@ -247,6 +254,9 @@ class Client:
             answer = await self._next()
             if answer.tag == f"{{{_SM}}}resumed":
                 self.life.cuts += 1
+                self.life.moves += server != self.life.server
+                self.life.server = server
+                self.life.been.add(server)
                 self._go_on(int(answer.get("h", "")))
                 return
             self._end("not resumed")
@@ -256,7 +266,8 @@ class Client:
         if bound.get("type") != "result":
             raise Ended
         self._left = ""
-        self.lives.append(Life("".join(bound.itertext()), self.at, time.monotonic()))
+        self.lives.append(Life("".join(bound.itertext()), server, time.monotonic()))
+        self.life.been.add(server)
         if self.is_managed:
             self._write(f"<enable xmlns='{_SM}' resume='true'/>")
             self._previd = (await self._next()).get("id", "")

@@ -65,9 +65,11 @@ def test_seeds(processes: Processes, certificates: Certificates, sentinels: bool
             schedule.go(schedule.random.randint(1, 4))
             took = time.monotonic() - began
             messages = sum(len(life.sent) for client in clients for life in client.lives)
+            moved = sum(life.moves for client in clients for life in client.lives)
             print(
-                f"seed {kind} {seed}: {schedule.told()}; {messages} messages, settled after"
-                f" {schedule.settled:.1f} s ({schedule.waited_for or 'at once'}), {took:.0f} s",
+                f"seed {kind} {seed}: {schedule.told()}; {messages} messages, {moved} resumed"
+                f" elsewhere, settled after {schedule.settled:.1f} s"
+                f" ({schedule.waited_for or 'at once'}), {took:.0f} s",
                 flush=True,
             )
         memory = world.memory()

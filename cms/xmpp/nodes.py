@@ -21,12 +21,10 @@ from cms.cluster.node import Node
 from cms.cluster.peer import Peer
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
-from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
-from cms.xmpp.brakes import Brake, Lane, Writers
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
@@ -52,18 +50,16 @@ class _Neighbour:
     Another node, and what it has.
 
     @ivar telling: What it is told.
-    @ivar writers: Its clients that are held for receivers of this node.
-    @ivar brake: Holds clients of this node for receivers of its.
+    @ivar refused: The addresses that it named and that another one holds.
     @ivar has_told: Whether it has told all that it has, once.
     """
 
     peer: Peer
     questions: Questions
     telling: Telling
-    writers: Writers
-    brake: Brake
     sessions: dict[str, RemoteSession] = field(factory=dict)
     links: dict[str, RemoteLink] = field(factory=dict)
+    refused: set[str] = field(factory=set)
     has_told: bool = False
 
 
@@ -120,9 +116,9 @@ class Nodes(OwnSessions):
             messages.HAS_IT: lambda neighbour, _, facts: self.handover.has_it(
                 neighbour.peer, facts
             ),
+            messages.AGAIN: lambda neighbour, *_: neighbour.telling.begin(),
             messages.BEGIN: self._begin,
             messages.ALL: self._all,
-            messages.HOLD: self._hold,
         }
         links.on_up.append(self._link_up)
         links.on_down.append(self._link_down)
@@ -179,9 +175,7 @@ class Nodes(OwnSessions):
         found: Session | Link | None = self._links.get(named.decode())
         if found is None:
             found = self._sessions.find(parse_jid(named.decode()))
-        if isinstance(found, Remote):
-            return Lane((self._neighbour(found.peer).writers, named))
-        return found or source
+        return (found.peer.member.name, named) if isinstance(found, Remote) else found or source
 
     def questions(self, peer: Peer) -> Questions:
         """See L{Book<cms.xmpp.handover.Book>}."""
@@ -198,6 +192,7 @@ class Nodes(OwnSessions):
     def _link_down(self, link: Link) -> None:
         if self._receivers.pop(link.component.encode(), None) is not None:
             self._tell(lambda: told(messages.LINK_END, link.component, id=link.link_id))
+            self._freed(link.component)
 
     def _link_decides(self, link: Link) -> None:
         if self._receivers.get(link.component.encode()) is link:
@@ -210,14 +205,13 @@ class Nodes(OwnSessions):
             for neighbour in knowing:
                 neighbour.telling.tell(change)
 
-    def _everything(self, writers: Writers) -> Iterator[bytes]:
+    def _everything(self) -> Iterator[bytes]:
         yield told(messages.BEGIN, "")
         for link in self._links:
             yield announcements.link_named(link)
         for ours in list(self._ours.values()):
             if self._ours.get(ours.session.jid.full()) is ours:
                 yield from self._all_of(ours)
-        yield from writers.told()
         yield told(messages.ALL, "")
 
     # the cluster: Neighbourhood
@@ -225,10 +219,8 @@ class Nodes(OwnSessions):
     def _neighbour(self, peer: Peer) -> _Neighbour:
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
-            writers = Writers(self._clock, peer)
-            telling = Telling(self._clock, peer, partial(self._everything, writers))
-            questions = Questions(self._clock, peer)
-            neighbour = _Neighbour(peer, questions, telling, writers, Brake(self._clock))
+            telling = Telling(self._clock, peer, self._everything)
+            neighbour = _Neighbour(peer, Questions(self._clock, peer), telling)
             self._neighbours[peer] = neighbour
         return neighbour
 
@@ -277,8 +269,6 @@ class Nodes(OwnSessions):
         if neighbour is None:
             return
         neighbour.telling.stop()
-        neighbour.writers.stop()
-        neighbour.brake.release_all()
         for link in list(neighbour.links.values()):
             self._forget_link(neighbour, link)
         neighbour.questions.lost()
@@ -308,6 +298,7 @@ class Nodes(OwnSessions):
             let_out(holder)
             begun, before = self._decided.take(holder), holder.peer
         if not self._yields(neighbour, jid, stamp):
+            neighbour.refused.add(name)
             return
         remote = RemoteSession(
             neighbour.peer,
@@ -355,12 +346,24 @@ class Nodes(OwnSessions):
         self._carbons.disable(remote)
         self._router.forget(remote)
         self._decided.ended(remote, reason)
+        self._freed(full)
+
+    def _freed(self, name: str) -> None:
+        """
+        Nobody holds an address now.  A node to which it was refused has it perhaps: it did not
+        know of the holder, which was at a third that it holds for dead.
+        """
+        for neighbour in self._neighbours.values():
+            if name in neighbour.refused:
+                neighbour.refused.discard(name)
+                neighbour.peer.party.write(told(messages.AGAIN, ""))
 
     def _of(self, neighbour: _Neighbour, name: str, facts: Facts) -> RemoteSession | None:
         remote = neighbour.sessions.get(name)
         return remote if remote is not None and remote.number == facts.whole("number") else None
 
     def _session_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        neighbour.refused.discard(name)
         remote = self._of(neighbour, name, facts)
         if remote is not None and facts.says("moved"):
             self._vanishing.add([remote])  # nobody has told where it went to
@@ -393,16 +396,9 @@ class Nodes(OwnSessions):
         elif not number:
             self._endings.end(facts.text("authority"), name, why)
 
-    def _hold(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
-        """A receiver there reads too slowly what this client writes, or reads again."""
-        ours = self._ours.get(name)
-        if ours is not None and isinstance(ours.session, Party):
-            change = neighbour.brake.hold if facts.flag("on") else neighbour.brake.release
-            change(ours.session)
-
     def _begin(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
         """It begins to tell all that it has."""
-        neighbour.brake.release_all()
+        neighbour.refused.clear()
         remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
         for remote in remotes:
             remote.told = False
@@ -424,6 +420,7 @@ class Nodes(OwnSessions):
             if link is not None:
                 self._forget_link(neighbour, link)
             if not self._leaves_free(neighbour, name, since):
+                neighbour.refused.add(name)
                 return
             link = RemoteLink(
                 neighbour.peer,
@@ -466,8 +463,10 @@ class Nodes(OwnSessions):
         self._links.down_elsewhere(link)
         self._router.forget(link)
         neighbour.questions.lost(link.component)
+        self._freed(link.component)
 
     def _link_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+        neighbour.refused.discard(name)
         link = neighbour.links.get(name)
         if link is not None and link.link_id == facts.text("id"):
             self._forget_link(neighbour, link)
@@ -484,5 +483,5 @@ class Nodes(OwnSessions):
             for raw in raws:
                 self._router.bounce(of_bytes(raw), "service-unavailable")
             return
-        for raw in receiver.deliver(raws, Lane((neighbour.writers, source))):
+        for raw in receiver.deliver(raws, (neighbour.peer.member.name, source)):
             self._router.refuse(of_bytes(raw))

@@ -45,6 +45,10 @@ class OwnSessions:
         """The engine's clock."""
 
     @abstractmethod
+    def _freed(self, name: str) -> None:
+        """Nobody holds an address now."""
+
+    @abstractmethod
     def _tell(self, make: Callable[[], bytes]) -> None:
         """Tell the others that something has changed."""
 
@@ -74,6 +78,7 @@ class OwnSessions:
             del self._ours[jid]
             del self._receivers[jid.encode()]
             self._tell(lambda: told(messages.SESSION_END, jid, number=ours.number, reason=reason))
+            self._freed(jid)
 
     def presence(self, session: Session) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""

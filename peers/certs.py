@@ -36,9 +36,16 @@ class Certificates:
         self.trust = directory / "ca.pem"
         self.trust.write_bytes(self._authority.certificate)
 
-    def issue(self, *names: str, common_name: str | None = None) -> Pair:
-        """A valid certificate whose subjectAltName holds C{names}, hosts and addresses."""
-        return self._write(common_name or (names[0] if names else "nameless"), names)
+    def issue(
+        self,
+        *names: str,
+        common_name: str | None = None,
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+    ) -> Pair:
+        """A certificate whose subjectAltName holds C{names}, hosts and addresses; else valid."""
+        common_name = common_name or (names[0] if names else "nameless")
+        return self._write(common_name, names, not_before=not_before, not_after=not_after)
 
     def issue_expired(self, *names: str) -> Pair:
         """One that was valid until yesterday."""

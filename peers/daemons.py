@@ -188,7 +188,11 @@ class XmppServer(Daemon):
 
 
 class Callbridge(Daemon):
-    """The Callbridge role."""
+    """
+    The Callbridge role.
+
+    @ivar pair: Its certificate.
+    """
 
     plugin = CALLBRIDGE_PLUGIN
     file_name = "callbridge.toml"
@@ -204,7 +208,7 @@ class Callbridge(Daemon):
         dns: Bind | None = None,
     ) -> None:
         """@param server_address: As in its file; empty means SRV, which C{dns} answers."""
-        pair = certificates.issue(f"{name}.{DOMAIN}")
+        self.pair = pair = certificates.issue(f"{name}.{DOMAIN}")
         settings: Settings = {
             "unique_name": name,
             "domain": DOMAIN,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,12 +17,13 @@ from peers.processes import Process, Processes
 from peers.tools import require, script
 
 
-def block(name: str) -> str:
-    """The commands of docs/operate.md that are marked with this name."""
+def block(name: str, how: str = "tested") -> str:
+    """The lines of docs/operate.md that are marked with this name."""
     text = (ROOT / "docs" / "operate.md").read_text()
-    found = re.search(rf"<!-- tested: {name} -->\n```sh\n(.*?)```", text, re.DOTALL)
+    mark = rf"^( *)<!-- {how}: {name} -->\n\1```\w*\n(.*?)^\1```$"
+    found = re.search(mark, text, re.DOTALL | re.MULTILINE)
     assert found is not None, name
-    return found[1]
+    return textwrap.dedent(found[2])
 
 
 def make_samples(processes: Processes, commands: str) -> Path:
@@ -60,6 +63,7 @@ class Host:
     A host as the page has it, in a folder of a test.
 
     @ivar units: The daemons that systemd runs, by name.
+    @ivar environment: Of what is typed.
     @ivar places: What stands for the page's files and folders.
     """
 
@@ -68,10 +72,11 @@ class Host:
         processes: Processes,
         units: Mapping[str, XmppServer | Callbridge],
         places: Mapping[str, object],
+        name: str = "host",
     ) -> None:
         self._processes = processes
         self.units = units
-        self.folder = processes.make_directory("host")
+        self.folder = processes.make_directory(name)
         tools = self.folder / "bin"
         for folder in (tools, self.folder / "run"):
             folder.mkdir()
@@ -85,7 +90,7 @@ class Host:
             **places,
         }
         path = os.pathsep.join([str(tools), script_environment()["PATH"]])
-        self._environment = {**script_environment(), "PATH": path}
+        self.environment = {**script_environment(), "PATH": path}
 
     def types(self, text: str, *, status: int = 0, answer: str = "") -> str:
         """Type lines, one after the other; what they print."""
@@ -110,7 +115,7 @@ class Host:
             ["sh", "-e", "-c", typed],
             text=answer,
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
         )
         assert ended == status, output
         return output
@@ -118,6 +123,9 @@ class Host:
     def _control(self, *words: str) -> None:
         """As far as the page uses C{systemctl}."""
         for unit in (word for word in words if word in self.units):
+            if words[0] == "reload":
+                self.units[unit].process.signal(signal.SIGHUP)
+                self.units[unit].process.wait_for("were read again", 10.0)
             if words[0] in ("stop", "disable", "restart"):
                 self.units[unit].process.stop()
             if words[0] in ("start", "enable", "restart"):

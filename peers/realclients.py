@@ -77,7 +77,7 @@ class RealClient(Protocol):
         ...
 
 
-def _home(processes: Processes, name: str) -> tuple[Path, dict[str, str]]:
+def home_of(processes: Processes, name: str) -> tuple[Path, dict[str, str]]:
     """A home that is nobody's, and the environment that makes it so."""
     home = processes.make_directory(name)
     keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
@@ -134,7 +134,7 @@ class Profanity(_InTerminal):
         self.name = "profanity"
         self._terminals = terminals
         self._program = require("profanity", "profanity")
-        home, self._env = _home(processes, self.name)
+        home, self._env = home_of(processes, self.name)
         self._env["SSL_CERT_FILE"] = str(account.trust)
         folder = account.jid.replace("@", "_at_")
         self._history = home / ".local/share/profanity/database" / folder / "chatlog.db"
@@ -185,7 +185,7 @@ class Poezio(_InTerminal):
         self.name = "poezio"
         self._terminals = terminals
         require("poezio", "poezio")
-        home, self._env = _home(processes, self.name)
+        home, self._env = home_of(processes, self.name)
         self._file = home / ".config/poezio/poezio.cfg"
         self._history = home / ".local/share/poezio/logs"
         _write(
@@ -221,7 +221,7 @@ class Finch(_InTerminal):
         self.name = "finch"
         self._terminals = terminals
         self._program = require("finch", "finch")
-        home, self._env = _home(processes, self.name)
+        home, self._env = home_of(processes, self.name)
         self._purple = home / ".purple"
         _write(
             self._purple / "accounts.xml",
@@ -273,7 +273,7 @@ class Gajim:
         self.name = "gajim"
         self._desktop = desktop
         require("gajim", "gajim")
-        self._home, self._env = _home(processes, self.name)
+        self._home, self._env = home_of(processes, self.name)
         self._process: Process | None = None
         settings = {
             "password": account.password,
@@ -349,7 +349,7 @@ class Dino:
         self._desktop = desktop
         self._account = account
         self._program = require("dino-im", "dino-im")
-        self._home, self._env = _home(processes, self.name)
+        self._home, self._env = home_of(processes, self.name)
         self._database = self._home / ".local/share/dino/dino.db"
         self._process: Process | None = None
         system = {

@@ -13,6 +13,7 @@ from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client, slixmpp_guest
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.operating import block
 from peers.processes import Processes
 from peers.redis import Redis, Sentinels
 from peers.tools import script
@@ -111,7 +112,9 @@ def test_one_service(processes: Processes, certificates: Certificates) -> None:
     reaches(alice, bob, BOB, "to a bare one")
     assert bob.ping(f"cb1.{DOMAIN}")["type"] == "result"
     assert bob.ping(alice_jid)["type"] == "result"
-    shown = json.loads(house.command("xmpp", "cluster", "status", "--json"))
+    _, *words = block("cluster-status").partition("#")[0].split()
+    assert "in the cluster" in house.command(*words)
+    shown = json.loads(house.command(*words, "--json"))
     assert [node["sessions"] for node in shown["nodes"]] == [1]
     stopping = time.monotonic()
     two.process.stop()

@@ -86,6 +86,25 @@ class ConfigurationPageTests(SynchronousTestCase):
         self.assertIn(why, PAGE)
 
 
+class OperatingPageTests(SynchronousTestCase):
+    """What docs/operate.md says to type."""
+
+    def test_every_block(self) -> None:
+        """Each is typed by a test with real programs, or says why it is not."""
+        page = (DOCS / "operate.md").read_text("utf-8")
+        tests = [file.read_text("utf-8") for file in (ROOT / "peers").glob("*.py")]
+        typing = "".join(text for text in tests if "peers.operating" in text)
+        blocks = re.findall(r"^(.*)\n *```sh$", page, re.MULTILINE)
+        self.assertGreater(len(blocks), 20)
+        for before in blocks:
+            mark = re.fullmatch(r" *<!-- (tested|not run): (.*) -->", before)
+            assert mark is not None, f"{before}: there is no mark before a block"
+            known = f'"{mark[2]}"' in typing if mark[1] == "tested" else " " in mark[2]
+            self.assertTrue(known, before)
+        for how, name in re.findall(r"<!-- (typed|clicked): ([a-z]+) -->", page):
+            self.assertTrue(f'block("{name}", "{how}")' in typing, name)
+
+
 class LinkTests(SynchronousTestCase):
     """Links between the pages."""
 

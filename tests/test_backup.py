@@ -21,6 +21,7 @@ from cms.callbridge.spaces.store import SpaceStore
 from cms.callbridge.statefiles import STATE_FILES as OF_CALLBRIDGE
 from cms.commands.backup import KNOWN
 from cms.configuration.tomlfile import Secret
+from cms.control.place import LOCK
 from cms.state import restoring
 from cms.state.backup import Entry, Manifest, Unusable, unpack, write
 from cms.state.folder import UnsafeFolder, claim
@@ -159,6 +160,29 @@ class CommandTests(BackupTests):
         file = self.write("other.toml", (self.folder / "callbridge.toml").read_text())
         file.write_text(file.read_text().replace('"callbridge"', '"nowhere"'))
         self.refused("backup", str(self.file), "--config", str(file), status=1)
+
+    def test_empty(self) -> None:
+        """A folder that holds nothing of the kind makes no backup that looks like one."""
+        for file in self.server.iterdir():
+            file.unlink()
+        self.refused("backup", str(self.file), *self.xmpp, status=1)
+        self.assertFalse(self.file.exists())
+
+    def test_instance(self) -> None:
+        """Of several servers with one configuration one is named; each has its own state."""
+        file = self.folder / "xmpp.toml"
+        file.write_text(file.read_text() + '[cluster]\nengine = "redis://127.0.0.1:1/0"\n')
+        state = self.server / "one"
+        CallbridgeStore(state, lambda: 0.0).add("cb1", Secret("s3cret-of-cb1"))
+        (state / LOCK).touch()
+        line = self.refused("backup", str(self.file), *self.xmpp, status=2)
+        self.assertIn("--instance one", line)
+        instance = ("--instance", "one", *self.xmpp)
+        self.cms("backup", str(self.file), *instance)
+        CallbridgeStore(state, lambda: 0.0).delete("cb1")
+        self.cms("restore", str(self.file), *instance)
+        held = CallbridgeStore(state, lambda: 0.0).callbridges()
+        self.assertEqual(["cb1"], [callbridge.name for callbridge in held])
 
     def test_new_host(self) -> None:
         """Restored where no daemon has run yet, and over settings that are damaged."""

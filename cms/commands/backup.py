@@ -28,12 +28,12 @@ from cms.commands.common import (
     when,
 )
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
+from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
 from cms.state import restoring
 from cms.state.backup import Known, Manifest, Unusable, look, unpack, write
 from cms.state.folder import claim, explain_os
 from cms.xmpp import statefiles as xmpp_files
-from cms.xmpp.config import read_config as read_xmpp
 
 KNOWN: dict[str, Known] = {
     "callbridge": callbridge_files.STATE_FILES,
@@ -74,7 +74,7 @@ class Place:
         @raise StepError: the configuration is wrong.
         """
         if not is_callbridge(file):
-            server = read_xmpp(file)
+            server = server_config(file)
             return cls("xmpp", file, server.state_dir, server.domain, server.hostname)
         base = read_callbridge(file)
         return cls("callbridge", file, base.state_dir, base.link.domain, base.unique_name)
@@ -106,6 +106,7 @@ class Place:
 
 @click.command(context_settings={"allow_extra_args": True})
 @FILE
+@INSTANCE
 @JSON
 @CONFIG
 @click.pass_context
@@ -130,6 +131,11 @@ def backup(context: click.Context, file: Path, as_json: bool, config_file: Path 
     place = Place.read(found[0])
     if not place.state_dir.is_dir():
         raise Wrong(f"there is no {place.state_dir}. Cure: start the {place.title} once.")
+    if not any((place.state_dir / name).exists() for name in place.known):
+        raise Wrong(
+            f"{place.state_dir} holds nothing that a backup is of. Cure: start the {place.title}"
+            " once, or name another configuration."
+        )
     place = place.with_settings(place.state_dir)
     manifest = _write(place, file)
     _print(manifest, file, as_json)
@@ -157,6 +163,7 @@ def _write(place: Place, file: Path) -> Manifest:
 @click.command()
 @FILE
 @click.option("--check", is_flag=True, help="Check FILE alone; nothing is changed.")
+@INSTANCE
 @JSON
 @CONFIG
 def restore(file: Path, check: bool, as_json: bool, config_file: Path | None) -> None:

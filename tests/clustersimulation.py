@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -289,9 +290,15 @@ class ClusterServer(Server):
     """
 
     def __init__(
-        self, cluster: Cluster, name: str, *, window: int = 1024 * 1024, patience: float = 15.0
+        self,
+        cluster: Cluster,
+        name: str,
+        *,
+        window: int = 1024 * 1024,
+        patience: float = 15.0,
+        contacts: Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(contacts=contacts, maker=name)
         self.cluster = cluster
         self.name = name
         self.is_frozen = self.is_dead = False
@@ -314,6 +321,8 @@ class ClusterServer(Server):
         local: Any = self.router.local
         local.others = self.clients.service.others = local.endings.others = nodes
         self.components.others = nodes
+        if contacts is not None:
+            nodes.share(local.blocking)
         random = cluster.random
         self.node = nodes.node = Node(
             self.clock,

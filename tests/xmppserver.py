@@ -86,9 +86,11 @@ class Server:
         resume: float = 60.0,
         clock: TwoClocks | None = None,
         contacts: Path | None = None,
+        maker: str = "",
     ) -> None:
         """
         @param contacts: The folder of the users' contacts, if they have any.
+        @param maker: The name of the server in a cluster.
         """
         self.clock = clock or TwoClocks()
         self.links = Links()
@@ -103,7 +105,7 @@ class Server:
         local = LocalServices(self.router, self.links, self.sessions, broadcast)
         self.router.local = local
         if contacts is not None:
-            store = ContactStore(contacts, self.clock.wall_seconds)
+            store = ContactStore(contacts, self.clock.wall_seconds, maker)
             self.changes = Changes(self.clock, store, SlowWork(Threads()))
             self.contacts = Contacts(self.changes, self.router, broadcast)
             local.offer(self.contacts)

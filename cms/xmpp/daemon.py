@@ -161,10 +161,12 @@ class XmppService(Service):
 
     def _make_contacts(self, router: Router, broadcast: Broadcast) -> Contacts | None:
         config, reactor = self.config, self._reactor
-        if not config.contacts.offered or config.cluster is not None:
+        if not config.contacts.offered:
             return None
+        cluster = config.cluster
+        maker = "" if cluster is None else cluster.node or config.hostname
         try:
-            store = ContactStore(config.state_dir, wall_clock(reactor))
+            store = ContactStore(config.state_dir, wall_clock(reactor), maker)
         except StoreUnusable as problem:
             raise unusable_for(config.file, problem.fault) from None
         except StoreError as problem:
@@ -225,6 +227,8 @@ class XmppService(Service):
             endings=local.endings,
         )
         local.others = self.session_service.others = local.endings.others = nodes
+        if local.blocking is not None:
+            nodes.share(local.blocking)
         cluster: Cluster = make_clustering(
             *(self.config, settings, self._reactor, nodes, self.callbridges)
         )

@@ -30,6 +30,7 @@ class HandedSession:
     @ivar rooms: What it shows in rooms, by its address there.
     @ivar reconnecting: Which of them were told that it has no connection.
     @ivar copied: Whether it wants copies (XEP-0280).
+    @ivar lists: What it is told the changes of: C{roster}, C{blocklist}.
     @ivar handled: How many of its client's stanzas were handled.
     @ivar acknowledged: How many of those to its client were acknowledged.
     @ivar sent: Those that were not, in their order.
@@ -54,6 +55,7 @@ class HandedSession:
     acknowledged: int
     sent: Sequence[bytes]
     waiting: Sequence[bytes]
+    lists: Sequence[str] = ()
 
     def to_message(self) -> bytes:
         """As one node gives it to another: in one piece, which arrives or does not."""

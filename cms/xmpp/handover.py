@@ -148,6 +148,7 @@ class Handover:
             rooms={to: raw.decode() for to, raw in rooms.items()},
             reconnecting=reconnecting,
             copied=copied,
+            lists=policy.service.lists(session),
             handled=ledger.handled,
             acknowledged=ledger.acknowledged,
             sent=sent,
@@ -238,6 +239,7 @@ class Handover:
         session.adopt(handed.previd, ledger, handed.host)
         rooms = {to: raw.encode() for to, raw in handed.rooms.items()}
         policy.service.adopted(session, handed.since, rooms, handed.reconnecting)
+        policy.service.listens(session, handed.lists)
         if handed.copied:
             policy.router.carbons.enable(session)
         self._gone.pop(handed.previd, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 
 from twisted.words.protocols.jabber.error import StanzaError
@@ -41,6 +41,7 @@ class LocalServices:
 
     @ivar others: The other nodes, if there can be any.
     @ivar contacts: Rosters and subscriptions; without them each roster is empty.
+    @ivar blocklists: See L{Router}.
     @ivar blocking: What users have blocked, if they have contacts.
     """
 
@@ -53,6 +54,7 @@ class LocalServices:
         self._broadcast = broadcast
         self.others: Others | None = None
         self.endings = Endings(links, sessions)
+        self.blocklists = router.blocklists
         self.contacts: Contacts | None = None
         self.blocking: Blocking | None = None
         self._features: tuple[str, ...] = FEATURES
@@ -189,17 +191,28 @@ class LocalServices:
         else:
             self._router.bounce(stanza, "bad-request")
 
-    def began(self, session: Session) -> None:
-        """It is there."""
-        if self.blocking is not None:
-            self.blocking.began(session)
-
     def over(self, session: Session) -> None:
         """It has ended."""
         self.ended(session)
+        self.forget(session)
+
+    def forget(self, session: Session) -> None:
+        """It is told nothing any more."""
         if self.contacts is not None and self.blocking is not None:
             self.contacts.ended(session)
             self.blocking.ended(session)
+
+    def lists(self, session: Session) -> list[str]:
+        """Of which of its user's lists a session is told the changes."""
+        kinds = {"roster": self.contacts, "blocklist": self.blocking}
+        return [name for name, kind in kinds.items() if kind and kind.is_told(session)]
+
+    def listens(self, session: Session, lists: Collection[str]) -> None:
+        """Tell it the changes of those."""
+        kinds = {"roster": self.contacts, "blocklist": self.blocking}
+        for name, kind in kinds.items():
+            if kind is not None and name in lists:
+                kind.tell(session)
 
     def ended(self, session: Session, stanza: Stanza | None = None) -> None:
         """

@@ -34,6 +34,8 @@ TAKE: Final = 20  # asks for a session whose client has come here
 HANDED: Final = 21  # a session, whole
 HAS_IT: Final = 22
 QUESTIONS: Final = (ASK, PROBE, TAKE)
+ROWS: Final = 24  # of contacts and blocked addresses
+DIGESTS: Final = 25  # of all of these
 
 _COUNT = struct.Struct("!HI")
 
@@ -119,6 +121,14 @@ class Facts:
     def says(self, key: str) -> bool:
         """Yes; no if it is not there, as an older version does not know it."""
         return self._facts.get(key) is True
+
+    def all(self, key: str) -> list[Any]:
+        """Whatever; who asks looks at each."""
+        return list(self._one(key, list))
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """Whatever, by name."""
+        return dict(self._one(key, dict))
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Strings."""

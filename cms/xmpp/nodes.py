@@ -26,6 +26,8 @@ from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
 from cms.xmpp.carbons import Carbons
+from cms.xmpp.contacts.blocking import Blocking
+from cms.xmpp.contacts.replicas import Replicas
 from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
 from cms.xmpp.gate import Gate, let_out
@@ -69,6 +71,7 @@ class Nodes(OwnSessions):
     L{Neighbourhood<cms.cluster.node.Neighbourhood>}.
 
     @ivar node: This node; set before it starts.
+    @ivar contacts: The users' contacts, if they have any.
     """
 
     log = Logger()
@@ -99,6 +102,7 @@ class Nodes(OwnSessions):
         self._vanishing = Vanishing(
             clock, sessions, self._receivers, partial(self._forget_session, reason="lost")
         )
+        self.contacts: Replicas | None = None
         self._handlers: dict[int, Callable[[_Neighbour, str, Facts], object]] = {
             messages.SESSION: self._session,
             messages.SESSION_END: self._session_end,
@@ -124,6 +128,13 @@ class Nodes(OwnSessions):
         links.on_down.append(self._link_down)
         for changes in (relay.on_authority, links.on_away, links.on_back):
             changes.append(self._link_decides)
+
+    def share(self, blocking: Blocking) -> None:
+        """Users have contacts, which all nodes have."""
+        replicas = self.contacts = Replicas(blocking, self._tell)
+        self._vanishing.audience = blocking.contacts.audience
+        self._handlers[messages.ROWS] = lambda _, __, facts: replicas.taken(facts)
+        self._handlers[messages.DIGESTS] = lambda it, _, facts: replicas.compare(it.peer, facts)
 
     @property
     def is_learning(self) -> bool:
@@ -406,6 +417,8 @@ class Nodes(OwnSessions):
     def _all(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
         """It has told all: what it did not name has ended meanwhile."""
         neighbour.has_told = True
+        if self.contacts is not None:
+            self.contacts.tell(neighbour.peer)  # it may have left out changes
         for link in [link for link in neighbour.links.values() if not link.told]:
             self._forget_link(neighbour, link)
         self._vanishing.add([each for each in neighbour.sessions.values() if not each.told])

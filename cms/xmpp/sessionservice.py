@@ -82,7 +82,8 @@ class SessionService:
                     other.replace()
         if session.jid.userhost() in self._carbons.enabled:
             self._carbons.began(session)
-        self._local.began(session)
+        if session.jid.userhost() in self._local.blocklists.users:
+            session.set_guarded(True)
         begin = lp.SessionBegin(
             jid=session.jid.full(),
             peer=session.peer_host,
@@ -174,6 +175,7 @@ class SessionService:
 
     def handed_over(self, session: Session) -> None:
         """It goes on at another node; nobody is told."""
+        self._local.forget(session)
         self._sessions.remove(session)
         self._carbons.ended(session)
         self._reconnecting.ended(session)
@@ -194,6 +196,16 @@ class SessionService:
         self._began[session] = lp.SessionBegin(jid=jid, peer=session.peer_host, since=since)
         self._authority[session] = session.authority
         self._reconnecting.adopted(session, shown, told)
+        if session.jid.userhost() in self._local.blocklists.users:
+            session.set_guarded(True)
+
+    def lists(self, session: Session) -> list[str]:
+        """Of which lists it is told the changes, for another node."""
+        return self._local.lists(session)
+
+    def listens(self, session: Session, lists: Sequence[str]) -> None:
+        """It is told those, as it was at another node."""
+        self._local.listens(session, lists)
 
     def presence(self, session: Session, stanza: Stanza) -> None:
         """A client sent presence."""

@@ -23,6 +23,7 @@ class Vanishing:
     """
     Ends them for all who are here; the other nodes tell theirs.
 
+    @ivar audience: Gives who else may see a session, at whatever node.
     @param receivers: The sessions and links of this node, by address.
     @param forget: Takes a session out of all tables.
     """
@@ -42,6 +43,7 @@ class Vanishing:
         self._forget = forget
         self._vanished: deque[RemoteSession] = deque()
         self._turn: IDelayedCall | None = None
+        self.audience: Callable[[Session], Iterable[Session]] = lambda _: ()
 
     def add(self, remotes: Iterable[RemoteSession]) -> None:
         """These have ended; a part is told of at once."""
@@ -70,6 +72,7 @@ class Vanishing:
         told_to: set[str] = set()
         if seen:
             told_to = {bare} | self._tell_account(bare, stanza)
+            told_to |= self._tell_those(self.audience(remote), stanza)
         for to in directed - told_to:
             address = parse_jid(to)
             receiver = self._receivers.get(to.encode()) or self._receivers.get(
@@ -82,7 +85,10 @@ class Vanishing:
 
     def _tell_account(self, bare: str, stanza: Stanza) -> set[str]:
         """Send it to the available sessions of a user that are here; their addresses."""
-        receivers = [s for s in self._sessions.available(bare) if not isinstance(s, RemoteSession)]
+        return self._tell_those(self._sessions.available(bare), stanza)
+
+    def _tell_those(self, sessions: Iterable[Session], stanza: Stanza) -> set[str]:
+        receivers = [each for each in sessions if not isinstance(each, RemoteSession)]
         for receiver in receivers:
             receiver.deliver((addressed(stanza, receiver.jid.full()).raw,), None)
         return {receiver.jid.full() for receiver in receivers}

@@ -170,7 +170,7 @@ class Act:
             return
         self._book.write(owner, after)
         outcome, key = self._outcome, (owner, after.address)
-        if listed and _shown(after) != _shown(before):
+        if listed and after.shown != before.shown:
             outcome.pushes[key] = after, ""
         if state.theirs != before.state.theirs and YES in (state.theirs, before.state.theirs):
             (outcome.gained if state.theirs == YES else outcome.lost).append(key)
@@ -192,7 +192,3 @@ class Act:
         for owner, address in pushes:
             pushes[owner, address] = pushes[owner, address][0], versions[owner]
         return self._outcome
-
-
-def _shown(contact: Contact) -> tuple[bool, str, bool]:
-    return contact.listed, contact.state.subscription, contact.state.mine == ASKED

@@ -34,11 +34,12 @@ class Blocking:
     """
     The blocked addresses of all users.
 
+    @ivar contacts: Their contacts.
     @ivar requests: What clients may ask of their own accounts, by type, namespace and name.
     """
 
     def __init__(self, contacts: Contacts, router: Router) -> None:
-        self._contacts = contacts
+        self.contacts = contacts
         self._router = router
         self._sessions = router.sessions
         self._lists: Blocklists = router.blocklists
@@ -60,7 +61,7 @@ class Blocking:
         """The list; whoever asks is told of its changes from then on."""
         user = session.jid.userhost()
         if not session.is_guest:
-            self._interested.setdefault(user, {})[session] = None
+            self.tell(session)
         items = _items(sorted(self._lists.users.get(user, ())))
         session.send(written_result(stanza, f"<blocklist xmlns='{NS}'>{items}</blocklist>"))
 
@@ -73,7 +74,7 @@ class Blocking:
         self._change(session, stanza, payload, active=False)
 
     def _change(self, session: Session, stanza: Stanza, payload: Element, *, active: bool) -> None:
-        contacts = self._contacts
+        contacts = self.contacts
         keys = contacts.keys
         try:
             named = [keys.full_key(jid) for jid in _read(session, payload)]
@@ -91,10 +92,13 @@ class Blocking:
 
     # what follows
 
-    def began(self, session: Session) -> None:
-        """A session of a user is there."""
-        if session.jid.userhost() in self._lists.users:
-            session.set_guarded(True)
+    def tell(self, session: Session) -> None:
+        """It is told the changes of its list from now on."""
+        self._interested.setdefault(session.jid.userhost(), {})[session] = None
+
+    def is_told(self, session: Session) -> bool:
+        """Whether it is."""
+        return session in self._interested.get(session.jid.userhost(), ())
 
     def ended(self, session: Session) -> None:
         """It is over."""
@@ -106,30 +110,34 @@ class Blocking:
 
     def _follow(self, outcome: Outcome) -> None:
         for owner, (now, changed) in outcome.blocked.items():
-            self.changed(owner, now, changed)
+            address = self.contacts.keys.address
+            added = {*map(address, changed)} & {*map(address, now)}
+            if added:
+                self.contacts.hide(address(owner), added)
+            self.listed(owner, now, changed)
+            removed = {*map(address, changed)} - added
+            if removed:
+                self.contacts.seen_again(owner, removed)
 
-    def changed(self, owner: str, now: Iterable[str], changed: Iterable[str]) -> None:
+    def listed(self, owner: str, now: Iterable[str], changed: Iterable[str]) -> None:
         """
-        A user has another list.
+        A user has another list, here or at another server.
 
         @param owner: As the store has him, and so are the addresses.
         @param now: All that are blocked now.
         @param changed: Those that are blocked now and were not before, or the other way round.
         """
-        address = self._contacts.keys.address
+        address = self.contacts.keys.address
         user, blocked = address(owner), {*map(address, now)}
         added = {*map(address, changed)} & blocked
-        removed = {*map(address, changed)} - blocked
         self._push(user, "block", added)
-        self._push(user, "unblock", removed)
+        self._push(user, "unblock", {*map(address, changed)} - blocked)
         if added:
             self._leave(user, added)
         self._lists.set(user, blocked)
         for session in self._sessions.of(user):
             session.set_guarded(bool(blocked))
             self._router.forget(session)
-        if removed:
-            self._contacts.seen_again(owner, removed)
 
     def _push(self, user: str, name: str, addresses: Iterable[str]) -> None:
         interested = self._interested.get(user)
@@ -142,8 +150,7 @@ class Blocking:
             session.send(SplicedStanza((b"iq", None, None, push.encode())))
 
     def _leave(self, user: str, added: set[str]) -> None:
-        """Whom a user has blocked sees him go: his contacts, and to whom he showed himself."""
-        self._contacts.hide(user, added)
+        """To whom a user has shown himself, and who is blocked now, sees him go."""
         for session in self._sessions.of(user):
             if self._sessions.is_elsewhere(session):
                 continue  # its own server does it

@@ -39,6 +39,7 @@ class Changes:
 
     @ivar clock: Its clock.
     @ivar store: Where they are made.
+    @ivar work: Runs functions in a thread, one at a time.
     @ivar on_rows: Called with the rows that were written, before who asked is answered.
     @ivar made: How many were made.
     """
@@ -48,7 +49,8 @@ class Changes:
     def __init__(self, clock: IReactorTime, store: ContactStore, work: SlowWork) -> None:
         self.clock = clock
         self.store = store
-        self._work = work
+        self.work = work
+        self._merging: tuple[Callable[[], Callable[[], Any]], Deferred[Any]] | None = None
         self._waiting: dict[str, deque[_Asked]] = {}
         self._busy = self._paused = False
         self._idle: list[Deferred[None]] = []
@@ -72,6 +74,18 @@ class Changes:
         self._begin()
         return asked.answer
 
+    def merge(self, take: Callable[[], Callable[[], Any]]) -> Deferred[Any]:
+        """
+        Take what other servers have changed, before what is asked for from now on.
+
+        @param take: Gives, when its time has come, what is done in a thread.
+        @return: Fires with what that gives.
+        """
+        answer: Deferred[Any] = Deferred()
+        self._merging = take, answer
+        self._begin()
+        return answer
+
     def finish(self) -> Deferred[None]:
         """Fires when nothing waits any more."""
         if not self._busy and not self._waiting:
@@ -81,7 +95,15 @@ class Changes:
         return idle
 
     def _begin(self) -> None:
-        if self._busy or self._paused or not self._waiting:
+        if self._busy or self._paused:
+            return
+        if self._merging is not None:
+            self._busy = True
+            (take, answer), self._merging = self._merging, None
+            self.work.run(take()).chainDeferred(answer)
+            answer.addBoth(self._merged)
+            return
+        if not self._waiting:
             return
         self._busy = True
         asked: list[_Asked] = []
@@ -91,12 +113,17 @@ class Changes:
             if waiting:
                 self._waiting[account] = waiting  # behind the others
         changes = [each.change for each in asked]
-        done = self._work.run(lambda: self.store.apply(changes))
+        done = self.work.run(lambda: self.store.apply(changes))
         done.addCallbacks(
             lambda made: self._made(made, asked), lambda why: self._failed(why, asked)
         )
         done.addErrback(lambda failure: self.log.failure("unexpected error in contacts", failure))
         done.addBoth(self._ended)
+
+    def _merged(self, result: Any) -> Any:
+        self._busy = False
+        self._begin()
+        return result
 
     def _made(self, made: tuple[list[Any], list[Row]], asked: list[_Asked]) -> None:
         results, rows = made

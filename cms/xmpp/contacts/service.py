@@ -48,6 +48,7 @@ class Contacts:
     @ivar requests: What clients may ask of their own accounts, by type, namespace and name.
     @ivar changes: What is on its way to the store.
     @ivar on_outcome: Called with what follows from a change, before it is followed.
+    @ivar interested: The sessions that have asked for their roster, by user.
     @ivar pushed: How many roster pushes were sent.
     """
 
@@ -71,7 +72,7 @@ class Contacts:
         self._broadcast = broadcast
         self._told_unreadable = -TOLD_AGAIN
         self._settings = settings
-        self._interested: dict[str, dict[Session, None]] = {}
+        self.interested: dict[str, dict[Session, None]] = {}
         self._texts: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
         self.requests = {(kind, ns.ROSTER, "query"): self.roster for kind in ("get", "set")}
@@ -96,7 +97,7 @@ class Contacts:
 
     def _get(self, session: Session, stanza: Stanza, known: str | None) -> None:
         owner = self._own(session)
-        self._interested.setdefault(owner, {})[session] = None
+        self.tell(session)
         try:
             version = self._store.version(owner)
             text = "" if version == known else self._text(owner, version)
@@ -209,6 +210,13 @@ class Contacts:
 
     # who sees whom
 
+    def audience(self, session: Session) -> list[Session]:
+        """The sessions of others who may see this one."""
+        owner = self._own(session)
+        if owner not in self._store.owners or session.is_guest:
+            return []
+        return self._known(session, self._read(self._store.watchers, owner))
+
     def showed(self, session: Session, stanza: Stanza, *, first: bool) -> None:
         """
         It has broadcast that it is available (RFC 6121 4.2.2, 4.4.2).
@@ -240,13 +248,21 @@ class Contacts:
         self._send(stanza, receivers, session)
         return {*map(self.keys.address, watchers), *(each.jid.full() for each in receivers)}
 
+    def tell(self, session: Session) -> None:
+        """It is told the changes of its roster from now on."""
+        self.interested.setdefault(self._own(session), {})[session] = None
+
+    def is_told(self, session: Session) -> bool:
+        """Whether it is."""
+        return session in self.interested.get(self._own(session), ())
+
     def ended(self, session: Session) -> None:
         """It is over."""
         owner = self._own(session)
-        interested = self._interested.get(owner, {})
+        interested = self.interested.get(owner, {})
         interested.pop(session, None)
         if not interested:
-            self._interested.pop(owner, None)
+            self.interested.pop(owner, None)
 
     def _read(self, read: Callable[[str], list[str]], owner: str) -> list[str]:
         try:
@@ -322,7 +338,7 @@ class Contacts:
 
     def push(self, owner: str, key: str, contact: Contact | None, version: str) -> None:
         """Tell each resource that has asked for the roster (RFC 6121 2.1.6)."""
-        interested = self._interested.get(owner)
+        interested = self.interested.get(owner)
         if not interested:
             return
         payload = items.query(items.written(self.keys.address(key), contact), version)
@@ -342,7 +358,7 @@ class Contacts:
         raw = told.raw.encode() or self._plain(told.kind, address(told.sender), to)
         receivers = dict.fromkeys(self._sessions.available(to))
         if told.kind != "subscribe":
-            receivers |= self._interested.get(told.owner, {})
+            receivers |= self.interested.get(told.owner, {})
         for receiver in receivers:
             self._deliver(raw, receiver)
 

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from zlib import crc32
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from cms.state.database import Database
-from cms.xmpp.contacts.subscription import NONE, State
+from cms.xmpp.contacts.subscription import ASKED, NONE, State
 
 FILE_NAME = "contacts.sqlite3"
 SCHEMA_VERSION = 1
@@ -40,6 +41,7 @@ CREATE TABLE contacts (
     request TEXT NOT NULL,
     stamp INTEGER NOT NULL,
     maker TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
     PRIMARY KEY (owner, address)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE blocked (
@@ -48,8 +50,13 @@ CREATE TABLE blocked (
     active INTEGER NOT NULL,
     stamp INTEGER NOT NULL,
     maker TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
     PRIMARY KEY (owner, address)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX contacts_bucket ON contacts (bucket, stamp);
+CREATE INDEX blocked_bucket ON blocked (bucket, stamp);
+CREATE INDEX contacts_gone ON contacts (stamp) WHERE NOT (mine OR theirs OR listed);
+CREATE INDEX blocked_gone ON blocked (stamp) WHERE NOT active;
 """
 _ALL_BLOCKED = "SELECT owner, address FROM blocked WHERE active"
 _OWNERS = "SELECT DISTINCT owner FROM contacts"
@@ -59,13 +66,40 @@ _LISTED = _ALL + " AND listed ORDER BY address"
 _DELETE_CONTACT = "DELETE FROM contacts WHERE owner = ? AND address = ?"
 _DELETE_BLOCKED = "DELETE FROM blocked WHERE owner = ? AND address = ?"
 _PUT = {
-    "contacts": "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    "blocked": "INSERT OR REPLACE INTO blocked VALUES (?, ?, ?, ?, ?)",
+    "contacts": "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "blocked": "INSERT OR REPLACE INTO blocked VALUES (?, ?, ?, ?, ?, ?)",
+}
+_STAMP = {
+    "contacts": "SELECT stamp, maker FROM contacts WHERE owner = ? AND address = ?",
+    "blocked": "SELECT stamp, maker FROM blocked WHERE owner = ? AND address = ?",
+}
+_BUCKET = {
+    "contacts": "SELECT * FROM contacts WHERE bucket = ?",
+    "blocked": "SELECT * FROM blocked WHERE bucket = ?",
+}
+_DIGEST = (
+    "SELECT bucket, count(*), sum(stamp), max(stamp) FROM contacts GROUP BY bucket",
+    "SELECT bucket, count(*), sum(stamp), max(stamp) FROM blocked GROUP BY bucket",
+)
+_PURGE = (
+    "DELETE FROM contacts WHERE NOT (mine OR theirs OR listed) AND stamp < ?",
+    "DELETE FROM blocked WHERE NOT active AND stamp < ?",
+)
+_GONE = (
+    "SELECT stamp FROM contacts WHERE NOT (mine OR theirs OR listed) ORDER BY stamp DESC"
+    " LIMIT 1 OFFSET ?"
+)
+_KINDS = {
+    "contacts": (str, str, int, int, int, str, str, str, int, str),
+    "blocked": (str, str, int, int, str),
 }
 
 Change = Callable[["Book"], Any]
 Row = Sequence[Any]
-"""The name of a table, and the values of a row in it."""
+"""The name of a table, and the values of a row in it, without its bucket."""
+BUCKETS: Final = 256  # of users, for whom servers compare at once what they have
+MOST_GONE: Final = 100_000  # entries of what was deleted
+GONE_SECONDS: Final = 30 * 86_400.0  # for which they are kept, unless they are too many
 
 
 @frozen
@@ -89,6 +123,13 @@ class Contact:
     request: str = ""
 
     @property
+    def shown(self) -> tuple[object, ...] | None:
+        """What a roster says of it, if it is there."""
+        state = self.state
+        told = state.subscription, state.mine == ASKED, self.name, self.groups
+        return told if self.listed else None
+
+    @property
     def is_nothing(self) -> bool:
         """Whether it need not be kept."""
         return self.state == NONE and not self.listed
@@ -98,6 +139,27 @@ def _contact(row: Row) -> Contact:
     address, mine, theirs, listed, name, groups, request = row
     found = tuple(json.loads(groups)) if groups else ()
     return Contact(address, State(mine, theirs), bool(listed), name, found, request)
+
+
+def _one(connection: sqlite3.Connection, owner: str, address: str) -> Contact:
+    row = connection.execute(_ONE, (owner, address)).fetchone()
+    return Contact(address) if row is None else _contact(row)
+
+
+@define
+class Merged:
+    """
+    What was taken from another server.
+
+    @ivar contacts: The user, what he has now, and the version of his roster.
+    @ivar blocked: The addresses of each user that are blocked now and were not, or the other
+        way round.
+    @ivar lists: All that these users have blocked now.
+    """
+
+    contacts: list[tuple[str, Contact, str]] = field(factory=list)
+    blocked: dict[str, list[str]] = field(factory=dict)
+    lists: dict[str, list[str]] = field(factory=dict)
 
 
 class Refused(Exception):
@@ -133,8 +195,7 @@ class Book:
 
     def contact(self, owner: str, address: str) -> Contact:
         """What a user has of an address; one of nothing if he has none."""
-        row = self._connection.execute(_ONE, (owner, address)).fetchone()
-        return Contact(address) if row is None else _contact(row)
+        return _one(self._connection, owner, address)
 
     def contacts(self, owner: str) -> list[Contact]:
         """All that a user has, listed or not."""
@@ -190,7 +251,25 @@ class Book:
 
 def put(connection: sqlite3.Connection, row: Row) -> None:
     """Write a row, whatever was there."""
-    connection.execute(_PUT[row[0]], row[1:])
+    connection.execute(_PUT[row[0]], (*row[1:], crc32(row[1].encode()) % BUCKETS))
+
+
+def checked(row: Any) -> Row:
+    """
+    A row that another server has sent.
+
+    @raise ValueError: it is none.
+    """
+    if not isinstance(row, list) or not row or row[0] not in _KINDS:
+        raise ValueError("no row of a table that is known")
+    kinds = _KINDS[row[0]]
+    if len(row) != len(kinds) + 1 or any(
+        type(value) is not kind for value, kind in zip(row[1:], kinds, strict=True)
+    ):
+        raise ValueError("a row of another form")
+    if row[0] == "contacts" and not (row[3] in range(3) and row[4] in range(3)):
+        raise ValueError("no state")
+    return row
 
 
 def roster(connection: sqlite3.Connection, owner: str) -> list[Contact]:
@@ -270,6 +349,53 @@ class ContactStore:
         self.owners |= {row[1] for row in rows if row[0] == "contacts"}
         return results, rows
 
+    def merge(self, rows: Sequence[Row], shown: Collection[str]) -> Merged:
+        """
+        Take what another server has, where it is later.
+
+        @param shown: The users whose changes are wanted.
+        """
+        merged = Merged()
+        with self.database.open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            before: dict[tuple[str, str], Contact] = {}
+            for row in rows:
+                table, owner, address, *_ = row
+                there = connection.execute(_STAMP[table], (owner, address)).fetchone()
+                if there is not None and list(there) >= list(row[-2:]):
+                    continue
+                if table == "blocked":
+                    merged.blocked.setdefault(owner, []).append(address)
+                else:
+                    self.owners.add(owner)
+                    if owner in shown:
+                        before.setdefault((owner, address), _one(connection, owner, address))
+                put(connection, row)
+                self._last = max(self._last, row[-2])  # what follows is later
+            for (owner, address), contact in before.items():
+                found = _one(connection, owner, address)
+                if found.shown != contact.shown:
+                    merged.contacts.append((owner, found, version(connection, owner)))
+            merged.lists = {owner: blocked(connection, owner) for owner in merged.blocked}
+        return merged
+
+    def digests(self) -> dict[str, list[int]]:
+        """What tells the entries of each bucket of users from others, by its number."""
+        found: dict[str, list[int]] = {}
+        with self.database.open() as connection:
+            for question in _DIGEST:
+                for bucket, *digest in connection.execute(question):
+                    found.setdefault(str(bucket), []).extend(digest)
+        return found
+
+    def purge(self) -> None:
+        """Let entries go of what was deleted long ago, and the oldest of too many."""
+        before = (self._now() - GONE_SECONDS) * 1000
+        with self.database.open() as connection:
+            last = connection.execute(_GONE, (MOST_GONE,)).fetchone()
+            for purge in _PURGE:
+                connection.execute(purge, (max(before, last[0] if last else 0),))
+
     def _stamp(self) -> int:
         """Now, and later than any before, even if the clock was set back."""
         self._last = max(round(self._now() * 1000), self._last + 1)
@@ -302,6 +428,15 @@ class ContactStore:
         """See L{version}."""
         with self.database.explained():
             return version(self.read(), owner)
+
+    def bucket(self, number: str) -> list[Row]:
+        """The rows of a bucket."""
+        found: list[Row] = []
+        with self.database.explained():
+            for table, question in _BUCKET.items():
+                rows = self.read().execute(question, (number,))
+                found += [(table, *row[:-1]) for row in rows]
+        return found
 
     def watchers(self, owner: str) -> list[str]:
         """Who may see a user."""

@@ -45,7 +45,7 @@ class Schedule:
 
     @ivar troubles: What was broken.
     @ivar settled: How many seconds it took afterwards until all agreed.
-    @ivar waited_for: On what they agreed last.
+    @ivar waited_for: On what they did not agree for longest.
     """
 
     def __init__(self, world: World, crowd: Crowd, clients: list[Client], seed: str) -> None:
@@ -358,8 +358,8 @@ class Schedule:
         ]
         if life.why == "left":
             return []
-        if any(t.kind == "kill" and t.server in life.been for t in near):
-            return []
+        if any(t.kind == "kill" and t.server in life.been for t in self.troubles):
+            return []  # which its client perhaps noticed late
         if client.is_managed and life.why in ("lost", "not resumed") and _cut_off(near):
             return []  # nobody could hand it over
         return [f"the session of {client.jid} at {life.server} ended: {life.why}"]

@@ -11,7 +11,8 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,10 @@ def ask(port: int, *words: str, seconds: float = 2.0) -> Any:
 class Direct:
     """One Redis, to which each server has a way of its own."""
 
-    def __init__(self, processes: Processes, servers: int) -> None:
-        self.redis = Redis(processes)
+    def __init__(
+        self, processes: Processes, servers: int, environment: Mapping[str, str] | None
+    ) -> None:
+        self.redis = Redis(processes, environment=environment)
         self.redis.start()
         self.roads = [Road(self.redis.port) for _ in range(servers)]
 
@@ -176,7 +179,7 @@ class World:
 
     @ivar engine: L{Direct} or L{Watched}.
     @ivar stopped: Which servers are stopped.
-    @ivar waited_for: What was last not as it should be, when all were to agree.
+    @ivar waited_for: What was longest not as it should be, when all were to agree.
     """
 
     def __init__(
@@ -188,13 +191,17 @@ class World:
         lease: float = 3.0,
         patience: float = 8.0,
         servers: int = 3,
+        redis_environment: Mapping[str, str] | None = None,
     ) -> None:
         self.processes = processes
         self.lease = lease
         self.patience = patience
         self.stopped: set[int] = set()
         self.waited_for = ""
-        self.engine = Watched(processes) if sentinels else Direct(processes, servers)
+        if sentinels:
+            self.engine: Watched | Direct = Watched(processes)
+        else:
+            self.engine = Direct(processes, servers, redis_environment)
         names = [f"xmpp{number}" for number in range(1, servers + 1)]
         secrets = {"cb1": "s3cret", "cb2": "s3cret2"}
         self.servers = [XmppServer(processes, certificates, secrets, name) for name in names]
@@ -356,19 +363,22 @@ class World:
         @param clients: How many sessions there are.
         """
         began, problem = time.monotonic(), ""
-        self.waited_for = ""
+        lasted: Counter[str] = Counter()
 
         def agree() -> bool:
             nonlocal problem
             time.sleep(0.1)
             problem = self.disagreement(clients())
-            self.waited_for = problem or self.waited_for
+            if problem:
+                lasted[re.sub(r"^\d+ bytes", "bytes", problem)] += 1
             return not problem
 
         try:
             wait_until(agree, seconds, "agreement")
         except AssertionError:
             raise AssertionError(f"no agreement within {seconds:g} s: {problem}") from None
+        finally:
+            self.waited_for = max(lasted, key=lasted.__getitem__, default="")
         return time.monotonic() - began
 
     def memory(self) -> list[int]:

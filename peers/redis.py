@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from peers.network import free_port, listens, wait_until
@@ -19,14 +21,22 @@ class Redis:
     @ivar process: Once it was started.
     """
 
-    def __init__(self, processes: Processes, *options: str, name: str = "redis") -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        *options: str,
+        name: str = "redis",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """
+        @param environment: What is added to its environment.
         @param options: Lines of its file; C{port 0} and C{tls-port} for TLS alone.
         """
         self.port = free_port()
         self.name = name
         self._processes = processes
         self._options = options
+        self._environment = {**os.environ, **(environment or {})}
         self._directory = processes.make_directory(name)
         self.process: Process | None = None
 
@@ -42,7 +52,9 @@ class Redis:
         file = self._directory / "redis.conf"
         file.write_text("\n".join(line.format(port=self.port) for line in lines) + "\n")
         command = [require("redis-server", PACKAGE), str(file)]
-        self.process = self._processes.start(self.name, command, cwd=self._directory)
+        self.process = self._processes.start(
+            self.name, command, cwd=self._directory, env=self._environment
+        )
         wait_until(lambda: listens(self.port), 10, "Redis to listen")
 
     def command(self, *words: str) -> str:

@@ -40,6 +40,7 @@ class Store:
         self.is_up = True
         self.is_frozen = False
         self.engines: list[MemoryEngine] = []
+        self.jumped = 0.0  # seconds by which its clock was set
         self.last = 0
         self.clear()
 
@@ -60,7 +61,7 @@ class Store:
 
     def now(self) -> float:
         """Its clock."""
-        return 1_700_000_000.0 + self.clock.seconds()
+        return 1_700_000_000.0 + self.jumped + self.clock.seconds()
 
     def put(self, key: tuple[str, int], data: bytes) -> bool:
         """Append to an inbox, if it is there."""
@@ -203,7 +204,7 @@ class MemoryEngine:
 
         return self._ask(command)
 
-    def renew(self, name: str, generation: int, *, judge: bool) -> Deferred[Table]:
+    def renew(self, name: str, generation: int, *, judge: float | None) -> Deferred[Table]:
         """See L{Engine}."""
         store = self._store
 
@@ -213,7 +214,8 @@ class MemoryEngine:
                 raise NotAMember
             store.leases[name] = store.now() + LEASE
             dead = [one for one, until in store.leases.items() if until < store.now()]
-            for one in dead if judge else ():
+            judges = judge is not None and abs(store.now() - judge) <= LEASE / 2
+            for one in dead if judges else ():
                 store.remove(one)
                 store.tell(name)
             return store.table()

@@ -122,6 +122,36 @@ class DeathTests(Faults):
         self.assertEqual({full("alice")}, self.one.known)
 
 
+class ClockTests(Faults):
+    """The engine's clock is set, as NTP or a failover to another host may do."""
+
+    def test_ahead(self) -> None:
+        """By more than a lease, more than once: nobody is held for dead; who is dead is, later."""
+        for jump in (60.0, 5.0, 3600.0):
+            self.cluster.store.jumped += jump
+            self.run_(10.0)
+        self.assertEqual((0, 0), (self.one.node.deaths, self.two.node.deaths))
+        self.assertEqual((1, 1), (self.one.node.joined, self.two.node.joined))
+        self.cluster.kill(self.two)
+        self.run_(9.0)
+        self.assertEqual({full("alice")}, self.one.known)
+
+    def test_back(self) -> None:
+        """By an hour: the newest bind of an address still wins, wherever it is."""
+        self.cluster.store.jumped -= 3600.0
+        self.run_(10.0)
+        self.assertEqual((0, 0), (self.one.node.deaths, self.two.node.deaths))
+        before = self.one.sessions.find(JID(full("bob")))
+        again = self.one.bound(self.cb1, "bob")
+        self.run_()
+        after = self.two.sessions.find(JID(full("bob")))
+        assert isinstance(before, RemoteSession)
+        assert isinstance(after, RemoteSession)
+        self.assertGreater(after.stamp, before.stamp)
+        self.assertEqual((True, False), (self.bob.lost, again.lost))
+        self.assertEqual({full("alice"), full("bob")}, self.one.own)
+
+
 class StopTests(Faults):
     """The server of Bob stops, as by SIGSTOP, and goes on."""
 

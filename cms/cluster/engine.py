@@ -107,11 +107,13 @@ class Engine(Protocol):
         """
         ...
 
-    def renew(self, name: str, generation: int, *, judge: bool) -> Deferred[Table]:
+    def renew(self, name: str, generation: int, *, judge: float | None) -> Deferred[Table]:
         """
         Renew the lease.
 
-        @param judge: Whether those whose lease is over are members no more.
+        @param judge: What the engine's clock says, as far as this node knows: then those whose
+            lease is over are members no more.  If it says something else by more than half a
+            lease, and with C{None}, nobody is judged: leases are times of a clock that was set.
         @return: Fails with L{NotAMember} if it is over.
         """
         ...

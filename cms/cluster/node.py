@@ -238,7 +238,11 @@ class Node:
             else:
                 judges = started - self._connected_at >= self.settings.lease
                 judges = judges and started >= self._spare_until
-                table = await self._engine.renew(self._me.name, self._me.generation, judge=judges)
+                expected = started + self._offset
+                table = await self._engine.renew(
+                    self._me.name, self._me.generation, judge=expected if judges else None
+                )
+                self._compare(table.now - expected)
         except NotAMember:
             self.log.warn("{node} was held for dead, and joins again", node=self.settings.name)
             self._me = None
@@ -259,6 +263,12 @@ class Node:
             self._read_on()
             self._later(self.settings.lease / RENEWALS)
             call_all(self.log, self.on_renewed, table)
+
+    def _compare(self, apart: float) -> None:
+        """Nobody is judged by a clock that was set, until all have renewed their leases by it."""
+        if abs(apart) > self.settings.lease / 2:
+            self._spare_until = self._clock.seconds() + self.settings.lease
+            self.log.warn("the engine's clock has jumped by {apart:.1f} s", apart=apart)
 
     def _refuse(self, error: StepError) -> None:
         now = self._clock.seconds()

@@ -207,14 +207,13 @@ class RedisEngine:
             raise Refused(faults.CLUSTER_NAME_TAKEN.error(node=name, other=shown or "unknown"))
         return _table(answer)
 
-    def renew(self, name: str, generation: int, *, judge: bool) -> Deferred[Table]:
+    def renew(self, name: str, generation: int, *, judge: float | None) -> Deferred[Table]:
         """See L{Engine}."""
         return Deferred.fromCoroutine(self._renew(name, generation, judge))
 
-    async def _renew(self, name: str, generation: int, judge: bool) -> Table:
-        answer = await self._script(
-            scripts.RENEW, name, str(generation), self._lease, "1" if judge else "0"
-        )
+    async def _renew(self, name: str, generation: int, judge: float | None) -> Table:
+        expected = "" if judge is None else str(round(judge * 1000))
+        answer = await self._script(scripts.RENEW, name, str(generation), self._lease, expected)
         if answer[0] == b"gone":
             raise NotAMember
         return _table(answer)

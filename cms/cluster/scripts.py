@@ -56,10 +56,16 @@ local function remove(name)
     redis.call('HDEL', leases, name)
 end
 
+-- No lease is longer than a minute (cluster.lease): one that seems so is of before the clock was
+-- set back.
+local function is_valid(untill)
+    return untill > now and untill <= now + 60000
+end
+
 local function live_but(but)
     local all = redis.call('HGETALL', leases)
     for at = 1, #all, 2 do
-        if all[at] ~= but and (tonumber(all[at + 1]) or 0) > now then
+        if all[at] ~= but and is_valid(tonumber(all[at + 1]) or 0) then
             return true
         end
     end
@@ -88,7 +94,7 @@ end
 local name, incarnation = ARGV[4], ARGV[5]
 local there = redis.call('HGET', nodes, name)
 local untill = tonumber(redis.call('HGET', leases, name) or '0') or 0
-if there and untill > now and string.match(there, '^%d+ (%S+)') ~= incarnation then
+if there and is_valid(untill) and string.match(there, '^%d+ (%S+)') ~= incarnation then
     return {'name', there, tostring(untill - now)}
 end
 remove(name)
@@ -105,7 +111,7 @@ return table_of_members()
 """
 )
 
-# ARGV: name, generation, lease, whether to judge
+# ARGV: name, generation, lease, what the clock says if it was not set (empty: nobody is judged)
 RENEW: Final = (
     _COMMON
     + """
@@ -113,13 +119,17 @@ if generation_of(ARGV[1]) ~= ARGV[2] or redis.call('EXISTS', inbox(ARGV[1], ARGV
     return {'gone'}
 end
 redis.call('HSET', leases, ARGV[1], string.format('%.0f', now + ARGV[3]))
-if ARGV[4] == '1' then
+local expected = tonumber(ARGV[4])
+if expected and math.abs(now - expected) <= ARGV[3] / 2 then
     local all = redis.call('HGETALL', leases)
     local removed = false
     for at = 1, #all, 2 do
-        if (tonumber(all[at + 1]) or 0) < now then
+        local untill = tonumber(all[at + 1]) or 0
+        if untill < now then
             remove(all[at])
             removed = true
+        elseif not is_valid(untill) then
+            redis.call('HSET', leases, all[at], string.format('%.0f', now + ARGV[3]))
         end
     end
     if removed then

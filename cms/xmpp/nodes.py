@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.words.protocols.jabber.jid import JID
@@ -35,6 +34,7 @@ from cms.xmpp.handover import Handover
 from cms.xmpp.linkanswers import LinkAnswers, own_link
 from cms.xmpp.links import Link, Links
 from cms.xmpp.loginrelay import LoginRelay
+from cms.xmpp.neighbour import Neighbour
 from cms.xmpp.nodemessages import Facts, told
 from cms.xmpp.ownsessions import OwnSessions
 from cms.xmpp.remotelink import Questions, RemoteLink
@@ -44,25 +44,6 @@ from cms.xmpp.sessions import Session, Sessions
 from cms.xmpp.telling import Telling, when_known
 from cms.xmpp.undelivered import Undelivered
 from cms.xmpp.vanishing import Vanishing
-
-
-@define(eq=False)
-class _Neighbour:
-    """
-    Another node, and what it has.
-
-    @ivar telling: What it is told.
-    @ivar refused: The addresses that it named and that another one holds.
-    @ivar has_told: Whether it has told all that it has, once.
-    """
-
-    peer: Peer
-    questions: Questions
-    telling: Telling
-    sessions: dict[str, RemoteSession] = field(factory=dict)
-    links: dict[str, RemoteLink] = field(factory=dict)
-    refused: set[str] = field(factory=set)
-    has_told: bool = False
 
 
 class Nodes(OwnSessions):
@@ -98,12 +79,12 @@ class Nodes(OwnSessions):
             clock, partial(router.give_back, condition="remote-server-timeout")
         )
         self.handover = Handover(clock, self, self._undelivered.add)
-        self._neighbours: dict[Peer, _Neighbour] = {}
+        self._neighbours: dict[Peer, Neighbour] = {}
         self._vanishing = Vanishing(
             clock, sessions, self._receivers, partial(self._forget_session, reason="lost")
         )
         self.contacts: Replicas | None = None
-        self._handlers: dict[int, Callable[[_Neighbour, str, Facts], object]] = {
+        self._handlers: dict[int, Callable[[Neighbour, str, Facts], object]] = {
             messages.SESSION: self._session,
             messages.SESSION_END: self._session_end,
             messages.PRESENCE: self._presence,
@@ -227,11 +208,11 @@ class Nodes(OwnSessions):
 
     # the cluster: Neighbourhood
 
-    def _neighbour(self, peer: Peer) -> _Neighbour:
+    def _neighbour(self, peer: Peer) -> Neighbour:
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
             telling = Telling(self._clock, peer, self._everything)
-            neighbour = _Neighbour(peer, Questions(self._clock, peer), telling)
+            neighbour = Neighbour(peer, Questions(self._clock, peer), telling)
             self._neighbours[peer] = neighbour
         return neighbour
 
@@ -288,9 +269,11 @@ class Nodes(OwnSessions):
 
     # their sessions
 
-    def _session(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _session(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         neighbour.peer.acknowledge()  # its client waits
         number, stamp = facts.whole("number"), facts.whole("stamp")
+        # So that what is bound here from now on is newer, whatever the engine's clock says then.
+        self._last_stamp = max(self._last_stamp, stamp)
         known = neighbour.sessions.get(name)
         if known is not None and known.number == number:
             if not known.told:  # what it has follows
@@ -331,7 +314,7 @@ class Nodes(OwnSessions):
             self._carbons.began(remote)
         self._decided.began(remote, facts.text("since"), begun)
 
-    def _yields(self, neighbour: _Neighbour, jid: JID, stamp: int) -> bool:
+    def _yields(self, neighbour: Neighbour, jid: JID, stamp: int) -> bool:
         """Whether nobody holds this address who has bound it later; who holds it ends."""
         holder = self._sessions.find(jid)
         if holder is None:
@@ -369,11 +352,11 @@ class Nodes(OwnSessions):
                 neighbour.refused.discard(name)
                 neighbour.peer.party.write(told(messages.AGAIN, ""))
 
-    def _of(self, neighbour: _Neighbour, name: str, facts: Facts) -> RemoteSession | None:
+    def _of(self, neighbour: Neighbour, name: str, facts: Facts) -> RemoteSession | None:
         remote = neighbour.sessions.get(name)
         return remote if remote is not None and remote.number == facts.whole("number") else None
 
-    def _session_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _session_end(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         neighbour.refused.discard(name)
         remote = self._of(neighbour, name, facts)
         if remote is not None and facts.says("moved"):
@@ -381,40 +364,40 @@ class Nodes(OwnSessions):
         elif remote is not None:
             self._forget_session(remote, facts.text("reason"))
 
-    def _presence(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _presence(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         remote = self._of(neighbour, name, facts)
         if remote is not None:
             raw = facts.text("stanza").encode()
             remote.presence = of_bytes(raw) if raw else None
             remote.priority = facts.whole("priority")
 
-    def _directed(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _directed(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         remote = self._of(neighbour, name, facts)
         if remote is not None:
             change = remote.directed.add if facts.flag("on") else remote.directed.discard
             change(facts.text("to"))
 
-    def _copies(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _copies(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         remote = self._of(neighbour, name, facts)
         if remote is not None:
             switch = self._carbons.enable if facts.flag("on") else self._carbons.disable
             switch(remote)
 
-    def _end_session(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _end_session(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         ours, number, why = self._ours.get(name), facts.whole("number"), facts.text("why")
         if ours is not None and ours.number == number:
             ours.session.end(why)
         elif not number:
             self._endings.end(facts.text("authority"), name, why)
 
-    def _begin(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
+    def _begin(self, neighbour: Neighbour, _: str, facts: Facts) -> None:
         """It begins to tell all that it has."""
         neighbour.refused.clear()
         remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
         for remote in remotes:
             remote.told = False
 
-    def _all(self, neighbour: _Neighbour, _: str, facts: Facts) -> None:
+    def _all(self, neighbour: Neighbour, _: str, facts: Facts) -> None:
         """It has told all: what it did not name has ended meanwhile."""
         neighbour.has_told = True
         if self.contacts is not None:
@@ -425,7 +408,7 @@ class Nodes(OwnSessions):
 
     # their links
 
-    def _link(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _link(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         neighbour.peer.acknowledge()  # its component may wait
         link_id, since = facts.text("id"), facts.number("since")
         link = neighbour.links.get(name)
@@ -453,7 +436,7 @@ class Nodes(OwnSessions):
         if link.mechanisms not in ((), before):
             call_all(self.log, self._relay.on_authority, link)
 
-    def _leaves_free(self, neighbour: _Neighbour, name: str, since: float) -> bool:
+    def _leaves_free(self, neighbour: Neighbour, name: str, since: float) -> bool:
         """Whether the address has no link that is older, which stays; the newer one ends."""
         holder = self._links.get(name)
         if holder is None:
@@ -470,7 +453,7 @@ class Nodes(OwnSessions):
             holder.replace()
         return True
 
-    def _forget_link(self, neighbour: _Neighbour, link: RemoteLink) -> None:
+    def _forget_link(self, neighbour: Neighbour, link: RemoteLink) -> None:
         if neighbour.links.get(link.component) is link:
             del neighbour.links[link.component]
         self._links.down_elsewhere(link)
@@ -478,18 +461,18 @@ class Nodes(OwnSessions):
         neighbour.questions.lost(link.component)
         self._freed(link.component)
 
-    def _link_end(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _link_end(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         neighbour.refused.discard(name)
         link = neighbour.links.get(name)
         if link is not None and link.link_id == facts.text("id"):
             self._forget_link(neighbour, link)
 
-    def _end_link(self, neighbour: _Neighbour, name: str, facts: Facts) -> None:
+    def _end_link(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
         link = own_link(self._links, name)
         if link is not None and link.link_id == facts.text("id"):
             link.replace()
 
-    def _deliver(self, neighbour: _Neighbour, name: bytes, body: bytes) -> None:
+    def _deliver(self, neighbour: Neighbour, name: bytes, body: bytes) -> None:
         source, raws = messages.delivered(body)
         receiver = self._receivers.get(name)
         if receiver is None:

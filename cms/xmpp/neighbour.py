@@ -1,0 +1,29 @@
+"""Another node of the cluster, as this one knows it."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from cms.cluster.peer import Peer
+from cms.xmpp.remotelink import Questions, RemoteLink
+from cms.xmpp.remotesession import RemoteSession
+from cms.xmpp.telling import Telling
+
+
+@define(eq=False)
+class Neighbour:
+    """
+    Another node, and what it has.
+
+    @ivar telling: What it is told.
+    @ivar refused: The addresses that it named and that another one holds.
+    @ivar has_told: Whether it has told all that it has, once.
+    """
+
+    peer: Peer
+    questions: Questions
+    telling: Telling
+    sessions: dict[str, RemoteSession] = field(factory=dict)
+    links: dict[str, RemoteLink] = field(factory=dict)
+    refused: set[str] = field(factory=set)
+    has_told: bool = False

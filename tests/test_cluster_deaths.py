@@ -161,6 +161,19 @@ class StopTests(Faults):
         self.run_(seconds)
         self.two.is_frozen = False
 
+    def test_written_when_it_goes_on(self) -> None:
+        """
+        It is not held for dead, but may not know so yet when a client writes: what was written
+        then leaves as soon as the lease is renewed.
+        """
+        self.two.is_frozen = True
+        self.run_(LEASE - 1.0)
+        self.bob.say(message(full("alice"), "1"))
+        self.two.is_frozen = False
+        self.run_(1.0)
+        self.assertEqual(["1"], bodies(self.alice))
+        self.assertEqual(1, self.two.node.joined)
+
     def test_short(self) -> None:
         """Within its lease: nothing is lost, and nobody was held for dead."""
         self.alice.say(message(full("bob"), "1"))

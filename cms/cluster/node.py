@@ -223,7 +223,7 @@ class Node:
             self._later(AGAIN[1])
 
     async def _renew(self) -> None:
-        started = self._clock.seconds()
+        started, was_open = self._clock.seconds(), self.is_open
         if not self._engine.is_connected:
             self._later(self.settings.lease / RENEWALS)
             self._judge_way()
@@ -259,6 +259,10 @@ class Node:
             self._renewed = started
             self._offset = table.now - self._clock.seconds()
             self._know(table)
+            if not was_open and self._was_open:
+                # A process that goes on after it was stopped: what was written meanwhile waits.
+                for peer in list(self.peers.values()):
+                    peer.go_on()
             self._judge_way()
             self._read_on()
             self._later(self.settings.lease / RENEWALS)

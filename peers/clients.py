@@ -189,6 +189,20 @@ def slixmpp_reader(processes: Processes, jid: str, password: str, port: int, tru
     return _slixmpp(processes, "slixmpp_carbons.py", (jid, password, port, trust))
 
 
+def slixmpp_contact(
+    processes: Processes, jid: str, password: str, port: int, trust: Path
+) -> Driver:
+    """The same with its roster and blocking, see F{drivers/slixmpp_contacts.py}."""
+    return _slixmpp(processes, "slixmpp_contacts.py", (jid, password, port, trust))
+
+
+def nbxmpp_contact(
+    processes: Processes, jid: str, password: str, port: int, certificate: Path
+) -> Driver:
+    """The library of Gajim with its roster and blocking, see F{drivers/nbxmpp_contacts.py}."""
+    return _nbxmpp(processes, "nbxmpp_contacts.py", (jid, password, port, certificate))
+
+
 def slixmpp_managed(
     processes: Processes, jid: str, password: str, port: int, trust: Path
 ) -> Driver:

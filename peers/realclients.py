@@ -434,6 +434,11 @@ class Dino:
         )
         assert done.returncode == 0, done.stderr
 
+    def contacts(self) -> dict[str, str]:
+        """Its roster, as it keeps it: the subscription to each address."""
+        with contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as db:
+            return dict(db.execute("SELECT jid, subscription FROM roster"))
+
     def has(self, body: str) -> bool:
         """In its database."""
         return _in_database(self._database, "SELECT body FROM message", body)

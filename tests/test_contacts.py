@@ -214,6 +214,15 @@ class ActTests(House):
             self.send("alice", "bob", "subscribed")
         self.assertEqual(ASKED, self.contact("bob", "alice").state.mine)
 
+    def test_owners(self) -> None:
+        """Who has nothing any more is not remembered, so that names cannot fill the memory."""
+        for number in range(10):
+            self.send("mallory", f"u{number}", "subscribe")
+            self.act("remove", "mallory", f"u{number}")
+        self.assertEqual(set(), self.store.owners)
+        self.send("alice", "bob", "subscribe")
+        self.assertEqual({"alice", "bob"}, self.store.owners)
+
     def test_forgotten(self) -> None:
         """Of who is no user any more nothing is left, and nobody sees him."""
         self.befriend("alice", "bob")

@@ -185,7 +185,7 @@ class LocalServices:
                 if other is not session and other.presence is not None:
                     self._send_to((session,), other.presence, other)
             if self.contacts is not None:
-                self.contacts.showed(session, stanza, first=first)
+                self.contacts.showed(session, first=first)
         elif stanza.type == "unavailable":
             self.ended(session, stanza)
         else:

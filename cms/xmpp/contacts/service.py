@@ -30,6 +30,7 @@ from cms.xmpp.contacts.acts import Act, Outcome, Told
 from cms.xmpp.contacts.blocklists import matches
 from cms.xmpp.contacts.changes import Changes
 from cms.xmpp.contacts.items import Keys
+from cms.xmpp.contacts.pace import Pace
 from cms.xmpp.contacts.settings import ContactSettings
 from cms.xmpp.contacts.store import Contact, Refused
 from cms.xmpp.router import Router
@@ -73,6 +74,8 @@ class Contacts:
         self._told_unreadable = -TOLD_AGAIN
         self._settings = settings
         self.interested: dict[str, dict[Session, None]] = {}
+        self._pace = Pace(changes.clock, self._say)
+        self._newcomers: set[Session] = set()
         self._texts: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
         self.requests = {(kind, ns.ROSTER, "query"): self.roster for kind in ("get", "set")}
@@ -217,35 +220,49 @@ class Contacts:
             return []
         return self._known(session, self._read(self._store.watchers, owner))
 
-    def showed(self, session: Session, stanza: Stanza, *, first: bool) -> None:
+    def showed(self, session: Session, *, first: bool) -> None:
         """
         It has broadcast that it is available (RFC 6121 4.2.2, 4.4.2).
 
         @param first: It was not until now, so it is shown whom it may see, and who asks to see it.
         """
-        owner = self._own(session)
-        if owner not in self._store.owners or session.is_guest:
-            return
-        watchers = self._read(self._store.watchers, owner)
-        self._send(stanza, self._known(session, watchers), session)
-        if first:
-            for other in self._known(session, self._read(self._store.watched, owner)):
+        if self._own(session) in self._store.owners and not session.is_guest:
+            if first:
+                self._newcomers.add(session)
+            if not self._pace.holds(session):
+                self._say(session)
+
+    def _say(self, session: Session) -> None:
+        """Tell of a session what it is now; and it, if it has just come."""
+        stanza = session.presence or unavailable(session)
+        receivers = self.audience(session)
+        self._send(stanza, receivers, session)
+        seen: list[Session] = []
+        if session in self._newcomers and session.presence is not None:
+            owner = self._own(session)
+            seen = self._known(session, self._read(self._store.watched, owner))
+            for other in seen:
                 self._show(other, (session,))
             for request in self._read(self._store.requests, owner):
                 self._deliver(request.encode(), session)
+        self._newcomers.discard(session)
+        self._pace.sent(session, len(receivers) + len(seen))
 
     def vanished(self, session: Session, stanza: Stanza) -> set[str]:
         """
         It is unavailable (4.5.2).
 
-        @return: The addresses of those who know it now.
+        @return: The addresses of those who know it now, or will soon.
         """
         owner = self._own(session)
         if owner not in self._store.owners or session.is_guest:
             return set()
+        self._newcomers.discard(session)
         watchers = self._read(self._store.watchers, owner)
         receivers = self._known(session, watchers)
-        self._send(stanza, receivers, session)
+        if not self._pace.holds(session):
+            self._send(stanza, receivers, session)
+            self._pace.sent(session, len(receivers))
         return {*map(self.keys.address, watchers), *(each.jid.full() for each in receivers)}
 
     def tell(self, session: Session) -> None:
@@ -257,7 +274,11 @@ class Contacts:
         return session in self.interested.get(self._own(session), ())
 
     def ended(self, session: Session) -> None:
-        """It is over."""
+        """It is over, or goes on at another server: what had to wait is told now."""
+        if self._pace.ended(session):
+            self._say(session)
+            self._pace.ended(session)
+        self._newcomers.discard(session)
         owner = self._own(session)
         interested = self.interested.get(owner, {})
         interested.pop(session, None)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -59,7 +59,8 @@ CREATE INDEX contacts_gone ON contacts (stamp) WHERE NOT (mine OR theirs OR list
 CREATE INDEX blocked_gone ON blocked (stamp) WHERE NOT active;
 """
 _ALL_BLOCKED = "SELECT owner, address FROM blocked WHERE active"
-_OWNERS = "SELECT DISTINCT owner FROM contacts"
+_OWNERS = "SELECT DISTINCT owner FROM contacts WHERE mine OR theirs OR listed"
+_HAS_ANY = "SELECT 1 FROM contacts WHERE owner = ? AND (mine OR theirs OR listed)"
 _ALL = "SELECT address, mine, theirs, listed, name, groups, request FROM contacts WHERE owner = ?"
 _ONE = _ALL + " AND address = ?"
 _LISTED = _ALL + " AND listed ORDER BY address"
@@ -182,6 +183,7 @@ class Book:
     @param stamp: Of what is written.
     @param keep: Whether what is deleted leaves an entry.
     @ivar written: The rows, for other servers.
+    @ivar owners: The users of whom something was written, or deleted.
     """
 
     def __init__(
@@ -192,6 +194,7 @@ class Book:
         self._maker = maker
         self._keep = keep
         self.written: list[Row] = []
+        self.owners: set[str] = set()
 
     def contact(self, owner: str, address: str) -> Contact:
         """What a user has of an address; one of nothing if he has none."""
@@ -222,6 +225,7 @@ class Book:
 
     def write(self, owner: str, contact: Contact) -> None:
         """Set it."""
+        self.owners.add(owner)
         gone, address = contact.is_nothing, contact.address
         if gone:
             contact = Contact(address)
@@ -303,7 +307,7 @@ class ContactStore:
     """
     The file, made when it is missing: only its owner can read it.
 
-    @ivar owners: The users who have, or had, any contact: all others need no look-up.
+    @ivar owners: The users who have any contact: all others need no look-up.
     @ivar keep: Whether what is deleted leaves an entry, for other servers.
     @param maker: The name of this server.
     @param now: Seconds since the epoch.
@@ -330,6 +334,7 @@ class ContactStore:
         """
         results: list[Any] = []
         rows: list[Row] = []
+        owners: set[str] = set()
         with self.database.open() as connection:
             connection.execute("BEGIN IMMEDIATE")
             for change in changes:
@@ -344,10 +349,18 @@ class ContactStore:
                     results.append(problem)
                 else:
                     rows += book.written
+                    owners |= book.owners
                 connection.execute("RELEASE one")
-        # Before anybody is answered.
-        self.owners |= {row[1] for row in rows if row[0] == "contacts"}
+            self._know(connection, owners)
         return results, rows
+
+    def _know(self, connection: sqlite3.Connection, changed: Iterable[str]) -> None:
+        """Before anybody is answered: note which of these users have any contact."""
+        for owner in changed:
+            if connection.execute(_HAS_ANY, (owner,)).fetchone() is None:
+                self.owners.discard(owner)
+            else:
+                self.owners.add(owner)
 
     def merge(self, rows: Sequence[Row], shown: Collection[str]) -> Merged:
         """
@@ -359,6 +372,7 @@ class ContactStore:
         with self.database.open() as connection:
             connection.execute("BEGIN IMMEDIATE")
             before: dict[tuple[str, str], Contact] = {}
+            owners = set()
             for row in rows:
                 table, owner, address, *_ = row
                 there = connection.execute(_STAMP[table], (owner, address)).fetchone()
@@ -367,7 +381,7 @@ class ContactStore:
                 if table == "blocked":
                     merged.blocked.setdefault(owner, []).append(address)
                 else:
-                    self.owners.add(owner)
+                    owners.add(owner)
                     if owner in shown:
                         before.setdefault((owner, address), _one(connection, owner, address))
                 put(connection, row)
@@ -376,6 +390,7 @@ class ContactStore:
                 found = _one(connection, owner, address)
                 if found.shown != contact.shown:
                     merged.contacts.append((owner, found, version(connection, owner)))
+            self._know(connection, owners)
             merged.lists = {owner: blocked(connection, owner) for owner in merged.blocked}
         return merged
 

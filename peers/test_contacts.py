@@ -1,0 +1,189 @@
+"""Contacts and blocking, with the programs that people use: profanity, Dino, nbxmpp, slixmpp."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from attrs import frozen
+
+from peers.certs import Certificates
+from peers.clients import Driver, nbxmpp_contact, slixmpp_contact
+from peers.contract import DOMAIN
+from peers.daemons import Callbridge, XmppServer
+from peers.desktop import Desktop
+from peers.network import wait_until
+from peers.processes import Processes
+from peers.realclients import PORT, Account, Dino, Profanity
+from peers.terminal import Terminals
+
+HOST = "127.79.0.1"  # a loopback address of its own: Dino knows no other port than 5222
+PASSWORD = "password"
+PATIENCE = 30.0
+BOB, ALICE = f"bob@{DOMAIN}", f"alice@{DOMAIN}"
+
+
+@frozen
+class Scene:
+    """
+    The server, and who is there.
+
+    @ivar bob: slixmpp, who does what the test says; the others are his contacts.
+    """
+
+    server: XmppServer
+    bob: Driver
+    processes: Processes
+    certificates: Certificates
+    pair_account: Account
+
+    def account(self, user: str, host: str = "127.0.0.1", port: int = 0) -> Account:
+        """Of somebody."""
+        known = self.pair_account
+        port = port or self.server.client_port
+        return Account(f"{user}@{DOMAIN}", PASSWORD, host, port, known.trust, known.pair)
+
+    def come_and_go(self) -> None:
+        """Bob goes, and comes again."""
+        self.bob.disconnect()
+        self.bob.connected()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Scene]:
+    """The daemons, and Bob."""
+    processes = Processes(tmp_path_factory.mktemp("contacts"))
+    try:
+        server = XmppServer(processes, certificates, {"cb1": "s3cret"})
+        pair = certificates.issue(DOMAIN, server.hostname, "localhost")
+        server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+        server.settings["listen"]["client"].append(f"tcp:{PORT}:interface={HOST}")
+        server.start()
+        address = f"localhost:{server.component_port}"
+        callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        for user in ("bob", "alice", "profanity", "dino"):
+            callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
+        callbridge.start()
+        server.process.wait_for("decides log-ins", 10.0)
+        bob = slixmpp_contact(processes, BOB, PASSWORD, server.client_port, certificates.trust)
+        bob.connected()
+        first = Account(BOB, PASSWORD, HOST, PORT, certificates.trust, pair)
+        yield Scene(server, bob, processes, certificates, first)
+    finally:
+        processes.stop_all()
+
+
+def shown_as(screen: str) -> str:
+    """Under which heading of its list profanity shows Bob."""
+    heading = found = ""
+    for line in screen.splitlines():
+        told = re.search(r"  (\S.*) \(\d+\)$", line.rstrip())
+        if told is not None:
+            heading = told[1].strip().rpartition("  ")[2]
+        elif line.rstrip().endswith(f"  {BOB}"):
+            found = heading
+    return found
+
+
+def test_nbxmpp(scene: Scene) -> None:
+    """Gajim's library: asked, granted, seen to come and go, kept, blocked."""
+    bob, pair = scene.bob, scene.pair_account.pair
+    port = scene.server.client_port
+    alice = nbxmpp_contact(scene.processes, ALICE, PASSWORD, port, pair.certificate)
+    alice.connect()
+    assert alice.expect("roster", PATIENCE)["contacts"] == {}
+    bob.do("presence", to=ALICE, type="subscribe")
+    assert alice.expect("asks", PATIENCE)["sender"] == BOB
+    alice.do("presence", to=BOB, type="subscribed")
+    pushed = alice.expect("pushed", PATIENCE)
+    assert (pushed["contact"], pushed["subscription"]) == (BOB, "from")
+    assert bob.expect("came", PATIENCE)["sender"] == ALICE
+    alice.do("presence", to=BOB, type="subscribe")
+    assert bob.expect("asks", PATIENCE)["sender"] == ALICE
+    bob.do("presence", to=ALICE, type="subscribed")
+    assert alice.expect("came", PATIENCE)["sender"] == BOB
+    scene.come_and_go()
+    assert alice.expect("went", PATIENCE)["sender"] == BOB
+    assert alice.expect("came", PATIENCE)["sender"] == BOB
+    bob.do("roster")
+    assert bob.expect("roster", PATIENCE)["contacts"][ALICE] == "both"
+    alice.do("blocklist")
+    assert alice.expect("blocklist", PATIENCE)["addresses"] == []
+    alice.do("block", to=BOB)
+    assert alice.expect("blocked", PATIENCE)["addresses"] == [BOB]
+    assert bob.expect("went", PATIENCE)["sender"] == ALICE
+    alice.process.stop()
+
+
+def test_server_restarts(scene: Scene) -> None:
+    """What was agreed and blocked is kept."""
+    scene.server.process.stop()
+    scene.server.start()
+    scene.server.process.wait_for("decides log-ins", 20.0)
+    scene.bob.connected()
+    scene.bob.do("roster")
+    assert scene.bob.expect("roster", PATIENCE)["contacts"][ALICE] == "both"
+    port, certificate = scene.server.client_port, scene.pair_account.pair.certificate
+    alice = nbxmpp_contact(scene.processes, ALICE, PASSWORD, port, certificate)
+    alice.connect()
+    assert alice.expect("roster", PATIENCE)["contacts"] == {BOB: "both"}
+    alice.do("blocklist")
+    assert alice.expect("blocklist", PATIENCE)["addresses"] == [BOB]
+    alice.process.stop()
+
+
+def test_profanity(scene: Scene) -> None:
+    """A person adds Bob, allows him, sees him come and go in the list, and blocks him."""
+    terminals = Terminals(scene.processes)
+    person = f"profanity@{DOMAIN}"
+    profanity = Profanity(scene.processes, terminals, scene.account("profanity"), level="DEBUG")
+    profanity.start()
+    terminal = profanity.terminal
+    wait_until(lambda: "logged in successfully" in terminal.screen, PATIENCE, "its log-in")
+    terminal.type(f"/roster add {BOB}")
+    terminal.type(f"/sub request {BOB}")
+    assert scene.bob.expect("asks", PATIENCE)["sender"] == person
+    scene.bob.do("presence", to=person, type="subscribed")
+    wait_until(lambda: shown_as(terminal.screen) == "Online", PATIENCE, "Bob to be online")
+    scene.bob.do("presence", to=person, type="subscribe")
+    wait_until(lambda: "Subscribe presence handler" in profanity.log, PATIENCE, "the request")
+    terminal.type(f"/sub allow {BOB}")
+    assert scene.bob.expect("came", PATIENCE)["sender"] == person
+    scene.bob.disconnect()
+    wait_until(lambda: shown_as(terminal.screen) == "Offline", PATIENCE, "Bob to be offline")
+    scene.bob.connected()
+    wait_until(lambda: shown_as(terminal.screen) == "Online", PATIENCE, "Bob to be back")
+    terminal.type(f"/blocked add {BOB}")
+    assert scene.bob.expect("went", PATIENCE)["sender"] == person
+    assert "rror" not in terminal.screen, terminal.screen
+    terminal.type("/quit")
+
+
+def test_dino(scene: Scene) -> None:
+    """It has the contact that another program of its user agreed on, and sees him come and go."""
+    desktop = Desktop(scene.processes)
+    person = f"dino@{DOMAIN}"
+    dino = Dino(scene.processes, desktop, scene.account("dino", HOST, PORT), "--print-xmpp=all")
+    dino.start()
+    port, trust = scene.server.client_port, scene.certificates.trust
+    other = slixmpp_contact(scene.processes, person, PASSWORD, port, trust)
+    other.connected()
+    wait_until(lambda: "jabber:iq:roster" in dino.shown(), 60.0, "Dino's log-in")
+    scene.bob.do("presence", to=person, type="subscribe")
+    assert other.expect("asks", PATIENCE)["sender"] == BOB
+    other.do("presence", to=BOB, type="subscribed")
+    assert scene.bob.expect("grants", PATIENCE)["sender"] == person
+    other.do("presence", to=BOB, type="subscribe")
+    assert scene.bob.expect("asks", PATIENCE)["sender"] == person
+    scene.bob.do("presence", to=person, type="subscribed")
+    wait_until(lambda: dino.contacts().get(BOB) == "both", PATIENCE, "Bob on Dino's roster")
+    scene.bob.disconnect()
+    came = f"{{jabber:client}}:from='{BOB}/"
+    wait_until(
+        lambda: any(
+            came in line and "type='unavailable'" in line for line in dino.shown().splitlines()
+        ),
+        PATIENCE,
+        "Bob to go",
+    )

@@ -157,6 +157,9 @@ class Watched:
         other = next(each for each in self.both if each is not master)
         try:
             role = ask(other.port, "ROLE")
+            if ask(master.port, "ROLE")[0] == role[0] == "slave":
+                ask(master.port, "REPLICAOF", "NO", "ONE")  # each came back with its first file
+                return False
             # The Sentinels do so by themselves, after ten seconds.
             if ask(master.port, "ROLE")[0] == "master" and (
                 role[0] == "master" or int(role[2]) != master.port

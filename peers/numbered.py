@@ -83,6 +83,7 @@ class Client:
     @ivar lives: Its sessions, the last one last.
     @ivar is_managed: Whether it manages its streams (XEP-0198).
     @ivar stays_out: Whether it does not come back once somebody else took its address.
+    @ivar gives_up: Whether it does not come back when its connection is lost.
     @ivar at: The server that it looks for first.
     """
 
@@ -101,7 +102,7 @@ class Client:
         self.ports = ports
         self.at = at
         self.is_managed = managed
-        self.stays_out = False
+        self.stays_out = self.gives_up = False
         self.lives: list[Life] = []
         self.refused_logins = 0
         self._random = random
@@ -152,6 +153,12 @@ class Client:
         self._left = "left"
         self.hang_up()
 
+    def forget(self) -> None:
+        """The session that could be resumed."""
+        self._previd = ""
+        self._waiting.clear()
+        self._handled = self._acknowledged = 0
+
     def begin_account(self) -> None:
         """What was before is of no interest any more."""
         self.lives = [life for life in self.lives if not life.why]
@@ -182,6 +189,8 @@ class Client:
             if self._is_over(why, tries):
                 self._end(self._left or why)
                 tries = 0
+            if self.gives_up:
+                return
             if not was_up and not self._previd:
                 self.at = self._random.randrange(len(self.ports))
             await asyncio.sleep(self._random.uniform(0.02, 0.15))
@@ -194,9 +203,8 @@ class Client:
 
     def _end(self, why: str) -> None:
         self.life.why, self.life.ended = why, time.monotonic()
-        self._previd, self._left = "", ""
-        self._waiting.clear()
-        self._handled = self._acknowledged = 0
+        self._left = ""
+        self.forget()
 
     async def _connect(self) -> None:
         async with asyncio.timeout(_NEGOTIATION):
@@ -362,6 +370,7 @@ class Crowd:
         """Let a client live."""
 
         def start() -> None:
+            client.gives_up = False
             self._tasks[client] = self._loop.create_task(client.live())
 
         self.call(start)

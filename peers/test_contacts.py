@@ -17,6 +17,8 @@ from peers.network import wait_until
 from peers.processes import Processes
 from peers.realclients import PORT, Account, Dino, Profanity
 from peers.terminal import Terminals
+from peers.test_cluster import PASSWORD as CLUSTER_PASSWORD
+from peers.test_cluster import make_house
 
 HOST = "127.79.0.1"  # a loopback address of its own: Dino knows no other port than 5222
 PASSWORD = "password"
@@ -187,3 +189,25 @@ def test_dino(scene: Scene) -> None:
         PATIENCE,
         "Bob to go",
     )
+
+
+def test_two_servers(processes: Processes, certificates: Certificates) -> None:
+    """On two servers over Redis: granted, seen to come and go, and kept by the one that is left."""
+    _, one, two = make_house(processes, certificates)
+    trust, password = certificates.trust, CLUSTER_PASSWORD
+    alice = slixmpp_contact(processes, ALICE, password, one.client_port, trust)
+    bob = slixmpp_contact(processes, BOB, password, two.client_port, trust)
+    alice.connected(), bob.connected()
+    for asks, grants, asked, granted in ((alice, bob, BOB, ALICE), (bob, alice, ALICE, BOB)):
+        asks.do("presence", to=asked, type="subscribe")
+        assert grants.expect("asks", PATIENCE)["sender"] == granted
+        grants.do("presence", to=granted, type="subscribed")
+        assert asks.expect("grants", PATIENCE)["sender"] == asked
+        assert asks.expect("came", PATIENCE)["sender"] == asked
+    two.process.kill()
+    assert alice.expect("went", PATIENCE)["sender"] == BOB
+    bob = slixmpp_contact(processes, BOB, password, one.client_port, trust)
+    bob.connected()
+    assert alice.expect("came", PATIENCE)["sender"] == BOB
+    bob.do("roster")
+    assert bob.expect("roster", PATIENCE)["contacts"][ALICE] == "both"

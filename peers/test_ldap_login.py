@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import define, field
+from sansldap import LDAPFilter
 from twisted.internet import reactor as running
 
 from cms import faults
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryError
+from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.directory import LdapDirectory
 from cms.callbridge.ldap.mapping import parse_template
 from cms.callbridge.ldap.servers import Servers, TcpConnector
 from cms.callbridge.ldap.settings import LdapSettings, parse_ldap_server
+from cms.callbridge.ldap.sync import Sync
 from cms.configuration.tomlfile import Secret
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
+from cms.process.threads import SlowWork
+from cms.signalflow import StepError
 from cms.trust.files import PEMFiles
 from peers.certs import Certificates
 from peers.processes import Processes
-from peers.slapd import BASE, DISABLED, READER, READER_PASSWORD, Slapd, account
+from peers.slapd import BASE, DISABLED, READER, READER_PASSWORD, Slapd, account, crowd
 
 reactor: Any = running
 DOMAIN = "meet.example.com"
@@ -34,6 +40,8 @@ class Asked:
     """Directories that a test made; they are closed with it."""
 
     certificates: Certificates
+    store: SyncStore
+    work: SlowWork
     made: list[LdapDirectory] = field(factory=list)
 
     def __call__(self, *servers: str, **changes: Any) -> LdapDirectory:
@@ -51,20 +59,26 @@ class Asked:
         random = SystemRandom()
         finder = Finder(make_dns(reactor, ()), random)
         files = PEMFiles("callbridge.toml", settings.trust, None, None)
-        servers_ = Servers(
+        found = Servers(
             reactor, settings, TcpConnector(reactor, finder, files), finder, random=random
         )
         directory = LdapDirectory(
-            reactor, settings, servers_, domain=lambda: DOMAIN, random=random, seconds=4.5
+            *(reactor, settings, found),
+            domain=lambda: DOMAIN,
+            store=self.store,
+            work=self.work,
+            random=random,
+            seconds=4.5,
         )
         self.made.append(directory)
         return directory
 
 
 @pytest.fixture
-def asked(certificates: Certificates) -> Iterator[Asked]:
+def asked(certificates: Certificates, tmp_path: Path) -> Iterator[Asked]:
     """Makes directories."""
-    kept = Asked(certificates)
+    (tmp_path / "state").mkdir(mode=0o700)
+    kept = Asked(certificates, SyncStore(tmp_path / "state"), SlowWork(reactor, at_once=1))
     yield kept
     for each in kept.made:
         each.close()
@@ -131,3 +145,53 @@ async def test_refusals(processes: Processes, certificates: Certificates, asked:
             await asked(address, **changes).verify("anna", "right")
         assert failed.value.fault is not None
         assert failed.value.fault.fault == fault.name, failed.value
+
+
+@pytest_twisted.ensureDeferred
+async def test_sync(processes: Processes, certificates: Certificates, asked: Asked) -> None:
+    """Ten thousand and one by pages; somebody goes, somebody is disabled; then it dies."""
+    many = 10_000
+    slapd = Slapd(processes, certificates, [*crowd(many), account("anna", "right")])
+    slapd.start()
+    directory = asked(
+        slapd.address,
+        jid=parse_template(f"$cn$@{DOMAIN}"),
+        search_filter=LDAPFilter.from_string("(objectClass=person)"),
+    )
+    ended: list[tuple[tuple[str, ...], str]] = []
+    sync = Sync(
+        *(reactor, directory, asked.store, asked.work),
+        random=SystemRandom(),
+        ended=lambda names, reason: ended.append((names, reason)),
+    )
+    try:
+        outcome = await sync.run()
+        assert (outcome.users, outcome.left_out) == (many + 1, 0)
+        slapd.delete(account("anna", "right").dn)
+        slapd.replace(account("user00001", "").dn, "userAccountControl", str(DISABLED))
+        ended.clear()
+        outcome = await sync.run()
+        assert (outcome.users, outcome.removed) == (many, 1)
+        assert ended == [(("anna",), "deleted"), (("user00001",), "disabled")]
+        slapd.kill()
+        with pytest.raises(StepError):
+            await sync.run()
+        assert len(asked.store.users("ldap")) == many
+    finally:
+        sync.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_cut_sync(processes: Processes, certificates: Certificates, asked: Asked) -> None:
+    """A server that gives no more than 500 entries changes nothing."""
+    slapd = Slapd(processes, certificates, crowd(600), size="500")
+    slapd.start()
+    directory = asked(slapd.tls_address, jid=parse_template(f"$cn$@{DOMAIN}"))
+    sync = Sync(*(reactor, directory, asked.store, asked.work), random=SystemRandom())
+    try:
+        with pytest.raises(StepError) as failed:
+            await sync.run()
+        assert failed.value.fault == faults.SYNC_CUT.name
+        assert asked.store.users("ldap") == []
+    finally:
+        sync.stop()

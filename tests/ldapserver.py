@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import sansldap
@@ -47,6 +47,7 @@ class MemoryLdap:
     @ivar search_code: What a search ends with.
     @ivar most: Entries that one search gets in all, by C{sizeLimitExceeded}.
     @ivar cut_after: Pages after which it hangs up.
+    @ivar endless: After each page there is another.
     @ivar asked: All filters.
     @ivar binds: All names bound.
     @ivar open: The connections.
@@ -61,6 +62,7 @@ class MemoryLdap:
     search_code: int = 0
     most: int | None = None
     cut_after: int | None = None
+    endless: bool = False
     pages: int = 0
     asked: list[str] = field(factory=list)
     binds: list[str] = field(factory=list)
@@ -181,7 +183,7 @@ class _Transport(MemoryTransport):
             session.search_result_entry(message.message_id, dn, attributes)
         controls: list[sansldap.LDAPControl] = []
         if paged is not None:
-            cookie = str(end).encode() if end < len(found) else b""
+            cookie = str(end).encode() if end < len(found) or server.endless else b""
             controls.append(sansldap.PagedResultControl(critical=False, size=0, cookie=cookie))
         session.search_result_done(message.message_id, result_code=code, controls=controls)
 
@@ -216,11 +218,3 @@ def connected(clock: Clock, held: MemoryLdap, server: LdapServer | None = None) 
     _Transport(held).connect(connection)
     connection.handshakeCompleted()
     return connection
-
-
-def when(condition: Callable[[], bool], clock: Clock, seconds: float, step: float = 0.1) -> None:
-    """Let time pass until it is so."""
-    until = clock.seconds() + seconds
-    while not condition() and clock.seconds() < until:
-        clock.advance(step)
-    assert condition()

@@ -59,7 +59,7 @@ class MemoryDirectory:
         keys = derive(self.passwords[name], HASHES[mechanism], b"s" * 16, 16)
         return StoredKeys(keys.salt, 16, keys.stored_key, keys.server_key, self.disabled)
 
-    def verify(self, name: str, password: str) -> Deferred[bool]:
+    def verify(self, name: str, password: str) -> Deferred[bool | None]:
         self.asked.append(name)
 
         def check(_: object) -> bool:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from cms import faults
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
+from cms.admin.directoriesapi import DirectoryOperations
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
@@ -20,6 +21,7 @@ from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.userpages import UserPages
 from cms.callbridge.daemon import CallbridgeService
+from cms.callbridge.directories.administration import SyncAdministration
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.settings import PARAMETERS, StoredSettings
 from cms.callbridge.spaces.administration import SpaceAdministration
@@ -284,9 +286,15 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         RecordPages(daemon.record, now),
         LockPages(locks),
     ]
+    house = daemon.directories
+    synced = SyncAdministration(house.syncs, house.store)
     operations = operations_of_callbridge(
         *(role, reactor, daemon.metrics, spaces),
-        more=[record_operation(daemon.record, now), *LockOperations(locks).operations()],
+        more=[
+            record_operation(daemon.record, now),
+            *LockOperations(locks).operations(),
+            *DirectoryOperations(synced).operations(),
+        ],
     )
     pages = CallbridgePages(role, reactor, spaces, more=more)
     return AdminService(reactor, settings, operations, prepare=pages.add_to, guesses=guesses)

@@ -11,10 +11,12 @@ from attrs import evolve, frozen
 from cms import faults
 from cms.callbridge.ldap.settings import DIRECTORY, LocalSettings, Settings, warnings_of
 from cms.configuration.kinds import (
+    Choice,
     Count,
     Domain,
     Flag,
     Inline,
+    Many,
     Parsed,
     PathTo,
     Seconds,
@@ -41,6 +43,7 @@ from cms.discovery.address import ServerAddress, ascii_domain, parse_server_addr
 from cms.discovery.nameservers import Server
 from cms.xmlstream.keepalive import USER_TIMEOUT
 
+Mechanism = Literal["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"]
 # Less would be a busy loop, more would be for ever.
 _LINK_TIME = Seconds(0.1, 3600)
 
@@ -128,6 +131,13 @@ class LoginLimits:
         default=5.0,
         why="with the 8 s that a guesser waits, it is less than the XMPP server waits for an"
         " answer (`components.answer_timeout`)",
+    )
+    mechanisms: tuple[Mechanism, ...] = setting(
+        Many(Choice[Mechanism]("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"), "SASL mechanisms"),
+        "what clients are offered, whether it works for the users of each directory or not; SCRAM"
+        " with its -PLUS form",
+        default=(),
+        shown="what works for the users of every directory",
     )
     most_exchanges: int = setting(
         Count(10, 100_000),

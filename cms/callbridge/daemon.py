@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
@@ -15,8 +15,9 @@ from twisted.internet.defer import Deferred, DeferredList
 import cms
 from cms import faults
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
-from cms.callbridge.directories.directory import LocalDirectory
+from cms.callbridge.directories.making import make_directories
 from cms.callbridge.directories.store import StoreError, UserStore
+from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.link.backoff import Backoff
 from cms.callbridge.link.connector import TCPConnector
 from cms.callbridge.link.core import LinkCore
@@ -66,6 +67,7 @@ class CallbridgeService(Service):
     @ivar on_change: Called when the state of the link changes.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
+    @ivar directories: Where users are looked up.
     @ivar spaces: The spaces.
     @ivar visitors: The guests that were admitted to one of them.
     @ivar rooms: Their rooms.
@@ -94,12 +96,15 @@ class CallbridgeService(Service):
         self.record = make_record(reactor, config.record, config.state_dir, "callbridge")
         self.store = _opened(UserStore, config)
         self.spaces = LocalSpaces(_opened(SpaceStore, config), reactor)
-        self._directory = LocalDirectory(
-            *(self.store, reactor),
-            limits=config.login,
-            remember=config.remember_passwords,
-        )
         random = SystemRandom()
+        finder = Finder(make_dns(reactor, config.dns.servers), random)
+        self.directories = make_directories(
+            *(config, self.store, reactor, finder),
+            random=random,
+            domain=lambda: self.config.link.domain,
+            ended=self._users_ended,
+            open_store=lambda: _opened(SyncStore, config),
+        )
         self.visitors = Visitors(reactor, random)
         self.rooms = Rooms(
             reactor,
@@ -128,7 +133,7 @@ class CallbridgeService(Service):
         self.link = Link(
             LinkCore(
                 clock=reactor,
-                discovery=Finder(make_dns(reactor, config.dns.servers), random),
+                discovery=finder,
                 connector=self._connector,
                 traffic=LinkTraffic(
                     *(reactor, [CallbridgeHandler(self.rooms, call_ids.find)], self._logins),
@@ -155,7 +160,7 @@ class CallbridgeService(Service):
 
     def _make_authority(self, domain: str) -> Authority:
         return Authority(
-            *(self._reactor, self._directory, domain),
+            *(self._reactor, self.directories.directory, domain),
             allow_guests=self.config.allow_guests,
             visitors=self.visitors,
             limits=self.config.login,
@@ -163,6 +168,15 @@ class CallbridgeService(Service):
             ended=self.rooms.session_ended,
             over=self.endings.end_one,
         )
+
+    def _users_ended(self, names: Sequence[str], reason: str) -> None:
+        """A sync has found that users may not have their sessions any more."""
+        domain = self.config.link.domain
+        for name in names:
+            if self.authority.sessions_of(f"{name}@{domain}"):
+                self.endings.end(name, reason)
+            else:
+                self.authority.drop(name)
 
     def _names(self) -> tuple[str, str]:
         """The XMPP domain, and this component's address."""
@@ -203,6 +217,9 @@ class CallbridgeService(Service):
         )
         self._judge_certificates()
         self.record.start()
+        for warning in self.directories.warnings:
+            self.log.warn("WARNING: {cause} Cure: {cure}", **warning.fields)
+        self.directories.start()
         self.link.start()
 
     def _judge_certificates(self) -> None:
@@ -224,7 +241,7 @@ class CallbridgeService(Service):
         return stopped.addCallback(lambda _: self._close())
 
     def _close(self) -> None:
-        self._directory.close()
+        self.directories.close()
         self.spaces.close()
 
     def use(self, config: CallbridgeConfig) -> None:
@@ -265,6 +282,7 @@ class CallbridgeService(Service):
         """Read keys and certificates again; the next connection uses them."""
         try:
             self._connector.reload()
+            self.directories.reload()
         except StepError as error:
             self.log.error("not reloaded: {cause} Cure: {cure}", **error.fields)
         else:

@@ -11,6 +11,7 @@ from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.daemonstate import DaemonState
+from cms.commands.directories import directory
 from cms.commands.linkcommands import reconnect, secret
 from cms.commands.locks import lock_group
 from cms.commands.spaces import space
@@ -47,6 +48,7 @@ def _find(config_file: Path | None) -> tuple[Path, Daemon | None]:
     return config.state_dir, Daemon.find(config.state_dir)
 
 
+callbridge.add_command(directory)
 callbridge.add_command(lock_group(CALLBRIDGE, _find))
 callbridge.add_command(reconnect)
 callbridge.add_command(secret)

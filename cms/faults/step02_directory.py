@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cms.faults.kinds import DirectoryFault, Fault, Side
+from cms.faults.kinds import DirectoryFault, Fault, Side, StepWarning
 from cms.signalflow import Step
 
 LDAP_ACCOUNT_REFUSED = Fault(
@@ -45,4 +45,98 @@ LDAP_REFERRAL = Fault(
         "Name servers that hold the whole tree below base: for an Active Directory of several"
         " domains the global catalogue, ldaps://<server>:3269; or one [[directory]] for each."
     ),
+)
+
+# A sync.
+
+SYNC_CUT = Fault(
+    "sync-cut",
+    DirectoryFault,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=(
+        "Size limit exceeded (4)",
+        "a sync sees only the first 500 or 1000 users",
+    ),
+    cause="The sync of {directory} broke off after {count} entries: {problem} Nothing was changed.",
+    cure=(
+        "Let the server answer the account of bind_name in pages without an end (OpenLDAP:"
+        " size.prtotal=unlimited), and run the sync again."
+    ),
+    mend='olcLimits: dn.exact="<bind_name>" size.prtotal=unlimited     # OpenLDAP, the database',
+)
+SYNC_EMPTY = Fault(
+    "sync-empty",
+    DirectoryFault,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=(
+        "the directory has no users any more",
+        "the account may not read them, so it is told that there are none",
+    ),
+    cause="The sync of {directory} found no user, and {known} are known. Nothing was changed.",
+    cure=(
+        "Look at base and filter, and at what the account of bind_name may read; if really"
+        " nobody is left, say so with --allow-removal."
+    ),
+    mend="cms callbridge directory sync {directory} --allow-removal --config callbridge.toml",
+)
+SYNC_REMOVES = Fault(
+    "sync-removes",
+    DirectoryFault,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=("a sync would remove half of the users",),
+    cause=(
+        "The sync of {directory} would shut out {gone} of {known} users, and at most {most} are"
+        " allowed (most_removed). Nothing was changed."
+    ),
+    cure=(
+        "Look at base, filter and jidMapping. If they are really gone or disabled, say so with"
+        " --allow-removal."
+    ),
+    mend="cms callbridge directory sync {directory} --allow-removal --config callbridge.toml",
+)
+SYNC_TOO_MANY = Fault(
+    "sync-too-many",
+    DirectoryFault,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=("the directory has more users than most_users",),
+    cause="The directory {directory} has more than {most} users. Nothing was changed.",
+    cure="Narrow base or filter, or raise most_users of this [[directory]].",
+    mend="most_users = 200000",
+)
+SYNC_LEFT_OUT = Fault(
+    "sync-left-out",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=(
+        "somebody of the directory cannot log in, and others can",
+        "two entries make the same address",
+        "an entry lacks the attribute of the mapping",
+    ),
+    cause="The sync of {directory} left out {count} entries: {names}.",
+    cure="Mend these entries in the directory, or narrow the filter; status names them all.",
+    mend="cms callbridge directory status --config callbridge.toml",
+)
+
+# What is offered.
+
+MECHANISM_PARTIAL = Fault(
+    "mechanism-partial",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=(
+        "some users cannot log in although the password is right",
+        "not-authorized with SCRAM, and not with PLAIN",
+    ),
+    cause="{mechanisms} are offered to everybody, and do not work for {whom}: {why}.",
+    cure=(
+        "Clients choose the strongest that is offered and seldom try another one. Leave it so if"
+        " you know that, or offer only what works for all: remove {key}."
+    ),
+    mend="# {key}",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cms.faults.kinds import DirectoryFault, Fault, Side
 from cms.signalflow import Step
 
-_STATUS = "journalctl -u cms-callbridge --since -10min"
+_STATUS = "cms callbridge directory status --config callbridge.toml"
 
 # The way to a server.
 

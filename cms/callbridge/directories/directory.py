@@ -85,11 +85,12 @@ class Directory(Protocol):
         """
         ...
 
-    def verify(self, name: str, password: str) -> Deferred[bool]:
+    def verify(self, name: str, password: str) -> Deferred[bool | None]:
         """
         Whether this is the user's password.  Takes as long for an unknown user.
 
-        @return: Fails with L{AccountDisabled} and L{DirectoryError}.
+        @return: Fires with C{None} for an unknown user; fails with L{AccountDisabled} and
+            L{DirectoryError}.
         """
         ...
 
@@ -125,6 +126,9 @@ class LocalDirectory:
     @param remember: Seconds for which a right password needs no PBKDF2 again.
     """
 
+    name = "local"
+    asks = False
+    usual_wait = 0.0
     mechanisms = (*reversed(HASHES), "PLAIN")
 
     def __init__(
@@ -197,11 +201,15 @@ class LocalDirectory:
         except sqlite3.Error as problem:
             raise DirectoryError(f"the user store failed: {problem}") from None
 
-    def verify(self, name: str, password: str) -> Deferred[bool]:
+    def holds(self, name: str) -> Deferred[bool]:
+        """Whether there is this user; fails with L{DirectoryBusy} as well."""
+        return self.keys(name, PLAIN_KEYS).addCallback(lambda keys: keys is not None)
+
+    def verify(self, name: str, password: str) -> Deferred[bool | None]:
         """See L{Directory.verify}; fails with L{DirectoryBusy} as well."""
         return Deferred.fromCoroutine(self._verify(name, password))
 
-    async def _verify(self, name: str, password: str) -> bool:
+    async def _verify(self, name: str, password: str) -> bool | None:
         keys = await self.keys(name, PLAIN_KEYS)
         if keys is not None and self._verified.holds(name, password, keys.stored_key):
             return self._allowed(keys)
@@ -218,7 +226,9 @@ class LocalDirectory:
             right = await self._work.run(compute)
         except TooMuchWork:
             raise DirectoryBusy("too many passwords wait to be checked") from None
-        if keys is None or not right:
+        if keys is None:
+            return None
+        if not right:
             return False
         self._verified.remember(name, password, keys.stored_key)
         return self._allowed(keys)

@@ -9,36 +9,44 @@ gave; where C{authenticationMapping} makes a DN, values are escaped (RFC 4514 2.
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from random import Random
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve
 from sansldap import FilterAnd, FilterEquality, FilterOr, LDAPFilter
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from cms import faults
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
-from cms.callbridge.directories.store import StoreError, user_name
+from cms.callbridge.directories.store import StoreError
+from cms.callbridge.directories.synced import SyncedNames, SyncedUser, SyncStore
 from cms.callbridge.ldap import codes
-from cms.callbridge.ldap.connection import Bound, FoundEntry, LdapConnection, Page, Refused
-from cms.callbridge.ldap.mapping import Entry, Lacking, Template, escape_dn_value
+from cms.callbridge.ldap.connection import Bound, LdapConnection, Page, Refused
+from cms.callbridge.ldap.mapping import Lacking, Template
 from cms.callbridge.ldap.pool import Pool, refusal
 from cms.callbridge.ldap.servers import Servers
 from cms.callbridge.ldap.settings import LdapSettings
+from cms.callbridge.ldap.users import LdapUser, attributes_of, read_keys, read_user
 from cms.callbridge.passwords.recent import RecentPasswords
-from cms.callbridge.passwords.scram import StoredKeys
+from cms.callbridge.passwords.saslprep import SASLPrepError
+from cms.callbridge.passwords.scram import (
+    DEFAULT_ITERATIONS,
+    HASHES,
+    SALT_BYTES,
+    StoredKeys,
+    derive,
+)
 from cms.linkprotocol.join import is_visitor
+from cms.process.logs import Logger
+from cms.process.threads import SlowWork, TooMuchWork
 from cms.signalflow import StepError
 
 MOST_SAME = 10  # entries that a look-up takes
 MOST_SAMPLES = 16
-# What changes with the password, the best first; read with each entry.
-_STATES = ("pwdLastSet", "pwdChangedTime", "entryCSN")
-_DISABLED = ("userAccountControl", "nsAccountLock", "pwdAccountLockedTime")
-_ACCOUNTDISABLE = 0x2  # MS-ADTS 2.2.16
-_FOR_EVER = b"000001010000Z"  # draft-behera 5.3.3: locked by an administrator
 # Answers to a bind that say no of the user, and nothing of the server.
 _WRONG = frozenset(
     {
@@ -48,78 +56,7 @@ _WRONG = frozenset(
         codes.CONSTRAINT_VIOLATION,
     }
 )
-_EXPIRED, _LOCKED, _MUST_CHANGE = 0, 1, 2  # draft-behera 6.2
-
-
-@frozen
-class LdapUser:
-    """
-    An entry that is a user.
-
-    @ivar name: The prepared local part.
-    @ivar bind_as: The name under which the password is checked.
-    @ivar shown: The name for people.
-    @ivar state: Changes with the password; empty if the directory shows nothing like it.
-    """
-
-    name: str
-    dn: str
-    bind_as: str
-    shown: str
-    disabled: bool
-    state: bytes
-
-
-def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUser:
-    """
-    An entry as a user of the domain.
-
-    @raise Lacking: it has no value for a mapping.
-    @raise StoreError: its address cannot be one of this domain.
-    """
-    name = user_name(settings.jid.fill(entry.values), domain)
-    if is_visitor(name):
-        raise StoreError(f"{name} is what the address of a guest looks like")
-    bind_as = entry.dn
-    if settings.bind_as is not None:
-        is_dn = any("=" in text for text in settings.bind_as.parts[0::2])
-        bind_as = settings.bind_as.fill(_escaped(entry.values) if is_dn else entry.values)
-    try:
-        shown = settings.shown_name.fill(entry.values)
-    except Lacking:
-        shown = name
-    state = next((b"\0".join(v) for a in _STATES if (v := entry.values.get(a.lower()))), b"")
-    return LdapUser(name, entry.dn, bind_as, shown, is_disabled(entry.values), state)
-
-
-def _escaped(values: Entry) -> Entry:
-    return {
-        name: tuple(escape_dn_value(v.decode(errors="replace")).encode() for v in each)
-        for name, each in values.items()
-    }
-
-
-def is_disabled(values: Entry) -> bool:
-    """Whether the directory says that somebody may not log in at all."""
-    control = _first(values, "userAccountControl")
-    if control.isdigit() and int(control[:12]) & _ACCOUNTDISABLE:
-        return True
-    if _first(values, "nsAccountLock").lower() == b"true":
-        return True
-    return _first(values, "pwdAccountLockedTime") == _FOR_EVER
-
-
-def _first(values: Entry, attribute: str) -> bytes:
-    found = values.get(attribute.lower())
-    return found[0] if found else b""
-
-
-def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
-    """The only attributes that are asked for; a password is none of them."""
-    templates = (settings.jid, settings.shown_name, settings.bind_as)
-    mapped = (name for each in templates if each is not None for name in each.attributes)
-    keys = (settings.keys_attribute,) if settings.keys_attribute else ()
-    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *keys)))
+_EXPIRED, _MUST_CHANGE = 0, 2  # draft-behera 6.2
 
 
 def entries_of(address: str, mapping: Template) -> LDAPFilter | None:
@@ -137,15 +74,18 @@ class LdapDirectory:
     """
     The users of one C{[[directory]]}.
 
-    Implements L{Directory<cms.callbridge.directories.directory.Directory>} but for decoys.
+    Implements L{Source<cms.callbridge.directories.several.Source>} but for decoys.
 
     @param domain: Gives the domain that is served.
+    @param store: Of what the syncs found.
+    @param work: For what takes milliseconds.
     @param seconds: That a log-in has.
     @param remember: Seconds for which a right password needs no bind again, as long as the
         directory shows that it is the same.
     """
 
-    mechanisms: tuple[str, ...] = ("PLAIN",)
+    log = Logger()
+    asks = True
 
     def __init__(
         self,
@@ -153,7 +93,9 @@ class LdapDirectory:
         settings: LdapSettings,
         servers: Servers,
         *,
-        domain: Any,
+        domain: Callable[[], str],
+        store: SyncStore,
+        work: SlowWork,
         random: Random,
         seconds: float,
         remember: float = 0.0,
@@ -161,24 +103,68 @@ class LdapDirectory:
         self.settings = settings
         self.name = settings.name
         self.servers = servers
+        scram = settings.keep_keys or settings.keys_attribute
+        self.mechanisms = (*reversed(HASHES), "PLAIN") if scram else ("PLAIN",)
+        self.attributes = attributes_of(settings)
+        self.domain = domain
         self._clock = clock
-        self._domain = domain
+        self._store = store
+        self._synced = SyncedNames(store.path)
+        self._work = work
         self._random = random
         self._seconds = seconds
         self._verified = RecentPasswords(clock, remember)
         self._searching = Pool(clock, settings, servers, as_account=True)
         self._checking = Pool(clock, settings, servers, as_account=False)
-        self._attributes = attributes_of(settings)
         self._took: deque[float] = deque([0.0], MOST_SAMPLES)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._searching.open + self._checking.open
 
     @property
     def usual_wait(self) -> float:
         """How long a wrong password took lately, drawn from the last ones; in seconds."""
         return self._random.choice(self._took)
 
+    def holds(self, name: str) -> Deferred[bool]:
+        """Whether the last sync found this user, or he logged in since."""
+        return _at_once(lambda: self._synced.user(self.name, name) is not None)
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        """See L{Directory.over}; when a password was changed is not known here."""
+        return Deferred.fromCoroutine(self._over(name))
+
+    async def _over(self, name: str) -> str | None:
+        known = self._synced.user(self.name, name)
+        if known is not None:
+            return "disabled" if known.disabled else None
+        try:
+            user = await self.find(name, self._clock.seconds() + self._seconds)
+        except StepError as problem:
+            raise DirectoryError(problem.cause, problem) from None
+        if user is None:
+            return "deleted"
+        return "disabled" if user.disabled else None
+
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         """See L{Directory.keys}."""
-        return succeed(None)
+        if mechanism not in self.mechanisms:
+            return succeed(None)
+        return Deferred.fromCoroutine(self._keys(name, mechanism))
+
+    async def _keys(self, name: str, mechanism: str) -> StoredKeys | None:
+        try:
+            user = await self.find(name, self._clock.seconds() + self._seconds)
+        except StepError as problem:
+            raise DirectoryError(problem.cause, problem) from None
+        if user is None:
+            return None
+        keys = read_keys(user.keys, mechanism)
+        if self.settings.keep_keys and user.state:
+            keys = self._synced.keys(self.name, name, mechanism, user.state)
+        return None if keys is None else evolve(keys, disabled=user.disabled)
 
     def verify(self, name: str, password: str) -> Deferred[bool | None]:
         """See L{Directory.verify}."""
@@ -213,7 +199,40 @@ class LdapDirectory:
             raise DirectoryError(problem.cause, problem) from None
         if user.state:
             self._verified.remember(name, password, user.state)
-        return _allowed(user)
+        allowed = _allowed(user)
+        await self._note(user, password)
+        return allowed
+
+    async def _note(self, user: LdapUser, password: str) -> None:
+        """A user whom no sync has found is known from now on; and keys are kept, if they are."""
+        known = self._synced.user(self.name, user.name)
+        kept = True
+        if self.settings.keep_keys and user.state:
+            strongest = self.mechanisms[0]
+            kept = self._synced.keys(self.name, user.name, strongest, user.state) is not None
+        if known is not None and kept:
+            return
+
+        def write() -> None:
+            if known is None:
+                self._store.remember(self.name, SyncedUser(user.name, user.dn, user.shown))
+            if not kept:
+                keys = {
+                    m: derive(password, h, os.urandom(SALT_BYTES), DEFAULT_ITERATIONS)
+                    for m, h in HASHES.items()
+                }
+                self._store.keep_keys(self.name, user.name, keys, user.state)
+
+        try:
+            await self._work.run(write)
+        except (TooMuchWork, StoreError, SASLPrepError) as problem:
+            # The log-in is right all the same.
+            self.log.warn(
+                "directory {directory}: what is known of {name} was not stored ({problem})",
+                directory=self.name,
+                name=user.name,
+                problem=type(problem).__name__,
+            )
 
     def _judge(self, bound: Bound, user: LdapUser) -> bool:
         """What a server says of a password."""
@@ -243,7 +262,7 @@ class LdapDirectory:
         @param name: The prepared local part.
         @raise StepError: the directory cannot answer, or more than one entry is him.
         """
-        domain = self._domain()
+        domain = self.domain()
         address = f"{name}@{domain}"
         his = entries_of(address, self.settings.jid)
         if his is None or is_visitor(name):
@@ -255,7 +274,7 @@ class LdapDirectory:
             page = await self.search(wanted, deadline)
         except Refused as no:
             raise (
-                ambiguous if no.code == codes.SIZE_LIMIT_EXCEEDED else self._explain(no)
+                ambiguous if no.code == codes.SIZE_LIMIT_EXCEEDED else self.explain(no)
             ) from None
         for entry in page.entries:
             try:
@@ -278,12 +297,12 @@ class LdapDirectory:
 
         def look(connection: LdapConnection, seconds: float) -> Awaitable[Page]:
             return connection.search(
-                self.settings.base, wanted, self._attributes, seconds, most=most
+                self.settings.base, wanted, self.attributes, seconds, most=most
             )
 
         return await self._searching.use(look, deadline)
 
-    def _explain(self, no: Refused) -> StepError:
+    def explain(self, no: Refused) -> StepError:
         """Why a search was refused."""
         if no.code == codes.NO_SUCH_OBJECT:
             return faults.LDAP_BASE_MISSING.error(peer=no.peer, base=self.settings.base)
@@ -296,6 +315,7 @@ class LdapDirectory:
         self._searching.stop()
         self._checking.stop()
         self.servers.stop()
+        self._synced.close()
 
 
 def _all(filters: Sequence[LDAPFilter]) -> LDAPFilter:
@@ -306,3 +326,10 @@ def _allowed(user: LdapUser) -> bool:
     if user.disabled:
         raise AccountDisabled
     return True
+
+
+def _at_once(ask: Callable[[], bool]) -> Deferred[bool]:
+    try:
+        return succeed(ask())
+    except DirectoryError:
+        return fail()

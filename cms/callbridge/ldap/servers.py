@@ -233,7 +233,8 @@ class Servers:
     def _none_works(self, problem: StepError | None) -> StepError:
         if problem is not None and problem.fault == faults.LDAP_ACCOUNT_REFUSED.name:
             return problem  # it has the cure
-        causes = [f"{s.server}: {s.problem.cause}" for s in self.states if s.problem is not None]
+        failed = [(str(s.server), s.problem.cause) for s in self.states if s.problem is not None]
+        causes = [cause if name in cause else f"{name}: {cause}" for name, cause in failed]
         told = " ".join(causes) or (problem.cause if problem else "there was no time left.")
         return faults.LDAP_UNREACHABLE.error(directory=self._settings.name, problem=told)
 

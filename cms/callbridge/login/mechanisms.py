@@ -163,8 +163,8 @@ class Plain:
         self.around.weigh()
         try:
             right = await self.around.in_time(self.around.directory.verify(name, password))
-        except AccountDisabled:
-            raise SASLFailure("account-disabled") from None
+        except AccountDisabled as closed:
+            raise SASLFailure(closed.condition) from None
         if not right:
             raise WrongProof
         return Identity(name)

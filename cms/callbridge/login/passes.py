@@ -41,9 +41,9 @@ class WithPasses:
             return succeed(self._visitors.keys(name) if mechanism == MECHANISM else None)
         return self._directory.keys(name, mechanism)
 
-    def verify(self, name: str, password: str) -> Deferred[bool]:
+    def verify(self, name: str, password: str) -> Deferred[bool | None]:
         """See L{Directory.verify}; a pass is for SCRAM."""
-        return succeed(False) if is_visitor(name) else self._directory.verify(name, password)
+        return succeed(None) if is_visitor(name) else self._directory.verify(name, password)
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
         """See L{Directory.decoy}."""

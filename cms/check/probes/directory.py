@@ -18,11 +18,12 @@ from cms.audit.finding import Finding
 from cms.callbridge.directories.store import StoreError
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
-from cms.callbridge.ldap.directory import LdapUser, attributes_of, entries_of, read_user
+from cms.callbridge.ldap.directory import entries_of
 from cms.callbridge.ldap.mapping import Lacking
 from cms.callbridge.ldap.pool import refusal
 from cms.callbridge.ldap.servers import SERVICE, Connector, TcpConnector, bind_account, server_of
 from cms.callbridge.ldap.settings import LdapServer, LdapSettings
+from cms.callbridge.ldap.users import LdapUser, attributes_of, read_user
 from cms.check.bounds import Waits, within
 from cms.check.lane import Lane, Waiting
 from cms.discovery.lookup import Finder

@@ -1,0 +1,175 @@
+"""The directories of a configuration, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from attrs import field, frozen
+
+from cms import faults
+from cms.callbridge.config import CallbridgeConfig
+from cms.callbridge.directories.directory import Directory, LocalDirectory
+from cms.callbridge.directories.several import Directories, Source
+from cms.callbridge.directories.store import UserStore
+from cms.callbridge.directories.synced import SyncStore
+from cms.callbridge.ldap.directory import LdapDirectory
+from cms.callbridge.ldap.servers import Connector, Servers, TcpConnector
+from cms.callbridge.ldap.settings import LdapSettings
+from cms.callbridge.ldap.sync import Sync
+from cms.callbridge.passwords.scram import HASHES
+from cms.discovery.lookup import Finder
+from cms.process.threads import SlowWork
+from cms.signalflow import StepError
+from cms.trust.files import PEMFiles
+
+STRENGTH = (*reversed(HASHES), "PLAIN")
+PART = 0.9  # of the time of a log-in's step, so that it is a directory that gives up, and says why
+
+
+@frozen
+class House:
+    """
+    All directories of a Callbridge.
+
+    @ivar directory: All as one, for log-ins.
+    @ivar syncs: Of the LDAP directories, by name.
+    @ivar warnings: What is offered and does not work for everybody.
+    @ivar store: Of what the syncs found; C{None} without LDAP.
+    """
+
+    directory: Directory
+    syncs: Mapping[str, Sync] = field(factory=dict)
+    warnings: tuple[StepError, ...] = ()
+    store: SyncStore | None = None
+    _connectors: tuple[TcpConnector, ...] = ()
+
+    def start(self) -> None:
+        """Begin to sync."""
+        for sync in self.syncs.values():
+            sync.start()
+
+    def reload(self) -> None:
+        """
+        Read the trust files again.
+
+        @raise ConfigurationError: one is wrong, and stays as it was.
+        """
+        for connector in self._connectors:
+            connector.reload()
+
+    def close(self) -> None:
+        """End it all."""
+        for sync in self.syncs.values():
+            sync.stop()
+        self.directory.close()
+
+
+Ended = Callable[[Sequence[str], str], object]
+
+
+def make_directories(
+    config: CallbridgeConfig,
+    users: UserStore,
+    reactor: Any,
+    finder: Finder,
+    *,
+    random: Random,
+    domain: Callable[[], str],
+    ended: Ended,
+    open_store: Callable[[], SyncStore],
+    connect: Connector | None = None,
+) -> House:
+    """
+    @param domain: Gives the domain that is served.
+    @param ended: Called with names, and why their sessions are over.
+    @param open_store: Called if there is LDAP.
+    @param connect: Makes connections to LDAP servers; left out: over TCP.
+    @raise ConfigurationError: a file of trust is wrong.
+    """
+    local = LocalDirectory(users, reactor, limits=config.login, remember=config.remember_passwords)
+    settings = config.directories
+    if not any(isinstance(each, LdapSettings) for each in settings):
+        return House(local)
+    store = open_store()
+    work = SlowWork(reactor, at_once=1)
+    sources: list[Source] = []
+    syncs: dict[str, Sync] = {}
+    connectors: list[TcpConnector] = []
+    for each in settings:
+        if not isinstance(each, LdapSettings):
+            sources.append(local)
+            continue
+        connector = connect
+        if connector is None:
+            files = PEMFiles(str(config.file), each.trust, None, None, role="client")
+            connector = TcpConnector(reactor, finder, files)
+            connectors.append(connector)
+        one = LdapDirectory(
+            *(reactor, each, Servers(reactor, each, connector, finder, random=random)),
+            domain=domain,
+            store=store,
+            work=work,
+            random=random,
+            seconds=config.login.directory_timeout * PART,
+            remember=config.remember_passwords,
+        )
+        syncs[each.name] = Sync(
+            *(reactor, one, store, work),
+            random=random,
+            elsewhere=partial(_taken, tuple(source.name for source in sources), users, store),
+            ended=ended,
+        )
+        sources.append(one)
+    offered = config.login.mechanisms or _common(sources)
+    return House(
+        Directories(reactor, sources, offered, local.decoy),
+        syncs,
+        tuple(_warnings(sources, offered, settings)),
+        store,
+        tuple(connectors),
+    )
+
+
+def _taken(before: Iterable[str], users: UserStore, store: SyncStore) -> dict[str, str]:
+    """Names of earlier directories; in a thread."""
+    taken: dict[str, str] = {}
+    for name in before:
+        stored = users.users() if name == LocalDirectory.name else store.users(name)
+        for user in stored:
+            taken.setdefault(user.name, name)
+    return taken
+
+
+def _common(sources: Iterable[Source]) -> tuple[str, ...]:
+    """What works for the users of each."""
+    every = [set(source.mechanisms) for source in sources]
+    return tuple(each for each in STRENGTH if all(each in able for able in every))
+
+
+def _warnings(
+    sources: Iterable[Source], offered: Sequence[str], settings: Iterable[object]
+) -> Iterable[StepError]:
+    scram = [each for each in offered if each in HASHES]
+    for source, each in zip(sources, settings, strict=True):
+        lacking = [mechanism for mechanism in offered if mechanism not in source.mechanisms]
+        if lacking:
+            yield faults.MECHANISM_PARTIAL.error(
+                mechanisms=", ".join(lacking),
+                whom=f"the users of directory {source.name}",
+                why="it only checks passwords",
+                key="login.mechanisms",
+            )
+        elif scram and isinstance(each, LdapSettings):
+            kept = each.keep_keys
+            yield faults.MECHANISM_PARTIAL.error(
+                mechanisms=", ".join(scram),
+                whom=(
+                    f"users of directory {source.name}"
+                    f" {'before their first log-in with PLAIN' if kept else 'without keys there'}"
+                ),
+                why="no keys of theirs are known",
+                key="keep_keys" if kept else "keys_attribute",
+            )

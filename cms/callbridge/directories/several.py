@@ -1,0 +1,159 @@
+"""
+Several directories in their order.
+
+Whose a name is, is decided by what is stored here: the local users, and those that the syncs
+of LDAP directories found.  So it does not depend on which directory answers at the moment.
+Only a name that nobody has stored is asked of each directory that can be asked.  If one of
+these cannot answer and no other knows the name, that is no "no such user".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from cms.callbridge.directories.directory import DirectoryError
+from cms.callbridge.passwords.scram import StoredKeys
+
+_T = TypeVar("_T")
+
+
+class Source(Protocol):
+    """
+    One of several directories; what is not said here is as in L{Directory}.
+
+    @ivar name: As the configuration calls it.
+    @ivar asks: Whether it has users that are not stored here.
+    @ivar mechanisms: Those that work for its users.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def asks(self) -> bool: ...
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]: ...
+
+    @property
+    def usual_wait(self) -> float:
+        """How long a wrong password takes, in seconds; varies as it does."""
+        ...
+
+    def holds(self, name: str) -> Deferred[bool]:
+        """Whether this user is stored here as one of its; fails with L{DirectoryError}."""
+        ...
+
+    def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
+        """See L{Directory.keys}; C{None} as well for a mechanism that does not work here."""
+        ...
+
+    def verify(self, name: str, password: str) -> Deferred[bool | None]:
+        """See L{Directory.verify}; at once for an unknown user."""
+        ...
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        """See L{Directory.over}."""
+        ...
+
+    def close(self) -> None:
+        """See L{Directory.close}."""
+        ...
+
+
+class Directories:
+    """
+    Implements L{Directory<cms.callbridge.directories.directory.Directory>} over several.
+
+    @param mechanisms: What is offered, whichever directory a user is in.
+    @param decoy: Makes keys for unknown users.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        sources: Sequence[Source],
+        mechanisms: tuple[str, ...],
+        decoy: Callable[[str, str], StoredKeys],
+    ) -> None:
+        self._clock = clock
+        self.sources = tuple(sources)
+        self.mechanisms = mechanisms
+        self._decoy = decoy
+
+    async def owner(self, name: str) -> Source | None:
+        """
+        Whose a name is.
+
+        @return: C{None}: nobody's that is stored.
+        @raise DirectoryError: that cannot be told.
+        """
+        for source in self.sources:
+            if await source.holds(name):
+                return source
+        return None
+
+    async def _ask(self, name: str, ask: Callable[[Source], Awaitable[_T | None]]) -> _T | None:
+        owner = await self.owner(name)
+        if owner is not None:
+            return await ask(owner)
+        problem: DirectoryError | None = None
+        for source in self.sources:
+            if source.asks:
+                try:
+                    answer = await ask(source)
+                except DirectoryError as error:
+                    problem = problem or error
+                    continue
+                if answer is not None:
+                    return answer
+        if problem is not None:
+            raise problem
+        return None
+
+    def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
+        """See L{Directory.keys}."""
+        return Deferred.fromCoroutine(self._ask(name, lambda source: source.keys(name, mechanism)))
+
+    def verify(self, name: str, password: str) -> Deferred[bool | None]:
+        """See L{Directory.verify}."""
+        return Deferred.fromCoroutine(self._verify(name, password))
+
+    async def _verify(self, name: str, password: str) -> bool | None:
+        began = self._clock.seconds()
+        right = await self._ask(name, lambda source: source.verify(name, password))
+        if not right:
+            # A wrong password takes as long in each directory, and for a name in none.
+            usual = max((source.usual_wait for source in self.sources), default=0.0)
+            left = began + usual - self._clock.seconds()
+            if left > 0:
+                await deferLater(self._clock, left)
+        return right
+
+    def decoy(self, name: str, mechanism: str) -> StoredKeys:
+        """See L{Directory.decoy}."""
+        return self._decoy(name, mechanism)
+
+    def over(self, name: str, since: datetime) -> Deferred[str | None]:
+        """See L{Directory.over}."""
+        return Deferred.fromCoroutine(self._over(name, since))
+
+    async def _over(self, name: str, since: datetime) -> str | None:
+        owner = await self.owner(name)
+        if owner is not None:
+            return await owner.over(name, since)
+        for source in self.sources:
+            if source.asks and await source.over(name, since) is None:
+                return None
+        return "deleted"
+
+    def close(self) -> None:
+        """See L{Directory.close}."""
+        for source in self.sources:
+            source.close()

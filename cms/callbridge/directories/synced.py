@@ -1,0 +1,312 @@
+"""
+What the last sync of each LDAP directory found: F{directories.sqlite3} in the state directory.
+
+It holds names and no password.  It says whose a name is when a directory is away, which
+sessions are over, and what was left out.  With C{keep_keys} it holds SCRAM keys as well.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import asdict, frozen
+
+from cms.callbridge.directories.directory import DirectoryError
+from cms.callbridge.passwords.scram import StoredKeys
+from cms.state.database import Database
+
+_T = TypeVar("_T")
+SCHEMA_VERSION = 1
+MOST_LEFT_OUT = 1_000  # entries that are named
+_SCHEMA = """
+CREATE TABLE users (
+    directory TEXT NOT NULL,
+    name TEXT NOT NULL,
+    dn TEXT NOT NULL,
+    shown TEXT NOT NULL,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (name, directory)
+) STRICT;
+CREATE TABLE keys (
+    directory TEXT NOT NULL,
+    name TEXT NOT NULL,
+    mechanism TEXT NOT NULL,
+    salt BLOB NOT NULL,
+    iterations INTEGER NOT NULL,
+    stored_key BLOB NOT NULL,
+    server_key BLOB NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (name, directory, mechanism)
+) STRICT;
+CREATE TABLE syncs (
+    directory TEXT PRIMARY KEY,
+    outcome TEXT NOT NULL
+) STRICT;
+CREATE TABLE left_out (
+    directory TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    name TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT
+"""
+
+
+@frozen
+class SyncedUser:
+    """A user as a sync found him; C{shown} is the name for people."""
+
+    name: str
+    dn: str
+    shown: str
+    disabled: bool = False
+
+
+@frozen
+class LeftOut:
+    """
+    An entry that is no user here.
+
+    @ivar name: Its address's local part, prepared; empty if it has none.
+    @ivar reason: Why, in a few words.
+    """
+
+    entry: str
+    name: str
+    reason: str
+
+
+@frozen
+class SyncOutcome:
+    """
+    What became of a sync.  Times are in ISO 8601.
+
+    @ivar ended: When the last one ended.
+    @ivar seconds: That it took.
+    @ivar users: That are known since.
+    @ivar succeeded: When the last one ended that could be believed; empty: none.
+    @ivar problem: The fault of one that failed, as plain data.
+    """
+
+    directory: str
+    ended: str
+    seconds: float
+    users: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    disabled: int = 0
+    left_out: int = 0
+    succeeded: str = ""
+    problem: Mapping[str, object] | None = None
+
+
+@frozen
+class Difference:
+    """
+    What a sync changes.
+
+    @ivar gone: The names of those who were there and are not.
+    @ivar disabled: Those who were enabled and are not.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+
+
+class SyncStore:
+    """
+    The file, made when it is missing: only its owner can read it.
+
+    Its functions are synchronous; the quick ones, of one user, run in the reactor's thread.
+
+    @raise StoreError: it cannot be opened, or a newer version wrote it.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / "directories.sqlite3"
+        self._database = Database(self.path, _SCHEMA, SCHEMA_VERSION)
+        self.open = self._database.open
+
+    def users(self, directory: str) -> list[SyncedUser]:
+        """All of one directory, by name."""
+        with self.open() as connection:
+            rows = connection.execute(
+                "SELECT name, dn, shown, disabled FROM users WHERE directory = ? ORDER BY name",
+                (directory,),
+            )
+            return [SyncedUser(name, dn, shown, bool(off)) for name, dn, shown, off in rows]
+
+    def counts(self) -> dict[str, int]:
+        """How many users each directory has."""
+        with self.open() as connection:
+            rows = connection.execute("SELECT directory, count(*) FROM users GROUP BY directory")
+            return dict(rows.fetchall())
+
+    def outcome(self, directory: str) -> SyncOutcome | None:
+        """What became of the last sync; C{None} if there was none."""
+        with self.open() as connection:
+            row = connection.execute(
+                "SELECT outcome FROM syncs WHERE directory = ?", (directory,)
+            ).fetchone()
+        return None if row is None else SyncOutcome(**json.loads(row[0]))
+
+    def left_out(self, directory: str) -> list[LeftOut]:
+        """The entries that the last sync left out, the first L{MOST_LEFT_OUT}."""
+        with self.open() as connection:
+            rows = connection.execute(
+                "SELECT entry, name, reason FROM left_out WHERE directory = ? ORDER BY entry",
+                (directory,),
+            )
+            return [LeftOut(*row) for row in rows]
+
+    def replace(
+        self,
+        outcome: SyncOutcome,
+        users: Iterable[SyncedUser],
+        difference: Difference,
+        left_out: Iterable[LeftOut],
+    ) -> None:
+        """Store what a sync found, all of it or nothing."""
+        directory = outcome.directory
+        touched = {*difference.added, *difference.changed, *difference.disabled}
+        with self.open() as connection:
+            connection.executemany(
+                "DELETE FROM users WHERE directory = ? AND name = ?",
+                [(directory, name) for name in difference.gone],
+            )
+            connection.executemany(
+                "DELETE FROM keys WHERE directory = ? AND name = ?",
+                [(directory, name) for name in difference.gone],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?, ?)",
+                [
+                    (directory, u.name, u.dn, u.shown, u.disabled)
+                    for u in users
+                    if u.name in touched
+                ],
+            )
+            connection.execute("DELETE FROM left_out WHERE directory = ?", (directory,))
+            connection.executemany(
+                "INSERT INTO left_out VALUES (?, ?, ?, ?)",
+                [(directory, each.entry, each.name, each.reason) for each in left_out],
+            )
+            self._note(connection, outcome)
+
+    def note(self, outcome: SyncOutcome) -> None:
+        """Store that a sync failed; users stay as they are."""
+        with self.open() as connection:
+            self._note(connection, outcome)
+
+    def _note(self, connection: sqlite3.Connection, outcome: SyncOutcome) -> None:
+        text = json.dumps(asdict(outcome))
+        connection.execute("INSERT OR REPLACE INTO syncs VALUES (?, ?)", (outcome.directory, text))
+
+    def remember(self, directory: str, user: SyncedUser) -> bool:
+        """
+        Somebody logged in whom no sync has found yet.
+
+        @return: Whether he is new.
+        """
+        with self.open() as connection:
+            added = connection.execute(
+                "INSERT INTO users VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (directory, user.name, user.dn, user.shown, user.disabled),
+            )
+            return added.rowcount == 1
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget the directories that are not in the configuration any more."""
+        known = tuple(names)
+        marks = ", ".join("?" * len(known))
+        with self.open() as connection:
+            for table in ("users", "keys", "syncs", "left_out"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE directory NOT IN ({marks})",  # noqa: S608
+                    known,
+                )
+
+    def keep_keys(
+        self, directory: str, name: str, keys: Mapping[str, StoredKeys], state: bytes
+    ) -> None:
+        """
+        Keep SCRAM keys by mechanism.
+
+        @param state: What the directory showed of the password; with another one they are void.
+        """
+        with self.open() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        *(directory, name, mechanism),
+                        *(k.salt, k.iterations, k.stored_key, k.server_key, state),
+                    )
+                    for mechanism, k in keys.items()
+                ],
+            )
+
+
+def find_user(cursor: sqlite3.Cursor, directory: str, name: str) -> SyncedUser | None:
+    """What is known of a user."""
+    row = cursor.execute(
+        "SELECT name, dn, shown, disabled FROM users WHERE name = ? AND directory = ?",
+        (name, directory),
+    ).fetchone()
+    return None if row is None else SyncedUser(row[0], row[1], row[2], bool(row[3]))
+
+
+def find_kept(
+    cursor: sqlite3.Cursor, directory: str, name: str, mechanism: str, state: bytes
+) -> StoredKeys | None:
+    """A user's kept keys, if they were made of the password of now."""
+    row = cursor.execute(
+        "SELECT salt, iterations, stored_key, server_key FROM keys"
+        " WHERE name = ? AND directory = ? AND mechanism = ? AND state = ?",
+        (name, directory, mechanism, state),
+    ).fetchone()
+    return None if row is None else StoredKeys(*row)
+
+
+class SyncedNames:
+    """
+    The same as a running daemon reads it at each log-in: some microseconds for a user, in
+    the reactor's thread, and never waiting for a lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def user(self, directory: str, name: str) -> SyncedUser | None:
+        """
+        See L{find_user}.
+
+        @raise DirectoryError: the file cannot be read now.
+        """
+        return self._read(lambda cursor: find_user(cursor, directory, name))
+
+    def keys(self, directory: str, name: str, mechanism: str, state: bytes) -> StoredKeys | None:
+        """See L{find_kept} and L{user}."""
+        return self._read(lambda cursor: find_kept(cursor, directory, name, mechanism, state))
+
+    def _read(self, read: Callable[[sqlite3.Cursor], _T]) -> _T:
+        try:
+            if self._connection is None:  # late, after twistd has forked
+                self._connection = sqlite3.connect(self._path, timeout=0)
+            return read(self._connection.cursor())
+        except sqlite3.Error as problem:
+            self.close()
+            raise DirectoryError(f"what the syncs found cannot be read: {problem}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,359 @@
+"""
+Sync: the users of a directory are read page by page (RFC 2696) and stored here.
+
+Log-ins do not need it, since the directory is asked at each.  A sync is for what no log-in
+notices: who is gone or disabled has sessions, and these end; whose a name is must be known
+when the directory is away; and entries that can be no users are reported.
+
+What a sync found is believed if the directory answered to the end.  It shuts out nobody if
+the answer was cut or empty, or if it would shut out more than C{most_removed}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from cms import faults
+from cms.callbridge.directories.store import StoreError
+from cms.callbridge.directories.synced import (
+    MOST_LEFT_OUT,
+    Difference,
+    LeftOut,
+    SyncedUser,
+    SyncOutcome,
+    SyncStore,
+)
+from cms.callbridge.ldap import codes
+from cms.callbridge.ldap.connection import FoundEntry, Refused
+from cms.callbridge.ldap.directory import LdapDirectory
+from cms.callbridge.ldap.mapping import Lacking
+from cms.callbridge.ldap.users import read_user
+from cms.process.clocks import wall_clock
+from cms.process.logs import Logger
+from cms.process.threads import SlowWork, TooMuchWork, shielded
+from cms.signalflow import StepError
+from cms.state.database import StoreUnusable
+
+NAMED = 5  # entries in a line of the log
+SOON = 10.0  # seconds after the start within which the first sync begins
+RETRY = 300.0  # seconds at most until a sync that failed is tried again
+
+
+class Collected:
+    """
+    What the pages hold, without I/O.
+
+    @ivar users: By name; several for one name if entries make the same address.
+    @ivar left_out: Who can be no user.
+    @ivar entries: How many there were.
+    """
+
+    def __init__(self, directory: LdapDirectory) -> None:
+        self._settings = directory.settings
+        self._domain = directory.domain()
+        self._by_name: dict[str, list[SyncedUser]] = {}
+        self.left_out: list[LeftOut] = []
+        self.entries = 0
+
+    def take(self, entries: Iterable[FoundEntry]) -> None:
+        """A page."""
+        for entry in entries:
+            self.entries += 1
+            try:
+                user = read_user(entry, self._settings, self._domain)
+            except Lacking as lacking:
+                self.left_out.append(LeftOut(entry.dn, "", f"it has no {lacking.attribute}"))
+            except StoreError as problem:
+                self.left_out.append(LeftOut(entry.dn, "", str(problem)))
+            else:
+                made = SyncedUser(user.name, user.dn, user.shown, user.disabled)
+                self._by_name.setdefault(user.name, []).append(made)
+
+    def users(self, elsewhere: Mapping[str, str]) -> dict[str, SyncedUser]:
+        """
+        Those that can be users, by name.
+
+        @param elsewhere: Names that an earlier directory has, and its name.
+        """
+        found = {}
+        for name, same in self._by_name.items():
+            if len(same) > 1:
+                others = "; ".join(user.dn for user in same[:3])
+                reason = f"{len(same)} entries have the address of {name}: {others}"
+                self.left_out += [LeftOut(user.dn, name, reason) for user in same]
+            elif name in elsewhere:
+                reason = f"{name} is a user of the directory {elsewhere[name]}, which comes before"
+                self.left_out.append(LeftOut(same[0].dn, name, reason))
+            else:
+                found[name] = same[0]
+        return found
+
+
+def difference(before: Iterable[SyncedUser], now: Mapping[str, SyncedUser]) -> Difference:
+    """What changes."""
+    old = {user.name: user for user in before}
+    added = [name for name in now if name not in old]
+    return Difference(
+        added=tuple(added),
+        changed=tuple(name for name in now if name in old and now[name] != old[name]),
+        gone=tuple(name for name in old if name not in now),
+        disabled=tuple(
+            name
+            for name, user in now.items()
+            if user.disabled and name in old and not old[name].disabled
+        ),
+    )
+
+
+class Sync:
+    """
+    The syncs of one directory.
+
+    @param elsewhere: Names of earlier directories; called in a thread.
+    @param ended: Called with names, and why their sessions are over.
+    @param work: For the store.
+    @ivar running: Entries read so far; C{None} while none runs.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        directory: LdapDirectory,
+        store: SyncStore,
+        work: SlowWork,
+        *,
+        random: Random,
+        elsewhere: Callable[[], Mapping[str, str]] = dict,
+        ended: Callable[[tuple[str, ...], str], object] = lambda *_: None,
+    ) -> None:
+        self._clock = clock
+        self.directory = directory
+        self._settings = directory.settings
+        self._store = store
+        self._work = work
+        self._random = random
+        self._elsewhere = elsewhere
+        self._ended = ended
+        self._timer: IDelayedCall | None = None
+        self._under_way: Deferred[Any] | None = None
+        self._waiting: list[Deferred[SyncOutcome]] = []
+        self._allows = self._stopped = False
+        self.running: int | None = None
+
+    @property
+    def next(self) -> float | None:
+        """Seconds until the next one by the timer; C{None}: none."""
+        if self._timer is None or not self._timer.active():
+            return None
+        return float(self._timer.getTime() - self._clock.seconds())
+
+    def start(self) -> None:
+        """Begin soon, and go on by the timer."""
+        if self._settings.sync_interval:
+            self._later(SOON * self._random.random())
+
+    def stop(self) -> None:
+        """No further ones; what is under way is given up."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+    def _later(self, seconds: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._clock.callLater(seconds, self._by_timer)
+
+    def _by_timer(self) -> None:
+        self._timer = None
+        self._begin()
+
+    def run(self, *, allow_removal: bool = False) -> Deferred[SyncOutcome]:
+        """
+        Sync now, or wait for the sync that is under way.
+
+        @param allow_removal: However many are gone or disabled.
+        @return: Fails with L{StepError}; whoever waits may cancel, the sync goes on.
+        """
+        if self._under_way is None:
+            self._allows = allow_removal
+        self._allows = self._allows or allow_removal
+        answer: Deferred[SyncOutcome] = Deferred(self._waiting.remove)
+        self._waiting.append(answer)
+        self._begin()
+        return answer
+
+    def _begin(self) -> None:
+        if self._under_way is None:
+            self._under_way = Deferred()  # a sync that ends at once finds that one is under way
+            self._under_way = Deferred.fromCoroutine(self._run())
+            self._under_way.addBoth(self._over)
+
+    def _over(self, result: SyncOutcome | Failure) -> None:
+        self._under_way = self.running = None
+        self._allows = False
+        failed = isinstance(result, Failure)
+        if isinstance(result, Failure) and not result.check(StepError, CancelledError):
+            self.log.failure("unexpected error in a sync", result)
+        interval = self._settings.sync_interval
+        if interval and not self._stopped:
+            seconds = min(interval, RETRY) if failed else interval
+            self._later(seconds * (0.9 + 0.2 * self._random.random()))
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            answer.callback(result)
+
+    async def _run(self) -> SyncOutcome:
+        began = self._clock.seconds()
+        try:
+            return await self._sync(began)
+        except TooMuchWork:
+            problem = faults.LDAP_BUSY.error(directory=self.directory.name, waiting="the store")
+        except StoreUnusable as trouble:
+            problem = trouble.fault
+        except StepError as error:
+            problem = error
+        self.log.error("{step_text}: {cause} Cure: {cure}", **problem.fields)
+        try:
+            await self._in_thread(lambda: self._note(problem, began))
+        except (StoreUnusable, TooMuchWork) as trouble:
+            self.log.warn("that a sync failed was not stored: {why}", why=str(trouble))
+        raise problem
+
+    def _note(self, problem: StepError, began: float) -> None:
+        """In a thread: store that it failed."""
+        before = self._store.outcome(self.directory.name) or self._outcome(began)
+        took = round(self._clock.seconds() - began, 3)
+        self._store.note(evolve(before, ended=self._now(), seconds=took, problem=problem.as_dict()))
+
+    async def _sync(self, began: float) -> SyncOutcome:
+        name = self.directory.name
+        self.running = 0
+        collected = Collected(self.directory)
+        await self._read(collected)
+        elsewhere = await self._in_thread(self._elsewhere)
+        before = await self._in_thread(lambda: self._store.users(name))
+        users = collected.users(elsewhere)
+        changes = difference(before, users)
+        self._judge(len(before), len(users), changes)
+        ended = self._now()
+        outcome = evolve(
+            self._outcome(began),
+            users=len(users),
+            added=len(changes.added),
+            changed=len(changes.changed),
+            removed=len(changes.gone),
+            disabled=sum(user.disabled for user in users.values()),
+            left_out=len(collected.left_out),
+            ended=ended,
+            succeeded=ended,
+        )
+        left_out = collected.left_out[:MOST_LEFT_OUT]
+        await self._in_thread(
+            lambda: self._store.replace(outcome, users.values(), changes, left_out)
+        )
+        self._ended(changes.gone, "deleted")
+        self._ended(changes.disabled, "disabled")
+        self._tell(outcome, left_out)
+        return outcome
+
+    async def _read(self, collected: Collected) -> None:
+        settings, clock = self._settings, self._clock
+        directory = self.directory
+        connection = await directory.servers.connect(
+            clock.seconds() + settings.sync_timeout, as_account=True
+        )
+        cookie = b""
+        pages = settings.most_users // settings.page_size + 2
+        try:
+            for _ in range(pages):
+                page = await connection.search(
+                    settings.base,
+                    settings.search_filter,
+                    directory.attributes,
+                    settings.sync_timeout,
+                    most=settings.page_size,
+                    page=settings.page_size,
+                    cookie=cookie,
+                )
+                collected.take(page.entries)
+                self.running = collected.entries
+                if collected.entries > settings.most_users:
+                    break
+                cookie = page.cookie
+                if not cookie:
+                    return
+            raise faults.SYNC_TOO_MANY.error(directory=directory.name, most=settings.most_users)
+        except Refused as no:
+            if collected.entries or no.code == codes.SIZE_LIMIT_EXCEEDED:
+                raise self._cut(collected, f"{no.peer} says {no.words}.") from None
+            raise directory.explain(no) from None
+        except StepError as problem:
+            if problem.fault == faults.SYNC_TOO_MANY.name:
+                raise
+            raise self._cut(collected, problem.cause) from None
+        finally:
+            connection.close()
+
+    def _cut(self, collected: Collected, problem: str) -> StepError:
+        return faults.SYNC_CUT.error(
+            directory=self.directory.name, count=collected.entries, problem=problem
+        )
+
+    def _judge(self, known: int, found: int, changes: Difference) -> None:
+        """
+        Whether it can be believed.
+
+        @raise StepError: not without somebody saying so.
+        """
+        if self._allows:
+            return
+        name = self.directory.name
+        if known and not found:
+            raise faults.SYNC_EMPTY.error(directory=name, known=known)
+        out = len(changes.gone) + len(changes.disabled)
+        most = max(1, int(self._settings.most_removed * known))
+        if out > most:
+            raise faults.SYNC_REMOVES.error(directory=name, gone=out, known=known, most=most)
+
+    def _tell(self, outcome: SyncOutcome, left_out: list[LeftOut]) -> None:
+        self.log.info(
+            "directory {directory}: {users} users ({added} new, {changed} changed, {removed} gone,"
+            " {disabled} disabled), {left_out} entries left out",
+            directory=outcome.directory,
+            users=outcome.users,
+            added=outcome.added,
+            changed=outcome.changed,
+            removed=outcome.removed,
+            disabled=outcome.disabled,
+            left_out=outcome.left_out,
+        )
+        if left_out:
+            names = "; ".join(f"{each.entry} ({each.reason})" for each in left_out[:NAMED])
+            warning = faults.SYNC_LEFT_OUT.error(
+                directory=outcome.directory, count=outcome.left_out, names=names
+            )
+            self.log.warn("{step_text}: {cause} Cure: {cure}", **warning.fields)
+
+    def _outcome(self, began: float) -> SyncOutcome:
+        seconds = round(self._clock.seconds() - began, 3)
+        return SyncOutcome(self.directory.name, self._now(), seconds)
+
+    def _now(self) -> str:
+        seconds = wall_clock(self._clock)()
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+    def _in_thread(self, function: Callable[[], Any]) -> Deferred[Any]:
+        return shielded(self._work.run(function))

@@ -1,0 +1,129 @@
+"""What an entry of a directory says of a user, by the mappings and by well-known attributes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+from cms.callbridge.directories.store import StoreError, user_name
+from cms.callbridge.ldap.connection import FoundEntry
+from cms.callbridge.ldap.mapping import Entry, Lacking, escape_dn_value
+from cms.callbridge.ldap.settings import LdapSettings
+from cms.callbridge.passwords.scram import HASHES, StoredKeys
+from cms.linkprotocol.join import is_visitor
+
+# What changes with the password, the best first; read with each entry.
+_STATES = ("pwdLastSet", "pwdChangedTime", "entryCSN")
+_DISABLED = ("userAccountControl", "nsAccountLock", "pwdAccountLockedTime")
+_ACCOUNTDISABLE = 0x2  # MS-ADTS 2.2.16
+_FOR_EVER = b"000001010000Z"  # draft-behera 5.3.3: locked by an administrator
+_KEYS = re.compile(
+    r" *(?P<rounds>[1-9][0-9]{0,8}):(?P<salt>[\w+/=]+)"
+    r"\$(?P<stored>[\w+/=]+):(?P<server>[\w+/=]+) *",
+    re.ASCII,
+)
+
+
+@frozen
+class LdapUser:
+    """
+    An entry that is a user.
+
+    @ivar name: The prepared local part.
+    @ivar bind_as: The name under which the password is checked.
+    @ivar shown: The name for people.
+    @ivar state: Changes with the password; empty if the directory shows nothing like it.
+    @ivar keys: Values of C{keys_attribute}.
+    """
+
+    name: str
+    dn: str
+    bind_as: str
+    shown: str
+    disabled: bool
+    state: bytes = field(repr=False)
+    keys: tuple[bytes, ...] = field(repr=False)
+
+
+def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUser:
+    """
+    An entry as a user of the domain.
+
+    @raise Lacking: it has no value for a mapping.
+    @raise StoreError: its address cannot be one of this domain.
+    """
+    name = user_name(settings.jid.fill(entry.values), domain)
+    if is_visitor(name):
+        raise StoreError(f"{name} is what the address of a guest looks like")
+    bind_as = entry.dn
+    if settings.bind_as is not None:
+        is_dn = any("=" in text for text in settings.bind_as.parts[0::2])
+        bind_as = settings.bind_as.fill(_escaped(entry.values) if is_dn else entry.values)
+    try:
+        shown = settings.shown_name.fill(entry.values)
+    except Lacking:
+        shown = name
+    state = next((b"\0".join(v) for a in _STATES if (v := entry.values.get(a.lower()))), b"")
+    keys = entry.values.get(settings.keys_attribute.lower(), ())
+    return LdapUser(name, entry.dn, bind_as, shown, is_disabled(entry.values), state, keys)
+
+
+def _escaped(values: Entry) -> Entry:
+    return {
+        name: tuple(escape_dn_value(v.decode(errors="replace")).encode() for v in each)
+        for name, each in values.items()
+    }
+
+
+def is_disabled(values: Entry) -> bool:
+    """Whether the directory says that somebody may not log in at all."""
+    control = _first(values, "userAccountControl")
+    if control.isdigit() and int(control[:12]) & _ACCOUNTDISABLE:
+        return True
+    if _first(values, "nsAccountLock").lower() == b"true":
+        return True
+    return _first(values, "pwdAccountLockedTime") == _FOR_EVER
+
+
+def _first(values: Entry, attribute: str) -> bytes:
+    found = values.get(attribute.lower())
+    return found[0] if found else b""
+
+
+def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
+    """The only attributes that are asked for; a password is none of them."""
+    templates = (settings.jid, settings.shown_name, settings.bind_as)
+    mapped = (name for each in templates if each is not None for name in each.attributes)
+    keys = (settings.keys_attribute,) if settings.keys_attribute else ()
+    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *keys)))
+
+
+def read_keys(values: Sequence[bytes], mechanism: str) -> StoredKeys | None:
+    """
+    The keys for a mechanism among values in the form of RFC 5803 2::
+
+        SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>
+
+    @return: C{None} if there are none that can be read.
+    """
+    for value in values:
+        scheme, _, rest = value.decode("ascii", "replace").partition("$")
+        found = _KEYS.fullmatch(rest)
+        if scheme.strip() != mechanism or found is None:
+            continue
+        try:
+            salt, stored, server = (
+                base64.b64decode(found[part], validate=True)
+                for part in ("salt", "stored", "server")
+            )
+        except binascii.Error:
+            continue
+        size = hashlib.new(HASHES[mechanism]).digest_size
+        if salt and len(stored) == len(server) == size:
+            return StoredKeys(salt, int(found["rounds"]), stored, server)
+    return None

@@ -1,0 +1,131 @@
+"""C{cms callbridge directory}: the LDAP directories of a Callbridge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from cms.callbridge.config import read_config
+from cms.commands.common import JSON, Row, Wrong, note, print_json, print_rows, where_text
+from cms.commands.configfile import CALLBRIDGE, config_option, find_config
+from cms.control.daemon import Daemon
+
+CONFIG = config_option(CALLBRIDGE)
+_PLACE = "system/directories"
+_EVERY = 0.2  # seconds between two looks at a sync
+_COUNTS = {
+    "users": "Users",
+    "added": "Added",
+    "changed": "Changed",
+    "removed": "Removed",
+    "disabled": "Disabled",
+    "leftOut": "Left out",
+}
+
+
+@click.group("directory")
+def directory() -> None:
+    """The LDAP directories that users come from."""
+
+
+@directory.command("status")
+@click.argument("name", required=False)
+@JSON
+@CONFIG
+def status(name: str | None, as_json: bool, config_file: Path | None) -> None:
+    """Show what the last sync of each directory found, or of NAME with what it left out."""
+    daemon = _running(config_file)
+    names = [name] if name else [each["name"] for each in _all(daemon)]
+    found = [_one(daemon, each) for each in names]
+    _show(found, as_json)
+
+
+@directory.command("sync")
+@click.argument("name")
+@click.option("--allow-removal", is_flag=True, help="However many users are gone or disabled.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for its end; it goes on by itself.",
+)
+@JSON
+@CONFIG
+def sync(
+    name: str, allow_removal: bool, wait: float, as_json: bool, config_file: Path | None
+) -> None:
+    """
+    Read all users of the directory NAME now, and say what became of it.
+
+    Exit status 1 when it failed, or is not over in time.
+    """
+    daemon = _running(config_file)
+    form = {"allowRemoval": "true"} if allow_removal else {}
+    daemon.post(f"{_PLACE}/{quote(name, safe='')}/sync", **form)
+    ends = time.monotonic() + wait
+    while (facts := _one(daemon, name))["running"] and time.monotonic() < ends:
+        time.sleep(_EVERY)
+    _show([facts], as_json)
+    if facts["running"]:
+        raise Wrong(f"the sync is not over after {wait:g} s; it goes on. Cure: ask for its status.")
+    problem = facts.get("problem")
+    if problem:
+        raise Wrong(f"{problem['cause']} Cure: {problem['cure']}")
+
+
+def _running(config_file: Path | None) -> Daemon:
+    config = read_config(find_config(config_file, CALLBRIDGE))
+    daemon = Daemon.find(config.state_dir)
+    if daemon is None:
+        raise Wrong(
+            f"no Callbridge runs on {config.state_dir}. Cure: start it; it syncs soon after, and"
+            " cms check asks a directory without it."
+        )
+    note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
+    return daemon
+
+
+def _all(daemon: Daemon) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = daemon.get(_PLACE)["directories"]["directory"]
+    return found
+
+
+def _one(daemon: Daemon, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = daemon.get(f"{_PLACE}/{quote(name, safe='')}")["directory"]
+    return found
+
+
+def _show(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for facts in found:
+        print_rows(list(_rows(facts)))
+    if not found:
+        click.echo("no LDAP directory is configured")
+
+
+def _rows(facts: Mapping[str, Any]) -> Iterable[Row]:
+    yield "Directory", facts["name"]
+    if facts["running"]:
+        yield "Sync", "under way"
+    yield "Last sync", facts.get("ended") or "none yet"
+    if facts.get("succeeded") != facts.get("ended"):
+        yield "Last that succeeded", facts.get("succeeded") or "none yet"
+    if "nextSeconds" in facts:
+        yield "Next", f"in {facts['nextSeconds']} s"
+    for key, title in _COUNTS.items():
+        if key in facts:
+            yield title, str(facts[key])
+    problem = facts.get("problem")
+    if problem:
+        yield "Problem", f"{problem['cause']} Cure: {problem['cure']}"
+    for each in facts.get("leftOutEntries", ()):
+        yield "Left out", f"{each['entry']}: {each['reason']}"

@@ -1,0 +1,258 @@
+"""Syncs of LDAP directories."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from cms import faults
+from cms.callbridge.directories.synced import SyncOutcome
+from cms.callbridge.ldap.mapping import parse_template
+from cms.signalflow import StepError
+from tests import LoggedError
+from tests.ldapserver import BASE
+from tests.ldapstage import DOMAIN, LdapStage
+from tests.support import new_folder, observe_log
+
+
+class SyncCase(SynchronousTestCase):
+    """Ten people."""
+
+    def setUp(self) -> None:
+        """See above."""
+        self.set_up()
+
+    def set_up(self, **changes: Any) -> None:
+        """The stage with other settings."""
+        self.stage = LdapStage(new_folder(self), **{"page_size": 3, **changes})
+        self.dc1, self.sync, self.store = self.stage.dc1, self.stage.sync, self.stage.store
+        self.addCleanup(self.stage.close)
+        for number in range(10):
+            self.stage.person(f"u{number}")
+
+    def run_it(self, *, allow_removal: bool = False) -> SyncOutcome:
+        """One that succeeds."""
+        return self.successResultOf(self.sync.run(allow_removal=allow_removal))
+
+    def refused(self, asked: Deferred[Any] | None = None) -> StepError:
+        """One that fails; users are as before."""
+        before = self.names
+        error: StepError = self.failureResultOf(asked or self.sync.run(), StepError).value
+        self.assertEqual(before, self.names)
+        self.assertEqual([], self.stage.ended)
+        outcome = self.store.outcome("ldap")
+        assert outcome is not None
+        assert outcome.problem is not None
+        self.assertEqual(error.fault, outcome.problem["fault"])
+        self.assertEqual(1, len(self.flushLoggedErrors(LoggedError)))
+        return error
+
+    @property
+    def names(self) -> list[str]:
+        """Who is known."""
+        return [user.name for user in self.store.users("ldap")]
+
+
+class FoundTests(SyncCase):
+    """What a sync finds."""
+
+    def test_all(self) -> None:
+        """All of them, page by page."""
+        outcome = self.run_it()
+        self.assertEqual([f"u{number}" for number in range(10)], self.names)
+        self.assertEqual((10, 10), (outcome.users, outcome.added))
+        self.assertEqual((0, 0), (outcome.removed, outcome.left_out))
+        self.assertEqual(4, self.dc1.pages)
+        self.assertEqual(outcome, self.store.outcome("ldap"))
+        self.assertEqual("U3", self.store.users("ldap")[3].shown)
+        self.assertEqual([], self.dc1.open)
+
+    def test_private(self) -> None:
+        """The file is its owner's, and holds no password."""
+        self.run_it()
+        self.assertEqual(0o600, stat.S_IMODE(self.store.path.stat().st_mode))
+        self.assertNotIn(b"s3cret", self.store.path.read_bytes())
+
+    def test_gone(self) -> None:
+        """Who is gone or disabled loses his sessions, nobody else does."""
+        self.run_it()
+        del self.dc1.entries[f"uid=u1,{BASE}"]
+        self.dc1.person("u2", userAccountControl="514")
+        self.dc1.person("u3", cn="Other")
+        self.dc1.person("new")
+        outcome = self.run_it()
+        self.assertEqual((1, 2, 1), (outcome.added, outcome.changed, outcome.removed))
+        self.assertEqual([(("u1",), "deleted"), (("u2",), "disabled")], self.told())
+        self.run_it()
+        self.assertEqual([], self.told())
+
+    def told(self) -> list[tuple[tuple[str, ...], str]]:
+        """What was told of sessions since the last time, if it was of anybody."""
+        told, self.stage.ended[:] = [each for each in self.stage.ended if each[0]], []
+        return told
+
+    def test_left_out(self) -> None:
+        """Whose entry cannot be a user is reported by name, and left out."""
+        self.set_up(jid=parse_template(f"$mail$@{DOMAIN}"))
+        for number in range(10):
+            self.dc1.person(f"u{number}", mail=f"m{number}")
+        self.dc1.person("none")
+        self.dc1.person("bad", mail="a b")
+        self.dc1.person("guest", mail="x@y")
+        self.dc1.person("one", mail="Straße")
+        self.dc1.person("two", mail="strasse")
+        self.stage.elsewhere = {"m9": "local"}
+        warned: list[Any] = []
+        observe_log(self, lambda event: warned.append(event.get("fault")))
+        outcome = self.run_it()
+        self.assertEqual([f"m{number}" for number in range(9)], self.names)
+        self.assertEqual(6, outcome.left_out)
+        found = {each.entry.partition(",")[0]: each for each in self.store.left_out("ldap")}
+        self.assertEqual("it has no mail", found["uid=none"].reason)
+        self.assertIn("2 entries have the address of strasse", found["uid=one"].reason)
+        self.assertIn("2 entries have the address of strasse", found["uid=two"].reason)
+        self.assertIn("directory local, which comes before", found["uid=u9"].reason)
+        self.assertEqual({"uid=bad", "uid=guest"}, set(found) & {"uid=bad", "uid=guest"})
+        self.assertEqual(1, warned.count(faults.SYNC_LEFT_OUT.name))
+
+
+class BelievedTests(SyncCase):
+    """What is not believed."""
+
+    def test_cut(self) -> None:
+        """A connection that is lost between pages."""
+        self.run_it()
+        self.stage.ended.clear()
+        self.dc1.pages, self.dc1.cut_after = 0, 2
+        error = self.refused()
+        self.assertEqual(faults.SYNC_CUT.name, error.fault)
+        self.assertIn("after 6 entries", error.cause)
+
+    def test_size_limit(self) -> None:
+        """A server that gives only so many."""
+        self.dc1.most = 5
+        self.assertEqual(faults.SYNC_CUT.name, self.refused().fault)
+
+    def test_silent(self) -> None:
+        """A server that freezes."""
+        self.run_it()
+        self.stage.ended.clear()
+        asked = self.sync.run()
+        self.successResultOf(asked)
+        self.stage.ended.clear()
+        self.dc1.frozen = True
+        self.stage.dc2.refuses = True
+        asked = self.sync.run()
+        self.stage.clock.advance(31)
+        self.assertEqual(faults.LDAP_UNREACHABLE.name, self.refused(asked).fault)
+
+    def test_empty(self) -> None:
+        """Nobody at all, as an account sees it that may read nothing."""
+        self.run_it()
+        self.stage.ended.clear()
+        self.dc1.entries.clear()
+        self.assertEqual(faults.SYNC_EMPTY.name, self.refused().fault)
+        outcome = self.run_it(allow_removal=True)
+        self.assertEqual((0, 10), (outcome.users, outcome.removed))
+
+    def test_too_many_removed(self) -> None:
+        """More than a part of them, gone and disabled together."""
+        self.run_it()
+        self.stage.ended.clear()
+        del self.dc1.entries[f"uid=u1,{BASE}"]
+        self.dc1.person("u2", userAccountControl="514")
+        self.dc1.person("u3", userAccountControl="514")
+        error = self.refused()
+        self.assertEqual(faults.SYNC_REMOVES.name, error.fault)
+        self.assertIn("3 of 10 users, and at most 2", error.cause)
+        self.run_it(allow_removal=True)
+        self.assertEqual(9, len(self.names))
+
+    def test_most_users(self) -> None:
+        """More than are taken."""
+        self.set_up(most_users=9)
+        self.assertEqual(faults.SYNC_TOO_MANY.name, self.refused().fault)
+
+    def test_endless(self) -> None:
+        """A server that has always another page."""
+        self.set_up(most_users=9)
+        self.dc1.entries.clear()
+        self.dc1.endless = True
+        self.assertEqual(faults.SYNC_TOO_MANY.name, self.refused().fault)
+
+    def test_base(self) -> None:
+        """What a server says at once is told as it is."""
+        self.dc1.search_code = 32
+        self.assertEqual(faults.LDAP_BASE_MISSING.name, self.refused().fault)
+
+    def test_not_stored(self) -> None:
+        """A store that cannot be written: told, and nothing is half done."""
+        self.run_it()
+        locked = sqlite3.connect(self.store.path, isolation_level=None)
+        self.addCleanup(locked.close)
+        self.patch(sqlite3, "connect", _impatient(sqlite3.connect))
+        locked.execute("BEGIN EXCLUSIVE")
+        del self.dc1.entries[f"uid=u1,{BASE}"]
+        error = self.failureResultOf(self.sync.run(), StepError).value
+        self.assertEqual(faults.STATE_BUSY.name, error.fault)
+        self.flushLoggedErrors(LoggedError)
+        locked.execute("ROLLBACK")
+        self.assertEqual(10, len(self.names))
+
+
+class TimeTests(SyncCase):
+    """When."""
+
+    def test_timer(self) -> None:
+        """Soon after the start, and then by the interval."""
+        self.set_up(sync_interval=1000.0)
+        self.sync.start()
+        self.stage.clock.advance(10)
+        self.assertEqual(10, len(self.names))
+        assert self.sync.next is not None
+        self.assertTrue(900 <= self.sync.next <= 1100)
+        self.dc1.person("new")
+        self.stage.clock.advance(1100)
+        self.assertIn("new", self.names)
+
+    def test_retry(self) -> None:
+        """One that failed is tried sooner."""
+        self.set_up(sync_interval=3600.0)
+        self.dc1.search_code = 32
+        self.sync.start()
+        self.stage.clock.advance(10)
+        assert self.sync.next is not None
+        self.assertTrue(270 <= self.sync.next <= 330)
+        self.flushLoggedErrors(LoggedError)
+        self.dc1.search_code = 0
+        self.stage.clock.advance(330)
+        self.assertEqual(10, len(self.names))
+
+    def test_no_timer(self) -> None:
+        """Only on demand."""
+        self.set_up(sync_interval=0.0)
+        self.sync.start()
+        self.assertIsNone(self.sync.next)
+        self.run_it()
+        self.assertIsNone(self.sync.next)
+
+    def test_joined(self) -> None:
+        """Who asks while one runs gets its result; who leaves does not stop it."""
+        self.dc1.frozen = True
+        first, second = self.sync.run(), self.sync.run()
+        self.assertEqual(0, self.sync.running)
+        first.cancel()
+        self.failureResultOf(first)
+        self.assertNoResult(second)
+        self.stage.clock.advance(61)
+        self.failureResultOf(second, StepError)
+        self.flushLoggedErrors(LoggedError)
+        self.assertIsNone(self.sync.running)
+
+
+def _impatient(connect: Any) -> Any:
+    return lambda path, timeout=0, **more: connect(path, timeout=0, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cms.admin.callbridgeapi import operations_of_callbridge
@@ -28,44 +29,50 @@ class OperationTests(SyncCase):
         role = FakeCallbridge()
         self.client = Client(self, front(operations_of_callbridge(role, clock, more=more), clock))
 
+    def json(self, method: str, path: str, body: str = "") -> Any:
+        """What is answered."""
+        answer = self.client.ask(method, path, body, accept="application/json")
+        self.assertEqual(200, answer.status, answer.body)
+        return json.loads(answer.body)
+
     def shown(self) -> dict[str, Any]:
         """What is said of the directory."""
-        answer: dict[str, Any] = self.client.json("GET", f"{DIRECTORIES}/ldap")["directory"]
+        answer: dict[str, Any] = self.json("GET", f"{DIRECTORIES}/ldap")["directory"]
         return answer
 
     def test_sync(self) -> None:
         """It is begun, and what it found is there; who is left out is named."""
         self.assertEqual({"name": "ldap", "running": False, "leftOutEntries": []}, self.shown())
         self.stage.person("a b")
-        begun = self.client.json("POST", f"{DIRECTORIES}/ldap/sync")
+        begun = self.json("POST", f"{DIRECTORIES}/ldap/sync")
         self.assertEqual({"directory": {"name": "ldap", "running": True}}, begun)
         facts = self.shown()
         self.assertEqual((10, 10, 1), (facts["users"], facts["added"], facts["leftOut"]))
         self.assertIn("a b", facts["leftOutEntries"][0]["entry"])
         self.assertEqual(facts["succeeded"], facts["ended"])
         self.assertNotIn("problem", facts)
-        (listed,) = self.client.json("GET", DIRECTORIES)["directories"]["directory"]
+        (listed,) = self.json("GET", DIRECTORIES)["directories"]["directory"]
         self.assertEqual(10, listed["users"])
 
     def test_removal(self) -> None:
         """It is refused when nobody is left, unless that is what was said."""
-        self.client.json("POST", f"{DIRECTORIES}/ldap/sync")
+        self.json("POST", f"{DIRECTORIES}/ldap/sync")
         self.dc1.entries.clear()
-        self.client.json("POST", f"{DIRECTORIES}/ldap/sync")
+        self.json("POST", f"{DIRECTORIES}/ldap/sync")
         self.assertEqual(1, len(self.flushLoggedErrors(LoggedError)))
         facts = self.shown()
         self.assertEqual(10, len(self.names))
         self.assertIn("--allow-removal", facts["problem"]["cure"])
-        self.client.json("POST", f"{DIRECTORIES}/ldap/sync", {"allowRemoval": "true"})
+        self.json("POST", f"{DIRECTORIES}/ldap/sync", "allowRemoval=true")
         self.assertEqual([], self.names)
         self.assertNotIn("problem", self.shown())
 
     def test_unknown(self) -> None:
         """Another name is none of ours."""
         for method, place in (("GET", "x"), ("POST", "x/sync")):
-            answer = self.client.request(method, f"{DIRECTORIES}/{place}")
-            self.assertEqual(400, answer.code)
-            self.assertIn("<directoryDoesNotExist />", answer.text)
+            answer = self.client.ask(method, f"{DIRECTORIES}/{place}")
+            self.assertEqual(400, answer.status)
+            self.assertIn(b"<directoryDoesNotExist />", answer.body)
 
 
 class DirectoryCommandTests(CommandLineTests):

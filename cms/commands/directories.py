@@ -39,10 +39,11 @@ def directory() -> None:
 @CONFIG
 def status(name: str | None, as_json: bool, config_file: Path | None) -> None:
     """Show what the last sync of each directory found, or of NAME with what it left out."""
-    daemon = _running(config_file)
+    daemon, place = _running(config_file)
     names = [name] if name else [each["name"] for each in _all(daemon)]
     found = [_one(daemon, each) for each in names]
     _show(found, as_json)
+    note(f"asked {where_text('Callbridge', daemon, place)}")
 
 
 @directory.command("sync")
@@ -66,21 +67,23 @@ def sync(
 
     Exit status 1 when it failed, or is not over in time.
     """
-    daemon = _running(config_file)
+    daemon, place = _running(config_file)
     form = {"allowRemoval": "true"} if allow_removal else {}
     daemon.post(f"{_PLACE}/{quote(name, safe='')}/sync", **form)
     ends = time.monotonic() + wait
     while (facts := _one(daemon, name))["running"] and time.monotonic() < ends:
         time.sleep(_EVERY)
-    _show([facts], as_json)
+    problem = facts.get("problem")
+    if as_json or not problem:
+        _show([facts], as_json)
     if facts["running"]:
         raise Wrong(f"the sync is not over after {wait:g} s; it goes on. Cure: ask for its status.")
-    problem = facts.get("problem")
     if problem:
         raise Wrong(f"{problem['cause']} Cure: {problem['cure']}")
+    note(f"asked {where_text('Callbridge', daemon, place)}")
 
 
-def _running(config_file: Path | None) -> Daemon:
+def _running(config_file: Path | None) -> tuple[Daemon, Path]:
     config = read_config(find_config(config_file, CALLBRIDGE))
     daemon = Daemon.find(config.state_dir)
     if daemon is None:
@@ -88,8 +91,7 @@ def _running(config_file: Path | None) -> Daemon:
             f"no Callbridge runs on {config.state_dir}. Cure: start it; it syncs soon after, and"
             " cms check asks a directory without it."
         )
-    note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
-    return daemon
+    return daemon, config.state_dir
 
 
 def _all(daemon: Daemon) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ CASES: list[Case] = [
 ]
 
 _DIRECTORY = "the Callbridge says it of a directory: peers/test_ldap_login.py, tests/test_ldap_*.py"
+_SYNC = "the Callbridge says it: peers/test_ldap_login.py, tests/test_ldap_sync.py"
+_SYNC += " and tests/test_directories.py"
 _START = "it stops the start of a daemon: peers/test_start_errors.py"
 _OTHER_SIDE = "the XMPP server says it of a peer, in its own log: peers/test_faults.py and"
 _OTHER_SIDE += " tests/test_xmpp_component.py"
@@ -34,6 +36,13 @@ _RELAY = "the XMPP server says it in its log, and a client sees login-temporary 
 
 EXCEPTIONS: dict[str, str] = {
     "ldap-busy": _DIRECTORY,
+    **dict.fromkeys(
+        (
+            *("sync-cut", "sync-empty", "sync-removes", "sync-too-many", "sync-left-out"),
+            "mechanism-partial",
+        ),
+        _SYNC,
+    ),
     "internal": "a bug of ours",
     "check-unfinished": "a backstop: each stage ends before it, as the black holes show",
     "own-listener-local": "it takes an address beyond loopback: tests/test_audit_owndns.py",

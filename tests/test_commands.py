@@ -509,6 +509,7 @@ class ManualTests(SynchronousTestCase):
         without |= {
             "cms xmpp lock",
             "cms callbridge lock",
+            "cms callbridge directory",
             "cms xmpp client",
             "cms callbridge space",
             "cms callbridge space member",

@@ -230,6 +230,22 @@ class MakingTests(SynchronousTestCase):
         house = self.made("ldap", "local")
         self.assertEqual({}, house.syncs["ldap"]._elsewhere())
 
+    def test_closed(self) -> None:
+        """The local store is closed once, in the list of directories or only for its decoys."""
+        close = LocalDirectory.close
+        closed: list[LocalDirectory] = []
+
+        def closes(local: LocalDirectory) -> None:
+            if local not in closed:
+                close(local)
+            closed.append(local)
+
+        self.patch(LocalDirectory, "close", closes)
+        for kinds in (("local",), ("local", "ldap"), ("ldap",)):
+            before = len(closed)
+            self.made(*kinds).close()
+            self.assertEqual(before + 1, len(closed), kinds)
+
     def test_decoy(self) -> None:
         """Unknown users have keys that stay the same."""
         house = self.made("local", "ldap")

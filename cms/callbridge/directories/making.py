@@ -45,6 +45,7 @@ class House:
     warnings: tuple[StepError, ...] = ()
     store: SyncStore | None = None
     _connectors: tuple[TcpConnector, ...] = ()
+    _decoys: LocalDirectory | None = None
 
     def start(self) -> None:
         """Begin to sync."""
@@ -65,6 +66,8 @@ class House:
         for sync in self.syncs.values():
             sync.stop()
         self.directory.close()
+        if self._decoys is not None:
+            self._decoys.close()
 
 
 Ended = Callable[[Sequence[str], str], object]
@@ -130,6 +133,7 @@ def make_directories(
         tuple(_warnings(sources, offered, settings)),
         store,
         tuple(connectors),
+        None if local in sources else local,
     )
 
 

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
+from cms import faults
+from peers.api import Administration
 from peers.certs import Certificates
+from peers.clients import Driver, slixmpp_client
+from peers.contract import DOMAIN
+from peers.daemons import Callbridge, XmppServer
+from peers.network import wait_until
 from peers.processes import Processes
-from peers.slapd import BASE, DISABLED, READER, READER_PASSWORD, Slapd, account, crowd
+from peers.slapd import (
+    BASE,
+    DISABLED,
+    ENABLED,
+    READER,
+    READER_PASSWORD,
+    Entry,
+    Slapd,
+    account,
+    crowd,
+    person,
+)
 from peers.tools import require
 
 MANY = 10_000
@@ -54,3 +74,206 @@ def test_the_data_changes_and_survives_an_end(
     assert found(slapd, certificates, "(sAMAccountName=bert,o)")[1].count("dn:") == 1
     slapd.delete(anna.dn)
     assert found(slapd, certificates, "(displayName=Änna <a:b>)") == (0, "")
+
+
+class House:
+    """Our pair, whose users are in a directory."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        certificates: Certificates,
+        *servers: str,
+        **changes: Any,
+    ) -> None:
+        """@param servers: Of its C{[[directory]]}; none: it has the local store alone."""
+        self.processes = processes
+        self.certificates = certificates
+        self.server = XmppServer(processes, certificates, {"cb1": "s3cret"})
+        self.callbridge = Callbridge(
+            *(processes, certificates, "s3cret"),
+            server_address=f"localhost:{self.server.component_port}",
+        )
+        pair = certificates.issue(DOMAIN, "localhost", self.server.hostname)
+        self.server.settings["tls"].update(certificate=str(pair.certificate), key=str(pair.key))
+        secret = self.callbridge.directory / "bind-password"
+        secret.write_text(READER_PASSWORD)
+        if servers:
+            self.callbridge.settings["directory"] = [
+                {
+                    "kind": "ldap",
+                    "servers": list(servers),
+                    "trust": str(certificates.trust),
+                    "bind_name": READER,
+                    "bind_password_file": str(secret),
+                    "base": BASE,
+                    "jidMapping": f"$cn$@{DOMAIN}",
+                    "timeout": 1.0,
+                    **changes,
+                }
+            ]
+        self.api = Administration(self.callbridge.directory / "state")
+
+    def start(self) -> None:
+        """Start both, and wait for the link."""
+        self.server.start()
+        self.callbridge.start()
+        self.server.process.wait_for("decides log-ins", 10.0)
+
+    def client(self, user: str, password: str) -> Driver:
+        """A client that has begun to log in."""
+        made = slixmpp_client(
+            *(self.processes, f"{user}@{DOMAIN}", password, self.server.client_port),
+            self.certificates.trust,
+        )
+        made.connect()
+        return made
+
+    def refused(self, user: str, password: str) -> str:
+        """Why somebody is not let in: a condition of RFC 6120 6.5."""
+        return str(self.client(user, password).expect("refused")["condition"])
+
+    def post(self, path: str, **form: str) -> str:
+        """The id of what was made."""
+        status, body = self.api.ask("POST", f"/api/v1/{path}", **form)
+        assert status == 200, body
+        (listed,) = [each for each in self.listed(path) if each["source"] == "api"]
+        return str(listed["id"])
+
+    def listed(self, path: str) -> list[dict[str, Any]]:
+        """All of a kind."""
+        found: list[dict[str, Any]] = self.api.get(path)[path][path.removesuffix("s")]
+        return found
+
+    def sync(self, **form: str) -> dict[str, Any]:
+        """Sync, and wait for its end."""
+        status, body = self.api.ask("POST", "/api/v1/ldapSyncs", **form, allowRemoval="false")
+        assert status == 200, body
+
+        def newest() -> dict[str, Any]:
+            return self.listed("ldapSyncs")[0]
+
+        wait_until(lambda: newest()["state"] != "inProgress", 20.0, "the end of a sync")
+        return newest()
+
+
+def named(name: str) -> Entry:
+    """Somebody whose C{cn} is his name."""
+    return account(name, f"word-of-{name}")
+
+
+def test_log_ins(processes: Processes, certificates: Certificates) -> None:
+    """
+    Ten thousand are synced. Users log in over STARTTLS and, once that server has died, over
+    C{ldaps}; a wrong password is told apart from a directory that is away, except to guessers.
+    """
+    people = [*crowd(MANY), named("anna")]
+    first = Slapd(processes, certificates, people, name="first")
+    second = Slapd(processes, certificates, people, name="second")
+    first.start()
+    second.start()
+    house = House(processes, certificates, first.address, second.tls_address)
+    house.start()
+    house.callbridge.process.wait_for(f"directory ldap: {MANY + 1} users", 20.0)
+
+    house.client("anna", "word-of-anna").expect("online")
+    house.client("user00001", "word-of-user00001").expect("online")
+    assert house.refused("anna", "wrong") == "not-authorized"
+    assert house.refused("nobody", "word-of-anna") == "not-authorized"
+    for name in ("*", "anna)(cn=*", r"an\2ana", "anna,ou=people"):
+        assert house.refused(name, "word-of-anna") == "not-authorized"
+
+    first.kill()
+    house.client("user00002", "word-of-user00002").expect("online")
+    second.freeze()
+    began = time.monotonic()
+    for password in ("word-of-user00003", "wrong"):
+        ended = house.client("user00003", password).expect("stream-error")
+        assert ended["condition"] == "remote-connection-failed"  # clients try again after that
+        assert "cannot answer now" in ended["text"]
+    assert time.monotonic() - began < 10
+    told = house.callbridge.process.output
+    assert "did not answer within 1 s" in told
+    assert "word-of" not in told
+    assert READER_PASSWORD not in told
+    recorded = house.api.get("system/log")["log"]["entry"]
+    reasons = {each["reason"] for each in recorded if each.get("reason")}
+    assert reasons == {"wrong-password", "no-such-user", "directory"}
+
+    second.thaw()
+    house.callbridge.process.wait_for(f"{second.tls_address} works again", 20.0)
+    house.client("user00003", "word-of-user00003").expect("online")
+
+
+def test_gone(processes: Processes, certificates: Certificates) -> None:
+    """
+    Who is disabled cannot log in, and his session ends with the next sync; one that finds
+    nobody ends nothing.
+    """
+    anna, bert, carl, dora = (named(name) for name in ("anna", "bert", "carl", "dora"))
+    slapd = Slapd(processes, certificates, [anna, bert, carl, dora, *crowd(20)])
+    slapd.start()
+    house = House(processes, certificates, slapd.tls_address, sync_interval=0)
+    house.start()
+    assert house.sync()["numUsers"] == 24
+    clients = {name: house.client(name, f"word-of-{name}") for name in ("anna", "bert", "carl")}
+    for client in clients.values():
+        client.expect("online")
+
+    slapd.replace(anna.dn, "userAccountControl", str(DISABLED))
+    slapd.delete(bert.dn)
+    assert house.refused("anna", "word-of-anna") == "account-disabled"
+    assert house.refused("anna", "wrong") == "not-authorized"
+    assert house.refused("bert", "word-of-bert") == "not-authorized"
+    synced = house.sync()
+    assert (synced["state"], synced["numRemoved"], synced["numDisabled"]) == ("complete", 1, 1)
+    for name in ("anna", "bert"):
+        clients[name].expect("disconnected")
+    slapd.replace(anna.dn, "userAccountControl", str(ENABLED))
+    house.client("anna", "word-of-anna").expect("online")
+
+    # The reader sees nobody any more, as after a slip in the rules of access.
+    house.callbridge.expect_error("found no user")
+    for entry in (anna, carl, dora, *crowd(20)):
+        slapd.delete(entry.dn)
+    synced = house.sync()
+    assert (synced["state"], synced["problem"]["fault"]) == ("failed", faults.SYNC_EMPTY.name)
+    clients["carl"].ping(DOMAIN)
+
+
+def test_made_by_the_api(processes: Processes, certificates: Certificates) -> None:
+    """
+    A source that the API makes is one at once, and after a restart; when it is deleted the
+    sessions of its users end. The local users stay.
+    """
+    slapd = Slapd(processes, certificates, [person("anna", "word-of-anna")])
+    slapd.start()
+    house = House(processes, certificates)
+    house.callbridge.add_user(f"local@{DOMAIN}", "here")
+    house.start()
+    server = house.post(
+        "ldapServers",
+        address="localhost",
+        portNumber=str(slapd.port),
+        secure="false",
+        username=READER,
+        password=READER_PASSWORD,
+        trust=certificates.trust.read_text(),
+    )
+    mapping = house.post("ldapMappings", jidMapping=f"$uid$@{DOMAIN}", nameMapping="$cn$")
+    assert house.refused("anna", "word-of-anna") == "not-authorized"
+    source = house.post("ldapSources", server=server, mapping=mapping, baseDn=BASE)
+    house.client("anna", "word-of-anna").expect("online")
+    assert READER_PASSWORD not in str(house.listed("ldapServers"))
+    assert house.sync(ldapSource=source)["numUsers"] == 1
+
+    house.callbridge.process.stop()
+    house.callbridge.start()
+    anna = house.client("anna", "word-of-anna")
+    anna.expect("online")
+    house.client("local", "here").expect("online")
+    status, body = house.api.ask("DELETE", f"/api/v1/ldapSources/{source}")
+    assert status == 200, body
+    anna.expect("disconnected")
+    assert house.refused("anna", "word-of-anna") == "not-authorized"
+    house.client("local", "here").expect("online")

@@ -8,6 +8,7 @@ from typing import Any
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.directoriesapi import DIRECTORIES, DirectoryOperations
 from cms.callbridge.directories.administration import SyncAdministration
+from cms.callbridge.directories.making import House
 from tests import LoggedError
 from tests.adminclient import Client, FakeCallbridge, front, new_clock
 from tests.commandline import CommandLineTests
@@ -24,7 +25,8 @@ class OperationTests(SyncCase):
         """See above."""
         super().set_up(**changes)
         clock = new_clock()
-        synced = SyncAdministration({"ldap": self.sync}, self.store)
+        nobody: Any = None
+        synced = SyncAdministration(House(nobody, {"ldap": self.sync}, store=self.store))
         more = DirectoryOperations(synced).operations()
         role = FakeCallbridge()
         self.client = Client(self, front(operations_of_callbridge(role, clock, more=more), clock))

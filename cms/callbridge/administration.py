@@ -13,6 +13,7 @@ from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.directoriesapi import DirectoryOperations
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
+from cms.admin.ldapapi import LdapOperations
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
 from cms.admin.pages import MorePages
@@ -23,6 +24,9 @@ from cms.admin.userpages import UserPages
 from cms.callbridge.daemon import CallbridgeService
 from cms.callbridge.directories.administration import SyncAdministration
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
+from cms.callbridge.ldap.administration import LdapAdministration
+from cms.callbridge.ldap.settings import LdapSettings
+from cms.callbridge.ldap.syncrecord import SyncRecord
 from cms.callbridge.settings import PARAMETERS, StoredSettings
 from cms.callbridge.spaces.administration import SpaceAdministration
 from cms.process.clocks import wall_clock
@@ -248,6 +252,20 @@ def _explain(error: StepError) -> Refused:
     return wrong(parameter, cause, error.cure, named=": ")
 
 
+def _ldap(daemon: CallbridgeService, reactor: Any) -> LdapAdministration:
+    directories, configured = daemon.directories, daemon.config.directories
+    syncs = SyncRecord(
+        lambda: directories.syncs,
+        directories.outcome,
+        SlowWork(reactor, at_once=1, most_waiting=50),
+        wall_clock(reactor),
+    )
+    return LdapAdministration(
+        tuple(each for each in configured if isinstance(each, LdapSettings)),
+        *(daemon.made, directories, syncs, reactor),
+    )
+
+
 def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService:
     """
     The administration of a Callbridge.
@@ -286,14 +304,14 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
         RecordPages(daemon.record, now),
         LockPages(locks),
     ]
-    house = daemon.directories
-    synced = SyncAdministration(house.syncs, house.store)
+    ldap = _ldap(daemon, reactor)
     operations = operations_of_callbridge(
         *(role, reactor, daemon.metrics, spaces),
         more=[
             record_operation(daemon.record, now),
             *LockOperations(locks).operations(),
-            *DirectoryOperations(synced).operations(),
+            *DirectoryOperations(SyncAdministration(daemon.directories)).operations(),
+            *LdapOperations(ldap).operations(),
         ],
     )
     pages = CallbridgePages(role, reactor, spaces, more=more)

@@ -15,9 +15,13 @@ from twisted.internet.defer import Deferred, DeferredList
 import cms
 from cms import faults
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
-from cms.callbridge.directories.making import make_directories
+from cms.callbridge.directories.current import CurrentHouse
+from cms.callbridge.directories.directory import Directory
+from cms.callbridge.directories.making import House, make_directories
 from cms.callbridge.directories.store import StoreError, UserStore
 from cms.callbridge.directories.synced import SyncStore
+from cms.callbridge.ldap.objects import StoredObjects
+from cms.callbridge.ldap.settings import LdapSettings
 from cms.callbridge.link.backoff import Backoff
 from cms.callbridge.link.connector import TCPConnector
 from cms.callbridge.link.core import LinkCore
@@ -68,6 +72,7 @@ class CallbridgeService(Service):
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     @ivar store: The local users.
     @ivar directories: Where users are looked up.
+    @ivar made: The directories that the administration has made.
     @ivar spaces: The spaces.
     @ivar visitors: The guests that were admitted to one of them.
     @ivar rooms: Their rooms.
@@ -98,12 +103,22 @@ class CallbridgeService(Service):
         self.spaces = LocalSpaces(_opened(SpaceStore, config), reactor)
         random = SystemRandom()
         finder = Finder(make_dns(reactor, config.dns.servers), random)
-        self.directories = make_directories(
-            *(config, self.store, reactor, finder),
-            random=random,
-            domain=lambda: self.config.link.domain,
+        self.made = StoredObjects(config.state_dir)
+
+        def house(made: tuple[LdapSettings, ...]) -> House:
+            return make_directories(
+                evolve(config, directories=(*config.directories, *made)),
+                *(self.store, reactor, finder),
+                random=random,
+                domain=lambda: self.config.link.domain,
+                ended=self._users_ended,
+                open_store=lambda: _opened(SyncStore, config),
+            )
+
+        self.directories = CurrentHouse(
+            *(house, tuple(self.made.directories(self.made.read()).values()), reactor),
+            used=self._use_directory,
             ended=self._users_ended,
-            open_store=lambda: _opened(SyncStore, config),
         )
         self.visitors = Visitors(reactor, random)
         self.rooms = Rooms(
@@ -169,6 +184,9 @@ class CallbridgeService(Service):
             over=self.endings.end_one,
         )
 
+    def _use_directory(self, directory: Directory) -> None:
+        self.authority.use(directory)
+
     def _users_ended(self, names: Sequence[str], reason: str) -> None:
         """A sync has found that users may not have their sessions any more."""
         domain = self.config.link.domain
@@ -217,8 +235,6 @@ class CallbridgeService(Service):
         )
         self._judge_certificates()
         self.record.start()
-        for warning in self.directories.warnings:
-            self.log.warn("WARNING: {cause} Cure: {cure}", **warning.fields)
         self.directories.start()
         self.link.start()
 
@@ -330,4 +346,5 @@ def make_daemon(file: Path, reactor: Any) -> CallbridgeService:
     claim_for(file, base.state_dir)
     stored = StoredSettings(base)
     stored.sweep()
+    StoredObjects(base.state_dir).sweep()
     return CallbridgeService(stored, reactor)

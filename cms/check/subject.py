@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, Timing
+from cms.callbridge.ldap.objects import StoredObjects
 from cms.callbridge.ldap.settings import LdapSettings
 from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain, parse_server_address
@@ -70,9 +71,16 @@ def from_config(
         serves=bool(config.listen.api),
         registers=True,
         state_dir=config.state_dir,
-        directories=tuple(d for d in config.directories if isinstance(d, LdapSettings)),
+        directories=_directories(config),
         source=str(config.file),
     )
+
+
+def _directories(config: CallbridgeConfig) -> tuple[LdapSettings, ...]:
+    """Those of the file, and those that the administration has made."""
+    stored = StoredObjects(config.state_dir)
+    in_file = (each for each in config.directories if isinstance(each, LdapSettings))
+    return (*in_file, *stored.directories(stored.read()).values())
 
 
 def from_options(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cms.web.refusal import Refused, wrong
 
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 32
+_LINE_ENDS = str.maketrans("", "", "\r\n")
 
 
 @frozen
@@ -23,6 +24,7 @@ class Parameter:
     @ivar most: Likewise.
     @ivar choices: The allowed strings, if they are limited.
     @ivar secret: Whether it must not be shown again, nor logged.
+    @ivar lines: Whether a string may have several lines.
     """
 
     name: str
@@ -33,6 +35,12 @@ class Parameter:
     least: int = 0
     most: int = 1_023
     choices: tuple[str, ...] = ()
+    lines: bool = False
+
+    @property
+    def optional(self) -> Parameter:
+        """The same, which may be left out."""
+        return evolve(self, required=False)
 
     def check(self, value: str) -> str:
         """
@@ -52,10 +60,13 @@ class Parameter:
         elif not self.least <= len(value) <= self.most:
             problem = f"has {len(value)} characters"
             raise self._wrong(problem, f"Give {self.least} to {self.most}.")
-        elif not value.isprintable():
+        elif not self._is_shown(value):
             problem = "holds characters that cannot be printed"
             raise self._wrong(problem, "Write it in letters, digits and signs.")
         return value
+
+    def _is_shown(self, value: str) -> bool:
+        return (value.translate(_LINE_ENDS) if self.lines else value).isprintable()
 
     def _check_integer(self, value: str) -> None:
         digits = value.isascii() and value.isdigit() and len(value) <= 12

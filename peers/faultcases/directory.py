@@ -87,19 +87,25 @@ def changed(**changes: Any) -> Callable[[Stage], list[str]]:
 # servers
 
 
-@CASES.case("ldap-unreachable", 12, "refused the connection", "Start a server")
+@CASES.case(
+    "ldap-broken",
+    12,
+    "refused the connection",
+    "whether that server runs",
+    name="ldap-nobody-listens",
+)
 def nobody_listens(stage: Stage) -> list[str]:
     """A port on which nobody listens."""
     return asks(stage, f"ldaps://localhost:{free_port()}")
 
 
-@CASES.case("ldap-unreachable", 12, "nowhere", "correct servers", name="ldap-no-such-host")
+@CASES.case("ldap-broken", 12, "nowhere", "whether that server runs", name="ldap-no-such-host")
 def no_such_host(stage: Stage) -> list[str]:
     """A name that DNS does not know."""
     return asks(stage, f"ldap://nowhere.{DOMAIN}")
 
 
-@CASES.case("ldap-unreachable", 12, f"_ldap._tcp.{DOMAIN}", "domain", name="ldap-no-srv")
+@CASES.case("ldap-unreachable", 12, f"_ldap._tcp.{DOMAIN}", "domain")
 def no_srv(stage: Stage) -> list[str]:
     """A domain that names no LDAP server."""
     return asks(stage, domain=DOMAIN)
@@ -143,7 +149,7 @@ def other_name(stage: Stage) -> list[str]:
     return asks(stage, slapd(stage, "other", pair=pair).tls_address)
 
 
-@CASES.case("ldap-server-fails", 12, "another server", "Start a server", warns=True)
+@CASES.case("ldap-server-fails", 12, "another server", "See whether that server", warns=True)
 def one_of_two(stage: Stage) -> list[str]:
     """The first of two is down."""
     return asks(stage, f"ldap://localhost:{free_port()}", slapd(stage).address)

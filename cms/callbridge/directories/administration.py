@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from attrs import asdict, frozen
 from twisted.internet.defer import CancelledError
@@ -13,31 +14,40 @@ from cms.callbridge.ldap.sync import Sync
 from cms.signalflow import StepError
 
 
+class Syncs(Protocol):
+    """
+    The syncs of now: L{House<cms.callbridge.directories.making.House>}.
+
+    @ivar syncs: By the name of the directory.
+    @ivar store: What they found; C{None} if there are none.
+    """
+
+    @property
+    def syncs(self) -> Mapping[str, Sync]: ...
+
+    @property
+    def store(self) -> SyncStore | None: ...
+
+
 @frozen
 class SyncAdministration:
-    """
-    Implements L{Synced<cms.admin.directoriesapi.Synced>}.
+    """Implements L{Synced<cms.admin.directoriesapi.Synced>}."""
 
-    @param syncs: By the name of the directory.
-    @param store: What they found; C{None} if there are none.
-    """
-
-    syncs: Mapping[str, Sync]
-    store: SyncStore | None
+    house: Syncs
 
     def names(self) -> Sequence[str]:
         """See L{cms.admin.directoriesapi.Synced.names}."""
-        return tuple(self.syncs)
+        return tuple(self.house.syncs)
 
     def sync(self, name: str, *, allow_removal: bool) -> None:
         """See L{cms.admin.directoriesapi.Synced.sync}."""
         # A failure is in the log and in the facts; nobody waits for it here.
-        answer = self.syncs[name].run(allow_removal=allow_removal)
+        answer = self.house.syncs[name].run(allow_removal=allow_removal)
         answer.addErrback(lambda failure: failure.trap(StepError, CancelledError))
 
     def facts(self, name: str, *, whole: bool) -> Facts:
         """See L{cms.admin.directoriesapi.Synced.facts}."""
-        sync, store = self.syncs[name], self.store
+        sync, store = self.house.syncs[name], self.house.store
         last = None if store is None else store.outcome(name)
         running = sync.running is not None
         facts: dict[str, object] = {"name": name, "running": running}

@@ -111,15 +111,19 @@ class TcpConnector:
     async def _connect(self, server: LdapServer, deadline: float) -> LdapConnection:
         clock, peer = self._reactor, str(server)
         target = Target(server.host, server.port, server.is_ip, server.source)
-        found = await self._finder.addresses(target)
-        race = Race(
-            clock,
-            lambda: LdapConnection(clock, server),
-            found.addresses,
-            server.port,
-            timeout=max(LEAST_WAIT, deadline - clock.seconds()),
-        )
-        connected, _ = await race.run()
+        try:
+            found = await self._finder.addresses(target)
+            race = Race(
+                clock,
+                lambda: LdapConnection(clock, server),
+                found.addresses,
+                server.port,
+                timeout=max(LEAST_WAIT, deadline - clock.seconds()),
+            )
+            connected, _ = await race.run()
+        except StepError as error:  # its cure is for the way to an XMPP server
+            problem = error.cause.rstrip(".")
+            raise faults.LDAP_BROKEN.error(peer=peer, doing="connect", problem=problem) from None
         connection: LdapConnection = connected  # type: ignore[assignment]
         verification = BrowserVerification(
             self._context,

@@ -82,8 +82,8 @@ class Authority:
         over: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         self._clock = clock
-        self._directory = directory if visitors is None else WithPasses(directory, visitors)
         self._visitors = visitors
+        self.use(directory)
         self._domain = domain
         self._allow_guests = allow_guests
         self._limits = limits
@@ -96,6 +96,11 @@ class Authority:
         self._exchanges: OrderedDict[str, Exchange] = OrderedDict()
         self.sessions: dict[str, lp.SessionBegin] = {}
         self.link_id = ""
+
+    def use(self, directory: Directory) -> None:
+        """Decide against another directory from now on."""
+        visitors = self._visitors
+        self._directory = directory if visitors is None else WithPasses(directory, visitors)
 
     @property
     def exchanges(self) -> int:

@@ -118,7 +118,7 @@ class DirectoryProbe:
             connector = self._connector or self._make_connector()
             servers = settings.servers or await self._by_srv()
         except StepError as error:
-            self._lane.failed(self._on_the_way(error), f"directory {settings.name}")
+            self._lane.failed(self._unfound(error), f"directory {settings.name}")
             return
         self._lane.holds = len(servers) > 1
         works = False
@@ -167,21 +167,18 @@ class DirectoryProbe:
             connection = await connector.connect(server, self._stage)
             await bind_account(connection, settings, self._stage)
         except StepError as error:
-            told = self._on_the_way(error, f"{server}: ")
-            self._lane.failed(told, about, self._since(began))
+            self._lane.failed(error, about, self._since(began))
             return None
         account = settings.bind_name or "(nobody)"
         evidence = {"directory": settings.name, "account": account, **connection.evidence}
         self._lane.passed(Step.LOGIN, about, self._since(began), evidence)
         return connection
 
-    def _on_the_way(self, error: StepError, prefix: str = "") -> StepError:
-        """DNS and TCP say what they say of the way to an XMPP server."""
-        if error.step in (Step.LOGIN, Step.CONFIGURATION):
+    def _unfound(self, error: StepError) -> StepError:
+        """DNS says what it says of the way to an XMPP server."""
+        if error.step is Step.CONFIGURATION:
             return error
-        return faults.LDAP_UNREACHABLE.error(
-            directory=self._settings.name, problem=f"{prefix}{error.cause}"
-        )
+        return faults.LDAP_UNREACHABLE.error(directory=self._settings.name, problem=error.cause)
 
     def _since(self, began: float) -> float:
         return float(self._reactor.seconds() - began)

@@ -28,11 +28,15 @@ from cms.process.threads import SlowWork
 from cms.signalflow import StepError
 from cms.trust.files import PEMFiles
 from peers.certs import Certificates
+from peers.clients import Driver, slixmpp_client
+from peers.contract import DOMAIN
+from peers.daemons import Callbridge, XmppServer, daemon_environment
 from peers.processes import Processes
 from peers.slapd import BASE, DISABLED, READER, READER_PASSWORD, Slapd, account, crowd
+from peers.tools import script
 
 reactor: Any = running
-DOMAIN = "meet.example.com"
+PASSWORD = "corr3ct-horse"
 
 
 @define
@@ -195,3 +199,61 @@ async def test_cut_sync(processes: Processes, certificates: Certificates, asked:
         assert asked.store.users("ldap") == []
     finally:
         sync.stop()
+
+
+def test_whole(processes: Processes, certificates: Certificates) -> None:
+    """
+    With both daemons: somebody of the directory logs in, is gone from it and loses his session;
+    while it is frozen, that is told as a failure for now, and local users log in.
+    """
+    slapd = Slapd(processes, certificates, [account(name, PASSWORD) for name in ("anna", "bert")])
+    slapd.start()
+    server = XmppServer(processes, certificates, {"cb1": "s3cret"})
+    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
+    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+    server.start()
+    callbridge = Callbridge(
+        processes, certificates, "s3cret", server_address=f"localhost:{server.component_port}"
+    )
+    ldap = {"kind": "ldap", "servers": [slapd.address], "trust": str(certificates.trust)}
+    ldap |= {"bind_name": READER, "bind_password": READER_PASSWORD, "base": BASE}
+    ldap |= {"jidMapping": f"$sAMAccountName$@{DOMAIN}", "filter": "(objectClass=user)"}
+    callbridge.settings["directory"] = [ldap, {"kind": "local"}]
+    callbridge.settings["login"] = {"directory_timeout": 3}
+    callbridge.add_user(f"local@{DOMAIN}", PASSWORD)
+    callbridge.start()
+
+    def client(user: str, password: str = PASSWORD) -> Driver:
+        return slixmpp_client(
+            *(processes, f"{user}@{DOMAIN}", password, server.client_port, certificates.trust)
+        )
+
+    def directory(*arguments: str) -> str:
+        command = [*script("cms"), "callbridge", "directory", *arguments]
+        command += ["--config", str(callbridge.file)]
+        status, output = processes.run("directory", command, env=daemon_environment())
+        assert status == 0, output
+        return output
+
+    anna = client("anna")
+    anna.connected()
+    for user, password in (("bert", "wrong"), ("nobody", PASSWORD)):
+        other = client(user, password)
+        other.connect()
+        assert other.expect("refused")["condition"] == "not-authorized"
+    directory("sync", "ldap")
+    slapd.delete(account("anna", PASSWORD).dn)
+    directory("sync", "ldap")
+    assert anna.expect("stream-error")["condition"] == "not-authorized"
+    assert "Users     : 1" in directory("status"), directory("status")
+
+    slapd.freeze()
+    client("local").connected()
+    bert = client("bert")
+    bert.connect()
+    assert bert.expect("stream-error")["condition"] == "remote-connection-failed"
+    slapd.thaw()
+    log = callbridge.process.output
+    assert "did not answer within 2 s" in log, log
+    assert PASSWORD not in log
+    assert READER_PASSWORD not in log

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
+from cms.callbridge.ldap import directory as module
 from cms.callbridge.ldap.mapping import parse_template
 from cms.callbridge.ldap.users import is_disabled, read_keys
 from cms.callbridge.passwords.scram import HASHES, derive
@@ -376,6 +377,24 @@ class OverTests(StageCase):
         self.successResultOf(self.stage.sync.run())
         self.dc1.entries.clear()
         self.assertEqual([None, "disabled"], [self.over(name) for name in ("alice", "bob")])
+
+    def test_looked(self) -> None:
+        """
+        After a failed log-in it costs no look-up, for whoever is known and for whoever is not:
+        its time would tell them apart.
+        """
+        self.patch(module, "MOST_LOOKED", 2)
+        for name in ("alice", "nobody"):
+            self.assertFalse(self.right(name, "wrong"))
+        asked = len(self.dc1.asked)
+        self.assertEqual([None, "deleted"], [self.over(name) for name in ("alice", "nobody")])
+        self.assertEqual(asked, len(self.dc1.asked))
+        self.clock.advance(11)
+        self.assertEqual("deleted", self.over("nobody"))
+        self.assertEqual(asked + 1, len(self.dc1.asked))
+        self.right("bob")
+        self.right("eve")
+        self.assertEqual(2, len(self.directory._looked))
 
     def test_known(self) -> None:
         """Who logged in is known before any sync."""

@@ -10,7 +10,7 @@ gave; where C{authenticationMapping} makes a DN, values are escaped (RFC 4514 2.
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from random import Random
@@ -47,6 +47,7 @@ from cms.signalflow import StepError
 
 MOST_SAME = 10  # entries that a look-up takes
 MOST_SAMPLES = 16
+MOST_LOOKED, LOOKED = 1_000, 10.0  # look-ups that are kept, and for so many seconds
 # Answers to a bind that say no of the user, and nothing of the server.
 _WRONG = frozenset(
     {
@@ -116,6 +117,7 @@ class LdapDirectory:
         self._verified = RecentPasswords(clock, remember)
         self._searching = Pool(clock, settings, servers, as_account=True)
         self._checking = Pool(clock, settings, servers, as_account=False)
+        self._looked: OrderedDict[str, tuple[float, LdapUser | None]] = OrderedDict()
         self._took: deque[float] = deque([0.0], MOST_SAMPLES)
 
     @property
@@ -140,10 +142,14 @@ class LdapDirectory:
         known = self._synced.user(self.name, name)
         if known is not None:
             return "disabled" if known.disabled else None
-        try:
-            user = await self.find(name, self._clock.seconds() + self._seconds)
-        except StepError as problem:
-            raise DirectoryError(problem.cause, problem) from None
+        # It is asked after each failed log-in, whose look-up has just told; and another one
+        # would tell a client by its time whose name is known here.
+        until, user = self._looked.get(name, (0.0, None))
+        if until <= self._clock.seconds():
+            try:
+                user = await self.find(name, self._clock.seconds() + self._seconds)
+            except StepError as problem:
+                raise DirectoryError(problem.cause, problem) from None
         if user is None:
             return "deleted"
         return "disabled" if user.disabled else None
@@ -285,7 +291,12 @@ class LdapDirectory:
                 users.append(user)
         if len(users) > 1:
             raise ambiguous
-        return users[0] if users else None
+        found = users[0] if users else None
+        self._looked[name] = self._clock.seconds() + LOOKED, found
+        self._looked.move_to_end(name)
+        while len(self._looked) > MOST_LOOKED:
+            self._looked.popitem(last=False)
+        return found
 
     async def search(self, wanted: LDAPFilter, deadline: float, *, most: int = MOST_SAME) -> Page:
         """

@@ -32,6 +32,7 @@ _START = "it stops the start of a daemon: peers/test_start_errors.py"
 _OTHER_SIDE = "the XMPP server says it of a peer, in its own log: peers/test_faults.py and"
 _OTHER_SIDE += " tests/test_xmpp_component.py"
 _CLUSTER = "the XMPP server says it in its log, of its cluster: peers/test_cluster_engine.py"
+_CLUSTER_CHECK = "cms check --server says it: peers/test_cluster_check.py"
 _RELAY = "the XMPP server says it in its log, and a client sees login-temporary or login-denied"
 
 EXCEPTIONS: dict[str, str] = {
@@ -64,6 +65,22 @@ EXCEPTIONS: dict[str, str] = {
             "cluster-bad-entry",
         ),
         _CLUSTER,
+    ),
+    **dict.fromkeys(
+        (
+            *("engine-alone", "engine-unsaved", "engine-rights", "cluster-versions"),
+            *("sentinel-unreachable", "sentinel-knows-not", "sentinels-no-quorum"),
+            "sentinels-disagree",
+        ),
+        _CLUSTER_CHECK,
+    ),
+    **dict.fromkeys(
+        ("cluster-other-secret", "cluster-bad-callbridge"),
+        "the XMPP server says it in its log: tests/test_cluster_shared.py",
+    ),
+    **dict.fromkeys(
+        ("sessions-stay", "sessions-later"),
+        "a command says it of sessions that it is to end: tests/test_ended_sessions.py",
     ),
     **dict.fromkeys(
         ("cluster-not-yet", "cluster-cut-off"),

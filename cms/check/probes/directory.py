@@ -43,18 +43,26 @@ class Seen:
     """
     What the entries that fit the filter are like.
 
-    @ivar lacking: Attributes, and how many lack them.
-    @ivar left_out: Who cannot log in, and why.
+    @ivar present: Attributes that somebody has.
+    @ivar left: How many cannot log in.
+    @ivar named: The first of them, and why.
     @ivar users: Addresses, and how many entries have each.
     @ivar cut: Why not all were seen; empty if they were.
     """
 
     count: int = 0
     present: set[str] = field(factory=set)
-    left_out: list[str] = field(factory=list)
+    left: int = 0
+    named: list[str] = field(factory=list)
     users: Counter[str] = field(factory=Counter)
     disabled: int = 0
     cut: str = ""
+
+    def leave_out(self, why: str) -> None:
+        """One more cannot log in."""
+        self.left += 1
+        if self.left <= MOST_NAMED:
+            self.named.append(why)
 
 
 class DirectoryProbe:
@@ -265,9 +273,9 @@ class DirectoryProbe:
         try:
             user = read_user(entry, self._settings, self._domain)
         except Lacking as lacking:
-            seen.left_out.append(f"{printable(entry.dn)} (no {lacking.attribute})")
+            seen.leave_out(f"{printable(entry.dn)} (no {lacking.attribute})")
         except StoreError as problem:
-            seen.left_out.append(f"{printable(entry.dn)} ({problem})")
+            seen.leave_out(f"{printable(entry.dn)} ({problem})")
         else:
             seen.users[user.name] += 1
             seen.disabled += user.disabled
@@ -291,17 +299,17 @@ class DirectoryProbe:
                     )
         if not seen.users:
             return faults.LDAP_ADDRESSES_UNUSABLE.error(
-                count=seen.count, peer=peer, domain=self._domain, problem=seen.left_out[0]
+                count=seen.count, peer=peer, domain=self._domain, problem=seen.named[0]
             )
         return None
 
     def _warn(self, seen: Seen, peer: str) -> None:
         twice = [name for name, count in seen.users.items() if count > 1]
-        left = len(seen.left_out) + sum(seen.users[name] for name in twice)
+        left = seen.left + sum(seen.users[name] for name in twice)
         if not left:
             return
         several = [f"{name}@{self._domain} ({seen.users[name]} entries)" for name in twice]
-        named = [*several, *seen.left_out][:MOST_NAMED]
+        named = [*several, *seen.named][:MOST_NAMED]
         if left > len(named):
             named.append("...")
         warning = faults.LDAP_LEFT_OUT.error(

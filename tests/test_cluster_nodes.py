@@ -481,6 +481,25 @@ class LoginTests(SynchronousTestCase):
         )
         self.assertFalse(here.lost)
 
+    def test_not_by_the_dead(self) -> None:
+        """
+        A server with a Callbridge is killed: until it is held for dead, log-ins are decided by one
+        that is elsewhere as soon as it is late.
+        """
+        three = self.cluster.server("three")
+        self.two.callbridge("cb2")
+        living = three.callbridge("echo")
+        self.cluster.run(0.5)
+        self.cluster.kill(self.two)
+        for number in range(2):  # one of them asks the dead
+            self.begin(self.one, f"early{number}")
+        self.assertEqual(1, len(living.received()))
+        self.cluster.run(2.0)
+        for number in range(3):
+            self.begin(self.one, f"late{number}")
+        self.assertEqual(3, len(living.received()))
+        self.assertIn("two", self.one.node.peers)
+
     def test_told_of_the_dead(self) -> None:
         """When a server dies, the Callbridge is told of the ends of the sessions there."""
         callbridge = self.one.callbridge()

@@ -28,6 +28,7 @@ _TROUBLE: dict[str, Callable[[], Exception]] = {
     "lost": RequestLost,
     "many": TooManyRequests,
 }
+LATE_SECONDS = 2.0  # that a node has not acknowledged something, which it does within 0.1 s
 PROBED = "probed"
 
 
@@ -195,8 +196,9 @@ class RemoteLink(Remote):
 
     @property
     def is_stalled(self) -> bool:
-        """See L{Link<cms.xmpp.links.Link>}."""
-        return self.is_gone or self.peer.party.is_stalled
+        """See L{Link<cms.xmpp.links.Link>}: its node may be dead, and not yet be held for it."""
+        late = self.peer.behind > LATE_SECONDS
+        return late or self.is_gone or self.peer.party.is_stalled
 
     def probe(self) -> Deferred[bool]:
         """Let its node ask whether it is alive."""

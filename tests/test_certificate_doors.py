@@ -31,6 +31,7 @@ from peers.pki import CLIENT, SERVER, Authority, Leaf, Validity, pem
 from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedns import FakeResolver, a, srv
 from tests.support import observe_log
+from tests.xmppserver import Threads
 
 HOST = f"localhost.{DOMAIN}"
 XMPP = f"""
@@ -173,7 +174,7 @@ def problems(findings: Iterable[Finding]) -> set[tuple[str, str, str]]:
 ELSEWHERE = {"connect-refused"}  # that there is no server is no matter of certificates
 
 
-class LonelyReactor(MemoryReactorClock):
+class LonelyReactor(Threads, MemoryReactorClock):
     """Nobody listens anywhere."""
 
     def connectTCP(self, *arguments: Any, **options: Any) -> Any:

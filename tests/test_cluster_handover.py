@@ -403,6 +403,7 @@ class FormTests(SynchronousTestCase):
             acknowledged=2,
             sent=sent,
             waiting=waiting,
+            lists=["roster"],
         )
         ((_, name, body),) = read_messages(handed.to_message())
         self.assertEqual(handed, read_handed(body))

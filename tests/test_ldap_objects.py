@@ -57,6 +57,14 @@ class ObjectTests(SynchronousTestCase):
         self.assertEqual(0o600, stat.S_IMODE((self.folder / FILE).stat().st_mode))
         self.assertNotIn("reads-everything", repr(self.stored.read()))
 
+    def test_restored(self) -> None:
+        """A backup holds no file of CAs: it is made again of what it holds."""
+        self.stored.write(whole({**SERVER, "trust": "-----BEGIN"}))
+        (file,) = (each for each in self.folder.iterdir() if each.name != FILE)
+        file.unlink()
+        StoredObjects(self.folder).read()
+        self.assertEqual("-----BEGIN", file.read_text())
+
     def test_directory(self) -> None:
         """A source is a directory like one of the configuration file."""
         (made,) = self.stored.directories(whole()).values()

@@ -159,7 +159,7 @@ class LogTests(SynchronousTestCase):
         client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
         client.say("</stream:stream>")
         wrong, right = map(login_id, exchanges)
-        (refused,) = self.lines("log-in from .* refused")
+        (refused,) = self.lines("log-in.* from .* refused")
         (unsuccessful,) = self.lines("unsuccessful login request")
         self.assertEqual([wrong] * 2, [refused["login_id"], unsuccessful["login_id"]])
         self.assertEqual(f"alice@{DOMAIN}", unsuccessful["jid"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,9 @@ class StoredObjects:
         try:
             plain = json.loads(self.path.read_bytes())
             if plain["version"] == 1 and _is_whole(plain["objects"]):
-                return Objects(plain["objects"])
+                found = Objects(plain["objects"])
+                self._lay_out(found)
+                return found
         except (FileNotFoundError, NotADirectoryError):
             return Objects.none()
         except OSError as problem:
@@ -121,15 +123,21 @@ class StoredObjects:
 
         @raise OSError: the old ones are still there.
         """
-        servers = objects.of(SERVERS)
-        needed = {self._trust(each): each["trust"] for each in servers.values() if _has_trust(each)}
-        for file, text in needed.items():
-            replace_file(file, text.encode())
+        needed = self._lay_out(objects)
         content = json.dumps({"version": 1, "objects": objects.kinds})
         replace_file(self.path, content.encode())
         for file in self.path.parent.glob(TRUST.format("*")):
             if file not in needed:
                 file.unlink(missing_ok=True)
+
+    def _lay_out(self, objects: Objects) -> Collection[Path]:
+        """The CAs' files, which a backup does not hold, for they are made of what it holds."""
+        servers = objects.of(SERVERS)
+        needed = {self._trust(each): each["trust"] for each in servers.values() if _has_trust(each)}
+        for file, text in needed.items():
+            if not file.exists():
+                replace_file(file, text.encode())
+        return needed.keys()
 
     def sweep(self) -> None:
         """Remove what a crash has left beside it."""

@@ -330,6 +330,14 @@ class LimitTests(Faults):
         self.assertFalse(self.alice.handler.held)
         self.assertEqual(100, len(bodies(self.bob)))
 
+    def test_acknowledged_soon(self) -> None:
+        """A sender with a full window waits for the other node, and not for a timer there."""
+        while self.one.node.peers["two"].kept_bytes < 300_000:
+            self.alice.say(message(full("bob"), "1" * 30_000))
+            self.one.clock.advance(0)
+        self.run_(0.1)  # less than an acknowledgement waits for more
+        self.assertLess(self.one.node.peers["two"].kept_bytes, 262_144)
+
     def test_presence_does_not_fill_it(self) -> None:
         """
         A client that changes its presence all the time while the engine is away costs the

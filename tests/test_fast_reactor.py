@@ -262,6 +262,23 @@ class SpinTests(SynchronousTestCase):
         self.poll(None, [(-7, 1)])
         self.assertEqual([0, 0], self.poll(9.0, [], [(-7, 1)]))
 
+    def test_in_vain(self) -> None:
+        """Where that brings nothing it is done in ever fewer turns, and again when it does."""
+
+        def turns(number: int, *, bring: bool = False) -> list[bool]:
+            looked = []
+            for _ in range(number):
+                self.poll(None, [(-7, 1)])
+                answers = ([], [(-7, 1)]) if bring else ()
+                looked.append(len(self.poll(9.0, *answers)) > 1)
+            return looked
+
+        self.assertEqual([True, False, True, False, False, False, True], turns(7))
+        turns(200)
+        self.assertEqual(3, sum(turns(96)))
+        turns(32, bring=True)
+        self.assertTrue(all(turns(5, bring=True)))
+
     def test_due_soon(self) -> None:
         """A call that is due sooner than that is not delayed."""
         self.poll(None, [(-7, 1)])

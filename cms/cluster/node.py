@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from cms import faults
-from cms.cluster.engine import Engine, EngineAway, Entry, Member, NotAMember, Refused, Table
+from cms.cluster.engine import Engine, EngineAway, Member, NotAMember, Refused, Table
 from cms.cluster.entries import Numbered, Unreadable, read_entry
 from cms.cluster.peer import Peer, PeerSettings
 from cms.process.cleanup import call_all
@@ -398,29 +398,25 @@ class Node:
             for entry in found:
                 if self._me is not me:
                     return
-                after = entry[0]
-                await self._take(entry)
+                after, data = entry
+                if not self._took(data):
+                    await self.refresh()  # its sender may have come just now
+                    if data and not self._took(data):
+                        self.foreign_entries += 1  # of a generation that is over
 
-    async def _take(self, entry: Entry) -> None:
-        if not entry[1]:
-            await self.refresh()
-            return
+    def _took(self, data: bytes) -> bool:
+        """Take an entry, if its sender is known."""
+        if not data:
+            return False
         try:
-            numbered = read_entry(entry[1])
-        except Unreadable as problem:
-            self._bad(str(problem))
-            return
-        peer = self._sender(numbered)
-        if peer is None:
-            await self.refresh()  # it may have come just now
+            numbered = read_entry(data)
             peer = self._sender(numbered)
-        if peer is None:
-            self.foreign_entries += 1  # of a generation that is over
-            return
-        try:
-            peer.take(numbered)
+            if peer is not None:
+                peer.take(numbered)
         except Unreadable as problem:
             self._bad(str(problem))
+            return True
+        return peer is not None
 
     def _bad(self, problem: str) -> None:
         self.bad_entries += 1

@@ -24,6 +24,7 @@ from cms.xmlstream.gathering import Gathering
 AGAIN_SECONDS = 3.0  # without progress, after which what is not acknowledged is sent again
 ACKNOWLEDGE_SECONDS = 0.1  # that an acknowledgement waits for more
 ACKNOWLEDGE_ENTRIES = 32  # or so many entries
+ACKNOWLEDGE_SHARE = 4  # or this part of a window, or its sender would wait for it
 UNKNOWN = bytes(TOKEN_BYTES)  # of a node that has said nothing
 COMPLAIN_SECONDS = 0.5  # between two complaints that something is missing
 
@@ -126,6 +127,7 @@ class Peer:
         self._their_token = b""
         self._taken = 0
         self._acknowledged = 0
+        self._taken_bytes = 0  # since then
         self._acknowledge: IDelayedCall | None = None
         self._complained = float("-inf")
         self._wonders: IDelayedCall | None = clock.callLater(AGAIN_SECONDS, self._wonder)
@@ -310,6 +312,7 @@ class Peer:
 
     def _accept(self, entry: Numbered) -> None:
         self._taken = entry.number
+        self._taken_bytes += len(entry.data)
         self._acknowledge_soon()
         self._way.arrived(self, entry.data)
 
@@ -318,7 +321,8 @@ class Peer:
         self._acknowledge_soon(at_once=True)
 
     def _acknowledge_soon(self, *, at_once: bool = False) -> None:
-        if at_once or self._taken - self._acknowledged >= ACKNOWLEDGE_ENTRIES:
+        many = self._taken - self._acknowledged >= ACKNOWLEDGE_ENTRIES
+        if at_once or many or self._taken_bytes * ACKNOWLEDGE_SHARE >= self._settings.window:
             if self._acknowledge is not None:
                 self._acknowledge.cancel()
             self._acknowledge_now()
@@ -329,7 +333,7 @@ class Peer:
         self._acknowledge = None
         if self._way.is_open and not self.is_over:
             self._way.flush()  # what was passed on is on its way when this is known
-            self._acknowledged = self._taken
+            self._acknowledged, self._taken_bytes = self._taken, 0
             self._send(ACKNOWLEDGED, self._their_token, self._taken)
 
     def _wonder(self) -> None:

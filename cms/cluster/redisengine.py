@@ -31,6 +31,9 @@ AT_ONCE = 64  # entries that are read together
 BLOCK_SECONDS = 1.0  # that the engine waits for an entry
 # After a failover the master is another one, and this may be the one that was it.
 _DEPOSED = {faults.ENGINE_NOT_MASTER.name, faults.ENGINE_ALONE.name}
+TRIM_BYTES, TRIM_READS = 262_144, 32  # that were read, before the engine is told to forget them
+_READ_SECONDS = SECONDS + BLOCK_SECONDS
+_READ = ("XREAD", "COUNT", AT_ONCE, "BLOCK", round(BLOCK_SECONDS * 1000), "STREAMS")
 PAUSES = (0.1, 2.0)  # seconds between tries to connect: the first, and the longest
 
 
@@ -69,6 +72,7 @@ class RedisEngine:
         self._commands: RedisConnection | None = None
         self._inbox: RedisConnection | None = None
         self._running: Deferred[None] | None = None
+        self._untrimmed = self._reads = 0  # since the inbox was trimmed
 
     @property
     def is_connected(self) -> bool:
@@ -261,23 +265,29 @@ class RedisEngine:
 
     def read(self, name: str, generation: int, after: bytes) -> Deferred[Sequence[Entry]]:
         """See L{Engine}."""
-        return Deferred.fromCoroutine(self._read(scripts.inbox(name, generation), after))
-
-    async def _read(self, key: str, after: bytes) -> Sequence[Entry]:
         inbox = self._inbox
         if inbox is None:
-            raise EngineAway("not connected")
-        if after != b"0":
-            inbox.ask("XTRIM", key, "MINID", after, seconds=SECONDS + BLOCK_SECONDS).addErrback(
+            return fail(EngineAway("not connected"))
+        key = scripts.inbox(name, generation)
+        if self._untrimmed >= TRIM_BYTES or self._reads >= TRIM_READS:
+            self._untrimmed = self._reads = 0
+            inbox.ask("XTRIM", key, "MINID", after, seconds=_READ_SECONDS).addErrback(
                 lambda failure: failure.trap(EngineAway, Complaint)
             )
-        wait = round(BLOCK_SECONDS * 1000)
-        command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", wait, "STREAMS", key, after)
-        try:
-            answer = await inbox.ask(*command, seconds=SECONDS + BLOCK_SECONDS)
-        except Complaint as complaint:
-            raise EngineAway(str(self._refused(complaint))) from None
-        return _entries(answer)
+        asked = inbox.ask(*_READ, key, after, seconds=_READ_SECONDS)
+        return asked.addCallbacks(self._note_read, self._not_read)
+
+    def _note_read(self, answer: object) -> Sequence[Entry]:
+        found = _entries(answer)
+        self._reads += bool(found or self._reads)  # while nothing comes, each counts
+        for _, data in found:
+            self._untrimmed += len(data)
+        return found
+
+    def _not_read(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, Complaint):
+            return Failure(EngineAway(str(self._refused(failure.value))))
+        return failure
 
 
 def _text(value: object) -> str:

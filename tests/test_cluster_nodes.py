@@ -13,6 +13,7 @@ from cms.admin.interfaces import Selection
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmpp import carbons
+from cms.xmpp import nodemessages as messages
 from cms.xmpp.clientadministration import ClientAdministration
 from tests.clustersimulation import Cluster, ClusterServer, bodies, full
 from tests.test_xmpp_sasl2 import authenticate, bind
@@ -603,3 +604,14 @@ class ClientsTests(TwoServers):
 def servers(found: dict[str, Any]) -> dict[str, str]:
     """Where each is."""
     return {jid: facts["server"] for jid, facts in found.items()}
+
+
+class NumberTests(SynchronousTestCase):
+    """The kinds of messages."""
+
+    def test_each_has_its_own(self) -> None:
+        """Two that two people add at a time get the same number easily."""
+        kinds = [value for name, value in vars(messages).items() if name.isupper()]
+        kinds = [value for value in kinds if isinstance(value, int)]
+        self.assertGreater(len(kinds), 20)
+        self.assertEqual(len(kinds), len(set(kinds)))

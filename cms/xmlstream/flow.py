@@ -62,6 +62,16 @@ class Carrier(Protocol):
         """The peer has read nothing for too long, or not even this side's own stanzas: end it."""
 
 
+class Distant:
+    """A source of stanzas that is no party here; lanes compare it."""
+
+    __slots__ = ()
+
+    def held(self) -> Party | None:
+        """What stands for it while it is to wait; C{None}: it is shared by many users."""
+        raise NotImplementedError
+
+
 SEND_LIMITS: Final = SendLimits()
 NOWHERE: Final = Gathering()  # the way out of a party without a connection
 
@@ -282,11 +292,12 @@ class Party:
         If the source is shared by many users, the receiving client is not read instead: it
         has asked for the stanzas, or must read them first.
         """
-        if isinstance(source, Party) and not source.is_shared:
-            held = source
-        elif not self.is_shared:
-            held = self
+        own = None if self.is_shared else self
+        if isinstance(source, Distant):
+            held = source.held() or own
         else:
+            held = source if isinstance(source, Party) and not source.is_shared else own
+        if held is None:
             return
         if source in self._holding or not held.is_open or (self.is_stalled and held is not self):
             return
@@ -294,6 +305,10 @@ class Party:
             return  # nobody waits for one that may come back or not
         if held.ledger is not None and held.ledger.is_full:
             return  # its acknowledgements must be read
+        self.stop_reading(held, source)
+
+    def stop_reading(self, held: Party, source: object) -> None:
+        """Read a party no further until nothing of C{source} waits, or it is released."""
         self._holding[source] = held
         held._held_by.add((self, source))
         if held.carrier is not None:

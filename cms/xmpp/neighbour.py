@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define, field
 
 from cms.cluster.peer import Peer
+from cms.xmpp.brakes import Brake, Writers
 from cms.xmpp.remotelink import Questions, RemoteLink
 from cms.xmpp.remotesession import RemoteSession
 from cms.xmpp.telling import Telling
@@ -16,6 +17,8 @@ class Neighbour:
     Another node, and what it has.
 
     @ivar telling: What it is told.
+    @ivar writers: Its clients that are held for receivers of this node.
+    @ivar brake: Holds clients of this node for receivers of its.
     @ivar refused: The addresses that it named and that another one holds.
     @ivar has_told: Whether it has told all that it has, once.
     """
@@ -23,6 +26,8 @@ class Neighbour:
     peer: Peer
     questions: Questions
     telling: Telling
+    writers: Writers
+    brake: Brake
     sessions: dict[str, RemoteSession] = field(factory=dict)
     links: dict[str, RemoteLink] = field(factory=dict)
     refused: set[str] = field(factory=set)

@@ -30,6 +30,7 @@ ANSWER: Final = 13
 BEGIN: Final = 15  # all there is follows
 ALL: Final = 14  # that is all there is: what was not named has ended
 AGAIN: Final = 16  # what was refused is perhaps free now: tell all again
+HOLD: Final = 17  # asks the node of a client to read it no further, or on again
 TAKE: Final = 20  # asks for a session whose client has come here
 HANDED: Final = 21  # a session, whole
 HAS_IT: Final = 22

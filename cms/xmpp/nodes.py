@@ -20,10 +20,12 @@ from cms.cluster.node import Node
 from cms.cluster.peer import Peer
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
+from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmpp import announcements
 from cms.xmpp import nodemessages as messages
+from cms.xmpp.brakes import Brake, Lane, Writers
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.contacts.blocking import Blocking
 from cms.xmpp.contacts.replicas import Replicas
@@ -104,6 +106,7 @@ class Nodes(OwnSessions):
             messages.AGAIN: lambda neighbour, *_: neighbour.telling.begin(),
             messages.BEGIN: self._begin,
             messages.ALL: self._all,
+            messages.HOLD: self._hold,
         }
         links.on_up.append(self._link_up)
         links.on_down.append(self._link_down)
@@ -167,7 +170,9 @@ class Nodes(OwnSessions):
         found: Session | Link | None = self._links.get(named.decode())
         if found is None:
             found = self._sessions.find(parse_jid(named.decode()))
-        return (found.peer.member.name, named) if isinstance(found, Remote) else found or source
+        if isinstance(found, Remote):
+            return Lane((self._neighbour(found.peer).writers, named))
+        return found or source
 
     def questions(self, peer: Peer) -> Questions:
         """See L{Book<cms.xmpp.handover.Book>}."""
@@ -197,13 +202,14 @@ class Nodes(OwnSessions):
             for neighbour in knowing:
                 neighbour.telling.tell(change)
 
-    def _everything(self) -> Iterator[bytes]:
+    def _everything(self, writers: Writers) -> Iterator[bytes]:
         yield told(messages.BEGIN, "")
         for link in self._links:
             yield announcements.link_named(link)
         for ours in list(self._ours.values()):
             if self._ours.get(ours.session.jid.full()) is ours:
                 yield from self._all_of(ours)
+        yield from writers.told()
         yield told(messages.ALL, "")
 
     # the cluster: Neighbourhood
@@ -211,9 +217,10 @@ class Nodes(OwnSessions):
     def _neighbour(self, peer: Peer) -> Neighbour:
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
-            telling = Telling(self._clock, peer, self._everything)
-            neighbour = Neighbour(peer, Questions(self._clock, peer), telling)
-            self._neighbours[peer] = neighbour
+            clock, writers = self._clock, Writers(self._clock, peer)
+            telling = Telling(clock, peer, partial(self._everything, writers))
+            own = Questions(clock, peer), telling, writers, Brake(clock)
+            neighbour = self._neighbours[peer] = Neighbour(peer, *own)
         return neighbour
 
     def tell(self, peer: Peer) -> None:
@@ -261,6 +268,8 @@ class Nodes(OwnSessions):
         if neighbour is None:
             return
         neighbour.telling.stop()
+        neighbour.writers.stop()
+        neighbour.brake.release_all()
         for link in list(neighbour.links.values()):
             self._forget_link(neighbour, link)
         neighbour.questions.lost()
@@ -390,9 +399,17 @@ class Nodes(OwnSessions):
         elif not number:
             self._endings.end(facts.text("authority"), name, why)
 
+    def _hold(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
+        """A receiver there reads too slowly what this client writes, or reads again."""
+        ours = self._ours.get(name)
+        if ours is not None and isinstance(ours.session, Party):
+            change = neighbour.brake.hold if facts.flag("on") else neighbour.brake.release
+            change(ours.session)
+
     def _begin(self, neighbour: Neighbour, _: str, facts: Facts) -> None:
         """It begins to tell all that it has."""
         neighbour.refused.clear()
+        neighbour.brake.release_all()
         remotes: tuple[Remote, ...] = (*neighbour.sessions.values(), *neighbour.links.values())
         for remote in remotes:
             remote.told = False
@@ -479,5 +496,5 @@ class Nodes(OwnSessions):
             for raw in raws:
                 self._router.bounce(of_bytes(raw), "service-unavailable")
             return
-        for raw in receiver.deliver(raws, (neighbour.peer.member.name, source)):
+        for raw in receiver.deliver(raws, Lane((neighbour.writers, source))):
             self._router.refuse(of_bytes(raw))

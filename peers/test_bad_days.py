@@ -80,6 +80,7 @@ def pair(processes: Processes, certificates: Certificates) -> tuple[XmppServer, 
         added = [*script("cms"), *command.split(), "--config", str(daemon.file)]
         status, output = processes.run("add", added, env=daemon_environment())
         assert status == 0, output
+    server.start().stop()  # which makes what every run leaves, such as the store of contacts
     return server, callbridge
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import evolve
@@ -14,6 +15,7 @@ from cms import faults
 from cms.callbridge.daemon import CallbridgeService, make_daemon
 from cms.discovery.address import ServerAddress
 from cms.linkprotocol.login import NS as LOGIN
+from cms.linkprotocol.login import SessionBegin
 from cms.trust.issue import CertificateAuthority
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
@@ -141,6 +143,37 @@ class LifeTests(ServiceTests):
             self.assertIn("NO TLS", warned[-1]["cause"])
             transport.lose()
             self.reactor.advance(1)
+
+
+class Looked(dict[str, SessionBegin]):
+    """Sessions; counts how often all of them were looked at."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+
+class EndedTests(ServiceTests):
+    """Many users may not have their sessions any more."""
+
+    def test_many(self) -> None:
+        """Those who have one end; it is looked once who they are, and not for each user."""
+        daemon = self.daemon()
+        daemon.startService()
+        transport = self.register()
+        begun = {
+            jid: SessionBegin(jid, "192.0.2.7", "2026-11-29T12:00:00Z")
+            for jid in (f"user{number}@{DOMAIN}/r" for number in range(50, 150))
+        }
+        daemon.authority.sessions = sessions = Looked(begun)
+        daemon._users_ended([f"user{number}" for number in range(140, 400)], "deleted")
+        self.reactor.advance(0)
+        ended = [str(each.element.toXml()) for each in stanzas(transport.take(), ns.COMPONENT)]
+        self.assertEqual(10, len(ended))
+        self.assertIn(f"user149@{DOMAIN}", ended[-1])
+        self.assertEqual(1, sessions.times)
 
 
 class ConfigureTests(ServiceTests):

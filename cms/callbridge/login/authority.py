@@ -217,10 +217,15 @@ class Authority:
             return [address] if address in self.sessions else []
         return [jid for jid in self.sessions if jid.partition("/")[0] == address]
 
-    def drop(self, name: str) -> None:
-        """A user may log in no more, or not as before: what he has begun fails."""
+    def users(self) -> set[str]:
+        """Who has a session."""
+        return {_local_part(jid) for jid in self.sessions}
+
+    def drop(self, *names: str) -> None:
+        """Users may log in no more, or not as before: what they have begun fails."""
+        whose = set(names)
         for exchange in list(self._exchanges.values()):
-            if exchange.claimed == name:
+            if exchange.claimed in whose:
                 exchange.known, exchange.reason = True, CHANGED
                 self._break_off(exchange, "not-authorized")
 

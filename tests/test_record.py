@@ -148,7 +148,7 @@ class RecordTests(SynchronousTestCase):
         """What waits is bounded, nobody waits for it, and a stop takes three seconds at most."""
         self.reactor.threads.is_stuck = True
         for number in range(MOST_WAITING + 20):
-            self.record.session("alice", result="ended", number=number)
+            self.record.session(f"user{number}", result="ended")
             if number == 0:
                 self.reactor.advance(WRITE_EVERY)
         self.assertEqual(MOST_WAITING, len(self.record._waiting))
@@ -206,6 +206,26 @@ class RecordTests(SynchronousTestCase):
             self.refuse("alice", source=f"10.0.{number % 250}.1")
         self.assertEqual(BURST, len(self.entries(user="alice")))
 
+    def test_busy(self) -> None:
+        """A program that logs in again and again pushes out nobody; nor do guests."""
+        for number in range(3 * BURST):
+            self.record.login("bot", "192.0.2.7", known=True, good=True, result="success")
+            self.record.session("bot", result="ended", reason="closed")
+            self.record.login(f"g{number}", "", known=False, good=True, result="success")
+            self.record.guest("admitted", "192.0.2.9", "192.0.2.9", good=True)
+        self.record.login("alice", "192.0.2.7", known=True, good=True, result="success")
+        self.entries()
+        entries: dict[str, list[Any]] = {share: [] for share in SHARES}
+        for share, _, path in files_of(self.folder):
+            entries[share] += map(json.loads, path.read_text().splitlines())
+        self.assertEqual(2 * BURST + 1, len(entries[USERS]))
+        self.assertEqual("alice", entries[USERS][-1]["user"])
+        self.assertEqual(6 * BURST, len(entries[STRANGERS]))
+        self.reactor.advance(60)
+        self.record.login("bot", "192.0.2.7", known=True, good=True, result="success")
+        text = told(self.entries(user="bot")[-1])
+        self.assertTrue(text.endswith(f"; {2 * BURST} more before it were left out"), text)
+
     def test_link(self) -> None:
         """Steps that ended, with their faults; and when the link is up."""
         attempt = Attempt(1, NOW, self.record.step, id="ab-1")
@@ -241,6 +261,35 @@ class RecordTests(SynchronousTestCase):
         self.refuse()
         (entry,) = self.successResultOf(self.record.find(Wanted(user="alice@meet.example.com")))
         self.assertEqual("alice", entry["user"])
+
+    def test_damaged(self) -> None:
+        """Whatever the disk made of lines, the others are found in order, and can be told."""
+        self.refuse("alice")
+        self.refuse("bob")
+        self.entries()
+        ((_, _, path),) = files_of(self.folder)
+        first, second = path.read_bytes().splitlines(keepends=True)
+        at = str(NOW).encode()
+        wrong = [
+            *(second[:40], first[40:], b"\0" * 512, b"\xff\xfe{}", b"[" * 5_000),
+            *(
+                second.replace(at, each)
+                for each in (b"17e4006", b"Infinity", b"1" * 400, b"-1e999")
+            ),
+            *(second.replace(b'"bob"', each) for each in (b"null", b"{}", b"7")),
+        ]
+        path.write_bytes(first + b"\n".join(wrong) + b"\n" + second)
+        found = self.entries()
+        self.assertEqual(["alice", "bob"], [found[0]["user"], found[-1]["user"]])
+        self.assertTrue(all(told(entry) for entry in found))
+
+    def test_newest(self) -> None:
+        """As many as are wanted, the newest, in the order in which they came."""
+        for number in range(20):
+            self.reactor.advance(number % 3)
+            self.refuse(f"user{number}", source=f"10.0.0.{number}")
+        users = [entry["user"] for entry in self.entries(most=5)]
+        self.assertEqual([f"user{number}" for number in range(15, 20)], users)
 
     def test_needles(self) -> None:
         """No entry that is asked for is passed over, whatever is in its name."""

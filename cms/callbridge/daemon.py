@@ -205,7 +205,7 @@ class CallbridgeService(Service):
         good = decision.result == "success"
         self.record.login(
             *(decision.user, network_of(decision.peer)),
-            known=good or decision.known is True,
+            known=decision.known is True and not decision.guest,
             good=good,
             result=decision.result,
             reason=decision.reason,

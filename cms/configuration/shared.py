@@ -67,7 +67,7 @@ class RecordSettings:
     most_bytes: int = setting(
         Count(_MEGABYTE, 2**36),
         "bytes of that record; beyond it the oldest entries go. Half is for log-ins of users, a"
-        " fifth for names that nobody has, and the rest for links",
+        " fifth for guests and names that nobody has, and the rest for links",
         default=32 * _MEGABYTE,
         why="some 100,000 log-ins",
     )

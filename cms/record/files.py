@@ -25,6 +25,7 @@ SHARES: Final[Mapping[str, float]] = {USERS: 0.5, STRANGERS: 0.2, LINKS: 0.3}
 PARTS = 8  # files of a share
 DAY = 86_400.0
 MOST_LINE = 4_096  # bytes; a longer one loses its evidence
+MOST_AT = 1e11  # seconds since the epoch: a later moment is damage
 _NAME = re.compile(r"(users|strangers|links)\.([0-9]{13})\.jsonl", re.ASCII)
 
 Entry = dict[str, Any]
@@ -43,8 +44,8 @@ def files_of(state_dir: Path) -> list[tuple[str, float, Path]]:
 
 def read(state_dir: Path, since: float = 0.0, needles: Sequence[bytes] = ()) -> Iterator[Entry]:
     """
-    The entries from a moment on, in the order of each file.  A line that was cut off is
-    passed over.
+    The entries from a moment on, in the order of each file.  A line that was cut off, or is
+    damaged, is passed over.
 
     @param since: Seconds since the epoch.
     @param needles: Lines without any of these are passed over unread, which is ten times as quick.
@@ -54,19 +55,20 @@ def read(state_dir: Path, since: float = 0.0, needles: Sequence[bytes] = ()) -> 
         try:
             if path.stat().st_mtime < since:
                 continue
-            content = path.read_bytes()
+            lines = path.open("rb")
         except FileNotFoundError:
             continue  # it was deleted meanwhile
-        for line in content.splitlines():
-            if needles and not any(needle in line for needle in needles):
-                continue
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            at = entry.get("at") if isinstance(entry, dict) else None
-            if isinstance(at, int | float) and at >= since:
-                yield entry
+        with lines:
+            for line in lines:
+                if needles and not any(needle in line for needle in needles):
+                    continue
+                try:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                at = entry.get("at") if isinstance(entry, dict) else None
+                if isinstance(at, int | float) and since <= at < MOST_AT:
+                    yield entry
 
 
 class Files:
@@ -149,8 +151,10 @@ def _line(entry: Entry) -> bytes:
     line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     if len(line) > MOST_LINE:
         short = {key: value for key, value in entry.items() if not _is_long(value)}
-        line = json.dumps(short, separators=(",", ":"), ensure_ascii=False).encode()[:MOST_LINE]
-    return line + b"\n"
+        line = json.dumps(short, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "replace"
+        )
+    return line[:MOST_LINE] + b"\n"
 
 
 def _is_long(value: object) -> bool:

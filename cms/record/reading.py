@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from heapq import nlargest
 
 from attrs import frozen
 
@@ -56,8 +57,10 @@ class Wanted:
 
     def of(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those, the oldest first."""
-        found = [each for each in entries if each["at"] >= self.since and self.holds(each)]
-        return sorted(found, key=lambda each: float(each["at"]))[-self.most :]
+        found = enumerate(each for each in entries if each["at"] >= self.since and self.holds(each))
+        # Not all of them are in memory at once.
+        newest = nlargest(self.most, ((each["at"], number, each) for number, each in found))
+        return [each for _, _, each in reversed(newest)]
 
 
 def moment_of(text: str, now: float) -> float:

@@ -32,7 +32,8 @@ WRITE_EVERY = 0.5  # seconds; so much may be lost in a crash
 SWEEP_EVERY = 3_600.0
 STOP_SECONDS = 3.0  # a disk that hangs does not keep the daemon from its end
 MOST_WAITING = 5_000  # entries
-# Failures of one user, or from one network: so many in a row, and then one every some seconds.
+# Log-ins, ends of sessions, and failures of one user, and failures from one network: of each so
+# many in a row, and then one every some seconds.
 BURST, EVERY = 100, 10.0
 MOST_SOURCES = 2_000
 
@@ -101,38 +102,37 @@ class Record:
         A log-in came to an end.
 
         @param user: What may be shown of the name (L{cms.record.names}).
-        @param source: The network that it came from, which has a limit of its own.
+        @param source: The network that it came from, which has a limit of its own for failures.
+        @param known: Whether there is such a user; a guest is none.
         @param facts: No password, no SASL data.
         """
         if not self.is_on:
             return
         entry: Entry = {"at": self._now(), "kind": "login", "by": self._role, "user": user, **facts}
-        if not good:
-            left_out = self._admit(f"@{user}" if known else "", source)
-            if left_out < 0:
-                return
-            if left_out:
-                entry["leftOut"] = left_out
-        self._add(USERS if known else STRANGERS, entry)
+        whose = f"{'+' if good else '@'}{user}" if known else ""
+        self._admit(USERS if known else STRANGERS, entry, whose, "" if good else source)
 
-    def _admit(self, *sources: str) -> int:
-        """
-        @return: How many were left out before this one; -1: it is left out too.
-        """
-        now, told = self._clock.seconds(), 0
+    def _admit(self, share: str, entry: Entry, *sources: str) -> None:
+        """Add an entry, unless there were too many of one of its sources."""
+        now, told, admitted = self._clock.seconds(), 0, True
         states = []
-        for source in filter(None, sources):
-            level, at, left_out = self._sources.get(source, (0.0, now, 0))
-            states.append((source, max(0.0, level - (now - at) / EVERY), left_out))
-        admitted = all(level < BURST for _, level, _ in states)
+        for source in sources:
+            if source:
+                level, at, left_out = self._sources.get(source, (0.0, now, 0))
+                level = max(0.0, level - (now - at) / EVERY)
+                states.append((source, level, left_out))
+                admitted = admitted and level < BURST
+                told += left_out
         for source, level, left_out in states:
-            told += left_out
             kept = (level + 1, now, 0) if admitted else (level, now, left_out + 1)
             self._sources[source] = kept
             self._sources.move_to_end(source)
         while len(self._sources) > MOST_SOURCES:
             self._sources.popitem(last=False)
-        return told if admitted else -1
+        if told:
+            entry["leftOut"] = told
+        if admitted:
+            self._add(share, entry)
 
     def guest(self, result: str, peer: str, source: str, *, good: bool, **facts: object) -> None:
         """It was decided whether a guest is admitted; no passcode, secret or token."""
@@ -140,14 +140,17 @@ class Record:
             return
         entry: Entry = {"at": self._now(), "kind": "guest", "by": self._role, **facts}
         entry |= {"result": result, "peer": peer}
-        if good or self._admit(source) >= 0:
-            self._add(USERS if good else STRANGERS, entry)
+        self._admit(STRANGERS, entry, "" if good else source)
 
-    def session(self, user: str, **facts: object) -> None:
-        """Something happened to a session."""
+    def session(self, user: str, *, known: bool = True, **facts: object) -> None:
+        """
+        Something happened to a session.
+
+        @param known: See L{login}.
+        """
         if self.is_on:
             entry = {"at": self._now(), "kind": "session", "by": self._role, "user": user, **facts}
-            self._add(USERS, entry)
+            self._admit(USERS if known else STRANGERS, entry, f"-{user}" if known else "")
 
     def step(self, attempt: Attempt, record: StepRecord, *, known: bool = True) -> None:
         """A step of a link has ended, or the link is up."""

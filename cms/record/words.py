@@ -32,6 +32,12 @@ def moment_text(entry: Entry) -> str:
 
 def told(entry: Entry) -> str:
     """What happened, in one line."""
+    text = _told(entry)
+    left_out = entry.get("leftOut")
+    return f"{text}; {left_out} more before it were left out" if left_out else text
+
+
+def _told(entry: Entry) -> str:
     kind = entry.get("kind")
     if kind == "login":
         return _login(entry)
@@ -54,7 +60,6 @@ def _login(entry: Entry) -> str:
     result, reason = entry.get("result"), str(entry.get("reason") or entry.get("result"))
     way = f"log-in of {_who(entry)} from {entry.get('peer')}"
     how = f" ({entry['mechanism']})" if entry.get("mechanism") else ""
-    left_out = f"; {entry['leftOut']} more before it were left out" if entry.get("leftOut") else ""
     if result == "success":
         by = f", decided by {entry['callbridge']}" if entry.get("callbridge") else ""
         return f"{way}{how}{by}"
@@ -63,7 +68,7 @@ def _login(entry: Entry) -> str:
     more = (
         f": {text}" if text and text not in (why, reason, result) and not entry.get("cause") else ""
     )
-    return f"{way}{how} failed: {why}{more}{left_out}"
+    return f"{way}{how} failed: {why}{more}"
 
 
 def _link(entry: Entry) -> str:

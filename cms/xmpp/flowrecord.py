@@ -84,7 +84,13 @@ class ServerFlow:
         self._components.append(attempt)
 
     def logged_in(
-        self, jid: str, peer: str, callbridge: str, login: Mapping[str, str] = _NO_IDS
+        self,
+        jid: str,
+        peer: str,
+        callbridge: str,
+        login: Mapping[str, str] = _NO_IDS,
+        *,
+        guest: bool = False,
     ) -> None:
         """
         A client has logged in and bound its resource.
@@ -94,7 +100,7 @@ class ServerFlow:
         if self._record is not None:
             self._record.login(
                 *(jid.partition("@")[0], ""),
-                known=True,
+                known=not guest,
                 good=True,
                 result="success",
                 jid=jid,
@@ -159,11 +165,14 @@ class ServerFlow:
         attempt.failed(self.now, fault)
         self._refused.append(attempt)
 
-    def ended(self, jid: str, peer: str, reason: str, login: Mapping[str, str]) -> None:
+    def ended(
+        self, jid: str, peer: str, reason: str, login: Mapping[str, str], *, guest: bool
+    ) -> None:
         """A session is over."""
         if self._record is not None:
             self._record.session(
                 jid.partition("@")[0],
+                known=not guest,
                 result="ended",
                 reason=reason,
                 jid=jid,

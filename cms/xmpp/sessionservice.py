@@ -93,7 +93,9 @@ class SessionService:
         self._authority[session] = session.authority
         if wanted(LogLevel.info):
             self._log_begin(session)
-        self._flow.logged_in(begin.jid, session.peer_text, session.authority, session.ids)
+        self._flow.logged_in(
+            *(begin.jid, session.peer_text, session.authority, session.ids), guest=session.is_guest
+        )
         self._tell(session.authority, begin)
         return None if self.others is None else self.others.began(session, begin.since)
 
@@ -163,7 +165,7 @@ class SessionService:
                 **session.ids,
             )
         if reason != "shutdown":  # the record has other things to tell of a restart
-            self._flow.ended(jid, session.peer_text, reason, session.ids)
+            self._flow.ended(*(jid, session.peer_text, reason, session.ids), guest=session.is_guest)
         self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
         self._local.over(session)
         if self.others is not None:

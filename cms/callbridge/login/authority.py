@@ -372,8 +372,8 @@ class Authority:
                 link_id=self.link_id,
             )
         exchange.known, exchange.claimed = True, identity.name
-        guest = exchange.mechanism_name == "ANONYMOUS" or bool(is_visitor(identity.name))
-        return lp.Success(exchange.id, jid, identity.payload, guest)
+        exchange.guest = exchange.mechanism_name == "ANONYMOUS" or bool(is_visitor(identity.name))
+        return lp.Success(exchange.id, jid, identity.payload, exchange.guest)
 
     async def _refused(self, exchange: Exchange, failure: SASLFailure) -> Answer:
         guess, delay = exchange.guess, 0.0

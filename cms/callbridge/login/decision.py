@@ -38,6 +38,7 @@ class Decision(NamedTuple):
     @ivar text: What is said of that, which holds no secret.
     @ivar peer: Where it came from.
     @ivar exchange: Its ID at the link, which is not shown; empty for one that never began.
+    @ivar guest: Whether a guest has logged in, who is no user.
     """
 
     mechanism: str
@@ -49,6 +50,7 @@ class Decision(NamedTuple):
     text: str = ""
     peer: str = ""
     exchange: str = ""
+    guest: bool = False
 
 
 def reason_of(failure: SASLFailure, known: bool | None) -> str:
@@ -70,6 +72,7 @@ class Exchange:
         receive one.
     @ivar known: Whether there is such a user; C{None}: it is not known.
     @ivar reason: Why it fails, for the operator, and what is said of it.
+    @ivar guest: See L{Decision}.
     """
 
     id: str
@@ -86,6 +89,7 @@ class Exchange:
     known: bool | None = None
     reason: str = ""
     text: str = ""
+    guest: bool = False
 
     @property
     def shown(self) -> str:
@@ -97,7 +101,7 @@ class Exchange:
         user = (self.known and self.claimed) or self.shown  # a call less for each log-in
         return Decision(
             *(self.mechanism_name, result, seconds, user, self.known),
-            *(self.reason, self.text, self.peer, self.id),
+            *(self.reason, self.text, self.peer, self.id, self.guest),
         )
 
 

@@ -203,6 +203,7 @@ class Slapd:
         self.port = free_port()
         self.tls_port = free_port()
         self._has_tls = tls
+        self._trust = certificates.trust
         self.process: Process | None = None
         self._directory = processes.make_directory(name)
         (self._directory / "data").mkdir()
@@ -243,6 +244,13 @@ class Slapd:
     def tls_address(self) -> str:
         """C{ldaps:}."""
         return f"ldaps://localhost:{self.tls_port}"
+
+    def settings(self, domain: str) -> dict[str, object]:
+        """A C{[[directory]]} of a Callbridge, for its people as Active Directory has them."""
+        found = {"kind": "ldap", "servers": [self.address], "trust": str(self._trust)}
+        found |= {"bind_name": READER, "bind_password": READER_PASSWORD, "base": BASE}
+        jid = f"$sAMAccountName$@{domain}"
+        return {**found, "jidMapping": jid, "filter": "(objectClass=user)"}
 
     def start(self, level: str = "stats") -> Process:
         """Start it, perhaps again, and wait until it listens; C{level} as slapd's C{-d} has it."""

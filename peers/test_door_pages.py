@@ -20,6 +20,7 @@ from peers.network import wait_until
 from peers.processes import Processes
 from peers.realclients import Account, Profanity
 from peers.road import road
+from peers.slapd import DISABLED, Slapd, account
 from peers.terminal import Terminals
 
 PASSCODE = "471147114711"
@@ -169,6 +170,40 @@ def test_signed_in(system: System) -> None:
     browser.find(".room")
     system.wait_people("Alice")
     assert browser.complaints() == []
+
+
+def test_ldap(processes: Processes, certificates: Certificates, tmp_path: Path) -> None:
+    """
+    Where passwords are checked by a directory alone: one of its people signs in, is back after the
+    connection was cut, and a guest comes in.  Who is disabled there is told so.
+    """
+    slapd = Slapd(processes, certificates, [account("alice", PASSWORD), account("bob", PASSWORD)])
+    slapd.start()
+    with browsing(tmp_path) as browser:
+        system = System(processes, certificates, browser)
+        system.callbridge.settings["directory"] = [slapd.settings(DOMAIN)]
+        system.start()
+        with road(system.port) as way:
+            system.port = way.port
+            system.open()
+            system.fill(address="alice", password="wrong")
+            browser.wait_for("[role=alert]", "Address or password is wrong.")
+            system.sign_in()
+            assert "(PLAIN, " in system.callbridge.process.output
+            browser.find(".spaces button").click()
+            system.wait_people("alice")
+            way.reset()
+            system.server.process.wait_for("resumed its session", SECONDS)
+            system.new_tab()
+            system.join("Zoe")
+            system.wait_people("alice", "Zoe")
+            slapd.replace(account("bob", "").dn, "userAccountControl", str(DISABLED))
+            system.new_tab()
+            system.open()
+            system.fill(address="bob", password=PASSWORD)
+            browser.wait_for("[role=alert]", "This account is switched off.")
+        for daemon in (system.server, system.callbridge):
+            assert PASSWORD not in daemon.process.output
 
 
 def test_guest(system: System) -> None:

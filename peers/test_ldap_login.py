@@ -215,10 +215,7 @@ def test_whole(processes: Processes, certificates: Certificates) -> None:
     callbridge = Callbridge(
         processes, certificates, "s3cret", server_address=f"localhost:{server.component_port}"
     )
-    ldap = {"kind": "ldap", "servers": [slapd.address], "trust": str(certificates.trust)}
-    ldap |= {"bind_name": READER, "bind_password": READER_PASSWORD, "base": BASE}
-    ldap |= {"jidMapping": f"$sAMAccountName$@{DOMAIN}", "filter": "(objectClass=user)"}
-    callbridge.settings["directory"] = [ldap, {"kind": "local"}]
+    callbridge.settings["directory"] = [slapd.settings(DOMAIN), {"kind": "local"}]
     callbridge.settings["login"] = {"directory_timeout": 3}
     callbridge.add_user(f"local@{DOMAIN}", PASSWORD)
     callbridge.start()

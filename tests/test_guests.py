@@ -373,16 +373,38 @@ class PassTests(DoorTests):
         self.assertIsInstance(self.log_in(guest), lp.Failed)
         self.assertIsInstance(self.ask(reentry=guest.reentry), join.Over)  # never here
 
+    def plain(self, guest: join.Admitted, password: str = "") -> lp.Success | lp.Failed:
+        """A log-in with a pass by PLAIN."""
+        said = f"\0{guest.jid.partition('@')[0]}\0{password or guest.password}".encode()
+        answer: Any = self.authority.start(lp.Start("p", "PLAIN", said, PEER))
+        return self.successResultOf(answer)  # type: ignore[no-any-return]
+
     def test_other_mechanisms(self) -> None:
-        """It is for SCRAM-SHA-256 alone, and a wrong password uses nothing up."""
+        """It is for SCRAM-SHA-256 and PLAIN, and a wrong password uses nothing up."""
         guest = self.admitted()
         self.assertIsInstance(self.log_in(guest, "SCRAM-SHA-1"), lp.Failed)
         self.assertIsInstance(self.log_in(guest, password="wrong"), lp.Failed)
-        plain = f"\0{guest.jid.partition('@')[0]}\0{guest.password}".encode()
-        answer = self.authority.start(lp.Start("p", "PLAIN", plain, PEER))
-        self.clock.advance(10)
-        self.assertIsInstance(self.successResultOf(answer), lp.Failed)
+        self.assertIsInstance(self.plain(guest, "wrong"), lp.Failed)
         self.assertIsInstance(self.log_in(guest), lp.Success)
+        self.assertIsInstance(self.plain(guest), lp.Failed)
+        self.assertEqual([], self.directory.asked)
+
+    def test_plain(self) -> None:
+        """Where only passwords are checked, as by LDAP: in once, within the minute, and back."""
+        for mechanisms, admits in ((("SCRAM-SHA-1",), False), (("PLAIN",), True)):
+            self.directory.mechanisms = mechanisms
+            self.authority.use(self.directory)
+            self.assertEqual(admits, self.authority.admits)
+        guest = self.admitted()
+        answer = self.plain(guest)
+        self.assertEqual((guest.jid, True), (answer.jid, answer.guest))  # type: ignore[union-attr]
+        self.assertIsInstance(self.plain(guest), lp.Failed)
+        again = self.ask(reentry=guest.reentry)
+        self.assertEqual(guest.jid, again.jid)
+        self.assertIsInstance(self.plain(guest), lp.Failed)  # the pass of before
+        self.clock.advance(visiting.PASS_SECONDS + 1)
+        self.assertIsInstance(self.plain(again), lp.Failed)
+        self.assertEqual([], self.directory.asked)
 
     def test_the_directory_is_not_asked(self) -> None:
         """No user is behind a guest's address, and no guess is counted for it."""

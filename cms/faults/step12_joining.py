@@ -95,7 +95,10 @@ JOIN_UNSUPPORTED = Fault(
         "join-unsupported",
     ),
     cause="None of the Callbridges that are connected admits guests: {components}.",
-    cure="Update them: older Callbridges cannot be asked.",
+    cure=(
+        "Update them: older Callbridges cannot be asked. If one is of this version, let its"
+        " login.mechanisms have SCRAM-SHA-256 or PLAIN."
+    ),
     mend="cms status --config xmpp.toml     # on the XMPP server's host",
 )
 

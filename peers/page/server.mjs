@@ -1,5 +1,5 @@
 /**
- * An XMPP server over WebSockets, as far as a page needs one: SCRAM-SHA-256 by SASL2 or RFC 6120, Bind 2,
+ * An XMPP server over WebSockets, as far as a page needs one: SCRAM-SHA-256 and PLAIN by SASL2 or RFC 6120, Bind 2,
  * stream management with resumption, and rooms.
  */
 
@@ -41,11 +41,12 @@ export class Server {
    * @param {object} [options]
    * @param {boolean} [options.inline] SASL2
    * @param {boolean} [options.manages] XEP-0198
+   * @param {string[]} [options.offered] mechanisms
    * @param {Record<string, string>} [options.users]
    * @param {number} [options.start] of the counters, for a wrap
    */
-  constructor({ inline = true, manages = true, users = { alice: 'secret' }, start = 0 } = {}) {
-    Object.assign(this, { inline, manages, users, start });
+  constructor({ inline = true, manages = true, offered = ['SCRAM-SHA-256'], users = { alice: 'secret' }, start = 0 } = {}) {
+    Object.assign(this, { inline, manages, offered, users, start });
     this.isUp = true;
     this.roundTrips = 0;
     this.logins = [];
@@ -122,9 +123,10 @@ export class Server {
     if (stream.user) {
       features.children.push(element('bind', BIND), ...(this.manages ? [element('sm', SM)] : []));
     } else {
-      features.children.push(element('mechanisms', SASL, null, element('mechanism', SASL, null, 'SCRAM-SHA-256')));
+      const named = (namespace) => this.offered.map((one) => element('mechanism', namespace, null, one));
+      features.children.push(element('mechanisms', SASL, null, ...named(SASL)));
       if (this.inline) {
-        features.children.push(element('authentication', SASL2, null, element('mechanism', SASL2, null, 'SCRAM-SHA-256'),
+        features.children.push(element('authentication', SASL2, null, ...named(SASL2),
           element('inline', SASL2, null, element('sm', SM), element('bind', BIND2))));
       }
     }
@@ -151,6 +153,13 @@ export class Server {
       return;
     }
     stream.asked = said;
+    if (said.get('mechanism') === 'PLAIN') {
+      const [, user, password] = payload.split('\0');
+      stream.user = user;
+      if (this.users[user] === password) this.success(socket, stream);
+      else this.say(socket, element('failure', said.namespace, null, element('not-authorized', SASL)));
+      return;
+    }
     const [, bare, user, nonce] = /^n,,(n=(.*),r=(.*))$/.exec(payload);
     const salt = Buffer.from('salt');
     const first = `r=${nonce}Server,s=${salt.toString('base64')},i=${this.iterations}`;
@@ -174,7 +183,7 @@ export class Server {
       more.push(element('authorization-identifier', SASL2, null, place.jid),
         element('bound', BIND2, null, ...(this.manages ? [this.enabled(place)] : [])));
     }
-    this.say(socket, element('success', SASL2, null, element('additional-data', SASL2, null, data), ...more));
+    this.say(socket, element('success', SASL2, null, data !== undefined && element('additional-data', SASL2, null, data), ...more));
     if (resumed?.is('resumed', SM)) this.sendAgain(stream.place);
     else this.say(socket, element('features', STREAMS));
   }

@@ -168,21 +168,45 @@ test('a success without a challenge is none', async () => {
   assert.equal(session.state, 'over');
 });
 
-test('without SCRAM-SHA-256 there is no log-in, and no PLAIN', async () => {
-  const server = new Server();
-  const world = new World({ server });
-  server.answers = (said, socket) => {
-    if (!said.is('open', FRAMING)) return false;
-    server.say(socket, element('open', FRAMING));
-    server.say(socket, element('features', STREAMS, null, element('mechanisms', SASL, null, element('mechanism', SASL, null, 'PLAIN'))));
-    return true;
-  };
-  const session = new Session(ACCOUNT, world);
-  const states = statesOf(session);
-  session.start();
-  await world.pass(60);
-  assert.deepEqual(states.at(-1).fault.word, 'no-mechanism');
+test('without SCRAM-SHA-256 and PLAIN there is no log-in', async () => {
+  const { world, last } = await begun({ options: { offered: ['SCRAM-SHA-1', 'EXTERNAL'] }, seconds: 60 });
+  assert.equal(last().fault.word, 'no-mechanism');
   assert.equal(world.socket.sent.length, 1);
+});
+
+for (const inline of [true, false]) {
+  test(`PLAIN alone: in, back, and a wrong password (${inline ? 'SASL2' : 'RFC 6120'})`, async () => {
+    const settings = { jid: `j\u00f6rg@${DOMAIN}`, password: 'p\u00e4ss word' };
+    const options = { inline, offered: ['PLAIN'], users: { 'j\u00f6rg': settings.password } };
+    const { server, world, session, states, last } = await begun({ options, settings });
+    const [said] = sentOn(world.socket, inline ? 'authenticate' : 'auth');
+    assert.equal(said.get('mechanism'), 'PLAIN');
+    assert.equal(session.state, 'online');
+    lose(server, world);
+    await world.pass(20);
+    assert.deepEqual(states.filter(({ state }) => state === 'online').map(({ resumed }) => resumed), [false, true]);
+    server.users = {};
+    lose(server, world);
+    await world.pass(20);
+    assert.equal(last().fault.word, 'not-authorized');
+  });
+}
+
+test('the password never follows SCRAM, whatever is offered later', async () => {
+  const { server, world, last } = await begun({ options: { offered: ['PLAIN', 'SCRAM-SHA-256'] } });
+  assert.equal(last().state, 'online');
+  assert.equal(sentOn(world.socket, 'authenticate')[0].get('mechanism'), 'SCRAM-SHA-256');
+  server.offered = ['PLAIN'];
+  lose(server, world);
+  await world.pass(20);
+  assert.deepEqual([last().state, last().fault.word], ['over', 'reset']);
+  assert.equal(sentOn(world.socket, 'authenticate').length, 0);
+});
+
+test('a page that came by http from another host sends nothing', () => {
+  const world = new World({ server: new Server() });
+  world.crypto = { getRandomValues: (array) => array }; // what a browser leaves of it then
+  assert.throws(() => new Session(ACCOUNT, world), { word: 'encryption-required' });
 });
 
 for (const inline of [true, false]) {

@@ -36,7 +36,7 @@ from cms.callbridge.login.decision import (
 )
 from cms.callbridge.login.guests import Guests
 from cms.callbridge.login.mechanisms import Identity, Surroundings, make_mechanism
-from cms.callbridge.login.passes import MECHANISM, WithPasses
+from cms.callbridge.login.passes import ABLE, WithPasses
 from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.passwords.scram import HASHES, SASLFailure, StoredKeys, WrongProof
 from cms.linkprotocol import login as lp
@@ -118,7 +118,7 @@ class Authority:
     @property
     def admits(self) -> bool:
         """Whether guests can be admitted: they need a mechanism for their passes."""
-        return self._visitors is not None and MECHANISM in self._directory.mechanisms
+        return self._visitors is not None and not ABLE.isdisjoint(self._directory.mechanisms)
 
     # log-ins
 

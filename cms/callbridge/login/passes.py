@@ -13,6 +13,7 @@ from cms.callbridge.passwords.scram import HASHES, SALT_BYTES, StoredKeys, deriv
 from cms.linkprotocol.join import is_visitor
 
 MECHANISM = "SCRAM-SHA-256"
+ABLE = frozenset((MECHANISM, "PLAIN"))  # one of these has to be on offer
 # What RFC 7677 asks for at least.  Rounds protect passwords that people choose; a pass is
 # 128 random bits, and each join costs them here.
 ROUNDS = 4_096
@@ -42,8 +43,10 @@ class WithPasses:
         return self._directory.keys(name, mechanism)
 
     def verify(self, name: str, password: str) -> Deferred[bool | None]:
-        """See L{Directory.verify}; a pass is for SCRAM."""
-        return succeed(None) if is_visitor(name) else self._directory.verify(name, password)
+        """See L{Directory.verify}; a right pass is used up."""
+        if is_visitor(name):
+            return succeed(self._visitors.use_password(name, password) or None)
+        return self._directory.verify(name, password)
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
         """See L{Directory.decoy}."""

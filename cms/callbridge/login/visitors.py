@@ -65,6 +65,7 @@ class Visitor:
     was_here: bool = False
     sessions: set[str] = field(factory=set)
     keys: StoredKeys | None = field(default=None, repr=False)
+    password: bytes = field(default=b"", repr=False)  # its digest: 128 random bits need no rounds
     issued: float = 0.0
     returned: float = 0.0
     tokens: tuple[bytes, ...] = field(default=(), repr=False)
@@ -155,7 +156,7 @@ class Visitors:
         raw = self._random.randbytes(SECRET_BYTES)
         return urlsafe_b64encode(raw).decode().rstrip("=")
 
-    def give(self, visitor: Visitor, keys: StoredKeys, used: str = "") -> str:
+    def give(self, visitor: Visitor, password: str, keys: StoredKeys, used: str = "") -> str:
         """
         A guest gets a pass.
 
@@ -166,6 +167,7 @@ class Visitors:
         """
         now = self._clock.seconds()
         visitor.keys, visitor.issued, visitor.last = keys, now, now
+        visitor.password = _digest(password)
         token = self.new_secret()
         kept = (_digest(used),) if used else ()
         self._set_tokens(visitor, (_digest(token), *kept))
@@ -219,6 +221,13 @@ class Visitors:
         self._set_tokens(visitor, visitor.tokens[:1])
         self._see(visitor)
         return True
+
+    def use_password(self, name: str, password: str) -> bool:
+        """As L{use}, of a password as it is; only the right one uses it up."""
+        keys, visitor = self.keys(name), self._known.get(name)
+        if visitor is None or not hmac.compare_digest(visitor.password, _digest(password)):
+            return False
+        return self.use(name, keys)
 
     def _see(self, visitor: Visitor) -> None:
         visitor.last = self._clock.seconds()

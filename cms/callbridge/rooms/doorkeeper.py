@@ -162,7 +162,7 @@ class Doorkeeper:
         visitors.check_room(way.space.id, network, limited=network != LOCAL)
         visitor = visitors.admit(way, asked.name, network, by_link=by_link)
         visitor.nick = self._free(visitor)
-        token = visitors.give(visitor, keys)
+        token = visitors.give(visitor, password, keys)
         self._note(ADMITTED, asked, way, visitor)
         return self._answer(visitor, way, password, token)
 
@@ -185,7 +185,7 @@ class Doorkeeper:
             self._note(OVER, asked)
             return join.Over()
         visitor.nick = self._free(visitor)
-        token = visitors.give(visitor, keys, asked.reentry)
+        token = visitors.give(visitor, password, keys, asked.reentry)
         self._note(RETURNED, asked, way, visitor)
         return self._answer(visitor, way, password, token)
 

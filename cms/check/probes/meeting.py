@@ -23,7 +23,7 @@ from cms.signalflow import Step, StepError, printable
 from cms.trust.files import PEMFiles
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
-MECHANISMS = ("SCRAM-SHA-256",)  # what the page's own script knows
+MECHANISMS = ("SCRAM-SHA-256", "PLAIN")  # what the page's own script knows
 ALTERNATIVE = "urn:xmpp:alt-connections:websocket"  # XEP-0156 3
 FOREIGN = "null"  # the Origin of a page that has none to show
 STAGES = 8  # how many waits of a stage's length there are, besides the decisions

@@ -1,6 +1,6 @@
 /**
- * An XMPP session in a page: RFC 7395, SASL2 (XEP-0388) or SASL of RFC 6120 with SCRAM-SHA-256, Bind 2
- * (XEP-0386), stream management with resumption (XEP-0198), and its return after any loss.
+ * An XMPP session in a page: RFC 7395, SASL2 (XEP-0388) or SASL of RFC 6120 with SCRAM-SHA-256 or PLAIN,
+ * Bind 2 (XEP-0386), stream management with resumption (XEP-0198), and its return after any loss.
  * docs/design/page-session.md has the reasons.
  */
 
@@ -15,6 +15,8 @@ const BIND2 = 'urn:xmpp:bind:0';
 const SM = 'urn:xmpp:sm:3';
 const FAULT = 'urn:x-cms:fault:1';
 const PING = 'urn:xmpp:ping';
+const PLAIN = 'PLAIN';
+const MECHANISMS = ['SCRAM-SHA-256', PLAIN]; // the first that is offered
 export const CLIENT = 'jabber:client';
 
 // Seconds.
@@ -257,10 +259,12 @@ const HMAC = { name: 'HMAC', hash: 'SHA-256' };
 const MAPPED = /[\u00ad\u034f\u1806\u180b-\u180d\u200b-\u200d\u2060\ufe00-\ufe0f\ufeff]/g;
 const SPACES = /[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/g;
 
-/** A password, of which nothing but keys is kept, and those that were derived last. */
+/** A password, of which nothing but keys is kept once SCRAM was on offer, and those that were derived last. */
 class Keys {
   /** @param {string} password @param {Crypto} crypto */
   constructor(password, crypto) {
+    if (!crypto.subtle) throw new Fault('encryption-required', { over: true }); // no https, and not this host
+    this.password = password;
     const prepared = password.replace(SPACES, ' ').replace(MAPPED, '').normalize('NFKC'); // RFC 4013
     this.crypto = crypto;
     this.base = crypto.subtle.importKey('raw', UTF8.encode(prepared), 'PBKDF2', false, ['deriveBits']);
@@ -681,7 +685,6 @@ export class Session extends EventTarget {
     if (this.state !== 'connecting') this.#tell('connecting');
     this.#login(stream).catch((problem) => {
       if (this.#stream !== stream) return;
-      this.#drop();
       this.#lost(problem instanceof Fault ? problem : new Fault('not-well-formed'));
     });
   }
@@ -696,9 +699,7 @@ export class Session extends EventTarget {
   /** @param {Fault} fault */
   #lost(fault) {
     const { now, random, later } = this.world;
-    this.#stream = null;
-    this.#quiet();
-    this.world.cancel(this.#idle);
+    this.#drop();
     if (fault.over) {
       this.#over(fault);
       return;
@@ -755,27 +756,29 @@ export class Session extends EventTarget {
     }
     await stream.opened;
     const [user] = this.#account.split('@');
-    const keys = this.#keys;
-    if (!keys) throw new Fault('not-authorized', { over: true });
+    const keys = /** @type {Keys} */ (this.#keys);
     const features = await this.#open(stream);
     const inline = features.child('authentication', SASL2);
     const old = features.child('mechanisms', SASL);
-    const isOffered = (inline ?? old)?.elements.some((one) => one.name === 'mechanism' && one.text === 'SCRAM-SHA-256');
-    if (!isOffered) throw new Fault('no-mechanism', { over: true });
-    const scram = new Scram(user, keys);
+    const mechanism = MECHANISMS.find((name) => (inline ?? old)?.elements.some((one) => one.text === name));
+    if (!mechanism) throw new Fault('no-mechanism', { over: true });
+    const scram = mechanism !== PLAIN && new Scram(user, keys);
+    if (scram) keys.password = '';
+    else if (!keys.password) throw new Fault('reset', { over: true }); // not what it was: the person decides
+    const initial = scram ? scram.first() : base64(UTF8.encode(`\0${user}\0${keys.password}`)); // RFC 4616 2
     this.#freshUntil = 0;
     const [namespace, start] = inline
-      ? [SASL2, this.#authenticate(scram.first(), inline)]
-      : [SASL, element('auth', SASL, { mechanism: 'SCRAM-SHA-256' }, scram.first())];
+      ? [SASL2, this.#authenticate(mechanism, initial, inline)]
+      : [SASL, element('auth', SASL, { mechanism }, initial)];
     stream.write(start);
     let said = await stream.next();
-    if (said.is('challenge', namespace)) {
+    if (scram && said.is('challenge', namespace)) {
       stream.write(element('response', namespace, null, await scram.respond(said.text)));
       said = await stream.next();
     }
     if (said.is('failure', namespace)) throw this.#refused(said);
     if (!said.is('success', namespace)) throw new Fault('undefined-condition');
-    await scram.verify(inline ? said.child('additional-data')?.text ?? '' : said.text);
+    if (scram) await scram.verify(inline ? said.child('additional-data')?.text ?? '' : said.text);
     const bound = said.child('bound', BIND2);
     const resumed = said.child('resumed', SM);
     if (bound || resumed) {
@@ -797,10 +800,10 @@ export class Session extends EventTarget {
     return this.#previd && element('resume', SM, { previd: this.#previd, h: this.#ledger.handled });
   }
 
-  /** @param {string} initial @param {XMLElement} offered */
-  #authenticate(initial, offered) {
+  /** @param {string} mechanism @param {string} initial @param {XMLElement} offered */
+  #authenticate(mechanism, initial, offered) {
     const able = offered.child('inline');
-    return element('authenticate', SASL2, { mechanism: 'SCRAM-SHA-256' },
+    return element('authenticate', SASL2, { mechanism },
       element('initial-response', SASL2, null, initial),
       element('user-agent', SASL2, { id: this.#installation() }, element('software', SASL2, null, 'cms door')),
       able?.child('sm', SM) && (this.#resume() || null),
@@ -822,14 +825,15 @@ export class Session extends EventTarget {
 
   /** @param {XMLElement} failure */
   #refused(failure) {
-    const condition = failure.elements.find((one) => one.namespace === SASL && one.name !== 'text');
-    const seconds = number(failure.get(`${FAULT} seconds`));
-    const passes = condition?.name === 'temporary-auth-failure' && (this.#wasOnline || !seconds);
+    const fault = faultOf(failure, SASL);
+    fault.seconds = number(failure.get(`${FAULT} seconds`));
+    fault.step = number(failure.get(`${FAULT} step`));
+    const passes = fault.word === 'temporary-auth-failure' && (this.#wasOnline || !fault.seconds);
     this.#refusals += passes ? 0 : 1;
-    const again = this.#credentials !== null && this.#refusals < MOST_REFUSALS; // they may have been too old
-    return new Fault(failure.get(`${FAULT} name`) || (condition?.name ?? 'not-authorized'), {
-      seconds, step: number(failure.get(`${FAULT} step`)), over: !passes && !again,
-    });
+    const again = this.#credentials && this.#refusals < MOST_REFUSALS; // they may have been too old
+    fault.over = !passes && !again;
+    fault.word = failure.get(`${FAULT} name`) || fault.word;
+    return fault;
   }
 
   /** As RFC 6120 7 has it. @param {Stream} stream @param {XMLElement} features */

@@ -163,11 +163,12 @@ async def test_sync(processes: Processes, certificates: Certificates, asked: Ask
         search_filter=LDAPFilter.from_string("(objectClass=person)"),
     )
     ended: list[tuple[tuple[str, ...], str]] = []
-    sync = Sync(
-        *(reactor, directory, asked.store, asked.work),
-        random=SystemRandom(),
-        ended=lambda names, reason: ended.append((names, reason)),
-    )
+
+    def end(names: tuple[str, ...], reason: str) -> int:
+        ended.append((names, reason))
+        return len(names)
+
+    sync = Sync(*(reactor, directory, asked.store, asked.work), random=SystemRandom(), ended=end)
     try:
         outcome = await sync.run()
         assert (outcome.users, outcome.left_out) == (many + 1, 0)

@@ -291,6 +291,10 @@ def test_spaces(system: System) -> None:
 def test_accessible(system: System) -> None:
     """The other pages: nothing for axe-core to find, light and dark, on a phone and a desk."""
     browser, server, callbridge = system.browser, system.server, system.callbridge
+    away = {"servers": [f"ldaps://localhost:{free_port()}"], "base": "dc=x", "sync_interval": 0}
+    ldap = {"kind": "ldap", **away, "jidMapping": f"$uid$@{DOMAIN}"}
+    callbridge.settings["directory"] = [{"kind": "local"}, ldap]
+    callbridge.settings["login"] = {"mechanisms": ["SCRAM-SHA-256", "PLAIN"]}
     system.start()
     system.open(server)
     browser.assert_accessible("XMPP server")
@@ -317,6 +321,20 @@ def test_accessible(system: System) -> None:
     browser.press(Keys.ENTER)
     browser.wait_for("[role=alert]", "Nothing was saved")
     browser.assert_accessible("a value that cannot be")
+    callbridge.expect_error("No server of the directory ldap can be used")
+    browser.open(system.hosts[callbridge.name], "/directories")
+    browser.assert_accessible("directories")
+    browser.tab_to("form button")
+    browser.press(Keys.ENTER)
+    browser.wait_for("h1", "Directory ldap")
+
+    def failed() -> bool:
+        browser.driver.refresh()
+        return "no server works" in browser.text("main")
+
+    wait_until(failed, SECONDS, "that the sync failed")
+    browser.assert_accessible("a directory")
+    assert_phone(browser, "pages-directory-phone")
 
 
 def test_without_script(system: System) -> None:

@@ -75,8 +75,13 @@ class LdapStage:
             *(self.clock, self.directory, self.store, self.work),
             random=self.random,
             elsewhere=lambda: self.elsewhere,
-            ended=lambda names, reason: self.ended.append((names, reason)),
+            ended=self.end,
         )
+
+    def end(self, names: tuple[str, ...], reason: str) -> int:
+        """They had a session each."""
+        self.ended.append((names, reason))
+        return len(names)
 
     def person(self, uid: str, password: str = "s3cret", **more: str | list[str]) -> None:
         """Somebody whom both servers know."""

@@ -168,7 +168,8 @@ class EndedTests(ServiceTests):
             for jid in (f"user{number}@{DOMAIN}/r" for number in range(50, 150))
         }
         daemon.authority.sessions = sessions = Looked(begun)
-        daemon._users_ended([f"user{number}" for number in range(140, 400)], "deleted")
+        told = daemon._users_ended([f"user{number}" for number in range(140, 400)], "deleted")
+        self.assertEqual(10, told)
         self.reactor.advance(0)
         ended = [str(each.element.toXml()) for each in stanzas(transport.take(), ns.COMPONENT)]
         self.assertEqual(10, len(ended))

@@ -192,7 +192,7 @@ class MakingTests(SynchronousTestCase):
             *(config, self.users, reactor, None),  # type: ignore[arg-type]
             random=Random(1),
             domain=lambda: DOMAIN,
-            ended=lambda *_: None,
+            ended=lambda *_: 0,
             open_store=open_store,
             connect=self.stage.connector,
         )

@@ -86,6 +86,8 @@ class FoundTests(SyncCase):
         self.dc1.person("new")
         outcome = self.run_it()
         self.assertEqual((1, 2, 1), (outcome.added, outcome.changed, outcome.removed))
+        self.assertEqual(2, outcome.sessions_ended)
+        self.assertEqual(outcome, self.store.outcome("ldap"))
         self.assertEqual([(("u1",), "deleted"), (("u2",), "disabled")], self.told())
         self.run_it()
         self.assertEqual([], self.told())

@@ -1,4 +1,4 @@
-"""The LDAP directories of a Callbridge: what their last syncs found, and a sync on demand."""
+"""The user directories of a Callbridge: how they are, what their syncs found, and a sync now."""
 
 from __future__ import annotations
 
@@ -10,108 +10,99 @@ from cms.admin.interfaces import Facts
 from cms.admin.operations import Call, Operation
 from cms.admin.replies import Document, Listing, Reply
 from cms.web.forms import Parameter
-from cms.web.refusal import Refused
 
 DIRECTORIES = "/api/v1/system/directories"
-ALLOW_REMOVAL = Parameter("allowRemoval", "However many users are gone.", "boolean")
+ALLOW_REMOVAL = Parameter(
+    "allowRemoval", "Whether more users may be removed than most_removed allows.", "boolean"
+)
+# What a sync counts.
+COUNTS = ("users", "added", "changed", "removed", "disabled", "leftOut", "sessionsEnded")
 LEFT_OUT = schemas.record(
     {"entry": schemas.TEXT, "name": schemas.TEXT, "reason": schemas.TEXT}, "entry", "reason"
 )
-_COUNTS = ("users", "added", "changed", "removed", "disabled", "leftOut")
+SERVER = schemas.record(
+    {"address": schemas.TEXT, "connections": schemas.WHOLE, "problem": schemas.FAULT},
+    *("address", "connections"),
+)
 DIRECTORY = schemas.record(
     {
         "name": schemas.TEXT,
+        "kind": {"enum": ["local", "ldap"]},
+        "servers": {"type": "array", "items": SERVER},
         "running": schemas.TRUTH,
+        "entriesRead": schemas.WHOLE,
         "nextSeconds": schemas.WHOLE,
         "ended": schemas.TEXT,
         "succeeded": schemas.TEXT,
         "seconds": schemas.NUMBER,
-        **dict.fromkeys(_COUNTS, schemas.WHOLE),
+        **dict.fromkeys(COUNTS, schemas.WHOLE),
         "problem": schemas.FAULT,
         "leftOutEntries": {"type": "array", "items": LEFT_OUT},
     },
-    *("name", "running"),
+    *("name", "kind", "running"),
 )
 BEGUN = schemas.record({"name": schemas.TEXT, "running": schemas.TRUTH}, "name", "running")
 
 
-class Synced(Protocol):
-    """The LDAP directories."""
+class DirectoriesRole(Protocol):
+    """What the administration asks of the directories."""
 
-    def names(self) -> Sequence[str]:
-        """In the order in which users are looked up."""
+    async def all(self) -> Sequence[Facts]:
+        """In the order in which users are looked up, without the entries that were left out."""
+        ...
+
+    async def one(self, name: str) -> Facts:
+        """
+        One, with the entries that its last sync left out.
+
+        @raise Refused: there is none of this name.
+        """
         ...
 
     def sync(self, name: str, *, allow_removal: bool) -> None:
-        """Begin a sync, or let the one under way go on; what becomes of it is in L{facts}."""
-        ...
-
-    def facts(self, name: str, *, whole: bool) -> Facts:
         """
-        The last sync of one.
+        Begin a sync, or let the one under way go on; what becomes of it is in L{one}.
 
-        @param whole: With the entries that were left out.
+        @raise Refused: there is none of this name, or it is not synchronised.
         """
         ...
 
 
 class DirectoryOperations:
-    """The operations."""
+    """The operations, on any implementation of the role."""
 
-    def __init__(self, synced: Synced) -> None:
-        self._synced = synced
+    def __init__(self, role: DirectoriesRole) -> None:
+        self._role = role
 
     def operations(self) -> list[Operation]:
         """All three."""
-        unknown = ("directoryDoesNotExist",)
+        one, unknown = f"{DIRECTORIES}/{{name}}", ("directoryDoesNotExist",)
+        every = "The directories in their order, and what became of the last sync of each."
+        shown, begun = "One, with the entries that its last sync left out.", "Begin a sync now."
+        listed = schemas.listing("directories", "directory", DIRECTORY)
+        known = schemas.named("directory", DIRECTORY)
         return [
+            Operation("GET", DIRECTORIES, "listDirectories", every, self.list, answers=listed),
+            Operation("GET", one, "getDirectory", shown, self.show, answers=known, reasons=unknown),
             Operation(
-                "GET",
-                DIRECTORIES,
-                "listDirectories",
-                "The LDAP directories, and what became of the last sync of each.",
-                self.list,
-                answers=schemas.listing("directories", "directory", DIRECTORY),
-            ),
-            Operation(
-                "GET",
-                f"{DIRECTORIES}/{{name}}",
-                "getDirectory",
-                "One, with the entries that its last sync left out.",
-                self.show,
-                answers=schemas.named("directory", DIRECTORY),
-                reasons=unknown,
-            ),
-            Operation(
-                "POST",
-                f"{DIRECTORIES}/{{name}}/sync",
-                "syncDirectory",
-                "Begin a sync now.",
-                self.sync,
+                *("POST", f"{one}/sync", "syncDirectory", begun, self.sync),
                 form=(ALLOW_REMOVAL,),
                 answers=schemas.named("directory", BEGUN),
-                reasons=unknown,
+                reasons=(*unknown, "directoryIsLocal"),
             ),
         ]
 
-    def list(self, call: Call) -> Reply:
+    async def list(self, call: Call) -> Reply:
         """GET system/directories."""
-        found = [(None, self._synced.facts(name, whole=False)) for name in self._synced.names()]
+        found = [(None, facts) for facts in await self._role.all()]
         return Listing("directories", "directory", found, len(found))
 
-    def show(self, call: Call) -> Reply:
+    async def show(self, call: Call) -> Reply:
         """GET system/directories/name."""
-        return Document("directory", self._synced.facts(self._name(call), whole=True))
+        return Document("directory", await self._role.one(call.ids["name"]))
 
     def sync(self, call: Call) -> Reply:
         """POST system/directories/name/sync."""
-        name = self._name(call)
-        self._synced.sync(name, allow_removal=call.form.get("allowRemoval") == "true")
-        return Document("directory", {"name": name, "running": True})
-
-    def _name(self, call: Call) -> str:
         name = call.ids["name"]
-        if name not in self._synced.names():
-            cure = "Take a name of [[directory]] with kind = ldap."
-            raise Refused("directoryDoesNotExist", "there is no LDAP directory of this name", cure)
-        return name
+        self._role.sync(name, allow_removal=call.form.get("allowRemoval") == "true")
+        return Document("directory", {"name": name, "running": True})

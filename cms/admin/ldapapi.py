@@ -12,6 +12,7 @@ from attrs import frozen
 
 from cms.admin import schemas
 from cms.admin.commonapi import API
+from cms.admin.directoriesapi import ALLOW_REMOVAL, COUNTS
 from cms.admin.interfaces import Facts, Page, Selection
 from cms.admin.operations import SELECTION, Call, Operation, selection
 from cms.admin.replies import Document, Done, Listing, Reply
@@ -138,7 +139,7 @@ _SOURCE = _Kind(
     reasons=("ldapServerDoesNotExist", "ldapMappingDoesNotExist"),
 )
 KINDS = (SERVER, MAPPING, _SOURCE)
-NUMBERS = ("numUsers", "numAdded", "numChanged", "numRemoved", "numDisabled", "numLeftOut")
+NUMBERS = {name: f"num{name[0].upper()}{name[1:]}" for name in COUNTS}  # as L{SYNC} has them
 SYNC = schemas.record(
     {
         "id": schemas.TEXT,
@@ -146,7 +147,7 @@ SYNC = schemas.record(
         "state": {"enum": ["inProgress", "complete", "failed"]},
         "begun": schemas.TIME,
         "ended": schemas.TIME,
-        **dict.fromkeys(NUMBERS, schemas.WHOLE),
+        **dict.fromkeys(NUMBERS.values(), schemas.WHOLE),
         "problem": schemas.FAULT,
     },
     *("id", "state", "begun"),
@@ -235,11 +236,7 @@ class LdapOperations:
                 self.start_sync,
                 form=(
                     Parameter("ldapSource", "The id of a source; else all.", least=1, most=36),
-                    Parameter(
-                        "allowRemoval",
-                        "Whether more users may be removed than most_removed allows.",
-                        "boolean",
-                    ),
+                    ALLOW_REMOVAL,
                 ),
                 reasons=("ldapSourceDoesNotExist",),
             ),

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from cms.admin import schemas
+from cms.admin.busy import answered
 from cms.admin.interfaces import moment
 from cms.admin.operations import Call, Operation
 from cms.admin.replies import Listing, Reply
-from cms.process.threads import TooMuchWork
 from cms.record.reading import Wanted, moment_of
 from cms.web.forms import Parameter
 from cms.web.refusal import Refused, wrong
@@ -55,9 +55,7 @@ async def look_up(
         int(given.get("limit") or MOST),
     )
     try:
-        return list(reversed(await record.find(wanted)))
-    except TooMuchWork:
-        raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
+        return list(reversed(await answered(record.find(wanted))))
     except OSError as problem:
         cause = f"the record cannot be read ({problem.strerror})"
         cure = "See the folder record of state_dir."

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredLock
 
 from cms import faults
+from cms.admin.busy import answered
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.directoriesapi import DirectoryOperations
+from cms.admin.directorypages import DirectoryPages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
 from cms.admin.ldapapi import LdapOperations
 from cms.admin.lockpages import LockPages
@@ -22,7 +24,7 @@ from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.userpages import UserPages
 from cms.callbridge.daemon import CallbridgeService
-from cms.callbridge.directories.administration import SyncAdministration
+from cms.callbridge.directories.administration import DirectoryAdministration
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.ldap.administration import LdapAdministration
 from cms.callbridge.ldap.settings import LdapSettings
@@ -30,7 +32,7 @@ from cms.callbridge.ldap.syncrecord import SyncRecord
 from cms.callbridge.settings import PARAMETERS, StoredSettings
 from cms.callbridge.spaces.administration import SpaceAdministration
 from cms.process.clocks import wall_clock
-from cms.process.threads import SlowWork, TooMuchWork, shielded
+from cms.process.threads import SlowWork, shielded
 from cms.protection.guessing import Guesses
 from cms.signalflow import Step, StepError
 from cms.state.database import StoreUnusable
@@ -237,10 +239,7 @@ class CallbridgeAdministration:
         return self._daemon.store
 
     async def _run(self, function: Callable[[], _T]) -> _T:
-        try:
-            return await self._work.run(function)
-        except TooMuchWork:
-            raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
+        return await answered(self._work.run(function))
 
 
 def _explain(error: StepError) -> Refused:
@@ -299,18 +298,23 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
             "api": Counted(lambda: guesses),
         }
     )
+    ldap = _ldap(daemon, reactor)
+    directories = DirectoryAdministration(
+        *(daemon.directories, ldap.sync_directory, lambda: len(daemon.store.users())),
+        SlowWork(reactor, at_once=1, most_waiting=50),
+    )
     more: list[MorePages] = [
         UserPages(role),
+        DirectoryPages(directories),
         RecordPages(daemon.record, now),
         LockPages(locks),
     ]
-    ldap = _ldap(daemon, reactor)
     operations = operations_of_callbridge(
         *(role, reactor, daemon.metrics, spaces),
         more=[
             record_operation(daemon.record, now),
             *LockOperations(locks).operations(),
-            *DirectoryOperations(SyncAdministration(daemon.directories)).operations(),
+            *DirectoryOperations(directories).operations(),
             *LdapOperations(ldap).operations(),
         ],
     )

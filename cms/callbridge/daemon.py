@@ -187,13 +187,14 @@ class CallbridgeService(Service):
     def _use_directory(self, directory: Directory) -> None:
         self.authority.use(directory)
 
-    def _users_ended(self, names: Sequence[str], reason: str) -> None:
-        """A sync has found that users may not have their sessions any more."""
+    def _users_ended(self, names: Sequence[str], reason: str) -> int:
+        """A sync has found that users may not have their sessions any more; how many."""
         self.authority.drop(*names)
         users = self.authority.users()
-        for name in names:  # thousands, when a department goes
-            if name in users:
-                self.endings.end(name, reason)
+        gone = [name for name in names if name in users]  # of thousands, when a department goes
+        for name in gone:
+            self.endings.end(name, reason)
+        return sum(users[name] for name in gone)
 
     def _names(self) -> tuple[str, str]:
         """The XMPP domain, and this component's address."""

@@ -1,4 +1,4 @@
-"""C{cms callbridge directory}: the LDAP directories of a Callbridge."""
+"""C{cms callbridge directory}: the user directories of a Callbridge."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _COUNTS = {
     "removed": "Removed",
     "disabled": "Disabled",
     "leftOut": "Left out",
+    "sessionsEnded": "Sessions ended",
 }
 
 
 @click.group("directory")
 def directory() -> None:
-    """The LDAP directories that users come from."""
+    """The directories that users come from."""
 
 
 @directory.command("status")
@@ -38,7 +39,7 @@ def directory() -> None:
 @JSON
 @CONFIG
 def status(name: str | None, as_json: bool, config_file: Path | None) -> None:
-    """Show what the last sync of each directory found, or of NAME with what it left out."""
+    """Show how each directory is and what its last sync found, or NAME with who was left out."""
     daemon, place = _running(config_file)
     names = [name] if name else [each["name"] for each in _all(daemon)]
     found = [_one(daemon, each) for each in names]
@@ -79,7 +80,7 @@ def sync(
     if facts["running"]:
         raise Wrong(f"the sync is not over after {wait:g} s; it goes on. Cure: ask for its status.")
     if problem:
-        raise Wrong(f"{problem['cause']} Cure: {problem['cure']}")
+        raise Wrong(_told(problem))
     note(f"asked {where_text('Callbridge', daemon, place)}")
 
 
@@ -110,15 +111,17 @@ def _show(found: list[dict[str, Any]], as_json: bool) -> None:
         return
     for facts in found:
         print_rows(list(_rows(facts)))
-    if not found:
-        click.echo("no LDAP directory is configured")
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterable[Row]:
     yield "Directory", facts["name"]
+    yield "Kind", facts["kind"]
+    for server in facts.get("servers", ()):
+        yield f"Server {server['address']}", _of_server(server)
     if facts["running"]:
-        yield "Sync", "under way"
-    yield "Last sync", facts.get("ended") or "none yet"
+        yield "Sync", f"under way, {facts.get('entriesRead', 0)} entries read"
+    if facts["kind"] != "local":
+        yield "Last sync", facts.get("ended") or "none yet"
     if facts.get("succeeded") != facts.get("ended"):
         yield "Last that succeeded", facts.get("succeeded") or "none yet"
     if "nextSeconds" in facts:
@@ -128,6 +131,17 @@ def _rows(facts: Mapping[str, Any]) -> Iterable[Row]:
             yield title, str(facts[key])
     problem = facts.get("problem")
     if problem:
-        yield "Problem", f"{problem['cause']} Cure: {problem['cure']}"
+        yield "Problem", _told(problem)
     for each in facts.get("leftOutEntries", ()):
         yield "Left out", f"{each['entry']}: {each['reason']}"
+
+
+def _of_server(server: Mapping[str, Any]) -> str:
+    if server.get("problem"):
+        return f"fails: {_told(server['problem'])}"
+    number = server["connections"]
+    return f"{number} connections" if number else "no connection is needed now"
+
+
+def _told(problem: Mapping[str, Any]) -> str:
+    return f"{problem['cause']} Cure: {problem['cure']}"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 
 from cms import faults
+from cms.admin.busy import answered
 from cms.admin.interfaces import Facts, Health, Recorded, moment
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
@@ -22,7 +23,7 @@ from cms.admin.xmpppages import XmppPages
 from cms.configuration.tomlfile import Secret
 from cms.process import openfiles
 from cms.process.clocks import wall_clock
-from cms.process.threads import SlowWork, TooMuchWork, shielded
+from cms.process.threads import SlowWork, shielded
 from cms.protection.guessing import Guesses
 from cms.signalflow import Step
 from cms.state.database import StoreError
@@ -201,14 +202,12 @@ class XmppAdministration:
 
     async def _write_and_use(self, write: Callable[[], None]) -> None:
         try:
-            await self._work.run(write)
+            await answered(self._work.run(write))
             self._callbridges.refresh()
             if self._daemon.cluster is not None:
                 await self._daemon.cluster.agreed(AGREED_SECONDS)
         except CallbridgeExists as problem:
             raise _exists(str(problem)) from None
-        except TooMuchWork:
-            raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
 
 
 def _id(address: str) -> str:

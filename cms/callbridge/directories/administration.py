@@ -1,26 +1,31 @@
-"""The LDAP directories as their administration sees them."""
+"""The user directories as their administration sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from attrs import asdict, frozen
-from twisted.internet.defer import CancelledError
 
+from cms.admin.busy import answered
 from cms.admin.interfaces import Facts
 from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.sync import Sync
-from cms.signalflow import StepError
+from cms.process.threads import SlowWork
+from cms.web.refusal import Refused
 
 
-class Syncs(Protocol):
+class Known(Protocol):
     """
-    The syncs of now: L{House<cms.callbridge.directories.making.House>}.
+    The directories of now: L{House<cms.callbridge.directories.making.House>}.
 
-    @ivar syncs: By the name of the directory.
-    @ivar store: What they found; C{None} if there are none.
+    @ivar order: The names of all.
+    @ivar syncs: Of those that are synchronised, by name.
+    @ivar store: What the syncs found; C{None} if there are none.
     """
+
+    @property
+    def order(self) -> Sequence[str]: ...
 
     @property
     def syncs(self) -> Mapping[str, Sync]: ...
@@ -29,35 +34,98 @@ class Syncs(Protocol):
     def store(self) -> SyncStore | None: ...
 
 
+class Begin(Protocol):
+    """Begins the sync of a directory: L{LdapAdministration.sync_directory}."""
+
+    def __call__(self, name: str, *, allow_removal: bool) -> object: ...
+
+
 @frozen
-class SyncAdministration:
-    """Implements L{Synced<cms.admin.directoriesapi.Synced>}."""
+class DirectoryAdministration:
+    """
+    Implements L{cms.admin.directoriesapi.DirectoriesRole}.
 
-    house: Syncs
+    @param begin: Begins a sync.
+    @param local: How many users are stored here; called in a thread.
+    """
 
-    def names(self) -> Sequence[str]:
-        """See L{cms.admin.directoriesapi.Synced.names}."""
-        return tuple(self.house.syncs)
+    house: Known
+    begin: Begin
+    local: Callable[[], int]
+    work: SlowWork
+
+    async def all(self) -> Sequence[Facts]:
+        """See L{cms.admin.directoriesapi.DirectoriesRole.all}."""
+        house, names = self.house, tuple(self.house.order)
+        now = [_state(name, house.syncs) for name in names]
+        store, local = house.store, self.local
+        found = await answered(
+            self.work.run(lambda: [_found(state, store, local) for state in now])
+        )
+        return [{**state, **facts} for state, facts in zip(now, found, strict=True)]
+
+    async def one(self, name: str) -> Facts:
+        """See L{cms.admin.directoriesapi.DirectoriesRole.one}."""
+        self._known(name)
+        state, store, local = _state(name, self.house.syncs), self.house.store, self.local
+
+        def whole() -> Facts:
+            facts = _found(state, store, local)
+            if store is None or state["kind"] == "local":
+                return facts
+            return {**facts, "leftOutEntries": [asdict(each) for each in store.left_out(name)]}
+
+        return {**state, **await answered(self.work.run(whole))}
 
     def sync(self, name: str, *, allow_removal: bool) -> None:
-        """See L{cms.admin.directoriesapi.Synced.sync}."""
-        # A failure is in the log and in the facts; nobody waits for it here.
-        answer = self.house.syncs[name].run(allow_removal=allow_removal)
-        answer.addErrback(lambda failure: failure.trap(StepError, CancelledError))
+        """See L{cms.admin.directoriesapi.DirectoriesRole.sync}."""
+        self._known(name)
+        if name not in self.house.syncs:
+            cure = "Change its users by cms callbridge user, or the page Users."
+            raise Refused("directoryIsLocal", "the users of this directory are stored here", cure)
+        self.begin(name, allow_removal=allow_removal)
 
-    def facts(self, name: str, *, whole: bool) -> Facts:
-        """See L{cms.admin.directoriesapi.Synced.facts}."""
-        sync, store = self.house.syncs[name], self.house.store
-        last = None if store is None else store.outcome(name)
-        running = sync.running is not None
-        facts: dict[str, object] = {"name": name, "running": running}
-        if sync.next is not None:
-            facts["nextSeconds"] = max(0, round(sync.next))
-        if last is not None:
-            found = asdict(last)
-            del found["directory"]
-            facts["leftOut"] = found.pop("left_out")
-            facts |= {key: value for key, value in found.items() if value not in ("", None)}
-        if whole and store is not None:
-            facts["leftOutEntries"] = [asdict(each) for each in store.left_out(name)]
-        return facts
+    def _known(self, name: str) -> None:
+        if name not in self.house.order:
+            cure = "Take a name that cms callbridge directory status lists."
+            raise Refused("directoryDoesNotExist", "there is no directory of this name", cure)
+
+
+def _state(name: str, syncs: Mapping[str, Sync]) -> Facts:
+    """How a directory is at this moment."""
+    sync = syncs.get(name)
+    if sync is None:
+        return {"name": name, "kind": "local", "running": False}
+    connected = sync.directory.connected
+    servers = [
+        {
+            "address": str(state.server),
+            "connections": connected.get(str(state.server), 0),
+            "problem": state.problem and state.problem.as_dict(),
+        }
+        for state in sync.directory.servers.states
+    ]
+    return {
+        "name": name,
+        "kind": "ldap",
+        "servers": servers,
+        "running": sync.running is not None,
+        "entriesRead": sync.running,
+        "nextSeconds": None if sync.next is None else max(0, round(sync.next)),
+    }
+
+
+def _found(state: Facts, store: SyncStore | None, local: Callable[[], int]) -> Facts:
+    """What is stored of it; in a thread."""
+    if state["kind"] == "local":
+        return {"users": local()}
+    last = None if store is None else store.outcome(str(state["name"]))
+    if last is None:
+        return {}
+    return {
+        "ended": last.ended,
+        "succeeded": last.succeeded or None,
+        "seconds": last.seconds,
+        **last.counts,
+        "problem": last.problem,
+    }

@@ -55,6 +55,11 @@ class CurrentHouse:
         return self._house.syncs
 
     @property
+    def order(self) -> tuple[str, ...]:
+        """See L{House}."""
+        return self._house.order
+
+    @property
     def store(self) -> SyncStore | None:
         """See L{House}."""
         return self._house.store

@@ -35,6 +35,7 @@ class House:
     All directories of a Callbridge.
 
     @ivar directory: All as one, for log-ins.
+    @ivar order: The names of all, in the order in which users are looked up.
     @ivar syncs: Of the LDAP directories, by name.
     @ivar warnings: What is offered and does not work for everybody.
     @ivar store: Of what the syncs found; C{None} without LDAP.
@@ -46,6 +47,7 @@ class House:
     store: SyncStore | None = None
     _connectors: tuple[TcpConnector, ...] = ()
     _decoys: LocalDirectory | None = None
+    order: tuple[str, ...] = (LocalDirectory.name,)
 
     def start(self) -> None:
         """Begin to sync."""
@@ -70,7 +72,7 @@ class House:
             self._decoys.close()
 
 
-Ended = Callable[[Sequence[str], str], object]
+Ended = Callable[[Sequence[str], str], int]
 
 
 def make_directories(
@@ -87,7 +89,7 @@ def make_directories(
 ) -> House:
     """
     @param domain: Gives the domain that is served.
-    @param ended: Called with names, and why their sessions are over.
+    @param ended: Called with names, and why their sessions are over; how many there were.
     @param open_store: Called if there is LDAP.
     @param connect: Makes connections to LDAP servers; left out: over TCP.
     @raise ConfigurationError: a file of trust is wrong.
@@ -134,6 +136,7 @@ def make_directories(
         store,
         tuple(connectors),
         None if local in sources else local,
+        tuple(source.name for source in sources),
     )
 
 

@@ -87,6 +87,7 @@ class SyncOutcome:
     @ivar ended: When the last one ended.
     @ivar seconds: That it took.
     @ivar users: That are known since.
+    @ivar sessions_ended: How many sessions of users it has ended.
     @ivar succeeded: When the last one ended that could be believed; empty: none.
     @ivar problem: The fault of one that failed, as plain data.
     """
@@ -100,8 +101,22 @@ class SyncOutcome:
     removed: int = 0
     disabled: int = 0
     left_out: int = 0
+    sessions_ended: int = 0
     succeeded: str = ""
     problem: Mapping[str, object] | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was counted, by the names of the API."""
+        return {
+            "users": self.users,
+            "added": self.added,
+            "changed": self.changed,
+            "removed": self.removed,
+            "disabled": self.disabled,
+            "leftOut": self.left_out,
+            "sessionsEnded": self.sessions_ended,
+        }
 
 
 @frozen

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 
+from cms.admin.busy import answered
 from cms.admin.interfaces import Facts, Page, Selection
 from cms.callbridge.ldap.objects import (
     MAPPINGS,
@@ -21,7 +22,7 @@ from cms.callbridge.ldap.objects import (
 )
 from cms.callbridge.ldap.settings import LdapSettings
 from cms.callbridge.ldap.syncrecord import SyncRecord
-from cms.process.threads import SlowWork, TooMuchWork, shielded
+from cms.process.threads import SlowWork, shielded
 from cms.signalflow import StepError
 from cms.state.folder import explain_os
 from cms.state.textencoding import Unreadable
@@ -173,9 +174,7 @@ class LdapAdministration:
         except StepError as error:
             raise _explained(error) from None
         try:
-            await self._work.run(lambda: self._stored.write(objects))
-        except TooMuchWork:
-            raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
+            await answered(self._work.run(lambda: self._stored.write(objects)))
         except OSError as problem:
             raise explain_os(self._stored.path, problem) from None
         before, self._made = self._made, objects
@@ -210,6 +209,10 @@ class LdapAdministration:
             cure = "Add an ldapSource, or a [[directory]] to the configuration file."
             raise Refused("ldapSourceDoesNotExist", "there is no ldapSource", cure)
         return self._syncs.begin(sources, allow_removal=allow_removal)
+
+    def sync_directory(self, name: str, *, allow_removal: bool) -> str:
+        """The same for the directory of this name."""
+        return self._syncs.begin({name: self._sources()[name]}, allow_removal=allow_removal)
 
 
 def in_file(configured: tuple[LdapSettings, ...]) -> tuple[Objects, dict[str, str]]:

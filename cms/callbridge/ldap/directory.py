@@ -10,7 +10,7 @@ gave; where C{authenticationMapping} makes a DN, values are escaped (RFC 4514 2.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from random import Random
@@ -124,6 +124,11 @@ class LdapDirectory:
     def connections(self) -> int:
         """How many are open."""
         return self._searching.open + self._checking.open
+
+    @property
+    def connected(self) -> Counter[str]:
+        """The same by server."""
+        return self._searching.peers + self._checking.peers
 
     @property
     def usual_wait(self) -> float:

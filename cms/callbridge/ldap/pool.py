@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -51,6 +52,11 @@ class Pool:
     def open(self) -> int:
         """How many connections there are."""
         return len(self._idle) + len(self._used)
+
+    @property
+    def peers(self) -> Counter[str]:
+        """How many there are to each server."""
+        return Counter(each.peer for each in (*self._idle, *self._used))
 
     @property
     def waiting(self) -> int:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from attrs import evolve
+from attrs import asdict, evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
@@ -118,7 +118,7 @@ class Sync:
     The syncs of one directory.
 
     @param elsewhere: Names of earlier directories; called in a thread.
-    @param ended: Called with names, and why their sessions are over.
+    @param ended: Called with names, and why their sessions are over; how many there were.
     @param work: For the store.
     @ivar running: Entries read so far; C{None} while none runs.
     """
@@ -134,7 +134,7 @@ class Sync:
         *,
         random: Random,
         elsewhere: Callable[[], Mapping[str, str]] = dict,
-        ended: Callable[[tuple[str, ...], str], object] = lambda *_: None,
+        ended: Callable[[tuple[str, ...], str], int] = lambda *_: 0,
     ) -> None:
         self._clock = clock
         self.directory = directory
@@ -264,8 +264,10 @@ class Sync:
         await self._in_thread(
             lambda: self._store.replace(outcome, users.values(), changes, left_out)
         )
-        self._ended(changes.gone, "deleted")
-        self._ended(changes.disabled, "disabled")
+        ended_now = self._ended(changes.gone, "deleted") + self._ended(changes.disabled, "disabled")
+        if ended_now:
+            outcome = evolve(outcome, sessions_ended=ended_now)
+            await self._in_thread(lambda: self._store.note(outcome))
         self._tell(outcome, left_out)
         return outcome
 
@@ -331,14 +333,8 @@ class Sync:
     def _tell(self, outcome: SyncOutcome, left_out: list[LeftOut]) -> None:
         self.log.info(
             "directory {directory}: {users} users ({added} new, {changed} changed, {removed} gone,"
-            " {disabled} disabled), {left_out} entries left out",
-            directory=outcome.directory,
-            users=outcome.users,
-            added=outcome.added,
-            changed=outcome.changed,
-            removed=outcome.removed,
-            disabled=outcome.disabled,
-            left_out=outcome.left_out,
+            " {disabled} disabled), {left_out} entries left out, {sessions_ended} sessions ended",
+            **asdict(outcome),
         )
         if left_out:
             names = "; ".join(f"{each.entry} ({each.reason})" for each in left_out[:NAMED])

@@ -12,19 +12,12 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from cms.admin.interfaces import Facts, moment
+from cms.admin.ldapapi import NUMBERS
 from cms.callbridge.directories.synced import SyncOutcome
 from cms.process.threads import SlowWork
 from cms.signalflow import StepError
 
 MOST_KEPT = 50
-NUMBERS = {
-    "numUsers": "users",
-    "numAdded": "added",
-    "numChanged": "changed",
-    "numRemoved": "removed",
-    "numDisabled": "disabled",
-    "numLeftOut": "left_out",
-}
 
 
 class Syncing(Protocol):
@@ -159,4 +152,4 @@ def _by_timer(outcome: SyncOutcome, source: str, ended: float) -> tuple[str, Fac
 
 
 def _numbers(outcome: SyncOutcome) -> dict[str, int]:
-    return {name: getattr(outcome, key) for name, key in NUMBERS.items()}
+    return {NUMBERS[name]: number for name, number in outcome.counts.items()}

@@ -8,7 +8,7 @@ the link: when it ends, they are forgotten.
 from __future__ import annotations
 
 import traceback
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -217,9 +217,9 @@ class Authority:
             return [address] if address in self.sessions else []
         return [jid for jid in self.sessions if jid.partition("/")[0] == address]
 
-    def users(self) -> set[str]:
-        """Who has a session."""
-        return {_local_part(jid) for jid in self.sessions}
+    def users(self) -> Counter[str]:
+        """Who has a session, and how many."""
+        return Counter(_local_part(jid) for jid in self.sessions)
 
     def drop(self, *names: str) -> None:
         """Users may log in no more, or not as before: what they have begun fails."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from cms.admin.busy import answered
 from cms.admin.interfaces import Facts, Page, Selection
 from cms.callbridge.spaces.directory import LocalSpaces
 from cms.callbridge.spaces.model import (
@@ -17,7 +18,7 @@ from cms.callbridge.spaces.model import (
     member_address,
 )
 from cms.callbridge.spaces.store import SpaceStore
-from cms.process.threads import TooMuchWork, shielded
+from cms.process.threads import shielded
 from cms.web.refusal import Refused
 
 _T = TypeVar("_T")
@@ -157,11 +158,9 @@ class SpaceAdministration:
 
     async def _done(self, work: Awaitable[_T]) -> _T:
         try:
-            return await work
+            return await answered(work)
         except SpaceError as problem:
             raise _refusal(problem) from None
-        except TooMuchWork:
-            raise Refused("busy", "too much is asked at once", "Try again.", status=503) from None
 
     @staticmethod
     def _refused(function: Callable[[], _T]) -> _T:

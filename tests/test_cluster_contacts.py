@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms import faults
 from cms.cluster.entries import Unreadable
+from cms.state.database import StoreUnusable
 from cms.xmlstream import ns
+from cms.xmpp.contacts import replicas
 from cms.xmpp.contacts import store as stores
 from cms.xmpp.contacts.acts import Act
 from cms.xmpp.contacts.blocking import NS
+from cms.xmpp.contacts.replicas import AGAIN, checked
 from cms.xmpp.contacts.settings import ContactSettings
-from cms.xmpp.contacts.store import Contact, ContactStore, checked
+from cms.xmpp.contacts.store import Contact, ContactStore
 from cms.xmpp.contacts.subscription import State
 from cms.xmpp.nodemessages import Facts
 from tests import LoggedError
@@ -229,6 +233,40 @@ class SameTests(TwoServers):
             self.assertEqual([], self.names(server, "alice"))
             self.assertEqual([], server.changes.store.watchers("bob"))
 
+    def test_full(self) -> None:
+        """A server whose disk takes nothing says so, and has all when it takes something again."""
+        self.befriend()
+        merge = self.two.changes.store.merge
+        assert self.two.nodes.contacts is not None
+        self.two.nodes.contacts._pause = 5.0
+
+        def full(*_: Any) -> Any:
+            raise StoreUnusable(faults.STATE_FULL.error(path="contacts.sqlite3", folder="/state"))
+
+        self.patch(self.two.changes.store, "merge", full)
+        for name in ("first", "second"):
+            self.say("alice", _named("bob", name))
+        self.cluster.run(5.0)  # it asks, and cannot take the answer
+        self.patch(self.two.changes.store, "merge", merge)
+        self.assertNotEqual(self.rows(self.one), self.rows(self.two))
+        errors = [str(error.value) for error in self.flushLoggedErrors(LoggedError)]
+        self.assertEqual(2, len(errors))
+        self.assertIn("there is no room left", errors[0])
+        self.heard()
+        self.cluster.run(10.0)
+        self.assertEqual(["push bob both"], self.heard()["phone"])
+        self.assertEqual(self.rows(self.one), self.rows(self.two))
+
+    def test_slow(self) -> None:
+        """What waits for a disk is bounded; what did not wait is asked for."""
+        self.befriend()
+        self.patch(replicas, "MOST_WAITING", 0)
+        self.say("alice", _named("bob", "first"))
+        self.patch(replicas, "MOST_WAITING", 10)
+        self.assertEqual(1, len(self.flushLoggedErrors(LoggedError)))
+        self.cluster.run(AGAIN[0] + 1)
+        self.assertEqual(self.rows(self.one), self.rows(self.two))
+
     def test_nothing_to_send(self) -> None:
         """Servers that have the same send no rows."""
         self.befriend()
@@ -335,6 +373,8 @@ class MergeTests(SynchronousTestCase):
             *([*good[:at], other, *good[at + 1 :]] for at, other in product((1, 3, 9), wrong)),
             [*good[:3], 3, *good[4:]],
             [*good[:3], True, *good[4:]],
+            *([*good[:9], stamp, "one"] for stamp in (-1, 2**53)),
+            [*good[:6], "\ud800", *good[7:]],
         ):
             self.assertRaises(ValueError, checked, bad)
 

@@ -3,7 +3,8 @@ Contacts in a cluster: every server has all of them, and tells the others of eac
 
 A server that has been told all by another sends it what tells its own entries from others, for
 each bucket of users.  The other answers with all that it has in those buckets that differ.
-So both have the same in the end, whatever one of them has missed, and why.
+So both have the same in the end, whatever one of them has missed, and why.  A server whose disk
+took nothing for a while compares again when it may take something.
 """
 
 from __future__ import annotations
@@ -22,12 +23,20 @@ from cms.process.logs import Logger
 from cms.state.database import StoreUnusable
 from cms.xmpp import nodemessages as messages
 from cms.xmpp.contacts.blocking import Blocking
-from cms.xmpp.contacts.store import Merged, Row, checked
+from cms.xmpp.contacts.store import Merged, Row
 from cms.xmpp.nodemessages import Facts, told
 
 ROWS: Final = 50  # in one message
 PURGED_AFTER: Final = 10_000  # rows, after which old ones of nothing are let go
 READY_SECONDS = 0.2  # after which is looked whether a server takes more
+MOST_WAITING = 100_000  # rows of others that wait for this server's disk
+AGAIN = 60.0, 3_600.0  # seconds until what was missed is asked for: at first, and at most
+
+MOST_STAMP: Final = 1 << 53  # milliseconds; so that those that follow fit into a row, too
+_KINDS = {
+    "contacts": (str, str, int, int, int, str, str, str, int, str),
+    "blocked": (str, str, int, int, str),
+}
 
 
 class Replicas:
@@ -47,6 +56,9 @@ class Replicas:
         self._waiting: list[Row] = []
         self._sending: dict[Peer, tuple[list[str], IDelayedCall]] = {}
         self._written = PURGED_AFTER
+        self._tell_all = tell
+        self._again: IDelayedCall | None = None
+        self._pause = AGAIN[0]
         self._changes.on_rows.append(lambda rows: tell(lambda: told(messages.ROWS, "", rows=rows)))
         self._changes.on_rows.append(self._count)
 
@@ -63,10 +75,14 @@ class Replicas:
             self._count(taken)
         except ValueError as problem:
             raise Unreadable(str(problem)) from None
+        if len(self._waiting) + len(taken) > MOST_WAITING:
+            self._missed("the disk is too slow for them")
+            return
         asked = bool(self._waiting)
         self._waiting += taken
         if taken and not asked:
-            self._changes.merge(self._take).addCallbacks(self._follow, self._failed)
+            merged = self._changes.merge(self._take)
+            merged.addCallbacks(self._follow, self._not_merged).addErrback(self._failed)
 
     def _take(self) -> Callable[[], Merged]:
         """What has come until now, as it is merged in a thread."""
@@ -74,11 +90,40 @@ class Replicas:
         return partial(self._store.merge, rows, self._contacts.interested)
 
     def _follow(self, merged: Merged) -> None:
+        self._pause = AGAIN[0]
         for owner, contact, version in merged.contacts:
             shown = contact if contact.listed else None
             self._contacts.push(owner, contact.address, shown, version)
         for owner, changed in merged.blocked.items():
             self._blocking.listed(owner, merged.lists[owner], changed)
+
+    def _not_merged(self, failure: Failure) -> None:
+        problem = failure.value
+        if not isinstance(problem, StoreUnusable):
+            failure.raiseException()
+        self._missed(f"{problem.fault.cause} Cure: {problem.fault.cure}")
+
+    def _missed(self, why: str) -> None:
+        """What others have told is lost here; nobody else has to ask at the same moment."""
+        if self._again is not None:
+            return
+        self.log.error(
+            "contacts that other servers have changed cannot be stored, and are asked for again in"
+            " {seconds:.0f} s: {why}",
+            seconds=self._pause,
+            why=why,
+        )
+        self._again = self._changes.clock.callLater(self._pause, self._ask)
+        self._pause = min(2 * self._pause, AGAIN[1])
+
+    def _ask(self) -> None:
+        """Compare with all others."""
+        self._again = None
+        asked: Deferred[Any] = self._changes.work.run(self._store.digests)
+        asked.addCallbacks(
+            lambda digests: self._tell_all(lambda: _digests_told(digests)), self._not_merged
+        )
+        asked.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(StoreUnusable):
@@ -101,7 +146,7 @@ class Replicas:
 
     def _write(self, peer: Peer, digests: dict[str, list[int]]) -> None:
         if not peer.is_over:
-            peer.party.write(told(messages.DIGESTS, "", digests=digests))
+            peer.party.write(_digests_told(digests))
 
     def compare(self, peer: Peer, facts: Facts) -> None:
         """Send a server what it may not have."""
@@ -137,3 +182,30 @@ class Replicas:
         if buckets:
             later = self._changes.clock.callLater(seconds, self._go_on, peer)
             self._sending[peer] = buckets, later
+
+
+def checked(row: Any) -> Row:
+    """
+    A row that another server has sent.
+
+    @raise ValueError: it is none.
+    """
+    if not isinstance(row, list) or not row or row[0] not in _KINDS:
+        raise ValueError("no row of a table that is known")
+    kinds = _KINDS[row[0]]
+    if len(row) != len(kinds) + 1 or any(
+        type(value) is not kind for value, kind in zip(row[1:], kinds, strict=True)
+    ):
+        raise ValueError("a row of another form")
+    if row[0] == "contacts" and not (row[3] in range(3) and row[4] in range(3)):
+        raise ValueError("no state")
+    for value in row:
+        if isinstance(value, str):
+            value.encode()  # what cannot be would be noticed among the rows of others
+        elif not 0 <= value < MOST_STAMP:
+            raise ValueError("no number of a row")
+    return row
+
+
+def _digests_told(digests: dict[str, list[int]]) -> bytes:
+    return told(messages.DIGESTS, "", digests=digests)

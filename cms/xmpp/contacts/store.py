@@ -90,10 +90,6 @@ _GONE = (
     "SELECT stamp FROM contacts WHERE NOT (mine OR theirs OR listed) ORDER BY stamp DESC"
     " LIMIT 1 OFFSET ?"
 )
-_KINDS = {
-    "contacts": (str, str, int, int, int, str, str, str, int, str),
-    "blocked": (str, str, int, int, str),
-}
 
 Change = Callable[["Book"], Any]
 Row = Sequence[Any]
@@ -256,24 +252,6 @@ class Book:
 def put(connection: sqlite3.Connection, row: Row) -> None:
     """Write a row, whatever was there."""
     connection.execute(_PUT[row[0]], (*row[1:], crc32(row[1].encode()) % BUCKETS))
-
-
-def checked(row: Any) -> Row:
-    """
-    A row that another server has sent.
-
-    @raise ValueError: it is none.
-    """
-    if not isinstance(row, list) or not row or row[0] not in _KINDS:
-        raise ValueError("no row of a table that is known")
-    kinds = _KINDS[row[0]]
-    if len(row) != len(kinds) + 1 or any(
-        type(value) is not kind for value, kind in zip(row[1:], kinds, strict=True)
-    ):
-        raise ValueError("a row of another form")
-    if row[0] == "contacts" and not (row[3] in range(3) and row[4] in range(3)):
-        raise ValueError("no state")
-    return row
 
 
 def roster(connection: sqlite3.Connection, owner: str) -> list[Contact]:

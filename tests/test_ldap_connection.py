@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.ldap import connection as module
 from cms.callbridge.ldap.codes import SUCCESS, ad_reason, code_name
-from cms.callbridge.ldap.connection import LdapConnection, Refused
+from cms.callbridge.ldap.connection import MOST_VALUE, LdapConnection, Refused
 from cms.callbridge.ldap.settings import LdapServer
 from cms.signalflow import StepError
 from tests.ldapserver import BASE, READER, READER_PASSWORD, MemoryLdap, connected
@@ -123,6 +123,25 @@ class ConnectionTests(SynchronousTestCase):
         found = begun(self.connection.search(BASE, PEOPLE, ("uid",), 1, most=1))
         self.assertEqual(faults.LDAP_BROKEN.name, self.fault(found).fault)
         self.assertTrue(self.connection.closed)
+
+    def test_large(self) -> None:
+        """A value that is none of an address is left out; a whole answer has its bytes too."""
+        self.server.person("carol", cn="x" * (MOST_VALUE + 1), sn="King")
+        page = self.successResultOf(
+            begun(self.connection.search(BASE, PEOPLE, ("uid", "cn", "sn"), 1, most=9))
+        )
+        carol = page.entries[-1].values
+        self.assertEqual(((b"carol",), (), (b"King",)), (carol["uid"], carol["cn"], carol["sn"]))
+        self.patch(module, "MOST_ANSWER", 1_000)
+        found = begun(self.connection.search(BASE, PEOPLE, ("uid", "cn"), 1, most=9))
+        self.assertIn("longer than 1000 bytes", self.fault(found).cause)
+        self.assertTrue(self.connection.closed)
+
+    def test_long_name(self) -> None:
+        """A DN that no directory has is not kept."""
+        self.server.add(f"uid={'x' * MOST_VALUE},{BASE}", objectClass="person", uid="x")
+        found = begun(self.connection.search(BASE, PEOPLE, ("uid",), 1, most=9))
+        self.assertEqual(faults.LDAP_BROKEN.name, self.fault(found).fault)
 
     def test_silent(self) -> None:
         """After its time an operation fails, and the connection is closed at once."""

@@ -15,6 +15,7 @@ from cms.callbridge.config import read_config
 from cms.callbridge.ldap.mapping import Lacking, Template, escape_dn_value, parse_template
 from cms.callbridge.ldap.settings import LdapSettings, LocalSettings, Settings
 from tests.support import new_folder
+from tests.test_xmpp_costs import calls
 
 FILE = 'unique_name = "cb1"\ndomain = "meet.example.com"\nshared_secret = "s3cret"\n'
 LEAST = {
@@ -146,6 +147,13 @@ class MappingTests(SynchronousTestCase):
         self.assertEqual([], list(parse_template("$uid$-$uid$").ways("ab-ba")))
         self.assertEqual([{"mail": "a@x"}], list(parse_template("$mail$").ways("a@x")))
         self.assertEqual(16, len(list(template.ways("." * 100 + "@x"))))
+
+    def test_many_ways(self) -> None:
+        """A name of dots costs little, also where the domain of the mapping is a wrong one."""
+        for text in ("$a$.$b$.$c$.$d$@wrong.example.com", "$a$.$b$.$a$.$b$@meet.example.com"):
+            template = parse_template(text)
+            cost = calls(lambda: list(template.ways("." * 1_000 + "@meet.example.com")))  # noqa: B023
+            self.assertLess(cost, 5_000)
 
     @given(
         st.lists(st.text("ab.@-", min_size=1, max_size=4), min_size=2, max_size=2),

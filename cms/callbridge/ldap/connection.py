@@ -30,6 +30,8 @@ from cms.trust.browser import BrowserVerification
 from cms.trust.connection import connection_of, explain_handshake, tls_evidence
 
 MOST_BYTES = 1 << 20  # of one message of the server
+MOST_ANSWER = 1 << 24  # bytes of one answer, which is many messages
+MOST_VALUE = 2_048  # bytes of a value, and characters of a DN
 MOST_TEXT = 200  # characters of the server's own words that are shown
 _START_TLS = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
 _POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"  # draft-behera-ldap-password-policy 6.1
@@ -77,6 +79,7 @@ class FoundEntry:
     An entry.
 
     @ivar dn: Its name, as the server writes it.
+    @ivar values: Of each attribute, but those that are longer than L{MOST_VALUE}.
     """
 
     dn: str
@@ -124,7 +127,7 @@ class LdapConnection(Protocol):
         self._entries: list[FoundEntry] = []
         self._references = 0
         self._most_entries = 0
-        self._unread = 0
+        self._unread = self._read = 0
         self._verification: BrowserVerification | None = None
         self._is_secure = False
         self.closed = False
@@ -239,6 +242,7 @@ class LdapConnection(Protocol):
         self, doing: str, seconds: float, awaited: type[sansldap.LDAPMessage]
     ) -> Deferred[Any]:
         self._awaited = awaited
+        self._read = 0
         answer = self._wait(doing, seconds)
         data = self._messages.data_to_send()
         if not self.closed:
@@ -307,6 +311,10 @@ class LdapConnection(Protocol):
             # The words of the library may hold octets of the server; the kind is enough.
             self._give_up(self._broken(f"it is no LDAP that can be read: {_kind(problem)}"))
             return
+        self._read += len(data)
+        if self._read > MOST_ANSWER:
+            self._give_up(self._broken(f"an answer is longer than {MOST_ANSWER} bytes"))
+            return
         self._unread = 0 if messages else self._unread + len(data)
         if self._unread > MOST_BYTES:
             self._give_up(self._broken(f"a message is longer than {MOST_BYTES} bytes"))
@@ -319,7 +327,13 @@ class LdapConnection(Protocol):
             if len(self._entries) >= self._most_entries:
                 self._give_up(self._broken(f"it sends more than {self._most_entries} entries"))
                 return
-            values = {a.name.lower(): tuple(map(bytes, a.values)) for a in message.attributes}
+            if len(message.object_name) > MOST_VALUE:
+                self._give_up(self._broken(f"a DN is longer than {MOST_VALUE} characters"))
+                return
+            values = {
+                a.name.lower(): tuple(bytes(v) for v in a.values if len(v) <= MOST_VALUE)
+                for a in message.attributes
+            }
             self._entries.append(FoundEntry(message.object_name, values))
         elif isinstance(message, sansldap.SearchResultReference):
             self._references += 1

@@ -16,6 +16,7 @@ from attrs import frozen
 Entry = Mapping[str, tuple[bytes, ...]]  # by attribute, in lower case
 ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*")  # RFC 4512 2.5, without options and OIDs
 MOST_WAYS = 16  # in which a name is taken apart
+MOST_TRIES = 1_000  # to cut it, whether something comes of it or not
 
 
 class Lacking(Exception):
@@ -71,9 +72,11 @@ class Template:
         The values from which the mapping makes a text, without regard to case; at most
         L{MOST_WAYS}, since C{$givenName$.$sn$} of C{a.b.c.d} has several.
         """
-        return islice(self._ways(text, self.parts), MOST_WAYS)
+        return islice(self._ways(text, self.parts, iter(range(MOST_TRIES))), MOST_WAYS)
 
-    def _ways(self, text: str, parts: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    def _ways(
+        self, text: str, parts: tuple[str, ...], tries: Iterator[int]
+    ) -> Iterator[dict[str, str]]:
         before, rest = parts[0], parts[1:]
         if text[: len(before)].lower() != before.lower():
             return
@@ -91,8 +94,8 @@ class Template:
         if not after:  # nothing says where one value ends
             return
         end = text.lower().find(after.lower(), 1)
-        while end > 0:
-            for others in self._ways(text[end:], rest[1:]):
+        while end > 0 and next(tries, None) is not None:
+            for others in self._ways(text[end:], rest[1:], tries):
                 if others.get(attribute, text[:end]) == text[:end]:
                     yield {attribute: text[:end], **others}
             end = text.lower().find(after.lower(), end + 1)

@@ -115,6 +115,10 @@ class OrderTests(SynchronousTestCase):
         for name in ("alice", "both", "nobody"):
             self.failureResultOf(self.all.verify(name, "of local"), DirectoryError)
             self.failureResultOf(self.all.keys(name, "SCRAM-SHA-256"), DirectoryError)
+        asked = self.ldap.asked
+        for name, held in (("root", True), ("alice", True), ("nobody", False)):
+            self.assertIs(held, self.successResultOf(self.all.holds(name)), name)
+        self.assertEqual(asked, self.ldap.asked)
 
     def test_two_asked(self) -> None:
         """One of two is away, and the other knows him."""

@@ -40,6 +40,7 @@ class MemoryDirectory:
 
     @ivar before: Called before each answer; what it returns is waited for.
     @ivar ended: Why the sessions of a user are over.
+    @ivar held: The answer to whether a user is stored, if a test gives one.
     """
 
     passwords: dict[str, str]
@@ -48,6 +49,7 @@ class MemoryDirectory:
     disabled: bool = False
     asked: list[str] = field(factory=list)
     ended: dict[str, str] = field(factory=dict)
+    held: Deferred[bool] | None = None
 
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         self.asked.append(name)
@@ -71,6 +73,9 @@ class MemoryDirectory:
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:
         return StoredKeys(b"d" * 16, 16, bytes(32), bytes(32))
+
+    def holds(self, name: str) -> Deferred[bool]:
+        return self.held if self.held is not None else succeed(name in self.passwords)
 
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         return succeed(self.ended.get(name, None if name in self.passwords else "deleted"))
@@ -393,6 +398,24 @@ class ExchangeTests(AuthorityTestCase):
                 self.assert_undecided(answer)
                 self.assertIn(shown, self.lines[-1])
         self.assertNotIn("pencil", " ".join(self.lines))
+        self.nothing_left()
+
+    def test_name_when_away(self) -> None:
+        """Of a user who is stored here the whole name is told; a name that is not may be secret."""
+        self.directory.before = lambda: fail(DirectoryError("down"))
+        waiting: Deferred[bool] = Deferred()
+        for name, held, shown in (
+            ("alice", None, "alice"),
+            ("bob", None, BOB),
+            ("alice", fail(DirectoryError("down too")), "a… (5 characters)"),
+            ("alice", waiting, "a… (5 characters)"),
+        ):
+            self.directory.held = held
+            answer = self.plain("pencil", name)
+            self.assert_undecided(answer)
+            self.assertEqual(shown, answer.user)
+            self.assertIn(shown, self.lines[-1])
+        self.assertTrue(waiting.called)  # it is not waited for
         self.nothing_left()
 
 

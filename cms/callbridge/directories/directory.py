@@ -98,6 +98,10 @@ class Directory(Protocol):
         """Keys without a password, always the same for the same unknown name."""
         ...
 
+    def holds(self, name: str) -> Deferred[bool]:
+        """Whether a user is stored here, whoever else is away; may fail in any way."""
+        ...
+
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         """
         Why a session of a user is over; asked for those that the server has when the link

@@ -140,6 +140,13 @@ class Directories:
         """See L{Directory.decoy}."""
         return self._decoy(name, mechanism)
 
+    def holds(self, name: str) -> Deferred[bool]:
+        """See L{Directory.holds}."""
+        return Deferred.fromCoroutine(self._holds(name))
+
+    async def _holds(self, name: str) -> bool:
+        return await self.owner(name) is not None
+
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         """See L{Directory.over}."""
         return Deferred.fromCoroutine(self._over(name, since))

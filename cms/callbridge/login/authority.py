@@ -403,9 +403,19 @@ class Authority:
 
     def _cannot_tell(self, exchange: Exchange, why: str) -> Answer:
         exchange.reason = DIRECTORY
+        if exchange.claimed is not None and self._holds(exchange.claimed):
+            exchange.known = True
         self._log_unsuccessful(exchange, why, self.log.warn)
         text = "the user directory cannot answer now"
-        return lp.Failed(exchange.id, TEMPORARY, text, undecided=True)
+        return lp.Failed(exchange.id, TEMPORARY, text, undecided=True, user=exchange.shown)
+
+    def _holds(self, name: str) -> bool:
+        """Whether this is known to be a user without waiting for anything."""
+        known: list[bool] = []
+        # Why it fails is why the log-in does, which is told.
+        asked = self._directory.holds(name).addCallbacks(known.append, lambda _: None)
+        asked.cancel()
+        return known == [True]
 
     def _log_unsuccessful(self, exchange: Exchange, why: str, log: Callable[..., None]) -> None:
         exchange.text = why

@@ -52,6 +52,10 @@ class WithPasses:
         """See L{Directory.decoy}."""
         return self._directory.decoy(name, mechanism)
 
+    def holds(self, name: str) -> Deferred[bool]:
+        """See L{Directory.holds}."""
+        return succeed(False) if is_visitor(name) else self._directory.holds(name)
+
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         """See L{Directory.over}; a guest's session ends with his visit."""
         return succeed(None) if is_visitor(name) else self._directory.over(name, since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -157,9 +158,9 @@ class House:
         return newest()
 
 
-def named(name: str) -> Entry:
+def named(name: str, **more: str | Sequence[str]) -> Entry:
     """Somebody whose C{cn} is his name."""
-    return account(name, f"word-of-{name}")
+    return account(name, f"word-of-{name}", ENABLED, **more)
 
 
 def test_log_ins(processes: Processes, certificates: Certificates) -> None:
@@ -239,6 +240,29 @@ def test_gone(processes: Processes, certificates: Certificates) -> None:
     synced = house.sync()
     assert (synced["state"], synced["problem"]["fault"]) == ("failed", faults.SYNC_EMPTY.name)
     clients["carl"].ping(DOMAIN)
+
+
+def test_new_password(processes: Processes, certificates: Certificates) -> None:
+    """Another password ends the sessions of before, at his next log-in or at a sync."""
+    anna, bert = (named(name, pwdLastSet="133000000000000000") for name in ("anna", "bert"))
+    slapd = Slapd(processes, certificates, [anna, bert])
+    slapd.start()
+    house = House(processes, certificates, slapd.tls_address, sync_interval=0)
+    house.start()
+    assert house.sync()["numUsers"] == 2
+    clients = {name: house.client(name, f"word-of-{name}") for name in ("anna", "bert")}
+    for client in clients.values():
+        client.expect("online")
+    for entry in (anna, bert):
+        slapd.replace(entry.dn, "userPassword", "new-word")
+        slapd.replace(entry.dn, "pwdLastSet", "133000000000000001")
+    again = house.client("anna", "new-word")
+    again.expect("online")
+    clients["anna"].expect("disconnected")
+    synced = house.sync()
+    assert (synced["numChanged"], synced["numSessionsEnded"]) == (1, 1)
+    clients["bert"].expect("disconnected")
+    again.ping(DOMAIN)
 
 
 def test_made_by_the_api(processes: Processes, certificates: Certificates) -> None:

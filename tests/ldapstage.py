@@ -55,6 +55,7 @@ class LdapStage:
         }
         self.settings = LdapSettings(**{**values, **changes})
         self.store = SyncStore(folder)
+        self.ended: list[tuple[tuple[str, ...], str]] = []
         self.work: SlowWork = AtOnce()  # type: ignore[assignment]
         finder: Any = None
         self.servers = Servers(
@@ -68,8 +69,8 @@ class LdapStage:
             random=self.random,
             seconds=4.5,
             remember=300.0,
+            renewed=lambda name: self.ended.append(((name,), "renewed")),
         )
-        self.ended: list[tuple[tuple[str, ...], str]] = []
         self.elsewhere: dict[str, str] = {}
         self.sync = Sync(
             *(self.clock, self.directory, self.store, self.work),

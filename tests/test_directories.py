@@ -197,6 +197,7 @@ class MakingTests(SynchronousTestCase):
             random=Random(1),
             domain=lambda: DOMAIN,
             ended=lambda *_: 0,
+            renewed=lambda _: None,
             open_store=open_store,
             connect=self.stage.connector,
         )

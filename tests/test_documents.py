@@ -11,9 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.config import CallbridgeConfig, Timing
 from cms.callbridge.config import read_config as read_callbridge
+from cms.callbridge.statefiles import STATE_FILES as OF_CALLBRIDGE
 from cms.configuration import document
+from cms.control.place import LOCK, SOCKET
+from cms.record.files import FOLDER
 from cms.xmpp.config import XmppConfig
 from cms.xmpp.config import read_config as read_xmpp
+from cms.xmpp.statefiles import STATE_FILES as OF_XMPP
 from tests.support import new_folder
 from tests.tomlkeys import every_key
 
@@ -82,6 +86,10 @@ class ConfigurationPageTests(SynchronousTestCase):
             "| `shared_secret`, `shared_secret_file` | one of them |",
         ):
             self.assertIn(f"\n{row}", PAGE)
+        rows = [row for row in PAGE.splitlines() if row.startswith("| `state_dir` |")]
+        for row, files in zip(rows, (OF_XMPP, OF_CALLBRIDGE), strict=True):
+            for name in (*files, FOLDER, SOCKET, LOCK):
+                self.assertIn(f"`{name}`", row)
         why = "until delays begin anew. Why 60: a server that accepts and drops links is not"
         self.assertIn(why, PAGE)
 

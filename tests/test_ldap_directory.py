@@ -378,6 +378,34 @@ class OverTests(StageCase):
         self.dc1.entries.clear()
         self.assertEqual([None, "disabled"], [self.over(name) for name in ("alice", "bob")])
 
+    def test_password(self) -> None:
+        """Those that began before another password was seen are over, if the link was down."""
+        for moment in ("20261129080000Z", "20261129090000Z"):
+            self.clock.advance(60)
+            self.dc1.person("alice", pwdChangedTime=moment)
+            self.successResultOf(self.stage.sync.run())
+        for seconds, reason in ((110, "password"), (130, None)):
+            over = self.directory.over("alice", datetime.fromtimestamp(seconds, UTC))
+            self.assertEqual(reason, self.successResultOf(over))
+
+    def test_new_password(self) -> None:
+        """
+        Who logs in with another password before a sync has seen it loses the sessions of before
+        that log-in, and the sync ends none.
+        """
+        for lag in (False, True):
+            self.dc1.person("alice", "old", pwdChangedTime="20261129080000Z")
+            if not lag:
+                self.successResultOf(self.stage.sync.run())
+            self.assertIs(True, self.right("alice", "old"))
+            self.stage.ended.clear()
+            self.dc1.person("alice", "new", pwdChangedTime="20261129090000Z")
+            for _ in range(2):
+                self.assertIs(True, self.right("alice", "new"))
+            self.successResultOf(self.stage.sync.run())
+            told = [each for each in self.stage.ended if each[0]]
+            self.assertEqual([] if lag else [(("alice",), "renewed")], told)
+
     def test_looked(self) -> None:
         """
         After a failed log-in it costs no look-up, for whoever is known and for whoever is not:

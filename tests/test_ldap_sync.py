@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.directories.synced import SyncOutcome
 from cms.callbridge.ldap.mapping import parse_template
+from cms.callbridge.passwords.scram import derive
 from cms.signalflow import StepError
 from tests import LoggedError
 from tests.ldapserver import BASE
@@ -91,6 +93,54 @@ class FoundTests(SyncCase):
         self.assertEqual([(("u1",), "deleted"), (("u2",), "disabled")], self.told())
         self.run_it()
         self.assertEqual([], self.told())
+
+    def test_password(self) -> None:
+        """Another password ends the sessions of before, once, and kept keys are gone."""
+        self.dc1.person("u1", pwdChangedTime="20261129080000Z")
+        self.dc1.person("u2", pwdChangedTime="20261129080000Z", entryCSN="1")
+        self.dc1.person("u3", shadowLastChange="20000")
+        self.dc1.person("u4", pwdLastSet="133000000000000000")
+        self.run_it()
+        self.assertEqual([], self.told())
+        keys = {"SCRAM-SHA-256": derive("old", "sha256", b"salt", 4096)}
+        for name in ("u1", "u2"):
+            self.store.keep_keys("ldap", name, keys, b"state")
+        self.dc1.person("u1", pwdChangedTime="20261129090000Z")
+        self.dc1.person("u2", pwdChangedTime="20261129080000Z", entryCSN="2")
+        self.dc1.person("u3", shadowLastChange="20001")
+        self.dc1.person("u4", pwdLastSet="133000000000000001")
+        self.dc1.person("u5", pwdChangedTime="20261129090000Z")  # as the first that is known of his
+        outcome = self.run_it()
+        self.assertEqual([(("u1", "u3", "u4"), "password")], self.told())
+        self.assertEqual(3, outcome.sessions_ended)
+        with self.store.open() as connection:
+            kept = connection.execute("SELECT name FROM keys").fetchall()
+        self.assertEqual([("u2",)], kept)
+        self.run_it()
+        self.assertEqual([], self.told())
+
+    def test_password_of_replica(self) -> None:
+        """A replica that lags behind, and one that says nothing, tell of no other password."""
+        self.dc1.person("u1", pwdChangedTime="20261129090000Z")
+        self.run_it()
+        for more in ({"pwdChangedTime": "20261129080000Z"}, {}):
+            self.dc1.person("u1", **more)
+            self.run_it()
+            self.dc1.person("u1", pwdChangedTime="20261129090000Z")
+            self.run_it()
+        self.dc1.person("u1", pwdLastSet="133000000000000000")
+        self.run_it()
+        self.assertEqual([], self.told())
+
+    def test_password_not_meant(self) -> None:
+        """An operator may not want that."""
+        self.set_up(new_password_ends=False)
+        for moment in ("20261129080000Z", "20261129090000Z"):
+            self.dc1.person("u1", pwdChangedTime=moment)
+            self.run_it()
+        self.assertEqual([], self.told())
+        over = self.stage.directory.over("u1", datetime(1960, 1, 1, tzinfo=UTC))
+        self.assertIsNone(self.successResultOf(over))
 
     def told(self) -> list[tuple[tuple[str, ...], str]]:
         """What was told of sessions since the last time, if it was of anybody."""

@@ -294,8 +294,12 @@ class CallbridgeConfig:
     link: LinkSettings = setting(_LinkOfFile(LinkSettings), "")
     state_dir: Path = setting(
         PathTo(),
-        "holds `users.sqlite3`, `spaces.sqlite3`, `record`, `admin.sock`, and the settings made by"
-        " API, which override this file; created with mode 0700",
+        "holds the local users (`users.sqlite3`), what syncs of directories found"
+        " (`directories.sqlite3`), the spaces (`spaces.sqlite3`), the settings made by API, which"
+        " override this file (`configuration-xmpp.json`) or add to it (`configuration-ldap.json`,"
+        " `ldap-trust-*.pem`), the administrators (`admin-accounts.json`, and the first password"
+        " in `admin.password`), the folder `record`, `admin.sock` and `admin.lock`; created with"
+        " mode 0700",
         written=lambda _: STATE_DIR,
         shown="`state` beside the file",
     )

@@ -112,6 +112,7 @@ class CallbridgeService(Service):
                 random=random,
                 domain=lambda: self.config.link.domain,
                 ended=self._users_ended,
+                renewed=lambda name: self.endings.end_sessions(name, "password"),
                 open_store=lambda: _opened(SyncStore, config),
             )
 

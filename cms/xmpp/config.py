@@ -361,7 +361,11 @@ class XmppConfig:
     hostname: str = setting(Parsed(ascii_domain, "Write this server's FQDN."), "this server's FQDN")
     state_dir: Path = setting(
         PathTo(),
-        "created with mode 0700. It is refused if group or others may write to it, if everybody"
+        "holds the Callbridges that were added to those of this file (`callbridges.sqlite3`), the"
+        " contacts and blocked addresses of users (`contacts.sqlite3`), the administrators"
+        " (`admin-accounts.json`, and the first password in `admin.password`), the folder"
+        " `record`, `admin.sock` and `admin.lock`; of instances each has a folder in it. Created"
+        " with mode 0700. It is refused if group or others may write to it, if everybody"
         " may write to a folder above it, if it belongs to another user, or if it holds a"
         " symbolic link",
         written=lambda _: STATE_DIR,

@@ -84,12 +84,14 @@ def make_directories(
     random: Random,
     domain: Callable[[], str],
     ended: Ended,
+    renewed: Callable[[str], object],
     open_store: Callable[[], SyncStore],
     connect: Connector | None = None,
 ) -> House:
     """
     @param domain: Gives the domain that is served.
     @param ended: Called with names, and why their sessions are over; how many there were.
+    @param renewed: See L{LdapDirectory}.
     @param open_store: Called if there is LDAP.
     @param connect: Makes connections to LDAP servers; left out: over TCP.
     @raise ConfigurationError: a file of trust is wrong.
@@ -120,6 +122,7 @@ def make_directories(
             random=random,
             seconds=config.login.directory_timeout * PART,
             remember=config.remember_passwords,
+            renewed=renewed,
         )
         syncs[each.name] = Sync(
             *(reactor, one, store, work),

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, field, frozen
 
 from cms.callbridge.directories.directory import DirectoryError
 from cms.callbridge.passwords.scram import StoredKeys
@@ -53,16 +53,40 @@ CREATE TABLE left_out (
     reason TEXT NOT NULL
 ) STRICT
 """
+# When a password was set there, and when a sync saw that it was another one; since it is a table
+# of its own, an older version of this program reads the file as before.
+_PASSWORDS = """
+CREATE TABLE IF NOT EXISTS passwords (
+    directory TEXT NOT NULL,
+    name TEXT NOT NULL,
+    password TEXT NOT NULL,
+    seen TEXT NOT NULL,
+    PRIMARY KEY (name, directory)
+) STRICT
+"""
+_USERS = (
+    "SELECT name, dn, shown, disabled, coalesce(password, ''), coalesce(seen, '')"
+    " FROM users LEFT JOIN passwords USING (name, directory) WHERE directory = ?"
+)
 
 
 @frozen
 class SyncedUser:
-    """A user as a sync found him; C{shown} is the name for people."""
+    """
+    A user as a sync found him.
+
+    @ivar shown: The name for people.
+    @ivar password: When the password was set, as L{LdapUser<cms.callbridge.ldap.users.LdapUser>}
+        has it; empty: not known.
+    @ivar seen: When a sync saw that it was another one (ISO 8601); empty: none did.
+    """
 
     name: str
     dn: str
     shown: str
     disabled: bool = False
+    password: str = ""
+    seen: str = field(default="", eq=False)
 
 
 @frozen
@@ -126,12 +150,14 @@ class Difference:
 
     @ivar gone: The names of those who were there and are not.
     @ivar disabled: Those who were enabled and are not.
+    @ivar passwords: Those who have another password.
     """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
+    passwords: tuple[str, ...] = ()
 
 
 class SyncStore:
@@ -147,15 +173,15 @@ class SyncStore:
         self.path = state_dir / "directories.sqlite3"
         self._database = Database(self.path, _SCHEMA, SCHEMA_VERSION)
         self.open = self._database.open
+        with self.open() as connection:
+            connection.execute(_PASSWORDS)
 
     def users(self, directory: str) -> list[SyncedUser]:
         """All of one directory, by name."""
         with self.open() as connection:
-            rows = connection.execute(
-                "SELECT name, dn, shown, disabled FROM users WHERE directory = ? ORDER BY name",
-                (directory,),
-            )
-            return [SyncedUser(name, dn, shown, bool(off)) for name, dn, shown, off in rows]
+            return [
+                _user(row) for row in connection.execute(f"{_USERS} ORDER BY name", (directory,))
+            ]
 
     def counts(self) -> dict[str, int]:
         """How many users each directory has."""
@@ -183,22 +209,22 @@ class SyncStore:
     def replace(
         self,
         outcome: SyncOutcome,
-        users: Iterable[SyncedUser],
+        users: Collection[SyncedUser],
         difference: Difference,
         left_out: Iterable[LeftOut],
     ) -> None:
         """Store what a sync found, all of it or nothing."""
         directory = outcome.directory
         touched = {*difference.added, *difference.changed, *difference.disabled}
+        another = set(difference.passwords)
         with self.open() as connection:
-            connection.executemany(
-                "DELETE FROM users WHERE directory = ? AND name = ?",
-                [(directory, name) for name in difference.gone],
-            )
-            connection.executemany(
-                "DELETE FROM keys WHERE directory = ? AND name = ?",
-                [(directory, name) for name in difference.gone],
-            )
+            gone = [(directory, name) for name in difference.gone]
+            changed = [(directory, name) for name in difference.passwords]
+            for table, out in (("users", gone), ("passwords", gone), ("keys", [*gone, *changed])):
+                connection.executemany(
+                    f"DELETE FROM {table} WHERE directory = ? AND name = ?",  # noqa: S608
+                    out,
+                )
             connection.executemany(
                 "INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?, ?)",
                 [
@@ -207,6 +233,10 @@ class SyncStore:
                     if u.name in touched
                 ],
             )
+            for user in users:
+                if user.name in touched:
+                    seen = outcome.ended if user.name in another else user.seen
+                    _note_password(connection, directory, evolve(user, seen=seen))
             connection.execute("DELETE FROM left_out WHERE directory = ?", (directory,))
             connection.executemany(
                 "INSERT INTO left_out VALUES (?, ?, ?, ?)",
@@ -234,14 +264,24 @@ class SyncStore:
                 "INSERT INTO users VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (directory, user.name, user.dn, user.shown, user.disabled),
             )
+            _note_password(connection, directory, user)
             return added.rowcount == 1
+
+    def note_password(self, directory: str, user: SyncedUser) -> bool:
+        """
+        Somebody logged in with a password that was set at another time than is known.
+
+        @return: Whether it is not known yet.
+        """
+        with self.open() as connection:
+            return _note_password(connection, directory, user)
 
     def forget(self, names: Iterable[str]) -> None:
         """Forget the directories that are not in the configuration any more."""
         known = tuple(names)
         marks = ", ".join("?" * len(known))
         with self.open() as connection:
-            for table in ("users", "keys", "syncs", "left_out"):
+            for table in ("users", "keys", "syncs", "left_out", "passwords"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE directory NOT IN ({marks})",  # noqa: S608
                     known,
@@ -270,11 +310,26 @@ class SyncStore:
 
 def find_user(cursor: sqlite3.Cursor, directory: str, name: str) -> SyncedUser | None:
     """What is known of a user."""
-    row = cursor.execute(
-        "SELECT name, dn, shown, disabled FROM users WHERE name = ? AND directory = ?",
-        (name, directory),
-    ).fetchone()
-    return None if row is None else SyncedUser(row[0], row[1], row[2], bool(row[3]))
+    row = cursor.execute(f"{_USERS} AND name = ?", (directory, name)).fetchone()
+    return None if row is None else _user(row)
+
+
+def _user(row: tuple[str, str, str, int, str, str]) -> SyncedUser:
+    name, dn, shown, off, password, seen = row
+    return SyncedUser(name, dn, shown, bool(off), password, seen)
+
+
+def _note_password(connection: sqlite3.Connection, directory: str, user: SyncedUser) -> bool:
+    """Whether it was another one."""
+    if not user.password:
+        return False
+    noted = connection.execute(
+        "INSERT INTO passwords VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET password = excluded.password, seen = excluded.seen"
+        " WHERE password <> excluded.password",
+        (directory, user.name, user.password, user.seen),
+    )
+    return noted.rowcount == 1
 
 
 def find_kept(

@@ -30,7 +30,7 @@ from cms.callbridge.ldap.mapping import Lacking, Template
 from cms.callbridge.ldap.pool import Pool, refusal
 from cms.callbridge.ldap.servers import Servers
 from cms.callbridge.ldap.settings import LdapSettings
-from cms.callbridge.ldap.users import LdapUser, attributes_of, read_keys, read_user
+from cms.callbridge.ldap.users import LdapUser, attributes_of, is_later, read_keys, read_user
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
 from cms.callbridge.passwords.scram import (
@@ -81,6 +81,8 @@ class LdapDirectory:
     @param store: Of what the syncs found.
     @param work: For what takes milliseconds.
     @param seconds: That a log-in has.
+    @param renewed: Called with a user who has logged in with another password than was known:
+        his sessions of before are over.
     @param remember: Seconds for which a right password needs no bind again, as long as the
         directory shows that it is the same.
     """
@@ -100,6 +102,7 @@ class LdapDirectory:
         random: Random,
         seconds: float,
         remember: float = 0.0,
+        renewed: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -115,6 +118,7 @@ class LdapDirectory:
         self._random = random
         self._seconds = seconds
         self._verified = RecentPasswords(clock, remember)
+        self._renewed = renewed
         self._searching = Pool(clock, settings, servers, as_account=True)
         self._checking = Pool(clock, settings, servers, as_account=False)
         self._looked: OrderedDict[str, tuple[float, LdapUser | None]] = OrderedDict()
@@ -140,13 +144,16 @@ class LdapDirectory:
         return _at_once(lambda: self._synced.user(self.name, name) is not None)
 
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
-        """See L{Directory.over}; when a password was changed is not known here."""
-        return Deferred.fromCoroutine(self._over(name))
+        """See L{Directory.over}."""
+        return Deferred.fromCoroutine(self._over(name, since))
 
-    async def _over(self, name: str) -> str | None:
+    async def _over(self, name: str, since: datetime) -> str | None:
         known = self._synced.user(self.name, name)
         if known is not None:
-            return "disabled" if known.disabled else None
+            if known.disabled:
+                return "disabled"
+            ends = self.settings.new_password_ends and known.seen
+            return "password" if ends and since < datetime.fromisoformat(known.seen) else None
         # It is asked after each failed log-in, whose look-up has just told; and another one
         # would tell a client by its time whose name is known here.
         until, user = self._looked.get(name, (0.0, None))
@@ -215,27 +222,34 @@ class LdapDirectory:
         return allowed
 
     async def _note(self, user: LdapUser, password: str) -> None:
-        """A user whom no sync has found is known from now on; and keys are kept, if they are."""
+        """
+        A user whom no sync has found is known from now on; keys are kept, if they are; and with
+        another password than was known his earlier sessions end.
+        """
         known = self._synced.user(self.name, user.name)
+        new = known is not None and _is_new(user.password, known.password)
         kept = True
         if self.settings.keep_keys and user.state:
             strongest = self.mechanisms[0]
             kept = self._synced.keys(self.name, user.name, strongest, user.state) is not None
-        if known is not None and kept:
+        if known is not None and kept and not new:
             return
+        seen = "" if known is None else known.seen
+        now = SyncedUser(user.name, user.dn, user.shown, password=user.password, seen=seen)
 
-        def write() -> None:
-            if known is None:
-                self._store.remember(self.name, SyncedUser(user.name, user.dn, user.shown))
+        def write() -> bool:
             if not kept:
                 keys = {
                     m: derive(password, h, os.urandom(SALT_BYTES), DEFAULT_ITERATIONS)
                     for m, h in HASHES.items()
                 }
                 self._store.keep_keys(self.name, user.name, keys, user.state)
+            if known is None:
+                self._store.remember(self.name, now)
+            return new and self._store.note_password(self.name, now)
 
         try:
-            await self._work.run(write)
+            first = await self._work.run(write)
         except (TooMuchWork, StoreError, SASLPrepError) as problem:
             # The log-in is right all the same.
             self.log.warn(
@@ -244,6 +258,10 @@ class LdapDirectory:
                 name=user.name,
                 problem=type(problem).__name__,
             )
+            return
+        before = "" if known is None else known.password
+        if first and is_later(user.password, than=before) and self.settings.new_password_ends:
+            self._renewed(user.name)
 
     def _judge(self, bound: Bound, user: LdapUser) -> bool:
         """What a server says of a password."""
@@ -336,6 +354,11 @@ class LdapDirectory:
 
 def _all(filters: Sequence[LDAPFilter]) -> LDAPFilter:
     return filters[0] if len(filters) == 1 else FilterAnd(list(filters))
+
+
+def _is_new(password: str, known: str) -> bool:
+    """Whether it is another one than is known, and not that of a replica that lags behind."""
+    return password not in ("", known) and not is_later(known, than=password)
 
 
 def _allowed(user: LdapUser) -> bool:

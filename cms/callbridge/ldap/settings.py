@@ -253,6 +253,13 @@ class LdapSettings:
         default=0.2,
         why="a wrong filter or base must not throw everybody out",
     )
+    new_password_ends: bool = setting(
+        Flag(),
+        "whether another password in the directory (`pwdLastSet`, `pwdChangedTime`,"
+        " `shadowLastChange`) ends the sessions that began before, as a local user's does",
+        default=True,
+        why="somebody else may have had the old one",
+    )
 
     def problem(self) -> tuple[str, str, str] | None:
         """See L{Variant.problem<cms.configuration.kinds.Variant.problem>}."""

@@ -35,7 +35,7 @@ from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, Refused
 from cms.callbridge.ldap.directory import LdapDirectory
 from cms.callbridge.ldap.mapping import Lacking
-from cms.callbridge.ldap.users import read_user
+from cms.callbridge.ldap.users import is_later, read_user
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork, shielded
@@ -74,7 +74,7 @@ class Collected:
             except StoreError as problem:
                 self.left_out.append(LeftOut(entry.dn, "", str(problem)))
             else:
-                made = SyncedUser(user.name, user.dn, user.shown, user.disabled)
+                made = SyncedUser(user.name, user.dn, user.shown, user.disabled, user.password)
                 self._by_name.setdefault(user.name, []).append(made)
 
     def users(self, elsewhere: Mapping[str, str]) -> dict[str, SyncedUser]:
@@ -97,12 +97,26 @@ class Collected:
         return found
 
 
-def difference(before: Iterable[SyncedUser], now: Mapping[str, SyncedUser]) -> Difference:
-    """What changes."""
+def difference(before: Iterable[SyncedUser], now: dict[str, SyncedUser]) -> Difference:
+    """
+    What changes.
+
+    @param now: Who is told an older time of his password, or none, by a replica that lags
+        behind, is given the known one.
+    """
     old = {user.name: user for user in before}
-    added = [name for name in now if name not in old]
+    passwords = []
+    for name, known in old.items():
+        user = now.get(name)
+        if user is None or (user.password == known.password and not known.seen):
+            continue
+        if is_later(user.password, than=known.password):
+            passwords.append(name)
+        elif not user.password or is_later(known.password, than=user.password):
+            user = evolve(user, password=known.password)
+        now[name] = evolve(user, seen=known.seen)
     return Difference(
-        added=tuple(added),
+        added=tuple(name for name in now if name not in old),
         changed=tuple(name for name in now if name in old and now[name] != old[name]),
         gone=tuple(name for name in old if name not in now),
         disabled=tuple(
@@ -110,6 +124,7 @@ def difference(before: Iterable[SyncedUser], now: Mapping[str, SyncedUser]) -> D
             for name, user in now.items()
             if user.disabled and name in old and not old[name].disabled
         ),
+        passwords=tuple(passwords),
     )
 
 
@@ -265,6 +280,8 @@ class Sync:
             lambda: self._store.replace(outcome, users.values(), changes, left_out)
         )
         ended_now = self._ended(changes.gone, "deleted") + self._ended(changes.disabled, "disabled")
+        if self._settings.new_password_ends:
+            ended_now += self._ended(changes.passwords, "password")
         if ended_now:
             outcome = evolve(outcome, sessions_ended=ended_now)
             await self._in_thread(lambda: self._store.note(outcome))

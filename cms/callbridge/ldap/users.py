@@ -19,6 +19,9 @@ from cms.linkprotocol.join import is_visitor
 
 # What changes with the password, the best first; read with each entry.
 _STATES = ("pwdLastSet", "pwdChangedTime", "entryCSN")
+# When the password was set; unlike entryCSN they change with nothing else.
+_SET = ("pwdLastSet", "pwdChangedTime", "shadowLastChange")
+_MOMENT = re.compile(rb"[0-9]{1,20}")
 _DISABLED = ("userAccountControl", "nsAccountLock", "pwdAccountLockedTime")
 _ACCOUNTDISABLE = 0x2  # MS-ADTS 2.2.16
 _FOR_EVER = b"000001010000Z"  # draft-behera 5.3.3: locked by an administrator
@@ -39,6 +42,7 @@ class LdapUser:
     @ivar shown: The name for people.
     @ivar state: Changes with the password; empty if the directory shows nothing like it.
     @ivar keys: Values of C{keys_attribute}.
+    @ivar password: When the password was set, see L{is_later}; empty if the directory does not say.
     """
 
     name: str
@@ -48,6 +52,7 @@ class LdapUser:
     disabled: bool
     state: bytes = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
+    password: str = ""
 
 
 def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUser:
@@ -70,7 +75,26 @@ def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUse
         shown = name
     state = next((b"\0".join(v) for a in _STATES if (v := entry.values.get(a.lower()))), b"")
     keys = entry.values.get(settings.keys_attribute.lower(), ())
-    return LdapUser(name, entry.dn, bind_as, shown, is_disabled(entry.values), state, keys)
+    disabled, password = is_disabled(entry.values), _set(entry.values)
+    return LdapUser(name, entry.dn, bind_as, shown, disabled, state, keys, password)
+
+
+def _set(values: Entry) -> str:
+    """The first of L{_SET} with its number: C{pwdChangedTime 20261129083000}."""
+    for attribute in _SET:
+        moment = _MOMENT.match(_first(values, attribute))
+        if moment is not None:
+            return f"{attribute} {moment[0].decode()}"
+    return ""
+
+
+def is_later(password: str, than: str) -> bool:
+    """
+    Whether a password was set after another, as far as is known: a replica that lags behind,
+    or another attribute, says nothing.
+    """
+    (one, _, moment), (other, _, before) = password.partition(" "), than.partition(" ")
+    return bool(one) and one == other and int(moment) > int(before)
 
 
 def _escaped(values: Entry) -> Entry:
@@ -100,7 +124,7 @@ def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
     templates = (settings.jid, settings.shown_name, settings.bind_as)
     mapped = (name for each in templates if each is not None for name in each.attributes)
     keys = (settings.keys_attribute,) if settings.keys_attribute else ()
-    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *keys)))
+    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *_SET, *keys)))
 
 
 def read_keys(values: Sequence[bytes], mechanism: str) -> StoredKeys | None:

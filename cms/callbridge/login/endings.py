@@ -83,6 +83,10 @@ class Endings:
         @return: Never fails.
         """
         self._authority().drop(name)
+        return self.end_sessions(name, reason)
+
+    def end_sessions(self, name: str, reason: str) -> Deferred[Outcome]:
+        """The same without the log-ins under way, one of which has found the reason."""
         return self._ask(f"{name}@{self._names()[0]}", reason)
 
     def end_one(self, jid: str, reason: str) -> Deferred[Outcome]:

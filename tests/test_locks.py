@@ -12,7 +12,9 @@ from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import LOCKS, Counted, LockOperations, LockTable
+from cms.callbridge.administration import counted_name
 from cms.protection.guessing import Guesses, TooManyGuesses
+from cms.record.names import shown_name
 from tests.adminclient import Client, FakeCallbridge, front, new_clock
 from tests.commandline import CommandLineTests
 from tests.fakedaemon import FakeDaemon
@@ -90,6 +92,18 @@ class CountTests(SynchronousTestCase):
             guess(self.guesses, f"u{number}", "198.51.100.9")
         self.assertIn(("", "198.51.100.9"), [(e.account, e.address) for e in self.guesses.locks()])
         self.assertEqual(1, self.guesses.release(host="198.51.100.9"))
+
+
+class NameTests(SynchronousTestCase):
+    """Whom an administrator means."""
+
+    def test_counted(self) -> None:
+        """However he writes the name; what is shown of a name that nobody has stays as it is."""
+        domain = "meet.example.com"
+        for text in ("alice", "Alice", "ALICE@Meet.Example.com"):
+            self.assertEqual("alice", counted_name(text, domain))
+        for text in (shown_name("hunter2", known=False), "alice@other.example.com"):
+            self.assertEqual(text, counted_name(text, domain))
 
 
 class ShownTests(SynchronousTestCase):

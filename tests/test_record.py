@@ -283,6 +283,17 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(["alice", "bob"], [found[0]["user"], found[-1]["user"]])
         self.assertTrue(all(told(entry) for entry in found))
 
+    def test_as_written(self) -> None:
+        """A name is found as people write it: what was logged in with was prepared."""
+        self.refuse("alice")
+        self.refuse(shown_name("zoë", known=False), known=False)
+        wanted = {"Alice": "a", "ALICE@Meet.Example.com": "a", "Zoë": "z", "zoe\u0308": "z"}
+        for user, first in (wanted | dict.fromkeys(("a/b", "\u202e", "@", "\u0430lice"))).items():
+            asked = Wanted(user=user)
+            self.entries()
+            found = asked.of(read(self.folder, 0.0, asked.needles))
+            self.assertEqual([first] if first else [], [entry["user"][0] for entry in found], user)
+
     def test_newest(self) -> None:
         """As many as are wanted, the newest, in the order in which they came."""
         for number in range(20):

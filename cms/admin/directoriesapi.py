@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cms.admin import schemas
+from cms.admin.commonapi import API
 from cms.admin.interfaces import Facts
 from cms.admin.operations import Call, Operation
 from cms.admin.replies import Document, Listing, Reply
 from cms.web.forms import Parameter
 
-DIRECTORIES = "/api/v1/system/directories"
+DIRECTORIES = f"{API}/system/directories"
 ALLOW_REMOVAL = Parameter(
     "allowRemoval", "Whether more users may be removed than most_removed allows.", "boolean"
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from attrs import frozen
 
 from cms.admin import schemas
+from cms.admin.commonapi import API
 from cms.admin.interfaces import Facts
 from cms.admin.operations import Call, Operation
 from cms.admin.replies import Document, Listing, Reply
@@ -14,7 +15,7 @@ from cms.protection.guessing import Guesses
 from cms.web.forms import Parameter
 from cms.web.refusal import Refused
 
-LOCKS = "/api/v1/system/locks"
+LOCKS = f"{API}/system/locks"
 MOST = 1_000  # that are listed
 LOCK = schemas.record(
     {

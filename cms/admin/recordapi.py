@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from cms.admin import schemas
 from cms.admin.busy import answered
+from cms.admin.commonapi import API
 from cms.admin.interfaces import moment
 from cms.admin.operations import Call, Operation
 from cms.admin.replies import Listing, Reply
@@ -16,7 +17,7 @@ from cms.record.reading import Wanted, moment_of
 from cms.web.forms import Parameter
 from cms.web.refusal import Refused, wrong
 
-LOG = "/api/v1/system/log"
+LOG = f"{API}/system/log"
 MOST = 200
 SINCE = "1d"
 PARAMETERS = (

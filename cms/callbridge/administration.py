@@ -265,6 +265,14 @@ def _ldap(daemon: CallbridgeService, reactor: Any) -> LdapAdministration:
     )
 
 
+def counted_name(text: str, domain: str) -> str:
+    """A user as people write him, or as is shown of a name that nobody has, as he is counted."""
+    try:
+        return user_name(text, domain)
+    except StoreError:
+        return text
+
+
 def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService:
     """
     The administration of a Callbridge.
@@ -293,7 +301,10 @@ def make_administration(daemon: CallbridgeService, reactor: Any) -> AdminService
     guesses = Guesses(reactor)
     locks = LockTable(
         {
-            "login": Counted(lambda: daemon.authority.guesses, lambda name: name.partition("@")[0]),
+            "login": Counted(
+                lambda: daemon.authority.guesses,
+                lambda name: counted_name(name, daemon.config.link.domain),
+            ),
             "passcode": Counted(lambda: daemon.rooms.admission.guesses),
             "api": Counted(lambda: guesses),
         }

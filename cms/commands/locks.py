@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,7 @@ def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: 
         Of a name that nobody has, only the first character and the length are known.
         """
         daemon = running(config_file)
-        found = daemon.get(_PLACE)["locks"]["lock"]
-        if as_json:
-            print_json(found)
-        else:
-            for facts in found:
-                click.echo(printable(_line(facts)))
-        said(daemon, f"{len(found)} listed")
+        said(daemon, f"{_list(daemon, as_json)} listed")
 
     @lock.command("clear")
     @click.argument("account", required=False)
@@ -84,15 +78,29 @@ def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: 
             raise click.UsageError("name an ACCOUNT or an --address, or say --all")
         daemon = running(config_file)
         query = {"account": account, "address": address, "all": "true" if everybody else None}
-        given = {key: value for key, value in query.items() if value}
-        released = daemon.delete(_PLACE, **given)["locks"]["released"]
-        if as_json:
-            print_json({"released": released})
-        else:
-            click.echo(f"{released} lock{'s' * (released != 1)} released")
+        _release(daemon, {key: value for key, value in query.items() if value}, as_json)
         said(daemon, "done")
 
     return lock
+
+
+def _list(daemon: Daemon, as_json: bool) -> int:
+    """Print those that are refused; how many that are."""
+    found = daemon.get(_PLACE)["locks"]["lock"]
+    if as_json:
+        print_json(found)
+    else:
+        for facts in found:
+            click.echo(printable(_line(facts)))
+    return len(found)
+
+
+def _release(daemon: Daemon, given: Mapping[str, str], as_json: bool) -> None:
+    released = daemon.delete(_PLACE, **given)["locks"]["released"]
+    if as_json:
+        print_json({"released": released})
+    else:
+        click.echo(f"{released} lock{'s' * (released != 1)} released")
 
 
 def _line(facts: dict[str, Any]) -> str:

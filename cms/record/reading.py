@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from heapq import nlargest
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cms.record.files import Entry
 from cms.record.names import may_be, shown_name
+from cms.xmlstream.jid import MalformedJID, parse_jid
 
 MOST = 1_000
 _AGO = re.compile(r"([0-9]{1,6})\s*(s|min|m|h|d)", re.ASCII)
@@ -23,7 +24,8 @@ class Wanted:
     """
     Which entries.
 
-    @ivar user: A local part, or an address.
+    @ivar user: A local part, or an address, as people write it.
+    @ivar name: The same as entries have it.
     @ivar login: The ID of a log-in.
     @ivar attempt: The ID of an attempt of a link, or of a link.
     @ivar since: Seconds since the epoch.
@@ -35,6 +37,15 @@ class Wanted:
     attempt: str = ""
     since: float = 0.0
     most: int = MOST
+    name: str = field(init=False)
+
+    @name.default
+    def _prepared(self) -> str:
+        name = self.user.partition("@")[0]
+        try:
+            return parse_jid(f"{name}@localhost").user or name
+        except MalformedJID:
+            return name
 
     @property
     def needles(self) -> tuple[bytes, ...]:
@@ -43,13 +54,12 @@ class Wanted:
             return (json.dumps(self.login or self.attempt).encode(),)
         if not self.user:
             return ()
-        name = self.user.partition("@")[0]
-        both = (name, shown_name(name, known=False))
+        both = (self.name, shown_name(self.name, known=False))
         return tuple(json.dumps(each, ensure_ascii=False).encode() for each in both)
 
     def holds(self, entry: Entry) -> bool:
         """Whether an entry is one of them."""
-        if self.user and not may_be(str(entry.get("user", "")), self.user.partition("@")[0]):
+        if self.user and not may_be(str(entry.get("user", "")), self.name):
             return False
         if self.login and entry.get("login") != self.login:
             return False

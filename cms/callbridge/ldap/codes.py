@@ -14,7 +14,6 @@ CONSTRAINT_VIOLATION = 19
 NO_SUCH_OBJECT = 32
 INAPPROPRIATE_AUTHENTICATION = 48
 INVALID_CREDENTIALS = 49
-INSUFFICIENT_ACCESS = 50
 UNWILLING_TO_PERFORM = 53
 
 # The server is the one to blame, and another one may do better.
@@ -27,7 +26,6 @@ _NAMES = {code.value: code.name for code in LDAPResultCode}
 _AD = re.compile(r"^[0-9A-F]{8}: .*, data ([0-9a-f]{1,8}), v", re.DOTALL)
 AD_DISABLED = frozenset({"530", "531", "533", "701"})  # hours, workstation, disabled, expired
 AD_EXPIRED = frozenset({"532", "773"})  # the password is, or must be changed
-AD_LOCKED = "775"
 
 
 def code_name(code: int) -> str:

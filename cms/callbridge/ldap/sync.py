@@ -258,11 +258,13 @@ class Sync:
         self.running = 0
         collected = Collected(self.directory)
         await self._read(collected)
-        elsewhere = await self._in_thread(self._elsewhere)
-        before = await self._in_thread(lambda: self._store.users(name))
-        users = collected.users(elsewhere)
-        changes = difference(before, users)
-        self._judge(len(before), len(users), changes)
+
+        def compare() -> tuple[int, dict[str, SyncedUser], Difference]:
+            users, before = collected.users(self._elsewhere()), self._store.users(name)
+            return len(before), users, difference(before, users)
+
+        known, users, changes = await self._in_thread(compare)
+        self._judge(known, len(users), changes)
         ended = self._now()
         outcome = evolve(
             self._outcome(began),

@@ -25,7 +25,6 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 
 MECHANISMS = ("SCRAM-SHA-256", "PLAIN")  # what the page's own script knows
 ALTERNATIVE = "urn:xmpp:alt-connections:websocket"  # XEP-0156 3
-FOREIGN = "null"  # the Origin of a page that has none to show
 STAGES = 8  # how many waits of a stage's length there are, besides the decisions
 DECISIONS = 3
 MOST_SHOWN = 200  # characters of anything that a server says

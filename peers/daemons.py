@@ -237,6 +237,14 @@ class Callbridge(Daemon):
         )
         assert status == 0, output
 
+    def say(self, *arguments: str) -> str:
+        """C{cms callbridge} with these; what it prints."""
+        command = [*script("cms"), "callbridge", *arguments, "--config", str(self.file)]
+        label = "-".join((self.name, *arguments[:2]))
+        status, output = self._processes.run(label, command, env=daemon_environment())
+        assert status == 0, output
+        return output
+
     def space(self, *arguments: str, text: str = "") -> dict[str, Any]:
         """C{cms callbridge space}; what it prints."""
         self.write()

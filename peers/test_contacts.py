@@ -35,6 +35,7 @@ class Scene:
     """
 
     server: XmppServer
+    callbridge: Callbridge
     bob: Driver
     processes: Processes
     certificates: Certificates
@@ -71,7 +72,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         bob = slixmpp_contact(processes, BOB, PASSWORD, server.client_port, certificates.trust)
         bob.connected()
         first = Account(BOB, PASSWORD, HOST, PORT, certificates.trust, pair)
-        yield Scene(server, bob, processes, certificates, first)
+        yield Scene(server, callbridge, bob, processes, certificates, first)
     finally:
         processes.stop_all()
 
@@ -132,6 +133,22 @@ def test_server_restarts(scene: Scene) -> None:
     assert alice.expect("roster", PATIENCE)["contacts"] == {BOB: "both"}
     alice.do("blocklist")
     assert alice.expect("blocklist", PATIENCE)["addresses"] == [BOB]
+    alice.process.stop()
+
+
+def test_deleted(scene: Scene) -> None:
+    """Who is deleted is forgotten: the next of the name has no contacts, and is nobody's."""
+    said = scene.callbridge.say("user", "del", "alice")
+    assert "contacts forgotten" in said, said
+    scene.bob.do("roster")
+    assert scene.bob.expect("roster", PATIENCE)["contacts"][ALICE] == "none"
+    scene.callbridge.add_user(ALICE, PASSWORD)
+    port, certificate = scene.server.client_port, scene.pair_account.pair.certificate
+    alice = nbxmpp_contact(scene.processes, ALICE, PASSWORD, port, certificate)
+    alice.connect()
+    assert alice.expect("roster", PATIENCE)["contacts"] == {}
+    alice.do("blocklist")
+    assert alice.expect("blocklist", PATIENCE)["addresses"] == []
     alice.process.stop()
 
 

@@ -242,6 +242,7 @@ def test_who_is_logged_in(system: System) -> None:
     alice.expect("disconnected")
     assert bob.expect("message")["body"] == "The server restarts at six"
     bob.expect("disconnected")
+    assert f"0 entries of {BOB} forgotten" in system.host.types(block("contacts"))
 
 
 def test_why_alice_could_not_log_in(system: System) -> None:

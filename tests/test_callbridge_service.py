@@ -22,6 +22,7 @@ from cms.xmlstream.replies import result_reply
 from peers.pki import CLIENT, SERVER, Authority, pem
 from tests import LoggedError
 from tests.support import MemoryTransport, header, new_folder, observe_log, stanzas
+from tests.xmppserver import Threads
 
 DOMAIN, COMPONENT = "meet.example.com", "cb1.meet.example.com"
 CONFIG = f"""\
@@ -33,13 +34,17 @@ shared_secret = "s3cret"
 UNPROTECTED = "[tls]\nunprotected = true\n"
 
 
+class Reactor(Threads, MemoryReactorClock):
+    """Its threads are quick."""
+
+
 class ServiceTests(SynchronousTestCase):
     """A daemon whose server is the test."""
 
     def setUp(self) -> None:
         """A folder for its files, and an ear for its log."""
         self.folder = new_folder(self)
-        self.reactor: Any = MemoryReactorClock()
+        self.reactor: Any = Reactor()
         self.events: list[LogEvent] = []
         observe_log(self, self.events.append)
 

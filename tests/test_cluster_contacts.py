@@ -110,6 +110,15 @@ class ChangeTests(TwoServers):
         heard = self.say("bob", "<presence type='unavailable'/>")
         self.assertEqual(["unavailable bob"], heard["alice"])
 
+    def test_removed(self) -> None:
+        """With the subscriptions, which is more than one change of the same entry: everywhere."""
+        self.befriend()
+        query = f"<query xmlns='{ns.ROSTER}'><item jid='{BOB}' subscription='remove'/></query>"
+        heard = self.say("alice", f"<iq type='set' id='r'>{query}</iq>")
+        self.assertIn("push bob remove", heard["phone"])
+        self.assertEqual(self.rows(self.one), self.rows(self.two))
+        self.assertEqual([], self.two.changes.store.roster("alice"))
+
     def test_presence(self) -> None:
         """Each sees the other come and go, once."""
         self.befriend()

@@ -511,6 +511,7 @@ class ManualTests(SynchronousTestCase):
             "cms callbridge lock",
             "cms callbridge directory",
             "cms xmpp client",
+            "cms xmpp contacts",
             "cms callbridge space",
             "cms callbridge space member",
         }

@@ -13,10 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import tests
 from cms import faults
+from cms.process.threads import SlowWork
 from cms.signalflow import Step
-from cms.xmpp.metrics import ClusterCollector
+from cms.xmpp.contacts.figures import ContactFigures
+from cms.xmpp.metrics import ClusterCollector, ContactsCollector
 from tests import test_metrics as metrics
 from tests.clustersimulation import Cluster
+from tests.test_xmpp_contacts import House
+from tests.xmppserver import Threads
 
 DOCS = Path(tests.__file__).parent.parent / "docs"
 FOREIGN = {"up"}  # Prometheus's own
@@ -35,6 +39,17 @@ def clustered() -> metrics.Figures:
     return metrics.Figures(ClusterCollector(first.clustering))
 
 
+def befriended() -> str:
+    """Those of a server whose users have contacts."""
+    house = House("run")
+    house.setUp()
+    house.set("alice", "<item jid='@'/>")
+    figures = ContactFigures(house.server.contacts, SlowWork(Threads()))
+    text = metrics.Figures(ContactsCollector(figures)).text
+    house.doCleanups()
+    return text
+
+
 def exposed() -> dict[str, set[str]]:
     """Every series' name that the two daemons render, with its labels."""
     server = metrics.ServerTests("test_links")
@@ -49,7 +64,7 @@ def exposed() -> dict[str, set[str]]:
     other.world.activate()
     other.counters.login("PLAIN", "success", 0.1)
     found: dict[str, set[str]] = {}
-    for text in (server.figures.text, other.figures.text, clustered().text):
+    for text in (server.figures.text, other.figures.text, clustered().text, befriended()):
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)

@@ -45,7 +45,7 @@ def answer_of(callbridge: Peer) -> Any:
     (answer,) = [stanza for stanza in callbridge.received() if stanza.id == "e1"]
     if answer.type == "error":
         return str(answer.element.error.firstChildElement().name)
-    return ending.parse_answer(answer.child).sessions
+    return ending.parse_ended(answer.child).sessions
 
 
 class ServerTests(SynchronousTestCase):

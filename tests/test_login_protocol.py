@@ -88,6 +88,8 @@ join_messages: st.SearchStrategy[join.Message] = st.one_of(
 ends: st.SearchStrategy[ending.Message] = st.one_of(
     st.builds(ending.End, bares | fulls, st.from_regex(r"[a-z-]{1,32}", fullmatch=True)),
     st.builds(ending.Ended, st.integers(0, ending.MOST_NUMBER)),
+    st.builds(ending.Forget, bares),
+    st.builds(ending.Forgotten, st.integers(0, ending.MOST_NUMBER)),
 )
 EVERY_JOIN: tuple[join.Message, ...] = (
     join.Admit("::1", call_id="1", passcode="2", name="Bob"),
@@ -329,7 +331,10 @@ class DocumentTests(SynchronousTestCase):
 
     def test_schemas_of_parts(self) -> None:
         """They name each element and each attribute of their part."""
-        ends = (ending.End("a@b", "deleted"), ending.Ended(1))
+        ends = (
+            *(ending.End("a@b", "deleted"), ending.Ended(1)),
+            *(ending.Forget("a@b"), ending.Forgotten(1)),
+        )
         for part, messages_ in (("guests", EVERY_JOIN), ("sessions", ends)):
             schema = (DOCUMENT.parent / f"login-protocol-{part}.xsd").read_text()
             for message in messages_:

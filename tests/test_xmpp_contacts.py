@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cms.process.threads import SlowWork
 from cms.xmlstream import ns
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.contacts import pace
 from cms.xmpp.contacts.acts import Act
+from cms.xmpp.contacts.blocking import NS as BLOCKING
 from cms.xmpp.contacts.changes import PAUSE
+from cms.xmpp.contacts.figures import COUNTED, ContactFigures
+from cms.xmpp.metrics import ContactsCollector
 from tests import LoggedError
 from tests.support import new_folder
+from tests.test_metrics import Figures
 from tests.test_xmpp_costs import calls
 from tests.test_xmpp_delivery import shape
-from tests.xmppserver import DOMAIN, Peer, Server
+from tests.xmppserver import DOMAIN, Peer, Server, Threads
 
 ALICE, BOB, CAROL = (f"{name}@{DOMAIN}" for name in ("alice", "bob", "carol"))
 GET = f"<iq type='get' id='1'><query xmlns='{ns.ROSTER}'/></iq>"
@@ -474,3 +481,42 @@ class CostTests(SynchronousTestCase):
             alice.say("<presence/>")
             counted.append(calls(lambda: alice.say("<presence/>")))
         self.assertLessEqual((counted[20] - counted[0]) / 20, 30)
+
+
+class Late(Threads):
+    """Threads that have done everything when the clock has gone on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def callInThreadWithCallback(
+        self, result: Callable[[bool, object], None], f: Callable[[], object]
+    ) -> None:
+        self._clock.callLater(0, super().callInThreadWithCallback, result, f)
+
+
+class FigureTests(House):
+    """What is scraped of them."""
+
+    def test_counted(self) -> None:
+        """Users, contacts, requests, blocked addresses; once a minute, and not at the first."""
+        threads = SlowWork(Late(self.server.clock))
+        figures = Figures(ContactsCollector(ContactFigures(self.server.contacts, threads)))
+        self.befriend("alice", "bob")
+        self.send("carol", "alice", "subscribe")
+        blocked = f"<block xmlns='{BLOCKING}'><item jid='x@y'/></block>"
+        self.say("carol", f"<iq type='set' id='b'>{blocked}</iq>")
+        self.set("alice", "<item jid='@'/>")
+        names = ("users", "changes_total", "requests", "blocked")
+        self.assertEqual(3, figures("cms_xmpp_contacts_users"))
+        self.assertEqual(None, figures("cms_xmpp_contacts"))
+        self.server.clock.advance(0.1)
+        self.assertEqual(3, figures("cms_xmpp_contacts"))
+        self.assertEqual([3, 6, 1, 1], [figures(f"cms_xmpp_contacts_{name}") for name in names])
+        self.assertEqual(0, figures("cms_xmpp_contacts_changes_waiting"))
+        self.assertGreater(figures("cms_xmpp_contacts_bytes") or 0, 4096)
+        self.assertEqual(1, figures("cms_xmpp_contacts_refused_total", condition="bad-request"))
+        self.set("alice", "<item jid='dave@elsewhere'/>")
+        for seconds, there in ((1.0, 3), (COUNTED, 3), (1.0, 4)):
+            self.server.clock.advance(seconds)
+            self.assertEqual(there, figures("cms_xmpp_contacts"))

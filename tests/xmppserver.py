@@ -108,7 +108,7 @@ class Server:
             store = ContactStore(contacts, self.clock.wall_seconds, maker)
             self.changes = Changes(self.clock, store, SlowWork(Threads()))
             self.contacts = Contacts(self.changes, self.router, broadcast)
-            local.offer(self.contacts)
+            local.offer(self.contacts, registry)
         self.relay = LoginRelay(self.clock, DOMAIN, self.links, wait=wait)
         self.flow = ServerFlow(self.clock, self.counters.registration_step)
         service = SessionService(

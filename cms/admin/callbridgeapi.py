@@ -83,8 +83,10 @@ USER = schemas.record(
     *("id", "userJid", "created", "disabled"),
 )
 
-ENDED = schemas.record(
-    {"userJid": schemas.TEXT, "sessionsEnded": schemas.WHOLE, "problem": schemas.FAULT},
+_ENDED = {"userJid": schemas.TEXT, "sessionsEnded": schemas.WHOLE, "problem": schemas.FAULT}
+ENDED = schemas.record(_ENDED, "userJid", "sessionsEnded")
+DELETED = schemas.record(
+    {**_ENDED, "contactsForgotten": schemas.WHOLE, "contactsProblem": schemas.FAULT},
     *("userJid", "sessionsEnded"),
 )
 
@@ -175,9 +177,9 @@ class CallbridgeOperations:
                 "DELETE",
                 f"{USERS}/{{id}}",
                 "deleteUser",
-                "End an account, and the user's sessions.",
+                "End an account and the user's sessions; the XMPP server forgets his contacts.",
                 self.delete_user,
-                answers=schemas.named("user", ENDED),
+                answers=schemas.named("user", DELETED),
                 reasons=gone,
             ),
         ]

@@ -16,6 +16,11 @@ from cms.admin.pages import Pages, SeeOther, Shown, Visit, alert, confirm, input
 from cms.web.refusal import Refused
 
 _PASSWORD = "password"  # noqa: S105 - the name of a field
+_DELETE = "Delete this user, end the sessions, and forget the contacts?"
+_KEPT = (
+    "The XMPP server has not forgotten the contacts of this user. The log says why, and whether it"
+    " will by itself; there, cms xmpp contacts forget ADDRESS does it."
+)
 
 
 class UserPages:
@@ -62,6 +67,8 @@ class UserPages:
             **{"aria-labelledby": "add-title"},
         )
         told = [alert(error)] if error is not None else []
+        if visit.query.get("contacts") == "kept":
+            told.append(tags.p(_KEPT, class_="note", role="status"))
         back = tags.p(tags.a("Back to the overview", href="/"))
         content = [*told, search, *_table(page, part.offset), *links, add, back]
         return Shown(self.title, content, 200 if error is None else error.status)
@@ -109,7 +116,7 @@ class UserPages:
                 class_="narrow",
             ),
             tags.h2("End"),
-            *confirm(visit, f"{here}/delete", "Delete this user, and end sessions?", "Delete"),
+            *confirm(visit, f"{here}/delete", _DELETE, "Delete"),
             tags.p(tags.a("Back to the users", href="/users")),
         ]
         return Shown(f"User {known['userJid']}", content)
@@ -133,8 +140,8 @@ class UserPages:
 
     async def delete(self, visit: Visit) -> SeeOther:
         """POST /users/id/delete."""
-        await self._role.delete_user(visit.ids["id"])
-        return SeeOther("/users")
+        kept = (await self._role.delete_user(visit.ids["id"])).get("contactsProblem")
+        return SeeOther("/users?contacts=kept" if kept else "/users")
 
 
 def _at(id_: str) -> str:

@@ -209,7 +209,16 @@ class CallbridgeAdministration:
 
     async def _delete_user(self, name: str) -> Facts:
         await self._run(lambda: self._store.delete(name))
-        return await self._end_sessions(name, "deleted")
+        # Both at once: a command waits for ten seconds, and a server that is silent takes five.
+        forgetting = Deferred.fromCoroutine(self._daemon.departures.tell(name))
+        ended = await self._end_sessions(name, "deleted")
+        forgotten = await forgetting
+        problem = forgotten.problem
+        return {
+            **ended,
+            "contactsForgotten": forgotten.contacts,
+            "contactsProblem": None if problem is None else problem.as_dict(),
+        }
 
     async def _find(self, id_: str) -> User:
         local = id_.removesuffix(f"@{self._domain}")

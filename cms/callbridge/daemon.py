@@ -29,6 +29,7 @@ from cms.callbridge.link.handlers import CallbridgeHandler, LinkTraffic, LoginHa
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.decision import Decision
+from cms.callbridge.login.departures import Departures
 from cms.callbridge.login.endings import Endings
 from cms.callbridge.login.record import Logins
 from cms.callbridge.login.visitors import Visitors
@@ -80,6 +81,7 @@ class CallbridgeService(Service):
     @ivar logins: The recent log-ins.
     @ivar record: The record on disk.
     @ivar endings: Ends the sessions of a user who may not have them any more.
+    @ivar departures: Has the contacts of deleted users forgotten.
     """
 
     log = Logger()
@@ -144,6 +146,9 @@ class CallbridgeService(Service):
         admission = self.rooms.admission
         call_ids = CallIds(reactor, admission, lambda: self.config.link.component)
         self.endings = Endings(lambda: self.authority, self._names)
+        self.departures = Departures(
+            *(reactor, self.store, self.endings, self.directories.beside, random)
+        )
         self.authority = self._make_authority(config.link.domain)
         self._logins = LoginHandler(self.authority, config.link.domain, self.door, self.endings)
         self.link = Link(
@@ -254,6 +259,7 @@ class CallbridgeService(Service):
         super().stopService()
         self.rooms.stop()
         self.visitors.stop()
+        self.departures.stop()
         stopped = DeferredList([self.link.stop(), self.record.stop()])
         return stopped.addCallback(lambda _: self._close())
 

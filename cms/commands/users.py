@@ -18,6 +18,7 @@ from cms.commands.userfiles import export, import_
 from cms.control.daemon import Daemon, segment
 
 Facts = dict[str, Any]
+_NO_DAEMON = "no Callbridge runs on this state directory"
 CONFIG = config_option(CALLBRIDGE)
 PASSWORD_STDIN = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input."
@@ -97,16 +98,23 @@ class Users:
         return _ended(self.daemon.put(f"users/{segment(address)}", disabled="true"))
 
     def delete(self, address: str) -> Facts:
-        """End it; see L{set_password}."""
+        """
+        End it; see L{set_password}.
+
+        @return: C{contactsForgotten} and C{contactsProblem} too, likewise of his contacts.
+        """
         if self.daemon is None:
             self._store.delete(user_name(address, self.domain))
-            return self._later(address)
-        return _ended(self.daemon.delete(f"users/{segment(address)}"))
+            fault = faults.CONTACTS_LATER.error(jid=address, problem=_NO_DAEMON)
+            return {**self._later(address), "contactsProblem": fault.as_dict()}
+        answer = self.daemon.delete(f"users/{segment(address)}")
+        facts = answer.get("user", {}) if isinstance(answer, dict) else {}
+        kept = {k: facts.get(k) for k in ("contactsForgotten", "contactsProblem")}
+        return {**_ended(answer), **kept}
 
     @staticmethod
     def _later(address: str) -> Facts:
-        problem = "no Callbridge runs on this state directory"
-        fault = faults.SESSIONS_LATER.error(jid=address, problem=problem)
+        fault = faults.SESSIONS_LATER.error(jid=address, problem=_NO_DAEMON)
         return {"sessionsEnded": 0, "problem": fault.as_dict()}
 
     def list(self) -> list[dict[str, Any]]:
@@ -170,9 +178,13 @@ def _tell(users: Users, address: str, what: str, facts: Facts, as_json: bool) ->
         return
     number, problem = facts["sessionsEnded"], facts.get("problem")
     ended = f", {number} session{'s' * (number != 1)} ended" if problem is None else ""
+    forgotten = facts.get("contactsForgotten")
+    if forgotten is not None:
+        ended += f", {forgotten} contact{'s' * (forgotten != 1)} forgotten"
     click.echo(f"{address} {what}{ended}")
-    if problem is not None:
-        note(f"{problem['cause']} Cure: {problem['cure']}")
+    for told in (problem, facts.get("contactsProblem")):
+        if told is not None:
+            note(f"{told['cause']} Cure: {told['cure']}")
 
 
 def _ended(answer: Any) -> Facts:
@@ -242,7 +254,12 @@ def list_(as_json: bool, config_file: Path | None) -> None:
 @JSON
 @CONFIG
 def delete(address: str, as_json: bool, config_file: Path | None) -> None:
-    """Delete the user ADDRESS, and end the sessions that are there."""
+    """
+    Delete the user ADDRESS, end the sessions that are there, and forget the contacts.
+
+    The XMPP server keeps the contacts, and is told to forget them; without a link
+    when it is back.  Otherwise who gets the name next would have them.
+    """
     users, address = _known(address, config_file)
     _tell(users, address, "deleted", {"deleted": True, **users.delete(address)}, as_json)
     users.said("deleted")

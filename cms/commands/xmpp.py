@@ -11,6 +11,7 @@ from cms.commands.clients import client
 from cms.commands.clusters import cluster
 from cms.commands.common import JSON, Row, as_facts, note, print_json, print_rows, where_text
 from cms.commands.configfile import XMPP, config_option
+from cms.commands.contacts import contacts
 from cms.commands.daemonstate import DaemonState
 from cms.commands.instances import INSTANCE, server_config
 from cms.commands.locks import lock_group
@@ -57,6 +58,7 @@ def _find(config_file: Path | None) -> tuple[Path, Daemon | None]:
 
 
 xmpp.add_command(client)
+xmpp.add_command(contacts)
 xmpp.add_command(lock_group(XMPP, _find, INSTANCE))
 xmpp.add_command(cluster)
 

@@ -130,6 +130,33 @@ SESSIONS_STAY = Fault(
     mend="cms xmpp client kick {jid}",
 )
 
+CONTACTS_LATER = Fault(
+    "contacts-later",
+    LoginError,
+    Step.LOGIN,
+    on=Side.CALLBRIDGE | Side.COMMAND,
+    symptoms=("who gets the name of a deleted user has his contacts",),
+    cause="The XMPP server has not forgotten the contacts of {jid} yet: {problem}.",
+    cure=(
+        "Bring the link up: the Callbridge asks the server again. To forget them before, go to"
+        " the XMPP server's host."
+    ),
+    mend="cms xmpp contacts forget {jid}",
+)
+CONTACTS_STAY = Fault(
+    "contacts-stay",
+    LoginError,
+    Step.LOGIN,
+    on=Side.CALLBRIDGE,
+    symptoms=("who gets the name of a deleted user has his contacts, though the link is up",),
+    cause="The XMPP server does not forget the contacts of {jid} ({problem}).",
+    cure=(
+        "Forget them at the XMPP server, unless another Callbridge has this user, or give the name"
+        " to nobody else; a server of another make has means of its own."
+    ),
+    mend="cms xmpp contacts forget {jid}",
+)
+
 
 def login_refused(component: str, condition: str) -> StepError:
     """A Callbridge said no with this condition (RFC 6120 6.5)."""

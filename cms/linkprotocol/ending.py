@@ -1,5 +1,6 @@
 """
-The messages by which a Callbridge ends sessions (docs/login-protocol.md, section 7).
+The messages by which a Callbridge ends sessions, and says that a user is none any more
+(docs/login-protocol.md, section 7).
 
 They are an addition to the log-in protocol, with a namespace and version of their own.
 """
@@ -58,7 +59,38 @@ class Ended:
         return f"<ended xmlns='{NS}' sessions='{min(self.sessions, MOST_NUMBER)}'/>"
 
 
-Message = End | Ended
+@frozen
+class Forget:
+    """
+    Callbridge to server: this user was deleted, and his contacts are nobody's.
+
+    @ivar jid: His bare address.
+    """
+
+    jid: str
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{set}."""
+        return f"<forget xmlns='{NS}' jid={quote_attribute(self.jid)}/>"
+
+
+@frozen
+class Forgotten:
+    """
+    Server to Callbridge: they are forgotten, at all servers of a cluster.
+
+    @ivar contacts: How many entries he had.
+    """
+
+    contacts: int
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{result}."""
+        return f"<forgotten xmlns='{NS}' contacts='{min(self.contacts, MOST_NUMBER)}'/>"
+
+
+Message = End | Ended | Forget | Forgotten
+_NAMES = frozenset({"end", "ended", "forget", "forgotten"})
 
 
 def parse(element: Element | None) -> Message:
@@ -67,29 +99,47 @@ def parse(element: Element | None) -> Message:
 
     @raise MalformedLogin: it is none; the text repeats nothing of it.
     """
-    if element is None or element.uri != NS or element.name not in ("end", "ended"):
+    if element is None or element.uri != NS or element.name not in _NAMES:
         raise MalformedLogin("no element of this protocol version")
     if any(isinstance(child, Element) or str(child).strip() for child in element.children):
         raise MalformedLogin("it is not empty")
     if element.name == "ended":
         return Ended(int(_attribute(element, "sessions", _NUMBER)))
+    if element.name == "forgotten":
+        return Forgotten(int(_attribute(element, "contacts", _NUMBER)))
     try:
         jid = parse_jid(element.getAttribute("jid") or "")
     except MalformedJID:
         raise MalformedLogin("the jid does not prepare") from None
     if jid.user is None:
         raise MalformedLogin("the jid is not a user's")
-    return End(str(jid.full()), _attribute(element, "reason", _REASON))
+    if element.name == "end":
+        return End(str(jid.full()), _attribute(element, "reason", _REASON))
+    if jid.resource is not None:
+        raise MalformedLogin("the jid is not bare")
+    return Forget(str(jid.full()))
 
 
-def parse_answer(element: Element | None) -> Ended:
+def parse_ended(element: Element | None) -> Ended:
     """
-    Read the answer.
+    Read the answer to L{End}.
 
     @raise MalformedLogin: it is none.
     """
     answer = parse(element)
     if not isinstance(answer, Ended):
+        raise MalformedLogin("it is no answer")
+    return answer
+
+
+def parse_forgotten(element: Element | None) -> Forgotten:
+    """
+    Read the answer to L{Forget}.
+
+    @raise MalformedLogin: it is none.
+    """
+    answer = parse(element)
+    if not isinstance(answer, Forgotten):
         raise MalformedLogin("it is no answer")
     return answer
 

@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 
 from cms import faults
 from cms.admin.busy import answered
+from cms.admin.contactpages import ContactPages
+from cms.admin.contactsapi import ContactOperations
 from cms.admin.interfaces import Facts, Health, Recorded, moment
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
@@ -31,6 +33,7 @@ from cms.web.refusal import Refused, wrong
 from cms.xmpp.callbridges import Callbridges, KnownCallbridge
 from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
 from cms.xmpp.clientadministration import ClientAdministration
+from cms.xmpp.contacts.administration import ContactAdministration
 from cms.xmpp.daemon import XmppService
 
 _T = TypeVar("_T")
@@ -259,10 +262,21 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
             "api": Counted(lambda: guesses),
         }
     )
-    more: list[MorePages] = [RecordPages(daemon.record, now), LockPages(locks)]
+    contacts = ContactAdministration(
+        None if daemon.contacts is None else daemon.contacts.changes.store,
+        daemon.forgetting,
+        *(config.domain, reactor),
+    )
+    more: list[MorePages] = [
+        *(RecordPages(daemon.record, now), LockPages(locks), ContactPages(contacts))
+    ]
     operations = operations_of_xmpp_server(
         *(role, reactor, daemon.metrics),
-        more=[record_operation(daemon.record, now), *LockOperations(locks).operations()],
+        more=[
+            record_operation(daemon.record, now),
+            *LockOperations(locks).operations(),
+            *ContactOperations(contacts).operations(),
+        ],
     )
     pages = XmppPages(role, reactor, more=more)
     return AdminService(reactor, settings, operations, prepare=pages.add_to, guesses=guesses)

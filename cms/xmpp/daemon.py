@@ -41,6 +41,7 @@ from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.config import LISTENERS, XmppConfig, read_config
 from cms.xmpp.contacts.changes import Changes
+from cms.xmpp.contacts.figures import ContactFigures
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.store import ContactStore
 from cms.xmpp.elsewhere import Cluster
@@ -53,6 +54,7 @@ from cms.xmpp.local import LocalServices
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.metrics import (
     ClusterCollector,
+    ContactsCollector,
     GuestsCollector,
     ServerCollector,
     ServerCounters,
@@ -77,6 +79,7 @@ class XmppService(Service):
     @ivar sessions: The clients that are logged in now.
     @ivar admissions: Has guests admitted by Callbridges.
     @ivar contacts: The users' contacts; C{None}: they are not offered.
+    @ivar forgetting: Forgets them; C{None} as well.
     @ivar flow: The recent registrations and log-ins.
     @ivar guesses: Counts the wrong secrets of components.
     @ivar record: The record on disk of them.
@@ -109,7 +112,8 @@ class XmppService(Service):
         router.local = local
         self.contacts = self._make_contacts(router, broadcast)
         if self.contacts is not None:
-            local.offer(self.contacts)
+            local.offer(self.contacts, registry)
+        self.forgetting = local.forgetting
         timeout = config.components.answer_timeout
         relay = self._relay = LoginRelay(
             *(reactor, config.domain, self.links), timeout=timeout, wait=config.login.wait
@@ -155,9 +159,17 @@ class XmppService(Service):
         ):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
+        self.metrics = self._make_metrics(counters, router)
+
+    def _make_metrics(self, counters: ServerCounters, router: Router) -> Exposition:
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
-        more = () if self.cluster is None else (ClusterCollector(self.cluster),)
-        self.metrics = Exposition("xmpp", counters, self._make_collector(router), guests, *more)
+        every = [counters, self._make_collector(router), guests]
+        if self.contacts is not None:
+            figures = ContactFigures(self.contacts, SlowWork(self._reactor, at_once=1))
+            every.append(ContactsCollector(figures))
+        if self.cluster is not None:
+            every.append(ClusterCollector(self.cluster))
+        return Exposition("xmpp", *every)
 
     def _make_contacts(self, router: Router, broadcast: Broadcast) -> Contacts | None:
         config, reactor = self.config, self._reactor

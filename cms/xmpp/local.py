@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
+from twisted.internet.defer import maybeDeferred
+from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 import cms
 from cms.linkprotocol import ending
+from cms.process.logs import Logger
 from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.replies import result_reply
@@ -22,6 +26,7 @@ from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed, unavailable
 from cms.xmpp.contacts import blocking
 from cms.xmpp.contacts.blocking import Blocking
+from cms.xmpp.contacts.forgetting import Forgetting
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.elsewhere import Others
 from cms.xmpp.endings import Endings
@@ -43,7 +48,10 @@ class LocalServices:
     @ivar contacts: Rosters and subscriptions; without them each roster is empty.
     @ivar blocklists: See L{Router}.
     @ivar blocking: What users have blocked, if they have contacts.
+    @ivar forgetting: Forgets them, if they have any.
     """
+
+    log = Logger()
 
     def __init__(
         self, router: Router, links: Links, sessions: Sessions, broadcast: Broadcast
@@ -57,10 +65,14 @@ class LocalServices:
         self.blocklists = router.blocklists
         self.contacts: Contacts | None = None
         self.blocking: Blocking | None = None
+        self.forgetting: Forgetting | None = None
         self._features: tuple[str, ...] = FEATURES
         self._own: dict[tuple[str, str, str], Callable[[Session, Stanza, Element], object]] = {
             ("set", carbons.NS, "enable"): self._switch_carbons,
             ("set", carbons.NS, "disable"): self._switch_carbons,
+        }
+        self._of_callbridges: dict[tuple[str, str, str], Callable[[Stanza], object]] = {
+            ("set", ending.NS, "end"): self._end_sessions
         }
         self._server: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
@@ -83,8 +95,14 @@ class LocalServices:
             ("set", ns.SESSION, "session"): lambda _: None,
         }
 
-    def offer(self, contacts: Contacts) -> None:
-        """Users have contacts, and can block."""
+    def offer(self, contacts: Contacts, known: Iterable[str]) -> None:
+        """
+        Users have contacts, and can block.
+
+        @param known: The addresses of components, connected or not.
+        """
+        self.forgetting = Forgetting(contacts, self._links, known)
+        self._of_callbridges["set", ending.NS, "forget"] = partial(self._forget, self.forgetting)
         self.contacts, self.blocking = contacts, Blocking(contacts, self._router)
         self._own.update(contacts.requests)
         self._own.update(self.blocking.requests)
@@ -112,8 +130,8 @@ class LocalServices:
                 self._own[key](session, stanza, payload)
                 return
             answers = self._account if key in self._account else self._server
-        if to.user is None and key == ("set", ending.NS, "end"):
-            self._end_sessions(stanza)
+        if to.user is None and key in self._of_callbridges:
+            self._of_callbridges[key](stanza)
             return
         if to.user is None and key == ("set", ns.SESSION, "session"):
             answers = self._account  # RFC 3921: clients address it to the server
@@ -136,6 +154,20 @@ class LocalServices:
             self._router.bounce(stanza, error.condition, text=error.text)
         else:
             self._router.route(written_result(stanza, ended.to_xml()))
+
+    def _forget(self, forgetting: Forgetting, stanza: Stanza) -> None:
+        """A Callbridge says that a user was deleted."""
+
+        def refused(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, StanzaError):
+                self.log.failure("unexpected error in contacts", failure)
+                error = StanzaError("internal-server-error", type="wait")
+            self._router.bounce(stanza, error.condition, error.type, error.text)
+
+        asked = maybeDeferred(forgetting.asked, stanza)
+        asked.addCallback(lambda done: self._router.route(written_result(stanza, done.to_xml())))
+        asked.addErrback(refused)
 
     def _switch_carbons(self, session: Session, stanza: Stanza, payload: Element) -> None:
         """Message carbons, for the session that asks (XEP-0280 4 and 5)."""

@@ -19,6 +19,7 @@ from cms.metrics.exposition import counter, durations, expiries, gauge, gauges, 
 from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic
+from cms.xmpp.contacts.figures import ContactFigures
 from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
@@ -330,3 +331,36 @@ class GuestsCollector(Collector):
         for fault, count in self._refused.items():
             refused.add_metric([fault], count)
         yield refused
+
+
+class ContactsCollector(Collector):
+    """The figures of contacts; what is counted of them may be a minute old."""
+
+    def __init__(self, figures: ContactFigures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        self._figures.count()
+        contacts, counted = self._figures.contacts, self._figures.counted
+        changes = contacts.changes
+        users = len(changes.store.owners)
+        yield gauge("cms_xmpp_contacts_users", "Users with contacts or requests.", users)
+        for key, name, text in _OF_CONTACTS if counted is not None else ():
+            yield gauge(name, text, getattr(counted, key))
+        yield gauge("cms_xmpp_contacts_changes_waiting", "Not on the disk yet.", changes.waiting)
+        yield _counted("cms_xmpp_contacts_changes", "Changes on the disk.", changes.made)
+        refused = CounterMetricFamily(
+            "cms_xmpp_contacts_refused", "What was refused to clients.", labels=["condition"]
+        )
+        for condition, number in contacts.refused.items():
+            refused.add_metric([condition], number)
+        yield refused
+
+
+_OF_CONTACTS = (
+    ("listed", "cms_xmpp_contacts", "Contacts on the rosters of all users."),
+    ("requests", "cms_xmpp_contacts_requests", "Requests that have no answer yet."),
+    ("blocked", "cms_xmpp_contacts_blocked", "Addresses that users have blocked."),
+    ("size", "cms_xmpp_contacts_bytes", "Size of the file of contacts."),
+)

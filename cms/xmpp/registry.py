@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cms.configuration.tomlfile import Secret
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -34,6 +34,9 @@ class Registry:
 
     def __contains__(self, component: object) -> bool:
         return component in self.secrets
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.secrets)
 
     def proved(self, component: str, stream_id: str, digest: str) -> Secret | None:
         """The secret of this component that the digest is right for."""

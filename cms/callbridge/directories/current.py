@@ -7,6 +7,7 @@ from typing import Any
 
 from cms.callbridge.directories.directory import Directory
 from cms.callbridge.directories.making import House
+from cms.callbridge.directories.several import Directories
 from cms.callbridge.directories.synced import SyncOutcome, SyncStore
 from cms.callbridge.ldap.settings import LdapSettings
 from cms.callbridge.ldap.sync import Sync
@@ -115,6 +116,11 @@ class CurrentHouse:
             self.log.error("{step_text}: {cause} Cure: {cure}", **problem.fault.fields)
         else:
             self._ended(users, "deleted")
+
+    async def beside(self, name: str) -> bool:
+        """See L{Directories.has_beside}."""
+        directory = self.directory
+        return isinstance(directory, Directories) and await directory.has_beside(name)
 
     def outcome(self, name: str) -> SyncOutcome | None:
         """What became of the last sync of a directory; this blocks."""

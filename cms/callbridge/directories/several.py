@@ -10,7 +10,7 @@ these cannot answer and no other knows the name, that is no "no such user".
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -98,6 +98,18 @@ class Directories:
             if await source.holds(name):
                 return source
         return None
+
+    async def has_beside(self, name: str) -> bool:
+        """
+        Whether a directory other than the local store has this user.
+
+        @raise DirectoryError: that cannot be told.
+        """
+        now = datetime.now(UTC)
+        for source in self.sources:
+            if source.asks and await source.over(name, now) != "deleted":
+                return True
+        return False
 
     async def _ask(self, name: str, ask: Callable[[Source], Awaitable[_T | None]]) -> _T | None:
         owner = await self.owner(name)

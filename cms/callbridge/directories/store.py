@@ -56,6 +56,7 @@ CREATE TABLE scram (
 ) STRICT;
 CREATE TABLE installation (decoy BLOB NOT NULL) STRICT;
 """
+_HAS_DEPARTED = "SELECT 1 FROM sqlite_schema WHERE name = 'departed'"
 
 
 @frozen
@@ -147,7 +148,21 @@ class UserStore:
             deleted = connection.execute("DELETE FROM users WHERE name = ?", (name,))
             if deleted.rowcount == 1:
                 end_sessions(connection, name, "deleted")
+                _depart(connection, name)
             return deleted.rowcount == 1
+
+    def departed(self) -> list[str]:
+        """The names of those who were deleted, and whom the XMPP server was not told of."""
+        with self.open() as connection:
+            if connection.execute(_HAS_DEPARTED).fetchone() is None:
+                return []
+            return [name for (name,) in connection.execute("SELECT name FROM departed")]
+
+    def told_of(self, name: str) -> None:
+        """It was told of this one."""
+        with self.open() as connection:
+            if connection.execute(_HAS_DEPARTED).fetchone() is not None:
+                connection.execute("DELETE FROM departed WHERE name = ?", (name,))
 
     def set_disabled(self, name: str, disabled: bool) -> bool:
         """
@@ -191,6 +206,12 @@ def end_sessions(connection: sqlite3.Connection, name: str, reason: str) -> None
         "INSERT OR REPLACE INTO ended VALUES (?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'), ?)",
         (name, reason),
     )
+
+
+def _depart(connection: sqlite3.Connection, name: str) -> None:
+    """The XMPP server is to be told that a user is none any more; for the table see above."""
+    connection.execute("CREATE TABLE IF NOT EXISTS departed (name TEXT PRIMARY KEY) STRICT")
+    connection.execute("INSERT OR REPLACE INTO departed VALUES (?)", (name,))
 
 
 def find_end(cursor: sqlite3.Cursor, name: str, since: datetime) -> str | None:

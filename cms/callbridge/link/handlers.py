@@ -379,6 +379,8 @@ class LoginHandler:
             answer.addErrback(self._failed, stanza, stream)
         else:
             stream.send(written_result(stanza, answer))
+            if self._endings is not None and stanza.payload == (lp.NS, "mechanisms"):
+                self._endings.on_named()
         return True
 
     def _answer(self, stanza: Stanza) -> Deferred[Any] | str:

@@ -42,6 +42,7 @@ class Outcome:
     @ivar lost: And not any more.
     @ivar blocked: Of each user whose list of blocked addresses is another: the list, and what
         has changed.
+    @ivar forgotten: How many entries a user had who was forgotten.
     """
 
     pushes: dict[tuple[str, str], tuple[Contact | None, str]] = field(factory=dict)
@@ -49,6 +50,7 @@ class Outcome:
     gained: list[tuple[str, str]] = field(factory=list)
     lost: list[tuple[str, str]] = field(factory=list)
     blocked: dict[str, tuple[list[str], list[str]]] = field(factory=dict)
+    forgotten: int = 0
 
 
 class Act:
@@ -103,7 +105,9 @@ class Act:
 
     def forget(self, owner: str) -> Outcome:
         """All that there is of a user who is none any more, at himself and at others."""
-        for contact in self._book.contacts(owner):
+        known = [each for each in self._book.contacts(owner) if not each.is_nothing]
+        self._outcome.forgotten = len(known) + len(self._book.blocked(owner))
+        for contact in known:
             for kind in ("unsubscribe", "unsubscribed"):
                 self._send(owner, contact.address, kind)
             self._book.write(owner, Contact(contact.address))

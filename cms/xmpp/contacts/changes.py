@@ -58,6 +58,11 @@ class Changes:
         self.on_rows: list[Callable[[list[Row]], object]] = []
         self.made = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
     def ask(self, account: str, change: Change) -> Deferred[Any]:
         """
         Make a change.

@@ -8,7 +8,7 @@ now, or not any more.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from twisted.internet.defer import Deferred
@@ -51,6 +51,7 @@ class Contacts:
     @ivar on_outcome: Called with what follows from a change, before it is followed.
     @ivar interested: The sessions that have asked for their roster, by user.
     @ivar pushed: How many roster pushes were sent.
+    @ivar refused: How many changes were refused with each condition.
     """
 
     log = Logger()
@@ -65,6 +66,7 @@ class Contacts:
         self.keys = Keys(router.domain)
         self.changes = changes
         self.pushed = 0
+        self.refused: Counter[str] = Counter()
         self.on_outcome: list[Callable[[Outcome], object]] = []
         self._store = changes.store
         self._router = router
@@ -160,6 +162,7 @@ class Contacts:
         """
         @param session: Who is told, if the stanza names his account alone.
         """
+        self.refused[refused.condition] += 1
         if session is not None:
             stanza.stamp(session.jid.full())
         self._router.bounce(stanza, refused.condition, refused.kind, refused.text)

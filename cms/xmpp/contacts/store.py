@@ -178,7 +178,6 @@ class Book:
 
     @param stamp: Of what is written.
     @param keep: Whether what is deleted leaves an entry.
-    @ivar written: The rows, for other servers.
     @ivar owners: The users of whom something was written, or deleted.
     """
 
@@ -189,8 +188,13 @@ class Book:
         self._stamp = stamp
         self._maker = maker
         self._keep = keep
-        self.written: list[Row] = []
+        self._rows: dict[tuple[str, str, str], Row] = {}
         self.owners: set[str] = set()
+
+    @property
+    def written(self) -> list[Row]:
+        """The rows, for other servers: of each the last, since all have one stamp."""
+        return list(self._rows.values())
 
     def contact(self, owner: str, address: str) -> Contact:
         """What a user has of an address; one of nothing if he has none."""
@@ -246,7 +250,7 @@ class Book:
     def _write(self, *values: Any) -> None:
         row = (*values, self._stamp, self._maker)
         put(self._connection, row)
-        self.written.append(row)
+        self._rows[row[:3]] = row
 
 
 def put(connection: sqlite3.Connection, row: Row) -> None:
@@ -397,11 +401,7 @@ class ContactStore:
     # in the reactor's thread
 
     def read(self) -> sqlite3.Connection:
-        """
-        For readers.  It is opened late: a fork must not inherit it.
-
-        Put L{Database.explained} around its use.
-        """
+        """For readers, within L{Database.explained}.  Opened late: no fork must inherit it."""
         if self._reader is None:
             self._reader = sqlite3.connect(self.database.path, timeout=0, isolation_level=None)
         return self._reader

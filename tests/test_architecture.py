@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -143,6 +144,21 @@ def rooms_imported(file: Path) -> set[str]:
 
 class ArchitectureTests(SynchronousTestCase):
     """Imports."""
+
+    def test_page(self) -> None:
+        """The page has every room, and each below those that import it."""
+        page = (ROOT.parent / "docs" / "architecture.md").read_text()
+        table = page.partition("| room |")[2].partition("\n\n")[0]
+        firsts = [row.split("|")[1] for row in table.splitlines()[2:]]
+        rows = {
+            name: number
+            for number, first in enumerate(firsts)
+            for name in re.findall(r"`([a-z]+)(?:/|\.py)`", first)
+        }
+        self.assertEqual(set(MAY_IMPORT), set(rows))
+        for one, others in MAY_IMPORT.items():
+            wrong = {other for other in others if rows[other] < rows[one]}
+            self.assertEqual(set(), wrong, one)
 
     def test_imports_point_downwards(self) -> None:
         """No room imports one that it may not, and the roles not each other."""

@@ -299,8 +299,9 @@ class ClusterServer(Server):
         window: int = 1024 * 1024,
         patience: float = 15.0,
         contacts: Path | None = None,
+        wait: float = 8.0,
     ) -> None:
-        super().__init__(contacts=contacts, maker=name)
+        super().__init__(wait=wait, contacts=contacts, maker=name)
         self.cluster = cluster
         self.name = name
         self.is_frozen = self.is_dead = False
@@ -338,7 +339,7 @@ class ClusterServer(Server):
         shared = Shared(self.clock, self.engine, self.copy)
         self.clustering = Clustering(self.node, self.engine, nodes, shared)
         self.clustering.serves(self.clients)
-        self.node.start()
+        self.clustering.start()
 
     def settle(self) -> None:
         """See L{Server.settle}."""

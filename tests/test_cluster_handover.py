@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from tests.test_xmpp_sasl2 import authenticate, bind
 from tests.xmppserver import DOMAIN, Peer
 
 SM = f"xmlns='{ns.MANAGEMENT}'"
+SEEDS = int(os.environ.get("CMS_SEEDS", "8"))
 ENABLE = f"<enable {SM} resume='true'/>"
 
 
@@ -373,6 +375,69 @@ class GivenTests(ThreeServers):
         self.assertEqual(sorted(f"b{n}" for n in range(300)), sorted(heard))
         self.assertEqual(written, bodies(self.bob))
         self.assertEqual([f"b{n}" for n in range(300)], heard)
+
+
+class _Roamer:
+    """A client that manages its stream, and goes from server to server."""
+
+    def __init__(self, user: str, to: str, client: Peer, previd: str) -> None:
+        self.user, self.to, self.client, self.previd = user, to, client, previd
+        self.written: list[str] = []
+        self.got: list[str] = []
+
+    def write(self) -> None:
+        """One more message; it is said again if it was not handled."""
+        text = f"{self.user[0]}{len(self.written)}"
+        self.written.append(text)
+        self.client.say(message(full(self.to), text))
+
+    def read(self) -> None:
+        """What has come."""
+        self.got += bodies(self.client)
+
+
+class BothMoveTests(ThreeServers):
+    """Who writes moves as well as who is written to."""
+
+    def go(self, client: _Roamer, server: ClusterServer) -> None:
+        """Cut its connection, and resume at that server as soon as it can be."""
+        client.read()
+        client.client.transport.lose()
+        self.previd = client.previd
+        client.client = self.come(server, len(client.got), client.user)
+        for _ in range(200):
+            if b"<resumed" in client.client.transport.value():
+                break
+            self.cluster.run(0.02)
+        heard = client.client.transport.value().decode()
+        handled = int(re.findall(r"<resumed [^>]* h='(\d+)'", heard)[0])
+        for text in client.written[handled:]:
+            client.client.say(message(full(client.to), text))
+
+    def test_both(self) -> None:
+        """All arrives once and in order, whoever moves when."""
+        for seed in range(SEEDS):
+            self.setUp()
+            random = Random(seed)
+            alice = _Roamer("alice", "bob", self.alice, self.previd)
+            self.bob.say(ENABLE)
+            (previd,) = re.findall(r" id='([^']+)'", self.bob.heard())
+            bob = _Roamer("bob", "alice", self.bob, previd)
+            both = alice, bob
+            for _ in range(60):
+                for client in both:
+                    if random.random() < 0.7:
+                        client.write()
+                if random.random() < 0.2:
+                    self.go(random.choice(both), random.choice(self.servers))
+                if random.random() < 0.5:
+                    self.cluster.run(random.choice((0.02, 0.06)))
+                for client in both:
+                    client.read()
+            self.run_(4.0)
+            for client, other in (both, both[::-1]):
+                client.read()
+                self.assertEqual(other.written, client.got, seed)
 
 
 class FormTests(SynchronousTestCase):

@@ -21,12 +21,12 @@ from cms.process.logs import AT_ONCE, LineLimiter, Logger
 from cms.protection.connections import Limits
 from cms.protection.sources import network_of
 from cms.xmlstream import limits, ns
+from cms.xmlstream.header import new_stream_id
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.reader import RENEW_AFTER, StanzaRead, StreamBroken, StreamEnd, TreeReader
 from cms.xmlstream.replies import ping_payload, request, result_reply
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import new_stream_id
 from cms.xmpp.clientnegotiation import ClientNegotiation
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.componentpolicy import ComponentRecord

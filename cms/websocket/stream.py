@@ -57,7 +57,7 @@ class WebSocketStream(XMLStream):
     def dataReceived(self, data: bytes) -> None:
         """Read frames, within the share of a turn."""
         self.bytes_received += len(data)
-        waits = bool(self._rest or self._unread)
+        waits = bool(self._rest or self._unread or self._stands)
         self._unread = self._unread + data if waits else data
         if not waits:
             self._read()

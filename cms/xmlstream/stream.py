@@ -7,9 +7,8 @@ class handles bytes, limits, deadlines and a proper end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
@@ -32,9 +31,9 @@ from cms.fast.transport import set_buffer
 from cms.process.cleanup import run_all
 from cms.process.endpoints import plain_host
 from cms.process.logs import Logger
-from cms.xmlstream import ns
 from cms.xmlstream.flow import GONE, READ_BYTES, SEND_LIMITS, Party, SendLimits
 from cms.xmlstream.gathering import Gathering
+from cms.xmlstream.header import header, new_stream_id
 from cms.xmlstream.limits import UNAUTHENTICATED, Limits
 from cms.xmlstream.plainreader import PlainReader
 from cms.xmlstream.reader import (
@@ -100,6 +99,7 @@ class XMLStream(Protocol, StreamHandler):
         self._splice = False
         self._last_of_read = False
         self._rest: list[Event] = []  # of what was read, for the next turn
+        self._stands = False
         self._layer: Layer | None = None
         self._header_sent = False
         self._losing = False
@@ -157,7 +157,7 @@ class XMLStream(Protocol, StreamHandler):
             out.pieces = []
         try:
             events = self._reader.feed(data)
-            if self._rest:  # whose turn has not come yet
+            if self._rest or self._stands:  # whose turn has not come yet
                 self._rest += events
             else:
                 self._handle(events)
@@ -185,7 +185,7 @@ class XMLStream(Protocol, StreamHandler):
             if left and not self.closing:
                 self.stanzas_received -= len(left)
                 self._rest = [SlicesRead(left), *events[number:]]
-            elif number >= self.handler.a_turn and not self._last_of_read:
+            elif (self._stands or number >= self.handler.a_turn) and not self._last_of_read:
                 self._rest = events[number:]
             if self._rest:
                 self._wait_for_turn()
@@ -194,7 +194,8 @@ class XMLStream(Protocol, StreamHandler):
     def _wait_for_turn(self) -> None:
         """Stop reading until the next turn, because the peer's stanzas cost more than its share."""
         self.read_no_further()
-        self.later(0, self._take_turn)
+        if not self._stands:
+            self.later(0, self._take_turn)
 
     def _take_turn(self) -> None:
         events, self._rest = self._rest, []
@@ -297,7 +298,7 @@ class XMLStream(Protocol, StreamHandler):
     @property
     def held(self) -> bool:
         """Whether the peer is not read, because a receiver of its stanzas is slow."""
-        return bool(self._rest) or self.party.held
+        return bool(self._rest) or self._stands or self.party.held
 
     def read_no_further(self) -> None:
         """See L{Carrier<cms.xmlstream.flow.Carrier>}."""
@@ -308,6 +309,17 @@ class XMLStream(Protocol, StreamHandler):
         """See L{Carrier<cms.xmlstream.flow.Carrier>}."""
         if self.transport is not None and not (self._losing or self.held):
             self.transport.resumeProducing()
+
+    def stand_still(self) -> None:
+        """See L{Wire<cms.xmlstream.wire.Wire>}."""
+        self._stands = True
+        self.read_no_further()
+
+    def go_on(self) -> None:
+        """See L{Wire<cms.xmlstream.wire.Wire>}."""
+        if self._stands:
+            self._stands = False
+            self.later(0, self._take_turn)
 
     def too_slow(self) -> None:
         """See L{Carrier<cms.xmlstream.flow.Carrier>}."""
@@ -393,7 +405,7 @@ class XMLStream(Protocol, StreamHandler):
         self._header_sent = self.party.is_open = True
         more = dict(attributes)
         identifier = more.pop("id", None)
-        start = _header(self.handler.content_namespace, tuple(more.items()))
+        start = header(self.handler.content_namespace, tuple(more.items()))
         end = ">" if identifier is None else f" id={quote_attribute(identifier)}>"
         self.write(f"{start}{end}".encode())
 
@@ -448,6 +460,7 @@ class XMLStream(Protocol, StreamHandler):
         self.out.write(rest + self.out.join(last))
         self.closing = True
         self._leave()
+        self.go_on()  # the end of its stream must be heard
         self.later(CLOSE_TIMEOUT, self.abort)
         if error is not None:
             self._lose_connection()
@@ -479,19 +492,3 @@ _NOBODY = StreamHandler()  # gets the events that still come when the connection
 def _nobody_asks(*_: object, **__: object) -> bool:
     """Stands for C{on_trusted} and C{on_waiting} where no listener limits connections."""
     return True
-
-
-@lru_cache(maxsize=256)
-def _header(namespace: str, attributes: tuple[tuple[str, str | None], ...]) -> str:
-    written = "".join(
-        f" {key}={quote_attribute(value)}" for key, value in attributes if value is not None
-    )
-    return (
-        f"<?xml version='1.0'?><stream:stream xmlns='{namespace}'"
-        f" xmlns:stream='{ns.STREAMS}'{written}"
-    )
-
-
-def new_stream_id() -> str:
-    """An identifier nobody can guess (RFC 6120 4.7.3)."""
-    return os.urandom(16).hex()

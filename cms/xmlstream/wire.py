@@ -154,6 +154,12 @@ class Wire(Carrier, Protocol):
         """Whether nothing but white space came with the stanza being handled."""
         ...
 
+    def stand_still(self) -> None:
+        """Handle nothing more of what the peer sends, read or not, until L{go_on}."""
+
+    def go_on(self) -> None:
+        """Handle what came meanwhile, and what comes."""
+
     def take_over(self, handler: StreamHandler, party: Party) -> None:
         """Let a session or a link continue the stream after its negotiation."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
@@ -58,6 +58,7 @@ class Admissions:
 
     @param timeout: Seconds that each has.
     @ivar figures: How often each outcome was.
+    @ivar ready: Fires when all Callbridges that are there are known.
     """
 
     log = Logger()
@@ -72,6 +73,7 @@ class Admissions:
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         self.figures = dict.fromkeys(OUTCOMES, 0)
+        self.ready: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._flow = flow
         self._lines = LineLimiter(clock.seconds)
         self._clock = clock
@@ -86,7 +88,8 @@ class Admissions:
 
         @return: Never fails.  A yes is passed on at once, a no when all have answered.
         """
-        return self._ask_all(wish).addCallback(self._note, wish)
+        answer: Deferred[Outcome] = self.ready().addCallback(lambda _: self._ask_all(wish))
+        return answer.addCallback(self._note, wish)
 
     def _ask_all(self, wish: join.Admit) -> Deferred[Outcome]:
         links = [link for link in self._links.authorities if link.admits]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from twisted.words.protocols.jabber.error import StreamError
 
 from cms.xmlstream import ns
+from cms.xmlstream.header import new_stream_id
 from cms.xmlstream.reader import StreamStart
-from cms.xmlstream.stream import new_stream_id
 
 LANGUAGE = (ns.XML, "lang")
 # What a stream's xml:lang may be; RFC 5646 4.4.1 has the length that is enough.

@@ -235,7 +235,7 @@ class ClientNegotiation(StreamHandler):
 
     def greet_login(self) -> None:
         """Step 1: offer the log-in, or wait for a Callbridge."""
-        if self.policy.relay.is_ready:
+        if self.policy.waiting_room.is_open:
             self.inputs.came()
             return
 

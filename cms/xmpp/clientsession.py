@@ -114,12 +114,13 @@ class ClientSession(PatientParty, StreamHandler):
     def begin_among_others(self, wire: Wire, answer: Callable[[], Stanza | None]) -> None:
         """
         The same in a cluster: the client is told when the other nodes know of the session, so
-        that whom it writes to can answer.
+        that whom it writes to can answer.  What it has sent without waiting comes after that.
 
         @param answer: Makes the answer, or gives it.
         """
         self._go_on(wire)
         self.pause()  # what is for it goes behind that
+        wire.stand_still()
         known = self._policy.service.began(self)
 
         def tell(_: object) -> None:
@@ -129,6 +130,7 @@ class ClientSession(PatientParty, StreamHandler):
             if bound is not None:
                 self.send(bound)
             self.resume()
+            wire.go_on()
 
         if known is not None:
             known.addCallback(tell)

@@ -62,20 +62,24 @@ class Clustering:
         self.on_change = node.on_change
         self._engine = engine
         node.on_renewed.append(shared.renewed)
+        node.on_change.append(nodes.learning.look)
 
     def start(self) -> None:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        self.nodes.learning.begin()
         self.node.start()
 
     def stop(self) -> Deferred[None]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         self.shared.stop()
+        self.nodes.learning.end()
         return Deferred.fromCoroutine(self.node.stop())
 
     def serves(self, clients: ClientPolicy) -> None:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         handover = self.nodes.handover
         handover.policy, clients.fetch = clients, handover.fetch
+        self.nodes.learning.on_change.append(clients.waiting_room.close)
 
     def agreed(self, seconds: float) -> Deferred[bool]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""

@@ -29,11 +29,11 @@ from cms.trust.server import ServerTrust
 from cms.trust.verdict import Verdict
 from cms.xmlstream import managementelements as elements
 from cms.xmlstream import ns
+from cms.xmlstream.header import new_stream_id
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.management import AcknowledgedTooManyError
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import new_stream_id
 from cms.xmlstream.toldfault import told
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp

@@ -245,6 +245,7 @@ class XmppService(Service):
             *(self.config, settings, self._reactor, nodes, self.callbridges)
         )
         cluster.on_change.append(self._changed)
+        self.admissions.ready = nodes.learning.over
         return cluster
 
     def _own(self) -> OwnServer:

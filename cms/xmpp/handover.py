@@ -67,6 +67,10 @@ class Book(Protocol):
         """What this node has for it waits for what it has sent to it at that node before."""
         ...
 
+    def known(self) -> Deferred[None]:
+        """Fires when the other nodes have got all that this one has told them until now."""
+        ...
+
     def questions(self, peer: Peer) -> Questions:
         """What that node is asked."""
         ...
@@ -119,7 +123,7 @@ class Handover:
 
     def give(self, session: ClientSession, peer: Peer) -> bool:
         """
-        Let it go on at that node.
+        Let it go on at that node; the others should have got what its client has said.
 
         @return: Whether it can: its client must be able to resume it.
         """
@@ -289,7 +293,25 @@ class Handover:
         return handled
 
     def asked(self, peer: Peer, account: str, facts: Facts) -> None:
-        """Another node wants one whose client has come there."""
+        """
+        Another node wants one whose client has come there.
+
+        What the client has said must not be overtaken by what it says there: it is given when
+        the others have got that, or after a second.
+        """
+        session = self.policy.resumptions.find(facts.text("previd"), account)
+        wire = session.wire if isinstance(session, ClientSession) else None
+        if wire is not None:
+            wire.stand_still()  # its client will say it again
+
+        def answer(_: object) -> None:
+            given = not peer.is_over and self._give_asked(peer, account, facts)
+            if wire is not None and not given:
+                wire.go_on()
+
+        self._book.known().addCallback(answer)
+
+    def _give_asked(self, peer: Peer, account: str, facts: Facts) -> bool:
         previd, resumptions = facts.text("previd"), self.policy.resumptions
         session = resumptions.find(previd, account)
         given = isinstance(session, ClientSession) and self.give(session, peer)
@@ -306,3 +328,4 @@ class Handover:
                 handled=-1 if handled is None else handled,
             )
         )
+        return given

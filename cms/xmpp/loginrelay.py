@@ -23,9 +23,9 @@ from cms.linkprotocol import login as lp
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.signalflow import StepError
+from cms.xmlstream.header import new_stream_id
 from cms.xmlstream.requests import RequestLost, TooManyRequests
 from cms.xmlstream.stanza import Stanza
-from cms.xmlstream.stream import new_stream_id
 from cms.xmlstream.textiq import WrittenRequest
 from cms.xmpp.links import Link, Links
 

@@ -32,3 +32,9 @@ class Neighbour:
     links: dict[str, RemoteLink] = field(factory=dict)
     refused: set[str] = field(factory=set)
     has_told: bool = False
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many sessions and links it has, and how many of these decide log-ins."""
+        deciding = sum(bool(link.mechanisms) for link in self.links.values())
+        return len(self.sessions), len(self.links), deciding

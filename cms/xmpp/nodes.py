@@ -33,6 +33,7 @@ from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
 from cms.xmpp.gate import Gate, let_out
 from cms.xmpp.handover import Handover
+from cms.xmpp.learning import Learning
 from cms.xmpp.linkanswers import LinkAnswers, own_link
 from cms.xmpp.links import Link, Links
 from cms.xmpp.loginrelay import LoginRelay
@@ -80,6 +81,7 @@ class Nodes(OwnSessions):
         self._undelivered = Undelivered(
             clock, partial(router.give_back, condition="remote-server-timeout")
         )
+        self.learning = Learning(clock, self)
         self.handover = Handover(clock, self, self._undelivered.add)
         self._neighbours: dict[Peer, Neighbour] = {}
         self._vanishing = Vanishing(
@@ -127,17 +129,14 @@ class Nodes(OwnSessions):
 
     def held(self, peer: Peer) -> tuple[int, int, int]:
         """How many sessions and links another node has, and how many of these decide log-ins."""
-        known = self._neighbour(peer)
-        deciding = sum(bool(link.mechanisms) for link in known.links.values())
-        return len(known.sessions), len(known.links), deciding
+        return self._neighbour(peer).counts
 
     # what this node has: Others
 
     def _now(self) -> float:
         return self.node.now()
 
-    def known(self) -> Deferred[None]:
-        """See L{Others<cms.xmpp.elsewhere.Others>}."""
+    def _known(self) -> Deferred[None]:
         return when_known(self._clock, [each.peer for each in self._neighbours.values()])
 
     def end_user(self, component: str, address: str, reason: str) -> None:
@@ -283,8 +282,8 @@ class Nodes(OwnSessions):
         number, stamp = facts.whole("number"), facts.whole("stamp")
         # So that what is bound here from now on is newer, whatever the engine's clock says then.
         self._last_stamp = max(self._last_stamp, stamp)
-        known = neighbour.sessions.get(name)
-        if known is not None and known.number == number:
+        known = self._of(neighbour, name, facts)
+        if known is not None:
             if not known.told:  # what it has follows
                 known.told, known.presence = True, None
                 known.directed.clear()
@@ -295,8 +294,7 @@ class Nodes(OwnSessions):
         except MalformedJID as problem:
             raise Unreadable(str(problem)) from None
         holder = self._sessions.find(jid)
-        begun = None
-        before = None
+        begun = before = None
         if facts.says("moved") and isinstance(holder, RemoteSession) and holder.stamp < stamp:
             let_out(holder)
             begun, before = self._decided.take(holder), holder.peer
@@ -417,6 +415,7 @@ class Nodes(OwnSessions):
     def _all(self, neighbour: Neighbour, _: str, facts: Facts) -> None:
         """It has told all: what it did not name has ended meanwhile."""
         neighbour.has_told = True
+        self.learning.look()
         if self.contacts is not None:
             self.contacts.tell(neighbour.peer)  # it may have left out changes
         for link in [link for link in neighbour.links.values() if not link.told]:

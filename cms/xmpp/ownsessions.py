@@ -14,6 +14,7 @@ from cms.xmpp.announcements import Ours
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.decided import Decided
 from cms.xmpp.gate import Gate
+from cms.xmpp.learning import Learning
 from cms.xmpp.links import Link
 from cms.xmpp.nodemessages import told
 from cms.xmpp.remotesession import RemoteSession
@@ -27,7 +28,11 @@ class OwnSessions:
 
     Their addresses lead to what takes stanzas for them: a session that was handed over is
     passed on for a while.
+
+    @ivar learning: Whether this node does not know yet what the others have.
     """
+
+    learning: Learning
 
     def __init__(
         self, sessions: Sessions, router: Router, carbons: Carbons, decided: Decided
@@ -53,8 +58,12 @@ class OwnSessions:
         """Tell the others that something has changed."""
 
     @abstractmethod
+    def _known(self) -> Deferred[None]:
+        """Fires when they have read what they were told until now, or after a second."""
+
     def known(self) -> Deferred[None]:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""
+        return self.learning.over().addCallback(lambda _: self._known())
 
     def began(self, session: Session, since: str) -> Deferred[None]:
         """See L{Others<cms.xmpp.elsewhere.Others>}."""

@@ -92,7 +92,8 @@ def when_known(clock: IReactorTime, peers: Iterable[Peer]) -> Deferred[None]:
     Fires when all nodes that can be told now have read what they were told until now, or after
     a second.
     """
-    waiting = [peer.known() for peer in peers if peer.is_ready]
+    able = [peer for peer in peers if peer.is_ready and (peer.kept_bytes or peer.out.pieces)]
+    waiting = [peer.known() for peer in able]
     if not waiting:
         return succeed(None)
     known: Deferred[None] = Deferred()

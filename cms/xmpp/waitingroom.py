@@ -47,11 +47,28 @@ class WaitingRoom:
         self._bytes = 0
         self._waiting: dict[Deferred[bool], tuple[float, int]] = {}  # the longest first
         self._timer: IDelayedCall | None = None
+        self._is_closed = False
         for comes in (relay.on_authority, relay.on_back):
             comes.append(lambda link: self._come())
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has to wait."""
+        return self._relay.is_ready and not self._is_closed
+
+    def close(self, closed: bool) -> None:
+        """Let nobody in for the time being, not even where there is a Callbridge; or again."""
+        self._is_closed = closed
+        if closed:
+            return
+        if not (self._seconds and self._is_expected()) and not self._relay.is_ready:
+            for waiting in list(self._waiting):
+                self._end(waiting, there=False)
+        elif self._waiting:
+            self._look()
 
     def wait(self, size: int = 0) -> Deferred[bool]:
         """
@@ -61,12 +78,8 @@ class WaitingRoom:
         @return: Fires with C{True} when there is one, with C{False} when none came
             in time, or none can be waited for; may be cancelled.
         """
-        if (
-            not self._seconds
-            or len(self._waiting) >= self._most
-            or self._bytes + size > MOST_BYTES
-            or not self._is_expected()
-        ):
+        may = self._is_closed or (self._seconds and self._is_expected())
+        if not may or len(self._waiting) >= self._most or self._bytes + size > MOST_BYTES:
             return succeed(False)
         waiting: Deferred[bool] = Deferred(self._forget)
         self._waiting[waiting] = self._clock.seconds() + self._seconds, size
@@ -85,6 +98,8 @@ class WaitingRoom:
 
     def _look(self) -> None:
         """Let in some of those who wait, and end the wait of those whose time is over."""
+        if self._is_closed:
+            return
         if self._relay.is_ready:
             self._let_in()
             return
@@ -96,7 +111,7 @@ class WaitingRoom:
             self._end(waiting, there=False)
 
     def _come(self) -> None:
-        if self._relay.is_ready:  # a component that is no Callbridge may come back, too
+        if self.is_open:  # a component that is no Callbridge may come back, too
             self._let_in()
 
     def _let_in(self) -> None:

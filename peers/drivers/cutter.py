@@ -3,7 +3,8 @@ A TCP proxy on loopback that delays what it passes on, and cuts connections at r
 
 Settings come as the first line of standard input, commands as further ones; what happens is
 written to standard output, one JSON object a line.  Until the command C{cut} it only delays,
-and so it does again after so many cuts.
+and so it does again after so many cuts.  A port that leads to several leads to any of them with
+each connection.
 """
 
 from __future__ import annotations
@@ -207,8 +208,9 @@ class Commands(LineOnlyReceiver):
             reactor.stop()
 
 
-def _front(cutter: Cutter, port: int) -> Any:
-    return lambda: End(Pair(cutter), 0, port)
+def _front(cutter: Cutter, target: int | list[int]) -> Any:
+    targets = [target] if isinstance(target, int) else target
+    return lambda: End(Pair(cutter), 0, cutter.random.choice(targets))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,22 @@ def script_environment() -> dict[str, str]:
     return {**daemon_environment(), "PATH": path}
 
 
+def moved_clock(clock: Path) -> dict[str, str]:
+    """
+    An environment in which the wall clock is moved, and nothing that waits for time notices.
+
+    @param clock: A new file, which says by how much, such as C{+15d}; nothing at first.
+    """
+    require("faketime", "faketime")
+    clock.write_text("+0")
+    return {
+        "LD_PRELOAD": str(next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
 def run_block(processes: Processes, name: str, directory: Path) -> Process:
     """Start what a block of the documentation says."""
     command = ["sh", "-c", f"exec {block(name).strip()}"]

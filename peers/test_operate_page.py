@@ -16,7 +16,7 @@ from peers.certs import Certificates, Pair
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN, ROOT
 from peers.daemons import Callbridge, XmppServer
-from peers.operating import Host, block
+from peers.operating import Host, block, moved_clock
 from peers.processes import Processes
 from peers.scrape import Figures
 from peers.tools import require
@@ -86,16 +86,8 @@ def test_certificate_expires(system: System, tmp_path: Path) -> None:
 
     The wall clock of the daemons and commands is moved; what waits for time does not notice.
     """
-    require("faketime", "faketime")
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     clock = tmp_path / "clock"
-    clock.write_text("+0")
-    wall = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    wall = moved_clock(clock)
     dns = Bind(system.processes, {DOMAIN: [f"_xmpp-component._tcp SRV 10 10 {PORT} localhost."]})
     dns.start()
     system.server.settings["dns"] = {"servers": [dns.address]}

@@ -26,7 +26,7 @@ from peers.clients import slixmpp_client
 from peers.contract import DOMAIN, LINK_ACTIVE, LINK_SECONDS, ROOT, START_SECONDS
 from peers.daemons import Callbridge, Daemon, XmppServer
 from peers.network import free_port, wait_until
-from peers.operating import block, make_samples, run_block, script_environment
+from peers.operating import block, make_samples, moved_clock, run_block, script_environment
 from peers.processes import Process, Processes
 from peers.prometheus import Prometheus
 from peers.scrape import Figures
@@ -347,16 +347,8 @@ def test_watchdog_of_a_stopped_daemon(system: System, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reactor", [[], ["--reactor=epoll"]], ids=["ours", "epoll"])
 def test_clock_set_back(reactor: list[str], system: System, tmp_path: Path) -> None:
     """An hour back on both hosts: everything that waits for time goes on, and dates are true."""
-    require("faketime", "faketime")
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     clock = tmp_path / "clock"
-    clock.write_text("+0")
-    wall = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    wall = moved_clock(clock)
     manager = Manager(tmp_path)
     try:
         system.server.environment = {**wall, **manager.environment}

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.words.xish.domish import Element
 
 from cms.xmlstream import ns
+from cms.xmpp.contacts import blocking
 from cms.xmpp.contacts.acts import MOST_BLOCKED
 from cms.xmpp.contacts.blocking import NS
 from cms.xmpp.contacts.changes import PAUSE
@@ -89,7 +90,11 @@ class ListTests(House):
         self.assertEqual({"alice": ["jid-malformed"]}, self.block("@"))
         self.assertEqual({"alice": ["not-acceptable"]}, self.block(f"{'x' * 1020}@x.org"))
         many = [f"u{number}@{DOMAIN}" for number in range(MOST_BLOCKED + 1)]
-        self.assertEqual({"alice": ["resource-constraint"]}, self.block(*many))
+        prepared: list[Any] = []
+        self.patch(blocking, "parse_jid", prepared.append)  # which is work
+        for name in ("block", "unblock"):
+            self.assertEqual({"alice": ["resource-constraint"]}, self.block(*many, name=name))
+        self.assertEqual([], prepared)
         self.assertEqual([], self.blocked())
 
     def test_of_another(self) -> None:

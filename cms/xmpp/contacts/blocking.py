@@ -19,7 +19,7 @@ from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
 from cms.xmpp.broadcast import addressed, unavailable
-from cms.xmpp.contacts.acts import Outcome
+from cms.xmpp.contacts.acts import MOST_BLOCKED, Outcome
 from cms.xmpp.contacts.blocklists import Blocklists, matches
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.store import Refused
@@ -164,7 +164,10 @@ def _read(session: Session, payload: Element) -> list[JID]:
     if session.is_guest:
         raise Refused("not-allowed", "a guest can block nobody")
     named = []
-    for item in payload.elements(NS, "item"):
+    items = list(payload.elements(NS, "item"))
+    if len(items) > MOST_BLOCKED:  # before the work of preparing them
+        raise Refused("resource-constraint", f"at most {MOST_BLOCKED} addresses are blocked")
+    for item in items:
         text = item.getAttribute("jid") or ""
         try:
             jid = parse_jid(text)

@@ -29,6 +29,7 @@ from tests.xmppserver import DOMAIN, Peer, Server
 LEASE = 6.0
 STEP = 0.02  # seconds that the simulation goes on at once
 BLOCK = 1.0
+ANSWERED = 4  # of so many entries one
 
 
 class Store:
@@ -252,10 +253,14 @@ class MemoryEngine:
 
         return self._ask(command)
 
-    def append(self, to: Member, data: bytes) -> Deferred[bool]:
+    def append(self, to: Member, *data: bytes) -> Deferred[bool] | None:
         """See L{Engine}."""
         self.appended += 1
-        return self._ask(lambda: self._store.put((to.name, to.generation), data))
+        sent = self._ask(lambda: self._store.put((to.name, to.generation), b"".join(data)))
+        if self.appended % ANSWERED == 0:
+            return sent
+        sent.addErrback(lambda failure: failure.trap(EngineAway, Refused))
+        return None
 
     def read(self, name: str, generation: int, after: bytes) -> Deferred[Sequence[Entry]]:
         """See L{Engine}."""

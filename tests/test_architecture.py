@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "linkprotocol": {"xmlstream"},
     "trust": {"fast", "faults", "signalflow", "state"},
     "discovery": {"faults", "signalflow"},
-    "cluster": {"faults", "process", "signalflow", "trust", "xmlstream"},
+    "cluster": {"fast", "faults", "process", "signalflow", "trust", "xmlstream"},
     "audit": {"configuration", "discovery", "faults", "process", "signalflow", "trust"},
     "metrics": {"xmlstream"},
     "web": {"faults", "process", "protection", "signalflow", "trust"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from cms.xmlstream.joined import Joined
 from cms.xmpp import nodes
 from tests.clustersimulation import bodies, full
 from tests.test_cluster_nodes import TwoServers, message
@@ -50,4 +51,14 @@ class StanzaTests(TwoServers):
         self.run_()
         bodies(self.bob)
         for number in (1, 20):
-            self.assertLessEqual(self.taken(number), 8)
+            self.assertLessEqual(self.taken(number), 10)
+
+    def test_passed_on_whole(self) -> None:
+        """What came joined leaves so: it is cut only for a client that acknowledges stanzas."""
+        self.sent(1)
+        self.run_()
+        bodies(self.bob)
+        self.patch(Joined, "_cut", lambda these: self.fail("it was cut"))
+        self.sent(20)
+        self.run_()
+        self.assertEqual(20, len(bodies(self.bob)))

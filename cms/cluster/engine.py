@@ -122,11 +122,13 @@ class Engine(Protocol):
         """Be a member no more."""
         ...
 
-    def append(self, to: Member, data: bytes) -> Deferred[bool]:
+    def append(self, to: Member, *data: bytes) -> Deferred[bool] | None:
         """
         Put an entry into a member's inbox, after those before.
 
-        @return: Whether there is such an inbox.
+        @param data: In pieces.
+        @return: Whether there is such an inbox; C{None}: this time that is not asked, for an
+            answer to each would cost as much as the entry.
         """
         ...
 

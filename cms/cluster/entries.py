@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
-
-from attrs import frozen
+from typing import Final, NamedTuple
 
 DATA: Final = 1  # messages, numbered
 ACKNOWLEDGED: Final = 2  # all up to this number have come
@@ -27,8 +25,7 @@ class Unreadable(Exception):
     """It is no entry, or no message, of ours."""
 
 
-@frozen
-class Numbered:
+class Numbered(NamedTuple):
     """
     One entry.
 
@@ -42,17 +39,22 @@ class Numbered:
     generation: int
     token: bytes
     number: int
-    data: bytes = b""
+    data: bytes | memoryview = b""
+
+    def head(self) -> bytes:
+        """What stands before its data in the inbox."""
+        name = self.sender.encode()
+        return _ENTRY.pack(self.kind, self.generation, self.token, self.number, len(name)) + name
 
     def to_bytes(self) -> bytes:
         """As it is in the inbox."""
-        name = self.sender.encode()
-        head = _ENTRY.pack(self.kind, self.generation, self.token, self.number, len(name))
-        return head + name + self.data
+        return self.head() + self.data
 
 
 def read_entry(raw: bytes) -> Numbered:
     """
+    Its data are not copied.
+
     @raise Unreadable: it is none.
     """
     try:
@@ -63,26 +65,27 @@ def read_entry(raw: bytes) -> Numbered:
         raise Unreadable(str(problem)) from None
     if kind not in (DATA, ACKNOWLEDGED, MISSING) or len(raw) < rest:
         raise Unreadable(f"kind {kind}")
-    return Numbered(kind, name, generation, token, number, raw[rest:])
+    return Numbered(kind, name, generation, token, number, memoryview(raw)[rest:])
 
 
-def message(kind: int, name: bytes, body: bytes) -> bytes:
+def message(kind: int, name: bytes, *body: bytes) -> bytes:
     """
     One message.
 
     @param kind: Up to 255; what it means is not known here.
     @param name: Whom it is for, or of whom it speaks; up to L{MOST_NAME}.
+    @param body: In one or more pieces.
     """
-    return _MESSAGE.pack(kind, len(name), len(body)) + name + body
+    return b"".join((_MESSAGE.pack(kind, len(name), sum(map(len, body))), name, *body))
 
 
-def read_messages(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+def read_messages(data: bytes | memoryview) -> Iterator[tuple[int, bytes, memoryview]]:
     """
-    Kind, name and body of each.
+    Kind, name and body of each; the bodies are not copied.
 
     @raise Unreadable: what follows is none.
     """
-    at, end = 0, len(data)
+    at, end, data = 0, len(data), memoryview(data)
     while at < end:
         try:
             kind, name, body = _MESSAGE.unpack_from(data, at)
@@ -91,5 +94,5 @@ def read_messages(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         at += _MESSAGE.size
         if at + name + body > end:
             raise Unreadable("a message is cut off")
-        yield kind, data[at : at + name], data[at + name : at + name + body]
+        yield kind, bytes(data[at : at + name]), data[at + name : at + name + body]
         at += name + body

@@ -53,7 +53,7 @@ class Neighbourhood(Protocol):
         """A node knows nothing of this one: tell it all."""
         ...
 
-    def arrived(self, peer: Peer, data: bytes) -> None:
+    def arrived(self, peer: Peer, data: bytes | memoryview) -> None:
         """Messages came from it, in order and once."""
         ...
 
@@ -437,13 +437,15 @@ class Node:
             if peer.out.pieces:
                 peer.out.flush()
 
-    def transmit(self, to: Member, entry: Numbered) -> None:
+    def transmit(self, to: Member, kind: int, token: bytes, number: int, data: bytes) -> None:
         """See L{Way<cms.cluster.peer.Way>}."""
         me = self._me
         if me is None:
             return
-        own = Numbered(entry.kind, me.name, me.generation, entry.token, entry.number, entry.data)
-        self._engine.append(to, own.to_bytes()).addCallbacks(self._sent, self._not_sent)
+        head = Numbered(kind, me.name, me.generation, token, number).head()
+        sent = self._engine.append(to, head, data)
+        if sent is not None:
+            sent.addCallbacks(self._sent, self._not_sent)
 
     def _sent(self, arrived: bool) -> None:
         if not arrived and self._beating is None:
@@ -462,6 +464,6 @@ class Node:
         """See L{Way<cms.cluster.peer.Way>}."""
         self._uses.tell(peer)
 
-    def arrived(self, peer: Peer, data: bytes) -> None:
+    def arrived(self, peer: Peer, data: bytes | memoryview) -> None:
         """See L{Way<cms.cluster.peer.Way>}."""
         self._uses.arrived(peer, data)

@@ -24,7 +24,8 @@ from cms.xmlstream.gathering import Gathering
 AGAIN_SECONDS = 3.0  # without progress, after which what is not acknowledged is sent again
 ACKNOWLEDGE_SECONDS = 0.1  # that an acknowledgement waits for more
 ACKNOWLEDGE_ENTRIES = 32  # or so many entries
-ACKNOWLEDGE_SHARE = 4  # or this part of a window, or its sender would wait for it
+# Or this part of a window: its sender waits until half of it is acknowledged.
+ACKNOWLEDGE_SHARE = 3
 UNKNOWN = bytes(TOKEN_BYTES)  # of a node that has said nothing
 COMPLAIN_SECONDS = 0.5  # between two complaints that something is missing
 
@@ -66,8 +67,12 @@ class Way(Protocol):
         """Whether anything may be sent to others now."""
         ...
 
-    def transmit(self, to: Member, entry: Numbered) -> None:
-        """Send an entry; whether it arrived is known when it is acknowledged."""
+    def transmit(self, to: Member, kind: int, token: bytes, number: int, data: bytes) -> None:
+        """
+        Send an entry; whether it arrived is known when it is acknowledged.
+
+        See L{Numbered<cms.cluster.entries.Numbered>}.
+        """
         ...
 
     def flush(self) -> None:
@@ -82,7 +87,7 @@ class Way(Protocol):
         """The numbering begins: the other node knows nothing of this one now."""
         ...
 
-    def arrived(self, peer: Peer, data: bytes) -> None:
+    def arrived(self, peer: Peer, data: bytes | memoryview) -> None:
         """These messages came from it, in order and once."""
         ...
 
@@ -177,17 +182,18 @@ class Peer:
     def write(self, data: bytes) -> None:
         """Send messages that were gathered."""
         self._number += 1
+        now = self._clock.seconds()
         if not self._kept:
-            self._progress = self._clock.seconds()
-        self._kept.append((self._number, data, self._clock.seconds()))
+            self._progress = now
+        self._kept.append((self._number, data, now))
         self._kept_bytes += len(data)
-        self._transmit()
-        self._judge()
+        is_open = self._way.is_open
+        if is_open:
+            self._transmit()
+        self._judge(is_open)
 
     def _transmit(self) -> None:
         """Send what has not left."""
-        if not self._way.is_open:
-            return
         last = self._kept[-1]
         for number, data, _ in (last,) if last[0] == self._unsent else tuple(self._kept):
             if number >= self._unsent:
@@ -199,8 +205,7 @@ class Peer:
     def _send(self, kind: int, token: bytes, number: int, data: bytes = b"") -> None:
         self.entries_sent += 1
         self.bytes_sent += len(data)
-        entry = Numbered(kind, "", 0, token, number, data)
-        self._way.transmit(self.member, entry)
+        self._way.transmit(self.member, kind, token, number, data)
 
     def known(self) -> Deferred[None]:
         """Fires when it has acknowledged all that was written until now, or that is lost."""
@@ -212,11 +217,11 @@ class Peer:
         while self._awaited and self._awaited[0][0] <= number:
             self._awaited.popleft()[1].callback(None)
 
-    def _judge(self) -> None:
+    def _judge(self, is_open: bool) -> None:
         """Let the parties wait that write to it, or go on."""
         window = self._settings.window
         full = self._kept_bytes >= (window // 2 if self._blocked else window)
-        blocked = full or not self._way.is_open
+        blocked = full or not is_open
         if blocked and not self._blocked:
             self._blocked = True
             self.party.pause()
@@ -255,14 +260,14 @@ class Peer:
             self.send_again()
         else:
             self._note_known(float("inf"))  # nobody waits for what may take long
-        self._judge()
+        self._judge(self._way.is_open)
 
     def restart(self) -> None:
         """Hand back all that it has not acknowledged, and begin anew."""
         lost = self._abandon()
         self._token, self._number, self._unsent = self._random(TOKEN_BYTES), 0, 1
         self.party = self._new_party()
-        self._judge()
+        self._judge(self._way.is_open)
         self._way.handed_back(self, lost)
         self._way.began(self)
 
@@ -357,7 +362,7 @@ class Peer:
         while kept and kept[0][0] <= number:
             self._kept_bytes -= len(kept.popleft()[1])
             self._progress = self._clock.seconds()
-        self._judge()
+        self._judge(self._way.is_open)
 
     def _lacks(self, entry: Numbered) -> None:
         if entry.token == UNKNOWN and self._number and not self._kept:

@@ -22,16 +22,18 @@ from cms import faults
 from cms.cluster import scripts
 from cms.cluster.connecting import SECONDS, Connector
 from cms.cluster.engine import EngineAway, Entry, Member, NotAMember, Refused, Table
-from cms.cluster.resp import Complaint, RedisConnection
+from cms.cluster.resp import Complaint, RedisConnection, pack
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 
+ANSWER_SECONDS, ANSWER_ENTRIES = 0.25, 64  # after which an entry is answered by the engine
 AT_ONCE = 64  # entries that are read together
 BLOCK_SECONDS = 1.0  # that the engine waits for an entry
 # After a failover the master is another one, and this may be the one that was it.
 _DEPOSED = {faults.ENGINE_NOT_MASTER.name, faults.ENGINE_ALONE.name}
 TRIM_BYTES, TRIM_READS = 262_144, 32  # that were read, before the engine is told to forget them
+_ENTRY = b"*6\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$10\r\nNOMKSTREAM\r\n$1\r\n*\r\n$1\r\nd\r\n$%d\r\n"
 _READ_SECONDS = SECONDS + BLOCK_SECONDS
 _READ = ("XREAD", "COUNT", AT_ONCE, "BLOCK", round(BLOCK_SECONDS * 1000), "STREAMS")
 PAUSES = (0.1, 2.0)  # seconds between tries to connect: the first, and the longest
@@ -73,6 +75,7 @@ class RedisEngine:
         self._inbox: RedisConnection | None = None
         self._running: Deferred[None] | None = None
         self._untrimmed = self._reads = 0  # since the inbox was trimmed
+        self._answered, self._unanswered = float("-inf"), 0  # since an entry was
 
     @property
     def is_connected(self) -> bool:
@@ -141,8 +144,19 @@ class RedisEngine:
             raise
         self.where = f"{host}:{port}"
         self._commands, self._inbox = commands, inbox
+        for connection in (commands, inbox):
+            self._try_silence(connection)
         self.connections += 1
         call_all(self.log, self.on_connected)
+
+    def _try_silence(self, connection: RedisConnection) -> None:
+        """Who may not ask for silence gets an answer to each entry."""
+
+        def granted(_: object) -> None:
+            connection.may_be_silent = True
+
+        asked = connection.ask("CLIENT", "REPLY", "ON", seconds=SECONDS)
+        asked.addCallbacks(granted, lambda failure: failure.trap(EngineAway, Complaint))
 
     async def _stay(self) -> str:
         """Until one of both connections is over; why it is."""
@@ -249,14 +263,27 @@ class RedisEngine:
 
         return Deferred.fromCoroutine(share())
 
-    def append(self, to: Member, data: bytes) -> Deferred[bool]:
+    def append(self, to: Member, *data: bytes) -> Deferred[bool] | None:
         """See L{Engine}."""
         commands = self._commands
         if commands is None:
             return fail(EngineAway("not connected"))
-        key = scripts.inbox(to.name, to.generation)
-        sent = commands.ask("XADD", key, "NOMKSTREAM", "*", "d", data, seconds=SECONDS)
+        key = scripts.inbox(to.name, to.generation).encode()
+        head = _ENTRY % (len(key), key, sum(map(len, data)))
+        if commands.may_be_silent and not self._answer_is_due():
+            problem = commands.tell_packed(head, *data, b"\r\n")
+            return None if problem is None else fail(problem)
+        sent = commands.ask_packed(head, *data, b"\r\n", seconds=SECONDS)
         return sent.addCallbacks(_is_there, self._complained)
+
+    def _answer_is_due(self) -> bool:
+        """Now and then the engine says whether it takes entries, and has the inbox."""
+        now = self._clock.seconds()
+        self._unanswered += 1
+        due = self._unanswered >= ANSWER_ENTRIES or now - self._answered >= ANSWER_SECONDS
+        if due:
+            self._answered, self._unanswered = now, 0
+        return due
 
     def _complained(self, failure: Failure) -> Failure:
         if isinstance(failure.value, Complaint):
@@ -271,9 +298,13 @@ class RedisEngine:
         key = scripts.inbox(name, generation)
         if self._untrimmed >= TRIM_BYTES or self._reads >= TRIM_READS:
             self._untrimmed = self._reads = 0
-            inbox.ask("XTRIM", key, "MINID", after, seconds=_READ_SECONDS).addErrback(
-                lambda failure: failure.trap(EngineAway, Complaint)
-            )
+            trim = pack("XTRIM", key, "MINID", after)
+            if inbox.may_be_silent:
+                inbox.tell_packed(trim)
+            else:
+                inbox.ask_packed(trim, seconds=_READ_SECONDS).addErrback(
+                    lambda failure: failure.trap(EngineAway, Complaint)
+                )
         asked = inbox.ask(*_READ, key, after, seconds=_READ_SECONDS)
         return asked.addCallbacks(self._note_read, self._not_read)
 

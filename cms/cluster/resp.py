@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import hiredis
 from twisted.internet.defer import Deferred, fail
@@ -18,7 +19,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from cms.cluster.engine import EngineAway
+from cms.fast.transport import set_buffer
 from cms.trust.verdict import Verdict
+from cms.xmlstream.flow import READ_BYTES
 
 MOST_WAITING = 20_000  # commands without an answer
 MOST_UNSENT = 64 * 1024 * 1024  # bytes that the engine has not taken
@@ -40,6 +43,15 @@ class Complaint(Exception):
         self.codes = {text.partition(" ")[0], *_CODE.findall(text)}
 
 
+def pack(*command: str | int | bytes) -> bytes:
+    """A command, as it is sent."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says: of one
+    return packed
+
+
+_SILENTLY: Final = pack("CLIENT", "REPLY", "SKIP")
+
+
 class Malformed(Exception):
     """What is at the other end does not speak the protocol of Redis."""
 
@@ -52,6 +64,7 @@ class RedisConnection(Protocol):
     @ivar is_over: Whether nothing more is answered.
     @ivar problem: Why it is over.
     @ivar verdict: On the certificate, with TLS.
+    @ivar may_be_silent: Whether commands may be sent to which nothing is answered.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -65,10 +78,13 @@ class RedisConnection(Protocol):
         self._unsent = 0
         self.problem = ""
         self.verdict: Verdict | None = None
+        self.may_be_silent = False
 
     def connectionMade(self) -> None:
-        """Notice when the engine does not read."""
+        """Send at once what is answered by nothing, and notice when the engine does not read."""
         transport: Any = self.transport
+        transport.setTcpNoDelay(True)  # or it waits for the acknowledgement of what was before
+        set_buffer(transport, READ_BYTES)
         transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
@@ -91,19 +107,44 @@ class RedisConnection(Protocol):
         @return: Fires with the answer; fails with L{Complaint} if it is an error, and with
             L{EngineAway}.
         """
-        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says: of one
-        if self._blocked:
-            self._unsent += len(data)
-        if self.is_over or self.transport is None:
-            return fail(EngineAway("not connected"))
-        if len(self._waiting) >= MOST_WAITING or self._unsent > MOST_UNSENT:
-            return fail(EngineAway("too much waits for it"))
+        return self.ask_packed(pack(*command), seconds=seconds)
+
+    def ask_packed(self, *pieces: bytes, seconds: float) -> Deferred[Any]:
+        """L{ask}, of what L{pack} made."""
+        problem = self._trouble(pieces)
+        if problem is not None:
+            return fail(problem)
         answer: Deferred[Any] = Deferred()
         self._waiting.append((answer, self._clock.seconds() + seconds))
         if self._timer is None:
             self._timer = self._clock.callLater(seconds, self._look)
-        self.transport.write(data)
+        self._send(pieces)
         return answer
+
+    def tell_packed(self, *pieces: bytes) -> EngineAway | None:
+        """
+        Send a command to which nothing is answered, not even that it is refused: only where
+        L{may_be_silent}.
+
+        @return: Why it was not sent.
+        """
+        problem = self._trouble(pieces)
+        if problem is None:
+            self._send((_SILENTLY, *pieces))
+        return problem
+
+    def _trouble(self, pieces: Sequence[bytes]) -> EngineAway | None:
+        if self._blocked:
+            self._unsent += sum(map(len, pieces))
+        if self.is_over or self.transport is None:
+            return EngineAway("not connected")
+        if len(self._waiting) >= MOST_WAITING or self._unsent > MOST_UNSENT:
+            return EngineAway("too much waits for it")
+        return None
+
+    def _send(self, pieces: Sequence[bytes]) -> None:
+        transport: Any = self.transport
+        transport.writeSequence(pieces)
 
     def _look(self) -> None:
         self._timer = None

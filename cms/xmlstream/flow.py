@@ -17,7 +17,8 @@ from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.xmlstream.backlog import Backlog, Item, as_bytes, size_of
-from cms.xmlstream.gathering import Gathering
+from cms.xmlstream.gathering import PLAINLY, Gathering
+from cms.xmlstream.joined import Joined
 from cms.xmlstream.management import ASK_SECONDS, MOST_AWAY, REQUEST, Ledger
 from cms.xmlstream.stanza import Stanza
 
@@ -364,7 +365,7 @@ class Party:
             return ()
         if self._backlog is None and not self._paused:
             out = self._out
-            data = out.join(raws)
+            data = raws.whole if type(raws) is Joined and out.join is PLAINLY else out.join(raws)
             if len(data) <= BURST_BYTES:
                 out.stanzas_sent += len(raws)
                 out.write(data)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 GATHERED_BYTES = 65_536  # more than this is sent without waiting
+PLAINLY: Final = b"".join
 
 
 class Writable(Protocol):
@@ -42,7 +43,7 @@ class Gathering:
         self._size = 0
         self._turn: IDelayedCall | None = None
 
-    join: Callable[[Iterable[bytes]], bytes] = staticmethod(b"".join)
+    join: Callable[[Iterable[bytes]], bytes] = staticmethod(PLAINLY)
     """Elements as they leave: one after the other, or each in a frame."""
 
     def write(self, data: bytes) -> None:

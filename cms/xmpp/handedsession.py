@@ -72,12 +72,13 @@ class HandedSession:
         return (*self.sent, *self.waiting)
 
 
-def read_handed(body: bytes) -> HandedSession:
+def read_handed(data: bytes | memoryview) -> HandedSession:
     """
     The body of what L{HandedSession.to_message} has made.
 
     @raise Unreadable: it has not.
     """
+    body = bytes(data)
     try:
         length, sent, waiting = _SIZES.unpack_from(body)
         sizes = struct.unpack_from(f"!{sent + waiting}I", body, _SIZES.size)

@@ -205,7 +205,7 @@ class Handover:
 
     # taking
 
-    def arrived(self, peer: Peer, body: bytes) -> None:
+    def arrived(self, peer: Peer, body: memoryview) -> None:
         """
         A node gives one away.
 

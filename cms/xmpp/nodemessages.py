@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cms.cluster.entries import Unreadable, message
+from cms.xmlstream.joined import Joined
 
 DELIVER: Final = 1
 SESSION: Final = 2
@@ -48,12 +49,11 @@ def deliver(to: bytes, source: bytes, raws: Sequence[bytes]) -> bytes:
     @param to: Its full address, or a component's.
     @param source: The lane in which they wait there.
     """
-    head = _COUNT.pack(len(source), len(raws)) + source
     sizes = struct.pack(f"!{len(raws)}I", *map(len, raws))
-    return message(DELIVER, to, b"".join((head, sizes, *raws)))
+    return message(DELIVER, to, _COUNT.pack(len(source), len(raws)), source, sizes, *raws)
 
 
-def delivered(body: bytes) -> tuple[bytes, list[bytes]]:
+def delivered(body: memoryview) -> tuple[bytes, Joined]:
     """
     Lane and stanzas of what L{deliver} made.
 
@@ -62,18 +62,14 @@ def delivered(body: bytes) -> tuple[bytes, list[bytes]]:
     try:
         length, number = _COUNT.unpack_from(body)
         at = _COUNT.size + length
-        source = body[_COUNT.size : at]
+        source = bytes(body[_COUNT.size : at])
         sizes = struct.unpack_from(f"!{number}I", body, at)
     except (struct.error, MemoryError) as problem:
         raise Unreadable(str(problem)) from None
     at += 4 * number
     if at + sum(sizes) != len(body):
         raise Unreadable("stanzas of another length")
-    raws = []
-    for size in sizes:
-        raws.append(body[at : at + size])
-        at += size
-    return source, raws
+    return source, Joined(bytes(body[at:]), sizes)
 
 
 def told(kind: int, name: str, **facts: object) -> bytes:
@@ -88,9 +84,9 @@ class Facts:
     @raise Unreadable: they are none, or one is missing or of another kind.
     """
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | memoryview) -> None:
         try:
-            facts = json.loads(body)
+            facts = json.loads(bytes(body))
         except (ValueError, RecursionError) as problem:
             raise Unreadable(str(problem)) from None
         if not isinstance(facts, dict):

@@ -226,7 +226,7 @@ class Nodes(OwnSessions):
         """A node knows nothing of this one: tell it all."""
         self._neighbour(peer).telling.begin()
 
-    def arrived(self, peer: Peer, data: bytes) -> None:
+    def arrived(self, peer: Peer, data: bytes | memoryview) -> None:
         """Messages of a node, in their order."""
         neighbour = self._neighbour(peer)
         for kind, name, body in read_messages(data):
@@ -255,7 +255,7 @@ class Nodes(OwnSessions):
                 if kind == messages.DELIVER:
                     self._undelivered.add(messages.delivered(body)[1])
                 elif neighbour is not None and kind == messages.END_SESSION:
-                    neighbour.telling.insist(message(kind, name, body))
+                    neighbour.telling.insist(message(kind, name, bytes(body)))
                 elif kind == messages.HANDED:
                     self.handover.lost(peer, name.decode())
                 elif neighbour is not None and kind in messages.QUESTIONS:
@@ -488,7 +488,7 @@ class Nodes(OwnSessions):
         if link is not None and link.link_id == facts.text("id"):
             link.replace()
 
-    def _deliver(self, neighbour: Neighbour, name: bytes, body: bytes) -> None:
+    def _deliver(self, neighbour: Neighbour, name: bytes, body: memoryview) -> None:
         source, raws = messages.delivered(body)
         receiver = self._receivers.get(name)
         if receiver is None:

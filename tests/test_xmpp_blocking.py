@@ -291,6 +291,13 @@ class PresenceTests(House):
         self.peers.pop("alice").transport.lose()
         self.assertNotIn("carol", self.heard())
 
+    def test_many_directed(self) -> None:
+        """Who has shown himself to many prepares no address again when he blocks another."""
+        for number in range(100):
+            self.say("alice", f"<presence to='{'ä' * 300}{number}@x{number}.org/r'/>")
+        few = calls(lambda: self.block("other@x.org", user="bob"))
+        self.assertLess(calls(lambda: self.block("nobody@x.org")), few + 150)
+
     def test_request(self) -> None:
         """A request of who is blocked waits for nothing; asked again afterwards it comes."""
         self.block(CAROL)

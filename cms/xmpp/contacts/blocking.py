@@ -154,7 +154,7 @@ class Blocking:
         for session in self._sessions.of(user):
             if self._sessions.is_elsewhere(session):
                 continue  # its own server does it
-            gone = [to for to in session.directed if matches(added, parse_jid(to))]
+            gone = [to for to in session.directed if matches(added, to)]
             for to in gone:
                 session.directed.discard(to)
                 self._router.route(addressed(unavailable(session), to), session)

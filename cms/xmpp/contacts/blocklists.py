@@ -34,19 +34,24 @@ class Blocklists:
         blocked = self.users.get(user)
         if blocked is None or other.userhost() in (user, self._domain):
             return False
-        return matches(blocked, other)
+        return matches(blocked, other.full())
 
     def part(self, one: JID, other: JID) -> bool:
         """Whether one of two has blocked the other."""
         return self.blocks(one.userhost(), other) or self.blocks(other.userhost(), one)
 
 
-def matches(addresses: Collection[str], jid: JID) -> bool:
-    """Whether an address is among these, by itself or by a part of it (XEP-0191 6)."""
-    bare, host = jid.userhost(), jid.host
+def matches(addresses: Collection[str], address: str) -> bool:
+    """
+    Whether an address is among these, by itself or by a part of it (XEP-0191 6).
+
+    @param address: As it was prepared.
+    """
+    bare, slash, resource = address.partition("/")
+    host = bare.rpartition("@")[2]
     return (
         bare in addresses
         or host in addresses
-        or jid.full() in addresses
-        or (jid.resource is not None and f"{host}/{jid.resource}" in addresses)
+        or address in addresses
+        or (bool(slash) and f"{host}/{resource}" in addresses)
     )

@@ -310,7 +310,7 @@ class Contacts:
         """A user has blocked others: those who could see him see him go."""
         shown = self._sessions.available(user)
         watchers = self._available(self._read(self._store.watchers, self.keys.own(user)))
-        receivers = [each for each in watchers if matches(others, each.jid)]
+        receivers = [each for each in watchers if matches(others, each.jid.full())]
         for session in shown if receivers else ():
             self._send(unavailable(session), receivers, session)
 
@@ -321,9 +321,9 @@ class Contacts:
         watched = self._read(self._store.watched, owner)
         for session in shown:
             receivers = self._known(session, watchers)
-            self._show(session, [each for each in receivers if matches(others, each.jid)])
+            self._show(session, [each for each in receivers if matches(others, each.jid.full())])
             for other in self._known(session, watched):
-                if matches(others, other.jid):
+                if matches(others, other.jid.full()):
                     self._show(other, (session,))
 
     def _show(self, shown: Session, receivers: Iterable[Session]) -> None:

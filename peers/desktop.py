@@ -66,6 +66,14 @@ class Desktop:
         )
         return done.stdout
 
+    def type(self, text: str) -> None:
+        """Where the focus is."""
+        self.xdotool("type", "--delay", "30", text)
+
+    def press(self, *keys: str) -> None:
+        """Keys by X's names, such as C{shift+Tab}."""
+        self.xdotool("key", "--delay", "60", *keys)
+
     def window(self, title: str) -> str:
         """The window of that title, once it is there."""
         found: list[str] = []

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -94,6 +95,27 @@ def home_of(processes: Processes, name: str) -> tuple[Path, dict[str, str]]:
     return home, {"LANG": "C.UTF-8", **keep, **folders, "HOME": str(home), "TERM": "screen"}
 
 
+def _on_a_computer_of_its_own(home: Path, account: Account) -> list[str]:
+    """
+    What goes before a command that finds the account's server by its domain and by C{xmpp1} there,
+    and trusts its CA: a mount namespace, where the system's settings are the test's.
+    """
+    system = {
+        "/etc/hosts": (
+            f"127.0.0.1 localhost\n{account.host} {account.domain} xmpp1.{account.domain}\n"
+        ),
+        "/etc/resolv.conf": f"nameserver {account.host}\n",  # where nobody answers
+        "/etc/ssl/certs/ca-certificates.crt": account.trust.read_text(),
+    }
+    mounts = "set -e\n"
+    for number, (path, text) in enumerate(system.items()):
+        _write(home / f"system-{number}", text)
+        mounts += f"mount --bind {home}/system-{number} {path}\n"
+    flags = "-m" if os.geteuid() == 0 else "-rm"
+    unshare = require("unshare", "util-linux")
+    return [unshare, flags, "/bin/sh", "-c", mounts + 'exec "$@"', "sh"]
+
+
 def _not_as_root(module: str, function: str, *options: str) -> list[str]:
     """Some refuse to run as root, who alone is there where continuous integration runs."""
     told = f"import os; os.getuid = os.geteuid = lambda: 1000; from {module} import {function}"
@@ -104,6 +126,9 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o600)
+
+
+_GAJIM = _not_as_root("gajim.gajim", "main", "-l", "gajim=INFO")
 
 
 class _InTerminal:
@@ -266,15 +291,57 @@ class Finch(_InTerminal):
         return _in_files(self._purple / "logs", body)
 
 
-class Gajim:
-    """Gajim: nbxmpp and GLib's TLS; said and asked over its own message bus interface."""
+class NewGajim:
+    """Gajim on a computer of its own, without an account."""
 
     def __init__(self, processes: Processes, desktop: Desktop, account: Account) -> None:
         self.name = "gajim"
-        self._desktop = desktop
+        self._desktop, self._account = desktop, account
         require("gajim", "gajim")
         self._home, self._env = home_of(processes, self.name)
         self._process: Process | None = None
+
+    def shown(self) -> str:
+        """Its log."""
+        return self._process.output if self._process is not None else ""
+
+    def set_up(self, host: str, port: int) -> None:
+        """
+        Start it for the first time, and set up the account by hand.
+
+        @param host: What is typed as "Hostname".
+        """
+        desktop = self._desktop
+        command = [*_on_a_computer_of_its_own(self._home, self._account), *_GAJIM]
+        self._process = desktop.start(self.name, command, self._env, self._home)
+        self._look_at("Add Account")
+        time.sleep(1.0)
+        for text, keys in (
+            (self._account.jid, ("Tab",)),
+            (self._account.password, ("Tab", "space", "Tab", "Return")),
+        ):
+            desktop.type(text)
+            desktop.press(*keys)
+        self._look_at("Advanced settings")
+        desktop.press("shift+Tab", "shift+Tab")
+        for text, keys in ((host, ("Tab",)), (str(port), ("Tab", "Tab", "Tab", "Return"))):
+            desktop.type(text)
+            desktop.press(*keys)
+        self._look_at("Account Added")
+        desktop.press("Return")
+        self._look_at("Password Required")  # there is no keyring to keep it
+        desktop.type(self._account.password)
+        desktop.press("Return")
+
+    def _look_at(self, title: str) -> None:
+        self._desktop.xdotool("windowfocus", "--sync", self._desktop.window(title))
+
+
+class Gajim(NewGajim):
+    """Gajim: nbxmpp and GLib's TLS; said and asked over its own message bus interface."""
+
+    def __init__(self, processes: Processes, desktop: Desktop, account: Account) -> None:
+        super().__init__(processes, desktop, account)
         settings = {
             "password": account.password,
             "custom_host": account.host,
@@ -303,8 +370,7 @@ class Gajim:
 
     def start(self) -> None:
         """See L{RealClient}."""
-        command = _not_as_root("gajim.gajim", "main", "-l", "gajim=INFO")
-        self._process = self._desktop.start(self.name, command, self._env, self._home)
+        self._process = self._desktop.start(self.name, _GAJIM, self._env, self._home)
 
     def say(self, to: str, body: str) -> None:
         """See L{RealClient}."""
@@ -330,10 +396,6 @@ class Gajim:
             self._home / ".local/share/gajim/logs.db", "SELECT message FROM logs", body
         )
 
-    def shown(self) -> str:
-        """Its log."""
-        return self._process.output if self._process is not None else ""
-
 
 class Dino:
     """Dino: GLib's TLS and resolver, which know no settings but the system's."""
@@ -352,15 +414,7 @@ class Dino:
         self._home, self._env = home_of(processes, self.name)
         self._database = self._home / ".local/share/dino/dino.db"
         self._process: Process | None = None
-        system = {
-            "/etc/hosts": f"127.0.0.1 localhost\n{account.host} {account.domain}\n",
-            "/etc/resolv.conf": f"nameserver {account.host}\n",  # where nobody answers
-            "/etc/ssl/certs/ca-certificates.crt": account.trust.read_text(),
-        }
-        self._system = "set -e\n"
-        for number, (path, text) in enumerate(system.items()):
-            _write(self._home / f"system-{number}", text)
-            self._system += f"mount --bind {self._home}/system-{number} {path}\n"
+        self._inside = _on_a_computer_of_its_own(self._home, account)
 
     def start(self) -> None:
         """See L{RealClient}.  Its database is made by itself, without an account at first."""
@@ -383,11 +437,39 @@ class Dino:
             return False
 
     def _launch(self, name: str) -> Process:
-        """In a mount namespace of its own, where the system's settings are the test's."""
-        flags = "-m" if os.geteuid() == 0 else "-rm"
-        inside = [require("unshare", "util-linux"), flags, "/bin/sh", "-c"]
-        command = [*inside, self._system + 'exec "$@"', "sh", self._program, *self._options]
+        command = [*self._inside, self._program, *self._options]
         return self._desktop.start(name, command, self._env, self._home)
+
+    def set_up(self, logged_in: Callable[[], bool]) -> None:
+        """
+        Start it for the first time, and set up the account by hand.
+
+        @param logged_in: Whether the server has seen that.
+        """
+        desktop = self._desktop
+        self._process = self._launch(self.name)
+        window = desktop.window("Dino")
+
+        def asked() -> bool:
+            desktop.xdotool("mousemove", "--window", window, "600", "521", "click", "1")
+            time.sleep(1.0)
+            return bool(desktop.xdotool("search", "--onlyvisible", "--name", "Add Account"))
+
+        wait_until(asked, 60.0, "Dino's dialog after Set up account")
+        desktop.xdotool("windowfocus", "--sync", desktop.window("Add Account"))
+        desktop.type(self._account.jid)
+        desktop.press("Return")
+
+        def tried() -> bool:
+            time.sleep(2.0)  # it looks for the server first; until then nothing takes what is typed
+            desktop.press("ctrl+a")
+            desktop.type(self._account.password)
+            desktop.press("Return")
+            time.sleep(2.0)
+            return logged_in()
+
+        wait_until(tried, 60.0, "Dino's log-in")
+        desktop.press("Return")
 
     def enter(self, room: str) -> None:
         """Its dialog for a room is opened, and "Join" clicked on, at its upper right."""

@@ -1,4 +1,4 @@
-"""Contacts and blocking, with the programs that people use: profanity, Dino, nbxmpp, slixmpp."""
+"""Contacts and blocking, with the programs that people use: profanity, nbxmpp, slixmpp."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from peers.certs import Certificates
 from peers.clients import Driver, nbxmpp_contact, slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
-from peers.desktop import Desktop
 from peers.network import wait_until
 from peers.processes import Processes
-from peers.realclients import PORT, Account, Dino, Profanity
+from peers.realclients import Account, Profanity
 from peers.terminal import Terminals
 from peers.test_cluster import PASSWORD as CLUSTER_PASSWORD
 from peers.test_cluster import make_house
 
-HOST = "127.79.0.1"  # a loopback address of its own: Dino knows no other port than 5222
 PASSWORD = "password"
 PATIENCE = 30.0
 BOB, ALICE = f"bob@{DOMAIN}", f"alice@{DOMAIN}"
@@ -41,11 +39,9 @@ class Scene:
     certificates: Certificates
     pair_account: Account
 
-    def account(self, user: str, host: str = "127.0.0.1", port: int = 0) -> Account:
+    def account(self, user: str) -> Account:
         """Of somebody."""
-        known = self.pair_account
-        port = port or self.server.client_port
-        return Account(f"{user}@{DOMAIN}", PASSWORD, host, port, known.trust, known.pair)
+        return evolve(self.pair_account, jid=f"{user}@{DOMAIN}")
 
     def come_and_go(self) -> None:
         """Bob goes, and comes again."""
@@ -61,17 +57,17 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         server = XmppServer(processes, certificates, {"cb1": "s3cret"})
         pair = certificates.issue(DOMAIN, server.hostname, "localhost")
         server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
-        server.settings["listen"]["client"].append(f"tcp:{PORT}:interface={HOST}")
         server.start()
         address = f"localhost:{server.component_port}"
         callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
-        for user in ("bob", "alice", "profanity", "dino"):
+        for user in ("bob", "alice", "profanity"):
             callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
         callbridge.start()
         server.process.wait_for("decides log-ins", 10.0)
         bob = slixmpp_contact(processes, BOB, PASSWORD, server.client_port, certificates.trust)
         bob.connected()
-        first = Account(BOB, PASSWORD, HOST, PORT, certificates.trust, pair)
+        here = ("127.0.0.1", server.client_port, certificates.trust, pair)
+        first = Account(BOB, PASSWORD, *here)
         yield Scene(server, callbridge, bob, processes, certificates, first)
     finally:
         processes.stop_all()
@@ -177,35 +173,6 @@ def test_profanity(scene: Scene) -> None:
     assert scene.bob.expect("went", PATIENCE)["sender"] == person
     assert "rror" not in terminal.screen, terminal.screen
     terminal.type("/quit")
-
-
-def test_dino(scene: Scene) -> None:
-    """It has the contact that another program of its user agreed on, and sees him come and go."""
-    desktop = Desktop(scene.processes)
-    person = f"dino@{DOMAIN}"
-    dino = Dino(scene.processes, desktop, scene.account("dino", HOST, PORT), "--print-xmpp=all")
-    dino.start()
-    port, trust = scene.server.client_port, scene.certificates.trust
-    other = slixmpp_contact(scene.processes, person, PASSWORD, port, trust)
-    other.connected()
-    wait_until(lambda: "jabber:iq:roster" in dino.shown(), 60.0, "Dino's log-in")
-    scene.bob.do("presence", to=person, type="subscribe")
-    assert other.expect("asks", PATIENCE)["sender"] == BOB
-    other.do("presence", to=BOB, type="subscribed")
-    assert scene.bob.expect("grants", PATIENCE)["sender"] == person
-    other.do("presence", to=BOB, type="subscribe")
-    assert scene.bob.expect("asks", PATIENCE)["sender"] == person
-    scene.bob.do("presence", to=person, type="subscribed")
-    wait_until(lambda: dino.contacts().get(BOB) == "both", PATIENCE, "Bob on Dino's roster")
-    scene.bob.disconnect()
-    came = f"{{jabber:client}}:from='{BOB}/"
-    wait_until(
-        lambda: any(
-            came in line and "type='unavailable'" in line for line in dino.shown().splitlines()
-        ),
-        PATIENCE,
-        "Bob to go",
-    )
 
 
 def test_two_servers(processes: Processes, certificates: Certificates) -> None:

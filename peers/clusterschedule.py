@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from peers.network import wait_until
 from peers.numbered import Client, Crowd, Life, Sent
 from peers.redis import Redis
 
+ONLY = os.environ.get("CMS_FAULTS", "").split()  # the only kinds of them; empty: all
 LENGTH = 5.0  # seconds of a schedule
 PAUSE = 0.03  # seconds between two messages
 SETTLED = 40.0  # at most, until all agree after a schedule
@@ -159,24 +161,30 @@ class Schedule:
 
     def _break_something(self) -> None:
         kinds = ["kill", "stop", "stop", "disconnect", "pause", "flush", "move", "move"]
-        kinds += ["hang_up", "race", "callbridge"]
+        kinds += ["hang_up", "race", "callbridge", "hand_over", "hand_over"]
         if isinstance(self.world.engine, Direct):
             kinds += ["engine_kill", "engine_stop", "cut", "silence", "slow"]
         else:
             kinds += ["fail_over", "fail_over", "engine_kill", "engine_stop"]
-        getattr(self, f"_{self.random.choice(kinds)}")()
+        getattr(self, f"_{self.random.choice(ONLY or kinds)}")()
 
     def _server(self) -> int:
         return self.random.randrange(len(self.world.servers))
 
     def _kill(self) -> None:
-        server, seconds = self._server(), self.random.uniform(0.2, LENGTH)
+        self._kill_one(self._server())
+
+    def _kill_one(self, server: int) -> None:
+        seconds = self.random.uniform(0.2, LENGTH)
         self.world.kill(server)
         self._trouble("kill", server)
         self._at(seconds, lambda: self.world.start(server))
 
     def _stop(self) -> None:
-        server, seconds = self._server(), self.random.uniform(0.3, 2.0 * self.world.lease)
+        self._stop_one(self._server())
+
+    def _stop_one(self, server: int) -> None:
+        seconds = self.random.uniform(0.3, 2.0 * self.world.lease)
         if not self.world.works(server):
             return
         self.world.stop(server)
@@ -265,6 +273,19 @@ class Schedule:
         if managed:
             self._trouble("hang_up")
             self.crowd.call(self.random.choice(managed).hang_up)
+
+    def _hand_over(self) -> None:
+        """One resumes elsewhere; and just before, amid or after that, one of both is hit."""
+        managed = [client for client in self.clients if client.is_there and client.is_managed]
+        if not managed:
+            return
+        client = self.random.choice(managed)
+        giver = client.life.server
+        taker = self.random.choice([s for s in range(len(self.world.servers)) if s != giver])
+        self._trouble("hand_over", giver)
+        self.crowd.call(client.go, taker)
+        hit = self.random.choice((self._kill_one, self._stop_one))
+        self._at(self.random.uniform(0.05, 0.4), partial(hit, self.random.choice((giver, taker))))
 
     def _race(self) -> None:
         """Two bind one resource at once."""
@@ -367,7 +388,8 @@ class Schedule:
 
 def _cut_off(troubles: list[Trouble]) -> bool:
     """Whether a server could perhaps not ask another one."""
-    return any(trouble.kind not in ("move", "hang_up", "race") for trouble in troubles)
+    harmless = ("move", "hang_up", "race", "hand_over")
+    return any(trouble.kind not in harmless for trouble in troubles)
 
 
 def _order(client: Client, life: Life, senders: dict[int, tuple[int, Sent]]) -> list[str]:

@@ -85,6 +85,7 @@ class Client:
     @ivar stays_out: Whether it does not come back once somebody else took its address.
     @ivar gives_up: Whether it does not come back when its connection is lost.
     @ivar at: The server that it looks for first.
+    @ivar goes_to: Where it resumes next, and not just anywhere.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Client:
         self.at = at
         self.is_managed = managed
         self.stays_out = self.gives_up = False
+        self.goes_to: int | None = None
         self.lives: list[Life] = []
         self.refused_logins = 0
         self._random = random
@@ -146,6 +148,12 @@ class Client:
         """Its network is gone, for a moment."""
         if self._writer is not None:
             self._writer.transport.abort()
+
+    def go(self, to_server: int) -> None:
+        """The same, and it resumes its session at that server."""
+        self.goes_to = to_server
+        self.life.been.add(to_server)  # which has it before its client is told so
+        self.hang_up()
 
     def leave(self, for_server: int) -> None:
         """Forget this session without a word, and log in at another server."""
@@ -212,6 +220,8 @@ class Client:
             if self._previd:  # as if its name had the addresses of all
                 others = range(len(self.ports))
                 server = self._random.choice([self.life.server, *others])
+                if self.goes_to is not None:
+                    server, self.goes_to = self.goes_to, None
             reader, self._writer = await asyncio.open_connection("127.0.0.1", self.ports[server])
             await self._negotiate(reader, server)
         while True:

@@ -2,7 +2,8 @@
 Three real servers, two Callbridges, Redis and Sentinels under a seeded schedule of faults:
 numbered messages arrive once and in order or are answered, and at rest all agree.
 
-C{CMS_SEEDS=200} tries as many; C{CMS_SEED} is one alone.  docs/reliability.md has what was found.
+C{CMS_SEEDS=200} tries as many; C{CMS_SEED} is one alone, and C{CMS_FAULTS=hand_over} breaks nothing
+else.  docs/reliability.md has what was found.
 """
 
 from __future__ import annotations

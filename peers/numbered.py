@@ -13,7 +13,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from random import Random
 from typing import Any, TypeVar
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
@@ -143,6 +144,19 @@ class Client:
         self._send(f"<message to='{to}' type='chat' id='{number}'>{body}</message>")
         if self.is_managed and number % 5 == 0:
             self._write(f"<r xmlns='{_SM}'/>")
+
+    async def write(self, to: str, numbers: Sequence[int], more: str) -> None:
+        """Send messages, as fast as the server reads them."""
+        for number in numbers:
+            self.say(to, number, more)
+            if self._writer is not None:
+                await self._writer.drain()
+
+    def read(self, does: bool) -> None:
+        """Whether it reads."""
+        transport: Any = None if self._writer is None else self._writer.transport
+        if transport is not None:
+            (transport.resume_reading if does else transport.pause_reading)()
 
     def hang_up(self) -> None:
         """Its network is gone, for a moment."""
@@ -367,6 +381,10 @@ class Crowd:
             return await work()
 
         return asyncio.run_coroutine_threadsafe(do(), self._loop).result(30)
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """The same, and do not wait for it."""
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """The same with a function."""

@@ -74,6 +74,20 @@ class PressureTests(Faults):
         heard = [body.rstrip("x") for body in bodies(self.bob)]
         self.assertEqual([str(number) for number in range(1, taken + 1)], heard)
 
+    def test_on_the_way(self) -> None:
+        """A window full was on the way when she was held: he gets that, too."""
+        texts = [message(full("bob"), str(number)) for number in range(1, 201)]
+        for text in texts:
+            self.alice.say(text.replace("</body>", f"{'x' * SIZE}</body>"))
+        self.run_()
+        self.assertTrue(self.alice.handler.held)
+        self.assertGreater(self.waiting(), LANE_BYTES)
+        self.read_on(self.bob)
+        self.run_()
+        self.assertEqual(200, len(bodies(self.bob)))
+        self.assertEqual([], bodies(self.alice))
+        self.assertFalse(self.alice.handler.held)
+
     def test_too_slow(self) -> None:
         """After a while nobody waits for him; what has no room then is answered."""
         self.write(self.alice, "bob")

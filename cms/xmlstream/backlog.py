@@ -47,16 +47,17 @@ class Lanes(Generic[_T]):
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
-    def put(self, source: object, item: _T, size: int) -> bool:
+    def put(self, source: object, item: _T, size: int, more: int = 0) -> bool:
         """
         Let something wait for the turn of its source.
 
+        @param more: So much more may wait.
         @return: Whether there is room for it.
         """
         lane = self._lanes.get(source)
         waiting = size + (lane.size if lane is not None else 0)
         if waiting > self._guaranteed and (
-            self.size + size > self._most or waiting > self._most // 2
+            self.size + size > self._most + more or waiting > self._most // 2 + more
         ):
             return False
         if lane is None:
@@ -126,9 +127,9 @@ class Backlog:
         self._first.append(data)
         self.first_size += len(data)
 
-    def put(self, source: object, item: Item) -> bool:
+    def put(self, source: object, item: Item, more: int = 0) -> bool:
         """See L{Lanes.put}."""
-        return self._lanes.put(source, item, size_of(item))
+        return self._lanes.put(source, item, size_of(item), more)
 
     def waiting(self, source: object) -> int:
         """See L{Lanes.waiting}."""

@@ -68,6 +68,11 @@ class Distant:
 
     __slots__ = ()
 
+    @property
+    def room(self) -> int:
+        """How many bytes of all such may be on the way, and come though they are held."""
+        return 0
+
     def held(self) -> Party | None:
         """What stands for it while it is to wait; C{None}: it is shared by many users."""
         raise NotImplementedError
@@ -400,6 +405,8 @@ class Party:
             return False
         backlog = self._backlog = self._backlog or Backlog(self.limits.size)
         waits = backlog.put(source, item)
+        if not waits and isinstance(source, Distant) and not (away or self.is_stalled):
+            waits = backlog.put(source, item, min(source.room, self.limits.size))
         if away and waits:
             self._room -= 1
             self.keeps(size)

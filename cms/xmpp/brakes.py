@@ -73,11 +73,13 @@ class Writers:
     """
     The clients of one other node that are held for clients of this one.
 
+    @param window: How much of that node may be on the way.
     @ivar found: By address.
     """
 
-    def __init__(self, clock: IReactorTime, peer: Peer) -> None:
+    def __init__(self, clock: IReactorTime, peer: Peer, window: int) -> None:
         self.found: dict[str, Writer] = {}
+        self.window = window
         self._clock = clock
         self._peer = peer
 
@@ -103,6 +105,12 @@ class Lane(tuple[Writers, bytes], Distant):
     """
 
     __slots__ = ()
+
+    @property
+    def room(self) -> int:
+        """See L{Distant<cms.xmlstream.flow.Distant>}; nobody holds a component."""
+        writers, name = self
+        return writers.window if name else 0
 
     def held(self) -> Party | None:
         """See L{Distant<cms.xmlstream.flow.Distant>}."""

@@ -216,7 +216,8 @@ class Nodes(OwnSessions):
     def _neighbour(self, peer: Peer) -> Neighbour:
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
-            clock, writers = self._clock, Writers(self._clock, peer)
+            clock, window = self._clock, self.node.settings.peers.window
+            writers = Writers(clock, peer, window)
             telling = Telling(clock, peer, partial(self._everything, writers))
             own = Questions(clock, peer), telling, writers, Brake(clock)
             neighbour = self._neighbours[peer] = Neighbour(peer, *own)

@@ -282,6 +282,7 @@ class DamageTests(BackupTests):
             *(("name", "../users.sqlite3"), ("name", "/etc/passwd"), ("name", "admin.sock")),
             *(("size", -1), ("size", 1 << 62), ("size", "9"), ("size", None), ("version", None)),
             *(("version", 0), ("version", "1"), ("name", "spaces.sqlite3"), ("more", 1)),
+            *(("name", ["users.sqlite3"]), ("name", {})),
         ):
 
             def change(plain: dict[str, Any], key: str = key, value: object = value) -> None:

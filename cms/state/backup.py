@@ -203,7 +203,7 @@ def _read_head(stream: IO[bytes], digest: Any) -> Manifest:
         files = tuple(Entry(**entry) for entry in plain.pop("files"))
         manifest = Manifest(**plain, files=files)
         texts = (manifest.role, manifest.domain, manifest.name, manifest.created, manifest.software)
-        if all(isinstance(text, str) for text in texts):
+        if all(isinstance(text, str) for text in (*texts, *(entry.name for entry in files))):
             return manifest
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass

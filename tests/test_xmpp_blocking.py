@@ -298,6 +298,23 @@ class PresenceTests(House):
         few = calls(lambda: self.block("other@x.org", user="bob"))
         self.assertLess(calls(lambda: self.block("nobody@x.org")), few + 150)
 
+    def test_again_and_again(self) -> None:
+        """Who blocks and shows himself to many in turns has to wait in the end; nobody else has."""
+        self.patch(blocking, "SECONDS_EACH", 10.0)
+        self.patch(blocking, "MOST_AHEAD", 100.0)
+        self.befriend("alice", "bob")
+        told, answers = 0, []
+        for _ in range(10):
+            for name in ("block", "unblock"):
+                heard = self.block(BOB, name=name)
+                told += len(heard.get("bob", ()))
+                answers.append(heard["alice"][-1])
+        self.assertEqual(["result"] * 8 + ["resource-constraint"] * 12, answers)
+        self.assertEqual(8, told)
+        self.assertEqual({"carol": ["result"]}, self.block(BOB, user="carol"))
+        self.server.clock.advance(20)
+        self.assertEqual({"alice": ["result"]}, self.block(CAROL))
+
     def test_request(self) -> None:
         """A request of who is blocked waits for nothing; asked again afterwards it comes."""
         self.block(CAROL)

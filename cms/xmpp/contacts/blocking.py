@@ -21,6 +21,7 @@ from cms.xmlstream.textiq import written_result
 from cms.xmpp.broadcast import addressed, unavailable
 from cms.xmpp.contacts.acts import MOST_BLOCKED, Outcome
 from cms.xmpp.contacts.blocklists import Blocklists, matches
+from cms.xmpp.contacts.pace import SECONDS_EACH
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.store import Refused
 from cms.xmpp.router import Router
@@ -28,6 +29,7 @@ from cms.xmpp.sessions import Session
 
 NS: Final = "urn:xmpp:blocking"
 MOST_BYTES: Final = 1_024  # of an address
+MOST_AHEAD: Final = 10.0  # seconds of work at the server's pace, for what a user has changed
 
 
 class Blocking:
@@ -45,6 +47,7 @@ class Blocking:
         self._lists: Blocklists = router.blocklists
         self._interested: dict[str, dict[Session, None]] = {}
         self._pushed = 0
+        self._until: dict[str, float] = {}  # when each user's changes are done at that pace
         self.requests = {
             ("get", NS, "blocklist"): self.list,
             ("set", NS, "block"): self.block,
@@ -84,6 +87,10 @@ class Blocking:
             contacts.refuse(stanza, refused)
             return
         owner = keys.own(session.jid.userhost())
+        if self._until.get(owner, 0.0) - contacts.changes.clock.seconds() > MOST_AHEAD:
+            # Each goes to many, and nobody has to do the opposite at once.
+            contacts.refuse(stanza, Refused("resource-constraint", "too many changes", "wait"))
+            return
         if active:
             asked = contacts.change(owner, lambda act: act.block(owner, named))
         else:
@@ -110,14 +117,22 @@ class Blocking:
 
     def _follow(self, outcome: Outcome) -> None:
         for owner, (now, changed) in outcome.blocked.items():
-            address = self.contacts.keys.address
+            address, sent = self.contacts.keys.address, 0
             added = {*map(address, changed)} & {*map(address, now)}
             if added:
-                self.contacts.hide(address(owner), added)
+                sent += self.contacts.hide(address(owner), added)
             self.listed(owner, now, changed)
             removed = {*map(address, changed)} - added
             if removed:
-                self.contacts.seen_again(owner, removed)
+                sent += self.contacts.seen_again(owner, removed)
+            self._note(owner, sent)
+
+    def _note(self, owner: str, sent: int) -> None:
+        """So many stanzas followed from a user's change."""
+        now = self.contacts.changes.clock.seconds()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        if sent:
+            self._until[owner] = max(now, self._until.get(owner, now)) + sent * SECONDS_EACH
 
     def listed(self, owner: str, now: Iterable[str], changed: Iterable[str]) -> None:
         """

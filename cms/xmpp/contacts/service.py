@@ -306,25 +306,38 @@ class Contacts:
             found = [other for other in found if not self._lists.part(session.jid, other.jid)]
         return found
 
-    def hide(self, user: str, others: Collection[str]) -> None:
-        """A user has blocked others: those who could see him see him go."""
+    def hide(self, user: str, others: Collection[str]) -> int:
+        """
+        A user has blocked others: those who could see him see him go.
+
+        @return: How many stanzas that takes.
+        """
         shown = self._sessions.available(user)
         watchers = self._available(self._read(self._store.watchers, self.keys.own(user)))
         receivers = [each for each in watchers if matches(others, each.jid.full())]
         for session in shown if receivers else ():
             self._send(unavailable(session), receivers, session)
+        return len(shown) * len(receivers)
 
-    def seen_again(self, owner: str, others: Collection[str]) -> None:
-        """And does not block them any more: they see each other, as far as they may."""
-        shown = self._available((owner,))
+    def seen_again(self, owner: str, others: Collection[str]) -> int:
+        """
+        And does not block them any more: they see each other, as far as they may.
+
+        @return: See L{hide}.
+        """
+        sent, shown = 0, self._available((owner,))
         watchers = self._read(self._store.watchers, owner)
         watched = self._read(self._store.watched, owner)
         for session in shown:
-            receivers = self._known(session, watchers)
-            self._show(session, [each for each in receivers if matches(others, each.jid.full())])
+            known = self._known(session, watchers)
+            receivers = [each for each in known if matches(others, each.jid.full())]
+            self._show(session, receivers)
+            sent += len(receivers)
             for other in self._known(session, watched):
                 if matches(others, other.jid.full()):
                     self._show(other, (session,))
+                    sent += 1
+        return sent
 
     def _show(self, shown: Session, receivers: Iterable[Session]) -> None:
         if shown.presence is not None:

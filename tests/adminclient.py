@@ -201,6 +201,16 @@ CALLBRIDGE = (
     "ce03f08f-547f-4df1-b531-ae3a64a9c18f",
     {"name": "cb1", "component": "cb1.meet.example.com", "state": "active"},
 )
+DRAIN = {
+    "state": "open",
+    "secondsLeft": 0,
+    "clients": 1,
+    "components": 1,
+    "given": 0,
+    "ended": 0,
+    "inCluster": True,
+    "takers": 2,
+}
 CLIENT = ("11111111-547f-4df1-b531-ae3a64a9c18f", {"jid": "alice@meet.example.com/x"})
 
 
@@ -213,6 +223,7 @@ class FakeXmppServer(FakeDaemon):
         super().__init__()
         self.calls: list[tuple[Any, ...]] = []
         self.clients = FakeClients(self.calls)
+        self.drains = "open"
 
     def callbridges(self) -> Iterable[tuple[str, Facts]]:
         """One."""
@@ -237,6 +248,22 @@ class FakeXmppServer(FakeDaemon):
         """Remember it."""
         self.calls.append(("rotate", id_, secret, overlap))
         return "m4de" if secret is None else None
+
+    # draining
+
+    def drain_facts(self) -> Facts:
+        """See L{cms.admin.interfaces.XmppServer.drain_facts}."""
+        return {**DRAIN, "state": self.drains}
+
+    def begin_drain(self, seconds: float, *, forced: bool) -> None:
+        """See L{cms.admin.interfaces.XmppServer.begin_drain}."""
+        self.calls.append(("drain", seconds, forced))
+        self.drains = "draining"
+
+    async def cancel_drain(self) -> None:
+        """See L{cms.admin.interfaces.XmppServer.cancel_drain}."""
+        self.calls.append(("cancel",))
+        self.drains = "open"
 
 
 class FakeClients:

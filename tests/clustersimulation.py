@@ -22,8 +22,11 @@ from cms.cluster.peer import PeerSettings
 from cms.cluster.shared import Shared, stamp_of
 from cms.signalflow import StepError
 from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.stream import XMLStream
 from cms.xmpp.clustering import Clustering
+from cms.xmpp.drain import Drain
 from cms.xmpp.nodes import Nodes
+from cms.xmpp.resumption import Resumptions
 from tests.xmppserver import DOMAIN, Peer, Server
 
 LEASE = 6.0
@@ -343,8 +346,37 @@ class ClusterServer(Server):
         self.copy = MemoryCopy()
         shared = Shared(self.clock, self.engine, self.copy)
         self.clustering = Clustering(self.node, self.engine, nodes, shared)
-        self.clustering.serves(self.clients)
+        self.components.resumptions = Resumptions(self.clock, 10.0)
+        self.clustering.serves(self.clients, self.components)
+        self.opened: list[XMLStream] = []
+        self.is_shut = False
+        self.drain = Drain(self.clock, self.clients, self.links, self, self.clustering)
         self.clustering.start()
+
+    def component(self, host: str = "192.0.2.7") -> Peer:
+        """See L{Server.component}."""
+        peer = super().component(host)
+        self.opened.append(peer.stream)
+        return peer
+
+    def client(self, tls: object = None, **options: Any) -> Peer:
+        """See L{Server.client}."""
+        peer = super().client(tls, **options)
+        self.opened.append(peer.stream)
+        return peer
+
+    def shut(self) -> None:
+        """See L{Doors<cms.xmpp.drain.Doors>}."""
+        self.is_shut = True
+
+    async def reopen(self) -> None:
+        """See L{Doors<cms.xmpp.drain.Doors>}."""
+        self.is_shut = False
+
+    def streams(self) -> Sequence[XMLStream]:
+        """See L{Doors<cms.xmpp.drain.Doors>}."""
+        self.opened = [stream for stream in self.opened if not stream.ended.called]
+        return self.opened
 
     def settle(self) -> None:
         """See L{Server.settle}."""

@@ -16,7 +16,7 @@ from cms import faults
 from cms.process.threads import SlowWork
 from cms.signalflow import Step
 from cms.xmpp.contacts.figures import ContactFigures
-from cms.xmpp.metrics import ClusterCollector, ContactsCollector
+from cms.xmpp.metrics import ClusterCollector, ContactsCollector, DrainCollector
 from tests import test_metrics as metrics
 from tests.clustersimulation import Cluster
 from tests.test_xmpp_contacts import House
@@ -36,7 +36,7 @@ def clustered() -> metrics.Figures:
     """Those of a server of a cluster."""
     cluster = Cluster()
     first, _ = cluster.server("one"), cluster.server("two")
-    return metrics.Figures(ClusterCollector(first.clustering))
+    return metrics.Figures(ClusterCollector(first.clustering), DrainCollector(first.drain))
 
 
 def befriended() -> str:

@@ -26,7 +26,7 @@ from cms.xmpp.administration import XmppAdministration
 from tests.support import MemoryTransport, new_folder, observe_log
 from tests.test_xmpp_service import CONFIGURATION, Daemon
 from tests.websocketpeer import HANDSHAKE, WebSocketPeer, connect, framed, request
-from tests.xmppserver import DOMAIN
+from tests.xmppserver import DOMAIN, Threads
 
 PORT = 5280
 WEB = f'web_plain = ["tcp:{PORT}:interface=127.0.0.1"]\n'
@@ -131,6 +131,8 @@ class UpgradeTests(DoorTestCase):
 
     def test_counted(self) -> None:
         """The streams of a listener are in the metrics, with what they carry, until they end."""
+        threads, reactor = Threads(), self.daemon.reactor  # contacts are counted in one
+        reactor.getThreadPool, reactor.callFromThread = lambda: threads, threads.callFromThread
         peer = self.peer()
         peer.open()
         answered = self.daemon.service.metrics.render().decode()
@@ -449,7 +451,7 @@ class TLSTests(SynchronousTestCase):
         self.assertIs(client.transport, layer.transport)
         self.assertNotIn(b"-PLUS", heard)
         client.transport.lose()
-        (factory,) = (f for f in self.daemon.service._factories if f.kind == "web")
+        (factory,) = (f for f in self.daemon.service.factories if f.kind == "web")
         self.assertEqual((set(), 0), (factory.streams, factory.limiter.taken))
 
     def test_reload(self) -> None:

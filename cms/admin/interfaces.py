@@ -194,6 +194,26 @@ class XmppServer(Daemon, Protocol):
         """The sessions of clients."""
         ...
 
+    def drain_facts(self) -> Facts:
+        """
+        Whether it is drained: C{state} (C{open}, C{draining}, C{drained}), C{secondsLeft},
+        C{clients}, C{components}, C{given}, C{ended}, C{inCluster}, C{takers}.
+        """
+        ...
+
+    def begin_drain(self, seconds: float, *, forced: bool) -> None:
+        """
+        Take nothing new, and send what is here to the other servers.
+
+        @param seconds: Then what is left is ended.
+        @param forced: Also if there is no other server.
+        """
+        ...
+
+    async def cancel_drain(self) -> None:
+        """Take what comes again."""
+        ...
+
 
 class Clients(Protocol):
     """

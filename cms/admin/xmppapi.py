@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
-from cms.admin import schemas
+from cms.admin import drainapi, schemas
 from cms.admin.clientsapi import AWAY, ClientOperations
 from cms.admin.commonapi import API, CommonOperations, Metrics, with_document
 from cms.admin.interfaces import XmppServer
@@ -55,6 +55,7 @@ NODE = schemas.record(
         "host": schemas.TEXT,
         "version": schemas.TEXT,
         "generation": schemas.WHOLE,
+        "draining": schemas.TRUTH,
         "sessions": schemas.WHOLE,
         "links": schemas.WHOLE,
         "deciding": schemas.WHOLE,
@@ -71,6 +72,7 @@ CLUSTER = schemas.record(
         "node": schemas.TEXT,
         "state": {"enum": ["in", "out"]},
         "generation": schemas.WHOLE,
+        "draining": schemas.TRUTH,
         "leaseSeconds": schemas.NUMBER,
         "renewedSecondsAgo": schemas.NUMBER,
         "joined": schemas.WHOLE,
@@ -113,6 +115,7 @@ STATUS = schemas.record(
         "places": schemas.WHOLE,
         "links": {"type": "array", "items": CALLBRIDGE},
         "cluster": CLUSTER,
+        "drain": drainapi.FACTS,
         "lastFailure": schemas.FAULT,
     },
     *("softwareVersion", "uptimeSeconds", "role", "domain", "callBridgesActive", "clients"),
@@ -227,4 +230,6 @@ def operations_of_xmpp_server(
     """All operations of an XMPP server's API."""
     common = CommonOperations(role, clock, status_schema=STATUS, metrics=metrics)
     own, clients = XmppOperations(role), ClientOperations(role.clients).operations()
-    return with_document("cms-xmpp", [*common.operations(), *own.operations(), *clients, *more])
+    drain = drainapi.DrainOperations(role).operations()
+    every = [*common.operations(), *own.operations(), *clients, *drain, *more]
+    return with_document("cms-xmpp", every)

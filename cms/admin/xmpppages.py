@@ -154,7 +154,9 @@ class XmppPages:
         status = self._role.status()
         clients = status.get("clients"), status.get("clientsAway")
         cluster: dict[str, Any] = status.get("cluster") or {}
-        nodes = [(n["node"], n["sessions"], n["links"]) for n in cluster.get("nodes", ())]
+        nodes = [
+            (n["node"], n["sessions"], n["links"], n["draining"]) for n in cluster.get("nodes", ())
+        ]
         return links, health.good, flow, clients, cluster.get("state"), nodes
 
     async def _pieces(self) -> list[Tag]:
@@ -328,7 +330,7 @@ def cluster_section(facts: Any) -> list[Tag]:
         tags.tr(
             tags.th(node["node"], scope="row"),
             tags.td(node["version"]),
-            tags.td(str(node["sessions"])),
+            tags.td("is drained" if node["draining"] else str(node["sessions"])),
             tags.td(str(node["links"])),
             tags.td(f"{node['waitingBytes']:,} bytes, {node['behindSeconds']} s"),
         )

@@ -64,6 +64,7 @@ def _rows(facts: dict[str, Any]) -> list[Row]:
         ("State", "in the cluster" if facts["state"] == "in" else "out of the cluster"),
         ("Leader", "none: there is no leader here"),
         ("Generation", facts["generation"]),
+        ("Draining", facts["draining"]),
         ("Lease", f"{facts['leaseSeconds']:g} s, renewed {ago}"),
         ("Engine", facts["engine"]),
         ("Engine connected", facts["engineConnected"]),
@@ -72,6 +73,7 @@ def _rows(facts: dict[str, Any]) -> list[Row]:
     ]
     for node in facts["nodes"]:
         shown = [
+            *(["is drained, and takes nothing"] if node["draining"] else []),
             f"cms {node['version']}, generation {node['generation']}",
             f"{node['sessions']} clients, {node['links']} components",
             f"{node['waitingBytes']:,} bytes wait for it, the oldest for {node['behindSeconds']} s",
@@ -96,6 +98,6 @@ def remove(node: str | None) -> None:
     """Say how a server leaves: when it stops, or dies."""
     raise Complaint(
         "nobody is removed by a command. A server that stops has left; one that died is gone when"
-        " its lease is over. Cure: to keep a server out, take [cluster] out of its xmpp.toml, or"
-        " its user out of Redis."
+        " its lease is over. Cure: on its host, cms xmpp drain --wait empties it; then stop it. To"
+        " keep it out, take [cluster] out of its xmpp.toml, or its user out of Redis."
     )

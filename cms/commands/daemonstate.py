@@ -9,6 +9,7 @@ from attrs import frozen
 
 from cms.commands.common import Row
 from cms.control.daemon import Daemon
+from cms.control.drainwords import drain_text
 
 
 @frozen
@@ -66,6 +67,9 @@ class DaemonState:
                 rows.append(("Clients", f"{self.status['clients']}{gone}"))
                 if "web" in self.status:
                     rows += _web_rows(self.status["web"])
+                drain = self.status.get("drain")
+                if drain is not None and drain["state"] != "open":
+                    rows.append(("Maintenance", drain_text(drain)))
                 if "cluster" in self.status:
                     rows.append(("Cluster", cluster_text(self.status["cluster"])))
                 if away:

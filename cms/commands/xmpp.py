@@ -13,6 +13,7 @@ from cms.commands.common import JSON, Row, as_facts, note, print_json, print_row
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.contacts import contacts
 from cms.commands.daemonstate import DaemonState
+from cms.commands.drains import drain
 from cms.commands.instances import INSTANCE, server_config
 from cms.commands.locks import lock_group
 from cms.commands.originalwords import OnlyShows
@@ -61,6 +62,7 @@ xmpp.add_command(client)
 xmpp.add_command(contacts)
 xmpp.add_command(lock_group(XMPP, _find, INSTANCE))
 xmpp.add_command(cluster)
+xmpp.add_command(drain)
 
 
 def _open(config_file: Path | None) -> tuple[XmppConfig, Daemon | None]:

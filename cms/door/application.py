@@ -102,6 +102,9 @@ class DoorApplication(Application):
         """
         if header(request, "transfer-encoding") is not None or request.content.read(1):
             raise Refused("no-websocket", "the request has a body")
+        if self._server.is_shut:
+            cause = "this server is about to be stopped; the others of its domain are there"
+            raise Refused(faults.SERVER_DRAINING.name, cause, status=503)
         origins = self.origins_for(request)
         fields = [
             (name.decode("latin-1"), value.decode("latin-1"))

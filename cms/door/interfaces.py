@@ -34,6 +34,11 @@ class Guests(Protocol):
 class Server(Guests, Protocol):
     """The XMPP server."""
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether it takes no new streams, for a while."""
+        ...
+
     def open_stream(self, connection: Admitted) -> IProtocol:
         """
         What speaks over a connection that has become a WebSocket.

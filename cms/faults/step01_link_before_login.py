@@ -32,3 +32,13 @@ NO_AUTHORITY = Fault(
     cure="{mend}",
     mend="cms status --config xmpp.toml     # on the XMPP server's host",
 )
+SERVER_DRAINING = Fault(
+    "server-draining",
+    LoginError,
+    Step.LINK_BEFORE_LOGIN,
+    on=Side.SERVER,
+    symptoms=("503 of /healthz, although all is well", "Connection refused, by one of the servers"),
+    cause="{node} is being drained: it takes nothing new, and what it has goes to other servers.",
+    cure="Somebody is about to stop it.  If not, cms xmpp drain --cancel opens it again.",
+    mend="cms xmpp drain --cancel --config xmpp.toml     # on that server's host",
+)

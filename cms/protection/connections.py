@@ -198,6 +198,7 @@ class ConnectionLimiter:
     @ivar refused: How many connections were refused, because the listener was full.
     @ivar dropped: How many unauthenticated ones were closed for newer ones.
     @ivar taken: How many are open.
+    @ivar is_shut: Whether it admits none, for a while; nobody is told of each.
     """
 
     limits: Limits
@@ -206,6 +207,7 @@ class ConnectionLimiter:
     refused: int = 0
     dropped: int = 0
     taken: int = 0
+    is_shut: bool = False
     log: Logger = field(factory=Logger)
     _networks: Counter[str] = field(factory=Counter)
     _replaceable: _Crowds = field(factory=_Crowds)
@@ -220,6 +222,8 @@ class ConnectionLimiter:
         @param host: Its address, or C{"local"}.
         @return: C{None} if the connection must be closed.
         """
+        if self.is_shut:
+            return None
         network, limits = network_of(host), self.limits
         local = network == LOCAL
         most = limits.most if local else limits.most - limits.reserve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,8 +12,9 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from cms.process import openfiles
-from cms.process.endpoints import close_ports, open_listener, show_address
+from cms.process.endpoints import open_listener, show_address
 from cms.process.endpointstrings import read_endpoint
+from cms.process.listening import Listening
 from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.protection.connections import ConnectionLimiter, Limits
@@ -51,7 +53,7 @@ class HTTPListeners:
         self._proxies = proxies
         self._forwarding = Forwarding(forwarded_for, tuple(proxies))
         self._pace = Pace(reactor, timer, busy)
-        self._ports: list[IListeningPort] = []
+        self._listening = Listening()
 
     def open(
         self,
@@ -90,19 +92,25 @@ class HTTPListeners:
         """
         kind, key = limiter.kind, f"listen.{limiter.kind}"
         for description in descriptions:
-            forwarded = None
-            if not read_endpoint(key, description, self._file).is_proxied:
+            said, forwarded = read_endpoint(key, description, self._file), None
+            if not said.is_proxied:
                 forwarded = Forwarded(key, self._forwarding, self._reactor.seconds)
             factory = self.factory(root, limiter, trust, forwarded)
-            opened = open_listener(
-                self._reactor, self._file, key, description, factory, proxies=self._proxies
+            listen = partial(self._listen, kind, description, factory)
+            self._pace.ports.extend(self._listening.open(listen, kind=said.kind))
+
+    def _listen(
+        self, kind: str, description: str, factory: IProtocolFactory
+    ) -> list[IListeningPort]:
+        key = f"listen.{kind}"
+        opened = open_listener(
+            self._reactor, self._file, key, description, factory, proxies=self._proxies
+        )
+        for port in opened:
+            self.log.info(
+                "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
             )
-            self._ports.extend(opened)
-            self._pace.ports.extend(opened)
-            for port in opened:
-                self.log.info(
-                    "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
-                )
+        return opened
 
     def factory(
         self,
@@ -122,8 +130,20 @@ class HTTPListeners:
             served = TLSMemoryBIOFactory(creator, False, served, self._reactor)
         return PacedFactory(served, self._pace, limiter)
 
+    def shut(self) -> None:
+        """Refuse connections, for a while; those that are open stay."""
+        for port in self._listening.shut():
+            self._pace.ports.remove(port)
+
+    async def reopen(self) -> None:
+        """
+        Accept them again.
+
+        @raise StepError: a listener cannot be opened.
+        """
+        self._pace.ports.extend(await self._listening.reopen())
+
     def close(self) -> Deferred[Any]:
         """Accept no more requests; fires when the ports are free."""
         self._pace.stop()
-        ports, self._ports = self._ports, []
-        return close_ports(ports)
+        return self._listening.close()

@@ -81,6 +81,11 @@ class Requests:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def open(self) -> frozenset[str]:
+        """The ids of those that are not answered."""
+        return frozenset(self._open)
+
     def ask(self, request: Stanza, timeout: float) -> Deferred[Stanza]:
         """
         Send a request and wait for its answer.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from math import ceil
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -13,6 +14,7 @@ from cms import faults
 from cms.admin.busy import answered
 from cms.admin.contactpages import ContactPages
 from cms.admin.contactsapi import ContactOperations
+from cms.admin.drainpages import DrainPages
 from cms.admin.interfaces import Facts, Health, Recorded, moment
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
@@ -27,7 +29,7 @@ from cms.process import openfiles
 from cms.process.clocks import wall_clock
 from cms.process.threads import SlowWork, shielded
 from cms.protection.guessing import Guesses
-from cms.signalflow import Step
+from cms.signalflow import Step, StepError
 from cms.state.database import StoreError
 from cms.web.refusal import Refused, wrong
 from cms.xmpp.callbridges import Callbridges, KnownCallbridge
@@ -35,6 +37,7 @@ from cms.xmpp.callbridgestore import CallbridgeExists, check_secret, new_secret
 from cms.xmpp.clientadministration import ClientAdministration
 from cms.xmpp.contacts.administration import ContactAdministration
 from cms.xmpp.daemon import XmppService
+from cms.xmpp.drain import OPEN, NowhereToGo
 
 _T = TypeVar("_T")
 MOST_AWAY = 10  # sessions without a connection that the status names
@@ -61,7 +64,10 @@ class XmppAdministration:
         See L{cms.admin.interfaces.Daemon.health}: listening, in its cluster if it is to be in
         one, and with a Callbridge that reads what it is asked.
         """
-        cluster = self._daemon.cluster
+        cluster, config = self._daemon.cluster, self._daemon.config
+        if self._daemon.drain.state != OPEN:
+            fault = faults.SERVER_DRAINING.error(node=config.hostname)
+            return Health(False, fault.step, fault)
         if cluster is not None and cluster.fault is not None:
             return Health(False, cluster.fault.step, cluster.fault)
         links = self._daemon.links.authorities if self._daemon.running else []
@@ -100,6 +106,7 @@ class XmppAdministration:
             "wantedPlaces": self._daemon.config.wanted_connections,
             "places": self._daemon.config.connection_limits().most,
             "links": links,
+            "drain": self.drain_facts(),
             **self._web(),
             **({} if self._daemon.cluster is None else {"cluster": self._daemon.cluster.status()}),
             "lastFailure": failed.as_dict() if failed is not None else None,
@@ -119,6 +126,38 @@ class XmppAdministration:
         recorded = [Recorded("link", attempt) for attempt in flow.registrations()]
         recorded += [Recorded("login", attempt) for attempt in flow.logins()]
         return sorted(recorded, key=lambda r: r.attempt.number, reverse=True)
+
+    # draining
+
+    def drain_facts(self) -> Facts:
+        """See L{cms.admin.interfaces.XmppServer.drain_facts}."""
+        drain = self._daemon.drain
+        return {
+            "state": drain.state,
+            "secondsLeft": ceil(drain.seconds_left),
+            "clients": len(self._daemon.sessions),
+            "components": len(self._daemon.links),
+            "given": drain.given,
+            "ended": drain.ended,
+            "inCluster": self._daemon.cluster is not None,
+            "takers": drain.takers,
+        }
+
+    def begin_drain(self, seconds: float, *, forced: bool) -> None:
+        """See L{cms.admin.interfaces.XmppServer.begin_drain}."""
+        try:
+            self._daemon.drain.begin(seconds, forced=forced)
+        except NowhereToGo:
+            cause = "no other server of the cluster is there that is not drained itself"
+            cure = "Start another one first, or use --force: then all sessions end."
+            raise Refused("nowhereToGo", cause, cure) from None
+
+    async def cancel_drain(self) -> None:
+        """See L{cms.admin.interfaces.XmppServer.cancel_drain}."""
+        try:
+            await shielded(Deferred.fromCoroutine(self._daemon.drain.cancel()))
+        except StepError as error:
+            raise Refused("notOpened", error.cause, error.cure) from None
 
     # Callbridges
 
@@ -268,7 +307,8 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
         *(config.domain, reactor),
     )
     more: list[MorePages] = [
-        *(RecordPages(daemon.record, now), LockPages(locks), ContactPages(contacts))
+        *(RecordPages(daemon.record, now), LockPages(locks), ContactPages(contacts)),
+        DrainPages(role),
     ]
     operations = operations_of_xmpp_server(
         *(role, reactor, daemon.metrics),

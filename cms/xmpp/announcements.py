@@ -70,4 +70,5 @@ def link_named(link: Link) -> bytes:
         address=link.peer_text,
         mechanisms=list(link.mechanisms),
         admits=link.admits,
+        leaves=link.leaves,
     )

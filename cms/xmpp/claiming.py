@@ -66,6 +66,11 @@ class Claiming:
         @param otherwise: Called with what the client is told if it cannot be resumed.
         """
         client = self._client
+        if client.policy.is_draining and not (
+            asked and client.policy.resumptions.has(asked.previous, account)
+        ):
+            client.wire.close(StreamError("system-shutdown"))  # the other servers have it
+            return
 
         def found(result: tuple[Resumable, bytes] | Failure) -> None:
             self._waits = False

@@ -98,6 +98,11 @@ class ClientNegotiation(StreamHandler):
         """See L{Wire}."""
         return self.wire.peer_text
 
+    @property
+    def is_logging_in(self) -> bool:
+        """Whether a log-in is under way, or has succeeded."""
+        return self.account is not None or hasattr(self, "_exchange")
+
     # from the wire
 
     def opened(self, wire: Wire) -> None:

@@ -32,6 +32,7 @@ class ClientPolicy:
 
     @ivar settings: The time limits of each.
     @ivar send_limits: The limits on what waits for one that does not read.
+    @ivar is_draining: Whether this server is drained, so that nothing is fetched.
     @ivar fetch: Has a session handed over by another node, if there can be any; see
         L{Handover<cms.xmpp.handover.Handover>}.
     """
@@ -61,6 +62,7 @@ class ClientPolicy:
     )
 
     fetch: Callable[[str, str], Deferred[int | None]] | None = None
+    is_draining: bool = False
 
     def claim(
         self, asked: elements.Resume | None, account: str

@@ -25,8 +25,11 @@ from cms.process.threads import SlowWork
 from cms.signalflow import StepError
 from cms.xmpp.callbridges import Callbridges
 from cms.xmpp.clientpolicy import ClientPolicy
+from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.clustersettings import ClusterSettings
+from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.config import XmppConfig
+from cms.xmpp.leavingparty import LeavingParty
 from cms.xmpp.nodes import Nodes
 from cms.xmpp.sharedcallbridges import SharedCallbridges
 
@@ -75,11 +78,44 @@ class Clustering:
         self.nodes.learning.end()
         return Deferred.fromCoroutine(self.node.stop())
 
-    def serves(self, clients: ClientPolicy) -> None:
+    def serves(self, clients: ClientPolicy, components: ComponentPolicy) -> None:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         handover = self.nodes.handover
         handover.policy, clients.fetch = clients, handover.fetch
         self.nodes.learning.on_change.append(clients.waiting_room.close)
+        self.nodes.link_resumptions = components.resumptions
+
+    def drains(self, on: bool) -> None:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        self.nodes.set_draining(on)
+
+    @property
+    def takers(self) -> int:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return sum(1 for _ in self.nodes.takers())
+
+    @property
+    def decides(self) -> bool:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return any(taker.decides for taker in self.nodes.takers())
+
+    def give(self, session: ClientSession) -> bool:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        handover = self.nodes.handover
+        ready = [each for each in self.nodes.takers() if each.has_time]
+        if not ready:
+            return False
+        fewest = min(ready, key=lambda each: handover.burden(each.peer) + len(each.sessions))
+        return handover.give(session, fewest.peer)
+
+    def left(self, link: LeavingParty, component: str) -> Deferred[None]:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return self.nodes.left(link, component)
+
+    @property
+    def is_settled(self) -> bool:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return self.nodes.is_settled
 
     def agreed(self, seconds: float) -> Deferred[bool]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
@@ -101,6 +137,7 @@ class Clustering:
             "node": node.settings.name,
             "state": "in" if fault is None else "out",
             "generation": node.generation,
+            "draining": self.nodes.drains,
             "leaseSeconds": node.settings.lease,
             "renewedSecondsAgo": round(node.since_renewal, 1) if node.joined else None,
             "joined": node.joined,
@@ -120,6 +157,7 @@ class Clustering:
                 "host": peer.member.facts.get("host", ""),
                 "version": peer.member.facts.get("version", ""),
                 "generation": peer.member.generation,
+                "draining": self.nodes.is_draining(peer),
                 "sessions": sessions,
                 "links": links,
                 "deciding": deciding,

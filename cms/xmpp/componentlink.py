@@ -23,7 +23,6 @@ from cms.process.logs import Logger, wanted
 from cms.signalflow import Step, StepError
 from cms.xmlstream import limits, ns
 from cms.xmlstream import managementelements as elements
-from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.keepalive import Keepalive
 from cms.xmlstream.management import AcknowledgedTooManyError, Ledger
@@ -32,13 +31,13 @@ from cms.xmlstream.requests import Requests
 from cms.xmlstream.stanza import Slice, Stanza
 from cms.xmlstream.traffic import Traffic
 from cms.xmlstream.wire import StreamHandler, Wire
-from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
+from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord, refusal_of
 from cms.xmpp.forward import A_TURN, Forwarder
-from cms.xmpp.registry import Registry
+from cms.xmpp.leavingparty import LeavingParty
 from cms.xmpp.resumption import NotResumed
 
 
-class ComponentLink(Party, StreamHandler):
+class ComponentLink(LeavingParty, StreamHandler):
     """
     The link of one component; a L{Link<cms.xmpp.links.Link>} whose stream ends here.
 
@@ -73,6 +72,7 @@ class ComponentLink(Party, StreamHandler):
         self.since = record.time.now
         self.answers_pings = False
         self.requests = Requests(policy.clock, self.send, own=policy.domain)
+        self.challenged: set[str] = set()
         self._record = record
         self._previd: str | None = None  # for its resumption, if it can be resumed
         self._ends = False  # for good, and not only its connection
@@ -248,13 +248,13 @@ class ComponentLink(Party, StreamHandler):
         """Log that the link is gone."""
         why = reason.getErrorMessage()
         if not self._ends:
-            self._end_attempt(why)
+            self.end_attempt(why)
             return
         run_all(
             self.log,
             self.peer_text,
             partial(self._tell_end, why),
-            partial(self._end_attempt, why),
+            partial(self.end_attempt, why),
         )
         self._part()
 
@@ -273,7 +273,7 @@ class ComponentLink(Party, StreamHandler):
                 link_id=self.link_id,
             )
 
-    def _end_attempt(self, why: str) -> None:
+    def end_attempt(self, why: str) -> None:
         """End the attempt without a failure: one side closed the stream."""
         record = self._record
         if record.attempt.running is not None:
@@ -302,11 +302,6 @@ class ComponentLink(Party, StreamHandler):
             self.wire.close(error)
 
     # link management, docs/link-management.md
-
-    @property
-    def is_away(self) -> bool:
-        """It has no connection now, and may be resumed."""
-        return self.is_open and self.carrier is None
 
     def keeps(self, size: int) -> None:
         """See L{Party}; a link that is away ends when too much of our own waits for it."""
@@ -355,17 +350,20 @@ class ComponentLink(Party, StreamHandler):
         """The connection is gone: wait for another."""
         self._keepalive.stop()
         self.detach()
-        resumptions = self.policy.resumptions
-        resumptions.leaves(self)
+        self.wait_for_another()
         self.policy.links.away(self)
         self.log.info(
             "component {component} lost its connection from {peer}: its link is kept for"
             " {seconds:.0f} s",
             component=self.component,
             peer=self.peer_text,
-            seconds=resumptions.seconds,
+            seconds=self.policy.resumptions.seconds,
             link_id=self.link_id,
         )
+
+    def wait_for_another(self) -> None:
+        """See L{LeavingParty}."""
+        self.policy.resumptions.leaves(self)
 
     def return_over(self, wire: Wire, answer: bytes) -> None:
         """
@@ -380,7 +378,7 @@ class ComponentLink(Party, StreamHandler):
         if not self.is_away:
             self._keepalive.stop()
             self.detach()
-            self._end_attempt("resumed by another connection")
+            self.end_attempt("resumed by another connection")
             old.dismiss(StreamError("conflict", text="resumed by another connection"))
         self._before.add(old)
         self.wire, self.peer_text = wire, wire.peer_text
@@ -483,16 +481,3 @@ class ComponentLink(Party, StreamHandler):
         refusal = refusal_of(self.policy.registry, self.component, self.secret)
         if refusal is not None:
             self.refuse(*refusal)
-
-
-def refusal_of(
-    registry: Registry, component: str, secret: Secret
-) -> tuple[StepError, StreamError] | None:
-    """Why a component must be disconnected because of the secret that it proved, if so."""
-    if registry.accepts(component, secret):
-        return None
-    if component in registry:
-        fault = faults.LINK_SECRET_EXPIRED.error(component=component)
-        return fault, StreamError("not-authorized", text="the secret has expired")
-    fault = faults.LINK_DELETED.error(component=component)
-    return fault, StreamError("host-gone", text="this component was deleted")

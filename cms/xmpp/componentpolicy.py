@@ -6,7 +6,10 @@ from typing import ClassVar
 
 from attrs import Factory, define, field
 from twisted.internet.interfaces import IReactorTime
+from twisted.words.protocols.jabber.error import StreamError
 
+from cms import faults
+from cms.configuration.tomlfile import Secret
 from cms.process.clocks import Timeline
 from cms.process.logs import LineLimiter, Logger
 from cms.protection.guessing import Guesses
@@ -95,3 +98,16 @@ class ComponentRecord:
             component=self.component,
             link_id=self.link_id,
         )
+
+
+def refusal_of(
+    registry: Registry, component: str, secret: Secret
+) -> tuple[StepError, StreamError] | None:
+    """Why a component must be disconnected because of the secret that it proved, if so."""
+    if registry.accepts(component, secret):
+        return None
+    if component in registry:
+        fault = faults.LINK_SECRET_EXPIRED.error(component=component)
+        return fault, StreamError("not-authorized", text="the secret has expired")
+    fault = faults.LINK_DELETED.error(component=component)
+    return fault, StreamError("host-gone", text="this component was deleted")

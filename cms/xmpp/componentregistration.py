@@ -38,8 +38,8 @@ from cms.xmlstream.toldfault import told
 from cms.xmlstream.wire import StreamHandler, Wire
 from cms.xmlstream.wrongpeer import peer_without_tls, peer_without_xmpp
 from cms.xmpp.componentinputs import Inputs
-from cms.xmpp.componentlink import ComponentLink, refusal_of
-from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord
+from cms.xmpp.componentlink import ComponentLink
+from cms.xmpp.componentpolicy import ComponentPolicy, ComponentRecord, refusal_of
 from cms.xmpp.forward import A_TURN
 from cms.xmpp.links import Link
 from cms.xmpp.resumption import NotResumed

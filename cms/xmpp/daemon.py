@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -44,6 +44,7 @@ from cms.xmpp.contacts.changes import Changes
 from cms.xmpp.contacts.figures import ContactFigures
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.store import ContactStore
+from cms.xmpp.drain import DRAINED, DRAINING, Drain
 from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.instances import of_instance
@@ -55,6 +56,7 @@ from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.metrics import (
     ClusterCollector,
     ContactsCollector,
+    DrainCollector,
     GuestsCollector,
     ServerCollector,
     ServerCounters,
@@ -84,6 +86,9 @@ class XmppService(Service):
     @ivar guesses: Counts the wrong secrets of components.
     @ivar record: The record on disk of them.
     @ivar cluster: Its part in a cluster; C{None}: it is alone.
+    @ivar listeners: For components and clients.
+    @ivar web: For browsers.
+    @ivar drain: Sends all that it has to the others.
     @ivar on_change: Called when a link comes or goes, or another server of the cluster.
     @ivar metrics: Its figures; what C{GET /metrics} answers.
     """
@@ -143,13 +148,14 @@ class XmppService(Service):
         )
         self._client = self._make_client_policy(router, relay, counters, undelivered)
         if self.cluster is not None:
-            self.cluster.serves(self._client)
+            self.cluster.serves(self._client, self._component)
         self._trust = self._make_trust()
-        self._listeners = Listeners(reactor, config.file, config.listen.proxies)
-        self._door = WebDoor(
+        self.listeners = Listeners(reactor, config.file, config.listen.proxies)
+        self.web = WebDoor(
             *(config, reactor, self._client, self.admissions), self._trust.get("web")
         )
         resolver = make_dns(reactor, config.dns.servers)
+        self.drain = Drain(reactor, self._client, self.links, _Doors(self), self.cluster)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []
         links = self.links
@@ -159,11 +165,12 @@ class XmppService(Service):
         ):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
+        self.drain.on_change.append(self._changed)
         self.metrics = self._make_metrics(counters, router)
 
     def _make_metrics(self, counters: ServerCounters, router: Router) -> Exposition:
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
-        every = [counters, self._make_collector(router), guests]
+        every = [counters, self._make_collector(router), guests, DrainCollector(self.drain)]
         if self.contacts is not None:
             figures = ContactFigures(self.contacts, SlowWork(self._reactor, at_once=1))
             every.append(ContactsCollector(figures))
@@ -273,7 +280,7 @@ class XmppService(Service):
             *(self.callbridges.registry, self.links, self.sessions, router),
             resumptions=self.resumptions,
             link_resumptions=self.link_resumptions,
-            factories=lambda: self._factories,
+            factories=lambda: self.factories,
             expires=self._expires,
         )
 
@@ -314,11 +321,12 @@ class XmppService(Service):
     @property
     def door(self) -> DoorApplication:
         """What browsers are served."""
-        return self._door.application
+        return self.web.application
 
     @property
-    def _factories(self) -> list[StreamFactory]:
-        return [*self._listeners.factories, *self._door.factories]
+    def factories(self) -> list[StreamFactory]:
+        """The streams of each listener."""
+        return [*self.listeners.factories, *self.web.factories]
 
     def _judge_links(self) -> None:
         for link in self.links:
@@ -336,8 +344,8 @@ class XmppService(Service):
                 for description in self.config.listen[kind]:
                     watched = kind in ("component", "component_plain")
                     seconds = self.config.components.tcp_user_timeout if watched else 0.0
-                    self._listeners.open(kind, description, factory, user_timeout=seconds)
-            self._door.open()
+                    self.listeners.open(kind, description, factory, user_timeout=seconds)
+            self.web.open()
         except StepError as error:
             give_up(error)
 
@@ -360,8 +368,9 @@ class XmppService(Service):
         super().stopService()
         self._watch.stopService()
         self._self_check.stop()
-        closed = [self._listeners.close(), self._door.close()]
-        streams = [s for factory in self._factories for s in factory.streams]
+        self.drain.stop()
+        closed = [self.listeners.close(), self.web.close()]
+        streams = [s for factory in self.factories for s in factory.streams]
         links = [stream for stream in streams if stream.handler.content_namespace == ns.COMPONENT]
         for stream in streams:
             if stream not in links:
@@ -385,9 +394,13 @@ class XmppService(Service):
 
     def describe(self) -> str:
         """Which steps of the signal flow are done: the links that are up."""
+        if self.drain.state == DRAINED:
+            return "drained: it can be stopped"
         known = len(self.callbridges.registry.secrets)
         up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
         names = ", ".join(sorted(link.component for link in self.links.authorities))
+        if self.drain.state == DRAINING:
+            return f"it is drained: {len(self.sessions)} clients and {len(self.links)} components"
         if names:
             return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
         return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"
@@ -402,6 +415,30 @@ class XmppService(Service):
         else:
             self.log.info("keys and certificates were read again")
             self._self_check.start()
+
+
+class _Doors:
+    """Implements L{Doors<cms.xmpp.drain.Doors>}."""
+
+    def __init__(self, daemon: XmppService) -> None:
+        self._daemon = daemon
+
+    def shut(self) -> None:
+        """See L{Doors<cms.xmpp.drain.Doors>}."""
+        self._daemon.listeners.shut()
+        self._daemon.web.shut()
+
+    async def reopen(self) -> None:
+        """See L{Doors<cms.xmpp.drain.Doors>}."""
+        try:
+            await self._daemon.listeners.reopen()
+        finally:
+            await self._daemon.web.reopen()
+
+    def streams(self) -> Iterable[XMLStream]:
+        """See L{Doors<cms.xmpp.drain.Doors>}."""
+        for factory in self._daemon.factories:
+            yield from factory.streams
 
 
 def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:

@@ -81,12 +81,47 @@ class Cluster(Protocol):
         """What is shown of it."""
         ...
 
-    def serves(self, clients: Any) -> None:
+    def serves(self, clients: Any, components: Any) -> None:
         """
-        Give sessions to the other nodes, and take theirs.
+        Give sessions to the other nodes, and take theirs; links as well.
 
         @param clients: The L{ClientPolicy<cms.xmpp.clientpolicy.ClientPolicy>}.
+        @param components: The L{ComponentPolicy<cms.xmpp.componentpolicy.ComponentPolicy>}.
         """
+        ...
+
+    # draining, docs/design/drain.md
+
+    def drains(self, on: bool) -> None:
+        """Tell the other nodes that this one is drained, or not any more."""
+        ...
+
+    @property
+    def takers(self) -> int:
+        """How many other nodes take sessions and links: they are there, and not drained."""
+        ...
+
+    @property
+    def decides(self) -> bool:
+        """Whether one of those has a Callbridge that decides log-ins."""
+        ...
+
+    def give(self, session: Any) -> bool:
+        """
+        Let a L{ClientSession<cms.xmpp.clientsession.ClientSession>} go on at the one of those
+        with fewest.
+
+        @return: Whether it does; none of them may have time now.
+        """
+        ...
+
+    def left(self, link: Any, component: str) -> Deferred[None]:
+        """See L{NodeLinks.left<cms.xmpp.nodelinks.NodeLinks.left>}."""
+        ...
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing of this node is under way to the others, nor passed on to them."""
         ...
 
     def agreed(self, seconds: float) -> Deferred[bool]:

@@ -15,18 +15,19 @@ from twisted.internet.defer import Deferred
 from cms.xmlstream.backlog import Item, as_bytes
 from cms.xmpp.sessions import Session
 
-MOST_BYTES = 262_144  # that wait; what comes beyond is refused
+MOST_BYTES = 262_144  # that wait before a session
 
 
 class Gate:
     """
     Stands before a session, and takes what this node has for it.
 
-    @param session: A L{Session<cms.xmpp.sessions.Session>}, here or at another node.
+    @param session: A L{Session<cms.xmpp.sessions.Session>}, or a link, here or at another node.
     @param known: Fires when nothing is on the old way any more.
     @param lane: The lane of what comes directly from who has sent this, by the lane in which
         it has come the old way.
     @param give_back: Called with what cannot be delivered after all.
+    @param most: Bytes that wait; what comes beyond is refused.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Gate:
         known: Deferred[None],
         give_back: Callable[[Sequence[bytes]], object],
         lane: Callable[[object], object] = lambda source: source,
+        most: int = MOST_BYTES,
     ) -> None:
         self._session = session
         self._give_back = give_back
         self._lane = lane
+        self._most = most
         self._waiting: list[tuple[bytes, object]] = []
         self._size = 0
         self._methods = {"deliver": self._hold, "queue": self._hold_one}
@@ -65,7 +68,7 @@ class Gate:
 
     def _hold_one(self, item: Item, source: object) -> bool:
         raw = as_bytes(item)
-        if self._size + len(raw) > MOST_BYTES:
+        if self._size + len(raw) > self._most:
             return False
         self._size += len(raw)
         self._waiting.append((raw, source))

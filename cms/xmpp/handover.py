@@ -119,6 +119,10 @@ class Handover:
         """How many are on their way."""
         return len(self._moves)
 
+    def burden(self, peer: Peer) -> int:
+        """How many are on their way to that node."""
+        return sum(move.remote.peer is peer for move in self._moves.values())
+
     # giving
 
     def give(self, session: ClientSession, peer: Peer) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cms.cluster.peer import Peer
+from cms.linkprotocol import login as lp
 from cms.process.logs import Logger
 from cms.xmlstream.requests import RequestLost, TooManyRequests
 from cms.xmlstream.splicedstanza import of_bytes
@@ -14,6 +17,10 @@ from cms.xmpp import nodemessages as messages
 from cms.xmpp.links import Link, Links
 from cms.xmpp.nodemessages import Facts, told
 from cms.xmpp.remotelink import PROBED, RemoteLink, trouble_of
+
+MOST_CHALLENGED = 2_000
+_EXCHANGE = re.compile(rb"><[a-z]+ xmlns='%s' exchange='([^']+)'" % re.escape(lp.NS).encode())
+_CHALLENGE = lp.NS, "challenge"
 
 
 def own_link(links: Links, component: str) -> Link | None:
@@ -38,9 +45,20 @@ class LinkAnswers:
             self._answer(peer, number, **trouble_of(Failure(problem)))
             return
         request = of_bytes(facts.text("stanza").encode())
+        exchange = _EXCHANGE.search(request.raw)
+        if exchange is not None:
+            link.challenged.discard(exchange[1].decode())
+
+        def answered(stanza: Stanza) -> None:
+            if exchange is not None and stanza.payload == _CHALLENGE:
+                if len(link.challenged) >= MOST_CHALLENGED:
+                    link.challenged.clear()  # of nodes that have died
+                link.challenged.add(exchange[1].decode())
+            self._answer(peer, number, stanza=stanza.raw.decode())
+
         answer: Deferred[Stanza] = link.requests.ask(request, facts.number("seconds"))
         answer.addCallbacks(
-            lambda stanza: self._answer(peer, number, stanza=stanza.raw.decode()),
+            answered,
             lambda failure: self._answer(peer, number, **trouble_of(failure)),
         )
         answer.addErrback(self._unexpected)

@@ -31,6 +31,8 @@ class Link(Receiver, Protocol):
 
     @ivar mechanisms: Its SASL mechanisms; none if it decides no log-ins, or is away.
     @ivar admits: It can be asked to admit guests.
+    @ivar challenged: The log-ins over it whose client is to respond.
+    @ivar leaves: Its server is drained, so that it goes to another one.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar evidence: What TLS and the certificate showed.
     @ivar link_id: Its ID in the logs of both sides.
@@ -41,6 +43,8 @@ class Link(Receiver, Protocol):
     component: str
     mechanisms: tuple[str, ...]
     admits: bool
+    leaves: bool
+    challenged: set[str]
     no_authority: StepError | None
 
     @property
@@ -112,6 +116,7 @@ class Links:
     @ivar on_down: Called with a link that has ended.
     @ivar on_away: Called with a link that has lost its connection, and may be resumed.
     @ivar on_back: Called with a link that was resumed.
+    @ivar on_quiet: Called with one that decides no more log-ins, since it goes elsewhere.
     """
 
     log = Logger()
@@ -125,6 +130,7 @@ class Links:
         self.on_down: list[Callable[[Link], object]] = []
         self.on_away: list[Callable[[Link], object]] = []
         self.on_back: list[Callable[[Link], object]] = []
+        self.on_quiet: list[Callable[[Link], object]] = []
 
     def __len__(self) -> int:
         return len(self._links)
@@ -169,13 +175,18 @@ class Links:
 
     def away(self, link: Link) -> None:
         """A link has lost its connection: it decides no log-ins until it is back."""
-        self._absent[link], link.mechanisms = link.mechanisms, ()
+        self._absent[link], link.mechanisms = link.mechanisms or self._absent.get(link, ()), ()
         call_all(self.log, self.on_away, link)
 
     def back(self, link: Link) -> None:
         """It has another one."""
         link.mechanisms = self._absent.pop(link, link.mechanisms)
         call_all(self.log, self.on_back, link)
+
+    def quiet(self, link: Link) -> None:
+        """No new log-ins are sent over this link: it is about to go to another server."""
+        self._absent[link], link.mechanisms = link.mechanisms, ()
+        call_all(self.log, self.on_quiet, link)
 
     def absent(self, mechanism: str) -> Link | None:
         """A link that is away, and decides by this mechanism when it is back."""

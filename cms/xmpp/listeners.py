@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
-from cms.process.endpoints import close_ports, open_listener, plain_host, show_address
+from cms.process.endpoints import open_listener, plain_host, show_address
+from cms.process.endpointstrings import read_endpoint
+from cms.process.listening import Listening
 from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.protection.connections import Admitted, ConnectionLimiter, Limits
@@ -90,7 +92,7 @@ class Listeners:
         self._reactor = reactor
         self._file = file
         self._proxies = proxies
-        self._ports: list[IListeningPort] = []
+        self._listening = Listening()
         self.factories: list[StreamFactory] = []
 
     def open(
@@ -103,19 +105,39 @@ class Listeners:
             over none of its connections.
         @raise ConfigurationError: the endpoint cannot be read, or bound.
         """
-        opened = open_listener(
-            self._reactor, self._file, f"listen.{kind}", description, factory, proxies=self._proxies
-        )
-        self._ports.extend(opened)
-        for port in opened:
-            if user_timeout:
-                watch_socket(port, user_timeout)  # Linux: what is accepted inherits it
-            self.log.info(
-                "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
+        key = f"listen.{kind}"
+
+        def listen() -> list[IListeningPort]:
+            opened = open_listener(
+                self._reactor, self._file, key, description, factory, proxies=self._proxies
             )
+            for port in opened:
+                if user_timeout:
+                    watch_socket(port, user_timeout)  # Linux: what is accepted inherits it
+                self.log.info(
+                    "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
+                )
+            return opened
+
+        self._listening.open(listen, kind=read_endpoint(key, description, self._file).kind)
         self.factories.append(factory)
+
+    def shut(self) -> None:
+        """Refuse connections, for a while."""
+        self._listening.shut()
+        for factory in self.factories:
+            factory.limiter.is_shut = True
+
+    async def reopen(self) -> None:
+        """
+        Accept them again.
+
+        @raise StepError: a listener cannot be opened.
+        """
+        for factory in self.factories:
+            factory.limiter.is_shut = False
+        await self._listening.reopen()
 
     def close(self) -> Deferred[Any]:
         """Accept no more connections."""
-        ports, self._ports = self._ports, []
-        return close_ports(ports)
+        return self._listening.close()

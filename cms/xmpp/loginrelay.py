@@ -74,10 +74,12 @@ class Exchange:
 
     def respond(self, payload: bytes) -> Deferred[Answer]:
         """Pass the client's response on."""
+        self.link.challenged.discard(self.id)
         return self.relay.ask(self.link, lp.Response(self.id, payload))
 
     def abort(self) -> None:
         """The client aborted, or is gone: the answer is not needed."""
+        self.link.challenged.discard(self.id)
         self.relay.tell(self.link, lp.Abort(self.id))
 
 
@@ -203,7 +205,10 @@ class LoginRelay:
                 undecided.user = answer.user
                 return undecided
             return Refusal(answer.condition, answer.text, wait=answer.wait, user=answer.user)
-        if isinstance(answer, lp.Challenge | lp.Success):
+        if isinstance(answer, lp.Challenge):
+            link.challenged.add(answer.exchange)
+            return answer
+        if isinstance(answer, lp.Success):
             return answer
         raise lp.MalformedLogin("not an answer to a step of a log-in")
 

@@ -20,6 +20,7 @@ from cms.signalflow import Attempt, Step, StepRecord
 from cms.xmlstream.stanza import KINDS
 from cms.xmlstream.traffic import Traffic
 from cms.xmpp.contacts.figures import ContactFigures
+from cms.xmpp.drain import DRAINED, DRAINING, OPEN, Drain
 from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.links import Link, Links
 from cms.xmpp.listeners import StreamFactory
@@ -133,7 +134,7 @@ class ClusterCollector(Collector):
         yield gauge("cms_xmpp_cluster_in", "Whether this server is in its cluster.", float(there))
         yield gauge("cms_xmpp_cluster_nodes", "Other servers that are known.", len(nodes))
         for key, name, text in _OF_NODES:
-            yield gauges(name, text, "node", {node: facts[key] for node, facts in nodes.items()})
+            yield gauges(name, text, "node", {n: float(facts[key]) for n, facts in nodes.items()})
         entries = CounterMetricFamily(
             "cms_xmpp_cluster_entries", "Entries between servers.", labels=["node", "direction"]
         )
@@ -147,6 +148,7 @@ class ClusterCollector(Collector):
 
 
 _OF_NODES = (
+    ("draining", "cms_xmpp_cluster_draining", "Whether another server is drained."),
     ("sessions", "cms_xmpp_cluster_sessions", "Clients of another server."),
     ("links", "cms_xmpp_cluster_links", "Components of another server."),
     ("deciding", "cms_xmpp_cluster_deciding", "Of these, those that decide log-ins, here too."),
@@ -364,3 +366,27 @@ _OF_CONTACTS = (
     ("blocked", "cms_xmpp_contacts_blocked", "Addresses that users have blocked."),
     ("size", "cms_xmpp_contacts_bytes", "Size of the file of contacts."),
 )
+
+
+class DrainCollector(Collector):
+    """Whether the server is drained, and what became of its sessions."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        drain = self._drain
+        yield gauge(
+            "cms_xmpp_draining",
+            "0: this server takes what comes; 1: it is being drained; 2: it can be stopped.",
+            (OPEN, DRAINING, DRAINED).index(drain.state),
+        )
+        gone = CounterMetricFamily(
+            "cms_xmpp_drained_sessions",
+            "Sessions that went to other servers, or were ended, when this one was drained.",
+            labels=["result"],
+        )
+        gone.add_metric(["given"], drain.given)
+        gone.add_metric(["ended"], drain.ended)
+        yield gone

@@ -16,9 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.words.protocols.jabber.jid import JID
 
 from cms.cluster.entries import Unreadable, message, read_messages
-from cms.cluster.node import Node
 from cms.cluster.peer import Peer
-from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.xmlstream.flow import Party
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -29,37 +27,34 @@ from cms.xmpp.brakes import Brake, Lane, Writers
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.contacts.blocking import Blocking
 from cms.xmpp.contacts.replicas import Replicas
-from cms.xmpp.decided import Decided
 from cms.xmpp.endings import Endings
 from cms.xmpp.gate import Gate, let_out
 from cms.xmpp.handover import Handover
 from cms.xmpp.learning import Learning
-from cms.xmpp.linkanswers import LinkAnswers, own_link
+from cms.xmpp.linkanswers import LinkAnswers
 from cms.xmpp.links import Link, Links
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.neighbour import Neighbour
+from cms.xmpp.nodelinks import NodeLinks
 from cms.xmpp.nodemessages import Facts, told
-from cms.xmpp.ownsessions import OwnSessions
-from cms.xmpp.remotelink import Questions, RemoteLink
+from cms.xmpp.remotelink import Questions
 from cms.xmpp.remotesession import Remote, RemoteSession, lane
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
 from cms.xmpp.telling import Telling, when_known
-from cms.xmpp.undelivered import Undelivered
 from cms.xmpp.vanishing import Vanishing
 
 
-class Nodes(OwnSessions):
+class Nodes(NodeLinks):
     """
     Implements L{Others<cms.xmpp.elsewhere.Others>} and
     L{Neighbourhood<cms.cluster.node.Neighbourhood>}.
 
-    @ivar node: This node; set before it starts.
     @ivar contacts: The users' contacts, if they have any.
+    @ivar drains: Whether this node is drained.
     """
 
     log = Logger()
-    node: Node
 
     def __init__(
         self,
@@ -72,32 +67,23 @@ class Nodes(OwnSessions):
         carbons: Carbons,
         endings: Endings,
     ) -> None:
-        super().__init__(sessions, router, carbons, Decided(links, relay))
-        self._clock = clock
-        self._links = links
-        self._relay = relay
+        super().__init__(clock, sessions, links, router, relay, carbons=carbons)
         self._endings = endings
         self._answers = LinkAnswers(links)
-        self._undelivered = Undelivered(
-            clock, partial(router.give_back, condition="remote-server-timeout")
-        )
         self.learning = Learning(clock, self)
         self.handover = Handover(clock, self, self._undelivered.add)
-        self._neighbours: dict[Peer, Neighbour] = {}
         self._vanishing = Vanishing(
             clock, sessions, self._receivers, partial(self._forget_session, reason="lost")
         )
         self.contacts: Replicas | None = None
-        self._handlers: dict[int, Callable[[Neighbour, str, Facts], object]] = {
+        self.drains = False
+        self._handlers |= {
             messages.SESSION: self._session,
             messages.SESSION_END: self._session_end,
             messages.PRESENCE: self._presence,
             messages.DIRECTED: self._directed,
             messages.COPIES: self._copies,
             messages.END_SESSION: self._end_session,
-            messages.LINK: self._link,
-            messages.LINK_END: self._link_end,
-            messages.END_LINK: self._end_link,
             messages.ASK: lambda neighbour, *told: self._answers.ask(neighbour.peer, *told),
             messages.PROBE: lambda neighbour, *told: self._answers.probe(neighbour.peer, *told),
             messages.ANSWER: lambda neighbour, _, facts: neighbour.questions.answered(facts),
@@ -109,11 +95,8 @@ class Nodes(OwnSessions):
             messages.BEGIN: self._begin,
             messages.ALL: self._all,
             messages.HOLD: self._hold,
+            messages.STATE: self._state_told,
         }
-        links.on_up.append(self._link_up)
-        links.on_down.append(self._link_down)
-        for changes in (relay.on_authority, links.on_away, links.on_back):
-            changes.append(self._link_decides)
 
     def share(self, blocking: Blocking) -> None:
         """Users have contacts, which all nodes have."""
@@ -130,6 +113,34 @@ class Nodes(OwnSessions):
     def held(self, peer: Peer) -> tuple[int, int, int]:
         """How many sessions and links another node has, and how many of these decide log-ins."""
         return self._neighbour(peer).counts
+
+    # draining, docs/design/drain.md
+
+    def set_draining(self, on: bool) -> None:
+        """Tell the other nodes that this one is drained, or not any more."""
+        self.drains = on
+        self._tell(self._state)
+
+    def _state(self) -> bytes:
+        return told(messages.STATE, "", drains=self.drains)
+
+    def _state_told(self, neighbour: Neighbour, _: str, facts: Facts) -> None:
+        neighbour.drains = facts.flag("drains")
+
+    def takers(self) -> Iterator[Neighbour]:
+        """The nodes that take what this one has."""
+        if self.node.is_open:
+            yield from [each for each in self._neighbours.values() if each.takes]
+
+    def is_draining(self, peer: Peer) -> bool:
+        """Whether another node is drained."""
+        return self._neighbour(peer).drains
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing of this node is on its way, or is passed on by it."""
+        waits = any(peer.kept_bytes for peer in self.node.peers.values() if peer.is_ready)
+        return not (waits or self._receivers or len(self.handover))
 
     # what this node has: Others
 
@@ -181,19 +192,6 @@ class Nodes(OwnSessions):
         """See L{Book<cms.xmpp.handover.Book>}."""
         return self.node.peers.get(name)
 
-    def _link_up(self, link: Link) -> None:
-        self._receivers[link.component.encode()] = link
-        self._tell(lambda: announcements.link_named(link))
-
-    def _link_down(self, link: Link) -> None:
-        if self._receivers.pop(link.component.encode(), None) is not None:
-            self._tell(lambda: told(messages.LINK_END, link.component, id=link.link_id))
-            self._freed(link.component)
-
-    def _link_decides(self, link: Link) -> None:
-        if self._receivers.get(link.component.encode()) is link:
-            self._tell(lambda: announcements.link_named(link))
-
     def _tell(self, make: Callable[[], bytes]) -> None:
         knowing = [each for each in self._neighbours.values() if each.telling.knows]
         if knowing:
@@ -203,6 +201,7 @@ class Nodes(OwnSessions):
 
     def _everything(self, writers: Writers) -> Iterator[bytes]:
         yield told(messages.BEGIN, "")
+        yield self._state()
         for link in self._links:
             yield announcements.link_named(link)
         for ours in list(self._ours.values()):
@@ -422,72 +421,6 @@ class Nodes(OwnSessions):
         for link in [link for link in neighbour.links.values() if not link.told]:
             self._forget_link(neighbour, link)
         self._vanishing.add([each for each in neighbour.sessions.values() if not each.told])
-
-    # their links
-
-    def _link(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
-        neighbour.peer.acknowledge()  # its component may wait
-        link_id, since = facts.text("id"), facts.number("since")
-        link = neighbour.links.get(name)
-        if link is None or link.link_id != link_id:
-            if link is not None:
-                self._forget_link(neighbour, link)
-            if not self._leaves_free(neighbour, name, since):
-                neighbour.refused.add(name)
-                return
-            link = RemoteLink(
-                neighbour.peer,
-                name,
-                self._undelivered.add,
-                neighbour.questions,
-                since=since,
-                link_id=link_id,
-                address=facts.text("address"),
-            )
-            link.forget = partial(self._forget_link, neighbour)
-            neighbour.links[name] = link
-            self._links.up_elsewhere(link)
-        link.told = True
-        before, link.mechanisms = link.mechanisms, facts.texts("mechanisms")
-        link.admits = facts.flag("admits")
-        if link.mechanisms not in ((), before):
-            call_all(self.log, self._relay.on_authority, link)
-
-    def _leaves_free(self, neighbour: Neighbour, name: str, since: float) -> bool:
-        """Whether the address has no link that is older, which stays; the newer one ends."""
-        holder = self._links.get(name)
-        if holder is None:
-            return True
-        where = (
-            holder.peer.member.name if isinstance(holder, RemoteLink) else self.node.settings.name
-        )
-        if (holder.since, where) < (since, neighbour.peer.member.name):
-            return False
-        if isinstance(holder, RemoteLink):
-            self._links.down_elsewhere(holder)
-            self._router.forget(holder)
-        else:
-            holder.replace()
-        return True
-
-    def _forget_link(self, neighbour: Neighbour, link: RemoteLink) -> None:
-        if neighbour.links.get(link.component) is link:
-            del neighbour.links[link.component]
-        self._links.down_elsewhere(link)
-        self._router.forget(link)
-        neighbour.questions.lost(link.component)
-        self._freed(link.component)
-
-    def _link_end(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
-        neighbour.refused.discard(name)
-        link = neighbour.links.get(name)
-        if link is not None and link.link_id == facts.text("id"):
-            self._forget_link(neighbour, link)
-
-    def _end_link(self, neighbour: Neighbour, name: str, facts: Facts) -> None:
-        link = own_link(self._links, name)
-        if link is not None and link.link_id == facts.text("id"):
-            link.replace()
 
     def _deliver(self, neighbour: Neighbour, name: bytes, body: memoryview) -> None:
         source, raws = messages.delivered(body)

@@ -166,7 +166,8 @@ class RemoteLink(Remote):
         super().__init__(peer, component, give_back)
         self.component = component
         self.mechanisms: tuple[str, ...] = ()
-        self.admits = False
+        self.admits = self.leaves = False
+        self.challenged: set[str] = set()
         self.no_authority: StepError | None = None
         self.requests = RemoteRequests(questions, component)
         self.since = since

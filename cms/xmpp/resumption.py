@@ -243,8 +243,6 @@ class Resumptions:
         if identifier is None:
             return
         del self._sessions[identifier]
-        while len(self._ended) >= MOST_REMEMBERED:
-            self._ended.popitem(last=False)
         self.remember(session, identifier)
 
     def move(self, session: Resumable) -> None:
@@ -259,8 +257,13 @@ class Resumptions:
         One that ends amid what was read has not counted all of it yet, and says so again.
         """
         handled = 0 if session.ledger is None else session.ledger.handled
-        until = self._clock.seconds() + REMEMBERED
-        self._ended[identifier] = session.jid.userhost(), handled, until
+        self.note(identifier, session.jid.userhost(), handled)
+
+    def note(self, identifier: str, account: str, handled: int) -> None:
+        """The same of one that was at another node."""
+        self._ended[identifier] = account, handled, self._clock.seconds() + REMEMBERED
+        if len(self._ended) > MOST_REMEMBERED:
+            self._ended.popitem(last=False)
 
     def _stop(self, session: Resumable) -> None:
         timer = self._away.pop(session, None)

@@ -91,6 +91,27 @@ class WebDoor:
         """See L{cms.door.interfaces.Guests}."""
         return self._admissions.admit(wish)
 
+    @property
+    def is_shut(self) -> bool:
+        """See L{cms.door.interfaces.Server}."""
+        return any(factory.limiter.is_shut for factory in self.factories)
+
+    def shut(self) -> None:
+        """Refuse connections and new streams, for a while."""
+        self._listeners.shut()
+        for factory in self.factories:
+            factory.limiter.is_shut = True
+
+    async def reopen(self) -> None:
+        """
+        Accept them again.
+
+        @raise StepError: a listener cannot be opened.
+        """
+        for factory in self.factories:
+            factory.limiter.is_shut = False
+        await self._listeners.reopen()
+
     def close(self) -> Deferred[Any]:
         """Accept no more; fires when the ports are free."""
         return self._listeners.close()

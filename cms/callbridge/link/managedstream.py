@@ -125,7 +125,6 @@ class ManagedStream(XMLStream):
         self._ends = False  # for good, and not only its connection
         self._resumes: ManagedStream | None = None
         self._before: Left | None = None  # by an earlier link, which this one does not resume
-        self._waiting: list[bytes] | None = None  # when it ended for good
         self._early: list[Stanza] = []  # before the server has said whether it resumes
 
     # what the registration has
@@ -164,9 +163,7 @@ class ManagedStream(XMLStream):
         @return: What the server had not acknowledged.
         """
         self.requests.lost()
-        waiting, ledger, previd = self._waiting, self.party.ledger, self._previd
-        if waiting is None:
-            waiting = self.party.take_stanzas()
+        ledger, previd, waiting = self.party.ledger, self._previd, self.party.take_stanzas()
         self.party.leave()
         if ledger is None or previd is None or not waiting:
             return None
@@ -337,8 +334,8 @@ class ManagedStream(XMLStream):
         if self.can_be_resumed:
             self._stop_keepalive()
             self.party.detach()
-        elif self._previd is not None and self._waiting is None:
-            self._waiting = self.party.take_stanzas()
+        elif self._previd is not None and not self._reported:
+            self.party.detach()  # what is still handled goes to the next link, see abandon
 
 
 def _up_to(most: int, stanzas: list[bytes]) -> list[bytes]:

@@ -1,0 +1,25 @@
+"""What commands and pages say of a server that is drained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+USUAL_SECONDS = 60  # as long as a client without a connection may come back, usually
+MOST_SECONDS = 86_400
+NOBODY = (
+    "Its clients have nowhere to go: no other server takes them. What is still here when the time"
+    " is over is ended."
+)
+
+
+def drain_text(facts: Mapping[str, Any]) -> str:
+    """What becomes of a server, in a sentence or two."""
+    clients, components = facts["clients"], facts["components"]
+    if facts["state"] == "open":
+        return "It takes what comes."
+    done = f"{facts['given']} sessions have gone to other servers, {facts['ended']} were ended"
+    if facts["state"] == "drained":
+        return f"It is drained, and can be stopped: {done}."
+    told = f"It is being drained, for {facts['secondsLeft']} s more at most: {done};"
+    return f"{told} {clients} sessions and {components} components are still here."

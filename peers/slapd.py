@@ -88,28 +88,30 @@ class Entry:
     """
 
     dn: str
-    attributes: Mapping[str, str | Sequence[str]]
+    attributes: Mapping[str, str | bytes | Sequence[str]]
 
     @property
     def ldif(self) -> str:
         """In LDIF (RFC 2849)."""
         lines = [_line("dn", self.dn)]
         for name, values in self.attributes.items():
-            several = (values,) if isinstance(values, str) else values
+            several = (values,) if isinstance(values, str | bytes) else values
             lines += [_line(name, value) for value in several]
         return "\n".join(lines) + "\n"
 
 
-def _line(name: str, value: str) -> str:
+def _line(name: str, value: str | bytes) -> str:
     """Base64 for what is not plain."""
+    if isinstance(value, bytes):
+        return f"{name}:: {base64.b64encode(value).decode()}"
     if value.isascii() and value.isprintable() and not value.startswith((" ", ":", "<")):
         return f"{name}: {value}"
     return f"{name}:: {base64.b64encode(value.encode()).decode()}"
 
 
-def person(uid: str, password: str, name: str = "", **more: str | Sequence[str]) -> Entry:
+def person(uid: str, password: str, name: str = "", **more: str | bytes | Sequence[str]) -> Entry:
     """An C{inetOrgPerson}; C{more} replaces or adds attributes."""
-    attributes: dict[str, str | Sequence[str]] = {
+    attributes: dict[str, str | bytes | Sequence[str]] = {
         "objectClass": "inetOrgPerson",
         "uid": uid,
         "cn": name or uid,
@@ -125,10 +127,10 @@ def account(
     name: str,
     password: str,
     control: int = ENABLED,
-    **more: str | Sequence[str],
+    **more: str | bytes | Sequence[str],
 ) -> Entry:
     """A C{user} as Active Directory has them, with the class's own attributes."""
-    attributes: dict[str, str | Sequence[str]] = {
+    attributes: dict[str, str | bytes | Sequence[str]] = {
         "objectClass": "user",
         "cn": name.title(),
         "sn": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 
@@ -15,13 +16,15 @@ from peers.daemons import Callbridge, XmppServer
 from peers.network import wait_until
 from peers.processes import Processes
 from peers.realclients import Account, Profanity
+from peers.slapd import Slapd, account
 from peers.terminal import Terminals
 from peers.test_cluster import PASSWORD as CLUSTER_PASSWORD
 from peers.test_cluster import make_house
 
 PASSWORD = "password"
 PATIENCE = 30.0
-BOB, ALICE = f"bob@{DOMAIN}", f"alice@{DOMAIN}"
+BOB, ALICE, LIDDELL = (f"{name}@{DOMAIN}" for name in ("bob", "alice", "liddell"))
+PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40
 
 
 @frozen
@@ -60,6 +63,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         server.start()
         address = f"localhost:{server.component_port}"
         callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        liddell = account("liddell", PASSWORD, displayName="Alice Liddell", thumbnailPhoto=PICTURE)
+        slapd = Slapd(processes, certificates, [liddell])
+        slapd.start()
+        names = {"nameMapping": "$displayName$", "picture_attribute": "thumbnailPhoto"}
+        ldap = {**slapd.settings(DOMAIN), **names}
+        callbridge.settings["directory"] = [{"kind": "local"}, ldap]
         for user in ("bob", "alice", "profanity"):
             callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
         callbridge.start()
@@ -113,6 +122,29 @@ def test_nbxmpp(scene: Scene) -> None:
     assert alice.expect("blocked", PATIENCE)["addresses"] == [BOB]
     assert bob.expect("went", PATIENCE)["sender"] == ALICE
     alice.process.stop()
+
+
+def test_names(scene: Scene) -> None:
+    """A user of LDAP has name and picture, for who may see her and for herself."""
+    bob, pair, port = scene.bob, scene.pair_account.pair, scene.server.client_port
+    liddell = nbxmpp_contact(scene.processes, LIDDELL, PASSWORD, port, pair.certificate)
+    liddell.connect()
+    bob.do("presence", to=LIDDELL, type="subscribe")
+    assert liddell.expect("asks", PATIENCE)["sender"] == BOB
+    liddell.do("presence", to=BOB, type="subscribed")
+    assert bob.expect("came", PATIENCE)["sender"] == LIDDELL
+    bob.do("card", to=LIDDELL)
+    card = bob.expect("card", PATIENCE)
+    assert (card["name"], card["type"]) == ("Alice Liddell", "image/jpeg"), card
+    assert card["bytes"] == len(PICTURE), card
+    liddell.do("card", to=LIDDELL)
+    sha = hashlib.sha1(PICTURE).hexdigest()
+    card = liddell.expect("card", PATIENCE)
+    assert (card["name"], card["hash"]) == ("Alice Liddell", sha)
+    liddell.do("avatar", to=LIDDELL)
+    avatar = liddell.expect("avatar", PATIENCE)
+    assert (avatar["bytes"], avatar["hash"]) == (len(PICTURE), sha)
+    liddell.process.stop()
 
 
 def test_server_restarts(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from cms import faults
 from cms.process.threads import SlowWork
 from cms.signalflow import Step
 from cms.xmpp.contacts.figures import ContactFigures
-from cms.xmpp.metrics import ClusterCollector, ContactsCollector, DrainCollector
+from cms.xmpp.metrics import ClusterCollector, ContactsCollector, DrainCollector, PeopleCollector
 from tests import test_metrics as metrics
 from tests.clustersimulation import Cluster
 from tests.test_xmpp_contacts import House
@@ -45,7 +45,8 @@ def befriended() -> str:
     house.setUp()
     house.set("alice", "<item jid='@'/>")
     figures = ContactFigures(house.server.contacts, SlowWork(Threads()))
-    text = metrics.Figures(ContactsCollector(figures)).text
+    known = PeopleCollector(house.server.people.figures)
+    text = metrics.Figures(ContactsCollector(figures), known).text
     house.doCleanups()
     return text
 

@@ -21,6 +21,7 @@ from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.settings import LocalSettings
 from cms.callbridge.passwords.scram import StoredKeys
 from cms.configuration.tomlfile import Secret
+from cms.linkprotocol.people import Person
 from tests.ldapstage import DOMAIN, LdapStage
 from tests.support import new_folder
 from tests.test_directory import ThreadedReactor
@@ -68,6 +69,9 @@ class Source:
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         return self.verify(name, "").addCallback(lambda known: "deleted" if known is None else None)
 
+    def person(self, name: str) -> Deferred[Person | None]:
+        return succeed(Person(f"{name} of {self.name}") if name in self.stored else None)
+
     def close(self) -> None:
         self.closed = True
 
@@ -89,6 +93,15 @@ class OrderTests(SynchronousTestCase):
     def right(self, name: str, password: str) -> bool | None:
         """What is decided."""
         return self.successResultOf(self.all.verify(name, password))
+
+    def test_person(self) -> None:
+        """Of whose the name is; who is not stored is not asked for."""
+        for name, said in (("alice", "alice of ldap"), ("both", "both of ldap"),
+                           ("root", "root of local")):  # fmt: skip
+            self.assertEqual(Person(said), self.successResultOf(self.all.person(name)))
+        for name in ("new", "nobody"):
+            self.assertEqual(None, self.successResultOf(self.all.person(name)))
+        self.assertEqual(0, self.ldap.asked)
 
     def test_first(self) -> None:
         """The first that has a name decides, and no other."""

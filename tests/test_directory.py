@@ -26,6 +26,7 @@ from cms.callbridge.directories.store import StoreError, User, UserStore, find_k
 from cms.callbridge.passwords import recent as recentpasswords
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys, derive
+from cms.linkprotocol.people import Person
 from cms.process.threads import SlowWork, TooMuchWork
 from tests.support import new_folder
 
@@ -265,6 +266,11 @@ class LocalDirectoryTests(SynchronousTestCase):
             found = self.answer(self.directory.keys("alice", mechanism))
             self.assertEqual(found.iterations, 1)
             self.assertIsNone(self.answer(self.directory.keys("eve", mechanism)))
+
+    def test_person(self) -> None:
+        """Who is there; there are no names for people here."""
+        self.assertEqual(Person(""), self.answer(self.directory.person("alice")))
+        self.assertIsNone(self.answer(self.directory.person("eve")))
 
     def test_verify(self) -> None:
         """Only the right password of a known user passes."""

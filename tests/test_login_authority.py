@@ -24,6 +24,7 @@ from cms.callbridge.login.guests import Guests
 from cms.callbridge.passwords.scram import HASHES, StoredKeys, derive
 from cms.client.scram import ScramClient
 from cms.linkprotocol import login as lp
+from cms.linkprotocol.people import Person
 from tests.support import observe_log
 
 DOMAIN = "meet.example.com"
@@ -79,6 +80,9 @@ class MemoryDirectory:
 
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         return succeed(self.ended.get(name, None if name in self.passwords else "deleted"))
+
+    def person(self, name: str) -> Deferred[Person | None]:
+        return succeed(Person(name.title()) if name in self.passwords else None)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
-from cms.linkprotocol import ending, join
+from cms.linkprotocol import ending, join, people
 from cms.linkprotocol import login as lp
 from tests.support import one_stanza
 
@@ -91,6 +91,12 @@ ends: st.SearchStrategy[ending.Message] = st.one_of(
     st.builds(ending.Forget, bares),
     st.builds(ending.Forgotten, st.integers(0, ending.MOST_NUMBER)),
 )
+pictures = st.sampled_from([b"", b"\xff\xd8\xff\xe0" * 9, b"\x89PNG\r\n\x1a\n\0"])
+people_messages: st.SearchStrategy[people.Message] = st.one_of(
+    st.builds(people.Ask, bares),
+    st.builds(people.Person, names | st.text().map(people.tidy), pictures),
+    st.sampled_from([people.Nobody(), people.Undecided()]),
+)
 EVERY_JOIN: tuple[join.Message, ...] = (
     join.Admit("::1", call_id="1", passcode="2", name="Bob"),
     join.Admit("::1", secret="s", name="Bob"),
@@ -108,7 +114,7 @@ def read(xml: str) -> lp.Message:
     return lp.parse(stanza.element.firstChildElement())
 
 
-def element_of(message: lp.Message | join.Message | ending.Message) -> Element:
+def element_of(message: lp.Message | join.Message | ending.Message | people.Message) -> Element:
     """A message as it comes out of the stream's reader."""
     stanza = one_stanza(f"<iq type='set' id='1'>{message.to_xml()}</iq>")
     child: Element = stanza.element.firstChildElement()
@@ -127,6 +133,11 @@ class RoundTripTests(SynchronousTestCase):
     def test_ends_over_the_wire(self, message: ending.Message) -> None:
         """The same for those that end sessions."""
         self.assertEqual(ending.parse(element_of(message)), message)
+
+    @given(people_messages)
+    def test_people_over_the_wire(self, message: people.Message) -> None:
+        """The same of the part that says who somebody is."""
+        self.assertEqual(people.parse(element_of(message)), message)
 
     @given(join_messages)
     def test_guests_over_the_wire(self, message: join.Message) -> None:
@@ -277,6 +288,43 @@ class MalformedTests(SynchronousTestCase):
             said = str(self.assertRaises(lp.MalformedLogin, join.parse, child))
             self.assertIn(word, said, xml)
 
+    def test_people(self) -> None:
+        """The same of the part that says who somebody is."""
+        long = "A" * (people.MOST_PICTURE * 4 // 3 + 8)
+        for xml, word in (
+            ("<unknown/>", "no element"),
+            ("<nobody>x</nobody>", "empty"),
+            ("<person name='x'><x/></person>", "children"),
+            ("<ask/>", "jid"),
+            ("<ask jid='a@b/c'/>", "jid"),
+            ("<ask jid='b'/>", "jid"),
+            ("<person/>", "name"),
+            ("<person name=' x'/>", "name"),
+            (f"<person name='{'x' * 201}'/>", "name"),
+            ("<person name='x\u202ey'/>", "name"),
+            ("<person name='x'>/9j/ </person>", "base64"),
+            ("<person name='x'>/9j/4</person>", "base64"),
+            ("<person name='x'>PHN2Zz4=</person>", "none"),
+            (f"<person name='x'>{long}</person>", "too long"),
+        ):
+            with_namespace = re.sub(r"^<([a-z]+)", rf"<\1 xmlns='{people.NS}'", xml)
+            child = one_stanza(f"<iq type='set' id='1'>{with_namespace}</iq>").child
+            said = str(self.assertRaises(lp.MalformedLogin, people.parse, child))
+            self.assertIn(word, said, xml)
+        child = one_stanza(f"<iq type='set' id='1'>{people.Ask('a@b').to_xml()}</iq>").child
+        self.assertRaises(lp.MalformedLogin, people.parse_answer, child)
+
+    def test_names_are_tidy(self) -> None:
+        """One line, nothing that is not seen, and not endless."""
+        for name, shown in (
+            (" Alice\t\nLiddell ", "Alice Liddell"),
+            ("evil\u202egnp.exe", "evil gnp.exe"),
+            ("\ud800x", "x"),
+            ("x" * 300, "x" * 200),
+            ("علي", "علي"),
+        ):
+            self.assertEqual(shown, people.tidy(name))
+
     def test_other_versions(self) -> None:
         """Another namespace is another protocol, and so is no element at all."""
         other = Element(("urn:x-cms:login:2", "abort"))
@@ -326,6 +374,8 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(kinds, set(get_args(lp.Message)))
         of_guests = {type(join.parse(one)) for one in self.examples() if one.uri == join.NS}
         self.assertEqual(of_guests, set(get_args(join.Message)))
+        of_people = {type(people.parse(one)) for one in self.examples() if one.uri == people.NS}
+        self.assertEqual(of_people, set(get_args(people.Message)))
         of_ends = {type(ending.parse(one)) for one in self.examples() if one.uri == ending.NS}
         self.assertEqual(of_ends, set(get_args(ending.Message)))
 
@@ -335,7 +385,9 @@ class DocumentTests(SynchronousTestCase):
             *(ending.End("a@b", "deleted"), ending.Ended(1)),
             *(ending.Forget("a@b"), ending.Forgotten(1)),
         )
-        for part, messages_ in (("guests", EVERY_JOIN), ("sessions", ends)):
+        persons = (people.Ask("a@b"), people.Person("A"), people.Nobody(), people.Undecided())
+        parts = (("guests", EVERY_JOIN), ("sessions", ends), ("people", persons))
+        for part, messages_ in parts:
             schema = (DOCUMENT.parent / f"login-protocol-{part}.xsd").read_text()
             for message in messages_:
                 element = element_of(message)

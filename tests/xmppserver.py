@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from cms.configuration.tomlfile import Secret
 from cms.linkprotocol import login as lp
+from cms.linkprotocol import people
 from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from cms.xmlstream import ns
@@ -25,8 +26,11 @@ from cms.xmpp.broadcast import Broadcast
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
+from cms.xmpp.contacts.cards import Cards
 from cms.xmpp.contacts.changes import Changes
+from cms.xmpp.contacts.people import People
 from cms.xmpp.contacts.service import Contacts
+from cms.xmpp.contacts.settings import ContactSettings
 from cms.xmpp.contacts.store import ContactStore
 from cms.xmpp.flowrecord import ServerFlow
 from cms.xmpp.links import Links
@@ -87,6 +91,7 @@ class Server:
         clock: TwoClocks | None = None,
         contacts: Path | None = None,
         maker: str = "",
+        settings: ContactSettings = ContactSettings(),  # noqa: B008 - it is frozen
     ) -> None:
         """
         @param contacts: The folder of the users' contacts, if they have any.
@@ -109,6 +114,9 @@ class Server:
             self.changes = Changes(self.clock, store, SlowWork(Threads()))
             self.contacts = Contacts(self.changes, self.router, broadcast)
             local.offer(self.contacts, registry)
+        self.people = People(self.clock, DOMAIN, self.links)
+        self.cards = Cards(self.people, self.router, getattr(self, "contacts", None), settings)
+        local.introduce(self.cards)
         self.relay = LoginRelay(self.clock, DOMAIN, self.links, wait=wait)
         self.flow = ServerFlow(self.clock, self.counters.registration_step)
         service = SessionService(
@@ -279,7 +287,7 @@ class Peer:
         self.transport.write(heard.removeprefix("<handshake/>").encode())
         return heard
 
-    def answer(self, question: Stanza, message: lp.Message) -> None:
+    def answer(self, question: Stanza, message: lp.Message | people.Message) -> None:
         """Answer a request with a message of the log-in protocol."""
         self.say(written_result(question, message.to_xml()).raw.decode())
 

@@ -18,6 +18,7 @@ from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings,
 from cms.callbridge.directories.current import CurrentHouse
 from cms.callbridge.directories.directory import Directory
 from cms.callbridge.directories.making import House, make_directories
+from cms.callbridge.directories.people import People
 from cms.callbridge.directories.store import StoreError, UserStore
 from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.objects import StoredObjects
@@ -150,7 +151,14 @@ class CallbridgeService(Service):
             *(reactor, self.store, self.endings, self.directories.beside, random)
         )
         self.authority = self._make_authority(config.link.domain)
-        self._logins = LoginHandler(self.authority, config.link.domain, self.door, self.endings)
+        people = People(
+            lambda: self.directories.directory,
+            lambda: self.config.link.domain,
+            LineLimiter(reactor.seconds),
+        )
+        self._logins = LoginHandler(
+            *(self.authority, config.link.domain, self.door, self.endings, people)
+        )
         self.link = Link(
             LinkCore(
                 clock=reactor,

@@ -85,16 +85,19 @@ class Mechanisms:
     The Callbridge's answer.
 
     @ivar admits: It can be asked to admit guests (L{cms.linkprotocol.join}).
+    @ivar people: It can be asked who somebody is (L{cms.linkprotocol.people}).
     """
 
     names: tuple[str, ...]
     admits: bool = False
+    people: bool = False
 
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
         names = "".join(f"<mechanism>{escape_text(name)}</mechanism>" for name in self.names)
-        admits = " admits='true'" if self.admits else ""
-        return f"<mechanisms xmlns='{NS}'{admits}>{names}</mechanisms>"
+        able = " admits='true'" if self.admits else ""
+        able += " people='true'" if self.people else ""
+        return f"<mechanisms xmlns='{NS}'{able}>{names}</mechanisms>"
 
 
 @frozen
@@ -301,7 +304,8 @@ def _mechanisms(element: Element) -> Message:
     names = tuple(_text(child) for child in _children(element, "mechanism"))
     if len(names) > MOST_MECHANISMS or not all(map(_MECHANISM.fullmatch, names)):
         raise MalformedLogin("the mechanisms are not a short list of SASL names")
-    return Mechanisms(names, _truth(element, "admits")) if names else AskMechanisms()
+    able = _truth(element, "admits"), _truth(element, "people")
+    return Mechanisms(names, *able) if names else AskMechanisms()
 
 
 def _start(element: Element) -> Message:

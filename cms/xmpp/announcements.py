@@ -71,4 +71,5 @@ def link_named(link: Link) -> bytes:
         mechanisms=list(link.mechanisms),
         admits=link.admits,
         leaves=link.leaves,
+        people=link.knows_people,
     )

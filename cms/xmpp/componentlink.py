@@ -63,7 +63,7 @@ class ComponentLink(LeavingParty, StreamHandler):
         self.jid = parse_jid(record.component)
         self.secret = secret
         self.mechanisms: tuple[str, ...] = ()
-        self.admits = False
+        self.admits = self.knows_people = False
         self.no_authority: StepError | None = None
         self.link_id = record.link_id
         self.evidence = record.evidence

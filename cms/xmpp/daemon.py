@@ -40,8 +40,10 @@ from cms.xmpp.carbons import Carbons
 from cms.xmpp.clientpolicy import ClientPolicy
 from cms.xmpp.componentpolicy import ComponentPolicy
 from cms.xmpp.config import LISTENERS, XmppConfig, read_config
+from cms.xmpp.contacts.cards import Cards
 from cms.xmpp.contacts.changes import Changes
 from cms.xmpp.contacts.figures import ContactFigures
+from cms.xmpp.contacts.people import People
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.store import ContactStore
 from cms.xmpp.drain import DRAINED, DRAINING, Drain
@@ -58,6 +60,7 @@ from cms.xmpp.metrics import (
     ContactsCollector,
     DrainCollector,
     GuestsCollector,
+    PeopleCollector,
     ServerCollector,
     ServerCounters,
 )
@@ -81,6 +84,7 @@ class XmppService(Service):
     @ivar sessions: The clients that are logged in now.
     @ivar admissions: Has guests admitted by Callbridges.
     @ivar contacts: The users' contacts; C{None}: they are not offered.
+    @ivar people: Asks Callbridges who users are.
     @ivar forgetting: Forgets them; C{None} as well.
     @ivar flow: The recent registrations and log-ins.
     @ivar guesses: Counts the wrong secrets of components.
@@ -115,9 +119,8 @@ class XmppService(Service):
         router = Router(config.domain, self.links, self.sessions, registry, carbons)
         local = LocalServices(router, self.links, self.sessions, broadcast)
         router.local = local
-        self.contacts = self._make_contacts(router, broadcast)
-        if self.contacts is not None:
-            local.offer(self.contacts, registry)
+        self.people = People(reactor, config.domain, self.links)
+        self.contacts = self._make_contacts(router, broadcast, local)
         self.forgetting = local.forgetting
         timeout = config.components.answer_timeout
         relay = self._relay = LoginRelay(
@@ -170,7 +173,8 @@ class XmppService(Service):
 
     def _make_metrics(self, counters: ServerCounters, router: Router) -> Exposition:
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
-        every = [counters, self._make_collector(router), guests, DrainCollector(self.drain)]
+        every = [counters, self._make_collector(router), guests]
+        every += [DrainCollector(self.drain), PeopleCollector(self.people.figures)]
         if self.contacts is not None:
             figures = ContactFigures(self.contacts, SlowWork(self._reactor, at_once=1))
             every.append(ContactsCollector(figures))
@@ -178,22 +182,28 @@ class XmppService(Service):
             every.append(ClusterCollector(self.cluster))
         return Exposition("xmpp", *every)
 
-    def _make_contacts(self, router: Router, broadcast: Broadcast) -> Contacts | None:
-        config, reactor = self.config, self._reactor
-        if not config.contacts.offered:
-            return None
-        cluster = config.cluster
+    def _make_contacts(
+        self, router: Router, broadcast: Broadcast, local: LocalServices
+    ) -> Contacts | None:
+        config, reactor, contacts = self.config.contacts, self._reactor, None
+        if config.offered:
+            changes = Changes(reactor, self._contact_store(), SlowWork(reactor, at_once=1))
+            contacts = Contacts(changes, router, broadcast, config)
+            local.offer(contacts, self.callbridges.registry)
+        local.introduce(Cards(self.people, router, contacts, config))
+        return contacts
+
+    def _contact_store(self) -> ContactStore:
+        config, cluster = self.config, self.config.cluster
         maker = "" if cluster is None else cluster.node or config.hostname
         try:
-            store = ContactStore(config.state_dir, wall_clock(reactor), maker)
+            return ContactStore(config.state_dir, wall_clock(self._reactor), maker)
         except StoreUnusable as problem:
             raise unusable_for(config.file, problem.fault) from None
         except StoreError as problem:
             raise faults.CONFIGURATION_VALUE.error(
                 file=config.file, key="state_dir", problem=problem, mend=WRITABLE
             ) from None
-        changes = Changes(reactor, store, SlowWork(reactor, at_once=1))
-        return Contacts(changes, router, broadcast, config.contacts)
 
     def _make_component_policy(self, router: Router, undelivered: Undelivered) -> ComponentPolicy:
         config, reactor, registry = self.config, self._reactor, self.callbridges.registry

@@ -33,6 +33,7 @@ class Link(Receiver, Protocol):
     @ivar admits: It can be asked to admit guests.
     @ivar challenged: The log-ins over it whose client is to respond.
     @ivar leaves: Its server is drained, so that it goes to another one.
+    @ivar knows_people: It can be asked who somebody is.
     @ivar no_authority: Why it decides no log-ins, once that is known.
     @ivar evidence: What TLS and the certificate showed.
     @ivar link_id: Its ID in the logs of both sides.
@@ -45,6 +46,7 @@ class Link(Receiver, Protocol):
     admits: bool
     leaves: bool
     challenged: set[str]
+    knows_people: bool
     no_authority: StepError | None
 
     @property

@@ -26,6 +26,7 @@ from cms.xmpp import carbons
 from cms.xmpp.broadcast import BYTES_A_TURN, Broadcast, addressed, unavailable
 from cms.xmpp.contacts import blocking
 from cms.xmpp.contacts.blocking import Blocking
+from cms.xmpp.contacts.cards import VCARD, Cards
 from cms.xmpp.contacts.forgetting import Forgetting
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.elsewhere import Others
@@ -67,6 +68,10 @@ class LocalServices:
         self.blocking: Blocking | None = None
         self.forgetting: Forgetting | None = None
         self._features: tuple[str, ...] = FEATURES
+        self._account_features: tuple[str, ...] = ACCOUNT_FEATURES
+        self._about: dict[
+            tuple[str, str, str], Callable[[Session, Stanza, Element, JID], object]
+        ] = {}
         self._own: dict[tuple[str, str, str], Callable[[Session, Stanza, Element], object]] = {
             ("set", carbons.NS, "enable"): self._switch_carbons,
             ("set", carbons.NS, "disable"): self._switch_carbons,
@@ -88,7 +93,7 @@ class LocalServices:
         self._account: dict[tuple[str, str, str], Callable[[Element], Element | None]] = {
             ("get", ns.PING, "ping"): lambda _: None,
             ("get", ns.DISCO_INFO, "query"): lambda query: disco.info(
-                query, "account", "registered", None, ACCOUNT_FEATURES
+                query, "account", "registered", None, self._account_features
             ),
             ("get", ns.DISCO_ITEMS, "query"): disco.items,
             ("get", ns.ROSTER, "query"): lambda _: Element((ns.ROSTER, "query")),
@@ -106,7 +111,13 @@ class LocalServices:
         self.contacts, self.blocking = contacts, Blocking(contacts, self._router)
         self._own.update(contacts.requests)
         self._own.update(self.blocking.requests)
-        self._features = (*FEATURES, blocking.NS)
+        self._features = (*self._features, blocking.NS)
+
+    def introduce(self, cards: Cards) -> None:
+        """Clients are told who somebody is."""
+        self._about.update(cards.requests)
+        self._features = (*self._features, VCARD)
+        self._account_features = (*ACCOUNT_FEATURES, VCARD)
 
     # from the router
 
@@ -119,15 +130,7 @@ class LocalServices:
         key = (stanza.type or "", payload.uri, payload.name)
         answers = self._server
         if stanza.to is None or to.user is not None:
-            own = stanza.to is None or self._is_own(stanza, to)
-            if not own:
-                # nobody else may learn whether the account exists
-                self._router.bounce(stanza, "service-unavailable")
-                return
-            if key in self._own:
-                session = self._sessions.find(parse_jid(stanza.sender or "-"))
-                assert session is not None  # noqa: S101 - nobody else has this account
-                self._own[key](session, stanza, payload)
+            if self._of_account(stanza, to, payload, key):
                 return
             answers = self._account if key in self._account else self._server
         if to.user is None and key in self._of_callbridges:
@@ -145,6 +148,25 @@ class LocalServices:
             self._router.route(result_reply(stanza, answers[key](payload)))
         except StanzaError as error:
             self._router.bounce(stanza, error.condition)
+
+    def _of_account(
+        self, stanza: Stanza, to: JID, payload: Element, key: tuple[str, str, str]
+    ) -> bool:
+        """Whether a request to an account was answered: it is another's, or about a session."""
+        session = self._sessions.find(parse_jid(stanza.sender or "-"))
+        if key in self._about and session is not None:
+            whom = session.jid if stanza.to is None else to
+            self._about[key](session, stanza, payload, whom)
+            return True
+        if stanza.to is not None and not self._is_own(stanza, to):
+            # nobody else may learn whether the account exists
+            self._router.bounce(stanza, "service-unavailable")
+            return True
+        if key not in self._own:
+            return False
+        assert session is not None  # noqa: S101 - nobody else has this account
+        self._own[key](session, stanza, payload)
+        return True
 
     def _end_sessions(self, stanza: Stanza) -> None:
         """A Callbridge says that sessions are over."""

@@ -322,7 +322,7 @@ class LoginRelay:
             answer = lp.parse(stanza.child)
             if isinstance(answer, lp.Mechanisms):
                 link.mechanisms, link.no_authority = tuple(answer.names), None
-                link.admits = answer.admits
+                link.admits, link.knows_people = answer.admits, answer.people
                 call_all(self.log, self.on_authority, link)
                 self.log.info(
                     "{component} decides log-ins: {mechanisms}",

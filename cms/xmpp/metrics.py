@@ -335,6 +335,26 @@ class GuestsCollector(Collector):
         yield refused
 
 
+class PeopleCollector(Collector):
+    """
+    Who asked who users are.
+
+    @param figures: By what it came to.
+    """
+
+    def __init__(self, figures: Mapping[str, int]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        asked = CounterMetricFamily(
+            "cms_xmpp_people", "Names and pictures that were looked for.", labels=["result"]
+        )
+        for result, count in self._figures.items():
+            asked.add_metric([result], count)
+        yield asked
+
+
 class ContactsCollector(Collector):
     """The figures of contacts; what is counted of them may be a minute old."""
 

@@ -137,6 +137,7 @@ class NodeLinks(OwnSessions):
         link.told = True
         before, link.mechanisms = link.mechanisms, facts.texts("mechanisms")
         link.admits, link.leaves = facts.flag("admits"), facts.says("leaves")
+        link.knows_people = facts.says("people")
         if link.mechanisms not in ((), before):
             call_all(self.log, self._relay.on_authority, link)
 

@@ -166,7 +166,7 @@ class RemoteLink(Remote):
         super().__init__(peer, component, give_back)
         self.component = component
         self.mechanisms: tuple[str, ...] = ()
-        self.admits = self.leaves = False
+        self.admits = self.knows_people = self.leaves = False
         self.challenged: set[str] = set()
         self.no_authority: StepError | None = None
         self.requests = RemoteRequests(questions, component)

@@ -58,6 +58,29 @@ class Contact(Connected):
         blocking = self._client.get_module("Blocking")
         blocking.block([JID.from_string(command["to"])], callback=self._done)
 
+    def do_card(self, command: dict[str, Any]) -> None:
+        """Who somebody is: the vCard's name, and the hash of its picture."""
+        to = JID.from_string(command["to"])
+        self._client.get_module("VCardTemp").request_vcard(to, callback=self._card)
+
+    def _card(self, task: Any) -> None:
+        card = task.finish()
+        tell("card", name=card.data.get("FN"), hash=card.get_avatar()[1])
+
+    def do_avatar(self, command: dict[str, Any]) -> None:
+        """The picture of XEP-0084: what is said of it, then itself."""
+        self._shown = JID.from_string(command["to"])
+        module = self._client.get_module("UserAvatar")
+        module.request_avatar_metadata(self._shown, callback=self._metadata)
+
+    def _metadata(self, task: Any) -> None:
+        module = self._client.get_module("UserAvatar")
+        module.request_avatar_data(task.finish().default, self._shown, callback=self._avatar)
+
+    def _avatar(self, task: Any) -> None:
+        found = task.finish()
+        tell("avatar", bytes=len(found.data), hash=found.sha)
+
     def do_blocklist(self, command: dict[str, Any]) -> None:
         """Whom it has blocked."""
         self._client.get_module("Blocking").request_blocking_list(callback=self._listed)

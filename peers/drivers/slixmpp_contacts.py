@@ -19,7 +19,8 @@ class Contact(Peer):
 
     def _make(self, settings: dict[str, Any]) -> Stream:
         client = super()._make(settings)
-        client.register_plugin("xep_0191")
+        for plugin in ("xep_0054", "xep_0191"):
+            client.register_plugin(plugin)
         client.roster.auto_authorize = None  # type: ignore[assignment] # it is asked then
         client.roster.auto_subscribe = False
         client.add_event_handler("presence_subscribe", lambda each: self._heard("asks", each))
@@ -51,6 +52,14 @@ class Contact(Peer):
         plugin = self._stream.plugin["xep_0191"]
         act = plugin.unblock if command.get("no_more") else plugin.block
         await self._answer(command, act(command["to"]))
+
+    async def do_card(self, command: dict[str, Any]) -> None:
+        """Who somebody is: the vCard's name, and the size of its picture."""
+        assert self._stream is not None
+        iq = await self._stream.plugin["xep_0054"].get_vcard(command["to"], local=False)
+        card = iq["vcard_temp"]
+        photo = card["PHOTO"]["BINVAL"] or b""
+        tell("card", name=card["FN"], type=card["PHOTO"]["TYPE"], bytes=len(photo))
 
     async def do_roster(self, command: dict[str, Any]) -> None:
         """Its roster: the subscription to each address."""

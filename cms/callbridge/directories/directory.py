@@ -25,6 +25,7 @@ from cms.callbridge.passwords.scram import (
     StoredKeys,
     derive,
 )
+from cms.linkprotocol.people import Person
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.signalflow import StepError
 from cms.state.database import connect
@@ -110,6 +111,15 @@ class Directory(Protocol):
         @param since: When it began, with its time zone.
         @return: Fires with C{None} if it goes on, or with a reason of
             L{End<cms.linkprotocol.ending.End>}; fails with L{DirectoryError}.
+        """
+        ...
+
+    def person(self, name: str) -> Deferred[Person | None]:
+        """
+        Who somebody is, for people.
+
+        @return: Fires with C{None} for a name that nobody has who is stored here; fails with
+            L{DirectoryError}.
         """
         ...
 
@@ -254,6 +264,10 @@ class LocalDirectory:
             return succeed(find_end(self._cursor(), name, since))
         except sqlite3.Error:
             return Deferred.fromCoroutine(self._in_thread(find_end, name, since))
+
+    def person(self, name: str) -> Deferred[Person | None]:
+        """See L{Directory.person}: local users have no names for people."""
+        return self.holds(name).addCallback(lambda known: Person("") if known else None)
 
     def close(self) -> None:
         """Close the connections to the store."""

@@ -16,6 +16,7 @@ from cms.callbridge.directories.several import Directories, Source
 from cms.callbridge.directories.store import UserStore
 from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.directory import LdapDirectory
+from cms.callbridge.ldap.pictures import Pictures
 from cms.callbridge.ldap.servers import Connector, Servers, TcpConnector
 from cms.callbridge.ldap.settings import LdapSettings
 from cms.callbridge.ldap.sync import Sync
@@ -114,8 +115,9 @@ def make_directories(
             files = PEMFiles(str(config.file), each.trust, None, None, role="client")
             connector = TcpConnector(reactor, finder, files)
             connectors.append(connector)
+        servers = partial(Servers, reactor, each, connector, finder, random=random)
         one = LdapDirectory(
-            *(reactor, each, Servers(reactor, each, connector, finder, random=random)),
+            *(reactor, each, servers()),
             domain=domain,
             store=store,
             work=work,
@@ -123,6 +125,7 @@ def make_directories(
             seconds=config.login.directory_timeout * PART,
             remember=config.remember_passwords,
             renewed=renewed,
+            pictures=Pictures(reactor, each, servers(), domain) if each.picture_attribute else None,
         )
         syncs[each.name] = Sync(
             *(reactor, one, store, work),

@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 
 from cms.callbridge.directories.directory import DirectoryError
 from cms.callbridge.passwords.scram import StoredKeys
+from cms.linkprotocol.people import Person
 
 _T = TypeVar("_T")
 
@@ -60,6 +61,10 @@ class Source(Protocol):
 
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         """See L{Directory.over}."""
+        ...
+
+    def person(self, name: str) -> Deferred[Person | None]:
+        """See L{Directory.person}; of those who are stored here."""
         ...
 
     def close(self) -> None:
@@ -171,6 +176,14 @@ class Directories:
             if source.asks and await source.over(name, since) is None:
                 return None
         return "deleted"
+
+    def person(self, name: str) -> Deferred[Person | None]:
+        """See L{Directory.person}: who is not stored here is not asked for."""
+        return Deferred.fromCoroutine(self._person(name))
+
+    async def _person(self, name: str) -> Person | None:
+        owner = await self.owner(name)
+        return None if owner is None else await owner.person(name)
 
     def close(self) -> None:
         """See L{Directory.close}."""

@@ -110,6 +110,8 @@ class LdapConnection(Protocol):
     @ivar peer: The same, for reports.
     @ivar on_lost: Called once, when the connection is gone.
     @ivar evidence: Of TLS.
+    @ivar most_message: Bytes of one message that are read, if other than L{MOST_BYTES}.
+    @ivar most_value: Bytes of a value that is taken.
     """
 
     transport: Any
@@ -127,6 +129,7 @@ class LdapConnection(Protocol):
         self._entries: list[FoundEntry] = []
         self._references = 0
         self._most_entries = 0
+        self.most_message, self.most_value = 0, MOST_VALUE
         self._unread = self._read = 0
         self._verification: BrowserVerification | None = None
         self._is_secure = False
@@ -316,8 +319,9 @@ class LdapConnection(Protocol):
             self._give_up(self._broken(f"an answer is longer than {MOST_ANSWER} bytes"))
             return
         self._unread = 0 if messages else self._unread + len(data)
-        if self._unread > MOST_BYTES:
-            self._give_up(self._broken(f"a message is longer than {MOST_BYTES} bytes"))
+        most = self.most_message or MOST_BYTES
+        if self._unread > most:
+            self._give_up(self._broken(f"a message is longer than {most} bytes"))
             return
         for message in messages:
             self._heard(message)
@@ -331,7 +335,7 @@ class LdapConnection(Protocol):
                 self._give_up(self._broken(f"a DN is longer than {MOST_VALUE} characters"))
                 return
             values = {
-                a.name.lower(): tuple(bytes(v) for v in a.values if len(v) <= MOST_VALUE)
+                a.name.lower(): tuple(bytes(v) for v in a.values if len(v) <= self.most_value)
                 for a in message.attributes
             }
             self._entries.append(FoundEntry(message.object_name, values))

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from random import Random
 from typing import Any
 
 from attrs import evolve
-from sansldap import FilterAnd, FilterEquality, FilterOr, LDAPFilter
+from sansldap import FilterAnd, LDAPFilter
 from twisted.internet.defer import Deferred, fail, succeed
 
 from cms import faults
@@ -26,7 +26,8 @@ from cms.callbridge.directories.store import StoreError
 from cms.callbridge.directories.synced import SyncedNames, SyncedUser, SyncStore
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import Bound, LdapConnection, Page, Refused
-from cms.callbridge.ldap.mapping import Lacking, Template
+from cms.callbridge.ldap.mapping import Lacking, entries_of
+from cms.callbridge.ldap.pictures import Pictures
 from cms.callbridge.ldap.pool import Pool, refusal
 from cms.callbridge.ldap.servers import Servers
 from cms.callbridge.ldap.settings import LdapSettings
@@ -41,6 +42,7 @@ from cms.callbridge.passwords.scram import (
     derive,
 )
 from cms.linkprotocol.join import is_visitor
+from cms.linkprotocol.people import Person, tidy
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.signalflow import StepError
@@ -60,17 +62,6 @@ _WRONG = frozenset(
 _EXPIRED, _MUST_CHANGE = 0, 2  # draft-behera 6.2
 
 
-def entries_of(address: str, mapping: Template) -> LDAPFilter | None:
-    """What finds the entries of which the mapping makes an address; C{None}: none can be."""
-    ways: list[LDAPFilter] = [
-        _all([FilterEquality(name, value.encode()) for name, value in values.items()])
-        for values in mapping.ways(address)
-    ]
-    if not ways:
-        return None
-    return ways[0] if len(ways) == 1 else FilterOr(ways)
-
-
 class LdapDirectory:
     """
     The users of one C{[[directory]]}.
@@ -83,6 +74,7 @@ class LdapDirectory:
     @param seconds: That a log-in has.
     @param renewed: Called with a user who has logged in with another password than was known:
         his sessions of before are over.
+    @param pictures: Reads pictures, if they are shown.
     @param remember: Seconds for which a right password needs no bind again, as long as the
         directory shows that it is the same.
     """
@@ -103,6 +95,7 @@ class LdapDirectory:
         seconds: float,
         remember: float = 0.0,
         renewed: Callable[[str], object] = lambda _: None,
+        pictures: Pictures | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -119,6 +112,7 @@ class LdapDirectory:
         self._seconds = seconds
         self._verified = RecentPasswords(clock, remember)
         self._renewed = renewed
+        self._pictures = pictures
         self._searching = Pool(clock, settings, servers, as_account=True)
         self._checking = Pool(clock, settings, servers, as_account=False)
         self._looked: OrderedDict[str, tuple[float, LdapUser | None]] = OrderedDict()
@@ -336,6 +330,26 @@ class LdapDirectory:
 
         return await self._searching.use(look, deadline)
 
+    def person(self, name: str) -> Deferred[Person | None]:
+        """See L{Directory.person}: the name is that of the last sync, or log-in."""
+        return Deferred.fromCoroutine(self._person(name))
+
+    async def _person(self, name: str) -> Person | None:
+        known = self._synced.user(self.name, name)
+        if known is None:
+            return None
+        picture = b""
+        if self._pictures is not None and not known.disabled:
+            try:
+                picture = await self._pictures.of(name)
+            except DirectoryError as problem:  # a name without a picture is better than none
+                self.log.info(
+                    "directory {directory}: no picture ({problem})",
+                    directory=self.name,
+                    problem=str(problem),
+                )
+        return Person(tidy(known.shown), picture)
+
     def explain(self, no: Refused) -> StepError:
         """Why a search was refused."""
         if no.code == codes.NO_SUCH_OBJECT:
@@ -349,11 +363,9 @@ class LdapDirectory:
         self._searching.stop()
         self._checking.stop()
         self.servers.stop()
+        if self._pictures is not None:
+            self._pictures.close()
         self._synced.close()
-
-
-def _all(filters: Sequence[LDAPFilter]) -> LDAPFilter:
-    return filters[0] if len(filters) == 1 else FilterAnd(list(filters))
 
 
 def _is_new(password: str, known: str) -> bool:

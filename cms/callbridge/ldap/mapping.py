@@ -8,10 +8,11 @@ is taken as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from attrs import frozen
+from sansldap import FilterAnd, FilterEquality, FilterOr, LDAPFilter
 
 Entry = Mapping[str, tuple[bytes, ...]]  # by attribute, in lower case
 ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*")  # RFC 4512 2.5, without options and OIDs
@@ -99,6 +100,21 @@ class Template:
                 if others.get(attribute, text[:end]) == text[:end]:
                     yield {attribute: text[:end], **others}
             end = text.lower().find(after.lower(), end + 1)
+
+
+def entries_of(address: str, mapping: Template) -> LDAPFilter | None:
+    """What finds the entries of which the mapping makes an address; C{None}: none can be."""
+    ways: list[LDAPFilter] = [
+        _all([FilterEquality(name, value.encode()) for name, value in values.items()])
+        for values in mapping.ways(address)
+    ]
+    if not ways:
+        return None
+    return ways[0] if len(ways) == 1 else FilterOr(ways)
+
+
+def _all(filters: Sequence[LDAPFilter]) -> LDAPFilter:
+    return filters[0] if len(filters) == 1 else FilterAnd(list(filters))
 
 
 def parse_template(text: str) -> Template:

@@ -181,6 +181,13 @@ class LdapSettings:
         default=parse_template("$cn$"),
         shown="`$cn$`",
     )
+    picture_attribute: str = setting(
+        Parsed(_attribute, "Write one name, such as jpegPhoto or thumbnailPhoto."),
+        "an attribute with the user's picture, JPEG or PNG of at most 100 kB, which clients of his"
+        " contacts are shown; it is read when one asks, over a connection of its own",
+        default="",
+        why="not everybody has agreed to show what is in the directory",
+    )
     bind_as: Template | None = setting(
         Parsed(_maybe, _MAPPING),
         "makes the name under which a user's password is checked, such as"

@@ -25,10 +25,11 @@ from twisted.words.xish.utility import EventDispatcher
 from wokkel.subprotocols import IQHandlerMixin, XMPPHandler
 
 import cms
+from cms.callbridge.directories.people import People
 from cms.callbridge.link.inbox import Inbox, share_of
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.endings import Endings
-from cms.linkprotocol import join
+from cms.linkprotocol import join, people
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
@@ -328,6 +329,7 @@ class LoginHandler:
     @ivar domain: The XMPP domain.
     @param door: Admits guests, if there is one.
     @param endings: Ends sessions, if they are to end.
+    @param people: Says who users are, if it is asked.
     """
 
     log = Logger()
@@ -338,9 +340,11 @@ class LoginHandler:
         domain: str,
         door: Door | None = None,
         endings: Endings | None = None,
+        people: People | None = None,
     ) -> None:
         self._door = door
         self._endings = endings
+        self._people = people
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
@@ -396,14 +400,15 @@ class LoginHandler:
         if child is None:
             raise StanzaError("bad-request", text="a request has one child")  # RFC 6120 8.2.3
         try:
-            message = join.parse(child) if child.uri == join.NS else lp.parse(child)
+            message = _PARSERS[child.uri](child)
         except lp.MalformedLogin as problem:
             raise StanzaError("bad-request", text=str(problem)) from None
         authority = self._authority
-        if isinstance(message, join.Admit):
-            return self._admit(message)
+        if isinstance(message, join.Admit | people.Ask):
+            return self._admit(message) if isinstance(message, join.Admit) else self._say(message)
         if isinstance(message, lp.AskMechanisms):
-            return lp.Mechanisms(authority.mechanisms, self._admits).to_xml()
+            able = self._admits, self._people is not None
+            return lp.Mechanisms(authority.mechanisms, *able).to_xml()
         if isinstance(message, lp.Start):
             return authority.start(message)
         if isinstance(message, lp.Response):
@@ -419,7 +424,7 @@ class LoginHandler:
             self._go_elsewhere(message)
         return ""
 
-    def _go_elsewhere(self, message: lp.Message | join.Message) -> None:
+    def _go_elsewhere(self, message: lp.Message | join.Message | people.Message) -> None:
         if not isinstance(message, join.Elsewhere):
             raise StanzaError("bad-request")
         if self._door is not None:
@@ -434,6 +439,11 @@ class LoginHandler:
             raise StanzaError("service-unavailable")
         return self._door.decide(asked)
 
+    def _say(self, asked: people.Ask) -> Deferred[people.Answer]:
+        if self._people is None:
+            raise StanzaError("service-unavailable")
+        return self._people.answer(asked)
+
     def _failed(self, failure: Failure, stanza: Stanza, stream: Carrier) -> None:
         self.log.failure("unexpected error in a log-in", failure)
         self._refuse(stanza, stream, StanzaError("internal-server-error"))
@@ -444,10 +454,15 @@ class LoginHandler:
             stream.send(reply)
 
 
+_PARSERS: dict[str, Callable[[Element], lp.Message | join.Message | people.Message]] = {
+    lp.NS: lp.parse,
+    join.NS: join.parse,
+    people.NS: people.parse,
+}
 _QUESTIONS = frozenset(
     (lp.NS, name)
     for name in (
         *("mechanisms", "start", "response", "abort"),
         *("session-begin", "session-end", "sessions"),
     )
-) | {(join.NS, "admit"), (join.NS, "elsewhere")}
+) | {(join.NS, "admit"), (join.NS, "elsewhere"), (people.NS, "ask")}

@@ -11,6 +11,7 @@ from cms.callbridge.directories.directory import Directory
 from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.passwords.scram import HASHES, SALT_BYTES, StoredKeys, derive
 from cms.linkprotocol.join import is_visitor
+from cms.linkprotocol.people import Person
 
 MECHANISM = "SCRAM-SHA-256"
 ABLE = frozenset((MECHANISM, "PLAIN"))  # one of these has to be on offer
@@ -59,6 +60,10 @@ class WithPasses:
     def over(self, name: str, since: datetime) -> Deferred[str | None]:
         """See L{Directory.over}; a guest's session ends with his visit."""
         return succeed(None) if is_visitor(name) else self._directory.over(name, since)
+
+    def person(self, name: str) -> Deferred[Person | None]:
+        """See L{Directory.person}: what a guest is called is for the rooms that he is in."""
+        return succeed(None) if is_visitor(name) else self._directory.person(name)
 
     def close(self) -> None:
         """See L{Directory.close}."""

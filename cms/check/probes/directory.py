@@ -18,8 +18,7 @@ from cms.audit.finding import Finding
 from cms.callbridge.directories.store import StoreError
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
-from cms.callbridge.ldap.directory import entries_of
-from cms.callbridge.ldap.mapping import Lacking
+from cms.callbridge.ldap.mapping import Lacking, entries_of
 from cms.callbridge.ldap.pool import refusal
 from cms.callbridge.ldap.servers import SERVICE, Connector, TcpConnector, bind_account, server_of
 from cms.callbridge.ldap.settings import LdapServer, LdapSettings

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from cms.configuration.kinds import Count, Flag
+from cms.configuration.kinds import Choice, Count, Flag
 from cms.configuration.section import setting
+
+CONTACTS, EVERYBODY = "contacts", "everybody"
 
 
 @frozen(kw_only=True)
@@ -30,4 +32,12 @@ class ContactSettings:
         "requests of one user to see others that have no answer yet",
         default=100,
         why="nobody shall ask everybody",
+    )
+    known_to: str = setting(
+        Choice(CONTACTS, EVERYBODY),
+        "who is told the name and the picture that the directory has of a user: `contacts` who may"
+        " see his presence, and whom he asks to see; `everybody` all users of the domain. Guests"
+        " never are",
+        default=CONTACTS,
+        why="to everybody it says which addresses exist",
     )

@@ -455,6 +455,15 @@ class ContactStore:
             question = "SELECT 1 FROM contacts WHERE owner = ? AND address = ? AND theirs = 2"
             return self.read().execute(question, (owner, watcher)).fetchone() is not None
 
+    def may_know(self, owner: str, watcher: str) -> bool:
+        """Whether C{watcher} may see the user, or is asked by him."""
+        with self.database.explained():
+            question = (
+                "SELECT 1 FROM contacts WHERE owner = ?1 AND address = ?2 AND theirs = 2 UNION ALL"
+                " SELECT 1 FROM contacts WHERE owner = ?2 AND address = ?1 AND theirs = 1"
+            )
+            return self.read().execute(question, (owner, watcher)).fetchone() is not None
+
     def requests(self, owner: str) -> list[str]:
         """The stanzas of those who ask to be subscribed, and have no answer yet."""
         with self.database.explained():

@@ -165,7 +165,8 @@ async def test_sync(processes: Processes, certificates: Certificates, asked: Ask
     ended: list[tuple[tuple[str, ...], str]] = []
 
     def end(names: tuple[str, ...], reason: str) -> int:
-        ended.append((names, reason))
+        if names:
+            ended.append((names, reason))
         return len(names)
 
     sync = Sync(*(reactor, directory, asked.store, asked.work), random=SystemRandom(), ended=end)

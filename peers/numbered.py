@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from concurrent.futures import Future
 from random import Random
 from typing import Any, TypeVar
-from xml.etree.ElementTree import Element, ParseError, XMLPullParser
+from xml.etree.ElementTree import Element, ParseError, XMLPullParser, tostring
 
 from attrs import define, field
 
@@ -86,6 +86,7 @@ class Client:
     @ivar stays_out: Whether it does not come back once somebody else took its address.
     @ivar gives_up: Whether it does not come back when its connection is lost.
     @ivar at: The server that it looks for first.
+    @ivar others: Stanzas that it has heard, but for numbered messages and errors.
     @ivar goes_to: Where it resumes next, and not just anywhere.
     """
 
@@ -98,8 +99,10 @@ class Client:
         *,
         managed: bool,
         random: Random,
+        resource: str = "r",
     ) -> None:
         self.user = user
+        self.resource = resource
         self.domain = domain
         self.ports = ports
         self.at = at
@@ -108,6 +111,7 @@ class Client:
         self.goes_to: int | None = None
         self.lives: list[Life] = []
         self.refused_logins = 0
+        self.others: deque[str] = deque(maxlen=1_000)
         self._random = random
         self._writer: asyncio.StreamWriter | None = None
         self._is_up = False
@@ -121,7 +125,7 @@ class Client:
     @property
     def jid(self) -> str:
         """Its full address."""
-        return f"{self.user}@{self.domain}/r"
+        return f"{self.user}@{self.domain}/{self.resource}"
 
     @property
     def is_there(self) -> bool:
@@ -141,7 +145,7 @@ class Client:
             return
         self.life.sent.append(Sent(number, to, time.monotonic()))
         body = f"<body>{number}</body>{more}"
-        self._send(f"<message to='{to}' type='chat' id='{number}'>{body}</message>")
+        self.send(f"<message to='{to}' type='chat' id='{number}'>{body}</message>")
         if self.is_managed and number % 5 == 0:
             self._write(f"<r xmlns='{_SM}'/>")
 
@@ -292,7 +296,8 @@ class Client:
                 self._go_on(int(answer.get("h", "")))
                 return
             self._end("not resumed")
-        bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind>"
+        wanted = f"<resource>{self.resource}</resource>"
+        bind = f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>{wanted}</bind>"
         self._write(f"<iq type='set' id='b'>{bind}</iq>")
         bound = await self._next()
         if bound.get("type") != "result":
@@ -304,7 +309,7 @@ class Client:
             self._write(f"<enable xmlns='{_SM}' resume='true'/>")
             self._previd = (await self._next()).get("id", "")
         self._is_up = True
-        self._send("<presence/>")
+        self.send("<presence/>")
 
     def _go_on(self, handled: int) -> None:
         self._acknowledge(handled)
@@ -312,7 +317,8 @@ class Client:
         self._writer.write(b"".join(self._waiting))
         self._is_up = True
 
-    def _send(self, stanza: str) -> None:
+    def send(self, stanza: str) -> None:
+        """Any stanza."""
         if self.is_managed:
             self._waiting.append(stanza.encode())
         self._write(stanza)
@@ -341,10 +347,12 @@ class Client:
             names = (each.tag for each in element.iter() if each.tag.startswith(_STANZAS))
             told = _local(next(names, ""))
             self.life.errors[int(identifier)] = time.monotonic(), told
-        elif element.tag == _CLIENT + "message":
+        elif element.tag == _CLIENT + "message" and identifier.isdigit():
             self.life.heard.append((element.get("from", ""), int(identifier)))
         elif element.tag == _CLIENT + "iq" and kind == "get":
-            self._send(f"<iq type='result' id='{identifier}'/>")
+            self.send(f"<iq type='result' id='{identifier}'/>")
+        else:
+            self.others.append(tostring(element, "unicode"))
 
 
 def _local(tag: str) -> str:

@@ -8,23 +8,28 @@ C{CMS_CUTS} says how many cuts, C{CMS_SEED} with which random numbers.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections import Counter
 from itertools import pairwise
+from random import Random
 from typing import Any
 
+from peers.api import Administration
 from peers.certs import Certificates, Pair
-from peers.clients import Driver, nbxmpp_managed, slixmpp_managed
+from peers.clients import Driver, nbxmpp_managed, npm_client, slixmpp_managed
 from peers.contract import DOMAIN, ROOT
 from peers.network import free_port, wait_until
+from peers.numbered import Client, Crowd
 from peers.processes import Processes
 from peers.redis import Redis
-from peers.test_cluster import House
+from peers.test_cluster import TEAM, House
 from peers.test_resumption import SEED, cutter
 
-CUTS = int(os.environ.get("CMS_CUTS", "40"))
-LIBRARY_CUTS = int(os.environ.get("CMS_CUTS", "12"))
+CUTS = int(os.environ.get("CMS_CUTS", "30"))
 MESSAGES = int(os.environ.get("CMS_MESSAGES", "150"))
+MOVES = int(os.environ.get("CMS_MOVES", "5"))
 USERS = 4
 PASSWORD = "password"
 
@@ -33,30 +38,39 @@ class Road:
     """
     Two servers, and the proxy that leads to either with each connection.
 
-    @ivar plain: Its port to the listeners without TLS.
+    @ivar ports: Of the servers, without TLS and without the proxy.
+    @ivar plain: The proxy's port to these.
     @ivar port: To those with STARTTLS.
     """
 
-    def __init__(self, processes: Processes, certificates: Certificates, **cuts: Any) -> None:
-        self._processes = processes
+    def __init__(
+        self, processes: Processes, certificates: Certificates, users: int, *, cuts: int = 0
+    ) -> None:
+        self.processes = processes
         engine = Redis(processes)
         engine.start()
         self.house = house = House(processes, certificates, engine)
         self.trust = certificates.trust
         names = [server.hostname for server in house.servers]
-        self.pair: Pair = certificates.issue(DOMAIN, "localhost", *names)
-        plain = [free_port() for _ in names]
-        for server, port in zip(house.servers, plain, strict=True):
+        self.pair: Pair = certificates.issue(DOMAIN, "localhost", "127.0.0.1", *names)
+        self.ports = [free_port() for _ in names]
+        for server, port in zip(house.servers, self.ports, strict=True):
             pair = self.pair
             server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
             server.settings["listen"]["client_plain"] = [f"tcp:{port}:interface=127.0.0.1"]
-        for number in range(USERS):
-            house.callbridge.add_user(f"u{number}@{DOMAIN}", PASSWORD)
+        house.callbridge.space("add", "Team", "--uri", "team")
         house.start()
-        self.plain, self.port = free_port(), free_port()
-        ways = [(self.plain, plain), (self.port, [s.client_port for s in house.servers])]
-        self.cutter = cutter(processes, ports=ways, **cuts)
         house.servers[0].process.wait_for("decides log-ins", 20)
+        administration = Administration(house.callbridge.directory / "state")
+        for number in range(users):
+            user = f"u{number}@{DOMAIN}"
+            status, told = administration.ask(
+                "POST", "/api/v1/users", userJid=user, password=PASSWORD
+            )
+            assert status == 200, told
+        self.plain, self.port = free_port(), free_port()
+        ways = [(self.plain, self.ports), (self.port, [s.client_port for s in house.servers])]
+        self.cutter = cutter(processes, ports=ways, cuts=cuts)
 
     def raw_clients(self) -> Driver:
         """In pairs, see F{drivers/managed_clients.py}."""
@@ -74,11 +88,27 @@ class Road:
         driver = ROOT / "peers" / "drivers" / "managed_clients.py"
         command = [sys.executable, "-u", str(driver)]
         settings = {"seed": SEED, "clients": clients}
-        return Driver(self._processes, "managed_clients", command, settings)
+        return Driver(self.processes, "managed_clients", command, settings)
 
-    def said(self, text: str) -> int:
-        """How often both servers said that."""
-        return sum(server.process.output.count(text) for server in self.house.servers)
+    def slixmpp(self, number: int) -> Driver:
+        """By way of the proxy."""
+        user = f"u{number}@{DOMAIN}"
+        return slixmpp_managed(self.processes, user, PASSWORD, self.port, self.trust)
+
+    def nbxmpp(self, number: int) -> Driver:
+        """Gajim's library, likewise."""
+        user, certificate = f"u{number}@{DOMAIN}", self.pair.certificate
+        return nbxmpp_managed(self.processes, user, PASSWORD, self.port, certificate, ping=1)
+
+    def moved(self, user: str = "") -> int:
+        """How often a session, or one of this user, was handed over."""
+        text = f"{user}@{DOMAIN}/" if user else ""
+        return sum(
+            text in line
+            for server in self.house.servers
+            for line in server.process.output.splitlines()
+            if "was handed over by" in line
+        )
 
     def nothing_ended(self) -> None:
         """The Callbridge was told of no end."""
@@ -93,94 +123,196 @@ def judge(sent: int, received: list[int]) -> None:
     assert (lost, twice, late) == ([], [], []), f"lost {lost}, twice {twice}, late {late}"
 
 
-def test_raw_clients(processes: Processes, certificates: Certificates) -> None:
-    """Two pairs: each gets exactly what its neighbour wrote, in its order."""
-    road = Road(processes, certificates, cuts=CUTS)
-    clients = road.raw_clients()
-    clients.do("connect")
-    clients.expect("online", 30.0)
-    clients.do("write")
-    road.cutter.do("cut")
-    cuts = road.cutter.expect("enough", 60.0 + CUTS)["cuts"]
+def judge_raw(road: Road, clients: Driver) -> str:
+    """Each has exactly what its neighbour wrote; what is to be told."""
     clients.do("finish")
     facts = clients.expect("finished", 30.0)["clients"]
     assert [client["wrong"] for client in facts] == [[]] * USERS
     for number, client in enumerate(facts):
         judge(facts[number ^ 1]["sent"], client["received"])
-    moved, resumed = road.said("was handed over by"), sum(client["resumed"] for client in facts)
-    print(
-        f"seed {SEED}: {cuts}, {sum(c['sent'] for c in facts)} messages, {resumed} resumptions,"
-        f" {moved} of them at the other server,"
-        f" {sum(c['again'] for c in facts)} stanzas sent again by clients"
+    moved = sum(road.moved(f"u{number}") for number in range(USERS))
+    return (
+        f"raw: {sum(c['sent'] for c in facts)} messages, {sum(c['resumed'] for c in facts)}"
+        f" resumptions, {moved} at the other server"
     )
-    assert moved > CUTS / 4
-    road.nothing_ended()
 
 
-def test_slixmpp(processes: Processes, certificates: Certificates) -> None:
-    """Two that write to each other resume by themselves, at whichever server they come to."""
-    road = Road(processes, certificates, cuts=LIBRARY_CUTS)
-    users = [f"u{number}@{DOMAIN}" for number in (0, 1)]
-    clients = [slixmpp_managed(processes, u, PASSWORD, road.port, road.trust) for u in users]
-    jids = []
-    for client in clients:
-        jids.append(client.connected()["jid"])
-        client.expect("enabled")
+class Libraries:
+    """slixmpp and Gajim's library, which write to each other."""
+
+    def __init__(self, road: Road) -> None:
+        self._road = road
+        self._all = {"slixmpp": road.slixmpp(USERS), "nbxmpp": road.nbxmpp(USERS + 1)}
+        slixmpp, nbxmpp = self._all.values()
+        jids = slixmpp.connected()["jid"], f"u{USERS + 1}@{DOMAIN}/nbxmpp"
+        nbxmpp.connected()
+        for each in self._all.values():
+            each.expect("enabled")
+        slixmpp.do("write", to=jids[1], first=0, last=MESSAGES)
+        nbxmpp.do("write", to=jids[0], first=0, last=MESSAGES)
+
+    def judge(self) -> str:
+        """All has come, once and in its order; what is to be told."""
+        for each in self._all.values():
+            each.expect("written", 90.0)
+        counted: dict[str, Any] = {}
+
+        def numbers(name: str, key: str) -> list[int]:
+            return [int(str(each).removeprefix("chat ").split()[0]) for each in counted[name][key]]
+
+        def complete() -> bool:
+            for name, each in self._all.items():
+                each.do("count")
+                counted[name] = each.expect("counted")
+            return all(
+                len(counted[one]["messages"]) >= len(counted[other]["sent"])
+                for one, other in (("slixmpp", "nbxmpp"), ("nbxmpp", "slixmpp"))
+            )
+
+        wait_until(complete, 30.0, "all messages")
+        assert numbers("slixmpp", "messages") == numbers("nbxmpp", "sent")
+        assert numbers("nbxmpp", "messages") == numbers("slixmpp", "sent")
+        assert counted["nbxmpp"]["failed"] == 0
+        moved = [self._road.moved(f"u{USERS + number}") for number in (0, 1)]
+        assert sum(moved) > 0
+        return (
+            f"slixmpp and nbxmpp: {[facts['resumed'] for facts in counted.values()]} resumptions,"
+            f" {moved} at the other server"
+        )
+
+
+def goes_by_sasl2(road: Road, user: str, writer: Driver) -> str:
+    """xmpp.js 0.14 resumes with its log-in; what came meanwhile comes with that."""
+    service = f"xmpp://127.0.0.1:{road.port}"
+    client = npm_client(road.processes, service, DOMAIN, user, PASSWORD, road.trust, sasl2=True)
+    jid = client.connected()["jid"]
+    for number in range(6):
+        client.do("cut")
+        client.expect("disconnected")
+        bodies = [f"{n} after cut {number}" for n in range(20)]
+        for body in bodies:
+            writer.message(jid, body)
+        assert [client.expect("message")["body"] for _ in bodies] == bodies
+        if number >= 1 and road.moved(user):
+            break
+    assert road.moved(user)
+    return f"xmpp.js: {number + 1} resumptions, {road.moved(user)} at the other server"
+
+
+def test_clients(processes: Processes, certificates: Certificates) -> None:
+    """Raw clients, slixmpp and nbxmpp at random cuts, and xmpp.js with SASL2."""
+    road = Road(processes, certificates, USERS + 4, cuts=CUTS)
+    raw = road.raw_clients()
+    raw.do("connect")
+    raw.expect("online", 30.0)
+    libraries = Libraries(road)
+    raw.do("write")
     road.cutter.do("cut")
-    for number, client in enumerate(clients):
-        client.do("write", to=jids[1 - number], first=0, last=MESSAGES)
-    for client in clients:
-        client.expect("written", 90.0)
-    counted: list[dict[str, Any]] = []
-
-    def complete() -> bool:
-        counted.clear()
-        for client in clients:
-            client.do("count")
-            counted.append(client.expect("counted"))
-        return all(len(counted[n]["messages"]) >= len(counted[1 - n]["sent"]) for n in (0, 1))
-
-    wait_until(complete, 30.0, "all messages")
-    for number in (0, 1):
-        assert counted[number]["messages"] == counted[1 - number]["sent"]
-    moved = road.said("was handed over by")
-    print(f"slixmpp: {[c['resumed'] for c in counted]} resumptions, {moved} at the other server")
-    assert moved > 0
+    cuts = road.cutter.expect("enough", 60.0 + CUTS)["cuts"]
+    told = [judge_raw(road, raw), libraries.judge()]
+    writer = road.slixmpp(USERS + 2)
+    writer.connected()
+    told.append(goes_by_sasl2(road, f"u{USERS + 3}", writer))
+    print(f"seed {SEED}: {cuts}; {'; '.join(told)}")
+    assert road.moved() > CUTS / 5
     road.nothing_ended()
 
 
-def test_nbxmpp(processes: Processes, certificates: Certificates) -> None:
-    """Gajim's library, and who writes to it over a connection that is not cut."""
-    road = Road(processes, certificates, cuts=LIBRARY_CUTS)
-    partner = slixmpp_managed(
-        *(processes, f"u1@{DOMAIN}", PASSWORD, road.house.servers[1].client_port, road.trust)
-    )
-    partner_jid = partner.connected()["jid"]
-    partner.expect("enabled")
-    client = nbxmpp_managed(
-        *(processes, f"u0@{DOMAIN}", PASSWORD, road.port, road.pair.certificate), ping=1
-    )
-    client.connected()
-    client.expect("enabled")
-    road.cutter.do("cut")
-    partner.do("write", to=f"u0@{DOMAIN}/nbxmpp", first=0, last=MESSAGES, pause=0.02)
-    client.do("write", to=partner_jid, first=0, last=MESSAGES)
-    partner.expect("written", 90.0)
-    client.expect("written", 90.0)
-    heard: list[int] = []
-    counted: dict[str, Any] = {}
+class Talk:
+    """
+    Bob at the first server, and Alice who goes from one to the other, in one room; and Alice has
+    another client, at the first.
+    """
 
-    def settled() -> bool:
-        client.do("count")
-        counted.update(client.expect("counted"))
-        partner.do("count")
-        said = partner.expect("counted")["messages"]
-        heard[:] = [int(text.split()[1]) for text in said]
-        return len(counted["messages"]) >= MESSAGES and len(heard) >= MESSAGES
+    def __init__(self, road: Road, crowd: Crowd) -> None:
+        self.road, self.crowd = road, crowd
+        self.number = 0
 
-    wait_until(settled, 30.0, "all messages")
-    assert counted["messages"] == heard == list(range(MESSAGES))
-    moved = road.said("was handed over by")
-    print(f"nbxmpp: {counted['resumed']} resumptions, {moved} at the other server")
-    assert (counted["failed"], moved > 0) == (0, True)
-    road.nothing_ended()
+        def client(user: str, at: int, resource: str = "r") -> Client:
+            managed, random = resource == "r", Random(SEED)
+            return Client(
+                *(user, DOMAIN, road.ports, at), managed=managed, random=random, resource=resource
+            )
+
+        self.bob, self.other = client("u1", 0), client("u0", 0, "other")
+        self.alice = client("u0", 1)
+        for each in (self.bob, self.other, self.alice):
+            crowd.enter(each)
+            wait_until(lambda: each.is_there, 20, "a log-in")  # noqa: B023
+        crowd.call(self.alice.send, f"<presence to='{self.bob.jid}'/>")
+        enable = "<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>"
+        crowd.call(self.alice.send, enable)
+        for each, nick in ((self.bob, "bob"), (self.alice, "alice")):
+            muc = "<x xmlns='http://jabber.org/protocol/muc'/>"
+            crowd.call(each.send, f"<presence to='{TEAM}/{nick}'>{muc}</presence>")
+            wait_until(lambda: 'code="110"' in "".join(each.others), 10, "a room")  # noqa: B023
+        self.carbons = 0
+
+    def say(self, times: int) -> None:
+        """A message each way, one in the room, and one to Alice's other client."""
+        for _ in range(times):
+            for sender, receiver in ((self.bob, self.alice.jid), (self.alice, self.bob.jid)):
+                self.number += 1
+                self.crowd.call(sender.say, receiver, self.number)
+            self.number += 1
+            said = f"<message type='groupchat' to='{TEAM}' id='{self.number}'><body>x</body>"
+            self.crowd.call(self.bob.send, said + "</message>")
+            self.number += 1
+            self.crowd.call(self.bob.say, self.other.jid, self.number)
+            time.sleep(0.01)
+
+    def judge(self) -> None:
+        """All has come, once and in its order, and nobody has noticed anything."""
+        sent = {
+            who: [s.number for s in who.life.sent if s.to != self.other.jid] for who in self.all
+        }
+        room = f"{TEAM}/bob"
+
+        def heard(who: Client, sender: str) -> list[int]:
+            return [number for source, number in who.life.heard if source == sender]
+
+        def carbons() -> int:
+            return sum("urn:xmpp:carbons:2" in text for text in self.alice.others)
+
+        copied = [s.number for s in self.bob.life.sent if s.to == self.other.jid]
+        wait_until(lambda: heard(self.alice, room) == heard(self.bob, room), 10, "the room")
+        wait_until(lambda: heard(self.alice, self.bob.jid) == sent[self.bob], 10, "what Bob says")
+        wait_until(lambda: heard(self.bob, self.alice.jid) == sent[self.alice], 10, "what she says")
+        wait_until(lambda: carbons() == len(copied), 10, "copies")
+        assert heard(self.other, self.bob.jid) == copied
+        assert len(heard(self.bob, room)) == len(sent[self.bob])
+        assert 'type="unavailable"' not in "".join(self.bob.others)
+        assert all(len(who.lives) == 1 and not who.life.errors for who in self.all)
+        assert not self.crowd.failures()
+        self.road.nothing_ended()
+
+    @property
+    def all(self) -> list[Client]:
+        """Those who manage their streams."""
+        return [self.bob, self.alice]
+
+
+def test_nobody_notices(processes: Processes, certificates: Certificates) -> None:
+    """
+    Alice goes from server to server while all talk; in the end the server that has just handed her
+    over is killed.
+    """
+    road = Road(processes, certificates, 2)
+    first, second = road.house.servers
+    with Crowd() as crowd:
+        talk = Talk(road, crowd)
+        took = []
+        for number in range(MOVES):
+            talk.say(10)
+            began, moves = time.monotonic(), talk.alice.life.moves
+            crowd.call(talk.alice.go, number % 2)
+            while talk.alice.life.moves == moves:
+                talk.say(1)
+                assert time.monotonic() - began < 20
+            took.append(time.monotonic() - began)
+        second.process.signal(signal.SIGKILL)
+        talk.say(20)
+        first.process.wait_for(f"node {second.hostname} is gone", 15)
+        talk.say(10)
+        talk.judge()
+        print(f"moved {MOVES} times, {talk.number} messages; away {max(took):.2f} s at most")

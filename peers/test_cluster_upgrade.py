@@ -43,7 +43,7 @@ class Talker(Client):
     def join(self) -> None:
         """Go into the room."""
         muc = "<x xmlns='http://jabber.org/protocol/muc'><history maxchars='0'/></x>"
-        self._send(f"<presence to='{ROOM}/{self.user}'>{muc}</presence>")
+        self.send(f"<presence to='{ROOM}/{self.user}'>{muc}</presence>")
 
     def _hear_stanza(self, element: Element) -> None:
         if element.get("id", "").isdigit() or element.tag.endswith("}iq"):
@@ -53,7 +53,7 @@ class Talker(Client):
         """Say something to all in the room."""
         if self.is_there:
             body = f"<body>{number}</body>"
-            self._send(f"<message to='{ROOM}' type='groupchat' id='{number}'>{body}</message>")
+            self.send(f"<message to='{ROOM}' type='groupchat' id='{number}'>{body}</message>")
             self.told.append(number)
 
     def __init__(self, *arguments: Any, **more: Any) -> None:

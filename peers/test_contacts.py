@@ -82,14 +82,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         processes.stop_all()
 
 
-def shown_as(screen: str) -> str:
-    """Under which heading of its list profanity shows Bob."""
+def shown_as(screen: str, who: str = BOB) -> str:
+    """Under which heading of its list profanity shows somebody; empty: it does not."""
     heading = found = ""
     for line in screen.splitlines():
         told = re.search(r"  (\S.*) \(\d+\)$", line.rstrip())
         if told is not None:
             heading = told[1].strip().rpartition("  ")[2]
-        elif line.rstrip().endswith(f"  {BOB}"):
+        elif line.rstrip().endswith(f"  {who}"):
             found = heading
     return found
 

@@ -11,11 +11,12 @@ import pytest
 from cms import faults
 from peers.api import Administration
 from peers.certs import Certificates
-from peers.clients import Driver, slixmpp_client
+from peers.clients import Driver, slixmpp_client, slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
 from peers.network import wait_until
 from peers.processes import Processes
+from peers.realclients import Account, Profanity
 from peers.slapd import (
     BASE,
     DISABLED,
@@ -28,6 +29,8 @@ from peers.slapd import (
     crowd,
     person,
 )
+from peers.terminal import Terminals
+from peers.test_contacts import shown_as
 from peers.tools import require
 
 MANY = 10_000
@@ -263,6 +266,55 @@ def test_new_password(processes: Processes, certificates: Certificates) -> None:
     assert (synced["numChanged"], synced["numSessionsEnded"]) == (1, 1)
     clients["bert"].expect("disconnected")
     again.ping(DOMAIN)
+
+
+def test_groups(processes: Processes, certificates: Certificates) -> None:
+    """
+    Who is in a group of the directory with somebody sees him on his roster, come and go, without
+    asking; a person takes nobody out, the directory does.
+    """
+    anna, bert, carl = named("anna"), named("bert"), named("carl", uid="c4")
+    board = {"objectClass": "groupOfNames", "cn": "Board", "member": [anna.dn.upper(), carl.dn]}
+    choir = {"objectClass": "posixGroup", "cn": "Choir", "gidNumber": "7", "memberUid": ["c4"]}
+    slapd = Slapd(
+        *(processes, certificates),
+        [anna, bert, carl, Entry(f"cn=Board,{BASE}", board), Entry(f"cn=Choir,{BASE}", choir)],
+    )
+    slapd.start()
+    house = House(
+        *(processes, certificates, slapd.tls_address),
+        groups_base=BASE,
+        sync_interval=0,
+        filter="(objectClass=user)",
+    )
+    house.start()
+    port, trust = house.server.client_port, certificates.trust
+    anna_there, carl_there = f"anna@{DOMAIN}", f"carl@{DOMAIN}"
+    contact = slixmpp_contact(processes, anna_there, "word-of-anna", port, trust)
+    contact.connected()
+    pair = certificates.issue(DOMAIN)
+    account = Account(carl_there, "word-of-carl", "127.0.0.1", port, trust, pair)
+    profanity = Profanity(processes, Terminals(processes), account, level="DEBUG")
+    profanity.start()
+    screen = profanity.terminal
+    wait_until(lambda: "logged in successfully" in screen.screen, 30.0, "its log-in")
+    synced = house.sync()
+    assert (synced["numUsers"], synced["numGroups"], synced["numLeftOut"]) == (3, 1, 0)
+    assert contact.expect("came", 30.0)["sender"] == carl_there
+    contact.do("roster")
+    assert contact.expect("roster", 30.0)["contacts"][carl_there] == "both"
+    wait_until(lambda: shown_as(screen.screen, anna_there) == "Online", 30.0, "Anna to be online")
+    screen.type(f"/roster remove {anna_there}")
+    screen.type("/roster")
+    contact.disconnect()
+    wait_until(lambda: shown_as(screen.screen, anna_there) == "Offline", 30.0, "Anna to go")
+    contact.connected()
+    assert contact.expect("came", 30.0)["sender"] == carl_there
+    wait_until(lambda: shown_as(screen.screen, anna_there) == "Online", 30.0, "Anna to be back")
+    slapd.replace(f"cn=Board,{BASE}", "member", anna.dn)
+    assert house.sync()["numGroups"] == 0
+    assert contact.expect("went", 30.0)["sender"] == carl_there
+    wait_until(lambda: shown_as(screen.screen, anna_there) == "", 30.0, "Anna to be no contact")
 
 
 def test_made_by_the_api(processes: Processes, certificates: Certificates) -> None:

@@ -211,6 +211,7 @@ class MakingTests(SynchronousTestCase):
             domain=lambda: DOMAIN,
             ended=lambda *_: 0,
             renewed=lambda _: None,
+            synced=lambda: None,
             open_store=open_store,
             connect=self.stage.connector,
         )

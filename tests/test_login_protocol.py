@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.xish.domish import Element
 
-from cms.linkprotocol import ending, join, people
+from cms.linkprotocol import ending, groups, join, people
 from cms.linkprotocol import login as lp
 from tests.support import one_stanza
 
@@ -114,7 +114,9 @@ def read(xml: str) -> lp.Message:
     return lp.parse(stanza.element.firstChildElement())
 
 
-def element_of(message: lp.Message | join.Message | ending.Message | people.Message) -> Element:
+def element_of(
+    message: lp.Message | join.Message | ending.Message | people.Message | groups.Message,
+) -> Element:
     """A message as it comes out of the stream's reader."""
     stanza = one_stanza(f"<iq type='set' id='1'>{message.to_xml()}</iq>")
     child: Element = stanza.element.firstChildElement()
@@ -378,6 +380,8 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(of_people, set(get_args(people.Message)))
         of_ends = {type(ending.parse(one)) for one in self.examples() if one.uri == ending.NS}
         self.assertEqual(of_ends, set(get_args(ending.Message)))
+        of_groups = {type(groups.parse(one)) for one in self.examples() if one.uri == groups.NS}
+        self.assertEqual(of_groups, set(get_args(groups.Message)))
 
     def test_schemas_of_parts(self) -> None:
         """They name each element and each attribute of their part."""
@@ -386,8 +390,10 @@ class DocumentTests(SynchronousTestCase):
             *(ending.Forget("a@b"), ending.Forgotten(1)),
         )
         persons = (people.Ask("a@b"), people.Person("A"), people.Nobody(), people.Undecided())
+        id_ = "0" * 16
+        of_groups = (groups.Ask(), groups.Known(((id_, id_),)), groups.Group(id_, "x", ("a",)))
         parts = (("guests", EVERY_JOIN), ("sessions", ends), ("people", persons))
-        for part, messages_ in parts:
+        for part, messages_ in (*parts, ("groups", of_groups)):
             schema = (DOCUMENT.parent / f"login-protocol-{part}.xsd").read_text()
             for message in messages_:
                 element = element_of(message)

@@ -114,6 +114,8 @@ class Server:
             self.changes = Changes(self.clock, store, SlowWork(Threads()))
             self.contacts = Contacts(self.changes, self.router, broadcast)
             local.offer(self.contacts, registry)
+            assert local.groups is not None
+            self.contacts_groups = local.groups
         self.people = People(self.clock, DOMAIN, self.links)
         self.cards = Cards(self.people, self.router, getattr(self, "contacts", None), settings)
         local.introduce(self.cards)

@@ -17,7 +17,7 @@ ALLOW_REMOVAL = Parameter(
     "allowRemoval", "Whether more users may be removed than most_removed allows.", "boolean"
 )
 # What a sync counts.
-COUNTS = ("users", "added", "changed", "removed", "disabled", "leftOut", "sessionsEnded")
+COUNTS = ("users", "added", "changed", "removed", "disabled", "leftOut", "sessionsEnded", "groups")
 LEFT_OUT = schemas.record(
     {"entry": schemas.TEXT, "name": schemas.TEXT, "reason": schemas.TEXT}, "entry", "reason"
 )

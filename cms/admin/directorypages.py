@@ -20,7 +20,16 @@ _KINDS: Final = {"local": "stored here", "ldap": "LDAP"}
 _TITLES: Final = dict(
     zip(
         COUNTS,
-        ("Users", "Added", "Changed", "Removed", "Disabled", "Left out", "Sessions ended"),
+        (
+            "Users",
+            "Added",
+            "Changed",
+            "Removed",
+            "Disabled",
+            "Left out",
+            "Sessions ended",
+            "Groups",
+        ),
         strict=True,
     )
 )

@@ -32,6 +32,7 @@ from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.decision import Decision
 from cms.callbridge.login.departures import Departures
 from cms.callbridge.login.endings import Endings
+from cms.callbridge.login.groups import GroupTeller
 from cms.callbridge.login.record import Logins
 from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.metrics import (
@@ -48,6 +49,7 @@ from cms.callbridge.spaces.directory import LocalSpaces
 from cms.callbridge.spaces.store import SpaceStore
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
+from cms.linkprotocol.groups import Group
 from cms.linkprotocol.mechanisms import mechanism_label
 from cms.metrics.exposition import Exposition
 from cms.process.cleanup import call_all
@@ -81,6 +83,7 @@ class CallbridgeService(Service):
     @ivar door: Admits guests.
     @ivar logins: The recent log-ins.
     @ivar record: The record on disk.
+    @ivar groups: Tells the XMPP server of groups of directories.
     @ivar endings: Ends the sessions of a user who may not have them any more.
     @ivar departures: Has the contacts of deleted users forgotten.
     """
@@ -115,6 +118,7 @@ class CallbridgeService(Service):
                 random=random,
                 domain=lambda: self.config.link.domain,
                 ended=self._users_ended,
+                synced=self._synced,
                 renewed=lambda name: self.endings.end_sessions(name, "password"),
                 open_store=lambda: _opened(SyncStore, config),
             )
@@ -150,6 +154,9 @@ class CallbridgeService(Service):
         self.departures = Departures(
             *(reactor, self.store, self.endings, self.directories.beside, random)
         )
+        self.groups = GroupTeller(
+            *(reactor, self._read_groups, SlowWork(reactor, at_once=1), self._names, random)
+        )
         self.authority = self._make_authority(config.link.domain)
         people = People(
             lambda: self.directories.directory,
@@ -157,7 +164,8 @@ class CallbridgeService(Service):
             LineLimiter(reactor.seconds),
         )
         self._logins = LoginHandler(
-            *(self.authority, config.link.domain, self.door, self.endings, people)
+            *(self.authority, config.link.domain, self.door, self.endings, people),
+            groups=self.groups,
         )
         self.link = Link(
             LinkCore(
@@ -209,6 +217,14 @@ class CallbridgeService(Service):
         for name in gone:
             self.endings.end(name, reason)
         return sum(users[name] for name in gone)
+
+    def _synced(self) -> None:
+        self.groups.changed()
+
+    def _read_groups(self) -> Callable[[], list[Group]] | None:
+        """What reads those of all directories."""
+        store, names = self.directories.store, tuple(self.directories.syncs)
+        return None if store is None else lambda: store.groups(names)
 
     def _names(self) -> tuple[str, str]:
         """The XMPP domain, and this component's address."""

@@ -26,6 +26,7 @@ _COUNTS = {
     "disabled": "Disabled",
     "leftOut": "Left out",
     "sessionsEnded": "Sessions ended",
+    "groups": "Groups",
 }
 
 

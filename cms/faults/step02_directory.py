@@ -122,6 +122,23 @@ SYNC_LEFT_OUT = Fault(
     mend="cms callbridge directory status --config callbridge.toml",
 )
 
+GROUPS_REFUSED = Fault(
+    "groups-refused",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=(
+        "people of a group of the directory do not see each other as contacts",
+        "groups_base is set, and no roster shows a group",
+    ),
+    cause="The XMPP server does not take {number} groups of directories: {problem}.",
+    cure=(
+        "Our XMPP server takes contacts.most_groups of each Callbridge, if its users have contacts"
+        " at all; other servers take none: leave groups_base out."
+    ),
+    mend="[contacts]\nmost_groups = 1000",
+)
+
 # What is offered.
 
 MECHANISM_PARTIAL = Fault(

@@ -117,7 +117,7 @@ class XmppService(Service):
         broadcast = Broadcast(reactor)
         carbons = Carbons(self.sessions, broadcast)
         router = Router(config.domain, self.links, self.sessions, registry, carbons)
-        local = LocalServices(router, self.links, self.sessions, broadcast)
+        local = self._local = LocalServices(router, self.links, self.sessions, broadcast)
         router.local = local
         self.people = People(reactor, config.domain, self.links)
         self.contacts = self._make_contacts(router, broadcast, local)
@@ -168,6 +168,7 @@ class XmppService(Service):
         ):
             changes.append(self._changed)
         self.callbridges.on_change.append(self._changed)
+        self.callbridges.on_change.append(self._name_callbridges)
         self.drain.on_change.append(self._changed)
         self.metrics = self._make_metrics(counters, router)
 
@@ -370,8 +371,15 @@ class XmppService(Service):
                 name=name,
             )
         self._self_check.start()
+        self._name_callbridges(first=True)
         if self.cluster is not None:
             self.cluster.start()
+
+    def _name_callbridges(self, *, first: bool = False) -> None:
+        """Tell of those that may register; a server of a cluster does not know all at first."""
+        if self._local.groups is not None:
+            known = [callbridge.address for callbridge in self.callbridges.known()]
+            self._local.groups.known(known, only=first and self.cluster is None)
 
     def stopService(self) -> Deferred[Any]:
         """Close every stream properly, then stop."""
@@ -396,6 +404,8 @@ class XmppService(Service):
         left = [] if self.cluster is None else [self.cluster.stop()]
         if self.contacts is not None:
             left.append(self.contacts.stop())
+        if self._local.groups is not None:
+            self._local.groups.stop()
         ended = DeferredList([*closed, *left, *(stream.ended for stream in streams)])
         return ended.addCallback(lambda _: self.record.stop())
 

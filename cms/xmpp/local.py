@@ -14,7 +14,7 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 import cms
-from cms.linkprotocol import ending
+from cms.linkprotocol import ending, groups
 from cms.process.logs import Logger
 from cms.xmlstream import disco, ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -28,6 +28,7 @@ from cms.xmpp.contacts import blocking
 from cms.xmpp.contacts.blocking import Blocking
 from cms.xmpp.contacts.cards import VCARD, Cards
 from cms.xmpp.contacts.forgetting import Forgetting
+from cms.xmpp.contacts.groups import SharedGroups
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.elsewhere import Others
 from cms.xmpp.endings import Endings
@@ -48,6 +49,7 @@ class LocalServices:
     @ivar others: The other nodes, if there can be any.
     @ivar contacts: Rosters and subscriptions; without them each roster is empty.
     @ivar blocklists: See L{Router}.
+    @ivar groups: Groups of directories, if users have contacts.
     @ivar blocking: What users have blocked, if they have contacts.
     @ivar forgetting: Forgets them, if they have any.
     """
@@ -67,6 +69,7 @@ class LocalServices:
         self.contacts: Contacts | None = None
         self.blocking: Blocking | None = None
         self.forgetting: Forgetting | None = None
+        self.groups: SharedGroups | None = None
         self._features: tuple[str, ...] = FEATURES
         self._account_features: tuple[str, ...] = ACCOUNT_FEATURES
         self._about: dict[
@@ -108,6 +111,9 @@ class LocalServices:
         """
         self.forgetting = Forgetting(contacts, self._links, known)
         self._of_callbridges["set", ending.NS, "forget"] = partial(self._forget, self.forgetting)
+        shared = self.groups = SharedGroups(contacts, self._router, self._links)
+        for kind, name in (("get", "groups"), ("set", "group")):
+            self._of_callbridges[kind, groups.NS, name] = shared.request
         self.contacts, self.blocking = contacts, Blocking(contacts, self._router)
         self._own.update(contacts.requests)
         self._own.update(self.blocking.requests)

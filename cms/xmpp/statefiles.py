@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.xmpp import callbridgestore
-from cms.xmpp.contacts import store as contacts
+from cms.xmpp.contacts import tables as contacts
 
 # For a database the newest version of its schema, else None: see cms.state.backup.
 STATE_FILES: dict[str, int | None] = {

@@ -86,6 +86,7 @@ def make_directories(
     domain: Callable[[], str],
     ended: Ended,
     renewed: Callable[[str], object],
+    synced: Callable[[], object],
     open_store: Callable[[], SyncStore],
     connect: Connector | None = None,
 ) -> House:
@@ -93,6 +94,7 @@ def make_directories(
     @param domain: Gives the domain that is served.
     @param ended: Called with names, and why their sessions are over; how many there were.
     @param renewed: See L{LdapDirectory}.
+    @param synced: See L{Sync}.
     @param open_store: Called if there is LDAP.
     @param connect: Makes connections to LDAP servers; left out: over TCP.
     @raise ConfigurationError: a file of trust is wrong.
@@ -132,6 +134,7 @@ def make_directories(
             random=random,
             elsewhere=partial(_taken, tuple(source.name for source in sources), users, store),
             ended=ended,
+            synced=synced,
         )
         sources.append(one)
     offered = config.login.mechanisms or _common(sources)

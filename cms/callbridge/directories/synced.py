@@ -17,6 +17,7 @@ from attrs import asdict, evolve, field, frozen
 
 from cms.callbridge.directories.directory import DirectoryError
 from cms.callbridge.passwords.scram import StoredKeys
+from cms.linkprotocol.groups import Group
 from cms.state.database import Database
 
 _T = TypeVar("_T")
@@ -62,6 +63,16 @@ CREATE TABLE IF NOT EXISTS passwords (
     password TEXT NOT NULL,
     seen TEXT NOT NULL,
     PRIMARY KEY (name, directory)
+) STRICT
+"""
+# Who is in a group with whom; the members are a list in JSON.
+_GROUPS = """
+CREATE TABLE IF NOT EXISTS groups (
+    directory TEXT NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    members TEXT NOT NULL,
+    PRIMARY KEY (id, directory)
 ) STRICT
 """
 _USERS = (
@@ -111,6 +122,7 @@ class SyncOutcome:
     @ivar ended: When the last one ended.
     @ivar seconds: That it took.
     @ivar users: That are known since.
+    @ivar groups: Groups of contacts that are known since.
     @ivar sessions_ended: How many sessions of users it has ended.
     @ivar succeeded: When the last one ended that could be believed; empty: none.
     @ivar problem: The fault of one that failed, as plain data.
@@ -126,6 +138,7 @@ class SyncOutcome:
     disabled: int = 0
     left_out: int = 0
     sessions_ended: int = 0
+    groups: int = 0
     succeeded: str = ""
     problem: Mapping[str, object] | None = None
 
@@ -140,6 +153,7 @@ class SyncOutcome:
             "disabled": self.disabled,
             "leftOut": self.left_out,
             "sessionsEnded": self.sessions_ended,
+            "groups": self.groups,
         }
 
 
@@ -175,6 +189,7 @@ class SyncStore:
         self.open = self._database.open
         with self.open() as connection:
             connection.execute(_PASSWORDS)
+            connection.execute(_GROUPS)
 
     def users(self, directory: str) -> list[SyncedUser]:
         """All of one directory, by name."""
@@ -212,8 +227,13 @@ class SyncStore:
         users: Collection[SyncedUser],
         difference: Difference,
         left_out: Iterable[LeftOut],
+        groups: Iterable[Group] | None = None,
     ) -> None:
-        """Store what a sync found, all of it or nothing."""
+        """
+        Store what a sync found, all of it or nothing.
+
+        @param groups: C{None}: those that are known stay.
+        """
         directory = outcome.directory
         touched = {*difference.added, *difference.changed, *difference.disabled}
         another = set(difference.passwords)
@@ -242,7 +262,26 @@ class SyncStore:
                 "INSERT INTO left_out VALUES (?, ?, ?, ?)",
                 [(directory, each.entry, each.name, each.reason) for each in left_out],
             )
+            if groups is not None:
+                connection.execute("DELETE FROM groups WHERE directory = ?", (directory,))
+            connection.executemany(
+                "INSERT INTO groups VALUES (?, ?, ?, ?)",
+                [
+                    (directory, each.id, each.name, json.dumps(each.members))
+                    for each in groups or ()
+                ],
+            )
             self._note(connection, outcome)
+
+    def groups(self, directories: Collection[str]) -> list[Group]:
+        """Who is in a group with whom, in these directories."""
+        with self.open() as connection:
+            rows = connection.execute("SELECT directory, id, name, members FROM groups").fetchall()
+        return [
+            Group(id_, name, json.loads(members))
+            for directory, id_, name, members in rows
+            if directory in directories
+        ]
 
     def note(self, outcome: SyncOutcome) -> None:
         """Store that a sync failed; users stay as they are."""
@@ -281,7 +320,7 @@ class SyncStore:
         known = tuple(names)
         marks = ", ".join("?" * len(known))
         with self.open() as connection:
-            for table in ("users", "keys", "syncs", "left_out", "passwords"):
+            for table in ("users", "keys", "syncs", "left_out", "passwords", "groups"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE directory NOT IN ({marks})",  # noqa: S608
                     known,

@@ -100,6 +100,7 @@ def _maybe(text: str) -> Template | None:
     return parse_template(text) if text else None
 
 
+_GROUPS = "(|(member=*)(uniqueMember=*)(memberUid=*))"
 _MAPPING = "Write text with attributes between dollar signs, such as $sAMAccountName$@example.com."
 
 
@@ -259,6 +260,19 @@ class LdapSettings:
         " until it is told to",
         default=0.2,
         why="a wrong filter or base must not throw everybody out",
+    )
+    groups_base: str = setting(
+        Text(),
+        "the DN below which groups are whose members are contacts of each other, without asking"
+        " ([directories.md](directories.md#groups-as-contacts)); empty: there are none",
+        default="",
+        why="who sees whom is for people to say, unless a house wants it otherwise",
+    )
+    groups_filter: LDAPFilter = setting(
+        Parsed(_filter, "Write a filter such as (objectClass=groupOfNames)."),
+        "which entries below it are such groups (RFC 4515)",
+        default=LDAPFilter.from_string(_GROUPS),
+        shown=f"`{_GROUPS}`",
     )
     new_password_ends: bool = setting(
         Flag(),

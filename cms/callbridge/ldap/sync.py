@@ -11,12 +11,13 @@ the answer was cut or empty, or if it would shut out more than C{most_removed}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from attrs import asdict, evolve
+from attrs import asdict, evolve, frozen
+from sansldap import LDAPFilter
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
@@ -32,10 +33,12 @@ from cms.callbridge.directories.synced import (
     SyncStore,
 )
 from cms.callbridge.ldap import codes
-from cms.callbridge.ldap.connection import FoundEntry, Refused
+from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
 from cms.callbridge.ldap.directory import LdapDirectory
+from cms.callbridge.ldap.groups import ATTRIBUTES, MOST_GROUPS, CollectedGroups
 from cms.callbridge.ldap.mapping import Lacking
 from cms.callbridge.ldap.users import is_later, read_user
+from cms.linkprotocol.groups import Group
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork, shielded
@@ -53,6 +56,7 @@ class Collected:
 
     @ivar users: By name; several for one name if entries make the same address.
     @ivar left_out: Who can be no user.
+    @ivar uids: The names of those who have a C{uid}, by it.
     @ivar entries: How many there were.
     """
 
@@ -61,6 +65,7 @@ class Collected:
         self._domain = directory.domain()
         self._by_name: dict[str, list[SyncedUser]] = {}
         self.left_out: list[LeftOut] = []
+        self.uids: dict[str, str] = {}
         self.entries = 0
 
     def take(self, entries: Iterable[FoundEntry]) -> None:
@@ -74,6 +79,8 @@ class Collected:
             except StoreError as problem:
                 self.left_out.append(LeftOut(entry.dn, "", str(problem)))
             else:
+                for uid in entry.values.get("uid", ()):
+                    self.uids[uid.decode(errors="replace")] = user.name
                 made = SyncedUser(user.name, user.dn, user.shown, user.disabled, user.password)
                 self._by_name.setdefault(user.name, []).append(made)
 
@@ -128,12 +135,22 @@ def difference(before: Iterable[SyncedUser], now: dict[str, SyncedUser]) -> Diff
     )
 
 
+@frozen
+class _Wanted:
+    """What is searched for."""
+
+    base: str
+    filter: LDAPFilter
+    attributes: tuple[str, ...]
+
+
 class Sync:
     """
     The syncs of one directory.
 
     @param elsewhere: Names of earlier directories; called in a thread.
     @param ended: Called with names, and why their sessions are over; how many there were.
+    @param synced: Called when what a sync found is stored.
     @param work: For the store.
     @ivar running: Entries read so far; C{None} while none runs.
     """
@@ -150,6 +167,7 @@ class Sync:
         random: Random,
         elsewhere: Callable[[], Mapping[str, str]] = dict,
         ended: Callable[[tuple[str, ...], str], int] = lambda *_: 0,
+        synced: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
         self.directory = directory
@@ -159,6 +177,7 @@ class Sync:
         self._random = random
         self._elsewhere = elsewhere
         self._ended = ended
+        self._synced = synced
         self._timer: IDelayedCall | None = None
         self._under_way: Deferred[Any] | None = None
         self._waiting: list[Deferred[SyncOutcome]] = []
@@ -256,14 +275,20 @@ class Sync:
     async def _sync(self, began: float) -> SyncOutcome:
         name = self.directory.name
         self.running = 0
-        collected = Collected(self.directory)
-        await self._read(collected)
+        collected, in_groups = Collected(self.directory), CollectedGroups(name)
+        await self._read(collected, in_groups)
 
-        def compare() -> tuple[int, dict[str, SyncedUser], Difference]:
+        def compare() -> tuple[int, dict[str, SyncedUser], Difference, list[Group]]:
             users, before = collected.users(self._elsewhere()), self._store.users(name)
-            return len(before), users, difference(before, users)
+            changes = difference(before, users)
+            groups, passed_over = in_groups.groups(users, collected.uids)
+            if in_groups.problem:
+                reason = f"its groups stay as they were: {in_groups.problem}"
+                passed_over = [LeftOut(self._settings.groups_base, "", reason)]
+            collected.left_out += passed_over
+            return len(before), users, changes, groups
 
-        known, users, changes = await self._in_thread(compare)
+        known, users, changes, groups = await self._in_thread(compare)
         self._judge(known, len(users), changes)
         ended = self._now()
         outcome = evolve(
@@ -274,13 +299,18 @@ class Sync:
             removed=len(changes.gone),
             disabled=sum(user.disabled for user in users.values()),
             left_out=len(collected.left_out),
+            groups=len(groups),
             ended=ended,
             succeeded=ended,
         )
         left_out = collected.left_out[:MOST_LEFT_OUT]
         await self._in_thread(
-            lambda: self._store.replace(outcome, users.values(), changes, left_out)
+            lambda: self._store.replace(
+                *(outcome, users.values(), changes, left_out),
+                None if in_groups.problem else groups,
+            )
         )
+        self._synced()
         ended_now = self._ended(changes.gone, "deleted") + self._ended(changes.disabled, "disabled")
         if self._settings.new_password_ends:
             ended_now += self._ended(changes.passwords, "password")
@@ -290,33 +320,25 @@ class Sync:
         self._tell(outcome, left_out)
         return outcome
 
-    async def _read(self, collected: Collected) -> None:
-        settings, clock = self._settings, self._clock
-        directory = self.directory
+    async def _read(self, collected: Collected, groups: CollectedGroups) -> None:
+        settings, directory = self._settings, self.directory
         connection = await directory.servers.connect(
-            clock.seconds() + settings.sync_timeout, as_account=True
+            self._clock.seconds() + settings.sync_timeout, as_account=True
         )
-        cookie = b""
-        pages = settings.most_users // settings.page_size + 2
+
+        def users(entries: Sequence[FoundEntry]) -> None:
+            collected.take(entries)
+            self.running = collected.entries
+            if collected.entries > settings.most_users:
+                most = settings.most_users
+                raise faults.SYNC_TOO_MANY.error(directory=directory.name, most=most)
+
+        people = _Wanted(settings.base, settings.search_filter, directory.attributes)
         try:
-            for _ in range(pages):
-                page = await connection.search(
-                    settings.base,
-                    settings.search_filter,
-                    directory.attributes,
-                    settings.sync_timeout,
-                    most=settings.page_size,
-                    page=settings.page_size,
-                    cookie=cookie,
-                )
-                collected.take(page.entries)
-                self.running = collected.entries
-                if collected.entries > settings.most_users:
-                    break
-                cookie = page.cookie
-                if not cookie:
-                    return
-            raise faults.SYNC_TOO_MANY.error(directory=directory.name, most=settings.most_users)
+            if not await self._pages(connection, people, settings.most_users, users):
+                most = settings.most_users
+                raise faults.SYNC_TOO_MANY.error(directory=directory.name, most=most)
+            await self._read_groups(connection, groups)
         except Refused as no:
             if collected.entries or no.code == codes.SIZE_LIMIT_EXCEEDED:
                 raise self._cut(collected, f"{no.peer} says {no.words}.") from None
@@ -327,6 +349,42 @@ class Sync:
             raise self._cut(collected, problem.cause) from None
         finally:
             connection.close()
+
+    async def _read_groups(self, connection: LdapConnection, groups: CollectedGroups) -> None:
+        """Whatever is wrong with them, users are users."""
+        settings = self._settings
+        if not settings.groups_base:
+            return
+        wanted = _Wanted(settings.groups_base, settings.groups_filter, ATTRIBUTES)
+        try:
+            if not await self._pages(connection, wanted, MOST_GROUPS, groups.take):
+                groups.problem = f"there are more than {MOST_GROUPS} groups"
+        except Refused as no:
+            groups.problem = f"{no.peer} says {no.words}"
+        except StepError as problem:
+            groups.problem = problem.cause
+
+    async def _pages(
+        self,
+        connection: LdapConnection,
+        wanted: _Wanted,
+        most: int,
+        take: Callable[[Sequence[FoundEntry]], None],
+    ) -> bool:
+        """Read page by page; C{False}: there are more than so many."""
+        settings, cookie = self._settings, b""
+        for _ in range(most // settings.page_size + 2):
+            page = await connection.search(
+                *(wanted.base, wanted.filter, wanted.attributes, settings.sync_timeout),
+                most=settings.page_size,
+                page=settings.page_size,
+                cookie=cookie,
+            )
+            take(page.entries)
+            cookie = page.cookie
+            if not cookie:
+                return True
+        return False
 
     def _cut(self, collected: Collected, problem: str) -> StepError:
         return faults.SYNC_CUT.error(

@@ -124,6 +124,8 @@ def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
     templates = (settings.jid, settings.shown_name, settings.bind_as)
     mapped = (name for each in templates if each is not None for name in each.attributes)
     keys = (settings.keys_attribute,) if settings.keys_attribute else ()
+    if settings.groups_base:
+        keys = (*keys, "uid")  # as memberUid names people
     return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *_SET, *keys)))
 
 

@@ -29,6 +29,7 @@ from cms.callbridge.directories.people import People
 from cms.callbridge.link.inbox import Inbox, share_of
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.endings import Endings
+from cms.callbridge.login.groups import GroupTeller
 from cms.linkprotocol import join, people
 from cms.linkprotocol import login as lp
 from cms.process.cleanup import call_all
@@ -330,6 +331,7 @@ class LoginHandler:
     @param door: Admits guests, if there is one.
     @param endings: Ends sessions, if they are to end.
     @param people: Says who users are, if it is asked.
+    @param groups: Tells of groups of directories, if there are any.
     """
 
     log = Logger()
@@ -341,10 +343,13 @@ class LoginHandler:
         door: Door | None = None,
         endings: Endings | None = None,
         people: People | None = None,
+        *,
+        groups: GroupTeller | None = None,
     ) -> None:
         self._door = door
         self._endings = endings
         self._people = people
+        self._groups = groups
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
@@ -357,11 +362,15 @@ class LoginHandler:
         self._authority.link_id = stream.link_id
         if self._endings is not None:
             self._endings.link_up(stream)
+        if self._groups is not None:
+            self._groups.link_up(stream)
 
     def link_down(self, reason: Failure) -> None:
         """Exchanges and sessions belong to the link."""
         if self._endings is not None:
             self._endings.link_down()
+        if self._groups is not None:
+            self._groups.link_down()
         self._authority.link_lost()
 
     def take(self, stanza: Stanza, stream: Carrier) -> bool:
@@ -383,9 +392,16 @@ class LoginHandler:
             answer.addErrback(self._failed, stanza, stream)
         else:
             stream.send(written_result(stanza, answer))
-            if self._endings is not None and stanza.payload == (lp.NS, "mechanisms"):
-                self._endings.on_named()
+            if stanza.payload == (lp.NS, "mechanisms"):
+                self._named()
         return True
+
+    def _named(self) -> None:
+        """The server knows what this Callbridge decides, and believes it from now on."""
+        if self._endings is not None:
+            self._endings.on_named()
+        if self._groups is not None:
+            self._groups.named()
 
     def _answer(self, stanza: Stanza) -> Deferred[Any] | str:
         """

@@ -90,16 +90,20 @@ class Act:
         return self._versioned()
 
     def remove(self, owner: str, address: str) -> Outcome:
-        """A user removes a contact, and with it the subscriptions (RFC 6121 2.5)."""
+        """
+        A user removes a contact, and with it the subscriptions (RFC 6121 2.5).  Who is in a
+        group of a directory with him stays for all that, and the push says so.
+        """
         before = self._book.contact(owner, address)
-        if not before.listed:
+        if not before.listed and not self._book.is_mate(owner, address):
             raise Refused("item-not-found")
         if before.state.mine != NO:
             self._send(owner, address, "unsubscribe")
         if before.state.theirs == YES:
             self._send(owner, address, "unsubscribed")
         left = self._book.contact(owner, address)
-        self._book.write(owner, evolve(left, listed=False, name="", groups=()))
+        if left.listed:
+            self._book.write(owner, evolve(left, listed=False, name="", groups=()))
         self._outcome.pushes[owner, address] = None, ""
         return self._versioned()
 

@@ -36,6 +36,7 @@ MOST_STAMP: Final = 1 << 53  # milliseconds; so that those that follow fit into 
 _KINDS = {
     "contacts": (str, str, int, int, int, str, str, str, int, str),
     "blocked": (str, str, int, int, str),
+    "shared": (str, str, str, int, int, str),
 }
 
 
@@ -59,8 +60,13 @@ class Replicas:
         self._tell_all = tell
         self._again: IDelayedCall | None = None
         self._pause = AGAIN[0]
-        self._changes.on_rows.append(lambda rows: tell(lambda: told(messages.ROWS, "", rows=rows)))
+        self._changes.on_rows.append(self._tell_rows)
         self._changes.on_rows.append(self._count)
+
+    def _tell_rows(self, rows: Sequence[Row]) -> None:
+        for at in range(0, len(rows), ROWS):
+            piece = rows[at : at + ROWS]
+            self._tell_all(partial(told, messages.ROWS, "", rows=piece))
 
     # what comes
 
@@ -94,6 +100,8 @@ class Replicas:
         for owner, contact, version in merged.contacts:
             shown = contact if contact.listed else None
             self._contacts.push(owner, contact.address, shown, version)
+        for follow in self._contacts.on_shared if merged.shared else ():
+            follow(merged.shared)
         for owner, changed in merged.blocked.items():
             self._blocking.listed(owner, merged.lists[owner], changed)
 

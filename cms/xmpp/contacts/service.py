@@ -32,7 +32,7 @@ from cms.xmpp.contacts.changes import Changes
 from cms.xmpp.contacts.items import Keys
 from cms.xmpp.contacts.pace import Pace
 from cms.xmpp.contacts.settings import ContactSettings
-from cms.xmpp.contacts.store import Contact, Refused
+from cms.xmpp.contacts.store import Contact, Refused, Row, as_mate
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session
 
@@ -52,6 +52,8 @@ class Contacts:
     @ivar interested: The sessions that have asked for their roster, by user.
     @ivar pushed: How many roster pushes were sent.
     @ivar refused: How many changes were refused with each condition.
+    @ivar on_shared: Called with rows of groups of a directory that came from another server.
+    @ivar unsettled: Whether some have yet to be told what is different in such groups.
     """
 
     log = Logger()
@@ -67,6 +69,8 @@ class Contacts:
         self.changes = changes
         self.pushed = 0
         self.refused: Counter[str] = Counter()
+        self.on_shared: list[Callable[[list[Row]], object]] = []
+        self.unsettled = False
         self.on_outcome: list[Callable[[Outcome], object]] = []
         self._store = changes.store
         self._router = router
@@ -74,7 +78,7 @@ class Contacts:
         self._lists = router.blocklists
         self._broadcast = broadcast
         self._told_unreadable = -TOLD_AGAIN
-        self._settings = settings
+        self.settings = settings
         self.interested: dict[str, dict[Session, None]] = {}
         self._pace = Pace(changes.clock, self._say)
         self._newcomers: set[Session] = set()
@@ -107,7 +111,7 @@ class Contacts:
             version = self._store.version(owner)
             text = "" if version == known else self._text(owner, version)
         except StoreUnusable as problem:
-            self._unreadable(problem)
+            self.unreadable(problem)
             self._router.bounce(stanza, "internal-server-error", "wait")
             return
         session.send(written_result(stanza, text))
@@ -181,10 +185,42 @@ class Contacts:
         owner, key, kind = self._own(session), self.keys.key(to), stanza.type or ""
         if key == owner:
             return  # his resources see each other anyway
+        try:
+            if self._store.in_common(owner, key):
+                self._stays(owner, key, kind)
+                return
+        except StoreUnusable as problem:
+            self.unreadable(problem)
+            self.refuse(stanza, Refused("internal-server-error", kind="wait"), session)
+            return
         raw = self._kept(stanza)
         reaches = not self._lists.blocks(to.userhost(), session.jid)
         asked = self.change(owner, lambda act: act.send(owner, key, kind, raw, reaches=reaches))
         self.answer(asked, stanza, lambda: None, session)
+
+    def _stays(self, owner: str, key: str, kind: str) -> None:
+        """Who is in a group of a directory with somebody sees him, and cannot but be seen."""
+        if kind == "subscribe":
+            self._tell(Told(owner, key, "subscribed"))
+        contact = self._store.contact(owner, key)
+        self.push(owner, key, contact if contact.listed else None, self._store.version(owner))
+
+    def tell_of(self, owner: str, other: str) -> None:
+        """
+        Tell a user who is here what another one is to him now that one of them has come to a
+        group of a directory, or left it.
+
+        @raise StoreUnusable: that cannot be read.
+        """
+        contact = self._store.contact(owner, other)
+        here = [each for each in self.interested.get(owner, ()) if each.presence is not None]
+        shown = self._available((other,)) if here else []
+        seen = self._store.may_see(other, owner)
+        for session in () if seen else shown:  # before it is no contact, of which none is heard
+            self._send(unavailable(session), here, session)
+        self.push(owner, other, contact if contact.listed else None, "")
+        for session in shown if seen else ():
+            self._show(session, [e for e in self._known(session, (owner,)) if e in here])
 
     def _kept(self, stanza: Stanza) -> str:
         """The stanza, of which a request is kept (3.1.3); of a long one the content is left out."""
@@ -208,7 +244,7 @@ class Contacts:
             if not self._store.may_see(owner, watcher):
                 return
         except StoreUnusable as problem:
-            self._unreadable(problem)
+            self.unreadable(problem)
             return
         for other in self._known(session, (owner,)):
             if to.resource in (None, other.jid.resource):
@@ -292,7 +328,7 @@ class Contacts:
         try:
             return read(owner)
         except StoreUnusable as problem:
-            self._unreadable(problem)
+            self.unreadable(problem)
             return []
 
     def _available(self, keys: Iterable[str]) -> list[Session]:
@@ -357,7 +393,7 @@ class Contacts:
 
         @param account: Who asked for it.
         """
-        asked = self.changes.ask(account, lambda book: change(Act(book, self._settings)))
+        asked = self.changes.ask(account, lambda book: change(Act(book, self.settings)))
         return asked.addCallback(self._follow)
 
     def _follow(self, outcome: Outcome) -> Outcome:
@@ -378,12 +414,19 @@ class Contacts:
         interested = self.interested.get(owner)
         if not interested:
             return
+        for group in self._in_common(owner, key):
+            contact = as_mate(contact or Contact(key), group)
+        if self.unsettled:
+            version += "~"  # of no roster, so that it is asked for as a whole
         payload = items.query(items.written(self.keys.address(key), contact), version)
         for session in interested:
             self.pushed += 1
             to = quote_attribute(session.jid.full())
             push = f"<iq type='set' id='push{self.pushed}' to={to}>{payload}</iq>"
             session.send(SplicedStanza((b"iq", None, None, push.encode())))
+
+    def _in_common(self, owner: str, key: str) -> list[str]:
+        return self._read(lambda user: self._store.in_common(user, key), owner)
 
     def _tell(self, told: Told) -> None:
         """
@@ -414,6 +457,8 @@ class Contacts:
             self._show(shown, self._known(shown, (watcher,)))
 
     def _vanish(self, owner: str, watcher: str) -> None:
+        if self._in_common(owner, watcher):
+            return
         receivers = self._available((watcher,))
         for shown in self._available((owner,)) if receivers else ():
             self._send(unavailable(shown), receivers, shown)
@@ -421,7 +466,8 @@ class Contacts:
     def _own(self, session: Session) -> str:
         return self.keys.own(session.jid.userhost())
 
-    def _unreadable(self, problem: StoreUnusable) -> None:
+    def unreadable(self, problem: StoreUnusable) -> None:
+        """Tell of a store that cannot be read, now and then."""
         now = self.changes.clock.seconds()
         if now - self._told_unreadable >= TOLD_AGAIN:
             self._told_unreadable = now

@@ -41,3 +41,11 @@ class ContactSettings:
         default=CONTACTS,
         why="to everybody it says which addresses exist",
     )
+    most_groups: int = setting(
+        Count(0, 10_000),
+        "groups of directories that one Callbridge may name, whose members are contacts of each"
+        " other ([directories.md](directories.md#groups-as-contacts)); 0: none are taken, and those"
+        " that were are forgotten",
+        default=1_000,
+        why="a Callbridge names none unless its operator has configured them",
+    )

@@ -25,72 +25,10 @@ from zlib import crc32
 from attrs import define, evolve, field, frozen
 
 from cms.state.database import Database
-from cms.xmpp.contacts.subscription import ASKED, NONE, State
+from cms.xmpp.contacts import tables
+from cms.xmpp.contacts.subscription import ASKED, NONE, YES, State
 
-FILE_NAME = "contacts.sqlite3"
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE contacts (
-    owner TEXT NOT NULL,
-    address TEXT NOT NULL,
-    mine INTEGER NOT NULL,
-    theirs INTEGER NOT NULL,
-    listed INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    groups TEXT NOT NULL,
-    request TEXT NOT NULL,
-    stamp INTEGER NOT NULL,
-    maker TEXT NOT NULL,
-    bucket INTEGER NOT NULL,
-    PRIMARY KEY (owner, address)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE blocked (
-    owner TEXT NOT NULL,
-    address TEXT NOT NULL,
-    active INTEGER NOT NULL,
-    stamp INTEGER NOT NULL,
-    maker TEXT NOT NULL,
-    bucket INTEGER NOT NULL,
-    PRIMARY KEY (owner, address)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX contacts_bucket ON contacts (bucket, stamp);
-CREATE INDEX blocked_bucket ON blocked (bucket, stamp);
-CREATE INDEX contacts_gone ON contacts (stamp) WHERE NOT (mine OR theirs OR listed);
-CREATE INDEX blocked_gone ON blocked (stamp) WHERE NOT active;
-"""
-_ALL_BLOCKED = "SELECT owner, address FROM blocked WHERE active"
-_OWNERS = "SELECT DISTINCT owner FROM contacts WHERE mine OR theirs OR listed"
-_HAS_ANY = "SELECT 1 FROM contacts WHERE owner = ? AND (mine OR theirs OR listed)"
-_ALL = "SELECT address, mine, theirs, listed, name, groups, request FROM contacts WHERE owner = ?"
-_ONE = _ALL + " AND address = ?"
-_LISTED = _ALL + " AND listed ORDER BY address"
-_DELETE_CONTACT = "DELETE FROM contacts WHERE owner = ? AND address = ?"
-_DELETE_BLOCKED = "DELETE FROM blocked WHERE owner = ? AND address = ?"
-_PUT = {
-    "contacts": "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    "blocked": "INSERT OR REPLACE INTO blocked VALUES (?, ?, ?, ?, ?, ?)",
-}
-_STAMP = {
-    "contacts": "SELECT stamp, maker FROM contacts WHERE owner = ? AND address = ?",
-    "blocked": "SELECT stamp, maker FROM blocked WHERE owner = ? AND address = ?",
-}
-_BUCKET = {
-    "contacts": "SELECT * FROM contacts WHERE bucket = ?",
-    "blocked": "SELECT * FROM blocked WHERE bucket = ?",
-}
-_DIGEST = (
-    "SELECT bucket, count(*), sum(stamp), max(stamp) FROM contacts GROUP BY bucket",
-    "SELECT bucket, count(*), sum(stamp), max(stamp) FROM blocked GROUP BY bucket",
-)
-_PURGE = (
-    "DELETE FROM contacts WHERE NOT (mine OR theirs OR listed) AND stamp < ?",
-    "DELETE FROM blocked WHERE NOT active AND stamp < ?",
-)
-_GONE = (
-    "SELECT stamp FROM contacts WHERE NOT (mine OR theirs OR listed) ORDER BY stamp DESC"
-    " LIMIT 1 OFFSET ?"
-)
-
+FILE_NAME: Final = tables.FILE_NAME
 Change = Callable[["Book"], Any]
 Row = Sequence[Any]
 """The name of a table, and the values of a row in it, without its bucket."""
@@ -139,7 +77,7 @@ def _contact(row: Row) -> Contact:
 
 
 def _one(connection: sqlite3.Connection, owner: str, address: str) -> Contact:
-    row = connection.execute(_ONE, (owner, address)).fetchone()
+    row = connection.execute(tables.ONE, (owner, address)).fetchone()
     return Contact(address) if row is None else _contact(row)
 
 
@@ -152,11 +90,13 @@ class Merged:
     @ivar blocked: The addresses of each user that are blocked now and were not, or the other
         way round.
     @ivar lists: All that these users have blocked now.
+    @ivar shared: The rows by which users have come to groups of a directory, or left them.
     """
 
     contacts: list[tuple[str, Contact, str]] = field(factory=list)
     blocked: dict[str, list[str]] = field(factory=dict)
     lists: dict[str, list[str]] = field(factory=dict)
+    shared: list[Row] = field(factory=list)
 
 
 class Refused(Exception):
@@ -202,7 +142,7 @@ class Book:
 
     def contacts(self, owner: str) -> list[Contact]:
         """All that a user has, listed or not."""
-        return [_contact(row) for row in self._connection.execute(_ALL, (owner,))]
+        return [_contact(row) for row in self._connection.execute(tables.ALL, (owner,))]
 
     def version(self, owner: str) -> str:
         """See L{version}."""
@@ -230,7 +170,7 @@ class Book:
         if gone:
             contact = Contact(address)
             if not self._keep:
-                self._connection.execute(_DELETE_CONTACT, (owner, address))
+                self._connection.execute(tables.DELETE_CONTACT, (owner, address))
                 return
         groups = json.dumps(contact.groups) if contact.groups else ""
         rest = contact.name, groups, contact.request
@@ -245,7 +185,41 @@ class Book:
         if active or self._keep:
             self._write("blocked", owner, address, int(active))
         else:
-            self._connection.execute(_DELETE_BLOCKED, (owner, address))
+            self._connection.execute(tables.DELETE_BLOCKED, (owner, address))
+
+    def members(self, group: str) -> dict[str, str]:
+        """Who is in a group of a directory, with the group's name."""
+        return dict(self._connection.execute(tables.MEMBERS, (group,)))
+
+    def in_groups(self, owner: str, component: str) -> int:
+        """How many groups of a component a user is in."""
+        row = self._connection.execute(tables.IN_GROUPS, (owner, *between(component))).fetchone()
+        return int(row[0])
+
+    def unshare(self, component: str, most: int) -> int:
+        """Take out so many rows of a component's groups; how many there were."""
+        found = self._connection.execute(tables.OF_COMPONENT, (*between(component), most))
+        rows = found.fetchall()
+        for owner, address in rows:
+            self.share(owner, address, "", active=False)
+        return len(rows)
+
+    def is_mate(self, owner: str, address: str) -> bool:
+        """Whether two users are in one group."""
+        row = self._connection.execute(tables.IN_COMMON, (owner, address)).fetchone()
+        return row is not None
+
+    def groups(self, component: str) -> int:
+        """How many groups a component has named."""
+        row = self._connection.execute(tables.NUMBER, between(component)).fetchone()
+        return int(row[0])
+
+    def share(self, owner: str, group: str, name: str, *, active: bool) -> None:
+        """A user is in a group, or not any more."""
+        self.owners.add(owner)
+        self._write("shared", owner, group, name, int(active))
+        if not active and not self._keep:
+            self._connection.execute(tables.DELETE_SHARED, (owner, group))
 
     def _write(self, *values: Any) -> None:
         row = (*values, self._stamp, self._maker)
@@ -255,12 +229,26 @@ class Book:
 
 def put(connection: sqlite3.Connection, row: Row) -> None:
     """Write a row, whatever was there."""
-    connection.execute(_PUT[row[0]], (*row[1:], crc32(row[1].encode()) % BUCKETS))
+    connection.execute(tables.PUT[row[0]], (*row[1:], crc32(row[1].encode()) % BUCKETS))
+
+
+def between(component: str) -> tuple[str, str]:
+    """Before and behind all addresses of the groups of a component."""
+    return f"{component}/", f"{component}0"
 
 
 def roster(connection: sqlite3.Connection, owner: str) -> list[Contact]:
-    """The listed contacts of a user, by address."""
-    return [_contact(row) for row in connection.execute(_LISTED, (owner,))]
+    """The contacts of a user, by address: the listed, and who is in a group with him."""
+    found = {row[0]: _contact(row) for row in connection.execute(tables.LISTED, (owner,))}
+    for address, name in connection.execute(tables.MATES, (owner,)):
+        found[address] = as_mate(found.get(address, Contact(address)), name)
+    return [found[address] for address in sorted(found)]
+
+
+def as_mate(contact: Contact, group: str) -> Contact:
+    """The same as it is shown to who is in a group with him."""
+    groups = contact.groups if group in contact.groups else (*contact.groups, group)
+    return evolve(contact, state=State(YES, YES), listed=True, groups=groups)
 
 
 def version(connection: sqlite3.Connection, owner: str) -> str:
@@ -269,11 +257,7 @@ def version(connection: sqlite3.Connection, owner: str) -> str:
 
     Stamps are used once, so that number, latest and sum of them tell rosters apart.
     """
-    (number, latest, total) = connection.execute(
-        "SELECT count(*), ifnull(max(stamp), 0), ifnull(sum(stamp), 0) FROM contacts"
-        " WHERE owner = ? AND listed",
-        (owner,),
-    ).fetchone()
+    (number, latest, total) = connection.execute(tables.VERSION, (owner,)).fetchone()
     return f"{number:x}-{latest:x}-{total:x}"
 
 
@@ -297,14 +281,16 @@ class ContactStore:
     """
 
     def __init__(self, state_dir: Path, now: Callable[[], float], maker: str = "") -> None:
-        self.database = Database(state_dir / FILE_NAME, _SCHEMA, SCHEMA_VERSION)
+        self.database = Database(state_dir / FILE_NAME, tables.SCHEMA, tables.SCHEMA_VERSION)
         self.keep = bool(maker)
         self._maker = maker
         self._now = now
         self._last = 0
         self._reader: sqlite3.Connection | None = None
         with self.database.open() as connection:
-            self.owners = {owner for (owner,) in connection.execute(_OWNERS)}
+            for missing in tables.SHARED:
+                connection.execute(missing)
+            self.owners = {owner for (owner,) in connection.execute(tables.OWNERS)}
 
     # in a thread
 
@@ -339,7 +325,7 @@ class ContactStore:
     def _know(self, connection: sqlite3.Connection, changed: Iterable[str]) -> None:
         """Before anybody is answered: note which of these users have any contact."""
         for owner in changed:
-            if connection.execute(_HAS_ANY, (owner,)).fetchone() is None:
+            if connection.execute(tables.HAS_ANY, (owner,)).fetchone() is None:
                 self.owners.discard(owner)
             else:
                 self.owners.add(owner)
@@ -357,10 +343,13 @@ class ContactStore:
             owners = set()
             for row in rows:
                 table, owner, address, *_ = row
-                there = connection.execute(_STAMP[table], (owner, address)).fetchone()
+                there = connection.execute(tables.STAMP[table], (owner, address)).fetchone()
                 if there is not None and list(there) >= list(row[-2:]):
                     continue
-                if table == "blocked":
+                if table == "shared":
+                    owners.add(owner)
+                    merged.shared.append(row)
+                elif table == "blocked":
                     merged.blocked.setdefault(owner, []).append(address)
                 else:
                     owners.add(owner)
@@ -380,7 +369,7 @@ class ContactStore:
         """What tells the entries of each bucket of users from others, by its number."""
         found: dict[str, list[int]] = {}
         with self.database.open() as connection:
-            for question in _DIGEST:
+            for question in tables.DIGEST:
                 for bucket, *digest in connection.execute(question):
                     found.setdefault(str(bucket), []).extend(digest)
         return found
@@ -389,8 +378,8 @@ class ContactStore:
         """Let entries go of what was deleted long ago, and the oldest of too many."""
         before = (self._now() - GONE_SECONDS) * 1000
         with self.database.open() as connection:
-            last = connection.execute(_GONE, (MOST_GONE,)).fetchone()
-            for purge in _PURGE:
+            last = connection.execute(tables.GONE, (MOST_GONE,)).fetchone()
+            for purge in tables.PURGE:
                 connection.execute(purge, (max(before, last[0] if last else 0),))
 
     def _stamp(self) -> int:
@@ -426,7 +415,7 @@ class ContactStore:
         """The rows of a bucket."""
         found: list[Row] = []
         with self.database.explained():
-            for table, question in _BUCKET.items():
+            for table, question in tables.BUCKET.items():
                 rows = self.read().execute(question, (number,))
                 found += [(table, *row[:-1]) for row in rows]
         return found
@@ -434,26 +423,34 @@ class ContactStore:
     def watchers(self, owner: str) -> list[str]:
         """Who may see a user."""
         with self.database.explained():
-            rows = self.read().execute(
-                "SELECT address FROM contacts WHERE owner = ? AND theirs = 2", (owner,)
-            )
-            return [address for (address,) in rows]
+            return [address for (address,) in self.read().execute(tables.WATCHERS, (owner,))]
 
     def watched(self, owner: str) -> list[str]:
         """Whom a user may see, by what these themselves have granted."""
         with self.database.explained():
-            rows = self.read().execute(
-                "SELECT o.address FROM contacts o JOIN contacts t ON t.owner = o.address"
-                " AND t.address = o.owner WHERE o.owner = ? AND o.mine = 2 AND t.theirs = 2",
-                (owner,),
-            )
-            return [address for (address,) in rows]
+            return [address for (address,) in self.read().execute(tables.WATCHED, (owner,))]
 
     def may_see(self, owner: str, watcher: str) -> bool:
         """Whether C{watcher} may see the user."""
         with self.database.explained():
-            question = "SELECT 1 FROM contacts WHERE owner = ? AND address = ? AND theirs = 2"
-            return self.read().execute(question, (owner, watcher)).fetchone() is not None
+            row = self.read().execute(tables.MAY_SEE, (owner, watcher)).fetchone()
+            return row is not None
+
+    def in_common(self, owner: str, address: str) -> list[str]:
+        """The names of the groups that two users are in."""
+        with self.database.explained():
+            rows = self.read().execute(tables.IN_COMMON, (owner, address))
+            return [name for (name,) in rows]
+
+    def members(self, group: str) -> list[str]:
+        """Who is in a group of a directory."""
+        with self.database.explained():
+            return [owner for owner, _ in self.read().execute(tables.MEMBERS, (group,))]
+
+    def contact(self, owner: str, address: str) -> Contact:
+        """What a user has of an address himself."""
+        with self.database.explained():
+            return _one(self.read(), owner, address)
 
     def may_know(self, owner: str, watcher: str) -> bool:
         """Whether C{watcher} may see the user, or is asked by him."""
@@ -476,7 +473,7 @@ class ContactStore:
         """The blocked addresses of each user who has blocked any; at the start."""
         found: dict[str, list[str]] = {}
         with self.database.open() as connection:
-            for owner, address in connection.execute(_ALL_BLOCKED):
+            for owner, address in connection.execute(tables.ALL_BLOCKED):
                 found.setdefault(owner, []).append(address)
         return found
 

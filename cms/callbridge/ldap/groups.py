@@ -1,0 +1,136 @@
+"""
+Groups of a directory whose members are contacts of each other: C{groups_base}.
+
+A group names its members by DN (C{member}, C{uniqueMember}; Active Directory has the first) or by
+C{uid} (C{memberUid}, RFC 2307).  Members that are no users of ours, such as groups in a group,
+are passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Final
+
+from attrs import define, field
+
+from cms.callbridge.directories.synced import LeftOut, SyncedUser
+from cms.callbridge.ldap.connection import FoundEntry
+from cms.linkprotocol.groups import MOST_BYTES, MOST_MEMBERS, MOST_NAME, MOST_OF_USER, Group
+
+ATTRIBUTES: Final = ("cn", "member", "uniqueMember", "memberUid")
+MOST_GROUPS: Final = 10_000  # entries that are read
+_BY_DN, _BY_UID = ("member", "uniquemember"), "memberuid"
+_ESCAPED = re.compile(r"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
+_PART = re.compile(r"(?:[^,+\\]|\\.)+", re.DOTALL)
+_BITS = re.compile(r"#'[01]*'B$")  # what follows a DN in uniqueMember (RFC 4517 3.3.21)
+
+
+def comparable(dn: str) -> str:
+    """
+    A DN in one form, whoever wrote it (RFC 4514): without regard to case, to spaces around its
+    parts, and to how characters are escaped.
+    """
+    parts = []
+    for part in _PART.findall(dn):
+        name, _, value = part.partition("=")
+        parts.append(f"{name.strip()}={_unescaped(value.strip())}".casefold())
+    return "\0".join(parts)
+
+
+def _unescaped(value: str) -> str:
+    """Escaped octets are those of UTF-8."""
+    octets = re.sub(
+        rb"\\(?:([0-9A-Fa-f]{2})|(.))",
+        lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2],
+        value.encode(errors="replace"),
+        flags=re.DOTALL,
+    )
+    return octets.decode(errors="replace")
+
+
+@define
+class _Found:
+    """A group as it was read: DNs and C{uid}s of its members."""
+
+    dn: str
+    name: str
+    dns: list[str]
+    uids: list[str]
+    cut: bool
+
+
+@define
+class CollectedGroups:
+    """
+    What the pages hold, without I/O.
+
+    @ivar number: How many there were.
+    @ivar problem: Why they were not all read; empty: they were.
+    """
+
+    _directory: str
+    _found: list[_Found] = field(factory=list)
+    number: int = 0
+    problem: str = ""
+
+    def take(self, entries: Iterable[FoundEntry]) -> None:
+        """A page."""
+        for entry in entries:
+            self.number += 1
+            values = {name: [v.decode(errors="replace") for v in entry.values.get(name, ())]
+                      for name in ("cn", *_BY_DN, _BY_UID)}  # fmt: skip
+            cut = any(name.startswith("member;range=") for name in entry.values)
+            dns = [dn for name in _BY_DN for dn in values[name]]
+            name = next(iter(values["cn"]), "")
+            self._found.append(_Found(entry.dn, name, dns, values[_BY_UID], cut))
+
+    def groups(
+        self, users: Mapping[str, SyncedUser], uids: Mapping[str, str]
+    ) -> tuple[list[Group], list[LeftOut]]:
+        """
+        The groups with their members, and what is left out of them; call it in a thread.
+
+        @param users: By name; who is disabled is in no group.
+        @param uids: The names of users, by C{uid}.
+        """
+        by_dn = {comparable(user.dn): name for name, user in users.items() if not user.disabled}
+        by_uid = {uid: name for uid, name in uids.items() if name in users}
+        made: list[Group] = []
+        left_out: list[LeftOut] = []
+        often: Counter[str] = Counter()
+        for found in sorted(self._found, key=lambda each: (each.name.casefold(), each.dn)):
+            named = [by_dn.get(comparable(_BITS.sub("", dn))) for dn in found.dns]
+            named += [by_uid.get(uid) for uid in found.uids]
+            members = {name for name in named if name is not None and not users[name].disabled}
+            reason = _reason(found, members)
+            if reason:
+                left_out.append(LeftOut(found.dn, "", reason))
+                continue
+            for name in [each for each in members if often[each] >= MOST_OF_USER]:
+                members.discard(name)
+                why = f"{name} is in {MOST_OF_USER} groups already, and not taken into {found.name}"
+                left_out.append(LeftOut(found.dn, name, why))
+            if len(members) > 1:
+                often.update(members)
+                made.append(Group(self._id(found.dn), found.name, tuple(members)))
+        return made, left_out
+
+    def _id(self, dn: str) -> str:
+        return sha256(f"{self._directory}\0{comparable(dn)}".encode()).hexdigest()[:16]
+
+
+def _reason(found: _Found, members: set[str]) -> str:
+    """Why a group is left out."""
+    if found.cut:
+        return "the group has more members than its directory gives at once"
+    if len(members) > MOST_MEMBERS:
+        return f"the group has {len(members)} members, and at most {MOST_MEMBERS} are taken"
+    if sum(len(name.encode()) for name in members) > MOST_BYTES:
+        return "the names of the group's members are too long together"
+    name = found.name
+    if not name.strip() or not name.isprintable() or len(name.encode()) > MOST_NAME:
+        return "the group has no cn that can be shown"
+    return ""

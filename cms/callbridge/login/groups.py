@@ -1,0 +1,168 @@
+"""
+Tells the XMPP server who is in a group of a directory with whom (docs/login-protocol.md 9).
+
+When the link is up, and after each sync, the server is asked what it knows; it is told what is
+different, a group at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.error import StanzaError
+
+from cms import faults
+from cms.linkprotocol import groups as gp
+from cms.linkprotocol.login import MalformedLogin
+from cms.process.logs import Logger
+from cms.process.threads import SlowWork, TooMuchWork
+from cms.state.database import StoreUnusable
+from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
+from cms.xmlstream.textiq import WrittenRequest
+
+ANSWER_TIMEOUT: Final = 30.0  # seconds that the server has for each group
+AGAIN: Final = 300.0  # seconds, about, until a server that did not answer is asked again
+MOST_PAGES: Final = 50  # of what the server knows
+# What may be otherwise in some minutes.
+_NOT_NOW: Final = (StoreUnusable, TooMuchWork, DeferredTimeout, TooManyRequests, MalformedLogin)
+
+
+class Carrier(Protocol):
+    """The stream of a link, as far as it is used here."""
+
+    requests: Requests
+
+
+class GroupTeller:
+    """
+    Keeps the server's groups the same as ours.
+
+    @param read: Gives what reads our groups, in a thread; C{None}: no directory could have any.
+    @param names: The XMPP domain and the component's address.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        read: Callable[[], Callable[[], Iterable[gp.Group]] | None],
+        work: SlowWork,
+        names: Callable[[], tuple[str, str]],
+        random: Random,
+    ) -> None:
+        self._clock = clock
+        self._read = read
+        self._work = work
+        self._names = names
+        self._random = random
+        self._next: Carrier | None = None
+        self._stream: Carrier | None = None
+        self._under_way: Deferred[None] | None = None
+        self._again = False
+        self._timer: IDelayedCall | None = None
+
+    def link_up(self, stream: Carrier) -> None:
+        """There is a link; the server believes nothing yet."""
+        self._stream, self._next = None, stream
+
+    def named(self) -> None:
+        """The server knows what this Callbridge decides, and believes it."""
+        self._stream = self._next
+        self.changed()
+
+    def link_down(self) -> None:
+        """There is none."""
+        self._stream = self._next = None
+        self._stop_timer()
+
+    def changed(self) -> None:
+        """Our groups may be others."""
+        self._stop_timer()
+        if self._under_way is not None:
+            self._again = True
+            return
+        stream, read, self._again = self._stream, self._read(), False
+        if stream is not None and read is not None:
+            self._under_way = Deferred()  # one that ends at once finds that one is under way
+            self._under_way = Deferred.fromCoroutine(self._tell(stream, read))
+            self._under_way.addErrback(self._unexpected).addCallback(self._over)
+
+    def _over(self, _: object) -> None:
+        self._under_way = None
+        if self._again:
+            self.changed()
+
+    def _unexpected(self, failure: Failure) -> None:
+        self.log.failure("unexpected error while groups are told", failure)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    async def _tell(self, stream: Carrier, read: Callable[[], Iterable[gp.Group]]) -> None:
+        refused: list[str] = []
+        try:
+            ours = {group.id: group for group in await self._work.run(read)}
+            known = await self._known(stream)
+            gone = [gp.Group(id_, "", ()) for id_ in known if id_ not in ours]
+            changed = [group for group in ours.values() if known.get(group.id) != group.digest]
+            for group in (*gone, *changed):
+                try:
+                    await self._ask(stream, "set", group)
+                except StanzaError as no:
+                    refused.append(f"{group.name}: {no.text or no.condition}")
+        except RequestLost:
+            return  # the next link begins anew
+        except StanzaError as no:
+            if not ours:
+                return  # nobody misses anything
+            refused.append(no.text or no.condition)
+        except (
+            StoreUnusable,
+            TooMuchWork,
+            DeferredTimeout,
+            TooManyRequests,
+            MalformedLogin,
+        ) as why:
+            self.log.warn(
+                "groups of directories were not told ({why}); again in about {seconds:.0f} s",
+                why=str(why) or type(why).__name__,
+                seconds=AGAIN,
+            )
+            delay = AGAIN * (0.75 + 0.5 * self._random.random())
+            self._timer = self._clock.callLater(delay, self.changed)
+            return
+        self._told(len(gone) + len(changed) if not refused else 0, refused)
+
+    def _told(self, number: int, refused: list[str]) -> None:
+        if refused:
+            told = "; ".join(refused[:3]) + ("; ..." if len(refused) > 3 else "")
+            fault = faults.GROUPS_REFUSED.error(number=len(refused), problem=told)
+            self.log.warn("{step_text}: {cause} Cure: {cure}", **fault.fields)
+        elif number:
+            self.log.info("{number} groups of directories are others at the server", number=number)
+
+    async def _known(self, stream: Carrier) -> dict[str, str]:
+        """The digests of what the server knows, by id."""
+        known: dict[str, str] = {}
+        after = ""
+        for _ in range(MOST_PAGES):
+            answer = gp.parse_known((await self._ask(stream, "get", gp.Ask(after))).child)
+            known.update(answer.groups)
+            if not answer.more or not answer.groups:
+                break
+            after = answer.groups[-1][0]
+        return known
+
+    async def _ask(self, stream: Carrier, kind: str, message: gp.Ask | gp.Group) -> Any:
+        domain, component = self._names()
+        question = WrittenRequest(kind, component, domain, message.to_xml())
+        return await stream.requests.ask(question, ANSWER_TIMEOUT)

@@ -1,0 +1,155 @@
+"""
+The messages by which a Callbridge says who is in a group of a directory with whom
+(docs/login-protocol.md, section 9).
+
+They are an addition to the log-in protocol, with a namespace and version of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final
+
+from attrs import field, frozen
+from twisted.words.xish.domish import Element
+
+from cms.linkprotocol.login import MalformedLogin
+from cms.xmlstream.serialize import quote_attribute
+
+NS: Final = "urn:x-cms:groups:1"  # the number is the version of this part of the protocol
+MOST_MEMBERS: Final = 500  # of one group
+MOST_NAME: Final = 255  # bytes of a group's name
+MOST_BYTES: Final = 200_000  # of the names of all members of a group together
+MOST_OF_USER: Final = 20  # groups of one Callbridge that a user is in
+PAGE: Final = 200  # groups in one answer
+
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_MAYBE_ID = re.compile(r"([0-9a-f]{16})?", re.ASCII)
+_MORE = re.compile(r"true|false", re.ASCII)
+
+
+@frozen
+class Ask:
+    """
+    Callbridge to server: which groups of mine do you know?
+
+    @ivar after: The last id of the answer before; empty: from the first one on.
+    """
+
+    after: str = ""
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{get}."""
+        return f"<groups xmlns='{NS}' after='{self.after}'/>"
+
+
+@frozen
+class Known:
+    """
+    Server to Callbridge: these, by their ids.
+
+    @ivar groups: Ids, each with the L{digest} of what is known, at most L{PAGE}.
+    @ivar more: Whether there are more.
+    """
+
+    groups: tuple[tuple[str, str], ...]
+    more: bool = False
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{result}."""
+        rows = "".join(f"<group id='{id_}' digest='{known}'/>" for id_, known in self.groups)
+        return f"<groups xmlns='{NS}' more='{str(self.more).lower()}'>{rows}</groups>"
+
+
+def _in_order(members: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(members))
+
+
+@frozen
+class Group:
+    """
+    Callbridge to server: who is in this group now, whoever was before.
+
+    @ivar id: Sixteen digits of our own, always the same for the group.
+    @ivar name: For people.
+    @ivar members: The prepared local parts of users; nobody: there is no such group any more.
+    """
+
+    id: str
+    name: str
+    members: tuple[str, ...] = field(converter=_in_order)
+
+    @property
+    def digest(self) -> str:
+        """See L{digest}."""
+        return digest(self.name, self.members)
+
+    def to_xml(self) -> str:
+        """As the child of an IQ C{set}."""
+        members = "".join(f"<user name={quote_attribute(name)}/>" for name in self.members)
+        name = quote_attribute(self.name)
+        return f"<group xmlns='{NS}' id='{self.id}' name={name}>{members}</group>"
+
+
+Message = Ask | Known | Group
+
+
+def digest(name: str, members: Iterable[str]) -> str:
+    """What tells a group from another with its id: 16 digits."""
+    return sha256("\0".join((name, *sorted(members))).encode()).hexdigest()[:16]
+
+
+def parse(element: Element | None) -> Message:
+    """
+    Read a message.
+
+    @raise MalformedLogin: it is none; the text repeats nothing of it.
+    """
+    if element is None or element.uri != NS or element.name not in ("groups", "group"):
+        raise MalformedLogin("no element of this protocol version")
+    children = list(element.elements())
+    if any(str(each).strip() for each in element.children if not isinstance(each, Element)):
+        raise MalformedLogin("there is text in it")
+    if element.name == "group":
+        return _group(element, children)
+    if element.hasAttribute("after"):
+        if children:
+            raise MalformedLogin("it is not empty")
+        return Ask(_attribute(element, "after", _MAYBE_ID))
+    if len(children) > PAGE or any((c.uri, c.name) != (NS, "group") for c in children):
+        raise MalformedLogin("it holds something else than groups, or too many")
+    known = ((_attribute(c, "id", _ID), _attribute(c, "digest", _ID)) for c in children)
+    return Known(tuple(known), _attribute(element, "more", _MORE) == "true")
+
+
+def _group(element: Element, children: list[Element]) -> Group:
+    if len(children) > MOST_MEMBERS or any((c.uri, c.name) != (NS, "user") for c in children):
+        raise MalformedLogin("it holds something else than users, or too many")
+    members = [str(child.getAttribute("name") or "") for child in children]
+    name = str(element.getAttribute("name") or "")
+    if len(set(members)) != len(members) or "" in members:
+        raise MalformedLogin("a member has no name, or is there twice")
+    if (children and not name) or len(name.encode()) > MOST_NAME or not (name + "x").isprintable():
+        raise MalformedLogin("it has no name, or none that can be shown")
+    return Group(_attribute(element, "id", _ID), name, members)
+
+
+def parse_known(element: Element | None) -> Known:
+    """
+    Read the answer to L{Ask}.
+
+    @raise MalformedLogin: it is none.
+    """
+    answer = parse(element)
+    if not isinstance(answer, Known):
+        raise MalformedLogin("it is no answer")
+    return answer
+
+
+def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
+    value = element.getAttribute(name)
+    if value is None or not form.fullmatch(value):
+        raise MalformedLogin(f"{name} is missing, or does not have its form")
+    return str(value)

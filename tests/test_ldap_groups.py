@@ -1,0 +1,333 @@
+"""Groups of an LDAP directory: read by a sync, and told the XMPP server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.words.protocols.jabber.error import StanzaError
+
+from cms import faults
+from cms.callbridge.directories.synced import SyncedUser
+from cms.callbridge.ldap import groups as module
+from cms.callbridge.ldap.connection import FoundEntry
+from cms.callbridge.ldap.groups import CollectedGroups, comparable
+from cms.callbridge.login.groups import AGAIN, ANSWER_TIMEOUT, GroupTeller
+from cms.linkprotocol import groups as gp
+from cms.linkprotocol.groups import Group
+from cms.process.threads import SlowWork, TooMuchWork
+from cms.xmlstream.replies import error_reply, result_reply
+from cms.xmlstream.requests import Requests
+from cms.xmlstream.stanza import Stanza
+from cms.xmlstream.textiq import written_result
+from tests.ldapserver import BASE
+from tests.ldapstage import AtOnce
+from tests.support import observe_log
+from tests.test_ldap_sync import SyncCase
+from tests.xmppserver import DOMAIN
+
+CB1 = f"cb1.{DOMAIN}"
+
+
+def entry(dn: str, **values: str | list[str]) -> FoundEntry:
+    """As it is read."""
+    lists = {name: [each] if isinstance(each, str) else each for name, each in values.items()}
+    named = {name.lower(): tuple(v.encode() for v in each) for name, each in lists.items()}
+    return FoundEntry(dn, named)
+
+
+class NamesTests(SynchronousTestCase):
+    """RFC 4514."""
+
+    def test_comparable(self) -> None:
+        """One entry has one form, however its DN is written; two have two."""
+        one, same = (
+            "cn=Zoë\\, Ann+uid=z, OU=People,dc=x",
+            "CN=zo\\C3\\AB\\2c ann + uid=z,ou=people, DC=X",
+        )
+        self.assertEqual(comparable(one), comparable(same))
+        different = ("cn=a,dc=x", "cn=a\\,dc=x", "cn=a,dc=x,dc=x", "cn=b,dc=x", "a,dc=x", "")
+        self.assertEqual(len(different), len({comparable(dn) for dn in different}))
+
+
+class MembersTests(SynchronousTestCase):
+    """Who is in a group."""
+
+    def setUp(self) -> None:
+        """Four users, one of whom is disabled."""
+        self.users = {
+            name: SyncedUser(name, f"cn={name},{BASE}", name, name == "off")
+            for name in ("anna", "bert", "carl", "off")
+        }
+        self.uids = {f"{name[0]}1": name for name in self.users}
+        self.collected = CollectedGroups("ad")
+
+    def found(self, *entries: FoundEntry) -> dict[str, tuple[str, ...]]:
+        """Who is in each; C{reasons} is who is not, and why."""
+        self.collected.take(entries)
+        made, left_out = self.collected.groups(self.users, self.uids)
+        self.reasons = [each.reason for each in left_out]
+        return {group.name: group.members for group in made}
+
+    def dns(self, *names: str) -> list[str]:
+        """Of users, as another program writes them."""
+        return [f"CN={name.upper()}, {BASE}" for name in names]
+
+    def test_ways(self) -> None:
+        """By C{member}, by C{uniqueMember}, by C{memberUid}; who is no user is passed over."""
+        unique = [self.dns("bert")[0] + "#'01'B", *self.dns("carl", "nobody")]
+        found = self.found(
+            entry("cn=1", cn="Ones", member=self.dns("anna", "bert", "off")),
+            entry("cn=2", cn="Twos", uniqueMember=unique),
+            entry("cn=3", cn="Threes", memberUid=["a1", "c1", "x9", "o1"]),
+            entry("cn=4", cn="Alone", memberUid=["a1", "x9"]),
+        )
+        self.assertEqual(
+            {"Ones": ("anna", "bert"), "Twos": ("bert", "carl"), "Threes": ("anna", "carl")}, found
+        )
+        self.assertEqual([], self.reasons)
+
+    def test_ids(self) -> None:
+        """The id is the group's, whatever its name and members are, and this directory's."""
+        ids = set()
+        for directory, dn, name in (
+            *(("ad", "cn=x,dc=y", "A"), ("ad", "CN=X, dc=Y", "B")),
+            *(("ad", "cn=z,dc=y", "A"), ("other", "cn=x,dc=y", "A")),
+        ):
+            collected = CollectedGroups(directory)
+            collected.take([entry(dn, cn=name, memberUid=["a1", "b1"])])
+            ((group,), _) = collected.groups(self.users, self.uids)
+            ids.add(group.id)
+        self.assertEqual(3, len(ids))
+
+    def test_left_out(self) -> None:
+        """What is too much or cannot be shown is left out with a reason."""
+        self.patch(module, "MOST_MEMBERS", 2)
+        several = ["a1", "b1", "c1"]
+        self.assertEqual(
+            {}, self.found(entry("cn=1", cn="Big", memberUid=several), entry("cn=2", cn="\n" * 3))
+        )
+        self.assertIn("has 3 members, and at most 2", self.reasons[1])
+        self.assertIn("no cn that can be shown", self.reasons[0])
+        self.collected = CollectedGroups("ad")
+        ranged = FoundEntry("cn=3", {"cn": (b"AD",), "member;range=0-1499": (b"cn=anna",)})
+        self.assertEqual({}, self.found(ranged))
+        self.assertIn("more members than its directory gives", self.reasons[0])
+        self.patch(module, "MOST_BYTES", 7)
+        self.collected = CollectedGroups("ad")
+        self.assertEqual({}, self.found(entry("cn=1", cn="Long", memberUid=several[:2])))
+
+    def test_often(self) -> None:
+        """Who is in too many groups is in the first of them by name; the others stay there."""
+        self.patch(module, "MOST_OF_USER", 1)
+        found = self.found(
+            entry("cn=2", cn="b", memberUid=["a1", "b1", "c1"]),
+            entry("cn=1", cn="A", memberUid=["a1", "o1", "b1"]),
+        )
+        self.assertEqual({"A": ("anna", "bert")}, found)
+        self.assertEqual(2, len(self.reasons))
+        self.assertIn("is in 1 groups already", self.reasons[0])
+
+
+class SyncTests(SyncCase):
+    """With the users."""
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """What is known."""
+        return {group.name: group.members for group in self.store.groups(["ldap"])}
+
+    def test_off(self) -> None:
+        """Not without C{groups_base}."""
+        self.dc1.add(f"cn=all,{BASE}", cn="All", memberUid=["u1", "u2"])
+        self.assertEqual(0, self.run_it().groups)
+        self.assertEqual({}, self.groups())
+        self.assertNotIn("uid", self.stage.directory.attributes[1:])
+
+    def test_read(self) -> None:
+        """Page by page; who goes is in none any more, and a directory that goes has none."""
+        self.set_up(groups_base=BASE, page_size=2)
+        told: list[int] = []
+        self.sync._synced = lambda: told.append(len(self.groups()))
+        for number in range(5):
+            self.dc1.add(f"cn=g{number},{BASE}", cn=f"G{number}", memberUid=["u1", f"u{number}"])
+        self.dc1.add(f"cn=both,{BASE}", cn="Both", member=[f"uid=u2,{BASE}", f"uid=u3, {BASE}"])
+        self.assertEqual(5, self.run_it().groups)
+        self.assertEqual(("u2", "u3"), self.groups()["Both"])
+        del self.dc1.entries[f"uid=u3,{BASE}"]
+        self.assertEqual(3, self.run_it().groups)
+        self.assertEqual([5, 3], told)
+        self.assertEqual([], self.store.groups(["other"]))
+        self.store.forget(["other"])
+        self.assertEqual({}, self.groups())
+
+    def test_not_read(self) -> None:
+        """What cannot be read stays as it was, and users are users for all that."""
+        self.set_up(groups_base=BASE, page_size=100)
+        self.dc1.add(f"cn=both,{BASE}", cn="Both", memberUid=["u2", "u3"])
+        self.run_it()
+        self.dc1.person("new")
+        self.dc1.pages, self.dc1.cut_after = 0, 1
+        outcome = self.run_it()
+        self.assertEqual((11, 1), (outcome.users, outcome.left_out))
+        self.assertEqual({"Both": ("u2", "u3")}, self.groups())
+        (left_out,) = self.store.left_out("ldap")
+        self.assertIn("stay as they were", left_out.reason)
+
+
+class Server:
+    """The other end of a link: it answers what it is asked at once, unless it is silent."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.known: dict[str, Group] = {}
+        self.asked: list[gp.Message] = []
+        self.refuses: Callable[[gp.Message], str] = lambda _: ""
+        self.silent = False
+        self.requests = Requests(clock, self._hear, own=CB1)
+
+    def _hear(self, stanza: Stanza) -> None:
+        message = gp.parse(stanza.child)
+        self.asked.append(message)
+        if not self.silent:
+            self.clock.callLater(0, self._answer, stanza, message)
+
+    def _answer(self, stanza: Stanza, message: gp.Message) -> None:
+        condition = self.refuses(message)
+        if condition:
+            reply = error_reply(stanza, StanzaError(condition))
+            assert reply is not None
+            self.requests.take(reply)
+        elif isinstance(message, gp.Ask):
+            rows = sorted((i, g.digest) for i, g in self.known.items() if i > message.after)
+            answer = gp.Known(tuple(rows[: gp.PAGE]), len(rows) > gp.PAGE)
+            self.requests.take(written_result(stanza, answer.to_xml()))
+        else:
+            assert isinstance(message, Group)
+            if message.members:
+                self.known[message.id] = message
+            else:
+                del self.known[message.id]
+            self.requests.take(result_reply(stanza))
+
+
+class TellerTests(SynchronousTestCase):
+    """C{GroupTeller}."""
+
+    def setUp(self) -> None:
+        """Three groups, and a link that is up."""
+        self.clock = Clock()
+        self.ours = {f"{n:016x}": Group(f"{n:016x}", f"G{n}", ("a", f"u{n}")) for n in range(3)}
+        self.directories, self.busy = True, False
+        self.lines: list[Any] = []
+        observe_log(self, self.lines.append)
+        work: SlowWork = AtOnce()  # type: ignore[assignment]
+        self.teller = GroupTeller(
+            *(self.clock, lambda: self.read if self.directories else None, work),
+            *(lambda: (DOMAIN, CB1), Random(3)),
+        )
+        self.server = Server(self.clock)
+
+    def read(self) -> list[Group]:
+        """What is stored."""
+        if self.busy:
+            raise TooMuchWork
+        return list(self.ours.values())
+
+    def up(self) -> list[gp.Message]:
+        """The link comes up; what is said."""
+        self.teller.link_up(self.server)
+        self.teller.changed()
+        self.assertEqual([], self.said())
+        self.teller.named()
+        return self.said()
+
+    def said(self) -> list[gp.Message]:
+        """What is said until nothing is any more."""
+        self.clock.pump([0] * 50)
+        said, self.server.asked = self.server.asked, []
+        return said
+
+    def faults(self) -> list[str]:
+        """What was told of."""
+        return [event["fault"] for event in self.lines if event.get("fault")]
+
+    def test_differences(self) -> None:
+        """At the start all of them, one after the other, and then what is different."""
+        self.assertEqual([gp.Ask(), *self.ours.values()], self.up())
+        self.assertEqual(self.ours, self.server.known)
+        self.teller.changed()
+        self.assertEqual([gp.Ask()], self.said())
+        gone, changed, _ = self.ours
+        del self.ours[gone]
+        self.ours[changed] = Group(changed, "Other", ("a", "b"))
+        self.teller.changed()
+        self.assertEqual([gp.Ask(), Group(gone, "", ()), self.ours[changed]], self.said())
+        self.assertEqual(self.ours, self.server.known)
+        self.teller.link_down()
+        self.assertEqual([gp.Ask()], self.up())
+
+    def test_pages(self) -> None:
+        """However many the server knows."""
+        self.patch(gp, "PAGE", 2)
+        self.server.known = dict(self.ours)
+        self.assertEqual([gp.Ask(), gp.Ask(f"{1:016x}")], self.up())
+
+    def test_nothing(self) -> None:
+        """Without LDAP, and without a link, nobody is asked; without groups nothing is missed."""
+        self.teller.changed()
+        self.directories = False
+        self.assertEqual([], self.up())
+        self.directories, self.ours = True, {}
+        self.server.refuses = lambda _: "service-unavailable"
+        self.assertEqual([gp.Ask()], self.up())
+        self.assertEqual([], self.faults())
+
+    def test_refused(self) -> None:
+        """A server that takes none is told of once; of one that is too much, the others go on."""
+        self.server.refuses = lambda _: "service-unavailable"
+        self.assertEqual([gp.Ask()], self.up())
+        self.assertEqual([faults.GROUPS_REFUSED.name], self.faults())
+        first = next(iter(self.ours))
+        self.server.refuses = lambda m: "resource-constraint" if m == self.ours[first] else ""
+        self.teller.changed()
+        self.said()
+        self.assertEqual(2, len(self.server.known))
+        self.assertEqual(2, len(self.faults()))
+        self.assertIn("G0: resource-constraint", self.lines[-1]["cause"])
+
+    def test_again(self) -> None:
+        """What changes while they are told is told after it."""
+        self.teller.link_up(self.server)
+        self.teller.named()
+        self.teller.changed()
+        self.teller.changed()
+        self.assertEqual([gp.Ask(), *self.ours.values(), gp.Ask()], self.said())
+
+    def test_silent(self) -> None:
+        """A server that does not answer is asked again, later."""
+        self.server.silent = True
+        self.assertEqual([gp.Ask()], self.up())
+        self.clock.advance(ANSWER_TIMEOUT + 1)
+        self.assertEqual([], self.said())
+        self.server.silent = False
+        self.clock.advance(1.25 * AGAIN)
+        self.said()
+        self.assertEqual(self.ours, self.server.known)
+        self.busy = True
+        self.teller.changed()
+        self.said()
+        self.teller.link_down()
+        self.clock.advance(ANSWER_TIMEOUT + 1)  # the look for answers that are late
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_lost(self) -> None:
+        """A link that ends amid it: the next begins anew."""
+        self.server.silent = True
+        self.up()
+        self.teller.link_down()
+        self.server.requests.lost()
+        self.server = Server(self.clock)
+        self.assertEqual([gp.Ask(), *self.ours.values()], self.up())

@@ -96,6 +96,7 @@ class SettingsTests(SynchronousTestCase):
         for key, value in (
             ("kind", '"nis"'),
             ("filter", '"(uid=*"'),
+            ("filter", f'"{"(&" * 400}(uid=a){")" * 400}"'),
             ("jidMapping", '"alice@meet.example.com"'),
             ("jidMapping", '"$uid@meet.example.com"'),
             ("jidMapping", '"$u id$@meet.example.com"'),

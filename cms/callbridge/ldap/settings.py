@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain, parse_address
 
 LDAP_PORT, LDAPS_PORT = 389, 636
+MOST_DEPTH = 50  # of a filter
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SERVER_CURE = "Write ldaps://host, or ldap://host for STARTTLS, with :port where it is another."
 
@@ -75,6 +77,9 @@ def parse_ldap_server(text: str) -> LdapServer:
 
 
 def _filter(text: str) -> LDAPFilter:
+    depth = max(accumulate((each == "(") - (each == ")") for each in text), default=0)
+    if depth > MOST_DEPTH:  # what is read so deep cannot be written again
+        raise ValueError(f"it has brackets in {depth} layers, more than {MOST_DEPTH}")
     try:
         return LDAPFilter.from_string(text)
     except (ValueError, RecursionError) as problem:

@@ -137,9 +137,14 @@ class Comer(Client):
 @contextmanager
 def everybody(world: World) -> Iterator[tuple[Crowd, list[Talker], list[Comer]]]:
     """Two clients at each server, all of them in the room; and those who come and go."""
-    world.callbridges[0].space("add", "Team", "--uri", "team")
+    callbridge = world.at(world.callbridges[0])
+    status, told = callbridge.ask("POST", "/api/v1/coSpaces", name="Team", uri="team")
+    assert status == 200, told
+    (space,) = callbridge.get("coSpaces")["coSpaces"]["coSpace"]
     for user in USERS:
-        world.callbridges[0].space("member", "set", "team", user)
+        path = f"/api/v1/coSpaces/{space['id']}/coSpaceUsers"
+        status, told = callbridge.ask("POST", path, userJid=f"{user}@{DOMAIN}")
+        assert status == 200, told
     with Crowd() as crowd:
         talkers = [
             Talker(user, DOMAIN, world.ports, number // 2, managed=True, random=Random(number))

@@ -307,6 +307,36 @@ class DrainTests(SynchronousTestCase):
         self.run_(1.5)
         self.assertEqual(["two"], self.roaming.at)
 
+    def test_log_ins_of_others(self) -> None:
+        """Those at another server, by the Callbridge that goes: none of them is lost."""
+        for callbridge in self.cbs.values():
+            callbridge.say("</stream:stream>")
+        self.cbs.clear()
+        self.two.waiting_room._most = 100
+        self.run_(0.3)
+        for engine in self.cluster.store.engines:
+            engine._delay = 0.06
+        clients: list[Peer] = []
+        told: dict[Peer, str] = {}
+        asked: set[Peer] = set()
+        for number in range(60):
+            if number == 20:
+                self.one.drain.begin(60.0)
+            clients.append(self.two.client())
+            told[clients[-1]] = clients[-1].open()
+            for client in clients:
+                told[client] += client.transport.take()
+                if "<mechanisms" in told[client] and client not in asked:
+                    asked.add(client)
+                    client.authenticate(payload=b"\0carol\0x")
+            self.run_(0.04)
+        self.run_(3.0)
+        for client in clients:
+            told[client] += client.transport.take()
+            self.assertNotIn("stream:error", told[client])
+            self.assertEqual(client in asked, "<success" in told[client])
+        self.assertEqual(["two"], self.roaming.at)
+
     def test_slow_log_in(self) -> None:
         """One that never goes on keeps nothing here for long."""
         asking = self.one.client()

@@ -108,6 +108,10 @@ class Clustering:
         fewest = min(ready, key=lambda each: handover.burden(each.peer) + len(each.sessions))
         return handover.give(session, fewest.peer)
 
+    def known(self) -> Deferred[None]:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return self.nodes.known()
+
     def left(self, link: LeavingParty, component: str) -> Deferred[None]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         return self.nodes.left(link, component)

@@ -9,13 +9,12 @@ next server at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from cms.process.logs import Logger
+from cms.xmpp.elsewhere import Cluster
 from cms.xmpp.leavingparty import LeavingParty
 from cms.xmpp.links import Link, Links
 
@@ -28,7 +27,7 @@ class Departure:
     """
     That of one link.
 
-    @param left: Tells the other servers that a link is heard no more; C{None}: there are none.
+    @param cluster: Where it goes.
     @ivar link: That.
     @ivar is_over: Whether its stream has been ended.
     """
@@ -40,13 +39,13 @@ class Departure:
         clock: IReactorTime,
         links: Links,
         link: Link,
-        left: Callable[[LeavingParty, str], Deferred[None]] | None,
+        cluster: Cluster,
     ) -> None:
         self.is_over = False
         self._clock = clock
         self._links = links
         self.link = link
-        self._left = left
+        self._cluster = cluster
         self._stays = False
         self._asked: frozenset[str] | None = None
 
@@ -76,15 +75,17 @@ class Departure:
             return  # it may come back anywhere
         link.leaves = True
         self._links.quiet(link)
+        # Who has not heard of it yet may have asked it something, which comes before the answer.
+        await self._cluster.known()
         ends = self._clock.seconds() + LOGIN_SECONDS
         while self._is_asked(link) and self._clock.seconds() < ends and not self._stays:
             await self._after(LOOK_SECONDS)
-        if self._left is None or link.previd is None:
+        if link.previd is None:
             if not self._stays:
                 link.shut_down()
         elif await self._acknowledged(link):
             close = link.depart()
-            await self._left(link, link.component)
+            await self._cluster.left(link, link.component)
             close()
             return
         if self._stays and link.is_open:

@@ -247,7 +247,7 @@ class Drain:
         return not known or self._is_decided(work, cluster)
 
     def _send(self, work: _Work, cluster: Cluster, link: Link) -> None:
-        departure = Departure(self._clock, self._links, link, cluster.left)
+        departure = Departure(self._clock, self._links, link, cluster)
         work.departures.append(departure)
         work.waits_since = None
         departure.begin()

@@ -115,6 +115,10 @@ class Cluster(Protocol):
         """
         ...
 
+    def known(self) -> Deferred[None]:
+        """See L{Others.known}."""
+        ...
+
     def left(self, link: Any, component: str) -> Deferred[None]:
         """See L{NodeLinks.left<cms.xmpp.nodelinks.NodeLinks.left>}."""
         ...

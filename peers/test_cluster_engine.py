@@ -28,7 +28,7 @@ JOINED = "is in the cluster, generation"
 SECONDS = 20.0
 USER = (
     "user cms on >pw ~cms:* resetchannels -@all +@connection +info +time +eval +exists +del"
-    " +hget +hset +hsetnx +hdel +hgetall +xadd +xread +xtrim +role"
+    " +hget +hset +hsetnx +hdel +hgetall +xadd +xgroup +xreadgroup +xtrim +role"
 )
 
 
@@ -148,6 +148,16 @@ def test_least_rights(stage: Stage) -> None:
     redis.command("ACL", "SETUSER", "cms", "+xadd")
     stage.joins()
     assert USER in (ROOT / "docs" / "operate.md").read_text().replace(">PASSWORD", ">pw")
+
+
+def test_inbox_may_not_be_read(stage: Stage) -> None:
+    """Who has all rights but that one is told."""
+    redis = stage.redis(USER.replace(" +xreadgroup", ""))
+    stage.uses(redis.address, user="cms", password="pw")
+    stage.server.start()
+    stage.told(faults.ENGINE_REFUSED, "xreadgroup")
+    redis.command("ACL", "SETUSER", "cms", "+xreadgroup")
+    stage.joins()
 
 
 @pytest.mark.parametrize("how", ["authority", "name", "right"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -15,12 +16,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from cms.cluster.connecting import Connector, EngineSettings
-from cms.cluster.engine import Member
+from cms.cluster.engine import EngineAway, Entry, Member
+from cms.cluster.inbox import AHEAD
 from cms.cluster.redisengine import ANSWER_ENTRIES, ANSWER_SECONDS, RedisEngine
 from cms.signalflow import StepError
 from tests.fakenetwork import Network
 
 HOST, PORT = "192.0.2.6", 6379
+ENTRY = b"*1\r\n*2\r\n$1\r\nk\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nd\r\n$2\r\nab\r\n"
+CREATE = [b"XGROUP", b"CREATE"]
+NOTHING = b"*-1\r\n"
 INFO = b"redis_version:7.0.15\r\nrole:master\r\n"
 
 
@@ -69,6 +74,7 @@ class Scripted(Protocol):
     answers: ClassVar[dict[bytes, bytes]] = {
         b"INFO": b"$%d\r\n%s\r\n" % (len(INFO), INFO),
         b"CLIENT": b"+OK\r\n",
+        b"XGROUP": b"+OK\r\n",
         b"XADD": b"$3\r\n1-1\r\n",
     }
 
@@ -106,6 +112,7 @@ class ConnectionTests(SynchronousTestCase):
         """Nobody listens yet."""
         self.network = Named()
         self.troubles: list[StepError] = []
+        self.made: list[Scripted] = []
         self.engine = RedisEngine(
             self.network,
             Connector(self.network, settings()),
@@ -146,17 +153,16 @@ class ConnectionTests(SynchronousTestCase):
 
     def connect(self, kind: type[Scripted]) -> Scripted:
         """The engine is connected; what is at the other end of its commands."""
-        made: list[Scripted] = []
 
         def make() -> Scripted:
-            made.append(kind())
-            return made[-1]
+            self.made.append(kind())
+            return self.made[-1]
 
         self.network.servers[HOST, PORT] = make
         self.engine.start()
         self.network.pump([0.1] * 10)
         self.assertTrue(self.engine.is_connected)
-        return made[0]
+        return self.made[0]
 
     def append(self, number: int) -> list[Deferred[bool] | None]:
         """Entries for a member, and what is known of each."""
@@ -193,3 +199,87 @@ class ConnectionTests(SynchronousTestCase):
             self.assertTrue(self.successResultOf(sent))
         self.assertNotIn([b"CLIENT", b"REPLY", b"SKIP"], redis.took)
         self.successResultOf(self.stopping())
+
+    def read(self, after: bytes = b"0") -> Deferred[Sequence[Entry]]:
+        """The next entries."""
+        found = self.engine.read("one", 7, after)
+        self.network.pump([0.0] * 3)
+        return found
+
+    def answer(self, text: bytes) -> None:
+        """What waits for the inbox answers."""
+        transport = self.made[-1].transport
+        assert transport is not None
+        transport.write(text)
+        self.network.pump([0.0] * 3)
+
+    def test_read_ahead(self) -> None:
+        """Entries come without being asked for just then."""
+        self.connect(Scripted)
+        inbox = self.made[-1]
+        read = self.read()
+        group, key = b"1", b"cms:in:one:7"
+        begun = [[b"XGROUP", b"DESTROY", key, b"0"], [*CREATE, key, group, b"0"]]
+        self.assertEqual(begun, inbox.took[:2])
+        asked = inbox.took[2:]
+        self.assertEqual([asked[0]] * AHEAD, asked)
+        self.assertEqual([b"XREADGROUP", b"GROUP", group], asked[0][:3])
+        self.assertEqual([b"STREAMS", key, b">"], asked[0][-3:])
+        inbox.took.clear()
+        for number in range(AHEAD // 2):
+            self.answer(ENTRY)
+            self.assertEqual([(b"1-1", b"ab")], self.successResultOf(read))
+            self.assertEqual([], inbox.took, number)
+            read = self.read(b"1-1")
+        self.assertEqual([asked[0]] * (AHEAD // 2), inbox.took)
+        self.answer(NOTHING)
+        self.assertEqual((), self.successResultOf(read))
+        self.successResultOf(self.stopping())
+
+    def test_nothing_for_long(self) -> None:
+        """Each reading has its time after the one before; an engine that says nothing is away."""
+        self.connect(Scripted)
+        read = self.read()
+        for _ in range(3 * AHEAD):
+            self.network.pump([0.25] * 4)
+            self.answer(NOTHING)
+            self.successResultOf(read)
+            read = self.read()
+        self.assertEqual(1, self.engine.connections)
+        self.network.pump([0.25] * 13)
+        self.failureResultOf(read, EngineAway)
+        self.network.pump([0.25] * 4)
+        self.assertEqual(2, self.engine.connections)
+        read = self.read(b"3-1")
+        self.assertEqual([b"XGROUP", b"DESTROY", b"cms:in:one:7", b"1"], self.made[-1].took[0])
+        self.assertEqual(
+            [b"XGROUP", b"CREATE", b"cms:in:one:7", b"2", b"3-1"], self.made[-1].took[1]
+        )
+        self.successResultOf(self.stopping())
+        self.network.pump([0.0])
+        self.failureResultOf(read, EngineAway)
+
+    def test_may_not_read(self) -> None:
+        """Who cannot read his inbox is told so, and is not connected."""
+        self.connect(Scripted)
+        read = self.read()
+        refused = b"-NOPERM this user has no permissions to run the 'xreadgroup' command\r\n"
+        self.answer(refused * AHEAD)
+        self.failureResultOf(read, EngineAway)
+        self.assertEqual(["engine-refused"], [trouble.fault for trouble in self.troubles])
+        self.assertFalse(self.engine.is_connected)
+        self.successResultOf(self.stopping())
+
+    def test_inbox_is_gone(self) -> None:
+        """It is asked for anew, in vain, until the node has joined again."""
+        self.connect(Scripted)
+        read = self.read()
+        self.answer(b"-NOGROUP No such key\r\n" * AHEAD)
+        self.failureResultOf(read, EngineAway)
+        self.made[-1].took.clear()
+        read = self.read()
+        self.assertEqual(b"CREATE", self.made[-1].took[1][1])
+        self.assertEqual(1, self.engine.connections)
+        self.successResultOf(self.stopping())
+        self.network.pump([0.0])
+        self.failureResultOf(read, EngineAway)

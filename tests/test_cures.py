@@ -42,7 +42,7 @@ TOOLS = {
     "openssl x509": "-noout -dates -ext -subject -text -in -out -fingerprint -sha256 -req"
     " -copy_extensions -CA -CAkey",
     "redis-cli": "-h -p +info +time +eval +exists +del +hget +hset +hsetnx +hdel +hgetall +xadd"
-    " +xread +xtrim",
+    " +xgroup +xreadgroup +xtrim",
     "sed": "-i",
     "sqlite3": "",
     "ss": "-ltnp",

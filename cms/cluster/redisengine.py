@@ -22,20 +22,16 @@ from cms import faults
 from cms.cluster import scripts
 from cms.cluster.connecting import SECONDS, Connector
 from cms.cluster.engine import EngineAway, Entry, Member, NotAMember, Refused, Table
-from cms.cluster.resp import Complaint, RedisConnection, pack
+from cms.cluster.inbox import Inbox
+from cms.cluster.resp import Complaint, RedisConnection
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 
 ANSWER_SECONDS, ANSWER_ENTRIES = 0.25, 64  # after which an entry is answered by the engine
-AT_ONCE = 64  # entries that are read together
-BLOCK_SECONDS = 1.0  # that the engine waits for an entry
 # After a failover the master is another one, and this may be the one that was it.
 _DEPOSED = {faults.ENGINE_NOT_MASTER.name, faults.ENGINE_ALONE.name}
-TRIM_BYTES, TRIM_READS = 262_144, 32  # that were read, before the engine is told to forget them
 _ENTRY = b"*6\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$10\r\nNOMKSTREAM\r\n$1\r\n*\r\n$1\r\nd\r\n$%d\r\n"
-_READ_SECONDS = SECONDS + BLOCK_SECONDS
-_READ = ("XREAD", "COUNT", AT_ONCE, "BLOCK", round(BLOCK_SECONDS * 1000), "STREAMS")
 PAUSES = (0.1, 2.0)  # seconds between tries to connect: the first, and the longest
 
 
@@ -73,8 +69,9 @@ class RedisEngine:
         self._jitter = jitter
         self._commands: RedisConnection | None = None
         self._inbox: RedisConnection | None = None
+        self._reading: Inbox | None = None
+        self._refusal: StepError | None = None
         self._running: Deferred[None] | None = None
-        self._untrimmed = self._reads = 0  # since the inbox was trimmed
         self._answered, self._unanswered = float("-inf"), 0  # since an entry was
 
     @property
@@ -110,7 +107,7 @@ class RedisEngine:
 
     def _close(self, problem: str) -> None:
         commands, inbox = self._commands, self._inbox
-        self._commands = self._inbox = None
+        self._commands = self._inbox = self._reading = None
         for connection in (commands, inbox):
             if connection is not None:
                 connection.abort(problem)
@@ -127,7 +124,8 @@ class RedisEngine:
                 problem = await self._stay()
                 if self._clock.seconds() - began > 2 * PAUSES[1]:
                     pause = PAUSES[0]
-                error = faults.ENGINE_UNREACHABLE.error(engine=self.shown, problem=problem)
+                away = faults.ENGINE_UNREACHABLE.error(engine=self.shown, problem=problem)
+                error, self._refusal = self._refusal or away, None
                 self.where = ""
                 call_all(self.log, self.on_trouble, error)
                 call_all(self.log, self.on_lost)
@@ -144,9 +142,9 @@ class RedisEngine:
             raise
         self.where = f"{host}:{port}"
         self._commands, self._inbox = commands, inbox
-        for connection in (commands, inbox):
-            self._try_silence(connection)
+        self._try_silence(commands)
         self.connections += 1
+        self._reading = Inbox(inbox, commands, self.connections, self._may_not_read)
         call_all(self.log, self.on_connected)
 
     def _try_silence(self, connection: RedisConnection) -> None:
@@ -292,33 +290,14 @@ class RedisEngine:
 
     def read(self, name: str, generation: int, after: bytes) -> Deferred[Sequence[Entry]]:
         """See L{Engine}."""
-        inbox = self._inbox
-        if inbox is None:
+        if self._reading is None:
             return fail(EngineAway("not connected"))
-        key = scripts.inbox(name, generation)
-        if self._untrimmed >= TRIM_BYTES or self._reads >= TRIM_READS:
-            self._untrimmed = self._reads = 0
-            trim = pack("XTRIM", key, "MINID", after)
-            if inbox.may_be_silent:
-                inbox.tell_packed(trim)
-            else:
-                inbox.ask_packed(trim, seconds=_READ_SECONDS).addErrback(
-                    lambda failure: failure.trap(EngineAway, Complaint)
-                )
-        asked = inbox.ask(*_READ, key, after, seconds=_READ_SECONDS)
-        return asked.addCallbacks(self._note_read, self._not_read)
+        return self._reading.read(scripts.inbox(name, generation), after)
 
-    def _note_read(self, answer: object) -> Sequence[Entry]:
-        found = _entries(answer)
-        self._reads += bool(found or self._reads)  # while nothing comes, each counts
-        for _, data in found:
-            self._untrimmed += len(data)
-        return found
-
-    def _not_read(self, failure: Failure) -> Failure:
-        if isinstance(failure.value, Complaint):
-            return Failure(EngineAway(str(self._refused(failure.value))))
-        return failure
+    def _may_not_read(self, complaint: Complaint) -> None:
+        """Who cannot read his inbox is not in the cluster."""
+        self._refusal = self._connector.explain(complaint)
+        self._close(str(complaint))
 
 
 def _text(value: object) -> str:
@@ -351,15 +330,3 @@ def _table(answer: Sequence[Any]) -> Table:
             continue  # it is nobody, and is removed when its lease is over
         members[member.name] = member
     return Table(int(answer[1]) / 1000, _text(answer[2]), members, _text(answer[4]))
-
-
-def _entries(answer: object) -> Sequence[Entry]:
-    """What XREAD answers: the name of each stream, and its entries of ID and fields."""
-    if not isinstance(answer, list):
-        return ()
-    found = []
-    for _, entries in answer:
-        for identifier, fields in entries:
-            data = fields[1] if isinstance(fields, list) and len(fields) == 2 else b"?"
-            found.append((identifier, data))
-    return found

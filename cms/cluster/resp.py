@@ -71,7 +71,9 @@ class RedisConnection(Protocol):
         self.ended: Deferred[None] = Deferred()
         self._clock = clock
         self._reader = hiredis.Reader(protocolError=Malformed, replyError=Complaint)
-        self._waiting: deque[tuple[Deferred[Any], float]] = deque()
+        # what is to be answered: until when, and how long after what was answered before
+        self._waiting: deque[tuple[Deferred[Any], float, float]] = deque()
+        self._heard = 0.0
         self._timer: IDelayedCall | None = None
         self.is_over = False
         self._blocked = False
@@ -109,13 +111,18 @@ class RedisConnection(Protocol):
         """
         return self.ask_packed(pack(*command), seconds=seconds)
 
-    def ask_packed(self, *pieces: bytes, seconds: float) -> Deferred[Any]:
-        """L{ask}, of what L{pack} made."""
+    def ask_packed(self, *pieces: bytes, seconds: float, in_turn: bool = False) -> Deferred[Any]:
+        """
+        L{ask}, of what L{pack} made.
+
+        @param in_turn: Whether its time begins when those before it are answered.
+        """
         problem = self._trouble(pieces)
         if problem is not None:
             return fail(problem)
         answer: Deferred[Any] = Deferred()
-        self._waiting.append((answer, self._clock.seconds() + seconds))
+        until = self._clock.seconds() + seconds
+        self._waiting.append((answer, until, seconds if in_turn else 0.0))
         if self._timer is None:
             self._timer = self._clock.callLater(seconds, self._look)
         self._send(pieces)
@@ -150,7 +157,8 @@ class RedisConnection(Protocol):
         self._timer = None
         if not self._waiting:
             return
-        left = self._waiting[0][1] - self._clock.seconds()
+        _, until, seconds = self._waiting[0]
+        left = max(until, self._heard + seconds) - self._clock.seconds()
         if left > 0:
             self._timer = self._clock.callLater(left, self._look)
         else:
@@ -158,10 +166,11 @@ class RedisConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Give each answer to who asked."""
+        self._heard = self._clock.seconds()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:  # which RESP2 does not have
-                answer, _ = self._waiting.popleft()
+                answer, _, _ = self._waiting.popleft()
                 if isinstance(reply, Complaint):
                     answer.errback(Failure(reply))
                 else:

@@ -17,13 +17,17 @@ _TRIES: Final = (
     ("hgetall", ("HGETALL", "{key}")),
     ("hdel", ("HDEL", "{key}", "f")),
     ("xadd", ("XADD", "{key}", "NOMKSTREAM", "*", "d", "")),
-    ("xread", ("XREAD", "COUNT", "1", "STREAMS", "{key}", "0")),
     ("xtrim", ("XTRIM", "{key}", "MINID", "0")),
     ("del", ("DEL", "{key}")),
     ("hset", ("HSET", "{key}", "f", "v")),
     ("hsetnx", ("HSETNX", "{key}", "f", "v")),
     ("del", ("DEL", "{key}")),
+    ("xgroup", ("XGROUP", "CREATE", "{key}", "g", "0", "MKSTREAM")),
+    ("xreadgroup", ("XREADGROUP", "GROUP", "g", "n", "NOACK", "STREAMS", "{key}", ">")),
+    ("del", ("DEL", "{key}")),
 )
+_MAKE: Final = ("hset", "hsetnx", "xgroup")
+_NO_GROUP: Final = "NOGROUP"  # it may read, if somebody had made one
 
 
 async def missing_rights(connection: RedisConnection, key: str) -> list[str]:
@@ -36,14 +40,14 @@ async def missing_rights(connection: RedisConnection, key: str) -> list[str]:
     """
     missing: list[str] = []
     for right, words in _TRIES:
-        if right in ("hset", "hsetnx") and "del" in missing:
+        if right in _MAKE and "del" in missing:
             continue
         try:
             command = [word.format(key=key) for word in words]
             await connection.ask(*command, seconds=SECONDS)
         except Complaint as complaint:
-            if "NOPERM" not in complaint.codes:
+            if not complaint.codes & {"NOPERM", _NO_GROUP}:
                 raise
-            if right not in missing:
+            if right not in missing and _NO_GROUP not in complaint.codes:
                 missing.append(right)
     return missing

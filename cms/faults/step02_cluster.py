@@ -150,7 +150,7 @@ ENGINE_RIGHTS = Fault(
     cure="Give this user the rights that docs/operate.md names, for the keys cms:*.",
     mend=(
         "redis-cli acl setuser {user} ~cms:* +@connection +info +time +eval +exists +del +hget"
-        " +hset +hsetnx +hdel +hgetall +xadd +xread +xtrim     # and in redis.conf"
+        " +hset +hsetnx +hdel +hgetall +xadd +xgroup +xreadgroup +xtrim     # and in redis.conf"
     ),
 )
 SENTINEL_UNREACHABLE = Fault(

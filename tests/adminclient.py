@@ -186,6 +186,10 @@ class FakeCallbridge(FakeDaemon):
         self._called("change_user", id_, password, disabled)
         return ENDED if disabled else {}
 
+    async def name_user(self, id_: str, shown: str) -> None:
+        """Remember it."""
+        self._called("name_user", id_, shown)
+
     async def delete_user(self, id_: str) -> Facts:
         """Remember it."""
         self._called("delete_user", id_)

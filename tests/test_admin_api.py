@@ -121,6 +121,16 @@ class FieldTests(APITests):
         self.assertEqual(200, answer.status)
         self.assertEqual([("change_user", USER[0], None, True)], self.callbridge.calls)
 
+    def test_name_for_people(self) -> None:
+        """With a new user, or of one that is there; the rest stays as it is."""
+        self.cb.ask("POST", f"/{API}/users", "userJid=alice&password=x&displayName=Alice+L.")
+        self.assertEqual(("name_user", USER[0], "Alice L."), self.callbridge.calls[-1])
+        self.cb.ask("PUT", f"{API}/users/{USER[0]}", "displayName=")
+        self.assertEqual(
+            [("name_user", USER[0], ""), ("change_user", USER[0], None, None)],
+            self.callbridge.calls[-2:],
+        )
+
     def test_sessions_that_ended(self) -> None:
         """They are counted for who reads JSON; the binding awaits an empty body."""
         path, plain = f"{API}/users/{USER[0]}", "application/json"

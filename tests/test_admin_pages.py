@@ -566,6 +566,7 @@ class UserPagesTests(SynchronousTestCase):
                 f"{one}?ended=0",
             ),
             (f"{one}/delete", {}, ("delete_user", USER[0]), "/users"),
+            (f"{one}/name", {"displayName": "A. L."}, ("name_user", USER[0], "A. L."), one),
             (
                 "/users",
                 {"userJid": "bob", "password": "pencil"},

@@ -160,6 +160,21 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual(400, answer.status, answer.body)
         return answer.body.decode()[38:-20]
 
+    def test_user(self) -> None:
+        """Added with a name, named anew, deleted; of contacts is told when the link is down."""
+        path = "/api/v1/users"
+        self.client.ask("POST", path, "userJid=alice&password=x&displayName=Alice")
+        found = self.get(f"{path}?filter=ALIC")["users"]["user"]
+        self.assertEqual(["Alice"], [facts["displayName"] for facts in found])
+        id_ = found[0]["id"]
+        self.client.ask("PUT", f"{path}/{id_}", "displayName=Alice+L.")
+        self.assertEqual("Alice L.", self.get(f"{path}/{id_}")["user"]["displayName"])
+        answer = self.client.ask("DELETE", f"{path}/{id_}", accept="application/json")
+        told = json.loads(answer.body)["user"]
+        faults = [told[key]["fault"] for key in ("problem", "contactsProblem")]
+        self.assertEqual(["sessions-later", "contacts-later"], faults)
+        self.assertEqual(["alice"], self.daemon.store.departed())
+
     def test_health_and_status(self) -> None:
         """Step and failure while it is down, peer and time while it is up."""
         self.assertEqual(503, self.client.ask("GET", "/healthz").status)

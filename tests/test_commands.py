@@ -351,6 +351,25 @@ class UserTests(CommandLineTests):
         self.assertIn("no user", self.refused(*user, "del", "alice", status=1))
         self.assertIn("no user", self.refused(*user, "passwd", "alice", status=1))
 
+    def test_name(self) -> None:
+        """A name for people: at the start, changed, and taken away; with a daemon by it."""
+        user, alice = ("callbridge", "user"), f"alice@{DOMAIN}"
+        self.said(*user, "add", "alice", "--name", "Alice", "--password-stdin", text="x\n")
+        self.assertIn(f'{alice}  "Alice"  since', self.said(*user, "list"))
+        self.said(*user, "add", "alice", "--name", "A.", "--password-stdin", text="y\n")
+        self.assertIn("is called Alice L.", self.said(*user, "name", "alice", "Alice L."))
+        self.assertEqual("Alice L.", self.facts(*user, "list")[0]["displayName"])
+        self.assertIn("no name for people", self.said(*user, "name", "alice"))
+        self.assertEqual("", self.facts(*user, "list")[0]["displayName"])
+        self.assertIn("no user", self.refused(*user, "name", "bob", "B", status=1))
+        daemon = FakeDaemon(self, self.folder / "callbridge")
+        daemon.get("users", {"users": {"total": 1, "user": [{"userJid": alice}]}})
+        self.said(*user, "name", "alice", "A")
+        self.said(*user, "add", "bob", "--name", "B", "--password-stdin", text="x\n")
+        forms = [form for _, _, form in daemon.changes()]
+        self.assertEqual("A", forms[0]["displayName"])
+        self.assertEqual("B", forms[1]["displayName"])
+
     def test_not_of_this_domain(self) -> None:
         """An address of another domain is usage."""
         self.cms("callbridge", "user", "add", "alice@example.org", status=2)

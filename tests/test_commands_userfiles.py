@@ -184,7 +184,25 @@ class CsvTests(FilesTests):
         self.assertEqual(
             [("alice", "false"), ("bob", "true")], [(r["name"], r["disabled"]) for r in rows]
         )
-        self.assertEqual({"name", "userJid", "created", "disabled"}, set(rows[0]))
+        self.assertEqual({"name", "userJid", "created", "disabled", "displayName"}, set(rows[0]))
+
+    def test_names_for_people(self) -> None:
+        """They are written, read and replaced; a file that does not name them leaves them."""
+        self.store.set_shown("alice", "Alice Liddell")
+        rows = list(csv.DictReader(self.cms(*EXPORT, "--csv", "-").stdout.splitlines()))
+        self.assertEqual(["Alice Liddell", ""], [row["displayName"] for row in rows])
+        alice, bob = self.exported()
+        self.assertEqual("Alice Liddell", alice["displayName"])
+        self.assertNotIn("displayName", bob)
+        self.imported([{**alice, "displayName": "A. L."}, bob], "--existing", "replace")
+        self.assertEqual(["A. L.", ""], [user.shown for user in self.store.users()])
+        self.imported("name,password,displayName\ncarol,x,Carol  C.\ndave,y,\n")
+        shown = {user.name: user.shown for user in self.store.users()}
+        self.assertEqual({"alice": "A. L.", "bob": "", "carol": "Carol C.", "dave": ""}, shown)
+        said = self.imported([{**alice, "displayName": 1}], "--existing", "replace", status=1)
+        self.assertIn("displayName is no text", said)
+        self.imported("name,password\ncarol,z\n", "--existing", "replace")
+        self.assertEqual("Carol C.", self.store.users()[2].shown)
 
     def test_passwords(self) -> None:
         """Keys are made of them as by C{user add}; the file may come from a spreadsheet."""

@@ -94,6 +94,18 @@ class StoreTests(SynchronousTestCase):
         with self.store.open() as connection:
             return find_keys(connection.cursor(), name, mechanism)
 
+    def test_shown(self) -> None:
+        """A name for people: tidied, replaced, taken away, and gone with the user."""
+        self.assertFalse(self.store.set_shown("alice", "A"))
+        self.store.set_password("alice", "x", iterations=1)
+        for name, shown in (("Alice\n  Liddell", "Alice Liddell"), ("A", "A"), ("", "")):
+            self.assertTrue(self.store.set_shown("alice", name))
+            self.assertEqual([shown], [user.shown for user in self.store.users()])
+        self.store.set_shown("alice", "A")
+        self.store.delete("alice")
+        self.store.set_password("alice", "x", iterations=1)
+        self.assertEqual([""], [user.shown for user in self.store.users()])
+
     def test_private(self) -> None:
         """Folder and files are the owner's alone, also where they were wider."""
         self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
@@ -268,8 +280,10 @@ class LocalDirectoryTests(SynchronousTestCase):
             self.assertIsNone(self.answer(self.directory.keys("eve", mechanism)))
 
     def test_person(self) -> None:
-        """Who is there; there are no names for people here."""
+        """Who is there, and what people call him."""
         self.assertEqual(Person(""), self.answer(self.directory.person("alice")))
+        self.store.set_shown("alice", "Alice Liddell")
+        self.assertEqual(Person("Alice Liddell"), self.answer(self.directory.person("alice")))
         self.assertIsNone(self.answer(self.directory.person("eve")))
 
     def test_verify(self) -> None:

@@ -29,6 +29,7 @@ ADDRESS = Parameter("userJid", "alice or alice@domain.", required=True, least=1)
 PASSWORD = Parameter("password", "Kept as SCRAM keys.", required=True, secret=True, least=1)
 NEW_PASSWORD = Parameter("password", "Another one.", secret=True, least=1)
 DISABLED = Parameter("disabled", "Whether log-ins are refused.", "boolean")
+SHOWN = Parameter("displayName", "The name for people; empty: none.", most=200)
 
 # How many guests are known; and how many asked to be admitted, by what became of it.
 GUESTS = (
@@ -79,8 +80,9 @@ USER = schemas.record(
         "userJid": schemas.TEXT,
         "created": schemas.TIME,
         "disabled": schemas.TRUTH,
+        "displayName": schemas.TEXT,
     },
-    *("id", "userJid", "created", "disabled"),
+    *("id", "userJid", "created", "disabled", "displayName"),
 )
 
 _ENDED = {"userJid": schemas.TEXT, "sessionsEnded": schemas.WHOLE, "problem": schemas.FAULT}
@@ -150,7 +152,7 @@ class CallbridgeOperations:
                 "addUser",
                 "Add a user.",
                 self.add_user,
-                form=(ADDRESS, PASSWORD),
+                form=(ADDRESS, PASSWORD, SHOWN),
                 reasons=("userAlreadyExists",),
             ),
             Operation(
@@ -167,9 +169,9 @@ class CallbridgeOperations:
                 f"{USERS}/{{id}}",
                 "changeUser",
                 "Set another password, or close the account, which ends the user's sessions;"
-                " or open it again.",
+                " or open it again; or set the name for people.",
                 self.change_user,
-                form=(NEW_PASSWORD, DISABLED),
+                form=(NEW_PASSWORD, DISABLED, SHOWN),
                 answers=schemas.named("user", ENDED),
                 reasons=gone,
             ),
@@ -214,6 +216,7 @@ class CallbridgeOperations:
     async def add_user(self, call: Call) -> Reply:
         """POST users."""
         id_ = await self._role.add_user(call.form["userJid"], call.form["password"])
+        await self._name(id_, call)
         return Done(f"{USERS}/{id_}")
 
     async def show_user(self, call: Call) -> Reply:
@@ -224,12 +227,17 @@ class CallbridgeOperations:
     async def change_user(self, call: Call) -> Reply:
         """PUT users/id."""
         disabled = call.form.get("disabled")
+        await self._name(call.ids["id"], call)
         ended = await self._role.change_user(
             call.ids["id"],
             call.form.get("password"),
             None if disabled is None else disabled == "true",
         )
         return _ended(call, ended)
+
+    async def _name(self, id_: str, call: Call) -> None:
+        if "displayName" in call.form:
+            await self._role.name_user(id_, call.form["displayName"])
 
     async def delete_user(self, call: Call) -> Reply:
         """DELETE users/id."""

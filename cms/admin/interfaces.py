@@ -154,6 +154,10 @@ class Callbridge(Daemon, Protocol):
         """
         ...
 
+    async def name_user(self, id_: str, shown: str) -> None:
+        """Give a user a name for people; empty: none."""
+        ...
+
     async def delete_user(self, id_: str) -> Facts:
         """End the account, and the user's sessions; see L{change_user}."""
         ...

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from twisted.web.template import Tag, tags
 
+from cms.admin.callbridgeapi import SHOWN
 from cms.admin.clientpages import moment_text
 from cms.admin.flowview import facts, state_mark
 from cms.admin.interfaces import Callbridge, Facts, Page
@@ -40,6 +41,7 @@ class UserPages:
         pages.post(f"{one}/enable", self.enable)
         pages.post(f"{one}/disable", self.disable)
         pages.post(f"{one}/password", self.set_password)
+        pages.post(f"{one}/name", self.set_name)
         pages.post(f"{one}/delete", self.delete)
 
     async def list(self, visit: Visit) -> Shown:
@@ -49,7 +51,7 @@ class UserPages:
     async def _list(self, visit: Visit, error: Refused | None = None, typed: str = "") -> Shown:
         part = selected(visit)
         page = await self._role.users(part)
-        search = search_form("/users", part, "Address", "A part of it will do.")
+        search = search_form("/users", part, "Address or name", "A part of it will do.")
         links = links_to_parts("/users", page, part)
         add = tags.section(
             tags.h2("Add a user", id="add-title"),
@@ -106,6 +108,22 @@ class UserPages:
                 method="post",
                 action=f"{here}/{way}",
             ),
+            tags.h2("Name for people"),
+            tags.form(
+                visit.field(),
+                input_field(
+                    SHOWN.name,
+                    "Name",
+                    "As contacts are shown it, such as Alice Liddell. Empty: none.",
+                    value=str(known.get("displayName") or ""),
+                    maxlength=str(SHOWN.most),
+                    autocomplete="off",
+                ),
+                tags.button("Set it", type="submit"),
+                method="post",
+                action=f"{here}/name",
+                class_="narrow",
+            ),
             tags.h2("Another password"),
             tags.form(
                 visit.field(),
@@ -133,6 +151,13 @@ class UserPages:
     async def set_password(self, visit: Visit) -> SeeOther:
         """POST /users/id/password."""
         return await self._changed(visit, _password(visit), None)
+
+    async def set_name(self, visit: Visit) -> SeeOther:
+        """POST /users/id/name."""
+        shown = visit.form.get(SHOWN.name, "")
+        SHOWN.check(shown)
+        await self._role.name_user(visit.ids["id"], shown)
+        return SeeOther(_at(visit.ids["id"]))
 
     async def _changed(self, visit: Visit, password: str | None, disabled: bool | None) -> SeeOther:
         id_ = visit.ids["id"]
@@ -175,13 +200,14 @@ def _state(known: Facts) -> Tag:
 def _table(page: Page, start: int) -> list[Tag]:
     if not page.items:
         return [tags.p("Nobody.", class_="quiet")]
-    heads = ("Address", "Since", "State")
+    heads = ("Address", "Name", "Since", "State")
     rows = [tags.tr(*_cells(id_, known, heads), role="row") for id_, known in page.items]
     return [table(heads, rows, page, start)]
 
 
 def _cells(id_: str, known: Facts, heads: Sequence[str]) -> list[Tag]:
     name = tags.a(str(known["userJid"]), href=_at(id_))
-    content = (name, moment_text(known["created"]), _state(known))
+    shown = str(known.get("displayName") or "")
+    content = (name, shown, moment_text(known["created"]), _state(known))
     cells = zip(content, heads, strict=True)
     return [tags.td(each, role="cell", **{"data-label": head}) for each, head in cells]

@@ -152,7 +152,7 @@ class CallbridgeAdministration:
     async def users(self, selection: Selection) -> Page:
         """See L{cms.admin.interfaces.Callbridge.users}."""
         listed = await self._run(self._store.users)
-        return selection.of(map(self._user_facts, listed), "userJid")
+        return selection.of(map(self._user_facts, listed), "userJid", "displayName")
 
     async def user(self, id_: str) -> tuple[str, Facts]:
         """See L{cms.admin.interfaces.Callbridge.user}."""
@@ -202,6 +202,11 @@ class CallbridgeAdministration:
             cure = "Choose one of letters, digits and signs."
             raise wrong("password", str(problem), cure) from None
 
+    async def name_user(self, id_: str, shown: str) -> None:
+        """See L{cms.admin.interfaces.Callbridge.name_user}."""
+        name = (await self._find(id_)).name
+        await self._run(lambda: self._store.set_shown(name, shown))
+
     async def delete_user(self, id_: str) -> Facts:
         """See L{cms.admin.interfaces.Callbridge.delete_user}."""
         name = (await self._find(id_)).name
@@ -232,6 +237,7 @@ class CallbridgeAdministration:
             "userJid": f"{user.name}@{self._domain}",
             "created": user.created,
             "disabled": user.disabled,
+            "displayName": user.shown,
         }
         return self._id(user.name), facts
 

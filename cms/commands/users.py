@@ -16,6 +16,7 @@ from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.userfiles import export, import_
 from cms.control.daemon import Daemon, segment
+from cms.signalflow import printable
 
 Facts = dict[str, Any]
 _NO_DAEMON = "no Callbridge runs on this state directory"
@@ -65,12 +66,22 @@ class Users:
         """Whether there is such a user."""
         return any(facts["userJid"] == address for facts in self.list())
 
-    def add(self, address: str, password: str) -> None:
-        """Add one."""
+    def add(self, address: str, password: str, shown: str | None = None) -> None:
+        """Add one; C{shown} is the name for people."""
+        if self.daemon is not None:
+            more = {} if shown is None else {"displayName": shown}
+            self.daemon.post("users", userJid=address, password=password, **more)
+            return
+        self._store.set_password(user_name(address, self.domain), password)
+        if shown is not None:
+            self.name(address, shown)
+
+    def name(self, address: str, shown: str) -> None:
+        """Give one a name for people; empty: none."""
         if self.daemon is None:
-            self._store.set_password(user_name(address, self.domain), password)
+            self._store.set_shown(user_name(address, self.domain), shown)
         else:
-            self.daemon.post("users", userJid=address, password=password)
+            self.daemon.put(f"users/{segment(address)}", displayName=shown)
 
     def set_password(self, address: str, password: str) -> Facts:
         """
@@ -126,6 +137,7 @@ class Users:
                 "userJid": f"{user.name}@{self.domain}",
                 "created": user.created,
                 "disabled": user.disabled,
+                "displayName": user.shown,
             }
             for user in self._store.users()
         ]
@@ -142,10 +154,17 @@ user.add_command(import_)
 
 @user.command("add")
 @click.argument("address")
+@click.option("--name", "shown", help="The name for people, which contacts are shown.")
 @PASSWORD_STDIN
 @JSON
 @CONFIG
-def add(address: str, password_stdin: bool, as_json: bool, config_file: Path | None) -> None:
+def add(
+    address: str,
+    shown: str | None,
+    password_stdin: bool,
+    as_json: bool,
+    config_file: Path | None,
+) -> None:
     """
     Add the user ADDRESS, or change the password of one that exists.
 
@@ -155,9 +174,11 @@ def add(address: str, password_stdin: bool, as_json: bool, config_file: Path | N
     users = Users.open(config_file)
     address = users.address(address)
     if users.exists(address):
+        if shown is not None:
+            users.name(address, shown)
         _set_password(users, address, "Password", password_stdin, as_json)
         return
-    users.add(address, read_secret("Password", from_stdin=password_stdin))
+    users.add(address, read_secret("Password", from_stdin=password_stdin), shown)
     if as_json:
         print_json({"userJid": address, "new": True})
     else:
@@ -203,6 +224,26 @@ def passwd(address: str, password_stdin: bool, as_json: bool, config_file: Path 
     _set_password(users, address, "New password", password_stdin, as_json)
 
 
+@user.command("name")
+@click.argument("address")
+@click.argument("name", required=False, default="")
+@JSON
+@CONFIG
+def name_(address: str, name: str, as_json: bool, config_file: Path | None) -> None:
+    """
+    Give the user ADDRESS a NAME for people, which contacts are shown.
+
+    Without NAME he has none.  The XMPP server shows another name within five minutes.
+    """
+    users, address = _known(address, config_file)
+    users.name(address, name)
+    if as_json:
+        print_json({"userJid": address, "displayName": name})
+    else:
+        click.echo(f"{address} is called {name}" if name else f"{address} has no name for people")
+    users.said("named")
+
+
 @user.command("enable")
 @click.argument("address")
 @JSON
@@ -245,7 +286,9 @@ def list_(as_json: bool, config_file: Path | None) -> None:
     else:
         for facts in found:
             state = "  disabled" if facts.get("disabled") else ""
-            click.echo(f"{facts['userJid']}  since {facts.get('created')}{state}")
+            shown = f'  "{facts["displayName"]}"' if facts.get("displayName") else ""
+            since = facts.get("created")
+            click.echo(printable(f"{facts['userJid']}{shown}  since {since}{state}"))
     users.said("listed")
 
 

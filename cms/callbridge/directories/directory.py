@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from cms.callbridge.config import LoginLimits
-from cms.callbridge.directories.store import UserStore, find_end, find_keys
+from cms.callbridge.directories.store import UserStore, find_end, find_keys, find_shown
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
 from cms.callbridge.passwords.scram import (
@@ -266,8 +266,12 @@ class LocalDirectory:
             return Deferred.fromCoroutine(self._in_thread(find_end, name, since))
 
     def person(self, name: str) -> Deferred[Person | None]:
-        """See L{Directory.person}: local users have no names for people."""
-        return self.holds(name).addCallback(lambda known: Person("") if known else None)
+        """See L{Directory.person}."""
+        try:
+            return succeed(_person(find_shown(self._cursor(), name)))
+        except sqlite3.Error:
+            found = Deferred.fromCoroutine(self._in_thread(find_shown, name))
+            return found.addCallback(_person)
 
     def close(self) -> None:
         """Close the connections to the store."""
@@ -278,3 +282,7 @@ class LocalDirectory:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _person(shown: str | None) -> Person | None:
+    return None if shown is None else Person(shown)

@@ -21,10 +21,18 @@ from typing import IO, Any, Literal
 
 from attrs import define, field, frozen
 
-from cms.callbridge.directories.store import StoreError, UserStore, end_sessions, user_name
+from cms.callbridge.directories.store import (
+    StoreError,
+    UserStore,
+    end_sessions,
+    shown_names,
+    user_name,
+    write_shown,
+)
 from cms.callbridge.passwords.saslprep import SASLPrepError, saslprep
 from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys
 from cms.linkprotocol.join import is_visitor
+from cms.linkprotocol.people import tidy
 
 FORMAT, VERSION = "cms-users", 1
 MOST_LINE, MOST_USERS = 16_384, 1_000_000
@@ -33,7 +41,8 @@ LEAST_ITERATIONS = 4_096  # RFC 7677 4
 MOST_ITERATIONS = 1_000_000
 _SALTS = range(8, 65)  # bytes
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_COLUMNS = {"name", "userJid", "password", "disabled", "created"}
+_COLUMNS = {"name", "userJid", "password", "disabled", "created", "displayName"}
+_KEYS = {"name", "created", "disabled", "scram", "displayName"}
 _TRUTH = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True, "yes": True}
 Existing = Literal["refuse", "keep", "replace"]
 
@@ -47,12 +56,14 @@ class Entry:
     @ivar keys: By mechanism; empty if they are still to be made of C{password}.
     @ivar password: C{None} if there is none: one is to be made, or there are keys.
     @ivar created: C{None} if the file does not say.
+    @ivar shown: The name for people; C{None} likewise.
     """
 
     line: int
     name: str
     disabled: bool = False
     created: str | None = None
+    shown: str | None = None
     keys: Mapping[str, StoredKeys] = field(factory=dict, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -90,6 +101,7 @@ def written(store: UserStore, domain: str) -> Iterator[str]:
     yield json.dumps({"format": FORMAT, "version": VERSION, "domain": domain})
     with store.open() as connection:
         connection.execute("BEGIN")
+        shown = shown_names(connection)
         users = connection.execute("SELECT name, created, disabled FROM users ORDER BY name")
         for name, created, disabled in users:
             scram = {
@@ -106,15 +118,17 @@ def written(store: UserStore, domain: str) -> Iterator[str]:
                 )
             }
             facts = {"name": name, "created": created, "disabled": bool(disabled), "scram": scram}
+            if name in shown:  # a version that does not know it reads all the others
+                facts["displayName"] = shown[name]
             yield json.dumps(facts, ensure_ascii=False)
 
 
 def names(store: UserStore, domain: str) -> Iterator[list[str]]:
     """The rows of a CSV without secrets."""
-    yield ["name", "userJid", "created", "disabled"]
+    yield ["name", "userJid", "created", "disabled", "displayName"]
     for user in store.users():
         address = f"{user.name}@{domain}"
-        yield [user.name, address, user.created, str(user.disabled).lower()]
+        yield [user.name, address, user.created, str(user.disabled).lower(), user.shown]
 
 
 def _text(data: bytes) -> str:
@@ -194,7 +208,7 @@ def _json(line: str) -> dict[str, Any] | None:
 
 
 def _entry_of_json(plain: dict[str, Any] | None, domain: str) -> Mapping[str, Any]:
-    if plain is None or plain.keys() - {"name", "created", "disabled", "scram"}:
+    if plain is None or plain.keys() - _KEYS:
         raise _Wrong("it is no user of this format")
     name, scram = _name(plain.get("name"), domain), plain.get("scram")
     disabled = plain.get("disabled", False)
@@ -206,8 +220,11 @@ def _entry_of_json(plain: dict[str, Any] | None, domain: str) -> Mapping[str, An
         told = f"no keys for {', '.join(sorted(missing))}" if missing else "unknown mechanisms"
         raise _Wrong(f"{name}: {told}")
     keys = {mechanism: _keys(name, mechanism, scram[mechanism]) for mechanism in HASHES}
-    created = _created(name, plain.get("created"))
-    return {"name": name, "disabled": disabled, "created": created, "keys": keys}
+    created, shown = _created(name, plain.get("created")), plain.get("displayName", "")
+    if not isinstance(shown, str):
+        raise _Wrong(f"{name}: displayName is no text")
+    facts = {"name": name, "disabled": disabled, "created": created, "keys": keys}
+    return {**facts, "shown": tidy(shown)}
 
 
 def _keys(name: str, mechanism: str, plain: Any) -> StoredKeys:
@@ -256,7 +273,9 @@ def _entry_of_row(row: Mapping[str | None, Any], domain: str) -> Mapping[str, An
         except SASLPrepError as problem:
             raise _Wrong(f"{name}: the password cannot be used: {problem}") from None
     created = _created(name, row.get("created") or None)
-    return {"name": name, "disabled": disabled, "created": created, "password": password}
+    shown = row.get("displayName")
+    facts = {"name": name, "disabled": disabled, "created": created, "password": password}
+    return {**facts, "shown": None if shown is None else tidy(shown)}
 
 
 def _name(text: Any, domain: str) -> str:
@@ -352,6 +371,8 @@ def take(store: UserStore, entries: Iterable[Entry], existing: Existing) -> Take
                 raise StoreError(f"{entry.name} is a user already")
             elif existing == "keep" or _is_there(connection, entry):
                 kept += 1
+                if existing == "replace" and entry.shown is not None:
+                    write_shown(connection, entry.name, entry.shown)  # that ends no session
                 continue
             else:
                 replaced += 1
@@ -360,6 +381,8 @@ def take(store: UserStore, entries: Iterable[Entry], existing: Existing) -> Take
                 "UPDATE users SET disabled = ?2, created = coalesce(?3, created) WHERE name = ?1",
                 (entry.name, entry.disabled, entry.created),
             )
+            if entry.shown is not None:
+                write_shown(connection, entry.name, entry.shown)
             connection.executemany(
                 "INSERT OR REPLACE INTO scram VALUES (?, ?, ?, ?, ?, ?)",
                 [

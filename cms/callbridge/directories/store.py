@@ -24,6 +24,7 @@ from cms.callbridge.passwords.scram import (
     derive,
 )
 from cms.linkprotocol.join import is_visitor
+from cms.linkprotocol.people import tidy
 from cms.state.database import Database, StoreError
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
@@ -35,7 +36,10 @@ __all__ = [
     "end_sessions",
     "find_end",
     "find_keys",
+    "find_shown",
+    "shown_names",
     "user_name",
+    "write_shown",
 ]
 
 SCHEMA_VERSION = 1
@@ -56,16 +60,18 @@ CREATE TABLE scram (
 ) STRICT;
 CREATE TABLE installation (decoy BLOB NOT NULL) STRICT;
 """
+_HAS_SHOWN = "SELECT 1 FROM sqlite_schema WHERE name = 'shown'"
 _HAS_DEPARTED = "SELECT 1 FROM sqlite_schema WHERE name = 'departed'"
 
 
 @frozen
 class User:
-    """An entry of the list of users."""
+    """An entry of the list of users; C{shown} is the name for people."""
 
     name: str
     created: str
     disabled: bool
+    shown: str = ""
 
 
 def user_name(text: str, domain: str) -> str:
@@ -181,8 +187,24 @@ class UserStore:
     def users(self) -> list[User]:
         """All users by name."""
         with self.open() as connection:
+            shown = shown_names(connection)
             rows = connection.execute("SELECT name, created, disabled FROM users ORDER BY name")
-            return [User(name, created, bool(disabled)) for name, created, disabled in rows]
+            return [
+                User(name, created, bool(disabled), shown.get(name, ""))
+                for name, created, disabled in rows
+            ]
+
+    def set_shown(self, name: str, shown: str) -> bool:
+        """
+        Give a user a name for people; empty: none.
+
+        @return: Whether there is such a user.
+        """
+        with self.open() as connection:
+            there = connection.execute("SELECT 1 FROM users WHERE name = ?", (name,)).fetchone()
+            if there is not None:
+                write_shown(connection, name, shown)
+            return there is not None
 
     def decoy_key(self) -> bytes:
         """The secret from which the salts of unknown users are made."""
@@ -230,6 +252,38 @@ def find_end(cursor: sqlite3.Cursor, name: str, since: datetime) -> str | None:
     ended = cursor.execute("SELECT moment, reason FROM ended WHERE name = ?", (name,)).fetchone()
     over = ended is not None and since < datetime.fromisoformat(ended[0])
     return str(ended[1]) if over else None
+
+
+def write_shown(connection: sqlite3.Connection, name: str, shown: str) -> None:
+    """The name for people; its table is made when it is first needed, as of L{end_sessions}."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS shown (name TEXT PRIMARY KEY REFERENCES users (name)"
+        " ON DELETE CASCADE, shown TEXT NOT NULL) STRICT"
+    )
+    connection.execute("DELETE FROM shown WHERE name = ?", (name,))
+    if shown := tidy(shown):
+        connection.execute("INSERT INTO shown VALUES (?, ?)", (name, shown))
+
+
+def shown_names(connection: sqlite3.Connection) -> dict[str, str]:
+    """The names for people of those who have one."""
+    if connection.execute(_HAS_SHOWN).fetchone() is None:
+        return {}
+    return dict(connection.execute("SELECT name, shown FROM shown").fetchall())
+
+
+def find_shown(cursor: sqlite3.Cursor, name: str) -> str | None:
+    """
+    A user's name for people; empty if he has none.
+
+    @return: C{None} if there is no such user.
+    """
+    if cursor.execute("SELECT 1 FROM users WHERE name = ?", (name,)).fetchone() is None:
+        return None
+    if cursor.execute(_HAS_SHOWN).fetchone() is None:
+        return ""
+    row = cursor.execute("SELECT shown FROM shown WHERE name = ?", (name,)).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def find_keys(cursor: sqlite3.Cursor, name: str, mechanism: str) -> StoredKeys | None:

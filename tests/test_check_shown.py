@@ -184,5 +184,5 @@ class UsageTests(CommandLineTests):
         """Exit status 1, and the folder that was looked into."""
         for arguments in ((), ("--mermaid",), ("--json",), ("--follow",)):
             said = self.said("flow", *arguments, status=1)
-            self.assertIn(f"no daemon runs with the state directory {self.folder}", said)
+            self.assertIn(f"Error: no daemon runs on {self.folder}", said)
         self.cms("flow", "--json", "--mermaid", status=2)

@@ -159,6 +159,20 @@ class RunningTests(CommandLineTests):
         self.assertEqual([True, False], [each["healthy"] for each in facts])
         self.said("status", "--config", str(self.folder / "xmpp.toml"))
 
+    def test_status_of_one_that_hangs(self) -> None:
+        """It is told of, and so are the others."""
+        self.server.answers["GET", "/healthz"] = 500, b"no JSON"
+        said = self.said("status", status=1)
+        self.assertIn("Step          : 4 srv\n", said)
+        self.assertRegex(
+            said, r"Cause +: the daemon at \S+ does not answer \(HTTP status 500\)\.\n"
+        )
+        self.assertNotIn("Traceback", said)
+        hanging, waiting = self.facts("status", status=1)
+        self.assertIn("does not answer", hanging["problem"])
+        self.assertEqual((True, False, {}), tuple(hanging.values())[2:5])
+        self.assertEqual("waiting", waiting["status"]["link"]["state"])
+
     def test_callbridges(self) -> None:
         """Each command asks for what the API has."""
         made = self.facts("xmpp", "callbridge", "add", "CB1")

@@ -179,4 +179,4 @@ class LockCommandTests(CommandLineTests):
     def test_stopped(self) -> None:
         """Nobody is locked out then, and that is said."""
         for role in ("callbridge", "xmpp"):
-            self.assertIn("while it runs", self.refused(role, "lock", "list", status=1))
+            self.assertIn("nobody is locked out", self.refused(role, "lock", "list", status=1))

@@ -14,6 +14,7 @@ from cms.commands.common import (
     JSON,
     Row,
     Wrong,
+    not_running,
     note,
     print_blocks,
     print_json,
@@ -59,8 +60,8 @@ class Clients:
         config = server_config(config_file)
         daemon = Daemon.find(config.state_dir)
         if daemon is None:
-            where = where_text("XMPP server", None, config.state_dir)
-            raise Wrong(f"nobody is logged in {where}. Cure: start it; clients come by themselves.")
+            cure = "start it; clients come by themselves."
+            raise not_running("XMPP server", config.state_dir, cure)
         return cls(config, daemon)
 
     def said(self, done: str) -> None:

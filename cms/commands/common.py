@@ -52,6 +52,11 @@ class Wrong(click.ClickException):
     exit_code = 1
 
 
+def not_running(role: str, state_dir: Path, cure: str) -> Wrong:
+    """What a command says that needs a daemon."""
+    return Wrong(f"no {role} runs on {state_dir}. Cure: {cure}")
+
+
 class Root(click.Group):
     """The whole command line: what its commands raise becomes one line and a status."""
 

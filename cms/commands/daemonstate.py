@@ -8,21 +8,23 @@ from typing import Any
 from attrs import frozen
 
 from cms.commands.common import Row
-from cms.control.daemon import Daemon
+from cms.control.daemon import ControlError, Daemon
 from cms.control.drainwords import drain_text
 
 
 @frozen
 class DaemonState:
     """
-    A daemon's health and status; both empty when it does not run.
+    A daemon's health and status; both empty when it does not run, or does not answer.
 
     @ivar health: See L{Daemon.health}.
     @ivar status: Of C{system/status}.
+    @ivar problem: Why it did not answer.
     """
 
     health: dict[str, Any]
     status: dict[str, Any]
+    problem: str = ""
 
     @classmethod
     def of(cls, daemon: Daemon | None) -> DaemonState:
@@ -30,6 +32,12 @@ class DaemonState:
         if daemon is None:
             return cls({}, {})
         return cls(daemon.health(), daemon.status())
+
+    @classmethod
+    def silent(cls, problem: ControlError) -> DaemonState:
+        """Of one that is there, and does not answer."""
+        facts = {"healthy": False, "cause": f"{problem.problem}.", "cure": problem.cure}
+        return cls(facts, {}, problem.problem)
 
     @property
     def running(self) -> bool:
@@ -43,12 +51,13 @@ class DaemonState:
 
     def facts(self) -> dict[str, Any]:
         """For JSON."""
-        return {"running": self.running, "healthy": self.healthy, "status": self.status}
+        facts = {"running": self.running, "healthy": self.healthy, "status": self.status}
+        return {**facts, "problem": self.problem} if self.problem else facts
 
     def rows(self) -> list[Row]:
         """For people."""
         rows: list[Row] = [("Running", self.running)]
-        if self.running:
+        if self.status:
             uptime = timedelta(seconds=int(self.status["uptimeSeconds"]))
             rows += [("Version", self.status["softwareVersion"]), ("Uptime", uptime)]
             rows.append(("Step", f"{self.health['step']} {self.health['name']}"))

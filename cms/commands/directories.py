@@ -11,7 +11,16 @@ from urllib.parse import quote
 import click
 
 from cms.callbridge.config import read_config
-from cms.commands.common import JSON, Row, Wrong, note, print_json, print_rows, where_text
+from cms.commands.common import (
+    JSON,
+    Row,
+    Wrong,
+    not_running,
+    note,
+    print_json,
+    print_rows,
+    where_text,
+)
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.control.daemon import Daemon
 
@@ -89,10 +98,8 @@ def _running(config_file: Path | None) -> tuple[Daemon, Path]:
     config = read_config(find_config(config_file, CALLBRIDGE))
     daemon = Daemon.find(config.state_dir)
     if daemon is None:
-        raise Wrong(
-            f"no Callbridge runs on {config.state_dir}. Cure: start it; it syncs soon after, and"
-            " cms check asks a directory without it."
-        )
+        cure = "start it; it syncs soon after, and cms check asks a directory without it."
+        raise not_running("Callbridge", config.state_dir, cure)
     return daemon, config.state_dir
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cms.commands.common import JSON, Wrong, note, print_json, where_text
+from cms.commands.common import JSON, Wrong, not_running, note, print_json, where_text
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
@@ -54,10 +54,8 @@ def drain(
     config = server_config(config_file)
     daemon = Daemon.find(config.state_dir)
     if daemon is None:
-        raise Wrong(
-            f"nothing is to be drained, {where_text('XMPP server', None, config.state_dir)}."
-            " Cure: none is needed; it can be upgraded now."
-        )
+        cure = "none is needed; it can be upgraded now."
+        raise not_running("XMPP server", config.state_dir, cure)
     if cancel:
         daemon.delete("drain")
         facts = daemon.get("drain")["drain"]

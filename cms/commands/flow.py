@@ -14,11 +14,11 @@ from pathlib import Path
 
 import click
 
-from cms.commands.common import note
+from cms.commands.common import not_running, note
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all
 from cms.commands.output import put
 from cms.configuration.shared import STATE_DIR
-from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
+from cms.control.daemon import PATIENCE, Daemon, NotRunning
 from cms.diagram.sequence import Attempt, Diagram, ended, heading, mermaid
 from cms.state.textencoding import Unreadable, plain_text
 
@@ -100,11 +100,7 @@ class _View:
                 time.sleep(POLL)
                 self._show(self._ask())
         except NotRunning:
-            click.echo(f"no daemon runs with the state directory {self._state_dir}", err=True)
-            raise SystemExit(1) from None
-        except ControlError as problem:
-            click.echo(str(problem), err=True)
-            raise SystemExit(1) from None
+            raise not_running("daemon", self._state_dir, "start it.") from None
 
     def _ask(self) -> list[Attempt]:
         """The last attempts, the oldest first."""

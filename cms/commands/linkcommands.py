@@ -15,6 +15,7 @@ from cms.commands.common import (
     Complaint,
     Wrong,
     check_owner,
+    not_running,
     note,
     print_json,
     print_rows,
@@ -58,9 +59,7 @@ def reconnect(even_if_up: bool, wait: float, as_json: bool, config_file: Path | 
     config = read_config(find_config(config_file, CALLBRIDGE))
     daemon = Daemon.find(config.state_dir)
     if daemon is None:
-        raise Wrong(
-            f"no Callbridge runs on {config.state_dir}. Cure: start it; it connects by itself."
-        )
+        raise not_running("Callbridge", config.state_dir, "start it; it connects by itself.")
     form = {"evenIfUp": "true"} if even_if_up else {}
     result = daemon.post(f"{SETTINGS}/reconnect", **form)["reconnect"]["result"]
     note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cms.commands.common import JSON, Wrong, note, print_json, where_text
+from cms.commands.common import JSON, not_running, note, print_json
 from cms.commands.configfile import CALLBRIDGE, XMPP, config_option
 from cms.control.daemon import Daemon
 from cms.signalflow import printable
@@ -30,9 +30,7 @@ def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: 
     def running(config_file: Path | None) -> Daemon:
         state_dir, daemon = find(config_file)
         if daemon is None:
-            where = where_text(role, None, state_dir)
-            cure = "start it; nobody is locked out then."
-            raise Wrong(f"wrong proofs are counted while it runs, {where}. Cure: {cure}")
+            raise not_running(role, state_dir, "start it; nobody is locked out then.")
         return daemon
 
     def said(daemon: Daemon, done: str) -> None:

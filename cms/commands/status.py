@@ -12,7 +12,7 @@ from cms.commands.common import JSON, Row, as_facts, note, print_blocks, print_j
 from cms.commands.configfile import CALLBRIDGE, SYSTEM, VARIABLE, XMPP, find_all, is_callbridge
 from cms.commands.daemonstate import DaemonState
 from cms.commands.instances import INSTANCE, instances, named
-from cms.control.daemon import Daemon
+from cms.control.daemon import ControlError, Daemon, Forbidden
 from cms.xmpp import config as xmpp_config
 
 SERVER = "XMPP server"
@@ -57,9 +57,15 @@ def _ask_all(file: Path) -> Iterator[tuple[list[Row], DaemonState]]:
 
 
 def _ask(role: str, state_dir: Path, rows: list[Row]) -> tuple[list[Row], DaemonState]:
-    daemon = Daemon.find(state_dir)
+    try:
+        daemon = Daemon.find(state_dir)
+        state = DaemonState.of(daemon)
+    except Forbidden:
+        raise
+    except ControlError as problem:  # the others are shown all the same
+        return rows, DaemonState.silent(problem)
     note(f"asked {where_text(role, daemon, state_dir)}")
-    return rows, DaemonState.of(daemon)
+    return rows, state
 
 
 def _read(file: Path) -> tuple[str, Path]:

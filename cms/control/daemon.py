@@ -54,8 +54,7 @@ class NoAnswer(ControlError):
     def __init__(self, path: Path, problem: object) -> None:
         super().__init__(
             f"the daemon at {path} does not answer ({problem})",
-            "look at its log and its load, or stop it; the command then works on the"
-            " state directory.",
+            "look at its log and its load, and restart it if it hangs.",
         )
 
 

@@ -18,6 +18,7 @@ from peers.contract import DOMAIN, LINK_ACTIVE, LINK_SECONDS
 from peers.daemons import Callbridge, XmppServer, daemon_environment
 from peers.processes import Process, Processes
 from peers.tools import require, script
+from peers.wire import WireClient, shape
 
 PASSWORD = "alice's pass word"
 MAKE_ROOM = r"Error: \S*%s cannot be written: there is no room left on its disk\. Cure: Make room"
@@ -80,7 +81,6 @@ def pair(processes: Processes, certificates: Certificates) -> tuple[XmppServer, 
         added = [*script("cms"), *command.split(), "--config", str(daemon.file)]
         status, output = processes.run("add", added, env=daemon_environment())
         assert status == 0, output
-    server.start().stop()  # which makes what every run leaves, such as the store of contacts
     return server, callbridge
 
 
@@ -136,12 +136,36 @@ def test_commands(pair: tuple[XmppServer, Callbridge], processes: Processes) -> 
             assert "status 0" in output, output
 
 
+def lacks_contacts(server: XmppServer, processes: Processes, alice: WireClient) -> None:
+    """There are none as long as there is no room, and the status says why."""
+    inside = ["nsenter", "--mount", "--target", str(server.process.pid)]
+    status = [*script("cms"), "status", "--config", str(server.file)]
+    named = "<query xmlns='jabber:iq:roster'><item jid='bob@example.com' name='Bob'/></query>"
+
+    def shown() -> str:
+        ended, output = processes.run("status", [*inside, *status], env=daemon_environment())
+        assert ended in (0, 1), output
+        return output
+
+    assert "No room" in shown()
+    assert len(alice.ask("get", "<query xmlns='jabber:iq:roster'/>")[0]) == 0
+    assert shape(alice.ask("set", named)) == "iq error -: internal-server-error"
+    disk = Path(server.settings["state_dir"]).parent
+    assert processes.run("rm", [*inside, "rm", str(disk / "fill")])[0] == 0
+    assert shape(alice.ask("set", named)) == "iq result -"
+    assert len(alice.ask("get", "<query xmlns='jabber:iq:roster'/>")[0]) == 1
+    assert "No room" not in shown()
+    alice.close()
+
+
 def test_daemons(
     pair: tuple[XmppServer, Callbridge], processes: Processes, certificates: Certificates
 ) -> None:
-    """Both start on a full disk and let alice in; what is to be stored is refused with the cure."""
+    """
+    Both start on a full disk for the first time and let alice in; what is to be stored is refused
+    with the cure.  Contacts are there as soon as there is room.
+    """
     server, callbridge = pair
-    # An earlier run made what every run leaves.
     callbridge.settings["server_address"] = f"localhost:{server.component_port}"
     pair_of_localhost = certificates.issue(DOMAIN, f"xmpp1.{DOMAIN}", "localhost")
     server.settings["tls"]["certificate"] = str(pair_of_localhost.certificate)
@@ -168,6 +192,7 @@ def test_daemons(
         status, output = processes.run("ask", asked, text="a pass word", env=daemon_environment())
         assert status != 0
         assert "there is no room left on its disk. Cure: Make room" in output, output
+    lacks_contacts(server, processes, WireClient(server.client_port, trust, "alice", PASSWORD))
     for process in started:
         assert "Traceback" not in process.output
         assert "critical" not in process.output

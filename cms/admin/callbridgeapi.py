@@ -54,6 +54,7 @@ STATUS = schemas.record(
         "configuration": CONFIGURATION,
         "rooms": schemas.WHOLE,
         "roomOccupants": schemas.WHOLE,
+        "lacking": {"type": "array", "items": schemas.FAULT},
         "guests": schemas.record(dict.fromkeys(GUESTS, schemas.WHOLE), *GUESTS),
         "link": schemas.record(
             {

@@ -109,6 +109,7 @@ STATUS = schemas.record(
             "items": schemas.record({"jid": schemas.TEXT, **AWAY}, "jid", *AWAY),
         },
         "web": WEB,
+        "lacking": {"type": "array", "items": schemas.FAULT},
         "openFiles": schemas.WHOLE,
         "mostFiles": schemas.WHOLE,
         "wantedPlaces": schemas.WHOLE,

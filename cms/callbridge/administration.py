@@ -15,6 +15,7 @@ from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.directoriesapi import DirectoryOperations
 from cms.admin.directorypages import DirectoryPages
 from cms.admin.interfaces import Facts, Health, Page, Recorded, Selection, moment
+from cms.admin.lacking import lacking_facts
 from cms.admin.ldapapi import LdapOperations
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
@@ -89,6 +90,7 @@ class CallbridgeAdministration:
             "rooms": rooms.count,
             "roomOccupants": rooms.occupants,
             "guests": {"known": len(self._daemon.visitors), **self._daemon.door.figures.results},
+            **lacking_facts(self._daemon.databases()),
         }
 
     def reconnect(self, *, even_if_up: bool) -> str:

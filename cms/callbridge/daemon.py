@@ -13,13 +13,13 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
 import cms
-from cms import faults
+from cms.admin.lacking import tell_lacking
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
 from cms.callbridge.directories.current import CurrentHouse
 from cms.callbridge.directories.directory import Directory
 from cms.callbridge.directories.making import House, make_directories
 from cms.callbridge.directories.people import People
-from cms.callbridge.directories.store import StoreError, UserStore
+from cms.callbridge.directories.store import UserStore
 from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.objects import StoredObjects
 from cms.callbridge.ldap.settings import LdapSettings
@@ -59,8 +59,8 @@ from cms.process.threads import SlowWork
 from cms.protection.sources import network_of
 from cms.record.record import make_record
 from cms.signalflow import AttemptHistory, StepError
-from cms.state.database import StoreUnusable
-from cms.state.folder import WRITABLE, claim_for, unusable_for
+from cms.state.database import Database, StoreUnusable
+from cms.state.folder import claim_for, unusable_for
 from cms.trust.files import PEMFiles
 
 _S = TypeVar("_S")
@@ -263,10 +263,17 @@ class CallbridgeService(Service):
             component=self.config.link.component,
             server=str(self.config.link.server or "by SRV"),
         )
+        tell_lacking(self.log, self.databases())
         self._judge_certificates()
         self.record.start()
         self.directories.start()
         self.link.start()
+
+    def databases(self) -> list[Database]:
+        """The files of its state directory that may be changed while it runs."""
+        synced = self.directories.store
+        found = [self.store.database, self.spaces.store.database]
+        return found if synced is None else [*found, synced.database]
 
     def _judge_certificates(self) -> None:
         """Log what peers will object to in our certificate."""
@@ -359,13 +366,6 @@ def _opened(store: Callable[[Path], _S], config: CallbridgeConfig) -> _S:
         return store(config.state_dir)
     except StoreUnusable as problem:
         raise unusable_for(config.file, problem.fault) from None
-    except StoreError as problem:
-        raise faults.CONFIGURATION_VALUE.error(
-            file=config.file,
-            key="state_dir",
-            problem=problem,
-            mend=WRITABLE,
-        ) from None
 
 
 def make_daemon(file: Path, reactor: Any) -> CallbridgeService:

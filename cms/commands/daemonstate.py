@@ -83,6 +83,8 @@ class DaemonState:
                     rows.append(("Cluster", cluster_text(self.status["cluster"])))
                 if away:
                     rows.append(("Without a connection", self._away))
+            for lacking in self.status.get("lacking", ()):
+                rows.append(("No room", f"{lacking['cause']} Cure: {lacking['cure']}"))
         return rows + self._trouble()
 
     @property

@@ -152,6 +152,19 @@ STATE_DAMAGED = Fault(
     cure="Stop the daemon, put a backup in its place (docs/operate.md says how), and start it.",
     mend="sqlite3 {path} 'PRAGMA integrity_check'",
 )
+STATE_NEWER = Fault(
+    "state-newer",
+    ConfigurationError,
+    Step.CONFIGURATION,
+    on=Side.CONFIGURED,
+    symptoms=("was written by a newer version of this program",),
+    cause="{path} was written by a newer version of this program.",
+    cure=(
+        "Install that version again, or restore the backup from before it was installed"
+        " (docs/operate.md, Backup)."
+    ),
+    mend="sqlite3 {path} 'PRAGMA user_version'",
+)
 STATE_UNSAFE = Fault(
     "state-unsafe",
     ConfigurationError,

@@ -16,6 +16,7 @@ from cms.admin.contactpages import ContactPages
 from cms.admin.contactsapi import ContactOperations
 from cms.admin.drainpages import DrainPages
 from cms.admin.interfaces import Facts, Health, Recorded, moment
+from cms.admin.lacking import lacking_facts
 from cms.admin.lockpages import LockPages
 from cms.admin.locksapi import Counted, LockOperations, LockTable
 from cms.admin.pages import MorePages
@@ -108,6 +109,7 @@ class XmppAdministration:
             "links": links,
             "drain": self.drain_facts(),
             **self._web(),
+            **lacking_facts(self._daemon.databases()),
             **({} if self._daemon.cluster is None else {"cluster": self._daemon.cluster.status()}),
             "lastFailure": failed.as_dict() if failed is not None else None,
         }

@@ -138,9 +138,9 @@ class CallbridgeStore:
 
     def __init__(self, state_dir: Path, now: Callable[[], float]) -> None:
         self._now = now
-        self.database = Database(state_dir / FILE_NAME, _SCHEMA, SCHEMA_VERSION)
-        with self.database.open() as connection:
-            connection.execute(_CHANGES)
+        self.database = Database(
+            state_dir / FILE_NAME, _SCHEMA, SCHEMA_VERSION, additions=(_CHANGES,)
+        )
 
     def add(self, name: str, secret: Secret) -> None:
         """

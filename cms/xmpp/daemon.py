@@ -11,7 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
 import cms
-from cms import faults
+from cms.admin.lacking import tell_lacking
 from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import make_dns
 from cms.door.application import DoorApplication
@@ -26,8 +26,8 @@ from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from cms.record.record import make_record
 from cms.signalflow import Step, StepError
-from cms.state.database import StoreError, StoreUnusable
-from cms.state.folder import WRITABLE, claim_for, unusable_for
+from cms.state.database import Database, StoreUnusable
+from cms.state.folder import claim_for, unusable_for
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.xmlstream import ns
@@ -201,10 +201,6 @@ class XmppService(Service):
             return ContactStore(config.state_dir, wall_clock(self._reactor), maker)
         except StoreUnusable as problem:
             raise unusable_for(config.file, problem.fault) from None
-        except StoreError as problem:
-            raise faults.CONFIGURATION_VALUE.error(
-                file=config.file, key="state_dir", problem=problem, mend=WRITABLE
-            ) from None
 
     def _make_component_policy(self, router: Router, undelivered: Undelivered) -> ComponentPolicy:
         config, reactor, registry = self.config, self._reactor, self.callbridges.registry
@@ -295,6 +291,11 @@ class XmppService(Service):
             expires=self._expires,
         )
 
+    def databases(self) -> list[Database]:
+        """The files of its state directory that may be changed while it runs."""
+        contacts = [] if self.contacts is None else [self.contacts.changes.store.database]
+        return [self.callbridges.store.database, *contacts]
+
     def _expires(self) -> float | None:
         known = [trust.expires for trust in self._trust.values() if trust.expires is not None]
         return min(known, default=None)
@@ -365,6 +366,7 @@ class XmppService(Service):
         super().startService()
         self.record.start()
         self._watch.startService()
+        tell_lacking(self.log, self.databases())
         for name in self.callbridges.doubled():
             self.log.warn(
                 "{name} was added, and is in [callbridges] too, which counts; delete it there",
@@ -466,13 +468,6 @@ def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:
         return Callbridges(config, now)
     except StoreUnusable as problem:
         raise unusable_for(config.file, problem.fault) from None
-    except StoreError as problem:
-        raise faults.CONFIGURATION_VALUE.error(
-            file=config.file,
-            key="state_dir",
-            problem=problem,
-            mend=WRITABLE,
-        ) from None
 
 
 def make_daemon(file: Path, reactor: Any, instance: str = "") -> XmppService:

@@ -28,7 +28,6 @@ from cms.callbridge.passwords.scram import (
 from cms.linkprotocol.people import Person
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.signalflow import StepError
-from cms.state.database import connect
 from cms.state.folder import has_room
 
 _T = TypeVar("_T")
@@ -153,6 +152,7 @@ class LocalDirectory:
         limits: LoginLimits = LoginLimits(),  # noqa: B008 - it is frozen
         remember: float = 0.0,
     ) -> None:
+        self._database = store.database
         self._path = store.path
         self._decoy_key = store.decoy_key()
         self._work = SlowWork(
@@ -174,6 +174,8 @@ class LocalDirectory:
 
     def keys(self, name: str, mechanism: str) -> Deferred[StoredKeys | None]:
         """See L{Directory.keys}; fails with L{DirectoryBusy} as well."""
+        if self._database.lacking is not None:
+            return self._keys_on_full_disk(name, mechanism)
         try:
             return succeed(find_keys(self._cursor(), name, mechanism))
         except sqlite3.OperationalError:
@@ -187,7 +189,7 @@ class LocalDirectory:
         """By another connection, which needs no room (L{cms.state.database.connect})."""
         self._close_connection()  # the other connection locks the file
         try:
-            with closing(connect(self._path, timeout=0)) as connection:
+            with closing(self._database.connect(timeout=0)) as connection:
                 return succeed(find_keys(connection.cursor(), name, mechanism))
         except sqlite3.Error as problem:
             return fail(DirectoryError(f"the user store failed: {problem}"))

@@ -95,7 +95,7 @@ class UserStore:
     only its owner can read it.
 
     @param random_bytes: Where salts come from.
-    @raise StoreError: it cannot be opened, or a newer version wrote it.
+    @raise StoreUnusable: it cannot be opened, or a newer version wrote it.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class UserStore:
     ) -> None:
         self.path = state_dir / "users.sqlite3"
         self._random_bytes = random_bytes
-        database = Database(self.path, _SCHEMA, SCHEMA_VERSION, self._fill)
-        self.open = database.open
+        self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, self._fill)
+        self.open = self.database.open
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         decoy = (self._random_bytes(32),)

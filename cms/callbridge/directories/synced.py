@@ -18,7 +18,7 @@ from attrs import asdict, evolve, field, frozen
 from cms.callbridge.directories.directory import DirectoryError
 from cms.callbridge.passwords.scram import StoredKeys
 from cms.linkprotocol.groups import Group
-from cms.state.database import Database
+from cms.state.database import Database, Reader
 
 _T = TypeVar("_T")
 SCHEMA_VERSION = 1
@@ -180,16 +180,14 @@ class SyncStore:
 
     Its functions are synchronous; the quick ones, of one user, run in the reactor's thread.
 
-    @raise StoreError: it cannot be opened, or a newer version wrote it.
+    @raise StoreUnusable: it cannot be opened, or a newer version wrote it.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "directories.sqlite3"
-        self._database = Database(self.path, _SCHEMA, SCHEMA_VERSION)
-        self.open = self._database.open
-        with self.open() as connection:
-            connection.execute(_PASSWORDS)
-            connection.execute(_GROUPS)
+        additions = _PASSWORDS, _GROUPS
+        self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, additions=additions)
+        self.open = self.database.open
 
     def users(self, directory: str) -> list[SyncedUser]:
         """All of one directory, by name."""
@@ -389,9 +387,9 @@ class SyncedNames:
     the reactor's thread, and never waiting for a lock.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, database: Database) -> None:
+        self._reader = Reader(database)
+        self.close = self._reader.close
 
     def user(self, directory: str, name: str) -> SyncedUser | None:
         """
@@ -407,15 +405,6 @@ class SyncedNames:
 
     def _read(self, read: Callable[[sqlite3.Cursor], _T]) -> _T:
         try:
-            if self._connection is None:  # late, after twistd has forked
-                self._connection = sqlite3.connect(self._path, timeout=0)
-            return read(self._connection.cursor())
+            return self._reader.read(lambda connection: read(connection.cursor()))
         except sqlite3.Error as problem:
-            self.close()
             raise DirectoryError(f"what the syncs found cannot be read: {problem}") from None
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

@@ -106,7 +106,7 @@ class LdapDirectory:
         self.domain = domain
         self._clock = clock
         self._store = store
-        self._synced = SyncedNames(store.path)
+        self._synced = SyncedNames(store.database)
         self._work = work
         self._random = random
         self._seconds = seconds

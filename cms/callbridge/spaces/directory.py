@@ -19,7 +19,7 @@ from cms.callbridge.spaces.store import SpaceStore
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork
-from cms.state.database import connect
+from cms.state.database import Reader
 
 MOST_LISTED = 200  # spaces of one member, in service discovery
 
@@ -93,7 +93,7 @@ class LocalSpaces:
         self.on_change: list[Callable[[str], object]] = []
         self._looking = SlowWork(reactor, at_once=1, most_waiting=200)
         self._changing = SlowWork(reactor, at_once=1, most_waiting=50)
-        self._connection: sqlite3.Connection | None = None
+        self._reader = Reader(store.database)
 
     # for the rooms
 
@@ -142,22 +142,17 @@ class LocalSpaces:
 
     def close(self) -> None:
         """Release the file."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._reader.close()
 
     def _look(self, function: Callable[[sqlite3.Connection], _T]) -> Deferred[_T]:
         try:
-            if self._connection is None:
-                self._connection = sqlite3.connect(self.store.path, timeout=0)
-            return succeed(function(self._connection))
+            return succeed(self._reader.read(function))
         except sqlite3.Error:
-            self.close()  # it would keep from the file whoever needs it alone
             return self._looking.run(lambda: self._look_slowly(function))
 
     def _look_slowly(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.store.explained():
-            connection = connect(self.store.path)
+            connection = self.store.database.connect()
             try:
                 return function(connection)
             finally:

@@ -92,7 +92,7 @@ class SpaceStore:
 
     @param random_bytes: Where secrets come from.
     @param below: A number from 0 to below its argument; where call IDs come from.
-    @raise StoreError: it cannot be opened, or a newer version wrote it.
+    @raise StoreUnusable: it cannot be opened, or a newer version wrote it.
     """
 
     def __init__(
@@ -105,15 +105,15 @@ class SpaceStore:
         self.path = state_dir / "spaces.sqlite3"
         self._random_bytes = random_bytes
         self._below = below
-        self._database = Database(self.path, _SCHEMA, SCHEMA_VERSION, self._fill)
+        self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, self._fill)
 
     def open(self) -> AbstractContextManager[sqlite3.Connection]:
         """A connection in a transaction, see L{Database.open}."""
-        return self._database.open()
+        return self.database.open()
 
     def explained(self) -> AbstractContextManager[None]:
         """Around whatever else asks this file, see L{Database.explained}."""
-        return self._database.explained()
+        return self.database.explained()
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO installation VALUES (?)", (self._random_bytes(32),))

@@ -19,14 +19,16 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from attrs import define, evolve, field, frozen
 
-from cms.state.database import Database
+from cms.state.database import Database, Reader
 from cms.xmpp.contacts import tables
 from cms.xmpp.contacts.subscription import ASKED, NONE, YES, State
+
+_T = TypeVar("_T")
 
 FILE_NAME: Final = tables.FILE_NAME
 Change = Callable[["Book"], Any]
@@ -229,7 +231,7 @@ class Book:
 
 def put(connection: sqlite3.Connection, row: Row) -> None:
     """Write a row, whatever was there."""
-    connection.execute(tables.PUT[row[0]], (*row[1:], crc32(row[1].encode()) % BUCKETS))
+    connection.execute(tables.PUT[row[0]], (*row[1:], _bucket(row[1])))
 
 
 def between(component: str) -> tuple[str, str]:
@@ -269,6 +271,22 @@ def blocked(connection: sqlite3.Connection, owner: str) -> list[str]:
     return [address for (address,) in rows]
 
 
+def _bucketed(connection: sqlite3.Connection) -> None:
+    """From version 1, which at first had no buckets, to 2."""
+    connection.create_function("bucket_of", 1, _bucket, deterministic=True)
+    for table, (add, fill) in tables.PUT_INTO_BUCKETS.items():
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        if "bucket" not in [name for _, name, *_ in columns]:
+            connection.execute(add)
+            connection.execute(fill)
+    for statement in tables.INDEXES.split(";"):
+        connection.execute(statement)
+
+
+def _bucket(owner: str) -> int:
+    return crc32(owner.encode()) % BUCKETS
+
+
 class ContactStore:
     """
     The file, made when it is missing: only its owner can read it.
@@ -281,15 +299,17 @@ class ContactStore:
     """
 
     def __init__(self, state_dir: Path, now: Callable[[], float], maker: str = "") -> None:
-        self.database = Database(state_dir / FILE_NAME, tables.SCHEMA, tables.SCHEMA_VERSION)
+        self.database = Database(
+            *(state_dir / FILE_NAME, tables.SCHEMA + tables.INDEXES, tables.SCHEMA_VERSION),
+            additions=tables.SHARED,
+            upgrades=(_bucketed,),
+        )
         self.keep = bool(maker)
         self._maker = maker
         self._now = now
         self._last = 0
-        self._reader: sqlite3.Connection | None = None
+        self._reader = Reader(self.database)
         with self.database.open() as connection:
-            for missing in tables.SHARED:
-                connection.execute(missing)
             self.owners = {owner for (owner,) in connection.execute(tables.OWNERS)}
 
     # in a thread
@@ -389,85 +409,69 @@ class ContactStore:
 
     # in the reactor's thread
 
-    def read(self) -> sqlite3.Connection:
-        """For readers, within L{Database.explained}.  Opened late: no fork must inherit it."""
-        if self._reader is None:
-            self._reader = sqlite3.connect(self.database.path, timeout=0, isolation_level=None)
-        return self._reader
+    def _ask(self, ask: Callable[[sqlite3.Connection], _T]) -> _T:
+        with self.database.explained():
+            return self._reader.read(ask)
+
+    def _rows(self, question: str, *values: str) -> list[Any]:
+        return self._ask(lambda connection: connection.execute(question, values).fetchall())
 
     def close(self) -> None:
         """Nothing is read any more."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        self._reader.close()
 
     def roster(self, owner: str) -> list[Contact]:
         """See L{roster}."""
-        with self.database.explained():
-            return roster(self.read(), owner)
+        return self._ask(lambda connection: roster(connection, owner))
 
     def version(self, owner: str) -> str:
         """See L{version}."""
-        with self.database.explained():
-            return version(self.read(), owner)
+        return self._ask(lambda connection: version(connection, owner))
 
     def bucket(self, number: str) -> list[Row]:
         """The rows of a bucket."""
-        found: list[Row] = []
-        with self.database.explained():
-            for table, question in tables.BUCKET.items():
-                rows = self.read().execute(question, (number,))
-                found += [(table, *row[:-1]) for row in rows]
-        return found
+        return [
+            (table, *row[:-1])
+            for table, question in tables.BUCKET.items()
+            for row in self._rows(question, number)
+        ]
 
     def watchers(self, owner: str) -> list[str]:
         """Who may see a user."""
-        with self.database.explained():
-            return [address for (address,) in self.read().execute(tables.WATCHERS, (owner,))]
+        return [address for (address,) in self._rows(tables.WATCHERS, owner)]
 
     def watched(self, owner: str) -> list[str]:
         """Whom a user may see, by what these themselves have granted."""
-        with self.database.explained():
-            return [address for (address,) in self.read().execute(tables.WATCHED, (owner,))]
+        return [address for (address,) in self._rows(tables.WATCHED, owner)]
 
     def may_see(self, owner: str, watcher: str) -> bool:
         """Whether C{watcher} may see the user."""
-        with self.database.explained():
-            row = self.read().execute(tables.MAY_SEE, (owner, watcher)).fetchone()
-            return row is not None
+        return bool(self._rows(tables.MAY_SEE, owner, watcher))
 
     def in_common(self, owner: str, address: str) -> list[str]:
         """The names of the groups that two users are in."""
-        with self.database.explained():
-            rows = self.read().execute(tables.IN_COMMON, (owner, address))
-            return [name for (name,) in rows]
+        return [name for (name,) in self._rows(tables.IN_COMMON, owner, address)]
 
     def members(self, group: str) -> list[str]:
         """Who is in a group of a directory."""
-        with self.database.explained():
-            return [owner for owner, _ in self.read().execute(tables.MEMBERS, (group,))]
+        return [owner for owner, _ in self._rows(tables.MEMBERS, group)]
 
     def contact(self, owner: str, address: str) -> Contact:
         """What a user has of an address himself."""
-        with self.database.explained():
-            return _one(self.read(), owner, address)
+        return self._ask(lambda connection: _one(connection, owner, address))
 
     def may_know(self, owner: str, watcher: str) -> bool:
         """Whether C{watcher} may see the user, or is asked by him."""
-        with self.database.explained():
-            question = (
-                "SELECT 1 FROM contacts WHERE owner = ?1 AND address = ?2 AND theirs = 2 UNION ALL"
-                " SELECT 1 FROM contacts WHERE owner = ?2 AND address = ?1 AND theirs = 1"
-            )
-            return self.read().execute(question, (owner, watcher)).fetchone() is not None
+        question = (
+            "SELECT 1 FROM contacts WHERE owner = ?1 AND address = ?2 AND theirs = 2 UNION ALL"
+            " SELECT 1 FROM contacts WHERE owner = ?2 AND address = ?1 AND theirs = 1"
+        )
+        return bool(self._rows(question, owner, watcher))
 
     def requests(self, owner: str) -> list[str]:
         """The stanzas of those who ask to be subscribed, and have no answer yet."""
-        with self.database.explained():
-            rows = self.read().execute(
-                "SELECT request FROM contacts WHERE owner = ? AND theirs = 1", (owner,)
-            )
-            return [request for (request,) in rows]
+        question = "SELECT request FROM contacts WHERE owner = ? AND theirs = 1"
+        return [request for (request,) in self._rows(question, owner)]
 
     def all_blocked(self) -> dict[str, list[str]]:
         """The blocked addresses of each user who has blocked any; at the start."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 FILE_NAME: Final = "contacts.sqlite3"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SCHEMA = """
 CREATE TABLE contacts (
     owner TEXT NOT NULL,
@@ -36,10 +36,12 @@ CREATE TABLE blocked (
     bucket INTEGER NOT NULL,
     PRIMARY KEY (owner, address)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX contacts_bucket ON contacts (bucket, stamp);
-CREATE INDEX blocked_bucket ON blocked (bucket, stamp);
-CREATE INDEX contacts_gone ON contacts (stamp) WHERE NOT (mine OR theirs OR listed);
-CREATE INDEX blocked_gone ON blocked (stamp) WHERE NOT active;
+"""
+INDEXES = """
+CREATE INDEX IF NOT EXISTS contacts_bucket ON contacts (bucket, stamp);
+CREATE INDEX IF NOT EXISTS blocked_bucket ON blocked (bucket, stamp);
+CREATE INDEX IF NOT EXISTS contacts_gone ON contacts (stamp) WHERE NOT (mine OR theirs OR listed);
+CREATE INDEX IF NOT EXISTS blocked_gone ON blocked (stamp) WHERE NOT active
 """
 # It came later: a file of before has none.
 SHARED = (
@@ -115,6 +117,17 @@ PUT = {
     "contacts": "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "blocked": "INSERT OR REPLACE INTO blocked VALUES (?, ?, ?, ?, ?, ?)",
     "shared": "INSERT OR REPLACE INTO shared VALUES (?, ?, ?, ?, ?, ?, ?)",
+}
+# For a file without them.
+PUT_INTO_BUCKETS = {
+    "contacts": (
+        "ALTER TABLE contacts ADD COLUMN bucket INTEGER NOT NULL DEFAULT 0",
+        "UPDATE contacts SET bucket = bucket_of(owner)",
+    ),
+    "blocked": (
+        "ALTER TABLE blocked ADD COLUMN bucket INTEGER NOT NULL DEFAULT 0",
+        "UPDATE blocked SET bucket = bucket_of(owner)",
+    ),
 }
 STAMP = {
     "contacts": "SELECT stamp, maker FROM contacts WHERE owner = ? AND address = ?",

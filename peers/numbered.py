@@ -307,7 +307,9 @@ class Client:
         self.life.been.add(server)
         if self.is_managed:
             self._write(f"<enable xmlns='{_SM}' resume='true'/>")
-            self._previd = (await self._next()).get("id", "")
+            while (answer := await self._next()).tag != f"{{{_SM}}}enabled":
+                self._hear_stanza(answer)  # which is not counted
+            self._previd = answer.get("id", "")
         self._is_up = True
         self.send("<presence/>")
 

@@ -308,8 +308,22 @@ class GivenTests(ThreeServers):
         self.bob.say(message(full("alice"), "3"))
         self.run_()
         heard = bodies(client)
-        self.assertEqual(["1", "3"], heard)
-        self.assertEqual(["!2"], bodies(self.bob))
+        self.assertEqual(["1", "2", "3"], heard)
+        self.assertEqual([], bodies(self.bob))
+        self.flushLoggedErrors()
+
+    def test_receiver_dies_with_an_error(self) -> None:
+        """What another server refuses meanwhile is told to her, wherever she is then."""
+        self.bob = self.three.bound(self.cbs[self.three], "bob")
+        self.run_()
+        self.three.is_frozen = True
+        self.alice.say(message(full("bob"), "1"))
+        self.run_(3.0)
+        self.two.is_frozen = True
+        self.give()
+        self.run_(15.0)
+        client = self.resumed(self.one, 0)
+        self.assertEqual(["!1"], bodies(client))
         self.flushLoggedErrors()
 
     def test_not_resumable(self) -> None:

@@ -97,6 +97,7 @@ class Handover:
     @ivar policy: Of this node's clients; set before it starts.
     @ivar given: How many the others have got.
     @ivar taken: How many came from others.
+    @ivar back: Those that were taken back from a node just now: what was passed on to it is theirs.
     """
 
     log = Logger()
@@ -112,6 +113,7 @@ class Handover:
         self._clock = clock
         self._book = book
         self._give_back = give_back
+        self.back: dict[bytes, Peer] = {}
         self._moves: dict[str, _Move] = {}
         self._gone: OrderedDict[str, tuple[str, str]] = OrderedDict()  # account and node, by id
 
@@ -205,7 +207,10 @@ class Handover:
             if move.remote.peer is peer and jid in (None, move.handed.jid):
                 del self._moves[move.handed.previd]
                 move.cut()
-                self._adopt(move.handed, None)
+                if self._adopt(move.handed, None):
+                    name = move.handed.jid.encode()
+                    self.back[name] = peer
+                    self._clock.callLater(0, self.back.pop, name, None)
 
     # taking
 

@@ -248,12 +248,18 @@ class Nodes(NodeLinks):
                 self.log.failure("unexpected error in what {node} says", node=peer.member.name)
 
     def handed_back(self, peer: Peer, entries: Sequence[bytes]) -> None:
-        """What a node did not get is answered with errors."""
+        """
+        What a node did not get is answered with errors, but for what was passed on to it for a
+        session that is here again.
+        """
         neighbour = self._neighbours.get(peer)
         for data in entries:
             for kind, name, body in read_messages(data):
                 if kind == messages.DELIVER:
-                    self._undelivered.add(messages.delivered(body)[1])
+                    raws: Sequence[bytes] = messages.delivered(body)[1]
+                    if self.handover.back.get(name) is peer:
+                        raws = self._receivers[name].deliver(raws, None)
+                    self._undelivered.add(raws)
                 elif neighbour is not None and kind == messages.END_SESSION:
                     neighbour.telling.insist(message(kind, name, bytes(body)))
                 elif kind == messages.HANDED:

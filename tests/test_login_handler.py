@@ -67,6 +67,25 @@ class LoginHandlerTests(SynchronousTestCase):
         child = answer.firstChildElement()
         return None if child is None else lp.parse(child)
 
+    def test_named(self) -> None:
+        """Groups are told from when the server knows what is decided here, once for each time."""
+        told: list[str] = []
+
+        class Groups:
+            def __getattr__(self, name: str) -> Any:
+                return lambda *_: told.append(name)
+
+        groups: Any = Groups()
+        handler = LoginHandler(self.authority, DOMAIN, groups=groups)
+        self.traffic = LinkTraffic(Clock(), [], handler)
+        self.up(self.link)
+        self.result(lp.SessionEnd(f"alice@{DOMAIN}/r", "closed"))
+        self.assertEqual(["link_up"], told)
+        self.result(lp.AskMechanisms(), "get")
+        self.result(lp.SessionEnd(f"alice@{DOMAIN}/r", "closed"))
+        self.traffic.link_down()
+        self.assertEqual(["link_up", "named", "link_down"], told)
+
     def error(self, *args: Any, **kw: Any) -> str:
         """The condition of the error that comes back."""
         answer = self.ask(*args, **kw)

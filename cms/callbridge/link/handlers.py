@@ -350,6 +350,7 @@ class LoginHandler:
         self._endings = endings
         self._people = people
         self._groups = groups
+        self._naming = False  # what this Callbridge decides is on its way to the server
         self.serve(authority, domain)
 
     def serve(self, authority: Authority, domain: str) -> None:
@@ -392,7 +393,8 @@ class LoginHandler:
             answer.addErrback(self._failed, stanza, stream)
         else:
             stream.send(written_result(stanza, answer))
-            if stanza.payload == (lp.NS, "mechanisms"):
+            if self._naming:
+                self._naming = False
                 self._named()
         return True
 
@@ -423,6 +425,7 @@ class LoginHandler:
         if isinstance(message, join.Admit | people.Ask):
             return self._admit(message) if isinstance(message, join.Admit) else self._say(message)
         if isinstance(message, lp.AskMechanisms):
+            self._naming = True
             able = self._admits, self._people is not None
             return lp.Mechanisms(authority.mechanisms, *able).to_xml()
         if isinstance(message, lp.Start):

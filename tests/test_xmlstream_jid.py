@@ -46,6 +46,16 @@ class PreparedTests(SynchronousTestCase):
         text = before + text
         self.assertEqual(self.read(text, _NOTHING), self.read(text, jid._PREPARED))
 
+    @given(_TEXTS, st.sampled_from(("", "a@b/", "x@")))
+    @example("\xe4@b/@/c", "")
+    def test_again(self, text: str, before: str) -> None:
+        """An address that was prepared is read again from its text."""
+        try:
+            found = jid.parse_jid(before + text)
+        except MalformedJID:
+            return
+        self.assertEqual(found, jid.prepared_jid(found.full()))
+
     def test_usual(self) -> None:
         """The usual addresses take the short cut."""
         for text in ("meet.example.com", "cb1.meet.example.com", "a.b_c@meet.example.com/x y=/@"):

@@ -17,7 +17,7 @@ import cms
 from cms.linkprotocol import ending, groups
 from cms.process.logs import Logger
 from cms.xmlstream import disco, ns
-from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.jid import MalformedJID, parse_jid, prepared_jid
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
@@ -303,7 +303,7 @@ class LocalServices:
         if len(stanza.raw) * len(directed) > BYTES_A_TURN:
             stanza = unavailable(session)  # without the content of the client's own stanza
         for address in directed - told:
-            self._router.route(addressed(stanza, address), session)
+            self._router.route(addressed(stanza, address), session, prepared_jid(address))
 
     def _send_to(self, receivers: Iterable[Session], stanza: Stanza, source: Session) -> None:
         copies = [(receiver, receiver.jid.full()) for receiver in receivers]

@@ -135,15 +135,15 @@ class Router:
             self.refuse(stanza)
         return not refused
 
-    def route(self, stanza: Stanza, source: object = None) -> None:
+    def route(self, stanza: Stanza, source: object = None, to: JID | None = None) -> None:
         """
         Deliver a stanza by its C{to}; without one it is for the server.
 
         @param source: The party that it came from, which waits for a receiver that
             does not read (L{Party.deliver<cms.xmlstream.flow.Party.deliver>});
             C{None} for what the server answers.
+        @param to: The address, if it was prepared already.
         """
-        to = stanza.to
         if stanza.name == "iq" and not (stanza.is_request or stanza.is_answer):
             self.bounce(stanza, "bad-request")
             return
@@ -154,7 +154,7 @@ class Router:
             self.bounce(stanza, "policy-violation", "modify", "the stanza is too long")
             return
         try:
-            address = parse_jid(self.domain if to is None else to)
+            address = to or parse_jid(self.domain if stanza.to is None else stanza.to)
         except MalformedJID:
             self.bounce(stanza, "jid-malformed")
             return

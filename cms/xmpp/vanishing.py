@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.process.logs import Logger
-from cms.xmlstream.jid import parse_jid
+from cms.xmlstream.jid import prepared_jid
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.broadcast import addressed, unavailable
 from cms.xmpp.gate import Gate
@@ -74,7 +74,7 @@ class Vanishing:
             told_to = {bare} | self._tell_account(bare, stanza)
             told_to |= self._tell_those(self.audience(remote), stanza)
         for to in directed - told_to:
-            address = parse_jid(to)
+            address = prepared_jid(to)
             receiver = self._receivers.get(to.encode()) or self._receivers.get(
                 address.host.encode()
             )

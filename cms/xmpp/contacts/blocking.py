@@ -13,7 +13,7 @@ from typing import Final
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
-from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmlstream.jid import MalformedJID, parse_jid, prepared_jid
 from cms.xmlstream.serialize import quote_attribute
 from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
@@ -172,7 +172,8 @@ class Blocking:
             gone = [to for to in session.directed if matches(added, to)]
             for to in gone:
                 session.directed.discard(to)
-                self._router.route(addressed(unavailable(session), to), session)
+                left = addressed(unavailable(session), to)
+                self._router.route(left, session, prepared_jid(to))
 
 
 def _read(session: Session, payload: Element) -> list[JID]:

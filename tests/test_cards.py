@@ -252,6 +252,20 @@ class AskingTests(House):
         self.answer(people.Person("A"))
         self.assertEqual(people.Person("A"), self.successResultOf(found[0]))
 
+    def test_no_picture_now(self) -> None:
+        """The one that was known is shown, and it is asked for again soon."""
+        for answer in (LIDDELL, people.Person("A", undecided=True)):
+            found = self.find()
+            self.answer(answer)
+            self.assertEqual(JPEG, self.successResultOf(found).picture)
+            self.server.clock.advance(kept.KEPT + 1)
+        self.find()
+        self.answer(people.Person("A", undecided=True))
+        self.server.clock.advance(kept.KEPT_NOBODY + 1)
+        found = self.find()
+        self.answer(people.Person("A"))
+        self.assertEqual(b"", self.successResultOf(found).picture)
+
     def test_several(self) -> None:
         """Who knows the user is believed; that nobody does says who is there."""
         other = self.server.callbridge("cb2")
@@ -439,7 +453,7 @@ class LdapTests(SynchronousTestCase):
         """What is larger than an entry may be ends that connection, and no log-in notices."""
         self.patch(connection, "MOST_ANSWER", 100_000)
         self.photo("alice", JPEG + bytes(2 * 1024 * 1024))
-        self.assertEqual(people.Person("Alice the First"), self.find())
+        self.assertEqual(people.Person("Alice the First", undecided=True), self.find())
         self.assertNotEqual([None, None], [state.problem for state in self.servers.states])
         self.assertEqual([None, None], [state.problem for state in self.stage.servers.states])
         found = self.stage.directory.verify("alice", "s3cret")
@@ -451,7 +465,7 @@ class LdapTests(SynchronousTestCase):
         for server in (self.stage.dc1, self.stage.dc2):
             server.refuses = True
             server.hang_up()
-        self.assertEqual(people.Person("Alice the First"), self.find())
+        self.assertEqual(people.Person("Alice the First", undecided=True), self.find())
 
     def test_refused(self) -> None:
         """A directory that lets nobody read it."""

@@ -94,7 +94,7 @@ ends: st.SearchStrategy[ending.Message] = st.one_of(
 pictures = st.sampled_from([b"", b"\xff\xd8\xff\xe0" * 9, b"\x89PNG\r\n\x1a\n\0"])
 people_messages: st.SearchStrategy[people.Message] = st.one_of(
     st.builds(people.Ask, bares),
-    st.builds(people.Person, names | st.text().map(people.tidy), pictures),
+    st.builds(people.Person, names | st.text().map(people.tidy), pictures, st.booleans()),
     st.sampled_from([people.Nobody(), people.Undecided()]),
 )
 EVERY_JOIN: tuple[join.Message, ...] = (
@@ -389,7 +389,12 @@ class DocumentTests(SynchronousTestCase):
             *(ending.End("a@b", "deleted"), ending.Ended(1)),
             *(ending.Forget("a@b"), ending.Forgotten(1)),
         )
-        persons = (people.Ask("a@b"), people.Person("A"), people.Nobody(), people.Undecided())
+        persons = (
+            people.Ask("a@b"),
+            people.Person("A", undecided=True),
+            people.Nobody(),
+            people.Undecided(),
+        )
         id_ = "0" * 16
         of_groups = (groups.Ask(), groups.Known(((id_, id_),)), groups.Group(id_, "x", ("a",)))
         parts = (("guests", EVERY_JOIN), ("sessions", ends), ("people", persons))

@@ -63,10 +63,12 @@ class Person:
 
     @ivar name: For people, as L{tidy} leaves it; empty if the directory has none.
     @ivar picture: Of a kind of L{kind_of}; empty if there is none.
+    @ivar undecided: Whether there is one cannot be told now.
     """
 
     name: str
     picture: bytes = field(default=b"", repr=False)
+    undecided: bool = False
 
     @property
     def kind(self) -> str:
@@ -76,6 +78,8 @@ class Person:
     def to_xml(self) -> str:
         """As the child of an IQ C{result}."""
         start = f"<person xmlns='{NS}' name={quote_attribute(self.name)}"
+        if self.undecided:
+            start += " undecided='true'"
         if not self.picture:
             return f"{start}/>"
         return f"{start}>{base64.b64encode(self.picture).decode()}</person>"
@@ -153,7 +157,7 @@ def _person(element: Element) -> Person:
         raise MalformedLogin("the picture is not base64")
     if picture and not kind_of(picture):
         raise MalformedLogin("the picture is none, or too long")
-    return Person(name, picture)
+    return Person(name, picture, element.getAttribute("undecided") == "true")
 
 
 def _user(element: Element) -> str:

@@ -338,17 +338,18 @@ class LdapDirectory:
         known = self._synced.user(self.name, name)
         if known is None:
             return None
-        picture = b""
+        picture, undecided = b"", False
         if self._pictures is not None and not known.disabled:
             try:
                 picture = await self._pictures.of(name)
             except DirectoryError as problem:  # a name without a picture is better than none
+                undecided = True
                 self.log.info(
                     "directory {directory}: no picture ({problem})",
                     directory=self.name,
                     problem=str(problem),
                 )
-        return Person(tidy(known.shown), picture)
+        return Person(tidy(known.shown), picture, undecided)
 
     def explain(self, no: Refused) -> StepError:
         """Why a search was refused."""

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
@@ -150,9 +150,13 @@ class People:
             each.callback(found)
 
     def _keep(self, user: str, found: Found) -> None:
+        before = self._kept.get(user)
         self.forget(user)
+        decided = found is not None and not found.undecided
+        if found is not None and not decided and before is not None and before.found is not None:
+            found = evolve(found, picture=before.found.picture)  # it is what is known
         size = 0 if found is None else len(found.picture)
-        seconds = KEPT if found is not None else KEPT_NOBODY
+        seconds = KEPT if decided else KEPT_NOBODY
         self._kept[user] = _Kept(found, self._clock.seconds() + seconds, size)
         self._bytes += size
         while len(self._kept) > MOST_KEPT or self._bytes > MOST_BYTES:

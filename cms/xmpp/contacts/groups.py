@@ -79,12 +79,6 @@ def page_of(
     return found, False
 
 
-def components_of(store: ContactStore) -> list[str]:
-    """Those that have named groups; in a thread."""
-    with store.database.open() as connection:
-        return [name for (name,) in connection.execute(tables.COMPONENTS)]
-
-
 class SharedGroups:
     """
     Takes what Callbridges say of groups, and tells those who are here what follows.
@@ -179,15 +173,13 @@ class SharedGroups:
         """
         now = set(components) if self._most else set()
         before, self._known = self._known, now
-        if only or not self._most:
-            asked = self._changes.work.run(lambda: components_of(self._store))
-            asked.addCallback(lambda found: self._drop_all(set(found) - now))
-            asked.addErrback(self._dropped, "")
-        elif before is not None:
-            self._drop_all(before - now)
-
-    def _drop_all(self, components: Iterable[str]) -> None:
-        for component in sorted(components):
+        gone = (before or set()) - now
+        if only or (before is None and not self._most):
+            try:
+                gone = set(self._store.components()) - now
+            except StoreUnusable as problem:
+                self._contacts.unreadable(problem)
+        for component in sorted(gone):
             self._drop(component)
 
     def _drop(self, component: str) -> None:
@@ -201,7 +193,7 @@ class SharedGroups:
             return
         self.log.warn(
             "groups that {component} has named are not taken out now, but when the server starts",
-            component=component or "a Callbridge",
+            component=component,
         )
 
     # what follows

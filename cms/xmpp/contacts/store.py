@@ -456,6 +456,10 @@ class ContactStore:
         """Who is in a group of a directory."""
         return [owner for owner, _ in self._rows(tables.MEMBERS, group)]
 
+    def components(self) -> list[str]:
+        """Those that have named groups."""
+        return [name for (name,) in self._rows(tables.COMPONENTS)]
+
     def contact(self, owner: str, address: str) -> Contact:
         """What a user has of an address himself."""
         return self._ask(lambda connection: _one(connection, owner, address))

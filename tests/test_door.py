@@ -26,7 +26,7 @@ from cms.xmpp.administration import XmppAdministration
 from tests.support import MemoryTransport, new_folder, observe_log
 from tests.test_xmpp_service import CONFIGURATION, Daemon
 from tests.websocketpeer import HANDSHAKE, WebSocketPeer, connect, framed, request
-from tests.xmppserver import DOMAIN, Threads
+from tests.xmppserver import DOMAIN
 
 PORT = 5280
 WEB = f'web_plain = ["tcp:{PORT}:interface=127.0.0.1"]\n'
@@ -131,8 +131,6 @@ class UpgradeTests(DoorTestCase):
 
     def test_counted(self) -> None:
         """The streams of a listener are in the metrics, with what they carry, until they end."""
-        threads, reactor = Threads(), self.daemon.reactor  # contacts are counted in one
-        reactor.getThreadPool, reactor.callFromThread = lambda: threads, threads.callFromThread
         peer = self.peer()
         peer.open()
         answered = self.daemon.service.metrics.render().decode()
@@ -143,6 +141,19 @@ class UpgradeTests(DoorTestCase):
         sent = 'cms_xmpp_bytes_total{direction="sent",listener="web_plain"} '
         (line,) = (x for x in answered.splitlines() if x.startswith(sent))
         self.assertGreater(float(line.removeprefix(sent)), 100)
+
+    def test_drained(self) -> None:
+        """A server that is drained opens none, also over a connection that it had."""
+        sent = b"GET /host-meta.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        status, _, transport = self.ask(sent.replace(b"/host", b"/.well-known/host"))
+        self.assertEqual(200, status)
+        self.daemon.service.web.shut()
+        self.assertIsNone(self.factory.buildProtocol(None))
+        transport.clear()
+        transport.protocol.dataReceived(request())
+        answer = transport.value().decode()
+        self.assertTrue(answer.startswith("HTTP/1.1 503 "), answer)
+        self.assertIn("server-draining", answer)
 
     def test_pages_go_on(self) -> None:
         """Other requests of the listener are HTTP."""

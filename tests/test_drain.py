@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from random import Random
@@ -135,7 +136,7 @@ class Roaming:
         return [each.name for each in servers if each.links.own(self.address) is not None]
 
 
-class DrainTests(SynchronousTestCase):
+class DrainStage(SynchronousTestCase):
     """Three servers, a Callbridge that roams, and one that stays at the second and the third."""
 
     def setUp(self) -> None:
@@ -216,7 +217,9 @@ class DrainTests(SynchronousTestCase):
         """The servers that have a session of a user."""
         return [server.name for server in self.servers if full(user) in server.own]
 
-    # what goes
+
+class DrainTests(DrainStage):
+    """One of them is drained."""
 
     def test_everything_goes(self) -> None:
         """The Callbridge, who can resume, and who cannot; then the server is empty."""
@@ -274,21 +277,19 @@ class DrainTests(SynchronousTestCase):
 
     def test_what_the_callbridge_says(self) -> None:
         """What it says while its link ends is neither lost nor doubled."""
-        self.one.drain.begin(60.0)
+        said = []
         for number in range(300):
-            carrier = self.roaming.carrier
-            text = message(full("bob"), str(number)).replace("<message", f"<message from='r@{CB1}'")
-            if carrier is not None and self.roaming.link.state == "active":
-                carrier.deliver((text.encode(),), "r")
-            elif self.roaming.link.state != "active":
-                self.roaming.run(STEP)
-                continue
+            if number == 50:
+                self.one.drain.begin(60.0)
+            if self.roaming.link.state == "active":
+                said.append(str(number))
+                text = message(full("bob"), said[-1]).replace("<message", "<message from='r@%s'")
+                self.roaming.carrier.deliver(((text % CB1).encode(),), "r")
             self.run_(STEP)
         self.run_(1.0)
-        heard = [int(each) for each in bodies(self.bob)]
-        self.assertEqual(sorted(set(heard)), heard)
-        self.assertGreater(len(heard), 200)
+        self.assertEqual(said, bodies(self.bob))
         self.assertEqual(["two"], self.roaming.at)
+        self.assertTrue(self.roaming.again)
 
     def test_log_in_under_way(self) -> None:
         """Its Callbridge stays until it is decided; no new one goes there."""
@@ -482,6 +483,123 @@ class DrainTests(SynchronousTestCase):
         (place,) = [name for name in self.where("alice") if name != taker[0].name]
         self.assertNotEqual("one", place)
         self.assertEqual(2, self.one.drain.given)
+
+    def test_does_not_read(self) -> None:
+        """What waits for a client that does not read goes along, in its order."""
+        self.alice.stream.pauseProducing()
+        for number in range(50):
+            self.bob.say(message(full("alice"), str(number)))
+        self.run_()
+        self.assertEqual([], bodies(self.alice))
+        self.one.drain.begin(60.0)
+        self.until(lambda: self.one.drain.state == DRAINED)
+        self.assertEqual([str(number) for number in range(50)], bodies(self.resumed(self.three)))
+
+    def test_callbridge_does_not_answer(self) -> None:
+        """It is not waited for for long; what it has not acknowledged comes back."""
+        self.roaming.is_mute = True
+        self.bob.say(message(f"r@{CB1}", "1"))
+        self.run_(0.2)
+        self.one.drain.begin(60.0)
+        self.run_(1.0)
+        self.bob.say(message(f"r@{CB1}", "2"))
+        self.until(lambda: self.one.drain.state == DRAINED, 30.0)
+        self.assertEqual(["!1", "!2"], bodies(self.bob))
+
+    def test_link_without_connection(self) -> None:
+        """It cannot come back here: what waits for it is there when it is at another server."""
+        self.roaming.wires[-1].cut()
+        self.one.drain.begin(60.0)
+        for number in range(100):
+            self.bob.say(message(f"r@{CB1}", str(number)))
+            self.run_(STEP)
+        self.run_(1.0)
+        self.assertEqual(["two"], self.roaming.at)
+        self.assertEqual([f"re{number}" for number in range(100)], bodies(self.bob))
+
+    def test_cancelled_while_it_waits(self) -> None:
+        """A Callbridge that was about to go stays, and decides log-ins again."""
+        asking = self.one.client()
+        asking.open()
+        asking.say(f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'/>")
+        self.run_(0.2)
+        self.one.drain.begin(60.0)
+        self.run_(1.0)
+        self.successResultOf(Deferred.fromCoroutine(self.one.drain.cancel()))
+        self.run_(1.0)
+        for server in self.servers:
+            link: Any = server.links.get(CB1)
+            self.assertEqual((("PLAIN",), False), (link.mechanisms, link.leaves))
+        self.bob.say(message(f"r@{CB1}", "1"))
+        self.run_()
+        self.assertEqual(["re1"], bodies(self.bob))
+
+
+class BadDaysTests(DrainStage):
+    """Something else goes wrong at the same time, at a moment that a seed chooses."""
+
+    def setUp(self) -> None:
+        """Each seed has servers of its own."""
+
+    def test_any(self) -> None:
+        """Each message is answered once and in order, or comes back; what is there agrees."""
+        for seed in range(int(os.environ.get("CMS_SEEDS", "12"))):
+            DrainStage.setUp(self)
+            self.go(Random(seed))
+
+    def go(self, random: Random) -> None:
+        """One of them."""
+        self.one.drain.begin(60.0)
+        kind = random.choice(("cancel", "engine", "freeze", "drain", "kill"))
+        when = random.randint(1, 60)
+        heard: list[str] = []
+        for number in range(200):
+            self.bob.say(message(f"r@{CB1}", str(number)))
+            if number == when:
+                self.break_(kind)
+            if number == when + 80:
+                self.mend(kind)
+            self.run_(STEP)
+            heard += bodies(self.bob)
+        self.run_(20.0)
+        heard += bodies(self.bob)
+        answered = [int(text[2:]) for text in heard if text.startswith("re")]
+        returned = [int(text[1:]) for text in heard if text.startswith("!")]
+        self.assertEqual(len(set(answered)), len(answered), kind)
+        if kind != "engine":  # away for longer than the order is kept
+            self.assertEqual(sorted(answered), answered, kind)
+        self.assertEqual(len(set(returned)), len(returned), kind)
+        if kind != "kill":
+            self.assertEqual(set(range(200)), {*answered, *returned}, kind)
+            self.assertEqual(set(), {*answered} & {*returned}, kind)
+        self.flushLoggedErrors()
+        alive = [server for server in self.servers if not server.is_dead]
+        self.assertLessEqual(sum(full("alice") in server.own for server in alive), 1)
+        for server in alive:
+            self.assertEqual(set().union(*(each.own for each in alive)), server.known, kind)
+            self.assertEqual(0, len(server.nodes.handover))
+
+    def break_(self, kind: str) -> None:
+        """Something goes wrong."""
+        if kind == "cancel":
+            self.successResultOf(Deferred.fromCoroutine(self.one.drain.cancel()))
+        elif kind == "engine":
+            self.cluster.engine_away()
+        elif kind == "freeze":
+            self.three.is_frozen = True
+        elif kind == "drain":
+            self.three.drain.begin(60.0)
+        else:
+            self.cluster.kill(self.one)
+            for wire in self.roaming.wires:
+                if wire.server is self.one:
+                    wire.cut()
+
+    def mend(self, kind: str) -> None:
+        """It is over."""
+        if kind == "engine":
+            self.cluster.engine_back()
+        self.three.is_frozen = False
 
 
 class AloneTests(SynchronousTestCase):

@@ -53,6 +53,7 @@ class Wire:
     """One TCP connection between the two, which carries what it is told to."""
 
     def __init__(self, server: Server, stream: ComponentRegistration) -> None:
+        self.server = server
         handler = componentstates.begin(server.components, None)
         self.ends: tuple[Any, Any] = stream, XMLStream(server.clock, handler)
         self.transports = MemoryTransport(), MemoryTransport()
@@ -527,6 +528,22 @@ class LeftTests(SynchronousTestCase):
         self.stay_away(3)
         self.assertEqual(("active", 3), (self.both.link.state, self.both.ups))
         self.assertEqual([], self.alice.received())  # it was told once
+
+    def test_handled_at_the_end(self) -> None:
+        """What the Callbridge makes of what had come before the end goes over the next link."""
+        carrier, to = self.both.carrier, "".join(str(s.jid.full()) for s in self.server.sessions)
+        late = f"<message from='r@{CB1}' to='{to}' id='late'/>"
+
+        def finish() -> None:
+            self.both.downs += 1
+            carrier.deliver((late.encode(),), "r")
+
+        self.patch(self.both, "link_down", finish)
+        link: Any = self.server.links.get(CB1)
+        link.shut_down()
+        self.stay_away(3)
+        self.assertEqual(("active", 2), (self.both.link.state, self.both.ups))
+        self.assertEqual(["late"], [s.id for s in self.alice.received()])
 
     def test_reconfigured(self) -> None:
         """With other settings it is another link: nothing of the old one is sent."""

@@ -18,7 +18,7 @@ from cms.xmpp import listeners
 from cms.xmpp.config import read_config
 from cms.xmpp.daemon import XmppService, make_daemon
 from tests.support import new_folder
-from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
+from tests.xmppserver import DOMAIN, SECRETS, Peer, Server, Threads
 
 CONFIGURATION = f"""
 domain = "{DOMAIN}"
@@ -36,13 +36,17 @@ cb1 = {{ secret = "{SECRETS["cb1"]}" }}
 """
 
 
+class Reactor(Threads, MemoryReactorClock):
+    """In memory, its threads too."""
+
+
 class Daemon(Server):
     """The service itself, on listeners in memory."""
 
     def __init__(self, test: SynchronousTestCase, configuration: str = CONFIGURATION) -> None:
         file = new_folder(test) / "xmpp.toml"
         file.write_text(configuration)
-        self.reactor: Any = MemoryReactorClock()
+        self.reactor: Any = Reactor()
         self.reactor.advance(1_700_000_000)
         self.service: XmppService = make_daemon(file, self.reactor)
         test.patch(self.service._self_check, "start", lambda: None)  # there is no DNS here

@@ -21,6 +21,7 @@ from cms.xmpp.links import Link, Links
 LOGIN_SECONDS = 5.0  # at most, for the log-ins under way over a link
 LOOK_SECONDS = 0.05  # between two looks whether they are over
 ACKNOWLEDGE_SECONDS = 2.0  # at most, for a component to acknowledge what was sent
+CUT_SECONDS = 10.0  # at most, for a server that is cut off just then to reach the others again
 
 
 class Departure:
@@ -30,6 +31,7 @@ class Departure:
     @param cluster: Where it goes.
     @ivar link: That.
     @ivar is_over: Whether its stream has been ended.
+    @ivar has_stayed: Whether it stays: it was cancelled, or no other server is in reach now.
     """
 
     log = Logger()
@@ -41,7 +43,7 @@ class Departure:
         link: Link,
         cluster: Cluster,
     ) -> None:
-        self.is_over = False
+        self.is_over = self.has_stayed = False
         self._clock = clock
         self._links = links
         self.link = link
@@ -71,8 +73,7 @@ class Departure:
 
     async def _go(self) -> None:
         link = self.link
-        if not isinstance(link, LeavingParty) or link.is_away:
-            return  # it may come back anywhere
+        assert isinstance(link, LeavingParty)  # noqa: S101 - it is of this node
         link.leaves = True
         self._links.quiet(link)
         # Who has not heard of it yet may have asked it something, which comes before the answer.
@@ -80,21 +81,41 @@ class Departure:
         ends = self._clock.seconds() + LOGIN_SECONDS
         while self._is_asked(link) and self._clock.seconds() < ends and not self._stays:
             await self._after(LOOK_SECONDS)
-        if link.previd is None:
-            if not self._stays:
-                link.shut_down()
-        elif await self._acknowledged(link):
-            close = link.depart()
-            await self._cluster.left(link, link.component)
-            close()
+        if link.previd is not None and link.is_open and not (link.is_away or self._stays):
+            await self._acknowledged(link)
+        if not link.is_open:
             return
-        if self._stays and link.is_open:
-            link.leaves = False
-            link.hold_no_more()
-            self._links.back(link)
+        if self._stays or not self._cluster.takers:
+            self._stay(link)
+        elif link.previd is None:
+            link.shut_down()
+        else:
+            close = None if link.is_away else link.depart()
+            await self._told(link, self.link.component)
+            if close is not None:
+                close()
+
+    async def _told(self, link: LeavingParty, component: str) -> None:
+        """The others know how much was handled of it, and have got what it had said to them."""
+        ends = self._clock.seconds() + CUT_SECONDS
+        await self._cluster.left(link, component)
+        while not self._cluster.takers and self._clock.seconds() < ends:
+            await self._after(LOOK_SECONDS)  # cut off: what it said there would be overtaken
+            await self._cluster.known()
+
+    def _stay(self, link: LeavingParty) -> None:
+        self.has_stayed = True
+        link.leaves = False
+        link.hold_no_more()
+        if link.is_away:
+            self._links.quiet(self.link)
+        else:
+            self._links.back(self.link)
 
     def _is_asked(self, link: LeavingParty) -> bool:
         """Whether a log-in is under way over it."""
+        if link.is_away:
+            return False
         if self.link.challenged:
             self._asked = None  # and will be asked again
             return True
@@ -102,10 +123,8 @@ class Departure:
             self._asked = link.requests.open
         return bool(self._asked & link.requests.open)
 
-    async def _acknowledged(self, link: LeavingParty) -> bool:
-        """Whether it is to go, when what was sent is acknowledged or the time for that is over."""
-        if self._stays or not link.is_open:
-            return False
+    def _acknowledged(self, link: LeavingParty) -> Deferred[None]:
+        """Fires when what was sent is acknowledged, or the time for that is over."""
         done: Deferred[None] = Deferred()
         timer = self._clock.callLater(ACKNOWLEDGE_SECONDS, done.callback, None)
 
@@ -116,5 +135,4 @@ class Departure:
                 self._clock.callLater(0, done.callback, None)
 
         link.hold_back().addCallback(acknowledged)
-        await done
-        return link.is_open and not link.is_away and not self._stays
+        return done

@@ -162,8 +162,7 @@ class Drain:
         try:
             await self._doors.reopen()
         except StepError:
-            if self._work is work and self.state == DRAINING:
-                self._tick()
+            self._tick()
             raise
         self._work = None
         self._policy.is_draining = False
@@ -232,6 +231,7 @@ class Drain:
 
         @return: Whether they have gone.
         """
+        work.departures = [each for each in work.departures if not each.has_stayed]
         known = {departure.link for departure in work.departures}
         staying = [link for link in self._links if link not in known]
         deciding = [link for link in staying if link.mechanisms]

@@ -177,8 +177,12 @@ class Links:
 
     def away(self, link: Link) -> None:
         """A link has lost its connection: it decides no log-ins until it is back."""
-        self._absent[link], link.mechanisms = link.mechanisms or self._absent.get(link, ()), ()
+        self._put_away(link)
         call_all(self.log, self.on_away, link)
+
+    def _put_away(self, link: Link) -> None:
+        self._absent[link] = link.mechanisms or self._absent.get(link, ())
+        link.mechanisms = ()
 
     def back(self, link: Link) -> None:
         """It has another one."""
@@ -187,7 +191,7 @@ class Links:
 
     def quiet(self, link: Link) -> None:
         """No new log-ins are sent over this link: it is about to go to another server."""
-        self._absent[link], link.mechanisms = link.mechanisms, ()
+        self._put_away(link)
         call_all(self.log, self.on_quiet, link)
 
     def absent(self, mechanism: str) -> Link | None:

@@ -39,6 +39,7 @@ from cms.xmpp.undelivered import Undelivered
 PASS_ON_SECONDS = 3.0  # that a node passes on what comes for a link that has moved
 ORDER_SECONDS = 2.0  # at most, that stanzas wait for those that the node before passes on
 ORDER_BYTES = 1024 * 1024  # at most, that wait so
+AT_ONCE = 100  # stanzas that are passed on in one piece
 
 
 class NodeLinks(OwnSessions):
@@ -210,12 +211,14 @@ class NodeLinks(OwnSessions):
         assert isinstance(link, LeavingParty)  # noqa: S101 - it has left
         name, ended = to.component.encode(), self._ended(link)
         del self._receivers[name]  # nobody is told yet
+        waiting: dict[str, list[bytes]] = {}
         for raw in link.moved():
-            sender = of_bytes(raw).sender or ""
-            if sender == self._router.domain:
-                continue  # nobody waits for it
-            if to.deliver((raw,), self._source(sender)):
-                self._undelivered.add((raw,))
+            waiting.setdefault(of_bytes(raw).sender or "", []).append(raw)
+        waiting.pop(self._router.domain, None)  # nobody waits for an answer to these
+        for sender, raws in waiting.items():
+            source = self._source(sender)
+            for at in range(0, len(raws), AT_ONCE):
+                self._undelivered.add(to.deliver(raws[at : at + AT_ONCE], source))
         self._receivers[name] = to
 
         def tell(_: object) -> None:

@@ -117,8 +117,9 @@ class PulledTests(ThreeServers):
         self.run_()
         self.assertEqual(["a1", "a2"], [b for b in bodies(self.bob) if b])
         self.assert_one(self.three)
-        self.assertEqual(1, self.one.nodes.handover.given)
-        self.assertEqual(1, self.three.nodes.handover.taken)
+        nothing = {"given": 0, "taken": 0, "returned": 0, "unanswered": 0}
+        self.assertEqual({**nothing, "given": 1}, self.one.clustering.handovers)
+        self.assertEqual({**nothing, "taken": 1}, self.three.clustering.handovers)
 
     def test_still_connected(self) -> None:
         """Its old connection ends, and nothing of it is heard any more."""
@@ -252,6 +253,7 @@ class PulledTests(ThreeServers):
         client = self.come(self.two, 0)
         self.run_(8.0)
         self.assertIn("item-not-found", client.heard())
+        self.assertEqual(1, self.two.clustering.handovers["unanswered"])
 
     def test_engine_away(self) -> None:
         """The engine is away: likewise, and it waits where it is."""
@@ -310,6 +312,7 @@ class GivenTests(ThreeServers):
         heard = bodies(client)
         self.assertEqual(["1", "2", "3"], heard)
         self.assertEqual([], bodies(self.bob))
+        self.assertEqual(1, self.one.clustering.handovers["returned"])
         self.flushLoggedErrors()
 
     def test_receiver_dies_with_an_error(self) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,13 +14,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import tests
 from cms import faults
+from cms.callbridge.directories.making import House
+from cms.callbridge.metrics import DirectoriesCollector
+from cms.configuration.shared import RecordSettings
+from cms.metrics.exposition import RecordCollector
 from cms.process.threads import SlowWork
+from cms.record.record import make_record
 from cms.signalflow import Step
 from cms.xmpp.contacts.figures import ContactFigures
 from cms.xmpp.metrics import ClusterCollector, ContactsCollector, DrainCollector, PeopleCollector
 from tests import test_metrics as metrics
 from tests.clustersimulation import Cluster
-from tests.test_xmpp_contacts import House
+from tests.ldapstage import LdapStage
+from tests.test_xmpp_contacts import House as ContactHouse
 from tests.xmppserver import Threads
 
 DOCS = Path(tests.__file__).parent.parent / "docs"
@@ -41,13 +48,29 @@ def clustered() -> metrics.Figures:
 
 def befriended() -> str:
     """Those of a server whose users have contacts."""
-    house = House("run")
+    house = ContactHouse("run")
     house.setUp()
     house.set("alice", "<item jid='@'/>")
     figures = ContactFigures(house.server.contacts, SlowWork(Threads()))
     known = PeopleCollector(house.server.people.figures)
     text = metrics.Figures(ContactsCollector(figures), known).text
     house.doCleanups()
+    return text
+
+
+def looked_up() -> str:
+    """Those of a Callbridge that asks a directory, and of the record."""
+    with TemporaryDirectory() as folder:
+        stage = LdapStage(Path(folder))
+        stage.person("alice")
+        stage.sync.run()
+        nobody: Any = None
+        house = House(nobody, {"ldap": stage.sync})
+        text = metrics.Figures(DirectoriesCollector(house)).text
+        for role in ("xmpp", "callbridge"):
+            record = make_record(stage.clock, RecordSettings(), Path(folder), role)
+            text += metrics.Figures(RecordCollector(role, record)).text
+        stage.close()
     return text
 
 
@@ -65,7 +88,8 @@ def exposed() -> dict[str, set[str]]:
     other.world.activate()
     other.counters.login("PLAIN", "success", 0.1)
     found: dict[str, set[str]] = {}
-    for text in (server.figures.text, other.figures.text, clustered().text, befriended()):
+    texts = server.figures.text, other.figures.text, clustered().text, befriended(), looked_up()
+    for text in texts:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)

@@ -11,14 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
+from cms.callbridge.directories.making import House
 from cms.callbridge.directories.synced import SyncOutcome
 from cms.callbridge.ldap.mapping import parse_template
+from cms.callbridge.metrics import DirectoriesCollector
 from cms.callbridge.passwords.scram import derive
 from cms.signalflow import StepError
 from tests import LoggedError
 from tests.ldapserver import BASE
 from tests.ldapstage import DOMAIN, LdapStage
 from tests.support import new_folder, observe_log
+from tests.test_metrics import Figures
 
 
 class SyncCase(SynchronousTestCase):
@@ -72,6 +75,31 @@ class FoundTests(SyncCase):
         self.assertEqual(outcome, self.store.outcome("ldap"))
         self.assertEqual("U3", self.store.users("ldap")[3].shown)
         self.assertEqual([], self.dc1.open)
+
+    def test_figures(self) -> None:
+        """Operators see servers that fail, and what became of the syncs, also after a restart."""
+        nobody: Any = None
+        figures = Figures(DirectoriesCollector(House(nobody, {"ldap": self.sync})))
+
+        def shown() -> list[float | None]:
+            up = figures("cms_callbridge_directory_servers", directory="ldap", state="up")
+            name = "cms_callbridge_directory_synced_timestamp_seconds"
+            synced = figures(name, directory="ldap")
+            failed = figures("cms_callbridge_directory_sync_failed", directory="ldap")
+            return [up, synced, failed]
+
+        self.assertEqual([2, None, None], shown())
+        outcome = self.run_it()
+        when = datetime.fromisoformat(outcome.succeeded).timestamp()
+        self.assertEqual([2, when, 0], shown())
+        self.dc1.refuses = self.stage.dc2.refuses = True
+        self.stage.ended.clear()
+        self.refused()
+        self.assertEqual([0, when, 1], shown())
+        name = "cms_callbridge_directory_servers"
+        self.assertEqual(2, figures(name, directory="ldap", state="away"))
+        self.assertEqual(0, figures("cms_callbridge_directory_connections", directory="ldap"))
+        self.assertEqual(0, figures("cms_callbridge_directory_waiting", directory="ldap"))
 
     def test_private(self) -> None:
         """The file is its owner's, and holds no password."""

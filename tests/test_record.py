@@ -19,6 +19,7 @@ from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.recordapi import LOG, record_operation
 from cms.admin.recordpages import RecordPages
+from cms.metrics.exposition import RecordCollector
 from cms.record import record as record_module
 from cms.record.files import PARTS, SHARES, STRANGERS, USERS, Files, files_of, read
 from cms.record.names import is_whole, may_be, shown_name
@@ -28,6 +29,7 @@ from cms.record.words import told
 from cms.signalflow import Attempt, Step
 from tests.adminclient import Client, FakeCallbridge, front
 from tests.support import new_folder, observe_log
+from tests.test_metrics import Figures
 from tests.test_xmpp_costs import calls
 
 NOW = 1_700_000_000.0
@@ -143,6 +145,8 @@ class RecordTests(SynchronousTestCase):
         self.refuse("carol")
         kinds = [(e["kind"], e.get("user") or e.get("number")) for e in self.entries()]
         self.assertEqual([("login", "bob"), ("login", "carol"), ("lost", 3)], sorted(kinds))
+        lost = Figures(RecordCollector("xmpp", self.record))
+        self.assertEqual(3, lost("cms_xmpp_record_lost_total"))
 
     def test_stuck_disk(self) -> None:
         """What waits is bounded, nobody waits for it, and a stop takes three seconds at most."""

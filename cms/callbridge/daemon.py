@@ -38,6 +38,7 @@ from cms.callbridge.login.visitors import Visitors
 from cms.callbridge.metrics import (
     CallbridgeCollector,
     CallbridgeCounters,
+    DirectoriesCollector,
     GuestsCollector,
     RoomsCollector,
 )
@@ -51,7 +52,7 @@ from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
 from cms.linkprotocol.groups import Group
 from cms.linkprotocol.mechanisms import mechanism_label
-from cms.metrics.exposition import Exposition
+from cms.metrics.exposition import Exposition, RecordCollector
 from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
 from cms.process.logs import LineLimiter, Logger
@@ -193,6 +194,8 @@ class CallbridgeService(Service):
         self.metrics = Exposition(
             *("callbridge", self._counters, figures, RoomsCollector(self.rooms)),
             GuestsCollector(self.door.figures, self.visitors),
+            DirectoriesCollector(self.directories),
+            RecordCollector("callbridge", self.record),
         )
 
     def _make_authority(self, domain: str) -> Authority:

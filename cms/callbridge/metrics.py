@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cms import faults
+from cms.callbridge.directories.administration import Known
+from cms.callbridge.directories.directory import DirectoryError
+from cms.callbridge.directories.synced import SyncOutcome
 from cms.callbridge.link.machine import Link
 from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.visitors import Visitors
@@ -196,3 +201,51 @@ class GuestsCollector(Collector):
         for result, count in self._door.results.items():
             asked.add_metric([result], count)
         yield asked
+
+
+class DirectoriesCollector(Collector):
+    """The directories that are asked by LDAP; looked at when asked."""
+
+    def __init__(self, house: Known) -> None:
+        self._house = house
+
+    def collect(self) -> Iterator[Metric]:
+        """See C{Collector}."""
+        servers = GaugeMetricFamily(
+            "cms_callbridge_directory_servers",
+            "Servers of a directory that are used, and that are left alone after a failure.",
+            labels=["directory", "state"],
+        )
+        directories = {name: sync.directory for name, sync in self._house.syncs.items()}
+        last: dict[str, SyncOutcome] = {}
+        for name, directory in directories.items():
+            states = directory.servers.states
+            away = sum(state.problem is not None for state in states)
+            servers.add_metric([name, "up"], len(states) - away)
+            servers.add_metric([name, "away"], away)
+            with suppress(DirectoryError):  # it has none while they cannot be read
+                outcome = directory.last_sync()
+                last |= {} if outcome is None else {name: outcome}
+        yield servers
+        for what, text, value in (
+            ("connections", "Connections to its servers.", lambda one: one.connections),
+            ("waiting", "Log-ins and syncs that wait for one.", lambda one: one.waiting),
+        ):
+            values = {name: float(value(one)) for name, one in directories.items()}
+            yield gauges(f"cms_callbridge_directory_{what}", text, "directory", values)
+        yield gauges(
+            "cms_callbridge_directory_synced_timestamp_seconds",
+            "When the last sync ended that could be believed.",
+            "directory",
+            {
+                name: datetime.fromisoformat(outcome.succeeded).timestamp()
+                for name, outcome in last.items()
+                if outcome.succeeded
+            },
+        )
+        yield gauges(
+            "cms_callbridge_directory_sync_failed",
+            "Whether the last sync failed.",
+            "directory",
+            {name: float(outcome.problem is not None) for name, outcome in last.items()},
+        )

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -136,3 +136,23 @@ def traffic(prefix: str, carried: Mapping[str, Traffic], label: str = "") -> Ite
         number.add_metric([*more, "sent"], total.stanzas_sent)
     yield size
     yield number
+
+
+class Losing(Protocol):
+    """L{Record<cms.record.record.Record>}."""
+
+    lost: int
+
+
+class RecordCollector(Collector):
+    """What is lost of a daemon's record of log-ins and links."""
+
+    def __init__(self, role: str, record: Losing) -> None:
+        """@param role: C{xmpp} or C{callbridge}."""
+        self._role = role
+        self._record = record
+
+    def collect(self) -> Iterator[Metric]:
+        """See L{Collector}."""
+        text = "Entries of the record that are lost."
+        yield CounterMetricFamily(f"cms_{self._role}_record_lost", text, self._record.lost)

@@ -45,6 +45,7 @@ class Record:
     @param days: How long an entry is kept; 0: there is no record.
     @param most: Bytes of all files together.
     @param run: Names this run of the daemon.
+    @ivar lost: How many entries could not be written, or were too many at once.
     """
 
     log = Logger()
@@ -65,7 +66,7 @@ class Record:
         self._timer: IDelayedCall | None = None
         self._sweeps: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
-        self._lost = 0
+        self.lost = self._lost = 0
         self._is_failing = False
         self._sources: OrderedDict[str, tuple[float, float, int]] = OrderedDict()
 
@@ -178,6 +179,7 @@ class Record:
     def _add(self, share: str, entry: Entry) -> None:
         waiting = self._waiting
         if len(waiting) >= MOST_WAITING:
+            self.lost += 1
             self._lost += 1
             return
         waiting.append((share, entry))
@@ -219,6 +221,7 @@ class Record:
             self._writing = None
 
     def _failed(self, failure: Failure, entries: int) -> None:
+        self.lost += entries
         self._lost += entries
         if self._is_failing:
             return

@@ -7,7 +7,7 @@ It is imported late, and only where F{xmpp.toml} has C{[cluster]}.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -84,6 +84,11 @@ class Clustering:
         handover.policy, clients.fetch = clients, handover.fetch
         self.nodes.learning.on_change.append(clients.waiting_room.close)
         self.nodes.link_resumptions = components.resumptions
+
+    @property
+    def handovers(self) -> Mapping[str, int]:
+        """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
+        return self.nodes.handover.results
 
     def drains(self, on: bool) -> None:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""

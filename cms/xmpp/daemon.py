@@ -15,7 +15,7 @@ from cms.admin.lacking import tell_lacking
 from cms.audit.ownserver import OwnServer
 from cms.discovery.resolver import make_dns
 from cms.door.application import DoorApplication
-from cms.metrics.exposition import Exposition
+from cms.metrics.exposition import Exposition, RecordCollector
 from cms.process.cleanup import call_all
 from cms.process.clocks import wall_clock
 from cms.process.endpointstrings import check_plain
@@ -176,6 +176,7 @@ class XmppService(Service):
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
         every = [counters, self._make_collector(router), guests]
         every += [DrainCollector(self.drain), PeopleCollector(self.people.figures)]
+        every.append(RecordCollector("xmpp", self.record))
         if self.contacts is not None:
             figures = ContactFigures(self.contacts, SlowWork(self._reactor, at_once=1))
             every.append(ContactsCollector(figures))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -79,6 +79,11 @@ class Cluster(Protocol):
 
     def status(self) -> dict[str, Any]:
         """What is shown of it."""
+        ...
+
+    @property
+    def handovers(self) -> Mapping[str, int]:
+        """What became of sessions that were to go from one server to another."""
         ...
 
     def serves(self, clients: Any, components: Any) -> None:

@@ -9,7 +9,7 @@ gone.  docs/design/cluster.md has the reasons.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from attrs import define
@@ -110,6 +110,7 @@ class Handover:
         give_back: Callable[[Sequence[bytes]], object],
     ) -> None:
         self.given = self.taken = 0
+        self.returned = self.unanswered = 0
         self._clock = clock
         self._book = book
         self._give_back = give_back
@@ -120,6 +121,16 @@ class Handover:
     def __len__(self) -> int:
         """How many are on their way."""
         return len(self._moves)
+
+    @property
+    def results(self) -> Mapping[str, int]:
+        """What became of them: docs/metrics.md."""
+        return {
+            "given": self.given,
+            "taken": self.taken,
+            "returned": self.returned,
+            "unanswered": self.unanswered,
+        }
 
     def burden(self, peer: Peer) -> int:
         """How many are on their way to that node."""
@@ -206,6 +217,7 @@ class Handover:
         for move in list(self._moves.values()):
             if move.remote.peer is peer and jid in (None, move.handed.jid):
                 del self._moves[move.handed.previd]
+                self.returned += 1
                 move.cut()
                 if self._adopt(move.handed, None):
                     name = move.handed.jid.encode()
@@ -291,6 +303,7 @@ class Handover:
             try:
                 answer = await asked
             except (DeferredTimeout, RequestLost, TooManyRequests):
+                self.unanswered += 1
                 continue
             if answer.flag("given"):
                 return None

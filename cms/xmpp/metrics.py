@@ -145,6 +145,12 @@ class ClusterCollector(Collector):
         yield entries
         yield _counted("cms_xmpp_cluster_joined", "Times that it has joined.", status["joined"])
         yield _counted("cms_xmpp_cluster_lost", "Servers that have gone.", status["lostNodes"])
+        moved = CounterMetricFamily(
+            "cms_xmpp_cluster_handovers", "Sessions between servers.", labels=["result"]
+        )
+        for result, number in self._cluster.handovers.items():
+            moved.add_metric([result], number)
+        yield moved
 
 
 _OF_NODES = (

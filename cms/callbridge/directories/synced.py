@@ -205,10 +205,7 @@ class SyncStore:
     def outcome(self, directory: str) -> SyncOutcome | None:
         """What became of the last sync; C{None} if there was none."""
         with self.open() as connection:
-            row = connection.execute(
-                "SELECT outcome FROM syncs WHERE directory = ?", (directory,)
-            ).fetchone()
-        return None if row is None else SyncOutcome(**json.loads(row[0]))
+            return find_outcome(connection.cursor(), directory)
 
     def left_out(self, directory: str) -> list[LeftOut]:
         """The entries that the last sync left out, the first L{MOST_LEFT_OUT}."""
@@ -369,6 +366,12 @@ def _note_password(connection: sqlite3.Connection, directory: str, user: SyncedU
     return noted.rowcount == 1
 
 
+def find_outcome(cursor: sqlite3.Cursor, directory: str) -> SyncOutcome | None:
+    """What became of the last sync."""
+    row = cursor.execute("SELECT outcome FROM syncs WHERE directory = ?", (directory,)).fetchone()
+    return None if row is None else SyncOutcome(**json.loads(row[0]))
+
+
 def find_kept(
     cursor: sqlite3.Cursor, directory: str, name: str, mechanism: str, state: bytes
 ) -> StoredKeys | None:
@@ -398,6 +401,10 @@ class SyncedNames:
         @raise DirectoryError: the file cannot be read now.
         """
         return self._read(lambda cursor: find_user(cursor, directory, name))
+
+    def outcome(self, directory: str) -> SyncOutcome | None:
+        """See L{SyncStore.outcome} and L{user}."""
+        return self._read(lambda cursor: find_outcome(cursor, directory))
 
     def keys(self, directory: str, name: str, mechanism: str, state: bytes) -> StoredKeys | None:
         """See L{find_kept} and L{user}."""

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from cms import faults
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
 from cms.callbridge.directories.store import StoreError
-from cms.callbridge.directories.synced import SyncedNames, SyncedUser, SyncStore
+from cms.callbridge.directories.synced import SyncedNames, SyncedUser, SyncOutcome, SyncStore
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import Bound, LdapConnection, Page, Refused
 from cms.callbridge.ldap.mapping import Lacking, entries_of
@@ -122,6 +122,19 @@ class LdapDirectory:
     def connections(self) -> int:
         """How many are open."""
         return self._searching.open + self._checking.open
+
+    @property
+    def waiting(self) -> int:
+        """How many log-ins and syncs wait for one."""
+        return self._searching.waiting + self._checking.waiting
+
+    def last_sync(self) -> SyncOutcome | None:
+        """
+        What became of the last one.
+
+        @raise DirectoryError: it cannot be read now.
+        """
+        return self._synced.outcome(self.name)
 
     @property
     def connected(self) -> Counter[str]:

@@ -16,8 +16,8 @@ from cms.callbridge.directories.people import People as Answering
 from cms.callbridge.ldap import connection
 from cms.callbridge.ldap.pictures import Pictures
 from cms.callbridge.ldap.servers import Servers
+from cms.linkprotocol import groups, people
 from cms.linkprotocol import login as lp
-from cms.linkprotocol import people
 from cms.process.logs import LineLimiter
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.contacts import people as kept
@@ -40,6 +40,13 @@ GET = f"<iq type='get' id='v'{{}}><vCard xmlns='{VCARD}'/></iq>"
 def asked(callbridge: Peer) -> list[Stanza]:
     """The questions who somebody is that have come since the last time."""
     return [stanza for stanza in callbridge.received() if stanza.payload == (people.NS, "ask")]
+
+
+def asked_of_groups(callbridge: Peer, group: groups.Group) -> list[Stanza]:
+    """The Callbridge says who is in a group of its directory; what it is answered."""
+    addresses = f"from='{CB1}' to='{DOMAIN}'"
+    callbridge.say(f"<iq type='set' id='g' {addresses}>{group.to_xml()}</iq>")
+    return [stanza for stanza in callbridge.received() if stanza.id == "g"]
 
 
 class CardTests(House):
@@ -111,6 +118,17 @@ class CardTests(House):
         self.assertEqual("Carol", str(self.told("bob").element.vCard.FN))
         self.ask("carol", BOB)
         self.assertEqual("service-unavailable", shape(self.told("carol")))
+
+    def test_groups_of_a_directory(self) -> None:
+        """Who is in one with somebody sees him, and so knows him."""
+        (question,) = asked_of_groups(
+            self.callbridge, groups.Group("0" * 16, "x", ("alice", "carol"))
+        )
+        self.heard()
+        self.assertEqual("result", question.type)
+        self.ask("carol", ALICE)
+        self.answer(LIDDELL)
+        self.assertEqual("result", shape(self.told("carol")))
 
     def test_blocked(self) -> None:
         """Who is blocked learns nothing."""

@@ -32,7 +32,7 @@ from cms.xmpp.contacts.acts import Act
 from cms.xmpp.contacts.administration import ContactAdministration
 from cms.xmpp.contacts.changes import PAUSE
 from cms.xmpp.contacts.settings import ContactSettings
-from cms.xmpp.contacts.store import BUCKETS, ContactStore
+from cms.xmpp.contacts.store import BUCKETS, Book, ContactStore
 from tests.adminclient import Client, FakeXmppServer, front
 from tests.commandline import CommandLineTests
 from tests.fakedaemon import FakeDaemon
@@ -384,6 +384,21 @@ class AdministrationTests(House):
         self.assertTrue(shown["x@y"]["blocked"])
         self.assertEqual(1, self.listed(text="BOB").total)
         self.assertEqual(0, self.listed("nobody").total)
+
+    def test_by_directory(self) -> None:
+        """Who is in a group of a directory with her is among them, and stays."""
+        store = self.server.changes.store
+        for user in ("alice", "dave"):
+            share = partial(Book.share, owner=user, group="cb1/1", name="Board", active=True)
+            store.apply([share])
+        shown = {facts["jid"]: facts for _, facts in self.listed().items}
+        dave = shown[f"dave@{DOMAIN}"]
+        self.assertEqual((True, ["Board"]), (dave["byDirectory"], dave["groups"]))
+        self.assertFalse(shown[BOB]["byDirectory"])
+        asked = Deferred.fromCoroutine(self.administration.forget("alice"))
+        self.heard()
+        self.successResultOf(asked)
+        self.assertEqual([f"dave@{DOMAIN}"], [facts["jid"] for _, facts in self.listed().items])
 
     def test_forget(self) -> None:
         """At once, for who is logged in as well."""

@@ -22,9 +22,10 @@ CONTACT = schemas.record(
         "asked": schemas.TRUTH,
         "asks": schemas.TRUTH,
         "onRoster": schemas.TRUTH,
+        "byDirectory": schemas.TRUTH,
         "blocked": schemas.TRUTH,
     },
-    *("jid", "subscription", "asked", "asks", "onRoster", "blocked"),
+    *("jid", "subscription", "asked", "asks", "onRoster", "byDirectory", "blocked"),
 )
 FORGOTTEN = schemas.record({"jid": schemas.TEXT, "forgotten": schemas.WHOLE}, "jid", "forgotten")
 

@@ -19,6 +19,12 @@ from cms.xmpp.contacts.administration import StoredContacts, user_of
 from cms.xmpp.contacts.store import FILE_NAME, ContactStore
 
 CONFIG = config_option(XMPP)
+_WORDS = {
+    "byDirectory": "by the directory",
+    "asked": "asked",
+    "asks": "asks to see",
+    "blocked": "blocked",
+}
 
 
 @define
@@ -113,7 +119,7 @@ def _line(facts: dict[str, Any]) -> str:
         parts.insert(1, f'"{facts["name"]}"')
     if facts.get("groups"):
         parts.append(f"in {', '.join(facts['groups'])}")
-    for key, text in (("asked", "asked"), ("asks", "asks to see"), ("blocked", "blocked")):
+    for key, text in _WORDS.items():
         if facts.get(key):
             parts.append(text)
     return "  ".join(parts)
@@ -129,8 +135,9 @@ def forget(address: str, as_json: bool, config_file: Path | None) -> None:
     Forget the contacts of ADDRESS, who is nobody any more.
 
     Who gets the name next has no contacts then, and sees and is seen by nobody.
-    Others keep the entry on their lists, without its subscription.  In a cluster
-    all servers forget.  Nothing brings it back but a backup.
+    Others keep the entry on their lists, without its subscription.  What a group of a
+    directory gives stays.  In a cluster all servers forget.  Nothing brings it back
+    but a backup.
     """
     user = UserContacts.open(address, config_file)
     number = user.forget()

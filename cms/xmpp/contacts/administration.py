@@ -10,11 +10,12 @@ from cms.admin.interfaces import Facts, Page, Selection
 from cms.process.threads import SlowWork
 from cms.web.refusal import Refused, wrong
 from cms.xmlstream.jid import MalformedJID, parse_jid
+from cms.xmpp.contacts import tables
 from cms.xmpp.contacts.acts import Act
 from cms.xmpp.contacts.forgetting import Forgetting
 from cms.xmpp.contacts.items import Keys
 from cms.xmpp.contacts.settings import ContactSettings
-from cms.xmpp.contacts.store import Book, Contact, ContactStore
+from cms.xmpp.contacts.store import Book, Contact, ContactStore, roster
 from cms.xmpp.contacts.store import Refused as NotMade
 from cms.xmpp.contacts.subscription import ASKED
 
@@ -49,10 +50,14 @@ class StoredContacts:
         """All that a user has of others, by address: contacts, requests, blocked addresses."""
         with self._store.database.open() as connection:
             book = Book(connection, 0, "", keep=False)  # for what it reads
-            return [*self._facts(book.contacts(name), book.blocked(name))]
+            known = {each.address: each for each in book.contacts(name) if not each.is_nothing}
+            known |= {each.address: each for each in roster(connection, name)}
+            mates = {address for address, _ in connection.execute(tables.MATES, (name,))}
+            return [*self._facts(known, mates, book.blocked(name))]
 
-    def _facts(self, contacts: list[Contact], blocked: list[str]) -> Iterator[dict[str, Any]]:
-        known = {each.address: each for each in contacts if not each.is_nothing}
+    def _facts(
+        self, known: dict[str, Contact], mates: set[str], blocked: list[str]
+    ) -> Iterator[dict[str, Any]]:
         for address in sorted({*known, *blocked}):
             contact = known.get(address, Contact(address))
             yield {
@@ -63,6 +68,7 @@ class StoredContacts:
                 "asked": contact.state.mine == ASKED,
                 "asks": contact.state.theirs == ASKED,
                 "onRoster": contact.listed,
+                "byDirectory": address in mates,
                 "blocked": address in blocked,
             }
 

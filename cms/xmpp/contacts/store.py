@@ -466,11 +466,8 @@ class ContactStore:
 
     def may_know(self, owner: str, watcher: str) -> bool:
         """Whether C{watcher} may see the user, or is asked by him."""
-        question = (
-            "SELECT 1 FROM contacts WHERE owner = ?1 AND address = ?2 AND theirs = 2 UNION ALL"
-            " SELECT 1 FROM contacts WHERE owner = ?2 AND address = ?1 AND theirs = 1"
-        )
-        return bool(self._rows(question, owner, watcher))
+        asked = self._rows(tables.IS_ASKED, owner, watcher)
+        return bool(asked) or self.may_see(owner, watcher)
 
     def requests(self, owner: str) -> list[str]:
         """The stanzas of those who ask to be subscribed, and have no answer yet."""

@@ -79,6 +79,7 @@ MAY_SEE = (
     "SELECT 1 FROM contacts WHERE owner = ?1 AND address = ?2 AND theirs = 2"
     " UNION SELECT 1 FROM mates WHERE owner = ?1 AND address = ?2"
 )
+IS_ASKED = "SELECT 1 FROM contacts WHERE owner = ?2 AND address = ?1 AND theirs = 1"
 MATES = "SELECT address, name FROM mates WHERE owner = ?1 AND address <> ?1 ORDER BY name"
 IN_COMMON = "SELECT name FROM mates WHERE owner = ?1 AND address = ?2 ORDER BY name"
 VERSION = (

@@ -45,9 +45,11 @@ class Ejabberd:
     @ivar component_port: XEP-0114 with TLS from the first byte.
     @ivar plain_port: XEP-0114 without TLS.
     @ivar client_port: STARTTLS required.
+    @ivar dump: Where its start writes what C{ejabberdctl dump} does, if it shall.
     """
 
     name = "ejabberd"
+    dump: Path | None = None
 
     def __init__(
         self,
@@ -121,6 +123,8 @@ class Ejabberd:
             f'ejabberd_auth:try_register(<<"{user}">>, <<"{self._domain}">>, <<"{password}">>)'
             for user, password in self._users.items()
         ]
+        if self.dump is not None:
+            calls.append(f"ejabberd_admin:dump_mnesia({json.dumps(str(self.dump))})")
         return ", ".join([*calls, f'io:format("{_READY}~n")']) + "."
 
     def _environment(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from peers.certs import Pair
 from peers.network import free_port
@@ -51,6 +52,22 @@ Component {address} "muc"
 def _quoted(value: object) -> str:
     # JSON's escapes are Lua's too, for the plain texts used here.
     return json.dumps(str(value))
+
+
+def hashed_accounts(processes: Processes, domain: str, users: Mapping[str, str]) -> Path:
+    """The folder with the accounts of a Prosody that keeps no passwords; it does not run."""
+    directory = processes.make_directory("prosody-hashed")
+    config = directory / "prosody.cfg.lua"
+    config.write_text(
+        f"data_path = {_quoted(directory / 'data')}\npidfile = {_quoted(directory / 'pid')}\n"
+        f'run_as_root = true\nauthentication = "internal_hashed"\nVirtualHost {_quoted(domain)}\n'
+    )
+    program = require("prosodyctl", "prosody")
+    for user, password in users.items():
+        command = [program, "--root", "--config", str(config), "register", user, domain, password]
+        status, output = processes.run("prosodyctl", command, cwd=directory)
+        assert status == 0, output
+    return directory / "data" / domain.replace(".", "%2e") / "accounts"
 
 
 class Prosody:

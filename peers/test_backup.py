@@ -11,8 +11,10 @@ from peers.certs import Certificates
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
+from peers.ejabberd import Ejabberd
 from peers.operating import Host, block
 from peers.processes import Processes
+from peers.prosody import hashed_accounts
 
 ALICE, PASSWORD, SECRET = f"alice@{DOMAIN}", "alice's pass word", "s3cret-of-cb1"
 
@@ -47,10 +49,10 @@ class System:
         """See L{Host.types}."""
         return self.host.types(text, status=status)
 
-    def client(self, user: str = "alice", password: str = PASSWORD) -> Any:
+    def client(self, user: str = "alice", password: str = PASSWORD, **more: Any) -> Any:
         """Somebody who is connected."""
         port, address = self.server.client_port, f"{user}@{DOMAIN}"
-        client = slixmpp_client(self._processes, address, password, port, self._trust)
+        client = slixmpp_client(self._processes, address, password, port, self._trust, **more)
         client.connected()
         return client
 
@@ -139,3 +141,33 @@ def test_users_in_a_file(system: System) -> None:
     system.client("alice", "another")
     system.types(f"{config}cms callbridge user import users.jsonl --existing replace")
     system.client()
+
+
+def test_users_of_others(system: System, processes: Processes, certificates: Certificates) -> None:
+    """
+    People of a Prosody and of an ejabberd that hash move with their passwords: they log in with
+    SCRAM-SHA-1 and with PLAIN, which makes the keys that are missing.
+    """
+    pair = certificates.issue("old.example.com")
+    ejabberd = Ejabberd(processes, pair, DOMAIN, {}, {"erla": "erlas-password"})
+    ejabberd.dump = processes.directory / "dump"
+    ejabberd.start()
+    accounts = hashed_accounts(processes, DOMAIN, {"pru": "prus-password"})
+    here = {"meet%2eexample%2ecom/accounts": accounts, "users.dump": ejabberd.dump}
+    system.host.places |= here
+    config = f"export CMS_CONFIG={system.callbridge.file}\n"
+    for recipe in (block("prosody-users"), block("ejabberd-users")):
+        system.types(recipe + config + block("hashed-users"))
+    system.callbridge.settings["login"] = {"mechanisms": ["SCRAM-SHA-1", "PLAIN"]}
+    system.callbridge.process.stop()
+    system.callbridge.start()
+    assert "no keys" not in system.callbridge.process.output
+    people = (("pru", "prus-password"), ("erla", "erlas-password"))
+    for user, password in people:
+        system.client(user, password, mechanism="SCRAM-SHA-1")
+        system.client(user, password, mechanism="PLAIN")
+    del system.callbridge.settings["login"]
+    system.callbridge.process.stop()
+    system.callbridge.start()
+    for user, password in people:
+        system.client(user, password, mechanism="SCRAM-SHA-256")

@@ -49,6 +49,7 @@ SERVER = [
     Row("xmpp lock list"),
     Row("xmpp lock clear --all"),
     Row("xmpp cluster status"),
+    Row("xmpp drain --cancel"),
     Row("xmpp callbridge list", down=DONE),
     Row("xmpp", down=DONE),
     Row("log", frozen=DONE, down=DONE),

@@ -164,13 +164,10 @@ class RunningTests(CommandLineTests):
         self.server.answers["GET", "/healthz"] = 500, b"no JSON"
         said = self.said("status", status=1)
         self.assertIn("Step          : 4 srv\n", said)
-        self.assertRegex(
-            said, r"Cause +: the daemon at \S+ does not answer \(HTTP status 500\)\.\n"
-        )
-        self.assertNotIn("Traceback", said)
+        self.assertRegex(said, r"Cause +: the daemon at \S+ does not answer \(HTTP status 500\)\.")
         hanging, waiting = self.facts("status", status=1)
         self.assertIn("does not answer", hanging["problem"])
-        self.assertEqual((True, False, {}), tuple(hanging.values())[2:5])
+        self.assertEqual((True, False), (hanging["running"], hanging["healthy"]))
         self.assertEqual("waiting", waiting["status"]["link"]["state"])
 
     def test_callbridges(self) -> None:

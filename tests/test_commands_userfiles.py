@@ -103,7 +103,7 @@ class JsonTests(FilesTests):
         people[1]["scram"] = {}
         people[3]["name"] = f"x@other.{DOMAIN}"
         said = self.imported([*people, bob, bob], status=1)
-        self.assertIn("line 3: user1: no keys for SCRAM-SHA-1, SCRAM-SHA-256\n", said)
+        self.assertIn("line 3: user1: no keys\n", said)
         self.assertIn("line 5: x@other.meet.example.com is not a user of", said)
         self.assertIn("line 8: bob is in line 7 already", said)
         self.assertEqual({}, self.state())
@@ -127,6 +127,16 @@ class JsonTests(FilesTests):
         alice["scram"]["SCRAM-SHA-256"]["iterations"] = 4_095
         alice["name"] = "dave"
         self.assertIn("RFC 7677", self.imported([alice], "--allow-weaker", status=1))
+
+    def test_one_mechanism(self) -> None:
+        """Taken if it is said; who is replaced has no other keys left."""
+        alice, _ = self.exported()
+        del alice["scram"]["SCRAM-SHA-256"]
+        said = self.imported([alice], "--existing", "replace", status=1)
+        self.assertIn("line 2: alice: no keys for SCRAM-SHA-256\n", said)
+        self.imported([alice], "--existing", "replace", "--allow-one-mechanism")
+        self.assertEqual(alice, self.exported()[0])
+        self.assertEqual(1, self.store.without_keys("SCRAM-SHA-256"))
 
     def test_wrong_lines(self) -> None:
         """Whatever is in a line: it is told, without what it holds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,10 +17,10 @@ from cms.callbridge.config import CallbridgeConfig, LinkSettings, LoginLimits, T
 from cms.callbridge.directories.directory import DirectoryError, LocalDirectory
 from cms.callbridge.directories.making import House, make_directories
 from cms.callbridge.directories.several import Directories
-from cms.callbridge.directories.store import UserStore
+from cms.callbridge.directories.store import UserStore, write_keys
 from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.settings import LocalSettings
-from cms.callbridge.passwords.scram import StoredKeys
+from cms.callbridge.passwords.scram import StoredKeys, derive
 from cms.configuration.tomlfile import Secret
 from cms.linkprotocol.people import Person
 from tests.ldapstage import DOMAIN, LdapStage
@@ -173,9 +174,15 @@ class OrderTests(SynchronousTestCase):
 class MakingTests(SynchronousTestCase):
     """From the configuration."""
 
-    def made(self, *kinds: str, limits: LoginLimits | None = None, **changes: Any) -> House:
+    def made(
+        self,
+        *kinds: str,
+        limits: LoginLimits | None = None,
+        folder: Path | None = None,
+        **changes: Any,
+    ) -> House:
         """Directories of these kinds in order."""
-        folder = new_folder(self)
+        folder = folder or new_folder(self)
         self.stage = LdapStage(folder, **changes)
         self.addCleanup(self.stage.close)
         reactor: Any = ThreadedReactor(self)
@@ -223,6 +230,28 @@ class MakingTests(SynchronousTestCase):
         house = self.made("local")
         self.assertIsInstance(house.directory, LocalDirectory)
         self.assertEqual((0, {}, ()), (self.opened, house.syncs, house.warnings))
+        self.assertEqual(("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"), house.directory.mechanisms)
+        limits = evolve(LoginLimits(), mechanisms=("PLAIN", "SCRAM-SHA-1"))
+        house = self.made("local", limits=limits)
+        self.assertEqual(("SCRAM-SHA-1", "PLAIN"), house.directory.mechanisms)
+
+    def test_keys_of_one_mechanism(self) -> None:
+        """What does not work for users who came with other keys is said, if it is offered."""
+        self.made("local")
+        folder = self.users.path.parent
+        keys = derive("x", "sha1", b"salt", 4096)
+        with self.users.open() as connection:
+            connection.execute("INSERT INTO users (name) VALUES ('alice')")
+            write_keys(connection, "alice", {"SCRAM-SHA-1": keys})
+        limits = evolve(LoginLimits(), mechanisms=("SCRAM-SHA-256", "PLAIN"))
+        both: list[dict[str, Any]] = [{}, {"limits": limits}]
+        for offered in both:
+            (warning,) = self.made("local", folder=folder, **offered).warnings
+            self.assertEqual(faults.MECHANISM_WITHOUT_KEYS.name, warning.fault)
+            self.assertIn("no keys for it of 1 users", warning.cause)
+            self.assertIn('["SCRAM-SHA-1", "PLAIN"]', warning.cure)
+        limits = evolve(LoginLimits(), mechanisms=("SCRAM-SHA-1", "PLAIN"))
+        self.assertEqual((), self.made("local", folder=folder, limits=limits).warnings)
 
     def test_mechanisms(self) -> None:
         """Offered is what works for the users of each; anything else was chosen, with a warning."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,13 +23,20 @@ from cms.callbridge.directories.directory import (
     DirectoryError,
     LocalDirectory,
 )
-from cms.callbridge.directories.store import StoreError, User, UserStore, find_keys, user_name
+from cms.callbridge.directories.store import (
+    StoreError,
+    User,
+    UserStore,
+    find_keys,
+    user_name,
+    write_keys,
+)
 from cms.callbridge.passwords import recent as recentpasswords
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, StoredKeys, derive
 from cms.linkprotocol.people import Person
 from cms.process.threads import SlowWork, TooMuchWork
-from tests.support import new_folder
+from tests.support import new_folder, observe_log
 
 DOMAIN = "meet.example.com"
 
@@ -292,6 +300,46 @@ class LocalDirectoryTests(SynchronousTestCase):
         for password in ("wrong", "\x07"):
             self.assertIs(self.answer(self.directory.verify("alice", password)), False)
         self.assertIsNone(self.answer(self.directory.verify("eve", "right")))
+
+    def test_one_mechanism(self) -> None:
+        """
+        Who came from another server with keys for SCRAM-SHA-1 is a user, and logs in with PLAIN,
+        which makes the other keys.  Another password meanwhile is not undone.
+        """
+        old = derive("right", "sha1", b"salt of old", 4096)
+        with self.store.open() as connection:
+            write_keys(connection, "alice", {"SCRAM-SHA-1": old})
+        lacking = [self.store.without_keys(mechanism) for mechanism in HASHES]
+        self.assertEqual([0, 1], lacking)
+        self.assertTrue(self.answer(self.directory.holds("alice")))
+        self.assertFalse(self.answer(self.directory.holds("eve")))
+        self.assertIsNone(self.answer(self.directory.keys("alice", "SCRAM-SHA-256")))
+        self.assertIs(self.answer(self.directory.verify("alice", "wrong")), False)
+        self.assertEqual(1, self.store.without_keys("SCRAM-SHA-256"))
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+        for mechanism, hash_name in HASHES.items():
+            keys = self.answer(self.directory.keys("alice", mechanism))
+            self.assertEqual(DEFAULT_ITERATIONS, keys.iterations)
+            self.assertEqual(derive("right", hash_name, keys.salt, keys.iterations), keys)
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+        self.store.complete("alice", "other", old.stored_key)
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+
+    def test_one_mechanism_and_no_room(self) -> None:
+        """If the other keys cannot be written, the log-in succeeds, and it is said."""
+        with self.store.open() as connection:
+            old = derive("right", "sha1", b"salt", 4096)
+            write_keys(connection, "alice", {"SCRAM-SHA-1": old})
+
+        def full(*_: object) -> None:
+            raise StoreError("the disk is full")
+
+        self.patch(self.store, "complete", full)
+        lines: list[str] = []
+        observe_log(self, lambda event: lines.append(formatEvent(event)))
+        self.assertIs(self.answer(self.directory.verify("alice", "right")), True)
+        self.reactor.run_until(self.directory.verify("alice", "wrong"))
+        self.assertIn("alice has keys for SCRAM-SHA-1 alone still: the disk is full", lines)
 
     def test_constant_time(self) -> None:
         """Keys are compared by C{hmac.compare_digest}."""

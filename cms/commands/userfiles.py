@@ -71,6 +71,11 @@ def export(file: Path, as_csv: bool, as_json: bool, config_file: Path | None) ->
     help="Take keys with fewer iterations than those that are there, or that are made here.",
 )
 @click.option(
+    "--allow-one-mechanism",
+    is_flag=True,
+    help="Take keys for SCRAM-SHA-1 or SCRAM-SHA-256 alone; login.mechanisms has to fit them.",
+)
+@click.option(
     "--make-passwords",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="CSV",
@@ -83,6 +88,7 @@ def import_(
     file: Path,
     existing: Existing,
     allow_weaker: bool,
+    allow_one_mechanism: bool,
     make_passwords: Path | None,
     as_json: bool,
     config_file: Path | None,
@@ -99,7 +105,11 @@ def import_(
     reading = _read(file, config.link.domain)
     entries = _with_passwords(reading, make_passwords)
     if not reading.problems:
-        reading.problems += compare(store, entries, existing, allow_weaker=allow_weaker)
+        reading.problems += compare(
+            *(store, entries, existing),
+            allow_weaker=allow_weaker,
+            allow_one=allow_one_mechanism,
+        )
     if reading.problems:
         _complain(file, reading.problems, as_json)
     if make_passwords is not None:

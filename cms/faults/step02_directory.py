@@ -141,6 +141,22 @@ GROUPS_REFUSED = Fault(
 
 # What is offered.
 
+MECHANISM_WITHOUT_KEYS = Fault(
+    "mechanism-without-keys",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=("users who came from another server cannot log in although the password is right",),
+    cause=(
+        "{mechanism} is offered to everybody, and the local store has no keys for it of {number}"
+        " users: they were imported with keys for another mechanism."
+    ),
+    cure=(
+        "Set login.mechanisms to {able} until no such users are left; a log-in with PLAIN makes the"
+        " keys that are missing beside those for SCRAM-SHA-1."
+    ),
+    mend="# [login]\n# mechanisms = {able}",
+)
 MECHANISM_PARTIAL = Fault(
     "mechanism-partial",
     StepWarning,

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from cms.callbridge.config import LoginLimits
-from cms.callbridge.directories.store import UserStore, find_end, find_keys, find_shown
+from cms.callbridge.directories.store import StoreError, UserStore, find_end, find_keys, find_shown
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
 from cms.callbridge.passwords.scram import (
@@ -26,6 +26,7 @@ from cms.callbridge.passwords.scram import (
     derive,
 )
 from cms.linkprotocol.people import Person
+from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.signalflow import StepError
 from cms.state.folder import has_room
@@ -33,6 +34,7 @@ from cms.state.folder import has_room
 _T = TypeVar("_T")
 MOST_LOOKUPS = 1_000  # that wait for the store
 PLAIN_KEYS = "SCRAM-SHA-256"  # the keys that PLAIN's password is checked against
+OTHER_KEYS = "SCRAM-SHA-1"  # the same, of who was taken from another server with these alone
 
 
 class DirectoryError(Exception):
@@ -139,10 +141,11 @@ class LocalDirectory:
     @param remember: Seconds for which a right password needs no PBKDF2 again.
     """
 
+    log = Logger()
     name = "local"
     asks = False
     usual_wait = 0.0
-    mechanisms = (*reversed(HASHES), "PLAIN")
+    mechanisms: tuple[str, ...] = (*reversed(HASHES), "PLAIN")
 
     def __init__(
         self,
@@ -153,6 +156,7 @@ class LocalDirectory:
         remember: float = 0.0,
     ) -> None:
         self._database = store.database
+        self._store, self._reactor = store, reactor
         self._path = store.path
         self._decoy_key = store.decoy_key()
         self._work = SlowWork(
@@ -219,24 +223,34 @@ class LocalDirectory:
 
     def holds(self, name: str) -> Deferred[bool]:
         """Whether there is this user; fails with L{DirectoryBusy} as well."""
-        return self.keys(name, PLAIN_KEYS).addCallback(lambda keys: keys is not None)
+        found = Deferred.fromCoroutine(self._keys_for_plain(name))
+        return found.addCallback(lambda keys: keys[1] is not None)
+
+    async def _keys_for_plain(self, name: str) -> tuple[str, StoredKeys | None]:
+        keys = await self.keys(name, PLAIN_KEYS)
+        others = None if keys else await self.keys(name, OTHER_KEYS)
+        return (OTHER_KEYS, others) if others else (PLAIN_KEYS, keys)
 
     def verify(self, name: str, password: str) -> Deferred[bool | None]:
         """See L{Directory.verify}; fails with L{DirectoryBusy} as well."""
         return Deferred.fromCoroutine(self._verify(name, password))
 
     async def _verify(self, name: str, password: str) -> bool | None:
-        keys = await self.keys(name, PLAIN_KEYS)
+        mechanism, keys = await self._keys_for_plain(name)
         if keys is not None and self._verified.holds(name, password, keys.stored_key):
             return self._allowed(keys)
         against = keys or self.decoy(name, PLAIN_KEYS)
 
         def compute() -> bool:
             try:
-                derived = derive(password, HASHES[PLAIN_KEYS], against.salt, against.iterations)
+                derived = derive(password, HASHES[mechanism], against.salt, against.iterations)
             except SASLPrepError:
                 return False
-            return hmac.compare_digest(derived.stored_key, against.stored_key)
+            if not hmac.compare_digest(derived.stored_key, against.stored_key):
+                return False
+            if mechanism != PLAIN_KEYS:
+                self._complete(name, password, against.stored_key)
+            return True
 
         try:
             right = await self._work.run(compute)
@@ -248,6 +262,15 @@ class LocalDirectory:
             return False
         self._verified.remember(name, password, keys.stored_key)
         return self._allowed(keys)
+
+    def _complete(self, name: str, password: str, stored_key: bytes) -> None:
+        """In a thread.  The next log-in tries it again."""
+        try:
+            self._store.complete(name, password, stored_key)
+        except StoreError as problem:
+            text = "{name} has keys for {mechanism} alone still: {why}"
+            facts = {"name": name, "mechanism": OTHER_KEYS, "why": str(problem)}
+            self._reactor.callFromThread(self.log.warn, text, **facts)
 
     def _allowed(self, keys: StoredKeys) -> bool:
         if keys.disabled:

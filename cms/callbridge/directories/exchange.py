@@ -27,6 +27,7 @@ from cms.callbridge.directories.store import (
     end_sessions,
     shown_names,
     user_name,
+    write_keys,
     write_shown,
 )
 from cms.callbridge.passwords.saslprep import SASLPrepError, saslprep
@@ -214,12 +215,9 @@ def _entry_of_json(plain: dict[str, Any] | None, domain: str) -> Mapping[str, An
     disabled = plain.get("disabled", False)
     if not isinstance(disabled, bool) or not isinstance(scram, dict):
         raise _Wrong(f"{name}: disabled or scram is missing or wrong")
-    missing = HASHES.keys() - scram.keys()
-    if missing or scram.keys() - HASHES.keys():
-        # Each mechanism is offered to everybody: it would fail for who has no keys for it.
-        told = f"no keys for {', '.join(sorted(missing))}" if missing else "unknown mechanisms"
-        raise _Wrong(f"{name}: {told}")
-    keys = {mechanism: _keys(name, mechanism, scram[mechanism]) for mechanism in HASHES}
+    if not scram or scram.keys() - HASHES.keys():
+        raise _Wrong(f"{name}: {'unknown mechanisms' if scram else 'no keys'}")
+    keys = {mechanism: _keys(name, mechanism, plain) for mechanism, plain in scram.items()}
     created, shown = _created(name, plain.get("created")), plain.get("displayName", "")
     if not isinstance(shown, str):
         raise _Wrong(f"{name}: displayName is no text")
@@ -300,7 +298,12 @@ def _created(name: str, text: Any) -> str | None:
 
 
 def compare(
-    store: UserStore, entries: Iterable[Entry], existing: Existing, *, allow_weaker: bool
+    store: UserStore,
+    entries: Iterable[Entry],
+    existing: Existing,
+    *,
+    allow_weaker: bool,
+    allow_one: bool = False,
 ) -> list[tuple[int, str]]:
     """
     What stands against taking these users, by line.
@@ -308,6 +311,7 @@ def compare(
     @param existing: What becomes of a user that is in the store already.
     @param allow_weaker: Keys may have fewer iterations than those in the store, or than this
         version makes.
+    @param allow_one: A user may have keys for one mechanism alone.
     """
     problems = []
     with store.open() as connection:
@@ -315,7 +319,13 @@ def compare(
             there = _iterations(connection, entry.name)
             if there and existing == "refuse":
                 problems.append((entry.line, f"{entry.name} is a user already"))
-            if (there and existing != "replace") or not entry.keys or allow_weaker:
+            if (there and existing != "replace") or not entry.keys:
+                continue
+            missing = sorted(HASHES.keys() - entry.keys.keys())
+            if missing and not allow_one:
+                # Each mechanism is offered to everybody: it would fail for who has no keys for it.
+                problems.append((entry.line, f"{entry.name}: no keys for {', '.join(missing)}"))
+            if allow_weaker:
                 continue
             for mechanism, keys in entry.keys.items():
                 wanted = there.get(mechanism, DEFAULT_ITERATIONS)
@@ -383,11 +393,5 @@ def take(store: UserStore, entries: Iterable[Entry], existing: Existing) -> Take
             )
             if entry.shown is not None:
                 write_shown(connection, entry.name, entry.shown)
-            connection.executemany(
-                "INSERT OR REPLACE INTO scram VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (entry.name, mechanism, k.salt, k.iterations, k.stored_key, k.server_key)
-                    for mechanism, k in entry.keys.items()
-                ],
-            )
+            write_keys(connection, entry.name, entry.keys)
     return Taken(added, replaced, kept)

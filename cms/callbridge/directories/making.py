@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -101,8 +102,10 @@ def make_directories(
     """
     local = LocalDirectory(users, reactor, limits=config.login, remember=config.remember_passwords)
     settings = config.directories
+    chosen = tuple(each for each in STRENGTH if each in config.login.mechanisms)
     if not any(isinstance(each, LdapSettings) for each in settings):
-        return House(local)
+        local.mechanisms = chosen or local.mechanisms
+        return House(local, warnings=tuple(_without_keys(users, local.mechanisms)))
     store = open_store()
     work = SlowWork(reactor, at_once=1)
     sources: list[Source] = []
@@ -137,11 +140,14 @@ def make_directories(
             synced=synced,
         )
         sources.append(one)
-    offered = config.login.mechanisms or _common(sources)
+    offered = chosen or _common(sources)
     return House(
         Directories(reactor, sources, offered, local.decoy),
         syncs,
-        tuple(_warnings(sources, offered, settings)),
+        (
+            *_warnings(sources, offered, settings),
+            *(_without_keys(users, offered) if local in sources else ()),
+        ),
         store,
         tuple(connectors),
         None if local in sources else local,
@@ -163,6 +169,17 @@ def _common(sources: Iterable[Source]) -> tuple[str, ...]:
     """What works for the users of each."""
     every = [set(source.mechanisms) for source in sources]
     return tuple(each for each in STRENGTH if all(each in able for able in every))
+
+
+def _without_keys(users: UserStore, offered: Sequence[str]) -> Iterable[StepError]:
+    """Local users who were taken from another server, with keys for one mechanism."""
+    lacking = {each: users.without_keys(each) for each in HASHES}
+    able = [each for each in STRENGTH if not lacking.get(each)]
+    for mechanism in offered:
+        if number := lacking.get(mechanism):
+            yield faults.MECHANISM_WITHOUT_KEYS.error(
+                mechanism=mechanism, number=number, able=json.dumps(able)
+            )
 
 
 def _warnings(

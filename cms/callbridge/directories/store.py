@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -39,6 +39,7 @@ __all__ = [
     "find_shown",
     "shown_names",
     "user_name",
+    "write_keys",
     "write_shown",
 ]
 
@@ -125,26 +126,45 @@ class UserStore:
         if is_visitor(name):
             raise StoreError(f"{name} is what the address of a guest looks like: choose another")
         try:
-            keys = {
-                mechanism: derive(password, hash_name, self._random_bytes(SALT_BYTES), iterations)
-                for mechanism, hash_name in HASHES.items()
-            }
+            keys = self._make_keys(password, iterations)
         except SASLPrepError as problem:
             raise StoreError(f"the password cannot be used: {problem}") from None
         with self.open() as connection:
             added = connection.execute(
                 "INSERT INTO users (name) VALUES (?) ON CONFLICT DO NOTHING", (name,)
             )
-            connection.executemany(
-                "INSERT OR REPLACE INTO scram VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (name, mechanism, k.salt, k.iterations, k.stored_key, k.server_key)
-                    for mechanism, k in keys.items()
-                ],
-            )
+            write_keys(connection, name, keys)
             if added.rowcount != 1:
                 end_sessions(connection, name, "password")
             return added.rowcount == 1
+
+    def _make_keys(self, password: str, iterations: int) -> dict[str, StoredKeys]:
+        return {
+            mechanism: derive(password, hash_name, self._random_bytes(SALT_BYTES), iterations)
+            for mechanism, hash_name in HASHES.items()
+        }
+
+    def complete(self, name: str, password: str, stored_key: bytes) -> None:
+        """
+        A user has keys for one mechanism alone: make those for all.  Sessions go on.
+
+        @param password: Which was right for C{stored_key}; if he has another meanwhile, nothing
+            is changed.
+        """
+        keys = self._make_keys(password, DEFAULT_ITERATIONS)
+        with self.open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            same = "SELECT 1 FROM scram WHERE name = ? AND stored_key = ?"
+            if connection.execute(same, (name, stored_key)).fetchone() is not None:
+                write_keys(connection, name, keys)
+
+    def without_keys(self, mechanism: str) -> int:
+        """How many users there are for whom this mechanism cannot work."""
+        with self.open() as connection:
+            lacking = "SELECT count(*) FROM users WHERE name NOT IN"
+            found = "(SELECT name FROM scram WHERE mechanism = ?)"
+            (number,) = connection.execute(f"{lacking} {found}", (mechanism,)).fetchone()
+            return int(number)
 
     def delete(self, name: str) -> bool:
         """
@@ -211,6 +231,18 @@ class UserStore:
         with self.open() as connection:
             (key,) = connection.execute("SELECT decoy FROM installation").fetchone()
             return bytes(key)
+
+
+def write_keys(connection: sqlite3.Connection, name: str, keys: Mapping[str, StoredKeys]) -> None:
+    """These are a user's, by mechanism, and no others."""
+    connection.execute("DELETE FROM scram WHERE name = ?", (name,))
+    connection.executemany(
+        "INSERT INTO scram VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (name, mechanism, k.salt, k.iterations, k.stored_key, k.server_key)
+            for mechanism, k in keys.items()
+        ],
+    )
 
 
 def end_sessions(connection: sqlite3.Connection, name: str, reason: str) -> None:

@@ -34,7 +34,12 @@ _SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 
 
 class Talker(Client):
-    """Manages its streams, looks at all addresses for one that takes it, and is in a room."""
+    """
+    Manages its streams, looks at all addresses for one that takes it, and is in a room.
+
+    @ivar told: The numbers of what it has said there.
+    @ivar gone: Whom it was told to have left.
+    """
 
     async def _connect(self) -> None:
         await _to_any(self)
@@ -46,6 +51,8 @@ class Talker(Client):
         self.send(f"<presence to='{ROOM}/{self.user}'>{muc}</presence>")
 
     def _hear_stanza(self, element: Element) -> None:
+        if element.tag.endswith("}presence") and element.get("type") == "unavailable":
+            self.gone.append(element.get("from", ""))
         if element.get("id", "").isdigit() or element.tag.endswith("}iq"):
             super()._hear_stanza(element)  # not the subject of the room
 
@@ -59,6 +66,7 @@ class Talker(Client):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.told: list[int] = []
+        self.gone: list[str] = []
 
 
 async def _to_any(client: Client) -> int:
@@ -235,6 +243,7 @@ def _judge(talkers: list[Talker], comers: list[Comer]) -> None:
     chats = said = 0
     for talker in talkers:
         assert not talker.life.errors, (talker.user, talker.life.errors)
+        assert not [jid for jid in talker.gone if COMER not in jid], talker.gone
         heard: dict[str, list[int]] = {}
         for sender, number in talker.life.heard:
             heard.setdefault(sender, []).append(number)

@@ -63,7 +63,7 @@ class Host:
         command = [*script("cms"), "xmpp", *words, "--json", "--config", str(self.file)]
         status, output = self.processes.run("cms", command, env=daemon_environment())
         assert status == 0, output
-        return json.loads(output)
+        return json.loads(output[output.index("{") : output.rindex("}") + 1])
 
     def log_in(self, user: str) -> tuple[str, WireClient]:
         """A client, and the name of the instance that it came to."""
@@ -121,4 +121,11 @@ def test_one_port(processes: Processes, certificates: Certificates) -> None:
     host.servers[first].start()
     host.servers[first].process.wait_for(JOINED, 20)
     bob.leave()
+    clients = host.one_each()
+    assert host.command("drain", "--wait", "--instance", first)["state"] == "drained"
+    (ended,) = clients[first].rest()
+    assert ended.tag.endswith("}error")
+    for _ in range(3):  # the Callbridge has found the other one at the same port, too
+        assert host.log_in("alice")[0] == second
+    assert host.command("drain", "--cancel", "--instance", first)["state"] == "open"
     host.one_each()

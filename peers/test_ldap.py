@@ -246,13 +246,20 @@ def test_gone(processes: Processes, certificates: Certificates) -> None:
 
 
 def test_new_password(processes: Processes, certificates: Certificates) -> None:
-    """Another password ends the sessions of before, at his next log-in or at a sync."""
+    """
+    Another password ends the sessions of before, at his next log-in or at a sync.  A server
+    that takes no groups is told of.
+    """
     anna, bert = (named(name, pwdLastSet="133000000000000000") for name in ("anna", "bert"))
-    slapd = Slapd(processes, certificates, [anna, bert])
+    both = {"objectClass": "groupOfNames", "cn": "Both", "member": [anna.dn, bert.dn]}
+    slapd = Slapd(processes, certificates, [anna, bert, Entry(f"cn=Both,{BASE}", both)])
     slapd.start()
-    house = House(processes, certificates, slapd.tls_address, sync_interval=0)
+    only = {"filter": "(objectClass=user)", "groups_base": BASE}
+    house = House(processes, certificates, slapd.tls_address, sync_interval=0, **only)
+    house.server.settings["contacts"] = {"most_groups": 0}
     house.start()
     assert house.sync()["numUsers"] == 2
+    house.callbridge.process.wait_for("does not take 1 groups of directories", 10.0)
     clients = {name: house.client(name, f"word-of-{name}") for name in ("anna", "bert")}
     for client in clients.values():
         client.expect("online")

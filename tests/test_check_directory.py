@@ -102,6 +102,19 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual([READER], self.first.binds)
         self.assertNotIn(READER_PASSWORD, repr(found))
 
+    def test_groups(self) -> None:
+        """One is enough; none is a warning, and the user is looked for all the same."""
+        self.person("anna")
+        about = "groups of directory ldap"
+        warned = "warning ldap-no-groups"
+        self.assertIn(warned, self.said(self.look("anna", groups_base=BASE)))
+        self.assertIn(f"passed anna@{DOMAIN}", self.said(self.look("anna", groups_base=BASE)))
+        for server in (self.first, self.second):
+            for number in range(3):
+                server.add(f"cn={number},{BASE}", cn="x", memberUid=["anna", "bert"])
+        self.assertIn(f"passed {about}", self.said(self.look(groups_base=BASE)))
+        self.assertNotIn(about, str(self.look()))
+
     def test_second_server(self) -> None:
         """A dead server beside one that works is a warning, and the other one is looked at."""
         self.person("anna")

@@ -62,6 +62,19 @@ LDAP_LEFT_OUT = Fault(
     cause="{left} of {count} entries at {peer} cannot log in: {names}.",
     cure="Mend these entries in the directory, or narrow filter so that it leaves them out.",
 )
+LDAP_NO_GROUPS = Fault(
+    "ldap-no-groups",
+    StepWarning,
+    Step.CONFIGURATION,
+    on=Side.CHECK,
+    symptoms=("groups_base is set, and no roster shows a group",),
+    cause="{peer} shows no group below {base} that fits {filter}{problem}.",
+    cure=(
+        "Correct groups_base or groups_filter of this [[directory]], or let the account of"
+        " bind_name read the groups and their member, uniqueMember or memberUid."
+    ),
+    mend="ldapsearch -x -ZZ -H ldap://<server> -D '<bind_name>' -W -b '{base}' '{filter}' cn",
+)
 LDAP_SIZE_LIMIT = Fault(
     "ldap-size-limit",
     DirectoryFault,

@@ -238,6 +238,14 @@ CASES.add(
     changed(jidMapping="$cn$@example.org"),
 )
 CASES.add(
+    "ldap-no-groups",
+    2,
+    f"below ou=nowhere,{BASE}",
+    "groups_base",
+    changed(groups_base=f"ou=nowhere,{BASE}"),
+    warns=True,
+)
+CASES.add(
     "ldap-left-out",
     2,
     "uid=a b",

@@ -32,7 +32,8 @@ from cms.trust.files import PEMFiles
 
 MOST_SERVERS = 8
 PAGING = 6  # stages in which the pages of all entries are read
-STAGES = PAGING + 4  # waits of a stage's length at one server: DNS and TLS, bind, base, user
+# Waits of a stage's length at one server: DNS and TLS, bind, base, groups, user.
+STAGES = PAGING + 5
 MOST_NAMED = 5  # entries that a finding names
 _ANYTHING = LDAPFilter.from_string("(objectClass=*)")
 
@@ -217,6 +218,8 @@ class DirectoryProbe:
         }
         self._lane.passed(Step.LOGIN, about, self._since(began), evidence, seen.cut)
         self._warn(seen, peer)
+        if self._settings.groups_base:
+            await self._groups(connection)
         if self._user:
             await self._find(connection)
         return True
@@ -315,6 +318,26 @@ class DirectoryProbe:
             left=left, count=seen.count, peer=peer, names=", ".join(named)
         )
         self._lane.warned(warning, f"directory {self._settings.name}")
+
+    async def _groups(self, connection: LdapConnection) -> None:
+        """Whether there is any group whose members would be contacts."""
+        base, wanted = self._settings.groups_base, self._settings.groups_filter
+        about, began = f"groups of directory {self._settings.name}", self._reactor.seconds()
+        problem = ""
+        try:
+            page = await connection.search(base, wanted, ("cn",), self._stage, most=1)
+            found = bool(page.entries)
+        except Refused as no:
+            found = no.code == codes.SIZE_LIMIT_EXCEEDED
+            problem = f" ({no.words})"
+        except StepError as error:
+            self._lane.failed(error, about, self._since(began))
+            return
+        if found:
+            self._lane.passed(Step.LOGIN, about, self._since(began), {"base": base})
+        else:
+            where = {"peer": connection.peer, "base": base, "filter": str(wanted)}
+            self._lane.warned(faults.LDAP_NO_GROUPS.error(**where, problem=problem), about)
 
     # one user
 

@@ -60,6 +60,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         server = XmppServer(processes, certificates, {"cb1": "s3cret"})
         pair = certificates.issue(DOMAIN, server.hostname, "localhost")
         server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+        server.settings["contacts"] = {"announce_pictures": True}
         server.start()
         address = f"localhost:{server.component_port}"
         callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
@@ -133,12 +134,13 @@ def test_names(scene: Scene) -> None:
     assert liddell.expect("asks", PATIENCE)["sender"] == BOB
     liddell.do("presence", to=BOB, type="subscribed")
     assert bob.expect("came", PATIENCE)["sender"] == LIDDELL
+    sha = hashlib.sha1(PICTURE).hexdigest()
+    assert bob.expect("photo", PATIENCE)["hash"] == sha
     bob.do("card", to=LIDDELL)
     card = bob.expect("card", PATIENCE)
     assert (card["name"], card["type"]) == ("Alice Liddell", "image/jpeg"), card
     assert card["bytes"] == len(PICTURE), card
     liddell.do("card", to=LIDDELL)
-    sha = hashlib.sha1(PICTURE).hexdigest()
     card = liddell.expect("card", PATIENCE)
     assert (card["name"], card["hash"]) == ("Alice Liddell", sha)
     liddell.do("avatar", to=LIDDELL)

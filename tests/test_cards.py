@@ -21,7 +21,7 @@ from cms.linkprotocol import login as lp
 from cms.process.logs import LineLimiter
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.contacts import people as kept
-from cms.xmpp.contacts.cards import DATA, METADATA, MOST_ASKING, PUBSUB, VCARD
+from cms.xmpp.contacts.cards import DATA, METADATA, MOST_ASKING, PUBSUB, UPDATE, VCARD
 from cms.xmpp.contacts.settings import EVERYBODY, ContactSettings
 from tests.ldapserver import BASE
 from tests.ldapstage import LdapStage
@@ -30,7 +30,7 @@ from tests.test_cluster_contacts import TwoServers
 from tests.test_ended_sessions import CB1
 from tests.test_xmpp_contacts import ALICE, BOB, House
 from tests.test_xmpp_delivery import shape
-from tests.xmppserver import DOMAIN, Peer
+from tests.xmppserver import DOMAIN, Peer, Server
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
 LIDDELL = people.Person("Alice <Liddell>", JPEG)
@@ -201,6 +201,76 @@ class CardTests(House):
             self.assertIn(VCARD, [each["var"] for each in info.elements(info.uri, "feature")])
             kinds = [each["category"] for each in info.elements(info.uri, "identity")]
             self.assertNotIn("pubsub", kinds)
+
+
+class AnnouncedTests(House):
+    """C{contacts.announce_pictures}: XEP-0153."""
+
+    def setUp(self) -> None:
+        """Bob sees Alice; nobody has asked who they are."""
+        super().setUp()
+        self.befriend("alice", "bob")
+        link: Any = self.server.links.get(CB1)
+        link.knows_people = True
+        local: Any = self.server.router.local
+        local._marked = self.server.cards.marked
+
+    def answer(self, answer: people.Answer) -> None:
+        """The Callbridge answers."""
+        for question in asked(self.callbridge):
+            self.callbridge.answer(question, answer)
+
+    def seen(self, xml: str) -> list[tuple[str, str]]:
+        """Alice says something; what Bob sees: status and hash."""
+        self.peers["alice"].say(xml)
+        return self.bob()
+
+    def bob(self) -> list[tuple[str, str]]:
+        """What he has seen."""
+        self.server.clock.advance(1)
+        shown = [each.element for each in self.peers["bob"].received()]
+        self.peers["alice"].received()
+        return [(str(each.status or ""), str((each.x and each.x.photo) or "")) for each in shown]
+
+    def test_announced(self) -> None:
+        """Once it is known, with each presence; the first is sent again with it."""
+        sha = hashlib.sha1(JPEG).hexdigest()
+        self.assertEqual([("a", "")], self.seen("<presence><status>a</status></presence>"))
+        self.answer(LIDDELL)
+        self.assertEqual([("a", sha)], self.bob())
+        self.assertEqual([("b", sha)], self.seen("<presence><status>b</status></presence>"))
+        self.assertEqual([("", sha)], self.seen("<presence/>"))
+        self.assertEqual([("", sha)], self.seen("<presence id='x' />"))
+        self.assertEqual([], asked(self.callbridge))
+
+    def test_not(self) -> None:
+        """Who has none, who says it himself, who has gone on or away meanwhile, and guests."""
+        self.seen("<presence><status>a</status></presence>")
+        self.peers["alice"].say("<presence type='unavailable'/>")
+        self.answer(LIDDELL)
+        self.assertEqual([("", "")], self.bob())
+        own = f"<x xmlns='{UPDATE}'><photo>mine</photo></x>"
+        self.assertEqual([("", "mine")], self.seen(f"<presence>{own}</presence>"))
+        self.server.people.forget(ALICE)
+        self.seen("<presence/>")
+        self.answer(people.Person("Alice"))
+        self.assertEqual([], self.bob())
+        self.server.people.forget(ALICE)
+        self.peers["alice"].handler.is_guest = True
+        self.seen("<presence/>")
+        self.assertEqual([], asked(self.callbridge))
+
+    def test_nobody_answers(self) -> None:
+        """Presence does not wait for it."""
+        self.assertEqual([("a", "")], self.seen("<presence><status>a</status></presence>"))
+        self.server.clock.advance(kept.ANSWER_TIMEOUT + 1)
+        asked(self.callbridge)
+        self.assertEqual([], self.bob())
+
+    def test_off(self) -> None:
+        """Unless it is wanted, nobody is asked."""
+        local: Any = Server().router.local
+        self.assertIsNone(local._marked)
 
 
 class EverybodyTests(CardTests):

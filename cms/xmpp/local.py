@@ -38,6 +38,7 @@ from cms.xmpp.sessions import Session, Sessions
 
 FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, ns.TIME, ns.VERSION, carbons.NS)
 ACCOUNT_FEATURES = (ns.DISCO_INFO, ns.DISCO_ITEMS, ns.PING, carbons.NS)
+Mark = Callable[[Session, Stanza, Callable[[Session, Stanza], object]], Stanza]
 _PRIORITY = re.compile("[+-]?[0-9]{1,9}")  # xs:byte, and numbers outside its bounds
 MOST_DIRECTED = 1_000  # addresses remembered for a session's final unavailable
 
@@ -72,6 +73,7 @@ class LocalServices:
         self.groups: SharedGroups | None = None
         self._features: tuple[str, ...] = FEATURES
         self._account_features: tuple[str, ...] = ACCOUNT_FEATURES
+        self._marked: Mark | None = None
         self._about: dict[
             tuple[str, str, str], Callable[[Session, Stanza, Element, JID], object]
         ] = {}
@@ -122,6 +124,8 @@ class LocalServices:
     def introduce(self, cards: Cards) -> None:
         """Clients are told who somebody is."""
         self._about.update(cards.requests)
+        if cards.announces:
+            self._marked = cards.marked
         self._features = (*self._features, VCARD)
         self._account_features = (*ACCOUNT_FEATURES, VCARD)
 
@@ -236,6 +240,8 @@ class LocalServices:
             session.priority = _priority(stanza)
             # Keep the bytes: the tree, made for the priority, is some twenty times as large.
             stanza = SplicedStanza((b"presence", None, None, stanza.raw))
+            if self._marked is not None:
+                stanza = self._marked(session, stanza, self.client_presence)
             session.presence = stanza
             if self.others is not None:
                 self.others.presence(session)

@@ -26,12 +26,18 @@ class Contact(Peer):
         client.add_event_handler("presence_subscribe", lambda each: self._heard("asks", each))
         client.add_event_handler("presence_subscribed", lambda each: self._heard("grants", each))
         client.add_event_handler("got_online", lambda each: self._heard("came", each))
+        client.add_event_handler("presence_available", self._photo)
         client.add_event_handler("got_offline", lambda each: self._heard("went", each))
         return client
 
     def _heard(self, event: str, presence: Presence) -> None:
         if presence["from"].bare != self._settings["jid"]:
             tell(event, sender=presence["from"].bare)
+
+    def _photo(self, presence: Presence) -> None:
+        photo = presence.xml.findtext("{vcard-temp:x:update}x/{vcard-temp:x:update}photo")
+        if photo:
+            tell("photo", sender=presence["from"].bare, hash=photo)
 
     async def _go_online(self) -> None:
         assert self._stream is not None

@@ -23,18 +23,21 @@ from cms.linkprotocol.people import Person
 from cms.process.logs import Logger
 from cms.state.database import StoreUnusable
 from cms.xmlstream.serialize import escape_text, quote_attribute
+from cms.xmlstream.splicedstanza import SplicedStanza
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.textiq import written_result
 from cms.xmpp.contacts.people import People
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.settings import EVERYBODY, ContactSettings
-from cms.xmpp.router import Router
+from cms.xmpp.router import MOST_BYTES, Router
 from cms.xmpp.sessions import Session
 
 VCARD: Final = "vcard-temp"  # XEP-0054
 PUBSUB: Final = "http://jabber.org/protocol/pubsub"  # XEP-0060
 METADATA: Final = "urn:xmpp:avatar:metadata"  # XEP-0084
 DATA: Final = "urn:xmpp:avatar:data"
+UPDATE: Final = "vcard-temp:x:update"  # XEP-0153
+_UPDATE: Final = UPDATE.encode()
 MOST_ASKING: Final = 20  # questions of one user that are under way
 _DIRECTORY = "names and pictures come from the directory"
 
@@ -119,6 +122,35 @@ class Cards:
 
         self._people.find(to.userhost()).addCallback(found).addErrback(failed).addBoth(over)
 
+    @property
+    def announces(self) -> bool:
+        """Whether presence says which picture somebody has."""
+        return self._settings.announce_pictures
+
+    def marked(
+        self, session: Session, stanza: Stanza, again: Callable[[Session, Stanza], object]
+    ) -> Stanza:
+        """
+        Presence of a user, with the hash of his picture (XEP-0153) if that is known.
+
+        @param again: Called with it later, if it becomes known and is his presence still.
+        """
+        if _UPDATE in stanza.raw or session.is_guest:
+            return stanza
+        user = session.jid.userhost()
+        is_known, person = self._people.known(user)
+        if is_known:
+            return _with_hash(stanza, person)
+
+        def came(person: Person | None) -> None:
+            marked = _with_hash(stanza, person)
+            if marked is not stanza and session.presence is stanza:
+                again(session, marked)
+
+        # Who has no answer now goes without until his next presence.
+        self._people.find(user).addCallbacks(came, lambda failure: failure.trap(StanzaError))
+        return stanza
+
     def _may_know(self, session: Session, to: JID) -> bool:
         """
         Whether a session may know who somebody is.
@@ -137,6 +169,21 @@ class Cards:
             return contacts.changes.store.may_know(contacts.keys.key(to), own)
         except StoreUnusable:
             return False  # of that is told where presence is read
+
+
+def _with_hash(stanza: Stanza, person: Person | None) -> Stanza:
+    raw = stanza.raw
+    if person is None or not person.picture:
+        return stanza
+    id_ = hashlib.sha1(person.picture).hexdigest()  # noqa: S324 - as XEP-0153 4.3 has it
+    x = f"<x xmlns='{UPDATE}'><photo>{id_}</photo></x></presence>".encode()
+    if raw.endswith(b"</presence>"):
+        raw = raw.removesuffix(b"</presence>") + x
+    elif raw.endswith(b"/>") and raw.count(b"<") == 1:
+        raw = raw.removesuffix(b"/>") + b">" + x
+    if len(raw) > MOST_BYTES:
+        return stanza
+    return SplicedStanza((b"presence", None, None, raw))
 
 
 def _card(person: Person) -> str:

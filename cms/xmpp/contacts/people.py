@@ -91,6 +91,13 @@ class People:
         self._ask(user)
         return answer
 
+    def known(self, user: str) -> tuple[bool, Found]:
+        """Whether it is known now who somebody is, and who."""
+        kept = self._kept.get(user)
+        if kept is None or kept.until <= self._clock.seconds():
+            return False, None
+        return True, kept.found
+
     def _ask(self, user: str) -> None:
         links = [link for link in self._links.authorities if link.knows_people]
         missing = [link for link in self._links if link.knows_people and link.is_away]

@@ -41,6 +41,13 @@ class ContactSettings:
         default=CONTACTS,
         why="to everybody it says which addresses exist",
     )
+    announce_pictures: bool = setting(
+        Flag(),
+        "whether presence says which picture a user has (XEP-0153), without which many programs"
+        " never ask for it",
+        default=False,
+        why="the Callbridge is asked for the picture of each user who logs in",
+    )
     most_groups: int = setting(
         Count(0, 10_000),
         "groups of directories that one Callbridge may name, whose members are contacts of each"

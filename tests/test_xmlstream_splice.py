@@ -487,6 +487,27 @@ class UnusualTests(SynchronousTestCase):
             self.assertEqual([RequestRead()], self.read(ask[cut:]))
         self.assertEqual(0, Counted.made)
 
+    def test_another_id_needs_no_tree(self) -> None:
+        """Only the value of C{id} is another one then."""
+        with_tree = splicedstanza._tree
+        for start in (
+            "<iq id='1' type='get'",
+            """<iq to="a/ id='2'" id='1' type='get'""",
+            """<iq type='get' from='a/ id="2"' id="1\"""",
+        ):
+            self.patch(splicedstanza, "_tree", self.fail)
+            stanza = splicedstanza.of_bytes(f"{start}><q xmlns='u:q' id='3'/></iq>".encode())
+            before = stanza.to, stanza.sender, stanza.type
+            stanza.identify("a&b")
+            self.assertEqual(("a&b", *before), (stanza.id, stanza.to, stanza.sender, stanza.type))
+            self.assertEqual(1, stanza.raw.count(b"a&amp;b"))
+            self.patch(splicedstanza, "_tree", with_tree)
+            read = splicedstanza.of_bytes(stanza.raw).element
+            self.assertEqual(("a&b", "3"), (read["id"], read.firstChildElement()["id"]))
+        stanza = splicedstanza.of_bytes(b"<iq type='get'><q xmlns='u:q' id='3'/></iq>")
+        stanza.identify("4")
+        self.assertEqual("4", splicedstanza.of_bytes(stanza.raw).id)
+
     def test_an_iq_needs_no_tree(self) -> None:
         """Neither its attributes nor its payload, whatever its addresses are."""
         for written, meant in OTHERWISE:

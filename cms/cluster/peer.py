@@ -26,24 +26,62 @@ ACKNOWLEDGE_SECONDS = 0.1  # that an acknowledgement waits for more
 ACKNOWLEDGE_ENTRIES = 32  # or so many entries
 # Or this part of a window: its sender waits until half of it is acknowledged.
 ACKNOWLEDGE_SHARE = 3
+LATER_SECONDS, MOST_LATER = 0.02, 100  # that messages wait for which nobody waits
 UNKNOWN = bytes(TOKEN_BYTES)  # of a node that has said nothing
 COMPLAIN_SECONDS = 0.5  # between two complaints that something is missing
 
 
 class PerTurn(Gathering):
-    """What one turn of the reactor sends to a node leaves as one entry."""
+    """
+    What one turn of the reactor sends to a node leaves as one entry.
 
-    __slots__ = ("_clock",)
+    @ivar later: What leaves with the next entry, before it.
+    """
+
+    __slots__ = ("_clock", "_timer", "later")
 
     def __init__(self, clock: IReactorTime) -> None:
         super().__init__()
         self._clock = clock
+        self.later: list[bytes] = []
+        self._timer: IDelayedCall | None = None
 
     def write(self, data: bytes) -> None:
         """See L{Gathering.write}."""
         if self.pieces is None:
             self.for_this_turn(self._clock)
+            if self.later:
+                self.take_along()
         super().write(data)
+
+    put = write
+
+    def write_later(self, data: bytes) -> None:
+        """Nobody waits for it: send it with the next entry, or soon."""
+        if self.pieces is not None:
+            super().write(data)
+            return
+        self.later.append(data)
+        if len(self.later) >= MOST_LATER:
+            self.take_along()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(LATER_SECONDS, self.take_along)
+
+    def take_along(self) -> None:
+        """Send in this turn what was to be sent later."""
+        later, self.later = self.later, []
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            if timer.active():
+                timer.cancel()
+        for data in later:
+            self.write(data)
+
+    def flush(self) -> None:
+        """See L{Gathering.flush}."""
+        if self.later:
+            self.take_along()
+        super().flush()
 
 
 @frozen
@@ -141,7 +179,8 @@ class Peer:
     def _new_party(self) -> Party:
         settings = self._settings
         limits = SendLimits(4 * settings.window, min(5.0, settings.patience), settings.patience)
-        self.out: Gathering = PerTurn(self._clock)
+        self._turn = PerTurn(self._clock)
+        self.out: Gathering = self._turn
         self.out.to = self
         party = Party(self._clock, limits, is_shared=True)
         party.is_open = True
@@ -207,8 +246,16 @@ class Peer:
         self.bytes_sent += len(data)
         self._way.transmit(self.member, kind, token, number, data)
 
+    def write_later(self, data: bytes) -> None:
+        """Send a message of this node, for which nobody waits, together with others."""
+        if self._blocked:
+            self.party.write(data)
+        else:
+            self._turn.write_later(data)
+
     def known(self) -> Deferred[None]:
         """Fires when it has acknowledged all that was written until now, or that is lost."""
+        self._turn.take_along()
         known: Deferred[None] = Deferred()
         self._awaited.append((self._number + bool(self.out.pieces), known))
         return known
@@ -281,7 +328,9 @@ class Peer:
         self._way.handed_back(self, self._abandon())
 
     def _abandon(self) -> list[bytes]:
-        lost = [data for _, data, _ in self._kept] + (self.out.pieces or [])
+        out, kept = self._turn, [data for _, data, _ in self._kept]
+        lost = kept + out.later + (out.pieces or [])
+        out.later.clear()
         self.out.to = None
         self.out.flush()
         self._kept.clear()
@@ -327,12 +376,12 @@ class Peer:
 
     def _acknowledge_soon(self, *, at_once: bool = False) -> None:
         many = self._taken - self._acknowledged >= ACKNOWLEDGE_ENTRIES
-        if at_once or many or self._taken_bytes * ACKNOWLEDGE_SHARE >= self._settings.window:
-            if self._acknowledge is not None:
-                self._acknowledge.cancel()
-            self._acknowledge_now()
-        elif self._acknowledge is None:
-            self._acknowledge = self._clock.callLater(ACKNOWLEDGE_SECONDS, self._acknowledge_now)
+        now = at_once or many or self._taken_bytes * ACKNOWLEDGE_SHARE >= self._settings.window
+        if self._acknowledge is None:
+            seconds = 0.0 if now else ACKNOWLEDGE_SECONDS
+            self._acknowledge = self._clock.callLater(seconds, self._acknowledge_now)
+        elif now:  # once, for all that this turn takes
+            self._acknowledge.reset(0.0)
 
     def _acknowledge_now(self) -> None:
         self._acknowledge = None

@@ -21,6 +21,7 @@ _ATTRIBUTE = re.compile(r"""[ ]([^\s=<>'"/]+)[ ]*=[ ]*(?:'([^']*)'|"([^"]*)")"""
 # To the end of a start tag: a value may hold C{>}, if it was stamped.
 _OPENING = re.compile(rb"""<[^'">]*(?:(?:'[^']*'|"[^"]*")[^'">]*)*>""")
 MARKED = re.compile(rb"[&\t\r\n]").search
+_ID = re.compile(rb"""(<\w+(?:[ ][^\s=<>'"/]+=(?:'[^']*'|"[^"]*"))*?[ ]id=)(?:'[^']*'|"[^"]*")""")
 _PAYLOAD = re.compile(rb"""\s*<([a-zA-Z][\w-]*) xmlns=(?:'([^'&\s]*)'|"([^"&\s]*)")[\s/>]""")
 
 
@@ -127,6 +128,17 @@ class SplicedStanza(Stanza):
             self._attributes = {**(self._attributes or {}), "from": sender}
         else:
             super().stamp(sender)
+
+    def identify(self, identifier: str) -> None:
+        """See L{Stanza.identify}; only the start tag is written anew."""
+        raw = self.raw
+        found = _ID.match(raw) if self._element is None else None
+        if found is None:
+            super().identify(identifier)
+        else:
+            written = quote_attribute(identifier).encode()
+            self._raw = b"".join((found[1], written, raw[found.end() :]))
+            self._attributes = None
 
     def _attribute(self, name: str) -> str | None:
         return (self._attributes or self._read_start_tag()).get(name)

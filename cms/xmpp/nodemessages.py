@@ -41,6 +41,7 @@ QUESTIONS: Final = (ASK, PROBE, TAKE)
 ROWS: Final = 24  # of contacts and blocked addresses
 DIGESTS: Final = 25  # of all of these
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _COUNT = struct.Struct("!HI")
 
 
@@ -76,7 +77,7 @@ def delivered(body: memoryview) -> tuple[bytes, Joined]:
 
 def told(kind: int, name: str, **facts: object) -> bytes:
     """A message about a session or a link."""
-    return message(kind, name.encode(), json.dumps(facts, separators=(",", ":")).encode())
+    return message(kind, name.encode(), _encode(facts).encode())
 
 
 class Facts:
@@ -88,7 +89,7 @@ class Facts:
 
     def __init__(self, body: bytes | memoryview) -> None:
         try:
-            facts = json.loads(bytes(body))
+            facts = json.loads(str(body, "utf-8"))
         except (ValueError, RecursionError) as problem:
             raise Unreadable(str(problem)) from None
         if not isinstance(facts, dict):

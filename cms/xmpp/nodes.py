@@ -192,12 +192,13 @@ class Nodes(NodeLinks):
         """See L{Book<cms.xmpp.handover.Book>}."""
         return self.node.peers.get(name)
 
-    def _tell(self, make: Callable[[], bytes]) -> None:
+    def _tell(self, make: Callable[[], bytes], *, later: bool = False) -> None:
         knowing = [each for each in self._neighbours.values() if each.telling.knows]
         if knowing:
             change = make()
             for neighbour in knowing:
-                neighbour.telling.tell(change)
+                tell = neighbour.telling.tell_later if later else neighbour.telling.tell
+                tell(change)
 
     def _everything(self, writers: Writers) -> Iterator[bytes]:
         yield told(messages.BEGIN, "")

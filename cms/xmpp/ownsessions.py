@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from twisted.internet.defer import Deferred
 
@@ -54,8 +55,12 @@ class OwnSessions:
         """Nobody holds an address now."""
 
     @abstractmethod
-    def _tell(self, make: Callable[[], bytes]) -> None:
-        """Tell the others that something has changed."""
+    def _tell(self, make: Callable[[], bytes], *, later: bool = False) -> None:
+        """
+        Tell the others that something has changed.
+
+        @param later: Whether nobody waits for that.
+        """
 
     @abstractmethod
     def _known(self) -> Deferred[None]:
@@ -86,7 +91,8 @@ class OwnSessions:
         if ours is not None and ours.session is session:
             del self._ours[jid]
             del self._receivers[jid.encode()]
-            self._tell(lambda: told(messages.SESSION_END, jid, number=ours.number, reason=reason))
+            end = partial(told, messages.SESSION_END, jid, number=ours.number, reason=reason)
+            self._tell(end, later=True)
             self._freed(jid)
 
     def presence(self, session: Session) -> None:

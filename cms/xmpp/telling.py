@@ -52,6 +52,13 @@ class Telling:
         else:
             self._peer.party.write(message)
 
+    def tell_later(self, message: bytes) -> None:
+        """The same, if nobody waits for it: it leaves with what is said next."""
+        if self.knows and not self._peer.party.is_slow:
+            self._peer.write_later(message)
+        else:
+            self.tell(message)
+
     def insist(self, end: bytes) -> None:
         """A session has to end: this is told even if the node knows nothing, or never got it."""
         self._ends.append(end)

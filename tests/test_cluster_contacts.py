@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -20,7 +21,7 @@ from cms.xmpp.contacts.acts import Act
 from cms.xmpp.contacts.blocking import NS
 from cms.xmpp.contacts.replicas import AGAIN, checked
 from cms.xmpp.contacts.settings import ContactSettings
-from cms.xmpp.contacts.store import Contact, ContactStore
+from cms.xmpp.contacts.store import Book, Contact, ContactStore
 from cms.xmpp.contacts.subscription import State
 from cms.xmpp.nodemessages import Facts
 from tests import LoggedError
@@ -370,6 +371,36 @@ class MergeTests(SynchronousTestCase):
         now[0] += stores.GONE_SECONDS + 1
         store.purge()
         self.assertEqual(2 + 1, count())
+
+    def test_purged_of_one(self) -> None:
+        """One user's entries of nothing push out nobody else's, at whomever they are."""
+        store = ContactStore(new_folder(self), lambda: 1_700_000_000.0, "one")
+        self.addCleanup(store.close)
+        self.patch(stores, "MOST_OF_ONE", 3)
+        self.patch(stores, "MOST_GONE", 10)
+
+        def gone(number: int, book: Book) -> None:
+            book.write("a", Contact(f"u{number}"))
+            book.write(f"asked{number}", Contact("b"))
+            book.block("a", f"x{number}", active=False)
+            book.share("c", f"cb1.example.com/{number}", "", active=False)
+
+        store.apply([lambda book: book.write("carol", Contact("dave"))])
+        for number in range(10):
+            store.apply([partial(gone, number)])
+        store.purge()
+        rows = (row for each in range(stores.BUCKETS) for row in store.bucket(str(each)))
+        left = sorted(tuple(row[:3]) for row in rows)
+        self.assertEqual(
+            [
+                *(("blocked", "a", f"x{number}") for number in (7, 8, 9)),
+                *(("contacts", "a", f"u{number}") for number in (7, 8, 9)),
+                *(("contacts", f"asked{number}", "b") for number in (7, 8, 9)),
+                ("contacts", "carol", "dave"),
+                *(("shared", "c", f"cb1.example.com/{number}") for number in (7, 8, 9)),
+            ],
+            left,
+        )
 
     def test_no_rows(self) -> None:
         """What is no row is not taken."""

@@ -35,7 +35,8 @@ Change = Callable[["Book"], Any]
 Row = Sequence[Any]
 """The name of a table, and the values of a row in it, without its bucket."""
 BUCKETS: Final = 256  # of users, for whom servers compare at once what they have
-MOST_GONE: Final = 100_000  # entries of what was deleted
+MOST_GONE: Final = 100_000  # entries of what was deleted, in each table
+MOST_OF_ONE: Final = 2_000  # of these that are one user's, so that nobody pushes out the others'
 GONE_SECONDS: Final = 30 * 86_400.0  # for which they are kept, unless they are too many
 
 
@@ -398,8 +399,10 @@ class ContactStore:
         """Let entries go of what was deleted long ago, and the oldest of too many."""
         before = (self._now() - GONE_SECONDS) * 1000
         with self.database.open() as connection:
-            last = connection.execute(tables.GONE, (MOST_GONE,)).fetchone()
-            for purge in tables.PURGE:
+            for purge in tables.PURGE_OF_ONE:
+                connection.execute(purge, (MOST_OF_ONE,))
+            for table, purge in tables.PURGE.items():
+                last = connection.execute(tables.GONE[table], (MOST_GONE,)).fetchone()
                 connection.execute(purge, (max(before, last[0] if last else 0),))
 
     def _stamp(self) -> int:

@@ -145,12 +145,28 @@ DIGEST = (
     "SELECT bucket, count(*), sum(stamp), max(stamp) FROM blocked GROUP BY bucket",
     "SELECT bucket, count(*), sum(stamp), max(stamp) FROM shared GROUP BY bucket",
 )
-PURGE = (
-    "DELETE FROM contacts WHERE NOT (mine OR theirs OR listed) AND stamp < ?",
-    "DELETE FROM blocked WHERE NOT active AND stamp < ?",
-    "DELETE FROM shared WHERE NOT active AND stamp < ?",
-)
-GONE = (
-    "SELECT stamp FROM contacts WHERE NOT (mine OR theirs OR listed) ORDER BY stamp DESC"
-    " LIMIT 1 OFFSET ?"
-)
+# Of each table: what is an entry of nothing, kept so that what was deleted does not come back.
+_NOTHING = {
+    "contacts": "NOT (mine OR theirs OR listed)",
+    "blocked": "NOT active",
+    "shared": "NOT active",
+}
+PURGE = {
+    table: f"DELETE FROM {table} WHERE {nothing} AND stamp < ?"  # noqa: S608
+    for table, nothing in _NOTHING.items()
+}
+GONE = {
+    table: f"SELECT stamp FROM {table} WHERE {nothing}"  # noqa: S608
+    " ORDER BY stamp DESC LIMIT 1 OFFSET ?"
+    for table, nothing in _NOTHING.items()
+}
+# The latest of each user, and of each address: a user leaves some at whom he asks, too.
+PURGE_OF_ONE = [
+    f"DELETE FROM {table} WHERE (owner, address) IN (SELECT owner, address FROM ("  # noqa: S608
+    f"SELECT owner, address, row_number() OVER (PARTITION BY {one}"
+    f" ORDER BY stamp DESC, owner, address) AS place FROM {table} WHERE {nothing} AND {one} IN"
+    f" (SELECT {one} FROM {table} WHERE {nothing} GROUP BY {one} HAVING count(*) > ?1)"
+    f") WHERE place > ?1)"
+    for table, nothing in _NOTHING.items()
+    for one in ("owner", "address")
+]

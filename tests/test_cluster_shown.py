@@ -142,3 +142,15 @@ class CommandTests(CommandLineTests):
         self.assertIn("there is no leader to ask. Cure: ", joined)
         removed = self.said("xmpp", "cluster", "remove", "two", status=2)
         self.assertIn("is gone when its lease is over. Cure: ", " ".join(removed.split()))
+
+    def test_remove(self) -> None:
+        """What is missing until a server has left, and that it has."""
+        facts = self.one.clustering.status()
+        (node,) = facts["nodes"]
+        self.tell({**facts, "nodes": [{**node, "draining": True}]})
+        said = " ".join(self.said("xmpp", "cluster", "remove", "two", status=2).split())
+        self.assertIn("two takes nothing any more, and leaves when it stops. Cure: ", said)
+        self.tell({**facts, "nodes": []})
+        said = self.said("xmpp", "cluster", "remove", "two")
+        self.assertIn("nothing is left of two: in the cluster are one", said)
+        self.assertRegex(self.said("xmpp", "cluster", "status"), "Draining +: false")

@@ -11,6 +11,7 @@ from cms.commands.common import JSON, Complaint, Row, Wrong, not_running, print_
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
+from cms.signalflow import printable
 
 CONFIG = config_option(XMPP)
 NOT_AGREED = "the other servers do not have the last change yet"
@@ -95,8 +96,28 @@ def join(address: str | None) -> None:
 
 @cluster.command("remove")
 @click.argument("node", required=False)
-def remove(node: str | None) -> None:
-    """Say how a server leaves: when it stops, or dies."""
+@INSTANCE
+@CONFIG
+def remove(node: str | None, config_file: Path | None) -> None:
+    """
+    Say what is to be done so that NODE leaves, or that nothing of it is left.
+
+    A server leaves when it stops, or dies; cms xmpp drain empties it before.
+    """
+    config = server_config(config_file)
+    daemon = None if node is None or config.cluster is None else Daemon.find(config.state_dir)
+    if daemon is not None:
+        facts = daemon.status()["cluster"]
+        draining = {each["node"]: each["draining"] for each in (facts, *facts["nodes"])}
+        if node not in draining:
+            known = ", ".join(sorted(draining))
+            click.echo(printable(f"nothing is left of {node}: in the cluster are {known}"))
+            return
+        if draining[node]:
+            raise Complaint(
+                f"nobody is removed by a command; {node} takes nothing any more, and leaves when it"
+                " stops. Cure: on its host, systemctl stop cms-xmpp."
+            )
     raise Complaint(
         "nobody is removed by a command. A server that stops has left; one that died is gone when"
         " its lease is over. Cure: on its host, cms xmpp drain --wait empties it; then stop it. To"

@@ -86,6 +86,7 @@ EXCEPTIONS: dict[str, str] = {
         ("cluster-not-yet", "cluster-cut-off"),
         "a state and no setting: tests/test_cluster_nodes.py",
     ),
+    "server-draining": "a state and no setting: tests/test_drain_shown.py",
     "already-connected": "to a check no fault but a proof: test_already_connected",
     "link-stalled": "a check never has so much to say: tests/test_flow_control.py",
     **dict.fromkeys(

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import frozen
 from twisted.words.xish.domish import Element
 
-from cms.linkprotocol.login import MalformedLogin
+from cms.linkprotocol.login import MalformedLogin, attribute
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.serialize import quote_attribute
 
@@ -104,9 +104,9 @@ def parse(element: Element | None) -> Message:
     if any(isinstance(child, Element) or str(child).strip() for child in element.children):
         raise MalformedLogin("it is not empty")
     if element.name == "ended":
-        return Ended(int(_attribute(element, "sessions", _NUMBER)))
+        return Ended(int(attribute(element, "sessions", _NUMBER)))
     if element.name == "forgotten":
-        return Forgotten(int(_attribute(element, "contacts", _NUMBER)))
+        return Forgotten(int(attribute(element, "contacts", _NUMBER)))
     try:
         jid = parse_jid(element.getAttribute("jid") or "")
     except MalformedJID:
@@ -114,7 +114,7 @@ def parse(element: Element | None) -> Message:
     if jid.user is None:
         raise MalformedLogin("the jid is not a user's")
     if element.name == "end":
-        return End(str(jid.full()), _attribute(element, "reason", _REASON))
+        return End(str(jid.full()), attribute(element, "reason", _REASON))
     if jid.resource is not None:
         raise MalformedLogin("the jid is not bare")
     return Forget(str(jid.full()))
@@ -142,10 +142,3 @@ def parse_forgotten(element: Element | None) -> Forgotten:
     if not isinstance(answer, Forgotten):
         raise MalformedLogin("it is no answer")
     return answer
-
-
-def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
-    value = element.getAttribute(name)
-    if value is None or not form.fullmatch(value):
-        raise MalformedLogin(f"{name} is missing, or does not have its form")
-    return str(value)

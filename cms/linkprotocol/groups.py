@@ -15,7 +15,7 @@ from typing import Final
 from attrs import field, frozen
 from twisted.words.xish.domish import Element
 
-from cms.linkprotocol.login import MalformedLogin
+from cms.linkprotocol.login import MalformedLogin, attribute
 from cms.xmlstream.serialize import quote_attribute
 
 NS: Final = "urn:x-cms:groups:1"  # the number is the version of this part of the protocol
@@ -117,11 +117,11 @@ def parse(element: Element | None) -> Message:
     if element.hasAttribute("after"):
         if children:
             raise MalformedLogin("it is not empty")
-        return Ask(_attribute(element, "after", _MAYBE_ID))
+        return Ask(attribute(element, "after", _MAYBE_ID))
     if len(children) > PAGE or any((c.uri, c.name) != (NS, "group") for c in children):
         raise MalformedLogin("it holds something else than groups, or too many")
-    known = ((_attribute(c, "id", _ID), _attribute(c, "digest", _ID)) for c in children)
-    return Known(tuple(known), _attribute(element, "more", _MORE) == "true")
+    known = ((attribute(c, "id", _ID), attribute(c, "digest", _ID)) for c in children)
+    return Known(tuple(known), attribute(element, "more", _MORE) == "true")
 
 
 def _group(element: Element, children: list[Element]) -> Group:
@@ -133,7 +133,7 @@ def _group(element: Element, children: list[Element]) -> Group:
         raise MalformedLogin("a member has no name, or is there twice")
     if (children and not name) or len(name.encode()) > MOST_NAME or not (name + "x").isprintable():
         raise MalformedLogin("it has no name, or none that can be shown")
-    return Group(_attribute(element, "id", _ID), name, members)
+    return Group(attribute(element, "id", _ID), name, members)
 
 
 def parse_known(element: Element | None) -> Known:
@@ -146,10 +146,3 @@ def parse_known(element: Element | None) -> Known:
     if not isinstance(answer, Known):
         raise MalformedLogin("it is no answer")
     return answer
-
-
-def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
-    value = element.getAttribute(name)
-    if value is None or not form.fullmatch(value):
-        raise MalformedLogin(f"{name} is missing, or does not have its form")
-    return str(value)

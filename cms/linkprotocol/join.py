@@ -15,7 +15,7 @@ from typing import Final
 from attrs import field, frozen
 from twisted.words.xish.domish import Element
 
-from cms.linkprotocol.login import MOST_WAIT, MalformedLogin
+from cms.linkprotocol.login import MOST_WAIT, MalformedLogin, attribute
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.serialize import quote_attribute
 
@@ -284,23 +284,23 @@ def _admitted(element: Element) -> Message:
         raise MalformedLogin("callId does not have its form")
     return Admitted(
         jid=_bare(element, "jid"),
-        password=_attribute(element, "password", _TOKEN),
-        expires=int(_attribute(element, "expires", _SECONDS)),
+        password=attribute(element, "password", _TOKEN),
+        expires=int(attribute(element, "expires", _SECONDS)),
         space=_bare(element, "space"),
         nick=nick,
         title=title,
-        reentry=_attribute(element, "reentry", _TOKEN),
+        reentry=attribute(element, "reentry", _TOKEN),
         call_id=call_id,
     )
 
 
 def _slowed(element: Element) -> Message:
-    return Slowed(int(_attribute(element, "seconds", _SECONDS)))
+    return Slowed(int(attribute(element, "seconds", _SECONDS)))
 
 
 _READERS: Final = {
     "admit": _admit,
-    "elsewhere": lambda element: Elsewhere(_attribute(element, "id", _TOKEN)),
+    "elsewhere": lambda element: Elsewhere(attribute(element, "id", _TOKEN)),
     "admitted": _admitted,
     "refused": lambda element: Refused(),
     "over": lambda element: Over(),
@@ -319,13 +319,6 @@ def _xml(element: str, /, **attributes: str) -> str:
         f" {key}={quote_attribute(value)}" for key, value in attributes.items() if value
     )
     return f"<{element} xmlns='{NS}'{written}/>"
-
-
-def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
-    value = element.getAttribute(name)
-    if value is None or not form.fullmatch(value):
-        raise MalformedLogin(f"{name} does not have its form")
-    return str(value)
 
 
 def _bare(element: Element, name: str) -> str:

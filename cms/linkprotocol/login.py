@@ -315,12 +315,12 @@ def _start(element: Element) -> Message:
         raise MalformedLogin("channel binding has a type and data, or neither")
     binding = None
     if data is not None:
-        binding = (_attribute(element, "channel-binding-type", _BINDING_TYPE), _base64(data))
+        binding = (attribute(element, "channel-binding-type", _BINDING_TYPE), _base64(data))
     return Start(
         exchange=_exchange(element),
-        mechanism=_attribute(element, "mechanism", _MECHANISM),
+        mechanism=attribute(element, "mechanism", _MECHANISM),
         payload=_payload(element),
-        peer=_attribute(element, "peer", _PEER),
+        peer=attribute(element, "peer", _PEER),
         channel_binding=binding,
     )
 
@@ -344,13 +344,13 @@ def _failure(element: Element) -> Message:
         condition,
         (texts or [""])[0] or None,
         _truth(element, "undecided"),
-        int(_attribute(element, "wait", _WAIT)) if element.hasAttribute("wait") else 0,
-        _attribute(element, "user", _USER) if element.hasAttribute("user") else "",
+        int(attribute(element, "wait", _WAIT)) if element.hasAttribute("wait") else 0,
+        attribute(element, "user", _USER) if element.hasAttribute("user") else "",
     )
 
 
 def _session_begin(element: Element) -> SessionBegin:
-    since = _attribute(element, "since", _TIME)
+    since = attribute(element, "since", _TIME)
     resumed = element.hasAttribute("resumed") and _truth(element, "resumed")
     try:
         datetime.fromisoformat(since)
@@ -358,7 +358,7 @@ def _session_begin(element: Element) -> SessionBegin:
         raise MalformedLogin("since is no time") from None
     return SessionBegin(
         jid=_jid(element, full=True),
-        peer=_attribute(element, "peer", _PEER),
+        peer=attribute(element, "peer", _PEER),
         since=since,
         resumed=resumed,
     )
@@ -396,7 +396,12 @@ _READERS: Final[dict[str, Callable[[Element], Message]]] = {
 }
 
 
-def _attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
+def attribute(element: Element, name: str, form: re.Pattern[str]) -> str:
+    """
+    An attribute in its form.
+
+    @raise MalformedLogin: it is missing, or has another.
+    """
     value = element.getAttribute(name)
     if value is None:
         raise MalformedLogin(f"{name} is missing")
@@ -413,7 +418,7 @@ def _truth(element: Element, name: str) -> bool:
 
 
 def _exchange(element: Element) -> str:
-    return _attribute(element, "exchange", _EXCHANGE)
+    return attribute(element, "exchange", _EXCHANGE)
 
 
 def _children(element: Element, *names: str) -> list[Element]:

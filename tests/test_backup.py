@@ -26,6 +26,7 @@ from cms.state import restoring
 from cms.state.backup import Entry, Manifest, Unusable, unpack, write
 from cms.state.folder import UnsafeFolder, claim
 from cms.xmpp.callbridgestore import CallbridgeStore
+from cms.xmpp.contacts.store import ContactStore
 from cms.xmpp.statefiles import STATE_FILES as OF_XMPP
 from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedaemon import FakeDaemon
@@ -116,6 +117,13 @@ class CommandTests(BackupTests):
         self.cms("restore", str(self.file))
         known = [c["name"] for c in self.facts("xmpp", "callbridge", "list")]
         self.assertIn("cb1", known)
+
+    def test_contacts(self) -> None:
+        """Of users, as every server keeps them."""
+        ContactStore(self.server, lambda: 0.0, "one")
+        made = self.facts("backup", str(self.file), *self.xmpp)
+        self.assertIn("contacts.sqlite3", {entry["name"] for entry in made["files"]})
+        self.assertIn("it is whole", self.said("restore", "--check", str(self.file)))
 
     def test_in_use(self) -> None:
         """What was written last is in it, though the daemon has the file open and writes."""

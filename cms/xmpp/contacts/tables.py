@@ -59,30 +59,36 @@ SHARED = (
     """,
     "CREATE INDEX IF NOT EXISTS shared_bucket ON shared (bucket, stamp)",
     "CREATE INDEX IF NOT EXISTS shared_group ON shared (address) WHERE active",
-    # Who is with whom in a group; each with himself, too.
-    """
-    CREATE VIEW IF NOT EXISTS mates AS
-    SELECT o.owner AS owner, m.owner AS address, o.name AS name, m.stamp AS stamp
-    FROM shared o JOIN shared m ON m.address = o.address WHERE o.active AND m.active
-    """,
+    "DROP VIEW IF EXISTS mates",  # a build had it, and a backup takes no database with a view
 )
-WATCHERS = (
+
+
+def _with_mates(query: str) -> str:
+    """Of who is with whom in a group; each with himself, too."""
+    columns = "o.owner AS owner, m.owner AS address, o.name AS name, m.stamp AS stamp"
+    pairs = "shared o JOIN shared m ON m.address = o.address WHERE o.active AND m.active"
+    return f"WITH mates AS (SELECT {columns} FROM {pairs}) {query}"  # noqa: S608 - all of it is ours
+
+
+WATCHERS = _with_mates(
     "SELECT address FROM contacts WHERE owner = ?1 AND theirs = 2"
     " UNION SELECT address FROM mates WHERE owner = ?1 AND address <> ?1"
 )
-WATCHED = (
+WATCHED = _with_mates(
     "SELECT o.address FROM contacts o JOIN contacts t ON t.owner = o.address"
     " AND t.address = o.owner WHERE o.owner = ?1 AND o.mine = 2 AND t.theirs = 2"
     " UNION SELECT address FROM mates WHERE owner = ?1 AND address <> ?1"
 )
-MAY_SEE = (
+MAY_SEE = _with_mates(
     "SELECT 1 FROM contacts WHERE owner = ?1 AND address = ?2 AND theirs = 2"
     " UNION SELECT 1 FROM mates WHERE owner = ?1 AND address = ?2"
 )
 IS_ASKED = "SELECT 1 FROM contacts WHERE owner = ?2 AND address = ?1 AND theirs = 1"
-MATES = "SELECT address, name FROM mates WHERE owner = ?1 AND address <> ?1 ORDER BY name"
-IN_COMMON = "SELECT name FROM mates WHERE owner = ?1 AND address = ?2 ORDER BY name"
-VERSION = (
+MATES = _with_mates(
+    "SELECT address, name FROM mates WHERE owner = ?1 AND address <> ?1 ORDER BY name"
+)
+IN_COMMON = _with_mates("SELECT name FROM mates WHERE owner = ?1 AND address = ?2 ORDER BY name")
+VERSION = _with_mates(
     "SELECT count(*), ifnull(max(stamp), 0), ifnull(sum(stamp), 0) FROM ("
     "SELECT stamp FROM contacts WHERE owner = ?1 AND listed"
     " UNION ALL SELECT stamp FROM mates WHERE owner = ?1)"

@@ -263,7 +263,7 @@ class Slapd:
         listeners = " ".join(f"{kind}://127.0.0.1:{port}/" for port, kind in ports.items())
         command = [require("slapd", PACKAGE), "-d", level, "-f", str(self._file), "-h", listeners]
         self.process = self.processes.start(self.name, command, cwd=self._directory)
-        wait_until(lambda: all(map(listens, ports)), 10, "slapd to listen")
+        wait_until(lambda: all(map(listens, ports)), 30, "slapd to listen")
         return self.process
 
     def modify(self, ldif: str) -> None:

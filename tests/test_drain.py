@@ -517,6 +517,20 @@ class DrainTests(DrainStage):
         self.assertEqual(["two"], self.roaming.at)
         self.assertEqual([f"re{number}" for number in range(100)], bodies(self.bob))
 
+    def test_dies_meanwhile(self) -> None:
+        """The old server dies while its Callbridge looks for another: nobody waits for it then."""
+        self.two.is_shut = self.three.is_shut = True
+        self.one.drain.begin(60.0)
+        self.run_(1.0)
+        self.assertEqual("waiting", self.roaming.link.state)
+        self.cluster.kill(self.one)
+        self.run_(9.0)
+        self.two.is_shut = False
+        self.until(lambda: "two" in self.roaming.at)
+        self.bob.say(message(f"r@{CB1}", "1"))
+        self.run_(0.5)
+        self.assertEqual(["re1"], bodies(self.bob))
+
     def test_cancelled_while_it_waits(self) -> None:
         """A Callbridge that was about to go stays, and decides log-ins again."""
         asking = self.one.client()

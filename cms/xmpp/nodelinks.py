@@ -91,7 +91,8 @@ class NodeLinks(OwnSessions):
     def _link_up(self, link: Link) -> None:
         before = self._coming.pop(link.component, None)
         name = link.component.encode()
-        self._receivers[name] = link if before is None else self._after(link, before)
+        waits = before is not None and not before.is_gone
+        self._receivers[name] = self._after(link, before) if before and waits else link
         self._tell(lambda: announcements.link_named(link))
 
     def _link_down(self, link: Link) -> None:

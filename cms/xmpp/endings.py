@@ -20,7 +20,6 @@ from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.toldfault import ToldFault, as_condition
 from cms.xmpp.elsewhere import Others
-from cms.xmpp.links import Links
 from cms.xmpp.sessions import ADMINISTRATOR, REPLACED, Sessions
 
 # Users whose end is remembered.  What came before the last that was forgotten may bind no
@@ -62,24 +61,20 @@ class Endings:
 
     log = Logger()
 
-    def __init__(self, links: Links, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self.number = 0
         self.others: Others | None = None
-        self._links = links
         self._sessions = sessions
         self._last: OrderedDict[tuple[str, str], tuple[int, str]] = OrderedDict()
         self._forgotten = 0
 
     def asked(self, stanza: Stanza) -> ending.Ended:
         """
-        A component asks for an end.
+        A Callbridge asks for an end.
 
-        @raise StanzaError: it decides no log-ins, or asks for nothing that can be read.
+        @raise StanzaError: it asks for nothing that can be read.
         """
         component = stanza.sender or ""
-        link = self._links.get(component)
-        if link is None or not link.mechanisms:
-            raise StanzaError("forbidden", text="only a Callbridge that decides log-ins may")
         try:
             wanted = ending.parse(stanza.child)
         except MalformedLogin as problem:

@@ -65,7 +65,7 @@ class LocalServices:
         self._sessions = sessions
         self._broadcast = broadcast
         self.others: Others | None = None
-        self.endings = Endings(links, sessions)
+        self.endings = Endings(sessions)
         self.blocklists = router.blocklists
         self.contacts: Contacts | None = None
         self.blocking: Blocking | None = None
@@ -113,7 +113,7 @@ class LocalServices:
         """
         self.forgetting = Forgetting(contacts, self._links, known)
         self._of_callbridges["set", ending.NS, "forget"] = partial(self._forget, self.forgetting)
-        shared = self.groups = SharedGroups(contacts, self._router, self._links)
+        shared = self.groups = SharedGroups(contacts, self._router)
         for kind, name in (("get", "groups"), ("set", "group")):
             self._of_callbridges[kind, groups.NS, name] = shared.request
         self.contacts, self.blocking = contacts, Blocking(contacts, self._router)
@@ -144,7 +144,12 @@ class LocalServices:
                 return
             answers = self._account if key in self._account else self._server
         if to.user is None and key in self._of_callbridges:
-            self._of_callbridges[key](stanza)
+            link = self._links.get(stanza.sender or "")
+            if link is None or not link.mechanisms:
+                text = "only a Callbridge that decides log-ins may"
+                self._router.bounce(stanza, "forbidden", text=text)
+            else:
+                self._of_callbridges[key](stanza)
             return
         if to.user is None and key == ("set", ns.SESSION, "session"):
             answers = self._account  # RFC 3921: clients address it to the server

@@ -23,7 +23,7 @@ from cms.linkprotocol.groups import MOST_BYTES, MOST_MEMBERS, MOST_NAME, MOST_OF
 ATTRIBUTES: Final = ("cn", "member", "uniqueMember", "memberUid")
 MOST_GROUPS: Final = 10_000  # entries that are read
 _BY_DN, _BY_UID = ("member", "uniquemember"), "memberuid"
-_ESCAPED = re.compile(r"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
+_ESCAPED = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _PART = re.compile(r"(?:[^,+\\]|\\.)+", re.DOTALL)
 _BITS = re.compile(r"#'[01]*'B$")  # what follows a DN in uniqueMember (RFC 4517 3.3.21)
 
@@ -42,11 +42,9 @@ def comparable(dn: str) -> str:
 
 def _unescaped(value: str) -> str:
     """Escaped octets are those of UTF-8."""
-    octets = re.sub(
-        rb"\\(?:([0-9A-Fa-f]{2})|(.))",
+    octets = _ESCAPED.sub(
         lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2],
         value.encode(errors="replace"),
-        flags=re.DOTALL,
     )
     return octets.decode(errors="replace")
 

@@ -125,13 +125,7 @@ class GroupTeller:
             if not ours:
                 return  # nobody misses anything
             refused.append(no.text or no.condition)
-        except (
-            StoreUnusable,
-            TooMuchWork,
-            DeferredTimeout,
-            TooManyRequests,
-            MalformedLogin,
-        ) as why:
+        except _NOT_NOW as why:
             self.log.warn(
                 "groups of directories were not told ({why}); again in about {seconds:.0f} s",
                 why=str(why) or type(why).__name__,

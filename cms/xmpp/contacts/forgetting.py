@@ -41,16 +41,12 @@ class Forgetting:
 
     def asked(self, stanza: Stanza) -> Deferred[ending.Forgotten]:
         """
-        A component says that a user was deleted.
+        A Callbridge says that a user was deleted.
 
         @return: Fails with C{StanzaError}.
-        @raise StanzaError: it decides no log-ins, asks for nothing that can be read, or another
-            one may know the user.
+        @raise StanzaError: it asks for nothing that can be read, or another one may know the user.
         """
         component = stanza.sender or ""
-        link = self._links.get(component)
-        if link is None or not link.mechanisms:
-            raise StanzaError("forbidden", text="only a Callbridge that decides log-ins may")
         try:
             wanted = ending.parse(stanza.child)
         except MalformedLogin as problem:

@@ -28,7 +28,6 @@ from cms.xmlstream.textiq import written_result
 from cms.xmpp.contacts import tables
 from cms.xmpp.contacts.service import Contacts
 from cms.xmpp.contacts.store import Book, ContactStore, Refused, Row, between
-from cms.xmpp.links import Links
 from cms.xmpp.router import Router
 
 PIECE: Final = 25  # pairs of users who are told of each other in one turn
@@ -80,20 +79,15 @@ def page_of(
 
 
 class SharedGroups:
-    """
-    Takes what Callbridges say of groups, and tells those who are here what follows.
-
-    @param links: Who may say it.
-    """
+    """Takes what Callbridges say of groups, and tells those who are here what follows."""
 
     log = Logger()
 
-    def __init__(self, contacts: Contacts, router: Router, links: Links) -> None:
+    def __init__(self, contacts: Contacts, router: Router) -> None:
         self._contacts = contacts
         self._changes = contacts.changes
         self._store = contacts.changes.store
         self._router = router
-        self._links = links
         self._most = contacts.settings.most_groups
         self._changed: dict[str, set[str]] = {}
         self._pairs: Iterator[tuple[str, str]] = iter(())
@@ -122,9 +116,6 @@ class SharedGroups:
 
     def _asked(self, stanza: Stanza) -> Deferred[str]:
         component = stanza.sender or ""
-        link = self._links.get(component)
-        if link is None or not link.mechanisms:
-            raise StanzaError("forbidden", text="only a Callbridge that decides log-ins may")
         if not self._most:
             raise StanzaError("not-allowed", text="this server takes no groups of directories")
         try:

@@ -250,6 +250,16 @@ class LdapApiTests(SynchronousTestCase):
         self.assertEqual("1970-01-12T13:46:43.000Z", state["ended"])
         self.assertIn('<ldapSyncs total="1">', self.ask("GET", "ldapSyncs").body.decode())  # once
 
+    def test_asked_again(self) -> None:
+        """Who asks while it runs is told of the same, unless he allows more."""
+        first = self.made("ldapSyncs", {})
+        self.assertEqual(first, self.made("ldapSyncs", {}))
+        allowed = self.made("ldapSyncs", {"allowRemoval": "true"})
+        self.assertEqual(allowed, self.made("ldapSyncs", {}))
+        self.assertNotEqual(first, allowed)
+        (sync,) = self.syncs.values()
+        self.assertEqual([False, True], sync.asked)
+
     def test_sync_of_one(self) -> None:
         """A source by id; with leave to remove many."""
         source = self.whole()[2]
@@ -292,6 +302,7 @@ class LdapApiTests(SynchronousTestCase):
         """The oldest are forgotten."""
         first = self.made("ldapSyncs", {})
         for _ in range(MOST_KEPT):
+            self.syncs["staff"].waiting.pop().callback(self.outcome())
             self.made("ldapSyncs", {})
         self.refused("ldapSyncDoesNotExist", self.ask("GET", f"ldapSyncs/{first}"))
 

@@ -15,6 +15,7 @@ from cms.admin.locksapi import LOCKS, Counted, LockOperations, LockTable
 from cms.callbridge.administration import counted_name
 from cms.protection.guessing import Guesses, TooManyGuesses
 from cms.record.names import shown_name
+from cms.xmpp.administration import counted_component
 from tests.adminclient import Client, FakeCallbridge, front, new_clock
 from tests.commandline import CommandLineTests
 from tests.fakedaemon import FakeDaemon
@@ -104,6 +105,9 @@ class NameTests(SynchronousTestCase):
             self.assertEqual("alice", counted_name(text, domain))
         for text in (shown_name("hunter2", known=False), "alice@other.example.com"):
             self.assertEqual(text, counted_name(text, domain))
+        for text in ("cb1", "CB1", "Cb1.Meet.Example.com"):
+            self.assertEqual("cb1.meet.example.com", counted_component(text, domain))
+        self.assertEqual("alice@b.example.com", counted_component("alice@b.example.com", domain))
 
 
 class ShownTests(SynchronousTestCase):

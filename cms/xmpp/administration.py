@@ -39,6 +39,7 @@ from cms.xmpp.clientadministration import ClientAdministration
 from cms.xmpp.contacts.administration import ContactAdministration
 from cms.xmpp.daemon import XmppService
 from cms.xmpp.drain import OPEN, NowhereToGo
+from cms.xmpp.registry import component_address
 
 _T = TypeVar("_T")
 MOST_AWAY = 10  # sessions without a connection that the status names
@@ -271,6 +272,14 @@ def _exists(name: str) -> Refused:
     return Refused("callBridgeAlreadyExists", cause, "PUT changes its secret.")
 
 
+def counted_component(text: str, domain: str) -> str:
+    """A component as people write it, as it is counted."""
+    try:
+        return component_address(text, domain)
+    except ValueError:
+        return text
+
+
 def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     """
     The administration of an XMPP server.
@@ -294,12 +303,11 @@ def make_administration(daemon: XmppService, reactor: Any) -> AdminService:
     now = wall_clock(reactor)
     guesses = Guesses(reactor)
 
-    def component(name: str) -> str:
-        return name if "." in name else f"{name}.{config.domain}"
-
     locks = LockTable(
         {
-            "callbridge": Counted(lambda: daemon.guesses, component),
+            "callbridge": Counted(
+                lambda: daemon.guesses, lambda name: counted_component(name, config.domain)
+            ),
             "api": Counted(lambda: guesses),
         }
     )

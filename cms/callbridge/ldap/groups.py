@@ -95,12 +95,16 @@ class CollectedGroups:
         @param uids: The names of users, by C{uid}.
         """
         by_dn = {comparable(user.dn): name for name, user in users.items() if not user.disabled}
+        whose: dict[str, str | None] = {}  # as it is written: most are in many groups
         by_uid = {uid: name for uid, name in uids.items() if name in users}
         made: list[Group] = []
         left_out: list[LeftOut] = []
         often: Counter[str] = Counter()
         for found in sorted(self._found, key=lambda each: (each.name.casefold(), each.dn)):
-            named = [by_dn.get(comparable(_BITS.sub("", dn))) for dn in found.dns]
+            for dn in found.dns:
+                if dn not in whose:
+                    whose[dn] = by_dn.get(comparable(_BITS.sub("", dn)))
+            named = [whose[dn] for dn in found.dns]
             named += [by_uid.get(uid) for uid in found.uids]
             members = {name for name in named if name is not None and not users[name].disabled}
             reason = _reason(found, members)

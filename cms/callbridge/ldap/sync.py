@@ -326,18 +326,19 @@ class Sync:
             self._clock.seconds() + settings.sync_timeout, as_account=True
         )
 
+        most = settings.most_users
+        too_many = faults.SYNC_TOO_MANY.error(directory=directory.name, most=most)
+
         def users(entries: Sequence[FoundEntry]) -> None:
             collected.take(entries)
             self.running = collected.entries
-            if collected.entries > settings.most_users:
-                most = settings.most_users
-                raise faults.SYNC_TOO_MANY.error(directory=directory.name, most=most)
+            if collected.entries > most:
+                raise too_many
 
         people = _Wanted(settings.base, settings.search_filter, directory.attributes)
         try:
-            if not await self._pages(connection, people, settings.most_users, users):
-                most = settings.most_users
-                raise faults.SYNC_TOO_MANY.error(directory=directory.name, most=most)
+            if not await self._pages(connection, people, most, users):
+                raise too_many
             await self._read_groups(connection, groups)
         except Refused as no:
             if collected.entries or no.code == codes.SIZE_LIMIT_EXCEEDED:

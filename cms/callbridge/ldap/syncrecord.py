@@ -33,10 +33,14 @@ class _Begun:
     """
     One that was begun by the administration.
 
+    @ivar names: Of its directories.
+    @ivar allows: Whether any number of users may be gone.
     @ivar source: The id of its source; empty for all.
     @ivar left: Of how many directories it has not ended.
     """
 
+    names: frozenset[str]
+    allows: bool
     source: str
     begun: float
     left: int
@@ -83,14 +87,18 @@ class SyncRecord:
 
     def begin(self, sources: Mapping[str, str], *, allow_removal: bool) -> str:
         """
-        Begin the syncs of these.
+        Begin the syncs of these; who asks again meanwhile is told of the same.
 
         @param sources: Ids, by the names of their directories.
         @return: The id of the sync.
         """
+        names = frozenset(sources)
+        for id_, known in self._begun:
+            if known.left and known.names == names and known.allows >= allow_removal:
+                return id_
         syncs = [each for name, each in self._syncs().items() if name in sources]
         only = next(iter(sources.values())) if len(sources) == 1 else ""
-        begun = _Begun(only, self._wall_clock(), len(syncs))
+        begun = _Begun(names, allow_removal, only, self._wall_clock(), len(syncs))
         id_ = self._make_id()
         self._begun.appendleft((id_, begun))
         for each in syncs:

@@ -111,6 +111,7 @@ def test_one_port(processes: Processes, certificates: Certificates) -> None:
     first, second = clients
     (held_by,) = (n for n, s in host.servers.items() if REGISTERED in s.process.output)
     host.servers[first].process.signal(signal.SIGKILL)
+    host.servers[first].process.wait_for_exit(10)  # until then its socket takes connections
     with contextlib.suppress(ConnectionResetError):
         assert alice.rest() == []
     assert bob.hear() == []

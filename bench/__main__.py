@@ -21,6 +21,7 @@ from types import FrameType
 
 from bench import cluster, extras, generator, ldap, plot, report
 from bench.cases import CASES, LOAD_CASES
+from bench.crowded import measure_crowded
 from bench.harness import Bench, Options
 from bench.results import Results
 from bench.servers import GENERATOR_CORE, KINDS, SERVER_CORE, USUAL
@@ -28,7 +29,7 @@ from peers.contract import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 PICTURE = ROOT / "docs" / "performance.png"
-EXTRAS = {**extras.EXTRAS, "ldap": ldap.measure_ldap}
+EXTRAS = {**extras.EXTRAS, "ldap": ldap.measure_ldap, "cluster-sessions": measure_crowded}
 RESULTS = ROOT / "build" / "bench.json"
 
 

@@ -153,6 +153,28 @@ def test_killed(processes: Processes, certificates: Certificates) -> None:
     pings(alice, bob.connected()["jid"], 5)
 
 
+def test_starts_again(processes: Processes, certificates: Certificates) -> None:
+    """
+    A server is killed and starts again with the Callbridge that knows no other: who comes before
+    it has joined waits, and then finds who is elsewhere.
+    """
+    engine = Redis(processes)
+    engine.start()
+    house = House(processes, certificates, engine, lease=3.0, patience=8.0)
+    one, two = house.servers
+    house.callbridge.settings["server_address"] = f"{one.hostname}:{one.component_port}"
+    house.start()
+    bob = house.client(BOB, two)
+    bob_jid = bob.connected()["jid"]
+    one.process.kill()
+    one.start()
+    house.callbridge.wait_active(times=2)
+    alice = house.client(ALICE, one)
+    alice.connected()
+    answer = alice.ping(bob_jid)
+    assert answer["type"] == "result", answer
+
+
 def test_stopped(processes: Processes, certificates: Certificates) -> None:
     """A server is stopped for longer than its lease, and goes on: its streams are still there."""
     house, one, two = make_house(processes, certificates)

@@ -130,7 +130,8 @@ class Chaos:
         """Somebody logs in at another server, and hangs up at the first before, or does not."""
         people = [p for p in self.people if p.is_there and not p.server.is_frozen]
         servers = [s for s in self.cluster.servers if not (s.is_dead or s.is_frozen)]
-        if not people:
+        servers = [s for s in servers if not s.nodes.learning.is_on]  # else nobody is let in
+        if not (people and servers):
             return
         person = self.random.choice(people)
         if self.random.random() < 0.5:

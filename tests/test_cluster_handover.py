@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.cluster.entries import Unreadable, read_messages
+from cms.cluster import peer
+from cms.cluster.engine import Member
+from cms.cluster.entries import DATA, Numbered, Unreadable, read_messages
 from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.jid import parse_jid
@@ -455,6 +459,31 @@ class BothMoveTests(ThreeServers):
             for client, other in (both, both[::-1]):
                 client.read()
                 self.assertEqual(other.written, client.got, seed)
+
+
+class AcknowledgedTests(SynchronousTestCase):
+    """What is acknowledged was taken, and what was passed on of it is on its way."""
+
+    def test_order(self) -> None:
+        """However many entries came before, and whoever waits."""
+        for most, hurries in ((1, False), (32, True)):
+            self.patch(peer, "ACKNOWLEDGE_ENTRIES", most)
+            told: list[str] = []
+            way: Any = SimpleNamespace(is_open=True, flush=lambda: None)
+            member = Member("two", "x", 1, {})
+            clock = Clock()
+            other = peer.Peer(clock, member, way, peer.PeerSettings(65_536, 15.0), bytes)
+
+            def arrived(_: object, data: bytes, hurries: bool = hurries) -> None:
+                if hurries:
+                    other.acknowledge()  # noqa: B023
+                told.append(data.decode())  # noqa: B023
+
+            way.arrived = arrived
+            way.transmit = lambda *sent: told.append(f"got {sent[3]}")  # noqa: B023
+            other.take(Numbered(DATA, "two", 1, b"12345678", 1, b"first"))
+            clock.advance(0)
+            self.assertEqual(["first", "got 1"], told)
 
 
 class FormTests(SynchronousTestCase):

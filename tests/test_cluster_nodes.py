@@ -342,6 +342,19 @@ class KnownTests(SynchronousTestCase):
         cluster.run(0.2)
         self.assertIn("<bind ", client.transport.value().decode())
 
+    def test_not_for_the_dead(self) -> None:
+        """One that has read nothing for some time is dead perhaps: nobody waits for it."""
+        cluster = Cluster()
+        one, two = cluster.server("one"), cluster.server("two")
+        callbridge = one.callbridge()
+        cluster.run(0.5)
+        two.is_frozen = True
+        Server.bound(one, callbridge, "alice")
+        cluster.run(3.0)
+        client = one.logged_in(callbridge, "bob")
+        client.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
+        self.assertIn("<bind ", client.heard())
+
     def test_leaves_while_it_waits(self) -> None:
         """A client that hangs up meanwhile is gone, and is told nothing."""
         cluster = Cluster()

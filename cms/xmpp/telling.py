@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.cluster.peer import Peer
+from cms.xmpp.remotelink import LATE_SECONDS
 
 KNOWN_SECONDS = 1.0  # at most, that a client waits to be told that its session has begun
 A_TURN = 100  # messages that tell all, in one turn of the reactor
@@ -97,10 +98,10 @@ class Telling:
 def when_known(clock: IReactorTime, peers: Iterable[Peer]) -> Deferred[None]:
     """
     Fires when all nodes that can be told now have read what they were told until now, or after
-    a second.
+    a second.  One that has read nothing for L{LATE_SECONDS} is not waited for.
     """
     able = [peer for peer in peers if peer.is_ready and (peer.kept_bytes or peer.out.pieces)]
-    waiting = [peer.known() for peer in able]
+    waiting = [peer.known() for peer in able if peer.behind < LATE_SECONDS]
     if not waiting:
         return succeed(None)
     known: Deferred[None] = Deferred()

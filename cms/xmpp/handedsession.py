@@ -10,6 +10,7 @@ from typing import Any
 from attrs import asdict, fields, frozen
 
 from cms.cluster.entries import Unreadable, message
+from cms.xmlstream.joined import Joined
 from cms.xmpp import nodemessages as messages
 
 _SIZES = struct.Struct("!III")  # of the facts; how many stanzas were sent, and how many wait
@@ -87,10 +88,7 @@ def read_handed(data: bytes | memoryview) -> HandedSession:
         at += length
         if at + sum(sizes) != len(body):
             raise Unreadable("stanzas of another length")
-        raws = []
-        for size in sizes:
-            raws.append(body[at : at + size])
-            at += size
+        raws = Joined(body[at:], sizes)
         known = {each.name for each in fields(HandedSession)}
         facts = {key: value for key, value in facts.items() if key in known}
         return HandedSession(**facts, sent=raws[:sent], waiting=raws[sent:])

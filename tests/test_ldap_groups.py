@@ -298,6 +298,15 @@ class TellerTests(SynchronousTestCase):
         self.assertEqual(2, len(self.faults()))
         self.assertIn("G0: resource-constraint", self.lines[-1]["cause"])
 
+    def test_room_for_one(self) -> None:
+        """A group that has room only when another one is told, since a member leaves that."""
+        first, *_, last = self.ours
+        self.server.refuses = lambda m: (
+            "resource-constraint" if m == self.ours[first] and last not in self.server.known else ""
+        )
+        self.up()
+        self.assertEqual((self.ours, []), (self.server.known, self.faults()))
+
     def test_again(self) -> None:
         """What changes while they are told is told after it."""
         self.teller.link_up(self.server)

@@ -7,7 +7,7 @@ different, a group at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -114,11 +114,7 @@ class GroupTeller:
             known = await self._known(stream)
             gone = [gp.Group(id_, "", ()) for id_ in known if id_ not in ours]
             changed = [group for group in ours.values() if known.get(group.id) != group.digest]
-            for group in (*gone, *changed):
-                try:
-                    await self._ask(stream, "set", group)
-                except StanzaError as no:
-                    refused.append(f"{group.name}: {no.text or no.condition}")
+            refused += await self._set(stream, (*gone, *changed))
         except RequestLost:
             return  # the next link begins anew
         except StanzaError as no:
@@ -135,6 +131,24 @@ class GroupTeller:
             self._timer = self._clock.callLater(delay, self.changed)
             return
         self._told(len(gone) + len(changed) if not refused else 0, refused)
+
+    async def _set(self, stream: Carrier, groups: Sequence[gp.Group]) -> list[str]:
+        """
+        Tell of these, and of each that is refused once more when all others are told: until then
+        a member may have been in too many.
+
+        @return: Which are refused, and why.
+        """
+        refused = dict.fromkeys(groups, "")
+        for _ in range(2):
+            for group in list(refused):
+                try:
+                    await self._ask(stream, "set", group)
+                except StanzaError as no:
+                    refused[group] = f"{group.name}: {no.text or no.condition}"
+                else:
+                    del refused[group]
+        return list(refused.values())
 
     def _told(self, number: int, refused: list[str]) -> None:
         if refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -112,23 +112,7 @@ class CallbridgeService(Service):
         finder = Finder(make_dns(reactor, config.dns.servers), random)
         self.made = StoredObjects(config.state_dir)
 
-        def house(made: tuple[LdapSettings, ...]) -> House:
-            return make_directories(
-                evolve(config, directories=(*config.directories, *made)),
-                *(self.store, reactor, finder),
-                random=random,
-                domain=lambda: self.config.link.domain,
-                ended=self._users_ended,
-                synced=self._synced,
-                renewed=lambda name: self.endings.end_sessions(name, "password"),
-                open_store=lambda: _opened(SyncStore, config),
-            )
-
-        self.directories = CurrentHouse(
-            *(house, tuple(self.made.directories(self.made.read()).values()), reactor),
-            used=self._use_directory,
-            ended=self._users_ended,
-        )
+        self.directories = self._make_directories(finder, random)
         self.visitors = Visitors(reactor, random)
         self.rooms = Rooms(
             reactor,
@@ -159,15 +143,7 @@ class CallbridgeService(Service):
             *(reactor, self._read_groups, SlowWork(reactor, at_once=1), self._names, random)
         )
         self.authority = self._make_authority(config.link.domain)
-        people = People(
-            lambda: self.directories.directory,
-            lambda: self.config.link.domain,
-            LineLimiter(reactor.seconds),
-        )
-        self._logins = LoginHandler(
-            *(self.authority, config.link.domain, self.door, self.endings, people),
-            groups=self.groups,
-        )
+        self._logins = self._make_logins()
         self.link = Link(
             LinkCore(
                 clock=reactor,
@@ -188,14 +164,27 @@ class CallbridgeService(Service):
         self.on_change: list[Callable[..., object]] = []
         self.link.on_step.append(self._changed)
         self.link.on_rest.append(self._changed)
-        figures = CallbridgeCollector(
-            self.link, lambda: self.authority, lambda: self._connector.expires
-        )
-        self.metrics = Exposition(
-            *("callbridge", self._counters, figures, RoomsCollector(self.rooms)),
-            GuestsCollector(self.door.figures, self.visitors),
-            DirectoriesCollector(self.directories),
-            RecordCollector("callbridge", self.record),
+        self.metrics = self._make_metrics()
+
+    def _make_directories(self, finder: Finder, random: Random) -> CurrentHouse:
+        config = self.config
+
+        def house(made: tuple[LdapSettings, ...]) -> House:
+            return make_directories(
+                evolve(config, directories=(*config.directories, *made)),
+                *(self.store, self._reactor, finder),
+                random=random,
+                domain=lambda: self.config.link.domain,
+                ended=self._users_ended,
+                synced=self._synced,
+                renewed=lambda name: self.endings.end_sessions(name, "password"),
+                open_store=lambda: _opened(SyncStore, config),
+            )
+
+        return CurrentHouse(
+            *(house, tuple(self.made.directories(self.made.read()).values()), self._reactor),
+            used=self._use_directory,
+            ended=self._users_ended,
         )
 
     def _make_authority(self, domain: str) -> Authority:
@@ -207,6 +196,28 @@ class CallbridgeService(Service):
             decided=self._decided,
             ended=self.rooms.session_ended,
             over=self.endings.end_one,
+        )
+
+    def _make_logins(self) -> LoginHandler:
+        people = People(
+            lambda: self.directories.directory,
+            lambda: self.config.link.domain,
+            LineLimiter(self._reactor.seconds),
+        )
+        return LoginHandler(
+            *(self.authority, self.config.link.domain, self.door, self.endings, people),
+            groups=self.groups,
+        )
+
+    def _make_metrics(self) -> Exposition:
+        figures = CallbridgeCollector(
+            self.link, lambda: self.authority, lambda: self._connector.expires
+        )
+        return Exposition(
+            *("callbridge", self._counters, figures, RoomsCollector(self.rooms)),
+            GuestsCollector(self.door.figures, self.visitors),
+            DirectoriesCollector(self.directories),
+            RecordCollector("callbridge", self.record),
         )
 
     def _use_directory(self, directory: Directory) -> None:

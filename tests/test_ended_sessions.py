@@ -93,6 +93,14 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(0, answer_of(other))
         self.assertEqual("", self.alice.heard())
 
+    def test_amid_a_drain(self) -> None:
+        """A Callbridge that is about to go to another server, and decides nothing new, may."""
+        link = self.server.links.get(CB1)
+        assert link is not None
+        self.server.links.quiet(link)
+        ask(self.callbridge)
+        self.assertEqual(2, answer_of(self.callbridge))
+
     def test_who_may_not(self) -> None:
         """A component that decides nothing, and a client, are refused; so is what is malformed."""
         echo = self.server.register("echo")

@@ -148,6 +148,11 @@ class Links:
         """The same, if it is connected to this node."""
         return self._links.get(component)
 
+    def decides(self, component: str) -> bool:
+        """Whether it decides log-ins, or has until it began to go to another server."""
+        link = self.get(component)
+        return link is not None and bool(link.mechanisms or self._absent.get(link))
+
     def components(self) -> list[str]:
         """The addresses of all."""
         return list({**self._links, **self._elsewhere})

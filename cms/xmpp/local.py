@@ -144,12 +144,11 @@ class LocalServices:
                 return
             answers = self._account if key in self._account else self._server
         if to.user is None and key in self._of_callbridges:
-            link = self._links.get(stanza.sender or "")
-            if link is None or not link.mechanisms:
+            if self._links.decides(stanza.sender or ""):
+                self._of_callbridges[key](stanza)
+            else:
                 text = "only a Callbridge that decides log-ins may"
                 self._router.bounce(stanza, "forbidden", text=text)
-            else:
-                self._of_callbridges[key](stanza)
             return
         if to.user is None and key == ("set", ns.SESSION, "session"):
             answers = self._account  # RFC 3921: clients address it to the server

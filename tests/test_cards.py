@@ -369,6 +369,10 @@ class AskingTests(House):
         self.answer(people.Nobody())
         self.answer(people.Undecided(), other)
         self.assertEqual("remote-server-timeout", self.late(found))
+        self.server.links.quiet(link)  # it goes to another server, and is asked there
+        found = self.find()
+        self.answer(people.Nobody())
+        self.assertEqual("remote-server-timeout", self.late(found))
 
     def test_not_asked(self) -> None:
         """One that does not say that it knows people, as older ones do not."""

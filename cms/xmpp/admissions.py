@@ -98,9 +98,9 @@ class Admissions:
         answer: Deferred[Outcome] = Deferred()
         # One that is about to come back may have the space: then nobody can say no.
         answers: dict[Link, Outcome] = {
-            link: Unserved(_undecided(f"{link.component} has no connection now"))
-            for link in self._links
-            if link.admits and link.is_away
+            link: Unserved(_undecided(f"{link.component} cannot be asked now"))
+            for link in self._links.silent
+            if link.admits
         }
         all_ = len(links) + len(answers)
         if all_ > 1:

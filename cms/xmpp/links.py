@@ -219,6 +219,12 @@ class Links:
             links += [link for link in self._elsewhere.values() if link.mechanisms]
         return links
 
+    @property
+    def silent(self) -> list[Link]:
+        """Those that decide nothing now: some may again, here or after they have gone elsewhere."""
+        every = (*self._links.values(), *self._elsewhere.values())
+        return [link for link in every if not link.mechanisms]
+
     def nobody(self) -> StepError:
         """The failure that says why no link decides log-ins."""
         for link in (*self._links.values(), *self._elsewhere.values()):

@@ -100,7 +100,7 @@ class People:
 
     def _ask(self, user: str) -> None:
         links = [link for link in self._links.authorities if link.knows_people]
-        missing = [link for link in self._links if link.knows_people and link.is_away]
+        missing = [link for link in self._links.silent if link.knows_people]
         answers: list[people.Answer] = [people.Undecided() for _ in missing]
         if not links:
             self._over(user, answers or [people.Undecided()])

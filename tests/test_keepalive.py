@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.xmlstream.keepalive import NOT_READ, NOT_SENT, Keepalive, watch_socket
+from cms.xmlstream.keepalive import NOT_READ, NOT_SENT, Keepalive, send_at_once, watch_socket
 from cms.xmlstream.stanza import Stanza
 
 
@@ -145,12 +145,13 @@ class WatchSocketTests(SynchronousTestCase):
             self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
             tcp = socket.IPPROTO_TCP
             self.assertEqual(20_000, handle.getsockopt(tcp, socket.TCP_USER_TIMEOUT))
-            self.assertTrue(handle.getsockopt(tcp, socket.TCP_NODELAY))
 
     def test_inherited(self) -> None:
         """What a listener is told holds for the connections that it accepts."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            watch_socket(type("Port", (), {"socket": listener})())
+            port = type("Port", (), {"socket": listener})()
+            watch_socket(port)
+            send_at_once(port)
             with socket.create_connection(listener.getsockname()):
                 accepted, _ = listener.accept()
         with accepted:
@@ -167,6 +168,8 @@ class WatchSocketTests(SynchronousTestCase):
     def test_other_transports(self) -> None:
         """A transport without a TCP socket is left alone."""
         watch_socket(object())
+        send_at_once(object())
         one, other = socket.socketpair()
         with one, other:
             watch_socket(type("Transport", (), {"socket": one})())
+            send_at_once(type("Transport", (), {"socket": one})())

@@ -190,9 +190,12 @@ class WatchTests(SynchronousTestCase):
     def test_listeners(self) -> None:
         """It watches over the links, not over clients, which may be slow to answer."""
         watched: list[Any] = []
+        prompt: list[Any] = []
         self.patch(listeners, "watch_socket", lambda *seen: watched.append(seen))
+        self.patch(listeners, "send_at_once", prompt.append)
         Daemon(self)
         self.assertEqual([(5347, 20.0)], [(port.getHost().port, after) for port, after in watched])
+        self.assertEqual({5347, 5222}, {port.getHost().port for port in prompt})
 
 
 class StopTests(SynchronousTestCase):

@@ -15,6 +15,7 @@ from cms.xmlstream.stanza import Stanza
 
 USER_TIMEOUT = 20.0  # seconds that sent data may stay unacknowledged (RFC 5482)
 NOT_SENT = 16_384  # bytes that the kernel accepts beyond those on their way
+_TCP = (socket.AF_INET, socket.AF_INET6)
 NOT_READ = 65_536  # bytes received that the kernel keeps; Linux doubles it for its own needs
 
 
@@ -111,12 +112,29 @@ def watch_socket(transport: object, user_timeout: float = USER_TIMEOUT) -> None:
 
     @param user_timeout: Seconds that sent data may stay unacknowledged.
     """
-    handle = getattr(transport, "socket", None)
-    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
+    handle = _socket_of(transport)
+    if handle is not None:
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * user_timeout))
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NOT_READ)
+
+
+def send_at_once(transport: object) -> None:
+    """
+    Let TCP not wait for the acknowledgement of what was sent before (Nagle's algorithm).
+
+    What a turn of the reactor sends is gathered already.  A client may acknowledge 40 ms later,
+    and what comes for it meanwhile would wait as long.
+    """
+    handle = _socket_of(transport)
+    if handle is not None:
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _socket_of(transport: object) -> socket.socket | None:
+    handle = getattr(transport, "socket", None)
+    is_tcp = isinstance(handle, socket.socket) and handle.family in _TCP
+    return handle if is_tcp else None

@@ -16,7 +16,7 @@ from cms.process.logs import Logger
 from cms.process.proxy import Network
 from cms.protection.connections import Admitted, ConnectionLimiter, Limits
 from cms.protection.sources import LOCAL
-from cms.xmlstream.keepalive import watch_socket
+from cms.xmlstream.keepalive import send_at_once, watch_socket
 from cms.xmlstream.stream import XMLStream
 from cms.xmlstream.traffic import Traffic
 
@@ -111,9 +111,10 @@ class Listeners:
             opened = open_listener(
                 self._reactor, self._file, key, description, factory, proxies=self._proxies
             )
-            for port in opened:
+            for port in opened:  # Linux: what is accepted inherits what they are told
+                send_at_once(port)
                 if user_timeout:
-                    watch_socket(port, user_timeout)  # Linux: what is accepted inherits it
+                    watch_socket(port, user_timeout)
                 self.log.info(
                     "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
                 )

@@ -39,7 +39,7 @@ from cms.trust.connection import (
     tls_evidence,
 )
 from cms.xmlstream import limits, ns
-from cms.xmlstream.keepalive import Keepalive, watch_socket
+from cms.xmlstream.keepalive import Keepalive, send_at_once, watch_socket
 from cms.xmlstream.reader import StreamStart
 from cms.xmlstream.replies import ping_payload, request
 from cms.xmlstream.stanza import Stanza
@@ -121,6 +121,7 @@ class ComponentRegistration(ManagedStream):
     def begin(self) -> None:
         """TCP is connected and the race is won: begin the handshake."""
         self._reported = False
+        send_at_once(self.transport)
         watch_socket(self.transport, self.timing.tcp_user_timeout)
         peer = self.transport.getPeer() if self.transport is not None else None
         if isinstance(peer, IPv4Address | IPv6Address):

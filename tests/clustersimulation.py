@@ -31,6 +31,7 @@ from tests.xmppserver import DOMAIN, Peer, Server
 
 LEASE = 6.0
 STEP = 0.02  # seconds that the simulation goes on at once
+SLOW_TURN = 0.3  # seconds
 BLOCK = 1.0
 ANSWERED = 4  # of so many entries one
 
@@ -106,7 +107,7 @@ class MemoryEngine:
         self.appended = 0
         self._store = store
         self._clock = clock
-        self._delay = delay
+        self.delay = delay
         self._waiting: list[tuple[float, Callable[[], Any], Deferred[Any]]] = []
         self._answers: list[tuple[float, Deferred[Any], object]] = []
         self._reads: list[tuple[float, tuple[str, int], bytes, Deferred[Any]]] = []
@@ -149,7 +150,7 @@ class MemoryEngine:
 
     def _due(self) -> float:
         now = self._store.clock.seconds()
-        self._last = max(self._last, now + self._store.random.uniform(0, self._delay))
+        self._last = max(self._last, now + self._store.random.uniform(0, self.delay))
         return self._last
 
     def _ask(self, command: Callable[[], Any]) -> Deferred[Any]:
@@ -313,7 +314,7 @@ class ClusterServer(Server):
         self.cluster = cluster
         self.name = name
         self.is_frozen = self.is_dead = False
-        self.owed = 0.0
+        self.owed = self.busy_until = 0.0
         self.refused: set[int] = set()
         bounce = self.router.bounce
 
@@ -408,7 +409,10 @@ class Cluster:
     Servers, and the engine between them.
 
     @param delay: The longest time between a node and the engine, in seconds.
+    @ivar slow: How likely each server's next turn takes long, at most L{SLOW_TURN}.
     """
+
+    slow = 0.0
 
     def __init__(self, seed: int = 0, *, delay: float = 0.01) -> None:
         self.random = Random(seed)
@@ -434,11 +438,24 @@ class Cluster:
                 server.owed += STEP
                 if self.store.is_up and not self.store.is_frozen:
                     server.engine.work()
-                if server.is_frozen or server.is_dead:
+                if server.is_frozen or server.is_dead or self._is_busy(server):
                     continue
                 server.engine.hear()
                 owed, server.owed = server.owed, 0.0
                 server.clock.advance(owed)
+
+    def take_longer(self, delay: float) -> None:
+        """From now on it takes so long at most between a node and the engine."""
+        self.delay = delay
+        for engine in self.store.engines:
+            engine.delay = delay
+
+    def _is_busy(self, server: ClusterServer) -> bool:
+        """Whether its turn takes longer than until now."""
+        now = self.clock.seconds()
+        if self.slow and server.busy_until <= now and self.random.random() < self.slow:
+            server.busy_until = now + self.random.uniform(0, SLOW_TURN)
+        return server.busy_until > now
 
     def kill(self, server: ClusterServer) -> None:
         """Its process is no more, and its connections neither."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -399,12 +400,19 @@ class GivenTests(ThreeServers):
 
 
 class _Roamer:
-    """A client that manages its stream, and goes from server to server."""
+    """
+    A client that manages its stream, and goes from server to server.
+
+    @ivar gone: For how long it is gone at most, in seconds.
+    """
 
     def __init__(self, user: str, to: str, client: Peer, previd: str) -> None:
         self.user, self.to, self.client, self.previd = user, to, client, previd
         self.written: list[str] = []
         self.got: list[str] = []
+        self.gone = 0.0
+        self.comes: float | None = None  # when, while it is gone
+        self.asks = False  # it has come, and is not answered yet
 
     def write(self) -> None:
         """One more message; it is said again if it was not handled."""
@@ -416,46 +424,92 @@ class _Roamer:
         """What has come."""
         self.got += bodies(self.client)
 
+    def answered(self) -> bool:
+        """Whether it is at the server to which it went; then it says again what is missing."""
+        heard = self.client.transport.value().decode()
+        handled = re.findall(r"<resumed [^>]* h='(\d+)'", heard)
+        if handled:
+            for text in self.written[int(handled[0]) :]:
+                self.client.say(message(full(self.to), text))
+            self.read()
+        return bool(handled)
+
 
 class BothMoveTests(ThreeServers):
     """Who writes moves as well as who is written to."""
 
+    def roamers(self) -> tuple[_Roamer, _Roamer]:
+        """Alice and Bob, who write to each other."""
+        self.bob.say(ENABLE)
+        (previd,) = re.findall(r" id='([^']+)'", self.bob.heard())
+        alice = _Roamer("alice", "bob", self.alice, self.previd)
+        return alice, _Roamer("bob", "alice", self.bob, previd)
+
     def go(self, client: _Roamer, server: ClusterServer) -> None:
-        """Cut its connection, and resume at that server as soon as it can be."""
-        client.read()
+        """Resume at that server."""
         client.client.transport.lose()
+        self.ask(client, server)
+        for _ in range(200):
+            if client.answered():
+                return
+            self.cluster.run(0.02)
+        self.fail(client.client.transport.value().decode())
+
+    def ask(self, client: _Roamer, server: ClusterServer) -> None:
+        """Log in there, and ask for its session."""
         self.previd = client.previd
         client.client = self.come(server, len(client.got), client.user)
-        for _ in range(200):
-            if b"<resumed" in client.client.transport.value():
-                break
-            self.cluster.run(0.02)
-        heard = client.client.transport.value().decode()
-        handled = int(re.findall(r"<resumed [^>]* h='(\d+)'", heard)[0])
-        for text in client.written[handled:]:
-            client.client.say(message(full(client.to), text))
+        client.comes, client.asks = None, True
+
+    def live(self, client: _Roamer, random: Random, cut: float, servers: Sequence[Any]) -> None:
+        """One moment of a client, whose connection is cut with that probability."""
+        now = self.cluster.clock.seconds()
+        if client.comes is not None:
+            if client.comes <= now:
+                self.ask(client, random.choice(servers))
+            return
+        if client.asks:
+            client.asks = not client.answered()
+            self.assertNotIn("<failed", client.client.transport.value().decode())
+            return
+        client.read()
+        if client.client.lost or random.random() < cut:
+            client.client.transport.lose()
+            client.comes = now + random.uniform(0, client.gone)
+        elif random.random() < 0.7:
+            client.write()
+
+    def test_away(self) -> None:
+        """What one said at three servers waits in that order for who is away meanwhile."""
+        alice, bob = self.roamers()
+        bob.client.transport.lose()
+        for server in (self.two, self.one, self.two, self.three, self.two):
+            alice.write()
+            self.run_()
+            self.go(alice, server)
+        alice.write()
+        self.go(bob, self.three)
+        self.run_()
+        bob.read()
+        self.assertEqual(alice.written, bob.got)
 
     def test_both(self) -> None:
-        """All arrives once and in order, whoever moves when."""
-        for seed in range(SEEDS):
-            self.setUp()
+        """All arrives once and in order, whoever moves when, and however slow servers are."""
+        for seed in range(33, 33 + SEEDS):
             random = Random(seed)
-            alice = _Roamer("alice", "bob", self.alice, self.previd)
-            self.bob.say(ENABLE)
-            (previd,) = re.findall(r" id='([^']+)'", self.bob.heard())
-            bob = _Roamer("bob", "alice", self.bob, previd)
-            both = alice, bob
-            for _ in range(60):
+            self.setUp()
+            self.cluster.take_longer(random.choice((0.01, 0.1, 0.3)))
+            both = self.roamers()
+            for client in both:
+                client.gone = random.choice((0.05, 0.5, 2.0))
+            servers = self.servers[: random.choice((2, 3))]
+            cut, slow = random.choice((0.02, 0.1, 0.3)), random.choice((0.0, 0.05))
+            for moment in range(600):
+                self.cluster.slow = slow if moment < 400 else 0.0
                 for client in both:
-                    if random.random() < 0.7:
-                        client.write()
-                if random.random() < 0.2:
-                    self.go(random.choice(both), random.choice(self.servers))
-                if random.random() < 0.5:
-                    self.cluster.run(random.choice((0.02, 0.06)))
-                for client in both:
-                    client.read()
-            self.run_(4.0)
+                    if moment < 400 or client.client.lost or client.asks:
+                        self.live(client, random, cut if moment < 400 else 0.0, servers)
+                self.cluster.run(0.02)
             for client, other in (both, both[::-1]):
                 client.read()
                 self.assertEqual(other.written, client.got, seed)

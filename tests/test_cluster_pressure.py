@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+from cms.xmlstream import ns
 from cms.xmlstream.flow import HOLD_BYTES, SendLimits
 from tests.clustersimulation import bodies, full
 from tests.support import MemoryTransport
 from tests.test_cluster_deaths import Faults
+from tests.test_cluster_handover import ENABLE
 from tests.test_cluster_nodes import message
 from tests.xmppserver import Peer
 
@@ -73,6 +77,23 @@ class PressureTests(Faults):
         self.assertFalse(self.alice.handler.held)
         heard = [body.rstrip("x") for body in bodies(self.bob)]
         self.assertEqual([str(number) for number in range(1, taken + 1)], heard)
+
+    def test_moves(self) -> None:
+        """She goes on at his server: he hears all in order, and she is held there, too."""
+        self.alice.say(ENABLE)
+        (previd,) = re.findall(r" id='([^']+)'", self.alice.heard())
+        taken = self.write(self.alice, "bob")
+        self.alice.transport.lose()
+        client = self.two.logged_in(self.cb2, "alice")
+        client.say(f"<resume xmlns='{ns.MANAGEMENT}' h='0' previd='{previd}'/>")
+        self.run_()
+        self.assertIn(f" h='{taken}'/>", client.heard())
+        self.assertEqual(1, self.write(client, "bob"))
+        self.read_on(self.bob)
+        self.run_()
+        self.assertFalse(client.handler.held)
+        heard = [body.rstrip("x") for body in bodies(self.bob)]
+        self.assertEqual([str(number) for number in range(1, taken + 2)], heard)
 
     def test_on_the_way(self) -> None:
         """A window full was on the way when she was held: he gets that, too."""

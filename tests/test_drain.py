@@ -316,7 +316,7 @@ class DrainTests(DrainStage):
         self.two.waiting_room._most = 100
         self.run_(0.3)
         for engine in self.cluster.store.engines:
-            engine._delay = 0.06
+            engine.delay = 0.06
         clients: list[Peer] = []
         told: dict[Peer, str] = {}
         asked: set[Peer] = set()

@@ -11,6 +11,8 @@ import sys
 from collections import OrderedDict, deque
 from typing import Generic, TypeVar
 
+from twisted.words.protocols.jabber.jid import JID
+
 QUANTUM = 16_384  # bytes of each source in its turn
 GUARANTEED = 16_384  # bytes that each source may always have waiting
 
@@ -151,6 +153,22 @@ class Backlog:
         """What this side says itself."""
         first, self._first, self.first_size = self._first, [], 0
         return first
+
+
+def sender_of(source: object) -> bytes:
+    """The full address of a client, wherever it is connected; none for what many share."""
+    if isinstance(source, tuple) and isinstance(source[1], bytes):
+        return source[1]  # at another node
+    jid = getattr(source, "jid", None)
+    return jid.full().encode() if isinstance(jid, JID) else b""
+
+
+def lane_of(source: object) -> object:
+    """
+    The lane of a source: a client keeps its own when it moves from node to node, or what it says
+    at the second would overtake what it has said at the first.
+    """
+    return sender_of(source) or source
 
 
 def as_bytes(item: Item) -> bytes:

@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from cms.xmlstream.backlog import Backlog, Item, as_bytes, size_of
+from cms.xmlstream.backlog import Backlog, Item, as_bytes, lane_of, size_of
 from cms.xmlstream.gathering import PLAINLY, Gathering
 from cms.xmlstream.joined import Joined
 from cms.xmlstream.management import ASK_SECONDS, MOST_AWAY, REQUEST, Ledger
@@ -291,9 +291,9 @@ class Party:
         """Whether it is not read, because a receiver of its stanzas is slow."""
         return bool(self._held_by)
 
-    def _hold(self, source: object) -> None:
+    def _hold(self, source: object, lane: object) -> None:
         """
-        Much of C{source} waits: stop reading the party that it comes from.
+        Much of C{source} waits in its lane: stop reading the party that it comes from.
 
         If the source is shared by many users, the receiving client is not read instead: it
         has asked for the stanzas, or must read them first.
@@ -303,15 +303,16 @@ class Party:
             held = source.held() or own
         else:
             held = source if isinstance(source, Party) and not source.is_shared else own
-        if held is None:
+        if held is None or not held.is_open or self._holding.get(lane) is held:
             return
-        if source in self._holding or not held.is_open or (self.is_stalled and held is not self):
+        if self.is_stalled and held is not self:
             return
         if self.carrier is None:
             return  # nobody waits for one that may come back or not
         if held.ledger is not None and held.ledger.is_full:
             return  # its acknowledgements must be read
-        self.stop_reading(held, source)
+        self._release(lane)  # where it was before
+        self.stop_reading(held, lane)
 
     def stop_reading(self, held: Party, source: object) -> None:
         """Read a party no further until nothing of C{source} waits, or it is released."""
@@ -404,16 +405,17 @@ class Party:
         if away and not (self._room and self.may_keep(size)):
             return False
         backlog = self._backlog = self._backlog or Backlog(self.limits.size)
-        waits = backlog.put(source, item)
+        lane = lane_of(source)
+        waits = backlog.put(lane, item)
         if not waits and isinstance(source, Distant) and not (away or self.is_stalled):
-            waits = backlog.put(source, item, min(source.room, self.limits.size))
+            waits = backlog.put(lane, item, min(source.room, self.limits.size))
         if away and waits:
             self._room -= 1
             self.keeps(size)
         if not backlog:
             self._backlog = None
-        elif self._paused and backlog.waiting(source) >= HOLD_BYTES:
-            self._hold(source)
+        elif self._paused and backlog.waiting(lane) >= HOLD_BYTES:
+            self._hold(source, lane)
         return waits
 
     def drain(self, most: int | None = None) -> int:

@@ -24,8 +24,6 @@ class Gate:
 
     @param session: A L{Session<cms.xmpp.sessions.Session>}, or a link, here or at another node.
     @param known: Fires when nothing is on the old way any more.
-    @param lane: The lane of what comes directly from who has sent this, by the lane in which
-        it has come the old way.
     @param give_back: Called with what cannot be delivered after all.
     @param most: Bytes that wait; what comes beyond is refused.
     """
@@ -35,12 +33,10 @@ class Gate:
         session: Any,
         known: Deferred[None],
         give_back: Callable[[Sequence[bytes]], object],
-        lane: Callable[[object], object] = lambda source: source,
         most: int = MOST_BYTES,
     ) -> None:
         self._session = session
         self._give_back = give_back
-        self._lane = lane
         self._most = most
         self._waiting: list[tuple[bytes, object]] = []
         self._size = 0
@@ -52,7 +48,7 @@ class Gate:
     def deliver(self, raws: Sequence[bytes], source: object) -> Sequence[bytes]:
         """What has come from other nodes, perhaps the old way: it goes first."""
         stood = self._step_aside()
-        refused: Sequence[bytes] = self._session.deliver(raws, self._lane(source))
+        refused: Sequence[bytes] = self._session.deliver(raws, source)
         vars(self._session).update(stood)
         return refused
 

@@ -67,8 +67,11 @@ class Book(Protocol):
         """What this node has for it waits for what it has sent to it at that node before."""
         ...
 
-    def known(self) -> Deferred[None]:
-        """Fires when the other nodes have got all that this one has told them until now."""
+    def all_said(self) -> Deferred[None]:
+        """
+        Fires when the other nodes have got all that this one's clients have said until now, or
+        after C{ORDER_SECONDS}.
+        """
         ...
 
     def questions(self, peer: Peer) -> Questions:
@@ -319,7 +322,8 @@ class Handover:
         Another node wants one whose client has come there.
 
         What the client has said must not be overtaken by what it says there: it is given when
-        the others have got that, or after a second.
+        the others have got that, or soon (L{ORDER_SECONDS<cms.xmpp.telling.ORDER_SECONDS>}):
+        who asks waits for L{FETCH_SECONDS}.
         """
         session = self.policy.resumptions.find(facts.text("previd"), account)
         wire = session.wire if isinstance(session, ClientSession) else None
@@ -331,7 +335,7 @@ class Handover:
             if wire is not None and not given:
                 wire.go_on()
 
-        self._book.known().addCallback(answer)
+        self._book.all_said().addCallback(answer)
 
     def _give_asked(self, peer: Peer, account: str, facts: Facts) -> bool:
         previd, resumptions = facts.text("previd"), self.policy.resumptions

@@ -32,16 +32,16 @@ from cms.xmpp.gate import Gate, let_out
 from cms.xmpp.handover import Handover
 from cms.xmpp.learning import Learning
 from cms.xmpp.linkanswers import LinkAnswers
-from cms.xmpp.links import Link, Links
+from cms.xmpp.links import Links
 from cms.xmpp.loginrelay import LoginRelay
 from cms.xmpp.neighbour import Neighbour
 from cms.xmpp.nodelinks import NodeLinks
 from cms.xmpp.nodemessages import Facts, told
 from cms.xmpp.remotelink import Questions
-from cms.xmpp.remotesession import Remote, RemoteSession, lane
+from cms.xmpp.remotesession import Remote, RemoteSession
 from cms.xmpp.router import Router
 from cms.xmpp.sessions import Session, Sessions
-from cms.xmpp.telling import Telling, when_known
+from cms.xmpp.telling import ORDER_SECONDS, Telling, when_known
 from cms.xmpp.vanishing import Vanishing
 
 
@@ -150,6 +150,11 @@ class Nodes(NodeLinks):
     def _known(self) -> Deferred[None]:
         return when_known(self._clock, [each.peer for each in self._neighbours.values()])
 
+    def all_said(self) -> Deferred[None]:
+        """See L{Book<cms.xmpp.handover.Book>}."""
+        peers = [each.peer for each in self._neighbours.values()]
+        return when_known(self._clock, peers, ORDER_SECONDS)
+
     def end_user(self, component: str, address: str, reason: str) -> None:
         """See L{Others<cms.xmpp.elsewhere.Others>}; an older node finds no session 0."""
         end = told(messages.END_SESSION, address, number=0, why=reason, authority=component)
@@ -168,21 +173,9 @@ class Nodes(NodeLinks):
 
     def keep_order(self, session: Session, peer: Peer) -> None:
         """See L{Book<cms.xmpp.handover.Book>}."""
-        known = when_known(self._clock, [peer])
-        gate = Gate(session, known, self._undelivered.add, self._direct_lane)
+        known = when_known(self._clock, [peer], ORDER_SECONDS)
+        gate = Gate(session, known, self._undelivered.add)
         self._receivers[session.jid.full().encode()] = gate
-
-    def _direct_lane(self, source: object) -> object:
-        """The lane of a sender whose stanzas were passed on by the node of this one."""
-        named = lane(source)
-        if not isinstance(source, tuple) or not named:
-            return source
-        found: Session | Link | None = self._links.get(named.decode())
-        if found is None:
-            found = self._sessions.find(parse_jid(named.decode()))
-        if isinstance(found, Remote):
-            return Lane((self._neighbour(found.peer).writers, named))
-        return found or source
 
     def questions(self, peer: Peer) -> Questions:
         """See L{Book<cms.xmpp.handover.Book>}."""
@@ -321,7 +314,8 @@ class Nodes(NodeLinks):
         remote.forget = self._router.forget
         remote.on_replaced = partial(self._forget_session, reason="replaced")
         if before is not None and before is not neighbour.peer:
-            Gate(remote, when_known(self._clock, [before]), self._undelivered.add)
+            passed = when_known(self._clock, [before], ORDER_SECONDS)
+            Gate(remote, passed, self._undelivered.add)
         neighbour.sessions[name] = remote
         self._sessions.add(remote, elsewhere=True)
         if jid.userhost() in self._carbons.enabled:

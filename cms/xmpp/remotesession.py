@@ -7,18 +7,10 @@ from collections.abc import Callable, Sequence
 from twisted.words.protocols.jabber.jid import JID
 
 from cms.cluster.peer import Peer
-from cms.xmlstream.backlog import Item, as_bytes
+from cms.xmlstream.backlog import Item, as_bytes, sender_of
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp import nodemessages as messages
 from cms.xmpp.sessions import ADMINISTRATOR, REPLACED
-
-
-def lane(source: object) -> bytes:
-    """The name of a party's lane at another node; none for what a server says itself."""
-    if isinstance(source, tuple) and isinstance(source[1], bytes):
-        return source[1]  # it comes from another node, and is passed on
-    jid = getattr(source, "jid", None)
-    return jid.full().encode() if isinstance(jid, JID) else b""
 
 
 class Remote:
@@ -56,7 +48,7 @@ class Remote:
         if self.is_gone:
             self._give_back(raws)
             return ()
-        message = messages.deliver(self.key, lane(source), raws)
+        message = messages.deliver(self.key, sender_of(source), raws)
         return raws if self.peer.party.deliver((message,), source) else ()
 
     def queue(self, item: Item, source: object) -> bool:
@@ -64,7 +56,7 @@ class Remote:
         if self.is_gone:
             self._give_back((as_bytes(item),))
             return True
-        message = messages.deliver(self.key, lane(source), (as_bytes(item),))
+        message = messages.deliver(self.key, sender_of(source), (as_bytes(item),))
         return self.peer.party.queue(message, source)
 
     def drain(self, most: int | None = None) -> int:

@@ -11,6 +11,7 @@ from cms.cluster.peer import Peer
 from cms.xmpp.remotelink import LATE_SECONDS
 
 KNOWN_SECONDS = 1.0  # at most, that a client waits to be told that its session has begun
+ORDER_SECONDS = 3.0  # the same, so that a session that moves keeps the order of what is said
 A_TURN = 100  # messages that tell all, in one turn of the reactor
 MOST_ENDS = 1_000  # that a node has not heard of
 READY_SECONDS = 0.2  # after which is looked whether a node can be told all
@@ -95,17 +96,20 @@ class Telling:
         self._rest = None
 
 
-def when_known(clock: IReactorTime, peers: Iterable[Peer]) -> Deferred[None]:
+def when_known(
+    clock: IReactorTime, peers: Iterable[Peer], seconds: float = KNOWN_SECONDS
+) -> Deferred[None]:
     """
     Fires when all nodes that can be told now have read what they were told until now, or after
-    a second.  One that has read nothing for L{LATE_SECONDS} is not waited for.
+    so many seconds.  One that has read nothing for that time, or L{LATE_SECONDS}, is not waited
+    for.
     """
     able = [peer for peer in peers if peer.is_ready and (peer.kept_bytes or peer.out.pieces)]
-    waiting = [peer.known() for peer in able if peer.behind < LATE_SECONDS]
+    waiting = [peer.known() for peer in able if peer.behind < max(seconds, LATE_SECONDS)]
     if not waiting:
         return succeed(None)
     known: Deferred[None] = Deferred()
-    timer = clock.callLater(KNOWN_SECONDS, known.callback, None)
+    timer = clock.callLater(seconds, known.callback, None)
 
     def all_know(_: object) -> None:
         if timer.active():

@@ -21,6 +21,7 @@ from cms.linkprotocol import login as lp
 from cms.xmlstream import ns
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.replies import result_reply
+from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.handedsession import HandedSession, read_handed
 from tests.clustersimulation import Cluster, ClusterServer, bodies, full
 from tests.test_cluster_nodes import message
@@ -493,26 +494,44 @@ class BothMoveTests(ThreeServers):
         bob.read()
         self.assertEqual(alice.written, bob.got)
 
-    def test_both(self) -> None:
-        """All arrives once and in order, whoever moves when, and however slow servers are."""
-        for seed in range(33, 33 + SEEDS):
-            random = Random(seed)
-            self.setUp()
-            self.cluster.take_longer(random.choice((0.01, 0.1, 0.3)))
-            both = self.roamers()
+    def send_away(self, client: _Roamer, random: Random) -> None:
+        """The first server is drained: if it has this client's session, another one gets it."""
+        session = self.one.sessions.find(parse_jid(full(client.user)))
+        if isinstance(session, ClientSession):
+            other = random.choice(self.servers[1:])
+            self.one.nodes.handover.send_away(session, self.one.node.peers[other.name])
+
+    def talk(self, seed: int, *, drained: bool = False) -> None:
+        """Both write and move for 8 s, however slow servers are; all arrives once and in order."""
+        random = Random(seed)
+        self.setUp()
+        self.cluster.take_longer(random.choice((0.01, 0.1, 0.3)))
+        both = self.roamers()
+        for client in both:
+            client.gone = random.choice((0.05, 0.5, 2.0))
+        servers = self.servers[: random.choice((2, 3))]
+        cut, slow = random.choice((0.02, 0.1, 0.3)), random.choice((0.0, 0.05))
+        for moment in range(600):
+            self.cluster.slow = slow if moment < 400 else 0.0
             for client in both:
-                client.gone = random.choice((0.05, 0.5, 2.0))
-            servers = self.servers[: random.choice((2, 3))]
-            cut, slow = random.choice((0.02, 0.1, 0.3)), random.choice((0.0, 0.05))
-            for moment in range(600):
-                self.cluster.slow = slow if moment < 400 else 0.0
-                for client in both:
-                    if moment < 400 or client.client.lost or client.asks:
-                        self.live(client, random, cut if moment < 400 else 0.0, servers)
-                self.cluster.run(0.02)
-            for client, other in (both, both[::-1]):
-                client.read()
-                self.assertEqual(other.written, client.got, seed)
+                if moment < 400 or client.client.lost or client.asks:
+                    self.live(client, random, cut if moment < 400 else 0.0, servers)
+                if drained and moment < 400 and random.random() < 0.02:
+                    self.send_away(client, random)
+            self.cluster.run(0.02)
+        for client, other in (both, both[::-1]):
+            client.read()
+            self.assertEqual(other.written, client.got, seed)
+
+    def test_both(self) -> None:
+        """Whoever moves when."""
+        for seed in range(33, 33 + SEEDS):
+            self.talk(seed)
+
+    def test_drained(self) -> None:
+        """While one of the servers is drained, to which they come back."""
+        for seed in range(28, 28 + SEEDS):
+            self.talk(seed, drained=True)
 
 
 class AcknowledgedTests(SynchronousTestCase):

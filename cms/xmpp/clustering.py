@@ -111,7 +111,7 @@ class Clustering:
         if not ready:
             return False
         fewest = min(ready, key=lambda each: handover.burden(each.peer) + len(each.sessions))
-        return handover.give(session, fewest.peer)
+        return handover.send_away(session, fewest.peer)
 
     def known(self) -> Deferred[None]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""

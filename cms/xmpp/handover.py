@@ -119,6 +119,7 @@ class Handover:
         self._give_back = give_back
         self.back: dict[bytes, Peer] = {}
         self._moves: dict[str, _Move] = {}
+        self._leaving: dict[ClientSession, Peer] = {}
         self._gone: OrderedDict[str, tuple[str, str]] = OrderedDict()  # account and node, by id
 
     def __len__(self) -> int:
@@ -136,10 +137,44 @@ class Handover:
         }
 
     def burden(self, peer: Peer) -> int:
-        """How many are on their way to that node."""
-        return sum(move.remote.peer is peer for move in self._moves.values())
+        """How many are on their way to that node, or will be."""
+        peers = [*(move.remote.peer for move in self._moves.values()), *self._leaving.values()]
+        return sum(each is peer for each in peers)
 
     # giving
+
+    def send_away(self, session: ClientSession, peer: Peer) -> bool:
+        """
+        Let it go on at that node, see L{give}, as soon as it may.
+
+        @return: Whether that is new, and its client can resume it.
+        """
+        if session in self._leaving or session.previd is None or not session.is_open:
+            return False
+        self._leaving[session] = peer
+
+        def give() -> bool:
+            del self._leaving[session]
+            return not peer.is_over and self.give(session, peer)
+
+        self._when_said(session, give)
+        return True
+
+    def _when_said(self, session: object, give: Callable[[], bool]) -> None:
+        """
+        Give a session away when the other nodes have got what its client has said, or soon
+        (L{ORDER_SECONDS<cms.xmpp.telling.ORDER_SECONDS>}): what it says at the next one must not
+        overtake that.
+        """
+        wire = session.wire if isinstance(session, ClientSession) else None
+        if wire is not None:
+            wire.stand_still()  # its client will say it again
+
+        def go(_: object) -> None:
+            if not give() and wire is not None:
+                wire.go_on()
+
+        self._book.all_said().addCallback(go)
 
     def give(self, session: ClientSession, peer: Peer) -> bool:
         """
@@ -318,24 +353,11 @@ class Handover:
         return handled
 
     def asked(self, peer: Peer, account: str, facts: Facts) -> None:
-        """
-        Another node wants one whose client has come there.
-
-        What the client has said must not be overtaken by what it says there: it is given when
-        the others have got that, or soon (L{ORDER_SECONDS<cms.xmpp.telling.ORDER_SECONDS>}):
-        who asks waits for L{FETCH_SECONDS}.
-        """
+        """Another node wants one whose client has come there; it waits for L{FETCH_SECONDS}."""
         session = self.policy.resumptions.find(facts.text("previd"), account)
-        wire = session.wire if isinstance(session, ClientSession) else None
-        if wire is not None:
-            wire.stand_still()  # its client will say it again
-
-        def answer(_: object) -> None:
-            given = not peer.is_over and self._give_asked(peer, account, facts)
-            if wire is not None and not given:
-                wire.go_on()
-
-        self._book.all_said().addCallback(answer)
+        self._when_said(
+            session, lambda: not peer.is_over and self._give_asked(peer, account, facts)
+        )
 
     def _give_asked(self, peer: Peer, account: str, facts: Facts) -> bool:
         previd, resumptions = facts.text("previd"), self.policy.resumptions

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms.process.logs import Logger
 from cms.xmlstream import ns
+from cms.xmlstream.backlog import lane_of
 from cms.xmpp.clientsession import ClientSession
 from cms.xmpp.keptbytes import SPARE, KeptBytes
 from cms.xmpp.resumption import Resumptions
@@ -133,7 +134,7 @@ class KeptTests(ManagementTests):
         to = [self.away(f"carol{n}", "c") for n in range(8)]
         back = sum(self.fill(address, 12_000) for address in to)
         kept = sum(
-            len(session._backlog._lanes._lanes[self.bob.handler].items)
+            len(session._backlog._lanes._lanes[lane_of(self.bob.handler)].items)
             for session in self.resumptions._away
             if isinstance(session, ClientSession) and session._backlog is not None
         )

@@ -659,7 +659,7 @@ def test_without(stand: Stand) -> None:
     browser.driver.get(f"http://localhost:{stand.port}{TEAM}")
     wait_until(lambda: "noscript" in browser.driver.page_source, SECONDS, "the page")
     shown = browser.driver.find_element("css selector", "main").text
-    assert "This page needs JavaScript, and it is switched off here." in shown
+    assert "This page needs JavaScript. Switch it on and reload" in shown
     assert "too old" not in shown
     assert browser.complaints() == []
 

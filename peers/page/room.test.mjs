@@ -225,6 +225,29 @@ test('coming back is refused for now: told, and tried again', async () => {
   assert.equal(alice.room.state, 'in');
 });
 
+test('more than the room takes at once is said again, in order, and before what is said meanwhile', async () => {
+  const { world, hall, alice } = await twoInRoom();
+  const { say } = hall;
+  let [room, tries] = [0, 0];
+  hall.say = (nick, said, place) => {
+    tries += 1;
+    room -= 1;
+    if (room < 0) hall.refuse(place, said, 'resource-constraint', 'wait');
+    else say.call(hall, nick, said, place);
+  };
+  const said = Array.from({ length: 60 }, (_, number) => `${number}`);
+  const heard = said.map((text) => alice.room.say(text));
+  await world.pass(0.5);
+  heard.push(alice.room.say('meanwhile'));
+  for (let seconds = 0; seconds < 5; seconds += 1) {
+    room = 25;
+    await world.pass(2);
+  }
+  await Promise.all(heard);
+  assert.deepEqual(hall.said, [...said, 'meanwhile']);
+  assert.ok(tries <= 60 + 61 + 2 * 36 + 2 * 11, `${tries}`);
+});
+
 test("one's own ghost has the nickname: waited for, then another is taken", async () => {
   const { server, world, hall, alice, bob } = await twoInRoom();
   const ghost = hall.inside.get('alice');

@@ -89,7 +89,7 @@ export class Room extends EventTarget {
   /** @type {Set<string>} */ #known = new Set(); // ids of messages
   /** @type {Map<string, {stanza: XMLElement, resolve: () => void, reject: (fault: Fault) => void}>} */
   #said = new Map(); // and not heard yet
-  /** @type {string[] | null} */ #unsaid = null; // ids of those, until it is known which the room has
+  /** @type {string[] | null} */ #unsaid = null; // ids of those that are said later: it is not known which the room has, or it refused some
   #self = ''; // the occupant id
   /** @type {{resolve: () => void, reject: (fault: Fault) => void} | null} */ #entering = null;
   /** @type {Record<string, boolean>} */ #flags = {};
@@ -287,7 +287,10 @@ export class Room extends EventTarget {
         return;
       }
     }
-    if (this.state === 'in') this.#rest();
+    if (this.state === 'in') {
+      this.#rest();
+      this.#sayAgain();
+    }
   }
 
   // what comes
@@ -390,13 +393,17 @@ export class Room extends EventTarget {
   /** @param {XMLElement} stanza @param {string} nick */
   #message(stanza, nick) {
     const type = stanza.get('type');
-    const sent = this.#said.get(stanza.get('id'));
     if (type === 'error') {
+      const id = stanza.get('id');
+      const sent = this.#said.get(id);
       const why = faultOf(stanza.child('error') ?? stanza);
-      // One is not in it any more, or it is not there: said again when one is.
-      if (sent && this.state === 'in' && (why.word === 'not-acceptable' || UNREACHABLE.has(why.word))) this.#check();
-      else if (sent && this.state === 'in') {
-        this.#said.delete(stanza.get('id'));
+      if (!sent || this.state !== 'in') return;
+      // One is not in it any more, it is not there, or has too much to do: said again when one is, before what follows.
+      if (why.word === 'not-acceptable' || UNREACHABLE.has(why.word)) {
+        (this.#unsaid ??= []).push(id);
+        this.#wait(why.word === 'not-acceptable' ? 0 : 1 + this.#session.world.random(), () => this.#check());
+      } else {
+        this.#said.delete(id);
         sent.reject(why);
       }
       return;
@@ -439,7 +446,7 @@ export class Room extends EventTarget {
     this.#tell('message', message);
   }
 
-  /** All that was said has been heard (XEP-0045 7.2.15): what of ours is not among it did not arrive. */
+  /** What of ours came back, or is not among all that was said and has been heard now (XEP-0045 7.2.15). */
   #sayAgain() {
     const unsaid = this.#unsaid ?? [];
     this.#unsaid = null;

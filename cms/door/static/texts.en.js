@@ -3,7 +3,7 @@
 // else changes.  {name} is filled in; "one" and "other" are the forms of Intl.PluralRules.
 export default {
   "direction": "ltr",
-  "noscript": "This page needs JavaScript, and it is switched off here. Switch it on for this site and reload, or join with a chat program (XMPP).",
+  "noscript": "This page needs JavaScript. Switch it on and reload, or join with a chat program (XMPP).",
   "oldBrowser": "This browser is too old for this page. A current Firefox, Chrome, Edge or Safari can open it.",
   "insecure": "A meeting can only be joined over HTTPS. Open this address with https:// in front.",
   "skip": "Skip to the content",

@@ -36,6 +36,7 @@ class Desktop:
             "1280x1024x24",
             "-nolisten",
             "tcp",
+            "-noreset",  # it would start anew after each xdotool, and refuse who comes meanwhile
         ]
         self.process = processes.start("xvfb", command, cwd=directory, pass_fds=(write,))
         os.close(write)

@@ -499,7 +499,9 @@ class BothMoveTests(ThreeServers):
         session = self.one.sessions.find(parse_jid(full(client.user)))
         if isinstance(session, ClientSession):
             other = random.choice(self.servers[1:])
-            self.one.nodes.handover.send_away(session, self.one.node.peers[other.name])
+            handover = self.one.nodes.handover
+            if handover.may_leave(session):
+                handover.send_away(session, self.one.node.peers[other.name])
 
     def talk(self, seed: int, *, drained: bool = False) -> None:
         """Both write and move for 8 s, however slow servers are; all arrives once and in order."""

@@ -27,7 +27,7 @@ from cms.xmpp.drain import DRAINED, DRAINING, OPEN, Drain, NowhereToGo
 from tests.clustersimulation import STEP, Cluster, ClusterServer, bodies, full
 from tests.support import TwoClocks
 from tests.test_cluster_nodes import message
-from tests.test_link_management import Wire
+from tests.test_link_management import Wire, answer_login
 from tests.xmppserver import DOMAIN, SECRETS, Peer, Server
 
 SM = f"xmlns='{ns.MANAGEMENT}'"
@@ -105,20 +105,7 @@ class Roaming:
             answer = answer.replace("<message", f"<message from='r@{self.address}'")
             self.carrier.deliver((answer.encode(),), stanza.sender)
         elif stanza.is_request:
-            self.carrier.send(written_result(stanza, self._answer(stanza)))
-
-    def _answer(self, stanza: Stanza) -> str:
-        if stanza.payload == (ns.PING, "ping"):
-            return ""
-        asked = lp.parse(stanza.child)
-        if isinstance(asked, lp.AskMechanisms):
-            return lp.Mechanisms(("PLAIN",)).to_xml()
-        if isinstance(asked, lp.Start) and asked.payload is None:
-            return lp.Challenge(asked.exchange, None).to_xml()
-        if isinstance(asked, lp.Start | lp.Response):
-            user = (asked.payload or b"").split(b"\0")[1].decode()
-            return lp.Success(asked.exchange, f"{user}@{DOMAIN}").to_xml()
-        return ""
+            self.carrier.send(written_result(stanza, answer_login(stanza)))
 
     def run(self, seconds: float) -> None:
         """Let time pass for all."""
@@ -455,7 +442,9 @@ class DrainTests(DrainStage):
         lost = sum(client.lost for client in (*others, self.alice))
         self.assertEqual(self.one.drain.given, lost)
         self.assertEqual(5 - lost, len(self.one.sessions))
-        self.assertEqual(0, len(self.one.nodes.handover))
+        handover = self.one.nodes.handover
+        self.assertEqual(0, len(handover))
+        self.assertEqual(0, sum(map(handover.burden, self.one.node.peers.values())))
 
     def test_new_node_hears(self) -> None:
         """Who joins meanwhile knows it, and is given what is here."""
@@ -464,13 +453,33 @@ class DrainTests(DrainStage):
         self.run_(0.5)
         self.assertTrue(four.nodes.is_draining(four.node.peers["one"]))
 
+    def test_ends_before_it_goes(self) -> None:
+        """Who leaves while the others are told what he said was not given to anybody."""
+        self.cluster.take_longer(0.3)
+        self.one.drain.begin(60.0)
+        handover = self.one.nodes.handover
+
+        def is_leaving() -> bool:
+            self.alice.say(message(full("bob"), "m"))
+            return bool(handover._leaving)
+
+        self.until(is_leaving)
+        self.assertEqual(0, self.one.drain.given)
+        (session,) = handover._leaving
+        self.assertFalse(handover.may_leave(session))
+        self.assertEqual(1, sum(map(handover.burden, self.one.node.peers.values())))
+        session.end()
+        self.until(lambda: self.one.drain.state == DRAINED, 40.0)
+        self.assertEqual((0, 0), (self.one.drain.given, len(handover._leaving)))
+        self.assertEqual(0, sum(map(handover.burden, self.one.node.peers.values())))
+
     def test_receiver_dies(self) -> None:
         """Whoever was to take a session dies: it is here again, and another one takes it."""
         taker: list[ClusterServer] = []
         give = self.one.clustering.give
 
-        def given(session: Any) -> bool:
-            done = give(session)
+        def given(session: Any, gone: Any) -> bool:
+            done = give(session, gone)
             if done and not taker:
                 (move,) = self.one.nodes.handover._moves.values()
                 taker.append(self.two if move.remote.peer.member.name == "two" else self.three)

@@ -33,17 +33,9 @@ from tests.test_admin_pages import Server as FakeServer
 from tests.test_callbridge_settings import Pool
 from tests.test_listening import RealPorts
 from tests.test_metrics import Figures
-from tests.xmppserver import DOMAIN
+from tests.test_xmpp_administration import CONFIG
 
 JSON = "application/json"
-CONFIG = f"""
-domain = "{DOMAIN}"
-hostname = "xmpp1.{DOMAIN}"
-[listen]
-component_plain = ["tcp:5347:interface=127.0.0.1"]
-[callbridges]
-cb1 = {{ secret = "one" }}
-"""
 
 
 class AdministrationTests(SynchronousTestCase):

@@ -7,7 +7,7 @@ It is imported late, and only where F{xmpp.toml} has C{[cluster]}.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -104,14 +104,17 @@ class Clustering:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         return any(taker.decides for taker in self.nodes.takers())
 
-    def give(self, session: ClientSession) -> bool:
+    def give(self, session: ClientSession, gone: Callable[[], object]) -> bool:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""
         handover = self.nodes.handover
+        if not handover.may_leave(session):
+            return False
         ready = [each for each in self.nodes.takers() if each.has_time]
         if not ready:
             return False
         fewest = min(ready, key=lambda each: handover.burden(each.peer) + len(each.sessions))
-        return handover.send_away(session, fewest.peer)
+        handover.send_away(session, fewest.peer, gone)
+        return True
 
     def known(self) -> Deferred[None]:
         """See L{Cluster<cms.xmpp.elsewhere.Cluster>}."""

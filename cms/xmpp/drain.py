@@ -272,15 +272,17 @@ class Drain:
             if not left:
                 return
             if session.previd is not None:
-                if not cluster.give(session):
-                    continue  # whoever takes it is behind
-                self.given += 1
+                if not cluster.give(session, self._gone):
+                    continue  # it is about to go, or whoever takes it is behind
             elif now - work.seen.setdefault(session, now) < YOUNG_SECONDS:
                 continue
             else:
                 del work.seen[session]
                 self._end(session)
             left -= 1
+
+    def _gone(self) -> None:
+        self.given += 1
 
     # the end
 

@@ -111,12 +111,13 @@ class Cluster(Protocol):
         """Whether one of those has a Callbridge that decides log-ins."""
         ...
 
-    def give(self, session: Any) -> bool:
+    def give(self, session: Any, gone: Callable[[], object]) -> bool:
         """
         Let a L{ClientSession<cms.xmpp.clientsession.ClientSession>} go on at the one of those
         with fewest.
 
-        @return: Whether it does; none of them may have time now.
+        @param gone: Called when it is on its way.
+        @return: Whether it will; it may do so already, or none of them have time now.
         """
         ...
 

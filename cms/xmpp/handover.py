@@ -8,7 +8,7 @@ gone.  docs/design/cluster.md has the reasons.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -119,7 +119,8 @@ class Handover:
         self._give_back = give_back
         self.back: dict[bytes, Peer] = {}
         self._moves: dict[str, _Move] = {}
-        self._leaving: dict[ClientSession, Peer] = {}
+        self._leaving: set[ClientSession] = set()
+        self._burdens: Counter[Peer] = Counter()
         self._gone: OrderedDict[str, tuple[str, str]] = OrderedDict()  # account and node, by id
 
     def __len__(self) -> int:
@@ -138,27 +139,34 @@ class Handover:
 
     def burden(self, peer: Peer) -> int:
         """How many are on their way to that node, or will be."""
-        peers = [*(move.remote.peer for move in self._moves.values()), *self._leaving.values()]
-        return sum(each is peer for each in peers)
+        return self._burdens[peer]
+
+    def may_leave(self, session: ClientSession) -> bool:
+        """Whether its client can resume it, and it is not about to leave already."""
+        return session not in self._leaving and session.previd is not None and session.is_open
 
     # giving
 
-    def send_away(self, session: ClientSession, peer: Peer) -> bool:
+    def send_away(
+        self, session: ClientSession, peer: Peer, gone: Callable[[], object] = lambda: None
+    ) -> None:
         """
-        Let it go on at that node, see L{give}, as soon as it may.
+        Let it go on at that node, see L{give}, as soon as it may; it L{may_leave}.
 
-        @return: Whether that is new, and its client can resume it.
+        @param gone: Called when it is on its way.
         """
-        if session in self._leaving or session.previd is None or not session.is_open:
-            return False
-        self._leaving[session] = peer
+        self._leaving.add(session)
+        self._burdens[peer] += 1
 
         def give() -> bool:
-            del self._leaving[session]
-            return not peer.is_over and self.give(session, peer)
+            self._leaving.remove(session)
+            self._burdens[peer] -= 1
+            goes = not peer.is_over and self.give(session, peer)
+            if goes:
+                gone()
+            return goes
 
         self._when_said(session, give)
-        return True
 
     def _when_said(self, session: object, give: Callable[[], bool]) -> None:
         """
@@ -229,6 +237,7 @@ class Handover:
         if copied:
             policy.router.carbons.enable(remote)
         self._moves[previd] = _Move(handed, ours, remote, cut)
+        self._burdens[peer] += 1
         self._remember(previd, session.jid.userhost(), peer.member.name)
         peer.party.write(handed.to_message())
         return True
@@ -239,12 +248,17 @@ class Handover:
         if len(self._gone) > MOST_REMEMBERED:
             self._gone.popitem(last=False)
 
+    def _arrived(self, move: _Move) -> None:
+        """There, or back here."""
+        del self._moves[move.handed.previd]
+        self._burdens[move.remote.peer] -= 1
+
     def has_it(self, peer: Peer, facts: Facts) -> None:
         """The other node has it: its client may look for it."""
         move = self._moves.get(facts.text("previd"))
         if move is None or move.remote.peer is not peer:
             return
-        del self._moves[move.handed.previd]
+        self._arrived(move)
         self.given += 1
         self.log.info("{jid} was handed over to {node}", jid=move.handed.jid, node=peer.member.name)
         move.cut()
@@ -254,7 +268,7 @@ class Handover:
         """The other node is gone, or perhaps has not got it: it stays here."""
         for move in list(self._moves.values()):
             if move.remote.peer is peer and jid in (None, move.handed.jid):
-                del self._moves[move.handed.previd]
+                self._arrived(move)
                 self.returned += 1
                 move.cut()
                 if self._adopt(move.handed, None):

@@ -327,9 +327,11 @@ def test_groups(processes: Processes, certificates: Certificates) -> None:
 def test_made_by_the_api(processes: Processes, certificates: Certificates) -> None:
     """
     A source that the API makes is one at once, and after a restart; when it is deleted the
-    sessions of its users end. The local users stay.
+    sessions of its users end, and the server hears that its groups are gone. The local users stay.
     """
-    slapd = Slapd(processes, certificates, [person("anna", "word-of-anna")])
+    anna, bert = (person(name, f"word-of-{name}") for name in ("anna", "bert"))
+    both = {"objectClass": "groupOfNames", "cn": "Both", "member": [anna.dn, bert.dn]}
+    slapd = Slapd(processes, certificates, [anna, bert, Entry(f"cn=Both,{BASE}", both)])
     slapd.start()
     house = House(processes, certificates)
     house.callbridge.add_user(f"local@{DOMAIN}", "here")
@@ -345,18 +347,22 @@ def test_made_by_the_api(processes: Processes, certificates: Certificates) -> No
     )
     mapping = house.post("ldapMappings", jidMapping=f"$uid$@{DOMAIN}", nameMapping="$cn$")
     assert house.refused("anna", "word-of-anna") == "not-authorized"
-    source = house.post("ldapSources", server=server, mapping=mapping, baseDn=BASE)
+    groups = {"groupsBaseDn": BASE, "groupsFilter": "(cn=Both)"}
+    source = house.post("ldapSources", server=server, mapping=mapping, baseDn=BASE, **groups)
     house.client("anna", "word-of-anna").expect("online")
     assert READER_PASSWORD not in str(house.listed("ldapServers"))
-    assert house.sync(ldapSource=source)["numUsers"] == 1
+    synced = house.sync(ldapSource=source)
+    assert (synced["numUsers"], synced["numGroups"]) == (2, 1)
+    house.callbridge.process.wait_for("1 groups of directories are others", 10.0)
 
     house.callbridge.process.stop()
     house.callbridge.start()
-    anna = house.client("anna", "word-of-anna")
-    anna.expect("online")
+    client = house.client("anna", "word-of-anna")
+    client.expect("online")
     house.client("local", "here").expect("online")
     status, body = house.api.ask("DELETE", f"/api/v1/ldapSources/{source}")
     assert status == 200, body
-    anna.expect("disconnected")
+    client.expect("disconnected")
+    house.callbridge.process.wait_for("1 groups of directories are others", 10.0)
     assert house.refused("anna", "word-of-anna") == "not-authorized"
     house.client("local", "here").expect("online")

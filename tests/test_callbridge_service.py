@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.callbridge.daemon import CallbridgeService, make_daemon
+from cms.callbridge.directories.synced import Difference, SyncOutcome
+from cms.callbridge.ldap.mapping import parse_template
+from cms.callbridge.ldap.settings import LdapSettings, parse_ldap_server
 from cms.discovery.address import ServerAddress
+from cms.linkprotocol.groups import Group
 from cms.linkprotocol.login import NS as LOGIN
 from cms.linkprotocol.login import SessionBegin
 from cms.trust.issue import CertificateAuthority
@@ -180,6 +185,37 @@ class EndedTests(ServiceTests):
         self.assertEqual(10, len(ended))
         self.assertIn(f"user149@{DOMAIN}", ended[-1])
         self.assertEqual(1, sessions.times)
+
+
+class DirectoriesTests(ServiceTests):
+    """Directories that the API makes and deletes."""
+
+    def test_groups_are_told_again(self) -> None:
+        """Those of a directory that is deleted are gone, and the server hears of it at once."""
+        daemon = self.daemon()
+        told: list[list[Group] | None] = []
+
+        def changed() -> None:
+            read = daemon._read_groups()
+            told.append(None if read is None else read())
+
+        self.patch(daemon.groups, "changed", changed)
+        ad = LdapSettings(
+            name="api-1",
+            servers=(parse_ldap_server("ldaps://192.0.2.3"),),
+            base="dc=x",
+            jid=parse_template(f"$uid$@{DOMAIN}"),
+            groups_base="dc=x",
+        )
+        group = Group("0" * 16, "Board", ("anna", "bert"))
+        for made in ((), (ad,), ()):
+            self.successResultOf(Deferred.fromCoroutine(daemon.directories.use_made(made)))
+            if made:
+                outcome = SyncOutcome("api-1", "2026-11-29T05:00:00+00:00", 0.1)
+                assert daemon.directories.store is not None
+                daemon.directories.store.replace(outcome, [], Difference(), [], [group])
+                daemon._synced()
+        self.assertEqual([None, [], [group], []], told)
 
 
 class ConfigureTests(ServiceTests):

@@ -79,7 +79,7 @@ class Stage:
             raise self.wrong
         directory: Any = FakeDirectory(self.mechanisms)
         syncs: Any = {each.name: FakeSync() for each in settings}
-        self.houses.append(House(directory, syncs, store=self.store))
+        self.houses.append(House(directory, syncs, store=self.store if settings else None))
         return self.houses[-1]
 
 
@@ -127,6 +127,12 @@ class CurrentTests(SynchronousTestCase):
         self.assertEqual([(["anna"], "deleted")], self.stage.ended)
         self.assertEqual([], store.users("api-1"))
         self.assertEqual(1, len(store.users("staff")))
+
+    def test_last_is_gone(self) -> None:
+        """Its groups can still be read, so that the XMPP server is told of none."""
+        self.use()
+        self.assertIs(self.stage.store, self.current.store)
+        self.assertEqual({}, self.current.syncs)
 
     def test_wrong(self) -> None:
         """If the new ones cannot be used all stays as it was."""

@@ -56,6 +56,11 @@ class FakeSync:
         return answer
 
 
+def more_of(made: LdapSettings) -> tuple[str, str, bool]:
+    """Of the keys that the field's API has no parameters for."""
+    return made.picture_attribute, made.groups_base, made.new_password_ends
+
+
 class LdapApiTests(SynchronousTestCase):
     """By requests."""
 
@@ -158,6 +163,30 @@ class LdapApiTests(SynchronousTestCase):
         self.assertEqual(changes, len(self.used))  # nothing is different
         self.refused("nothingToChange", self.ask("PUT", f"ldapSources/{source}", {}))
 
+    def test_picture_and_groups(self) -> None:
+        """What the field's API has no parameters for can be given all the same."""
+        _, mapping, source = self.whole()
+        (before,) = self.used[-1]
+        self.assertEqual(("", "", True), more_of(before))
+        picture = {"pictureAttribute": "thumbnailPhoto"}
+        self.assertEqual(200, self.ask("PUT", f"ldapMappings/{mapping}", picture).status)
+        groups = {"groupsBaseDn": "ou=g", "groupsFilter": "(cn=t*)", "newPasswordEnds": "FALSE"}
+        self.assertEqual(200, self.ask("PUT", f"ldapSources/{source}", groups).status)
+        (made,) = self.used[-1]
+        self.assertEqual(("thumbnailPhoto", "ou=g", False), more_of(made))
+        self.assertEqual("(cn=t*)", str(made.groups_filter))
+        shown = self.shown(f"ldapMappings/{mapping}", "ldapMapping")
+        self.assertEqual("thumbnailPhoto", shown["pictureAttribute"])
+        shown = self.shown(f"ldapSources/{source}", "ldapSource")
+        self.assertEqual({**groups, "newPasswordEnds": False}, {key: shown[key] for key in groups})
+        staff = self.shown("ldapSources/staff", "ldapSource")
+        self.assertEqual(("", True), (staff["groupsBaseDn"], staff["newPasswordEnds"]))
+
+    def shown(self, path: str, item: str) -> dict[str, Any]:
+        """What is shown of one as JSON."""
+        answer = self.client.ask("GET", f"{API}/{path}", accept="application/json")
+        return dict(json.loads(answer.body)[item])
+
     def test_delete(self) -> None:
         """A server that a source needs stays; without the source its users are gone."""
         server, mapping, source = self.whole()
@@ -181,12 +210,18 @@ class LdapApiTests(SynchronousTestCase):
             ("portNumberInvalid", "ldapServers", {"address": "h", "portNumber": "0"}),
             ("trustInvalid", "ldapServers", {"address": "h", "trust": "no PEM"}),
             ("jidMappingInvalid", "ldapMappings", {"jidMapping": "$uid"}),
+            ("pictureAttributeInvalid", "ldapMappings", {**MAPPING, "pictureAttribute": "a b"}),
             ("unknownParameter", "ldapMappings", {**MAPPING, "coSpaceNameMapping": "$cn$"}),
             ("baseDnMissing", "ldapSources", {"server": server, "mapping": mapping}),
             (
                 "filterInvalid",
                 "ldapSources",
                 {**BASE, "server": server, "mapping": mapping, "filter": "(cn=*"},
+            ),
+            (
+                "newPasswordEndsInvalid",
+                "ldapSources",
+                {**BASE, "server": server, "mapping": mapping, "newPasswordEnds": "never"},
             ),
             (
                 "ldapServerDoesNotExist",
@@ -212,10 +247,7 @@ class LdapApiTests(SynchronousTestCase):
         (made,) = self.used[-1]
         assert made.trust is not None
         self.assertEqual(pem, made.trust.read_text())
-        shown = json.loads(
-            self.client.ask("GET", f"{API}/ldapServers/{server}", accept="application/json").body
-        )
-        self.assertEqual(pem, shown["ldapServer"]["trust"])
+        self.assertEqual(pem, self.shown(f"ldapServers/{server}", "ldapServer")["trust"])
 
     def test_limit(self) -> None:
         """There are so many of a kind."""
@@ -228,8 +260,7 @@ class LdapApiTests(SynchronousTestCase):
 
     def state(self, id_: str) -> dict[str, Any]:
         """What is said of a sync."""
-        answer = self.client.ask("GET", f"{API}/ldapSyncs/{id_}", accept="application/json")
-        return dict(json.loads(answer.body)["ldapSync"])
+        return self.shown(f"ldapSyncs/{id_}", "ldapSync")
 
     def outcome(self, directory: str = "staff", **more: Any) -> SyncOutcome:
         """Of a sync that ended well."""

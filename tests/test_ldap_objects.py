@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms.callbridge.ldap.objects import (
     FILE,
     MAPPINGS,
+    PARAMETERS,
     SERVERS,
     SOURCES,
     Objects,
@@ -19,6 +20,8 @@ from cms.callbridge.ldap.objects import (
     parameter_of,
     server_address,
 )
+from cms.callbridge.ldap.settings import LdapSettings
+from cms.configuration.section import keys_of
 from cms.signalflow import StepError
 from tests.support import new_folder
 
@@ -27,8 +30,26 @@ SERVER = {
     "username": "cn=reader,dc=example,dc=com",
     "password": "reads-everything",
 }
-MAPPING = {"jidMapping": "$sAMAccountName$@meet.example.com", "nameMapping": "$displayName$"}
-SOURCE = {"server": "s1", "mapping": "m1", "baseDn": "dc=example,dc=com", "filter": "(cn=*)"}
+MAPPING = {
+    "jidMapping": "$sAMAccountName$@meet.example.com",
+    "nameMapping": "$displayName$",
+    "pictureAttribute": "thumbnailPhoto",
+}
+SOURCE = {
+    "server": "s1",
+    "mapping": "m1",
+    "baseDn": "dc=example,dc=com",
+    "filter": "(cn=*)",
+    "groupsBaseDn": "ou=groups,dc=example,dc=com",
+    "groupsFilter": "(cn=team-*)",
+    "newPasswordEnds": "false",
+}
+# Keys of a [[directory]] that the API has no parameter for: docs/directories.md says why.
+OF_FILE = {
+    *("domain", "keys_attribute", "keep_keys", "sync_interval", "most_removed"),
+    *("timeout", "most_connections", "most_waiting", "idle"),
+    *("sync_timeout", "page_size", "most_users"),
+}
 
 
 def whole(server: Parameters = SERVER, source: Parameters = SOURCE) -> Objects:
@@ -77,8 +98,28 @@ class ObjectTests(SynchronousTestCase):
         self.assertEqual("(cn=*)", str(made.search_filter))
         self.assertEqual(MAPPING["jidMapping"], str(made.jid))
         self.assertEqual(MAPPING["nameMapping"], str(made.shown_name))
+        self.assertEqual(MAPPING["pictureAttribute"], made.picture_attribute)
+        self.assertEqual(SOURCE["groupsBaseDn"], made.groups_base)
+        self.assertEqual("(cn=team-*)", str(made.groups_filter))
+        self.assertIs(False, made.new_password_ends)
         self.assertIsNone(made.bind_as)
         self.assertIsNone(made.trust)
+
+    def test_defaults(self) -> None:
+        """What is left out, or empty, is as in the file."""
+        least = {"server": "s1", "mapping": "m1", "baseDn": "dc=x", "groupsFilter": ""}
+        (made,) = self.stored.directories(whole(source=least)).values()
+        self.assertEqual("(objectClass=person)", str(made.search_filter))
+        self.assertEqual("", made.groups_base)
+        self.assertIs(True, made.new_password_ends)
+
+    def test_every_key(self) -> None:
+        """Each key of a C{[[directory]]} can be given by the API, or the page says why not."""
+        keys = {key.removesuffix("_file") for key in keys_of(LdapSettings)}
+        self.assertEqual(keys - {"name"}, OF_FILE | set(PARAMETERS))
+        page = (Path(__file__).parents[1] / "docs/directories.md").read_text()
+        section = page.partition("\n## Made by the API\n")[2].partition("\n## ")[0]
+        self.assertEqual([], [key for key in OF_FILE if f"`{key}`" not in section])
 
     def test_addresses(self) -> None:
         """TLS always: from the first byte, or by STARTTLS, each with its usual port."""
@@ -109,7 +150,9 @@ class ObjectTests(SynchronousTestCase):
             (SERVERS, {"address": "h", "password": "x"}, "username"),
             (MAPPINGS, {"jidMapping": "$uid@d"}, "jidMapping"),
             (MAPPINGS, {"jidMapping": "$uid$@d", "nameMapping": "nobody"}, "nameMapping"),
+            (MAPPINGS, {**MAPPING, "pictureAttribute": "a photo"}, "pictureAttribute"),
             (SOURCES, {"baseDn": "dc=x", "filter": "(cn=*"}, "filter"),
+            (SOURCES, {"baseDn": "dc=x", "groupsFilter": "(cn=*"}, "groupsFilter"),
         ):
             problem = self.assertRaises(StepError, self.stored.check, kind, "id", given)
             self.assertEqual(parameter, parameter_of(problem), problem)

@@ -124,6 +124,7 @@ MAPPING = _Kind(
         Parameter("jidMapping", "Makes the address: $uid$@domain.", required=True, least=1),
         Parameter("nameMapping", "Makes the name that people read: $cn$."),
         Parameter("authenticationMapping", "Makes the name to bind as; empty: the entry's DN."),
+        Parameter("pictureAttribute", "Has the picture that is shown; empty: none is."),
     ),
     shown={},
 )
@@ -134,6 +135,11 @@ _SOURCE = _Kind(
         Parameter("mapping", "The id of an ldapMapping.", required=True, least=1, most=36),
         Parameter("baseDn", "The DN below which the users are.", required=True, least=1),
         Parameter("filter", "Which entries are users (RFC 4515)."),
+        Parameter("groupsBaseDn", "The DN below which groups of contacts are; empty: none."),
+        Parameter("groupsFilter", "Which entries are such groups (RFC 4515)."),
+        Parameter(
+            "newPasswordEnds", "A new password ends sessions; true when left out.", "boolean"
+        ),
     ),
     shown={"name": schemas.TEXT},
     reasons=("ldapServerDoesNotExist", "ldapMappingDoesNotExist"),

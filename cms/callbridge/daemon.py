@@ -222,6 +222,7 @@ class CallbridgeService(Service):
 
     def _use_directory(self, directory: Directory) -> None:
         self.authority.use(directory)
+        self.groups.changed()  # those of a directory that is no more are gone
 
     def _users_ended(self, names: Sequence[str], reason: str) -> int:
         """A sync has found that users may not have their sessions any more; how many."""

@@ -41,6 +41,7 @@ class CurrentHouse:
     ) -> None:
         self._make = make
         self._house = make(made)
+        self._store = self._house.store
         self._work = SlowWork(reactor, at_once=1)
         self._used = used
         self._ended = ended
@@ -62,8 +63,8 @@ class CurrentHouse:
 
     @property
     def store(self) -> SyncStore | None:
-        """See L{House}."""
-        return self._house.store
+        """See L{House}; it stays when the last LDAP directory is deleted."""
+        return self._store
 
     def start(self) -> None:
         """Begin to sync, and say what does not work for everybody."""
@@ -87,7 +88,7 @@ class CurrentHouse:
         @raise ConfigurationError: they cannot be used, and all stays as it was.
         """
         before, now = self._house, self._make(made)
-        self._house = now
+        self._house, self._store = now, now.store or self._store
         self._used(now.directory)
         if now.directory.mechanisms != before.directory.mechanisms:
             self.log.warn(
@@ -97,17 +98,17 @@ class CurrentHouse:
             )
         before.close()
         self.start()
-        await self._forget(before, now)
+        await self._forget([name for name in before.syncs if name not in now.syncs])
 
-    async def _forget(self, before: House, now: House) -> None:
-        """The users of a directory that is no more may not stay."""
-        store, gone = before.store, [name for name in before.syncs if name not in now.syncs]
+    async def _forget(self, gone: Sequence[str]) -> None:
+        """The users of directories that are no more may not stay."""
+        store, left = self._store, tuple(self.syncs)
         if store is None or not gone:
             return
 
         def forget() -> list[str]:
             users = [user.name for name in gone for user in store.users(name)]
-            store.forget(["", *now.syncs])
+            store.forget(["", *left])
             return users
 
         try:

@@ -14,6 +14,7 @@ from cms.callbridge.ldap.objects import (
     MAPPINGS,
     SERVERS,
     SOURCES,
+    TRUTHS,
     Objects,
     Parameters,
     StoredObjects,
@@ -238,6 +239,7 @@ def in_file(configured: tuple[LdapSettings, ...]) -> tuple[Objects, dict[str, st
             "jidMapping": str(settings.jid),
             "nameMapping": str(settings.shown_name),
             "authenticationMapping": str(settings.bind_as or ""),
+            "pictureAttribute": settings.picture_attribute,
         }
         objects = objects.with_one(MAPPINGS, mapping, mapped)
         given = {
@@ -245,6 +247,9 @@ def in_file(configured: tuple[LdapSettings, ...]) -> tuple[Objects, dict[str, st
             "mapping": mapping,
             "baseDn": settings.base,
             "filter": str(settings.search_filter),
+            "groupsBaseDn": settings.groups_base,
+            "groupsFilter": str(settings.groups_filter),
+            "newPasswordEnds": "true" if settings.new_password_ends else "false",
         }
         objects = objects.with_one(SOURCES, source, given)
         names[source] = settings.name
@@ -261,8 +266,7 @@ def _facts(given: Parameters) -> dict[str, Any]:
     facts: dict[str, Any] = {key: value for key, value in given.items() if key not in _HIDDEN}
     if "portNumber" in facts:
         facts["portNumber"] = int(facts["portNumber"])
-    if "secure" in facts:
-        facts["secure"] = facts["secure"] == "true"
+    facts.update({key: facts[key] == "true" for key in TRUTHS if key in facts})
     return facts
 
 

@@ -27,17 +27,30 @@ from cms.state.folder import explain_os
 FILE = "configuration-ldap.json"
 TRUST = "ldap-trust-{}.pem"  # CAs of a server
 SERVERS, MAPPINGS, SOURCES = KINDS = ("ldapServers", "ldapMappings", "ldapSources")
-_MAPPING = ("jidMapping", "nameMapping", "authenticationMapping")
-# Keys of a [[directory]], and the parameters of the API that they come from.
+# By kind: keys of a [[directory]], and the parameters of the API that they come from as they are.
+_KEYS: Mapping[str, Mapping[str, str]] = {
+    SERVERS: {"bind_name": "username", "bind_password": "password"},
+    MAPPINGS: {
+        "jidMapping": "jidMapping",
+        "nameMapping": "nameMapping",
+        "authenticationMapping": "authenticationMapping",
+        "picture_attribute": "pictureAttribute",
+    },
+    SOURCES: {
+        "base": "baseDn",
+        "filter": "filter",
+        "groups_base": "groupsBaseDn",
+        "groups_filter": "groupsFilter",
+        "new_password_ends": "newPasswordEnds",
+    },
+}
+# All of them.
 PARAMETERS = {
     "servers": "address",
-    "bind_name": "username",
-    "bind_password": "password",
     "trust": "trust",
-    "base": "baseDn",
-    "filter": "filter",
-    **{key: key for key in _MAPPING},
+    **{key: parameter for keys in _KEYS.values() for key, parameter in keys.items()},
 }
+TRUTHS = ("secure", "newPasswordEnds")  # parameters that are "true" or "false"
 
 Parameters = Mapping[str, str]
 # Beside which the parameters of one object are read.
@@ -184,9 +197,9 @@ class StoredObjects:
         values: dict[str, Any] = {
             "name": name_of(id_),
             "servers": [server_address(server)],
-            **_given(server, "bind_name", "bind_password"),
-            **_given(source, "base", "filter"),
-            **_given(mapping, *_MAPPING),
+            **_given(SERVERS, server),
+            **_given(SOURCES, source),
+            **_given(MAPPINGS, mapping),
         }
         if _has_trust(server):
             values["trust"] = str(self._trust(server))
@@ -203,10 +216,13 @@ def _has_trust(server: Parameters) -> bool:
     return bool(server.get("trust"))
 
 
-def _given(parameters: Parameters, *keys: str) -> dict[str, str]:
+def _given(kind: str, parameters: Parameters) -> dict[str, Any]:
     """Those that are not empty, by the keys of a C{[[directory]]}."""
-    named = {key: parameters.get(PARAMETERS[key], "") for key in keys}
-    return {key: value for key, value in named.items() if value}
+    return {
+        key: parameters[name] == "true" if name in TRUTHS else parameters[name]
+        for key, name in _KEYS[kind].items()
+        if parameters.get(name)
+    }
 
 
 def _is_whole(plain: Any) -> bool:

@@ -248,6 +248,7 @@ class ShutTests(SynchronousTestCase):
             self.port = free.getsockname()[1]
         self.path = new_folder(self) / "s"
         self.listening = Listening()
+        self.limiter = ConnectionLimiter(Limits.of(100), lambda: 0.0, "web")
         self.listen(f"tcp:{self.port}:interface=127.0.0.1", "tcp")
         self.listen(f"unix:{self.path}", "unix")
         self.addCleanup(self.end)
@@ -264,7 +265,7 @@ class ShutTests(SynchronousTestCase):
         def opens() -> Any:
             return open_listener(self.reactor, "f", "listen.x", description, factory)
 
-        self.listening.open(opens, kind=kind)
+        self.listening.open(opens, self.limiter, kind=kind)
 
     def is_taken(self) -> bool:
         """Whether the kernel takes a connection to the port."""
@@ -296,8 +297,10 @@ class ShutTests(SynchronousTestCase):
 
     def test_limiter(self) -> None:
         """What comes to a path, or by systemd, is closed at once, and nobody is told of each."""
-        limiter = ConnectionLimiter(Limits.of(100), lambda: 0.0, "web")
-        self.assertIsNotNone(limiter.admit("192.0.2.1"))
-        limiter.is_shut = True
-        self.assertIsNone(limiter.admit("192.0.2.1"))
-        self.assertEqual((0, 1), (limiter.refused, limiter.taken))
+        self.assertIsNotNone(self.limiter.admit("192.0.2.1"))
+        self.listening.shut()
+        self.assertIsNone(self.limiter.admit("192.0.2.1"))
+        self.assertEqual((0, 1), (self.limiter.refused, self.limiter.taken))
+        self.reactor.advance(0)
+        self.successResultOf(Deferred.fromCoroutine(self.listening.reopen()))
+        self.assertIsNotNone(self.limiter.admit("192.0.2.1"))

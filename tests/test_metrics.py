@@ -94,7 +94,7 @@ class ServerTests(SynchronousTestCase):
             *(server.registry, server.links, server.sessions, server.router),
             resumptions=server.clients.resumptions,
             link_resumptions=server.components.resumptions,
-            factories=lambda: [*self.factories, *self.factories],
+            factories=lambda: self.factories,
             expires=lambda: 1_800_000_000.0,
         )
         links_flow = (server.links, server.flow)

@@ -166,16 +166,24 @@ class InheritedTests(SynchronousTestCase):
             one.listen()
             yield one
 
-    def open(self, kind: str, name: str, domain: str = "INET") -> None:
-        """Open a listener on one of them."""
-        factory = StreamFactory(lambda: self.fail("nobody connects"), Limits.of(1), float)
-        self.listeners.open(kind, f"systemd:domain={domain}:name={name}", factory)
+    def open(self, kind: str, *names: str, domain: str = "INET") -> None:
+        """Open a listener on these."""
+        factory = StreamFactory(
+            lambda: self.fail("nobody connects"), Limits.of(1), float, kind=kind
+        )
+        self.listeners.open([f"systemd:domain={domain}:name={name}" for name in names], factory)
 
     def test_good(self) -> None:
         """With TLS any; without only what nobody else reaches."""
         self.open("component", "everywhere")
         self.open("component_plain", "local")
-        self.open("component_plain", "path", "UNIX")
+        self.open("component_plain", "path", domain="UNIX")
+
+    def test_several(self) -> None:
+        """Listeners of one key have one limit, and their streams are looked at once."""
+        self.open("component", "everywhere", "local")
+        self.open("client")
+        self.assertEqual(["component"], [each.kind for each in self.listeners.factories])
 
     def test_refused(self) -> None:
         """What others reach, whatever the file calls it, and what is not there."""
@@ -186,7 +194,7 @@ class InheritedTests(SynchronousTestCase):
             ("client", "missing", "INET", "no such socket"),
         ):
             with self.assertRaisesRegex(faults.ConfigurationError, words):
-                self.open(kind, name, domain)
+                self.open(kind, name, domain=domain)
 
 
 class Adopting(MemoryReactor):

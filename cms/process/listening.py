@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -15,17 +15,25 @@ from cms.signalflow import StepError
 Listen = Callable[[], list[IListeningPort]]
 
 
+class Limiter(Protocol):
+    """Admits the connections of a listener: L{cms.protection.connections.ConnectionLimiter}."""
+
+    is_shut: bool
+
+
 @define(eq=False)
 class _Opened:
     """
     One endpoint string.
 
     @ivar listen: Opens it.
+    @ivar limiter: Closes what comes to it meanwhile, if it stays open.
     @ivar is_own: Whether its sockets are this process's alone.
     @ivar ports: Of those that are open.
     """
 
     listen: Listen
+    limiter: Limiter
     is_own: bool
     ports: list[IListeningPort]
 
@@ -36,19 +44,19 @@ class Listening:
     The endpoints that are open.
 
     A socket of systemd's, or a path, stays open: others hold it as well, or could not make it
-    anew.  Who owns the listener closes the connections that come there meanwhile.
+    anew.
     """
 
     _opened: list[_Opened] = field(factory=list)
     _shutting: Deferred[Any] = field(factory=lambda: succeed(None))
 
-    def open(self, listen: Listen, *, kind: str) -> list[IListeningPort]:
+    def open(self, listen: Listen, limiter: Limiter, *, kind: str) -> list[IListeningPort]:
         """
         Open an endpoint.
 
         @param kind: See L{Endpoint<cms.process.endpointstrings.Endpoint>}.
         """
-        opened = _Opened(listen, kind.startswith("tcp"), listen())
+        opened = _Opened(listen, limiter, kind.startswith("tcp"), listen())
         self._opened.append(opened)
         return opened.ports
 
@@ -60,6 +68,7 @@ class Listening:
         """
         closed: list[IListeningPort] = []
         for each in self._opened:
+            each.limiter.is_shut = True
             if each.is_own:
                 closed += each.ports
                 each.ports = []
@@ -73,6 +82,8 @@ class Listening:
         @return: The ports that are open now.
         @raise StepError: one cannot be opened; the others are.
         """
+        for each in self._opened:
+            each.limiter.is_shut = False
         await self._shutting
         failed: StepError | None = None
         opened: list[IListeningPort] = []

@@ -97,7 +97,7 @@ class HTTPListeners:
                 forwarded = Forwarded(key, self._forwarding, self._reactor.seconds)
             factory = self.factory(root, limiter, trust, forwarded)
             listen = partial(self._listen, kind, description, factory)
-            self._pace.ports.extend(self._listening.open(listen, kind=said.kind))
+            self._pace.ports.extend(self._listening.open(listen, limiter, kind=said.kind))
 
     def _listen(
         self, kind: str, description: str, factory: IProtocolFactory

@@ -354,10 +354,9 @@ class XmppService(Service):
         try:
             for kind in LISTENERS:
                 factory = StreamFactory(makers[kind], limits, self._reactor.seconds, kind=kind)
-                for description in self.config.listen[kind]:
-                    watched = kind in ("component", "component_plain")
-                    seconds = self.config.components.tcp_user_timeout if watched else 0.0
-                    self.listeners.open(kind, description, factory, user_timeout=seconds)
+                watched = kind in ("component", "component_plain")
+                seconds = self.config.components.tcp_user_timeout if watched else 0.0
+                self.listeners.open(self.config.listen[kind], factory, user_timeout=seconds)
             self.web.open()
         except StepError as error:
             give_up(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -96,38 +97,42 @@ class Listeners:
         self.factories: list[StreamFactory] = []
 
     def open(
-        self, kind: str, description: str, factory: StreamFactory, *, user_timeout: float = 0.0
+        self, descriptions: Sequence[str], factory: StreamFactory, *, user_timeout: float = 0.0
     ) -> None:
         """
-        Open one listener.
+        Open the listeners of one key of the configuration.
 
         @param user_timeout: Seconds that sent data may stay unacknowledged; 0: TCP watches
             over none of its connections.
-        @raise ConfigurationError: the endpoint cannot be read, or bound.
+        @raise ConfigurationError: an endpoint cannot be read, or bound.
         """
-        key = f"listen.{kind}"
+        for description in descriptions:
+            said = read_endpoint(f"listen.{factory.kind}", description, self._file)
+            listen = partial(self._listen, description, factory, user_timeout)
+            self._listening.open(listen, factory.limiter, kind=said.kind)
+        if descriptions:
+            self.factories.append(factory)
 
-        def listen() -> list[IListeningPort]:
-            opened = open_listener(
-                self._reactor, self._file, key, description, factory, proxies=self._proxies
+    def _listen(
+        self, description: str, factory: StreamFactory, user_timeout: float
+    ) -> list[IListeningPort]:
+        kind = factory.kind
+        opened = open_listener(
+            *(self._reactor, self._file, f"listen.{kind}", description, factory),
+            proxies=self._proxies,
+        )
+        for port in opened:  # Linux: what is accepted inherits what they are told
+            send_at_once(port)
+            if user_timeout:
+                watch_socket(port, user_timeout)
+            self.log.info(
+                "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
             )
-            for port in opened:  # Linux: what is accepted inherits what they are told
-                send_at_once(port)
-                if user_timeout:
-                    watch_socket(port, user_timeout)
-                self.log.info(
-                    "{kind} listener ready on {at}", kind=kind, at=show_address(port.getHost())
-                )
-            return opened
-
-        self._listening.open(listen, kind=read_endpoint(key, description, self._file).kind)
-        self.factories.append(factory)
+        return opened
 
     def shut(self) -> None:
         """Refuse connections, for a while."""
         self._listening.shut()
-        for factory in self.factories:
-            factory.limiter.is_shut = True
 
     async def reopen(self) -> None:
         """
@@ -135,8 +140,6 @@ class Listeners:
 
         @raise StepError: a listener cannot be opened.
         """
-        for factory in self.factories:
-            factory.limiter.is_shut = False
         await self._listening.reopen()
 
     def close(self) -> Deferred[Any]:

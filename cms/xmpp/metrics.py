@@ -294,7 +294,7 @@ class ServerCollector(Collector):
             "Connections closed for want of a place, at once or for others that came.",
             labels=["listener"],
         )
-        for factory in set(self._factories()):
+        for factory in self._factories():
             kind, streams = factory.kind, factory.streams
             carried[kind] = factory.carried.with_live(streams)
             turned_away.add_metric([kind], factory.turned_away)

@@ -99,8 +99,6 @@ class WebDoor:
     def shut(self) -> None:
         """Refuse connections and new streams, for a while."""
         self._listeners.shut()
-        for factory in self.factories:
-            factory.limiter.is_shut = True
 
     async def reopen(self) -> None:
         """
@@ -108,8 +106,6 @@ class WebDoor:
 
         @raise StepError: a listener cannot be opened.
         """
-        for factory in self.factories:
-            factory.limiter.is_shut = False
         await self._listeners.reopen()
 
     def close(self) -> Deferred[Any]:

@@ -102,7 +102,9 @@ class CallbridgeOperations:
 
     def operations(self) -> list[Operation]:
         """Those that only a Callbridge has."""
-        gone = ("userDoesNotExist",)
+        return [*self._of_link(), *self._of_users()]
+
+    def _of_link(self) -> list[Operation]:
         return [
             Operation(
                 "GET",
@@ -138,6 +140,11 @@ class CallbridgeOperations:
                 form=(EVEN_IF_UP,),
                 answers=schemas.named("reconnect", RECONNECT),
             ),
+        ]
+
+    def _of_users(self) -> list[Operation]:
+        gone = ("userDoesNotExist",)
+        return [
             Operation(
                 "GET",
                 USERS,

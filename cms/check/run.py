@@ -17,7 +17,7 @@ from cms.check.report import Report
 from cms.check.subject import Subject
 from cms.check.walk import Walk, bound_of
 from cms.control.daemon import PATIENCE
-from cms.discovery.resolver import make_dns
+from cms.discovery.resolver import DNS, make_dns
 from cms.process.clocks import wall_clock
 from cms.signalflow import Step
 
@@ -46,16 +46,11 @@ class LinkCheck:
     async def run(self, reactor: Any) -> Report:
         """Check; what happens is in the report, and nothing is raised."""
         subject, renderer = self.subject, self.renderer
-        bound = self.walks * bound_of(subject)
-        bound += PATIENCE if self.walks and subject.state_dir is not None else 0
-        bound += LoginProbe.bound_of(subject) if self.login else 0
-        stage = subject.timing.stage
-        bound += sum(DirectoryProbe.bound_of(each, stage) for each in subject.directories)
         shown = subject.shown()
         if self.login is not None:
             shown["login"] = self.login.address
         began = reactor.seconds()
-        report = Report("callbridge", shown, wall_clock(reactor)(), bound)
+        report = Report("callbridge", shown, wall_clock(reactor)(), self._bound())
 
         def emit(finding: Finding) -> None:
             report.findings.append(finding)
@@ -63,59 +58,66 @@ class LinkCheck:
 
         renderer.begin(report)
         dns = make_dns(reactor, subject.dns_servers, timeout=subject.timing.stage)
-        if self.walks:
-            lane = _opened(emit)
-            running = look_at_daemon(subject.state_dir)
-            walk = Walk(
-                reactor,
-                subject,
-                dns,
-                lane,
-                renderer.waiting,
-                random=self.random,
-                register=True if self._alone(running) else self.register,
-                running=running,
-            )
-            await walk.run()
-        lane = _opened(emit)
-        for settings in subject.directories:
-            directory = DirectoryProbe(
-                reactor,
-                settings,
-                dns,
-                lane=lane,
-                waiting=renderer.waiting,
-                random=self.random,
-                domain=subject.link.domain,
-                stage=stage,
-                source=subject.source,
-                user=self.user,
-            )
-            await directory.run()
-        lane = _opened(emit)
-        if self.login is not None:
-            probe = LoginProbe(
-                reactor,
-                subject,
-                dns,
-                self.login,
-                lane=lane,
-                waiting=renderer.waiting,
-                random=self.random,
-            )
-            await probe.run()
-        else:
-            lane.skipped(Step.LOGIN, "", "no --login was given")
+        for part in (self._walk, self._look_up, self._log_in):
+            lane = Lane(emit)
+            lane.start()
+            await part(reactor, dns, lane)
         report.seconds = reactor.seconds() - began
         renderer.end(report)
         return report
 
+    def _bound(self) -> float:
+        """Seconds that it takes at the most."""
+        subject, stage = self.subject, self.subject.timing.stage
+        bound = sum(DirectoryProbe.bound_of(each, stage) for each in subject.directories)
+        if self.walks:
+            bound += bound_of(subject) + PATIENCE * (subject.state_dir is not None)
+        if self.login is not None:
+            bound += LoginProbe.bound_of(subject)
+        return bound
+
+    async def _walk(self, reactor: Any, dns: DNS, lane: Lane) -> None:
+        """The Callbridge's steps."""
+        if not self.walks:
+            return
+        running = look_at_daemon(self.subject.state_dir)
+        walk = Walk(
+            *(reactor, self.subject, dns, lane, self.renderer.waiting),
+            random=self.random,
+            register=True if self._alone(running) else self.register,
+            running=running,
+        )
+        await walk.run()
+
+    async def _look_up(self, reactor: Any, dns: DNS, lane: Lane) -> None:
+        """Its directories."""
+        subject = self.subject
+        for settings in subject.directories:
+            directory = DirectoryProbe(
+                *(reactor, settings, dns),
+                lane=lane,
+                waiting=self.renderer.waiting,
+                random=self.random,
+                domain=subject.link.domain,
+                stage=subject.timing.stage,
+                source=subject.source,
+                user=self.user,
+            )
+            await directory.run()
+
+    async def _log_in(self, reactor: Any, dns: DNS, lane: Lane) -> None:
+        """A client."""
+        if self.login is None:
+            lane.skipped(Step.LOGIN, "", "no --login was given")
+            return
+        probe = LoginProbe(
+            *(reactor, self.subject, dns, self.login),
+            lane=lane,
+            waiting=self.renderer.waiting,
+            random=self.random,
+        )
+        await probe.run()
+
     def _alone(self, running: Running) -> bool:
         """Whether registering can disturb no link, because the Callbridge does not run."""
         return self.register is None and running.state == "stopped"
-
-
-def _opened(emit: Any) -> Lane:
-    lane = Lane(emit)
-    lane.start()
-    return lane

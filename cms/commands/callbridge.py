@@ -43,13 +43,12 @@ def callbridge(context: click.Context, as_json: bool, config_file: Path | None) 
     note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")
 
 
-def _find(config_file: Path | None) -> tuple[Path, Daemon | None]:
-    config = current_config(find_config(config_file, CALLBRIDGE))
-    return config.state_dir, Daemon.find(config.state_dir)
+def _state_dir(config_file: Path | None) -> Path:
+    return current_config(find_config(config_file, CALLBRIDGE)).state_dir
 
 
 callbridge.add_command(directory)
-callbridge.add_command(lock_group(CALLBRIDGE, _find))
+callbridge.add_command(lock_group(CALLBRIDGE, _state_dir))
 callbridge.add_command(reconnect)
 callbridge.add_command(secret)
 callbridge.add_command(space)

@@ -14,10 +14,10 @@ from cms.commands.common import (
     JSON,
     Row,
     Wrong,
-    not_running,
     note,
     print_blocks,
     print_json,
+    running,
     where_text,
 )
 from cms.commands.configfile import XMPP, config_option
@@ -58,11 +58,8 @@ class Clients:
         @raise Wrong: it does not run.
         """
         config = server_config(config_file)
-        daemon = Daemon.find(config.state_dir)
-        if daemon is None:
-            cure = "start it; clients come by themselves."
-            raise not_running("XMPP server", config.state_dir, cure)
-        return cls(config, daemon)
+        cure = "start it; clients come by themselves."
+        return cls(config, running("XMPP server", config.state_dir, cure))
 
     def said(self, done: str) -> None:
         """Say where it was done."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cms.commands.common import JSON, Complaint, Row, Wrong, not_running, print_json, print_rows
+from cms.commands.common import JSON, Complaint, Row, Wrong, print_json, print_rows, running
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
@@ -44,10 +44,8 @@ def status(as_json: bool, config_file: Path | None) -> None:
     config = server_config(config_file)
     if config.cluster is None:
         raise Complaint(_ALONE)
-    daemon = Daemon.find(config.state_dir)
-    if daemon is None:
-        cure = f"twistd cms-xmpp --config {config.file}"
-        raise not_running("XMPP server", config.state_dir, cure)
+    cure = f"twistd cms-xmpp --config {config.file}"
+    daemon = running("XMPP server", config.state_dir, cure)
     facts = daemon.status()["cluster"]
     if as_json:
         print_json(facts)

@@ -57,6 +57,18 @@ def not_running(role: str, state_dir: Path, cure: str) -> Wrong:
     return Wrong(f"no {role} runs on {state_dir}. Cure: {cure}")
 
 
+def running(role: str, state_dir: Path, cure: str) -> Daemon:
+    """
+    The daemon that runs on a state directory, for a command that needs one.
+
+    @raise Wrong: none does.
+    """
+    daemon = Daemon.find(state_dir)
+    if daemon is None:
+        raise not_running(role, state_dir, cure)
+    return daemon
+
+
 class Root(click.Group):
     """The whole command line: what its commands raise becomes one line and a status."""
 

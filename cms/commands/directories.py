@@ -15,10 +15,10 @@ from cms.commands.common import (
     JSON,
     Row,
     Wrong,
-    not_running,
     note,
     print_json,
     print_rows,
+    running,
     where_text,
 )
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
@@ -96,11 +96,8 @@ def sync(
 
 def _running(config_file: Path | None) -> tuple[Daemon, Path]:
     config = read_config(find_config(config_file, CALLBRIDGE))
-    daemon = Daemon.find(config.state_dir)
-    if daemon is None:
-        cure = "start it; it syncs soon after, and cms check asks a directory without it."
-        raise not_running("Callbridge", config.state_dir, cure)
-    return daemon, config.state_dir
+    cure = "start it; it syncs soon after, and cms check asks a directory without it."
+    return running("Callbridge", config.state_dir, cure), config.state_dir
 
 
 def _all(daemon: Daemon) -> list[dict[str, Any]]:

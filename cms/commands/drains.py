@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cms.commands.common import JSON, Wrong, not_running, note, print_json, where_text
+from cms.commands.common import JSON, Wrong, note, print_json, running, where_text
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
@@ -52,10 +52,8 @@ def drain(
     if cancel and (wait or force):
         raise click.UsageError("--cancel goes with nothing else")
     config = server_config(config_file)
-    daemon = Daemon.find(config.state_dir)
-    if daemon is None:
-        cure = "none is needed; it can be upgraded now."
-        raise not_running("XMPP server", config.state_dir, cure)
+    cure = "none is needed; it can be upgraded now."
+    daemon = running("XMPP server", config.state_dir, cure)
     if cancel:
         daemon.delete("drain")
         facts = daemon.get("drain")["drain"]

@@ -15,11 +15,11 @@ from cms.commands.common import (
     Complaint,
     Wrong,
     check_owner,
-    not_running,
     note,
     print_json,
     print_rows,
     read_secret,
+    running,
     where_text,
 )
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
@@ -57,9 +57,7 @@ def reconnect(even_if_up: bool, wait: float, as_json: bool, config_file: Path | 
     up stays.  Exit status 1 when the link is not up in the end.
     """
     config = read_config(find_config(config_file, CALLBRIDGE))
-    daemon = Daemon.find(config.state_dir)
-    if daemon is None:
-        raise not_running("Callbridge", config.state_dir, "start it; it connects by itself.")
+    daemon = running("Callbridge", config.state_dir, "start it; it connects by itself.")
     form = {"evenIfUp": "true"} if even_if_up else {}
     result = daemon.post(f"{SETTINGS}/reconnect", **form)["reconnect"]["result"]
     note(f"asked {where_text('Callbridge', daemon, config.state_dir)}")

@@ -8,33 +8,28 @@ from typing import Any
 
 import click
 
-from cms.commands.common import JSON, not_running, note, print_json
+from cms.commands.common import JSON, note, print_json, running
 from cms.commands.configfile import CALLBRIDGE, XMPP, config_option
 from cms.control.daemon import Daemon
 from cms.signalflow import printable
 
-Open = Callable[[Path | None], tuple[Path, Daemon | None]]
 _PLACE = "system/locks"
+_CURE = "start it; nobody is locked out then."
 NAMES = {XMPP: "XMPP server", CALLBRIDGE: "Callbridge"}
 
 
-def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: f) -> click.Group:
+def lock_group(
+    file: str,
+    state_dir: Callable[[Path | None], Path],
+    options: Callable[[Any], Any] = lambda f: f,
+) -> click.Group:
     """
     The commands for one of the daemons.
 
-    @param find: Gives state directory and daemon of a configuration file.
+    @param state_dir: Gives that of a configuration file.
     @param options: Further options of each command.
     """
     config, role = config_option(file), NAMES[file]
-
-    def running(config_file: Path | None) -> Daemon:
-        state_dir, daemon = find(config_file)
-        if daemon is None:
-            raise not_running(role, state_dir, "start it; nobody is locked out then.")
-        return daemon
-
-    def said(daemon: Daemon, done: str) -> None:
-        note(f"{done} by the running {role} ({daemon.path})")
 
     @click.group("lock")
     def lock() -> None:
@@ -50,8 +45,8 @@ def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: 
 
         Of a name that nobody has, only the first character and the length are known.
         """
-        daemon = running(config_file)
-        said(daemon, f"{_list(daemon, as_json)} listed")
+        daemon = running(role, state_dir(config_file), _CURE)
+        note(f"{_list(daemon, as_json)} listed by the running {role} ({daemon.path})")
 
     @lock.command("clear")
     @click.argument("account", required=False)
@@ -74,10 +69,10 @@ def lock_group(file: str, find: Open, options: Callable[[Any], Any] = lambda f: 
         """
         if not (account or address or everybody):
             raise click.UsageError("name an ACCOUNT or an --address, or say --all")
-        daemon = running(config_file)
+        daemon = running(role, state_dir(config_file), _CURE)
         query = {"account": account, "address": address, "all": "true" if everybody else None}
         _release(daemon, {key: value for key, value in query.items() if value}, as_json)
-        said(daemon, "done")
+        note(f"done by the running {role} ({daemon.path})")
 
     return lock
 

@@ -53,14 +53,13 @@ def xmpp(context: click.Context, as_json: bool, config_file: Path | None) -> Non
 xmpp.add_command(callbridge)
 
 
-def _find(config_file: Path | None) -> tuple[Path, Daemon | None]:
-    config, daemon = _open(config_file)
-    return config.state_dir, daemon
+def _state_dir(config_file: Path | None) -> Path:
+    return server_config(config_file).state_dir
 
 
 xmpp.add_command(client)
 xmpp.add_command(contacts)
-xmpp.add_command(lock_group(XMPP, _find, INSTANCE))
+xmpp.add_command(lock_group(XMPP, _state_dir, INSTANCE))
 xmpp.add_command(cluster)
 xmpp.add_command(drain)
 

@@ -491,9 +491,17 @@ class Dino:
     def type(self, text: str) -> None:
         """Write into the conversation that is shown."""
         window = self._desktop.window("Dino")
-        self._desktop.xdotool("windowfocus", "--sync", window)
-        self._desktop.xdotool("type", "--window", window, "--delay", "30", text)
-        self._desktop.xdotool("key", "--window", window, "Return")
+
+        def taken() -> bool:
+            # Until the conversation is drawn, nothing takes what is typed, or a part of it.
+            self._desktop.xdotool("windowfocus", "--sync", window)
+            self._desktop.xdotool("key", "--window", window, "ctrl+a")
+            self._desktop.xdotool("type", "--window", window, "--delay", "30", text)
+            self._desktop.xdotool("key", "--window", window, "Return")
+            time.sleep(1.0)
+            return self.has(text)
+
+        wait_until(taken, 40.0, f"{text} in what Dino has sent")
 
     def say(self, to: str, body: str) -> None:
         """Typed into its window, once the conversation is open."""

@@ -210,7 +210,7 @@ def test_guest(system: System) -> None:
     )
     profanity = Profanity(system.processes, Terminals(system.processes), account)
     profanity.start()
-    wait_until(lambda: "logged in" in profanity.shown(), SECONDS, "its log-in")
+    wait_until(lambda: "logged in successfully" in profanity.shown(), SECONDS, "its log-in")
     profanity.enter(space["address"], "bob", PASSCODE)
     system.join("Zo\u00eb")
     assert "Team" in browser.driver.title

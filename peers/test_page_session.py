@@ -218,7 +218,7 @@ def test_profanity(system: System, browser: Browser) -> None:
     account = Account(f"mallory@{DOMAIN}", PASSWORD, "127.0.0.1", port, trust, system.pair)
     client = Profanity(system.processes, Terminals(system.processes), account)
     client.start()
-    wait_until(lambda: "mallory" in client.shown(), 40.0, "its log-in")
+    wait_until(lambda: "logged in successfully" in client.shown(), 40.0, "its log-in")
     page = Page(system.origin, browser, system.plain)
     client.enter(TEAM, "mal", CODE)
     wait_until(lambda: system.occupants() == 2, 40.0, client.shown())

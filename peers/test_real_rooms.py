@@ -26,7 +26,7 @@ def test_profanity(house: House, processes: Processes, certificates: Certificate
     account = Account(jid, PASSWORD, "127.0.0.1", port, certificates.trust, pair)
     client = Profanity(processes, Terminals(processes), account)
     client.start()
-    wait_until(lambda: "mallory" in client.shown(), SECONDS, "its log-in")
+    wait_until(lambda: "logged in successfully" in client.shown(), SECONDS, "its log-in")
     alice = house.inside("alice")
 
     def shows(text: str) -> None:

@@ -16,7 +16,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.ldap import connection as module
 from cms.callbridge.ldap.codes import SUCCESS, ad_reason, code_name
-from cms.callbridge.ldap.connection import MOST_VALUE, LdapConnection, Refused
+from cms.callbridge.ldap.connection import (
+    MOST_BYTES,
+    MOST_VALUE,
+    MOST_VALUES,
+    LdapConnection,
+    Refused,
+)
+from cms.callbridge.ldap.framing import MOST_HEAD
 from cms.callbridge.ldap.settings import LdapServer
 from cms.signalflow import StepError
 from tests.ldapserver import BASE, READER, READER_PASSWORD, MemoryLdap, connected
@@ -138,10 +145,27 @@ class ConnectionTests(SynchronousTestCase):
         self.assertTrue(self.connection.closed)
 
     def test_long_name(self) -> None:
-        """A DN that no directory has is not kept."""
+        """A DN that no directory has is not kept, and nothing of that entry is."""
         self.server.add(f"uid={'x' * MOST_VALUE},{BASE}", objectClass="person", uid="x")
         found = begun(self.connection.search(BASE, PEOPLE, ("uid",), 1, most=9))
-        self.assertEqual(faults.LDAP_BROKEN.name, self.fault(found).fault)
+        entry = self.successResultOf(found).entries[-1]
+        self.assertEqual((MOST_VALUE, {}), (len(entry.dn), dict(entry.values)))
+        self.assertEqual(f"its DN is longer than {MOST_VALUE} characters", entry.problem)
+
+    def test_too_large(self) -> None:
+        """An entry that is too large is named, and the connection goes on."""
+        self.server.person("carol", cn=[str(number) for number in range(MOST_VALUES)])
+        self.server.person("dan", cn="x" * MOST_BYTES)
+        self.server.person("eve")
+        found = begun(self.connection.search(BASE, PEOPLE, ("uid", "cn"), 1, most=9))
+        entries = self.successResultOf(found).entries
+        self.assertEqual(
+            ["", "", "it has more than 1000 values", "it is longer than 1048576 bytes", ""],
+            [entry.problem for entry in entries],
+        )
+        self.assertEqual([f"uid=dan,{BASE}", f"uid=eve,{BASE}"], [e.dn for e in entries[3:]])
+        found = begun(self.connection.search(BASE, PEOPLE, ("uid",), 1, most=9))
+        self.assertEqual(5, len(self.successResultOf(found).entries))
 
     def test_silent(self) -> None:
         """After its time an operation fails, and the connection is closed at once."""
@@ -258,11 +282,10 @@ class HostileTests(SynchronousTestCase):
 
     def test_long_message(self) -> None:
         """A message without an end is not kept."""
-        self.patch(module, "MOST_BYTES", 1_000)
         asked = begun(self.connection.start_tls(None, 2))  # type: ignore[arg-type]
-        self.connection.dataReceived(b"\x30\x84\x7f\xff\xff\xff" + bytes(600))
+        self.connection.dataReceived(b"\x30\x84\x7f\xff\xff\xff\x02\x01\x01\x78" + bytes(600))
         self.assertNoResult(asked)
-        self.connection.dataReceived(bytes(600))
+        self.connection.dataReceived(bytes(MOST_HEAD))
         error = self.failureResultOf(asked, StepError).value
         self.assertEqual(faults.LDAP_BROKEN.name, error.fault)
 

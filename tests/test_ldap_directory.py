@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
 from cms.callbridge.ldap import directory as module
+from cms.callbridge.ldap.connection import MOST_VALUES
 from cms.callbridge.ldap.mapping import parse_template
 from cms.callbridge.ldap.users import is_disabled, read_keys
 from cms.callbridge.passwords.scram import HASHES, derive
@@ -94,6 +95,15 @@ class BindTests(StageCase):
         for number in range(20):
             self.dc1.add(f"uid=alice,ou={number},{BASE}", objectClass="person", uid="alice")
         self.assertEqual(faults.LDAP_AMBIGUOUS.name, self.fault(self.verify()))
+
+    def test_too_large(self) -> None:
+        """Whose entry is too large is told apart from nobody, and shuts out nobody else."""
+        self.stage.person("eve", cn=[*map(str, range(MOST_VALUES))])
+        self.assertEqual(faults.LDAP_ENTRY_TOO_LARGE.name, self.fault(self.verify("eve")))
+        known = f"The entry uid=eve,{BASE} is passed over: it has more than {MOST_VALUES} values."
+        self.assertEqual(known, self.flushed.cause)
+        self.assertIs(True, self.right())
+        self.assertEqual([], [s.problem for s in self.stage.servers.states if s.problem])
 
     def test_bind_as(self) -> None:
         """C{authenticationMapping}: another name than the DN, escaped where it is a DN."""

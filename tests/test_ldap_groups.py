@@ -120,6 +120,22 @@ class MembersTests(SynchronousTestCase):
         self.collected = CollectedGroups("ad")
         self.assertEqual({}, self.found(entry("cn=1", cn="Long", memberUid=several[:2])))
 
+    def test_unread(self) -> None:
+        """A group that is too large says so, and all others are read."""
+        large = FoundEntry("cn=1", {}, "it has more than 20000 values")
+        found = self.found(large, entry("cn=2", cn="Twos", memberUid=["a1", "b1"]))
+        self.assertEqual({"Twos": ("anna", "bert")}, found)
+        self.assertEqual(["it has more than 20000 values"], self.reasons)
+
+    def test_too_many_members(self) -> None:
+        """Too many members of all groups together are not kept."""
+        self.patch(module, "MOST_NAMED", 3)
+        several = entry("cn=1", cn="Ones", memberUid=["a1"], member=self.dns("bert"))
+        self.assertEqual({"Ones": ("anna", "bert")}, self.found(several))
+        self.assertEqual("", self.collected.problem)
+        self.assertEqual({}, self.found(several))
+        self.assertEqual("they have more than 3 members together", self.collected.problem)
+
     def test_often(self) -> None:
         """Who is in too many groups is in the first of them by name; the others stay there."""
         self.patch(module, "MOST_OF_USER", 1)

@@ -144,6 +144,21 @@ LDAP_REFUSED = Fault(
         " of the mappings; the server's own log says what it objects to."
     ),
 )
+LDAP_ENTRY_TOO_LARGE = Fault(
+    "ldap-entry-too-large",
+    DirectoryFault,
+    Step.LOGIN,
+    on=Side.CALLBRIDGE | Side.CHECK,
+    symptoms=(
+        "one user of a directory gets temporary-auth-failure, all others log in",
+        "a message is longer than 1048576 bytes",
+    ),
+    cause="The entry {dn} is passed over: {problem}.",
+    cure=(
+        "See who filled it, and take out of it what is too much in the attributes of the mappings,"
+        " uid among them. All other users log in."
+    ),
+)
 LDAP_AMBIGUOUS = Fault(
     "ldap-ambiguous",
     DirectoryFault,

@@ -38,6 +38,7 @@ def people() -> list[Entry]:
             for number in (1, 2)
         ),
         person("a b", "word"),
+        person("gerd", "word", cn=["gerd", *(f"{number:04d}" for number in range(1_001))]),
         *crowd(40),
     ]
 
@@ -289,6 +290,14 @@ CASES.add(
     f"cn=Bert,{PEOPLE}",
     "Enable the account",
     changed(user="bert"),
+)
+CASES.add(
+    "ldap-entry-too-large",
+    12,
+    f"uid=gerd,{PEOPLE}",
+    "what is too much",
+    changed(filter="(|(uid=anna)(uid=gerd))", user="gerd"),
+    also=["ldap-left-out"],
 )
 CASES.add(
     "ldap-ambiguous",

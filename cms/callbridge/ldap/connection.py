@@ -4,7 +4,8 @@ writes the messages.
 
 It does one operation at a time.  Each has its time, after which the connection is closed:
 an answer that comes late is never taken for that of the next operation.  What the server
-sends is limited in bytes.  Referrals are reported and never followed.
+sends is limited in bytes, and an entry that is too large is named and not read.  Referrals
+are reported and never followed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from zope.interface import implementer
 
 from cms import faults
 from cms.callbridge.ldap.codes import SUCCESS, code_name
+from cms.callbridge.ldap.framing import Frames, NoLdap, TooLarge
 from cms.callbridge.ldap.mapping import Entry
 from cms.callbridge.ldap.settings import LdapServer
 from cms.signalflow import StepError
 from cms.trust.browser import BrowserVerification
 from cms.trust.connection import connection_of, explain_handshake, tls_evidence
 
-MOST_BYTES = 1 << 20  # of one message of the server
+MOST_BYTES = 1 << 20  # of one entry
+MOST_VALUES = 1_000  # of one entry
 MOST_ANSWER = 1 << 24  # bytes of one answer, which is many messages
 MOST_VALUE = 2_048  # bytes of a value, and characters of a DN
 MOST_TEXT = 200  # characters of the server's own words that are shown
@@ -80,10 +83,12 @@ class FoundEntry:
 
     @ivar dn: Its name, as the server writes it.
     @ivar values: Of each attribute, but those that are longer than L{MOST_VALUE}.
+    @ivar problem: Why it was not read, and has no values; empty: it was.
     """
 
     dn: str
     values: Entry = field(repr=False)
+    problem: str = ""
 
 
 @frozen
@@ -110,7 +115,8 @@ class LdapConnection(Protocol):
     @ivar peer: The same, for reports.
     @ivar on_lost: Called once, when the connection is gone.
     @ivar evidence: Of TLS.
-    @ivar most_message: Bytes of one message that are read, if other than L{MOST_BYTES}.
+    @ivar most_message: Bytes of one entry that are read, if other than L{MOST_BYTES}.
+    @ivar most_values: Values of an entry that is read.
     @ivar most_value: Bytes of a value that is taken.
     """
 
@@ -122,6 +128,7 @@ class LdapConnection(Protocol):
         self.peer = str(server)
         self.on_lost: Callable[[LdapConnection], object] = lambda _: None
         self._messages = LDAPClient()
+        self._frames = Frames()
         self._waits: Deferred[Any] | None = None
         self._limit: IDelayedCall | None = None
         self._doing = ""
@@ -129,8 +136,8 @@ class LdapConnection(Protocol):
         self._entries: list[FoundEntry] = []
         self._references = 0
         self._most_entries = 0
-        self.most_message, self.most_value = 0, MOST_VALUE
-        self._unread = self._read = 0
+        self.most_message, self.most_values, self.most_value = 0, MOST_VALUES, MOST_VALUE
+        self._read = 0
         self._verification: BrowserVerification | None = None
         self._is_secure = False
         self.closed = False
@@ -159,9 +166,8 @@ class LdapConnection(Protocol):
             self.close()
             problem = said(result.result_code.value, _shortened(result.diagnostics_message))
             raise faults.LDAP_NO_STARTTLS.error(peer=self.peer, problem=problem)
-        # What came with the answer in the clear is forgotten with the reader of it.
-        self._messages = LDAPClient()
-        self._unread = 0
+        # What came with the answer in the clear is forgotten with the readers of it.
+        self._messages, self._frames = LDAPClient(), Frames()
         await self.secure(verification, max(0.01, seconds - (self._clock.seconds() - began)))
 
     async def bind(self, name: str, password: str, seconds: float) -> Bound:
@@ -309,36 +315,48 @@ class LdapConnection(Protocol):
         if self.closed:
             return
         try:
-            messages = self._messages.receive(data)
+            frames = self._frames.feed(data, self.most_message or MOST_BYTES, self.most_values)
+        except NoLdap as problem:
+            self._give_up(self._broken(f"it is no LDAP that can be read: {problem}"))
+            return
+        for frame in frames:
+            if self.closed:
+                return
+            if isinstance(frame, TooLarge):
+                self._found(FoundEntry(frame.dn[:MOST_VALUE], {}, frame.problem))
+            else:
+                self._frame_received(frame)
+
+    def _frame_received(self, frame: bytes) -> None:
+        self._read += len(frame)
+        if self._read > MOST_ANSWER:
+            self._give_up(self._broken(f"an answer is longer than {MOST_ANSWER} bytes"))
+            return
+        try:
+            (message,) = self._messages.receive(frame)
         except Exception as problem:  # noqa: BLE001 - whatever a server sends, it must end here
             # The words of the library may hold octets of the server; the kind is enough.
             self._give_up(self._broken(f"it is no LDAP that can be read: {_kind(problem)}"))
             return
-        self._read += len(data)
-        if self._read > MOST_ANSWER:
-            self._give_up(self._broken(f"an answer is longer than {MOST_ANSWER} bytes"))
-            return
-        self._unread = 0 if messages else self._unread + len(data)
-        most = self.most_message or MOST_BYTES
-        if self._unread > most:
-            self._give_up(self._broken(f"a message is longer than {most} bytes"))
-            return
-        for message in messages:
-            self._heard(message)
+        self._heard(message)
+
+    def _found(self, entry: FoundEntry) -> None:
+        if len(self._entries) >= self._most_entries:
+            self._give_up(self._broken(f"it sends more than {self._most_entries} entries"))
+        else:
+            self._entries.append(entry)
 
     def _heard(self, message: sansldap.LDAPMessage) -> None:
         if isinstance(message, sansldap.SearchResultEntry):
-            if len(self._entries) >= self._most_entries:
-                self._give_up(self._broken(f"it sends more than {self._most_entries} entries"))
-                return
             if len(message.object_name) > MOST_VALUE:
-                self._give_up(self._broken(f"a DN is longer than {MOST_VALUE} characters"))
+                problem = f"its DN is longer than {MOST_VALUE} characters"
+                self._found(FoundEntry(message.object_name[:MOST_VALUE], {}, problem))
                 return
             values = {
                 a.name.lower(): tuple(bytes(v) for v in a.values if len(v) <= self.most_value)
                 for a in message.attributes
             }
-            self._entries.append(FoundEntry(message.object_name, values))
+            self._found(FoundEntry(message.object_name, values))
         elif isinstance(message, sansldap.SearchResultReference):
             self._references += 1
         elif isinstance(message, self._awaited):

@@ -321,6 +321,8 @@ class LdapDirectory:
                 users.append(user)
         if len(users) > 1:
             raise ambiguous
+        if not users:
+            refuse_unread(page)
         found = users[0] if users else None
         self._looked[name] = self._clock.seconds() + LOOKED, found
         self._looked.move_to_end(name)
@@ -380,6 +382,17 @@ class LdapDirectory:
         if self._pictures is not None:
             self._pictures.close()
         self._synced.close()
+
+
+def refuse_unread(page: Page) -> None:
+    """
+    Who is not among the entries that were read may be one that was not.
+
+    @raise StepError: there is one.
+    """
+    for entry in page.entries:
+        if entry.problem:
+            raise faults.LDAP_ENTRY_TOO_LARGE.error(dn=entry.dn, problem=entry.problem)
 
 
 def _is_new(password: str, known: str) -> bool:

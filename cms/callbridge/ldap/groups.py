@@ -22,6 +22,8 @@ from cms.linkprotocol.groups import MOST_BYTES, MOST_MEMBERS, MOST_NAME, MOST_OF
 
 ATTRIBUTES: Final = ("cn", "member", "uniqueMember", "memberUid")
 MOST_GROUPS: Final = 10_000  # entries that are read
+MOST_IN_GROUP: Final = 20_000  # values of one, which take 0.2 s to read
+MOST_NAMED: Final = 1_000_000  # members of all of them, who are kept until the sync has ended
 _BY_DN, _BY_UID = ("member", "uniquemember"), "memberuid"
 _ESCAPED = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _PART = re.compile(r"(?:[^,+\\]|\\.)+", re.DOTALL)
@@ -57,7 +59,7 @@ class _Found:
     name: str
     dns: list[str]
     uids: list[str]
-    cut: bool
+    problem: str
 
 
 @define
@@ -71,6 +73,8 @@ class CollectedGroups:
 
     _directory: str
     _found: list[_Found] = field(factory=list)
+    _texts: dict[bytes, str] = field(factory=dict)  # most members are in many groups
+    _named: int = 0
     number: int = 0
     problem: str = ""
 
@@ -78,12 +82,23 @@ class CollectedGroups:
         """A page."""
         for entry in entries:
             self.number += 1
-            values = {name: [v.decode(errors="replace") for v in entry.values.get(name, ())]
-                      for name in ("cn", *_BY_DN, _BY_UID)}  # fmt: skip
-            cut = any(name.startswith("member;range=") for name in entry.values)
-            dns = [dn for name in _BY_DN for dn in values[name]]
-            name = next(iter(values["cn"]), "")
-            self._found.append(_Found(entry.dn, name, dns, values[_BY_UID], cut))
+            problem = entry.problem
+            if any(name.startswith("member;range=") for name in entry.values):
+                problem = "the group has more members than its directory gives at once"
+            dns = [dn for name in _BY_DN for dn in self._kept(entry, name)]
+            uids = self._kept(entry, _BY_UID)
+            self._named += len(dns) + len(uids)
+            if self._named > MOST_NAMED:
+                self.problem = f"they have more than {MOST_NAMED} members together"
+                self._found, self._texts = [], {}
+                return
+            name = next(iter(entry.values.get("cn", ())), b"").decode(errors="replace")
+            self._found.append(_Found(entry.dn, name, dns, uids, problem))
+
+    def _kept(self, entry: FoundEntry, name: str) -> list[str]:
+        texts = self._texts
+        values = entry.values.get(name, ())
+        return [texts.setdefault(each, each.decode(errors="replace")) for each in values]
 
     def groups(
         self, users: Mapping[str, SyncedUser], uids: Mapping[str, str]
@@ -126,8 +141,8 @@ class CollectedGroups:
 
 def _reason(found: _Found, members: set[str]) -> str:
     """Why a group is left out."""
-    if found.cut:
-        return "the group has more members than its directory gives at once"
+    if found.problem:
+        return found.problem
     if len(members) > MOST_MEMBERS:
         return f"the group has {len(members)} members, and at most {MOST_MEMBERS} are taken"
     if sum(len(name.encode()) for name in members) > MOST_BYTES:

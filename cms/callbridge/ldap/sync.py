@@ -35,7 +35,7 @@ from cms.callbridge.directories.synced import (
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
 from cms.callbridge.ldap.directory import LdapDirectory
-from cms.callbridge.ldap.groups import ATTRIBUTES, MOST_GROUPS, CollectedGroups
+from cms.callbridge.ldap.groups import ATTRIBUTES, MOST_GROUPS, MOST_IN_GROUP, CollectedGroups
 from cms.callbridge.ldap.mapping import Lacking
 from cms.callbridge.ldap.users import is_later, read_user
 from cms.linkprotocol.groups import Group
@@ -357,6 +357,7 @@ class Sync:
         if not settings.groups_base:
             return
         wanted = _Wanted(settings.groups_base, settings.groups_filter, ATTRIBUTES)
+        connection.most_values = MOST_IN_GROUP
         try:
             if not await self._pages(connection, wanted, MOST_GROUPS, groups.take):
                 groups.problem = f"there are more than {MOST_GROUPS} groups"

@@ -60,8 +60,10 @@ def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUse
     An entry as a user of the domain.
 
     @raise Lacking: it has no value for a mapping.
-    @raise StoreError: its address cannot be one of this domain.
+    @raise StoreError: its address cannot be one of this domain, or it was not read.
     """
+    if entry.problem:
+        raise StoreError(entry.problem)
     name = user_name(settings.jid.fill(entry.values), domain)
     if is_visitor(name):
         raise StoreError(f"{name} is what the address of a guest looks like")

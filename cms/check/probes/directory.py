@@ -18,6 +18,7 @@ from cms.audit.finding import Finding
 from cms.callbridge.directories.store import StoreError
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
+from cms.callbridge.ldap.directory import refuse_unread
 from cms.callbridge.ldap.mapping import Lacking, entries_of
 from cms.callbridge.ldap.pool import refusal
 from cms.callbridge.ldap.servers import SERVICE, Connector, TcpConnector, bind_account, server_of
@@ -407,6 +408,8 @@ class DirectoryProbe:
                 continue
             if user.name == self._user:
                 users.append(user)
+        if not users:
+            refuse_unread(page)
         return users
 
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, LoginLimits, TLSFiles
 from cms.callbridge.directories.directory import DirectoryError, LocalDirectory
-from cms.callbridge.directories.making import House, make_directories
+from cms.callbridge.directories.making import House, Surroundings, make_directories
 from cms.callbridge.directories.several import Directories
 from cms.callbridge.directories.store import UserStore, write_keys
 from cms.callbridge.directories.synced import SyncStore
@@ -212,9 +212,11 @@ class MakingTests(SynchronousTestCase):
             self.opened += 1
             return SyncStore(folder)
 
-        house = make_directories(
-            *(config, self.users, reactor, None),  # type: ignore[arg-type]
+        around = Surroundings(
+            reactor=reactor,
+            finder=None,  # type: ignore[arg-type]
             random=Random(1),
+            users=self.users,
             domain=lambda: DOMAIN,
             ended=lambda *_: 0,
             renewed=lambda _: None,
@@ -222,6 +224,7 @@ class MakingTests(SynchronousTestCase):
             open_store=open_store,
             connect=self.stage.connector,
         )
+        house = make_directories(config, around)
         self.addCleanup(house.close)
         return house
 

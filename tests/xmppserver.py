@@ -111,11 +111,7 @@ class Server:
         self.router.local = local
         if contacts is not None:
             store = ContactStore(contacts, self.clock.wall_seconds, maker)
-            self.changes = Changes(self.clock, store, SlowWork(Threads()))
-            self.contacts = Contacts(self.changes, self.router, broadcast)
-            local.offer(self.contacts, registry)
-            assert local.groups is not None
-            self.contacts_groups = local.groups
+            self.offer_contacts(store, broadcast, local)
         self.people = People(self.clock, DOMAIN, self.links)
         self.cards = Cards(self.people, self.router, getattr(self, "contacts", None), settings)
         local.introduce(self.cards)
@@ -128,9 +124,7 @@ class Server:
             reconnecting=Reconnecting(self.clock, self.router),
         )
         self.waiting_room = WaitingRoom(
-            self.clock,
-            self.relay,
-            lambda: bool(registry.secrets),
+            *(self.clock, self.relay, lambda: bool(registry.secrets)),
             seconds=wait,
             most=most_waiting,
         )
@@ -148,6 +142,16 @@ class Server:
             self.counters,
             Resumptions(self.clock, resume),
         )
+
+    def offer_contacts(
+        self, store: ContactStore, broadcast: Broadcast, local: LocalServices
+    ) -> None:
+        """Users have them."""
+        self.changes = Changes(self.clock, store, SlowWork(Threads()))
+        self.contacts = Contacts(self.changes, self.router, broadcast)
+        local.offer(self.contacts, self.registry)
+        assert local.groups is not None
+        self.contacts_groups = local.groups
 
     def component(self, host: str = "192.0.2.7") -> Peer:
         """A connection to the component port."""

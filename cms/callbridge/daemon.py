@@ -17,7 +17,7 @@ from cms.admin.lacking import tell_lacking
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings, read_config
 from cms.callbridge.directories.current import CurrentHouse
 from cms.callbridge.directories.directory import Directory
-from cms.callbridge.directories.making import House, make_directories
+from cms.callbridge.directories.making import House, Surroundings, make_directories
 from cms.callbridge.directories.people import People
 from cms.callbridge.directories.store import UserStore
 from cms.callbridge.directories.synced import SyncStore
@@ -114,27 +114,8 @@ class CallbridgeService(Service):
 
         self.directories = self._make_directories(finder, random)
         self.visitors = Visitors(reactor, random)
-        self.rooms = Rooms(
-            reactor,
-            self.spaces,
-            _DecidedSessions(lambda: self.authority),
-            component=lambda: self.config.link.component,
-            domain=lambda: self.config.link.domain,
-            run=f"{random.getrandbits(64):016x}",
-            visitors=self.visitors,
-            most_occupants=config.rooms.most_occupants,
-        )
-        self.door = Doorkeeper(
-            *(self.spaces, self.visitors, self.rooms.admission.guesses),
-            SlowWork(reactor, at_once=config.login.hashes_at_once, most_waiting=MOST_JOINING),
-            random,
-            nicknames=self.rooms.nicknames,
-            where=self._names,
-            lines=LineLimiter(reactor.seconds),
-            told=self._guest,
-        )
-        admission = self.rooms.admission
-        call_ids = CallIds(reactor, admission, lambda: self.config.link.component)
+        self.rooms = self._make_rooms(random)
+        self.door = self._make_door(random)
         self.endings = Endings(lambda: self.authority, self._names)
         self.departures = Departures(
             *(reactor, self.store, self.endings, self.directories.beside, random)
@@ -144,7 +125,67 @@ class CallbridgeService(Service):
         )
         self.authority = self._make_authority(config.link.domain)
         self._logins = self._make_logins()
-        self.link = Link(
+        self.link = self._make_link(finder, random)
+        self.link.on_step.append(self._counters.step)
+        self.link.on_rest.append(self._counters.rest)
+        self.link.on_step.append(self.record.step)
+        self.on_change: list[Callable[..., object]] = []
+        self.link.on_step.append(self._changed)
+        self.link.on_rest.append(self._changed)
+        self.metrics = self._make_metrics()
+
+    def _make_directories(self, finder: Finder, random: Random) -> CurrentHouse:
+        config = self.config
+        around = Surroundings(
+            reactor=self._reactor,
+            finder=finder,
+            random=random,
+            users=self.store,
+            domain=lambda: self.config.link.domain,
+            ended=self._users_ended,
+            synced=self._synced,
+            renewed=lambda name: self.endings.end_sessions(name, "password"),
+            open_store=lambda: _opened(SyncStore, config),
+        )
+
+        def house(made: tuple[LdapSettings, ...]) -> House:
+            every = (*config.directories, *made)
+            return make_directories(evolve(config, directories=every), around)
+
+        return CurrentHouse(
+            *(house, tuple(self.made.directories(self.made.read()).values()), self._reactor),
+            used=self._use_directory,
+            ended=self._users_ended,
+        )
+
+    def _make_rooms(self, random: Random) -> Rooms:
+        return Rooms(
+            self._reactor,
+            self.spaces,
+            _DecidedSessions(lambda: self.authority),
+            component=lambda: self.config.link.component,
+            domain=lambda: self.config.link.domain,
+            run=f"{random.getrandbits(64):016x}",
+            visitors=self.visitors,
+            most_occupants=self.config.rooms.most_occupants,
+        )
+
+    def _make_door(self, random: Random) -> Doorkeeper:
+        reactor, at_once = self._reactor, self.config.login.hashes_at_once
+        return Doorkeeper(
+            *(self.spaces, self.visitors, self.rooms.admission.guesses),
+            SlowWork(reactor, at_once=at_once, most_waiting=MOST_JOINING),
+            random,
+            nicknames=self.rooms.nicknames,
+            where=self._names,
+            lines=LineLimiter(reactor.seconds),
+            told=self._guest,
+        )
+
+    def _make_link(self, finder: Finder, random: Random) -> Link:
+        config, reactor = self.config, self._reactor
+        call_ids = CallIds(reactor, self.rooms.admission, lambda: self.config.link.component)
+        return Link(
             LinkCore(
                 clock=reactor,
                 discovery=finder,
@@ -157,34 +198,6 @@ class CallbridgeService(Service):
                 settings=config.link,
                 history=AttemptHistory(run=f"{random.getrandbits(32):08x}"),
             )
-        )
-        self.link.on_step.append(self._counters.step)
-        self.link.on_rest.append(self._counters.rest)
-        self.link.on_step.append(self.record.step)
-        self.on_change: list[Callable[..., object]] = []
-        self.link.on_step.append(self._changed)
-        self.link.on_rest.append(self._changed)
-        self.metrics = self._make_metrics()
-
-    def _make_directories(self, finder: Finder, random: Random) -> CurrentHouse:
-        config = self.config
-
-        def house(made: tuple[LdapSettings, ...]) -> House:
-            return make_directories(
-                evolve(config, directories=(*config.directories, *made)),
-                *(self.store, self._reactor, finder),
-                random=random,
-                domain=lambda: self.config.link.domain,
-                ended=self._users_ended,
-                synced=self._synced,
-                renewed=lambda name: self.endings.end_sessions(name, "password"),
-                open_store=lambda: _opened(SyncStore, config),
-            )
-
-        return CurrentHouse(
-            *(house, tuple(self.made.directories(self.made.read()).values()), self._reactor),
-            used=self._use_directory,
-            ended=self._users_ended,
         )
 
     def _make_authority(self, domain: str) -> Authority:

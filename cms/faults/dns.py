@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from cms.faults.kinds import DiscoveryError, Fault, Side
 from cms.signalflow import Step
 
@@ -19,12 +21,10 @@ def dns_faults(
     """
     dig = f"dig {{name}} {record}     # asked: {{server}}"
     sides = Side.LINK | Side.SERVER | Side.CHECK | Side.COMMAND
+    dns_fault = partial(Fault, kind=DiscoveryError, step=step, on=sides)
     return (
-        Fault(
+        dns_fault(
             f"dns-silent-{suffix}",
-            DiscoveryError,
-            step,
-            on=sides,
             symptoms=(
                 f"DNS query for {what} timed out",
                 "connection timed out; no servers could be reached",
@@ -36,11 +36,8 @@ def dns_faults(
             cure="Start the DNS server, let UDP and TCP port 53 through, or correct dns.servers.",
             mend=dig,
         ),
-        Fault(
+        dns_fault(
             f"dns-failed-{suffix}",
-            DiscoveryError,
-            step,
-            on=sides,
             symptoms=(
                 f"SERVFAIL for {what}",
                 "DNS failure",
@@ -50,11 +47,8 @@ def dns_faults(
             cure="Look at the DNS server's own log: its zone or its way upstream is broken.",
             mend=dig,
         ),
-        Fault(
+        dns_fault(
             f"dns-refused-{suffix}",
-            DiscoveryError,
-            step,
-            on=sides,
             symptoms=(
                 f"REFUSED for {what}",
                 "query refused by the DNS server",
@@ -64,11 +58,8 @@ def dns_faults(
             cure="Allow this host to query it, or name a DNS server that serves this domain.",
             mend='[dns]\nservers = ["<a DNS server that knows {name}>"]',
         ),
-        Fault(
+        dns_fault(
             f"dns-truncated-{suffix}",
-            DiscoveryError,
-            step,
-            on=sides,
             symptoms=(
                 f"the answer for {what} is truncated",
                 "Truncated, retrying in TCP mode; connection refused",
@@ -81,11 +72,8 @@ def dns_faults(
             cure="Let TCP port 53 through to the DNS server.",
             mend=f"dig +tcp {{name}} {record}     # asked: {{server}}",
         ),
-        Fault(
+        dns_fault(
             f"dns-unreachable-{suffix}",
-            DiscoveryError,
-            step,
-            on=sides,
             symptoms=(
                 f"Network is unreachable when asking DNS for {what}",
                 "no route to the DNS server",
@@ -97,11 +85,8 @@ def dns_faults(
             cure="Mend this host's route to the DNS server, or correct dns.servers.",
             mend="ip route get <the DNS server's address>     # asked: {server}",
         ),
-        Fault(
+        dns_fault(
             f"dns-strange-{suffix}",
-            DiscoveryError,
-            step,
-            on=sides,
             symptoms=(
                 f"the answer for {what} is for another question",
                 ";; Question section mismatch: got",

@@ -102,12 +102,7 @@ class XmppService(Service):
     def __init__(self, config: XmppConfig, reactor: Any) -> None:
         self.config = config
         self._reactor = reactor
-        for kind in ("component_plain", "client_plain", "web_plain"):
-            for description in config.listen[kind]:
-                check_plain(f"listen.{kind}", description, config.file)
-        if config.instance:
-            claim_for(config.file, config.shared_dir)
-        claim_for(config.file, config.state_dir)
+        _claim(config)
         self.links = Links()
         self.sessions = Sessions(most_per_user=config.clients.most_resources)
         self.callbridges = _callbridges(config, wall_clock(reactor))
@@ -161,16 +156,17 @@ class XmppService(Service):
         self.drain = Drain(reactor, self._client, self.links, _Doors(self), self.cluster)
         self._self_check = SelfCheck(reactor, self._own, resolver, SystemRandom())
         self.on_change: list[Callable[..., object]] = []
+        self._watch_changes()
+        self.metrics = self._make_metrics(counters, router)
+
+    def _watch_changes(self) -> None:
         links = self.links
         for changes in (
             *(links.on_up, links.on_down, links.on_away, links.on_back),
-            relay.on_authority,
+            *(self._relay.on_authority, self.callbridges.on_change, self.drain.on_change),
         ):
             changes.append(self._changed)
-        self.callbridges.on_change.append(self._changed)
         self.callbridges.on_change.append(self._name_callbridges)
-        self.drain.on_change.append(self._changed)
-        self.metrics = self._make_metrics(counters, router)
 
     def _make_metrics(self, counters: ServerCounters, router: Router) -> Exposition:
         guests = GuestsCollector(self.admissions.figures, self.door.refused)
@@ -461,6 +457,20 @@ class _Doors:
         """See L{Doors<cms.xmpp.drain.Doors>}."""
         for factory in self._daemon.factories:
             yield from factory.streams
+
+
+def _claim(config: XmppConfig) -> None:
+    """
+    Take the state directories, after a look at the listeners without TLS.
+
+    @raise ConfigurationError: others could reach one, or another process has the directory.
+    """
+    for kind in ("component_plain", "client_plain", "web_plain"):
+        for description in config.listen[kind]:
+            check_plain(f"listen.{kind}", description, config.file)
+    if config.instance:
+        claim_for(config.file, config.shared_dir)
+    claim_for(config.file, config.state_dir)
 
 
 def _callbridges(config: XmppConfig, now: Callable[[], float]) -> Callbridges:

@@ -74,40 +74,42 @@ class House:
             self._decoys.close()
 
 
-Ended = Callable[[Sequence[str], str], int]
+@frozen(kw_only=True)
+class Surroundings:
+    """
+    What the directories of a Callbridge have around them.
+
+    @ivar users: The local store.
+    @ivar domain: Gives the domain that is served.
+    @ivar ended: Called with names, and why their sessions are over; how many there were.
+    @ivar renewed: See L{LdapDirectory}.
+    @ivar synced: See L{Sync}.
+    @ivar open_store: Called if there is LDAP.
+    @ivar connect: Makes connections to LDAP servers; left out: over TCP.
+    """
+
+    reactor: Any
+    finder: Finder
+    random: Random
+    users: UserStore
+    domain: Callable[[], str]
+    ended: Callable[[Sequence[str], str], int]
+    renewed: Callable[[str], object]
+    synced: Callable[[], object]
+    open_store: Callable[[], SyncStore]
+    connect: Connector | None = None
 
 
-def make_directories(
-    config: CallbridgeConfig,
-    users: UserStore,
-    reactor: Any,
-    finder: Finder,
-    *,
-    random: Random,
-    domain: Callable[[], str],
-    ended: Ended,
-    renewed: Callable[[str], object],
-    synced: Callable[[], object],
-    open_store: Callable[[], SyncStore],
-    connect: Connector | None = None,
-) -> House:
-    """
-    @param domain: Gives the domain that is served.
-    @param ended: Called with names, and why their sessions are over; how many there were.
-    @param renewed: See L{LdapDirectory}.
-    @param synced: See L{Sync}.
-    @param open_store: Called if there is LDAP.
-    @param connect: Makes connections to LDAP servers; left out: over TCP.
-    @raise ConfigurationError: a file of trust is wrong.
-    """
+def make_directories(config: CallbridgeConfig, around: Surroundings) -> House:
+    """@raise ConfigurationError: a file of trust is wrong."""
+    users, reactor = around.users, around.reactor
     local = LocalDirectory(users, reactor, limits=config.login, remember=config.remember_passwords)
     settings = config.directories
     chosen = tuple(each for each in STRENGTH if each in config.login.mechanisms)
     if not any(isinstance(each, LdapSettings) for each in settings):
         local.mechanisms = chosen or local.mechanisms
         return House(local, warnings=tuple(_without_keys(users, local.mechanisms)))
-    store = open_store()
-    work = SlowWork(reactor, at_once=1)
+    store, work = around.open_store(), SlowWork(reactor, at_once=1)
     sources: list[Source] = []
     syncs: dict[str, Sync] = {}
     connectors: list[TcpConnector] = []
@@ -115,29 +117,18 @@ def make_directories(
         if not isinstance(each, LdapSettings):
             sources.append(local)
             continue
-        connector = connect
+        connector = around.connect
         if connector is None:
             files = PEMFiles(str(config.file), each.trust, None, None, role="client")
-            connector = TcpConnector(reactor, finder, files)
+            connector = TcpConnector(reactor, around.finder, files)
             connectors.append(connector)
-        servers = partial(Servers, reactor, each, connector, finder, random=random)
-        one = LdapDirectory(
-            *(reactor, each, servers()),
-            domain=domain,
-            store=store,
-            work=work,
-            random=random,
-            seconds=config.login.directory_timeout * PART,
-            remember=config.remember_passwords,
-            renewed=renewed,
-            pictures=Pictures(reactor, each, servers(), domain) if each.picture_attribute else None,
-        )
+        one = _ldap_directory(config, around, each, connector, store=store, work=work)
         syncs[each.name] = Sync(
             *(reactor, one, store, work),
-            random=random,
+            random=around.random,
             elsewhere=partial(_taken, tuple(source.name for source in sources), users, store),
-            ended=ended,
-            synced=synced,
+            ended=around.ended,
+            synced=around.synced,
         )
         sources.append(one)
     offered = chosen or _common(sources)
@@ -152,6 +143,31 @@ def make_directories(
         tuple(connectors),
         None if local in sources else local,
         tuple(source.name for source in sources),
+    )
+
+
+def _ldap_directory(
+    config: CallbridgeConfig,
+    around: Surroundings,
+    settings: LdapSettings,
+    connector: Connector,
+    *,
+    store: SyncStore,
+    work: SlowWork,
+) -> LdapDirectory:
+    reactor, domain, random = around.reactor, around.domain, around.random
+    servers = partial(Servers, reactor, settings, connector, around.finder, random=random)
+    shows = bool(settings.picture_attribute)
+    return LdapDirectory(
+        *(reactor, settings, servers()),
+        domain=domain,
+        store=store,
+        work=work,
+        random=random,
+        seconds=config.login.directory_timeout * PART,
+        remember=config.remember_passwords,
+        renewed=around.renewed,
+        pictures=Pictures(reactor, settings, servers(), domain) if shows else None,
     )
 
 

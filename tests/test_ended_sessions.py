@@ -16,6 +16,7 @@ from cms.callbridge.login.authority import Authority
 from cms.callbridge.login.endings import Endings, Outcome
 from cms.linkprotocol import ending
 from cms.linkprotocol import login as lp
+from cms.linkprotocol.login import expect
 from cms.xmlstream import ns
 from cms.xmlstream.replies import result_reply
 from cms.xmlstream.requests import Requests
@@ -45,7 +46,7 @@ def answer_of(callbridge: Peer) -> Any:
     (answer,) = [stanza for stanza in callbridge.received() if stanza.id == "e1"]
     if answer.type == "error":
         return str(answer.element.error.firstChildElement().name)
-    return ending.parse_ended(answer.child).sessions
+    return expect(ending.parse(answer.child), ending.Ended).sessions
 
 
 class ServerTests(SynchronousTestCase):

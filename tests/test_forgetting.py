@@ -28,6 +28,7 @@ from cms.callbridge.login.departures import Departures
 from cms.callbridge.login.endings import Endings, Forgotten
 from cms.linkprotocol import ending
 from cms.linkprotocol import login as lp
+from cms.linkprotocol.login import expect
 from cms.xmpp.contacts.acts import Act
 from cms.xmpp.contacts.administration import ContactAdministration
 from cms.xmpp.contacts.changes import PAUSE
@@ -59,7 +60,7 @@ def answer_of(callbridge: Peer) -> Any:
     (answer,) = [stanza for stanza in callbridge.received() if stanza.id == "f1"]
     if answer.type == "error":
         return str(answer.element.error.firstChildElement().name)
-    return ending.parse_forgotten(answer.child).contacts
+    return expect(ending.parse(answer.child), ending.Forgotten).contacts
 
 
 def alone(server: Server) -> None:

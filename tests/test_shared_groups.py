@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.linkprotocol import groups as gp
-from cms.linkprotocol.login import MalformedLogin
+from cms.linkprotocol.login import MalformedLogin, expect
 from cms.xmlstream import ns
 from cms.xmlstream.splicedstanza import of_bytes
 from cms.xmpp.contacts import groups
@@ -185,7 +185,7 @@ class LinkTests(GroupCase):
         """What the server knows."""
         ask(self.callbridge, gp.Ask(after))
         (answer,) = self.callbridge.received()
-        return gp.parse_known(answer.child)
+        return expect(gp.parse(answer.child), gp.Known)
 
     def test_known(self) -> None:
         """Its groups by their digests, in pages; and those of no other."""
@@ -201,7 +201,7 @@ class LinkTests(GroupCase):
         other = self.server.callbridge("cb2")
         ask(other, gp.Ask(), name=f"cb2.{DOMAIN}")
         (answer,) = other.received()
-        self.assertEqual(gp.Known(()), gp.parse_known(answer.child))
+        self.assertEqual(gp.Known(()), gp.parse(answer.child))
 
     def test_refused(self) -> None:
         """Who decides no log-ins, what is malformed, and what is too much."""
@@ -322,7 +322,7 @@ class FormTests(SynchronousTestCase):
             with self.assertRaises(MalformedLogin, msg=xml):
                 gp.parse(element(xml))
         with self.assertRaises(MalformedLogin):
-            gp.parse_known(element(BOARD.to_xml()))
+            expect(gp.parse(element(BOARD.to_xml())), gp.Known)
 
 
 def element(xml: str) -> Any:

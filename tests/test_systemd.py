@@ -128,7 +128,7 @@ class StatusTests(SynchronousTestCase):
         self.addCleanup(case.doCleanups)
         said: list[str] = []
         daemon = case.daemon(callbridge_service.UNPROTECTED)
-        supervise(daemon, case.reactor, reload=daemon.reload)
+        supervise(daemon, case.reactor)
         daemon.on_change.append(lambda: said.append(daemon.describe()))
         self.assertIn("stopped", daemon.describe())
         daemon.startService()

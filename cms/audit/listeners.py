@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Protocol
 
 from cms import faults
 from cms.audit.finding import Finding, failed, passed, skipped
-from cms.audit.ownserver import Listener, OwnServer
-from cms.discovery.race import Race
-from cms.signalflow import Step, StepError
+from cms.audit.ownserver import OwnServer
+from cms.discovery.race import reach
+from cms.signalflow import Step
 
 CONNECT_TIMEOUT = 3.0  # seconds to reach a listener on this very host
 
@@ -28,7 +27,12 @@ async def audit_listeners(
     """
     kinds = ("component", "component_plain", "client", "client_direct", "web", "web_plain")
     listeners = server.listeners(*kinds)
-    trying = [Deferred.fromCoroutine(_reach(reactor, listener)) for listener in listeners]
+    trying = [
+        Deferred.fromCoroutine(
+            reach(reactor, each.endpoint.addresses, each.port, timeout=CONNECT_TIMEOUT)
+        )
+        for each in listeners
+    ]
     outcomes = [await each for each in trying]
     if running is None:
         running = any(problem is None for problem in outcomes)
@@ -46,15 +50,3 @@ async def audit_listeners(
             yield failed(dead, endpoint.text)
         else:
             yield skipped(Step.CONNECT, endpoint.text, "the server does not run")
-
-
-async def _reach(reactor: Any, listener: Listener) -> StepError | None:
-    addresses = listener.endpoint.addresses
-    race = Race(reactor, Protocol, addresses, listener.port, timeout=CONNECT_TIMEOUT)
-    try:
-        protocol, _ = await race.run()
-    except StepError as problem:
-        return problem
-    transport: Any = protocol.transport
-    transport.abortConnection()
-    return None

@@ -142,3 +142,16 @@ class Race:
     def _cancelled(self, _: object) -> None:
         self._won = True
         self._stop()
+
+
+async def reach(
+    reactor: Any, addresses: Sequence[str], port: int, *, timeout: float
+) -> StepError | None:
+    """Why none of these can be connected to; C{None}: one can, and is left at once."""
+    try:
+        protocol, _ = await Race(reactor, Protocol, addresses, port, timeout=timeout).run()
+    except StepError as problem:
+        return problem
+    transport: Any = protocol.transport
+    transport.abortConnection()
+    return None

@@ -118,27 +118,3 @@ def parse(element: Element | None) -> Message:
     if jid.resource is not None:
         raise MalformedLogin("the jid is not bare")
     return Forget(str(jid.full()))
-
-
-def parse_ended(element: Element | None) -> Ended:
-    """
-    Read the answer to L{End}.
-
-    @raise MalformedLogin: it is none.
-    """
-    answer = parse(element)
-    if not isinstance(answer, Ended):
-        raise MalformedLogin("it is no answer")
-    return answer
-
-
-def parse_forgotten(element: Element | None) -> Forgotten:
-    """
-    Read the answer to L{Forget}.
-
-    @raise MalformedLogin: it is none.
-    """
-    answer = parse(element)
-    if not isinstance(answer, Forgotten):
-        raise MalformedLogin("it is no answer")
-    return answer

@@ -134,15 +134,3 @@ def _group(element: Element, children: list[Element]) -> Group:
     if (children and not name) or len(name.encode()) > MOST_NAME or not (name + "x").isprintable():
         raise MalformedLogin("it has no name, or none that can be shown")
     return Group(attribute(element, "id", _ID), name, members)
-
-
-def parse_known(element: Element | None) -> Known:
-    """
-    Read the answer to L{Ask}.
-
-    @raise MalformedLogin: it is none.
-    """
-    answer = parse(element)
-    if not isinstance(answer, Known):
-        raise MalformedLogin("it is no answer")
-    return answer

@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from attrs import field, frozen
 from twisted.words.xish.domish import Element
@@ -54,6 +54,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)
 _USER = re.compile(r"[^\x00-\x1f]{1,1023}")
 _WAIT = re.compile(r"[0-9]{1,6}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_A = TypeVar("_A")
 
 
 class MalformedLogin(ValueError):
@@ -394,6 +395,18 @@ _READERS: Final[dict[str, Callable[[Element], Message]]] = {
     "session-end": _session_end,
     "sessions": _sessions,
 }
+
+
+def expect(message: object, kind: type[_A]) -> _A:
+    """
+    A message that answers, of any of these protocols.
+
+    @param kind: Of the answer.
+    @raise MalformedLogin: it is of another.
+    """
+    if not isinstance(message, kind):
+        raise MalformedLogin("it is no answer")
+    return message
 
 
 def attribute(element: Element, name: str, form: re.Pattern[str]) -> str:

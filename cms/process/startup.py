@@ -88,7 +88,15 @@ class DaemonOptions(usage.Options):
         return Path(self["config"]).absolute()
 
 
-class Daemon(Protocol):
+class Reloadable(Protocol):
+    """A service with files that may change."""
+
+    def reload(self) -> None:
+        """Read keys and certificates again."""
+        ...
+
+
+class Daemon(Reloadable, Protocol):
     """
     The service of a role.
 
@@ -102,17 +110,18 @@ class Daemon(Protocol):
         ...
 
 
-def supervise(
-    daemon: Daemon, reactor: Any, *others: Service, reload: Callable[[], None]
-) -> MultiService:
+def supervise(daemon: Daemon, reactor: Any, *others: Reloadable) -> MultiService:
     """
     The daemon with the services that connect it to its service manager.
 
     @param others: Services that start after the daemon, before it is ready.
-    @param reload: Reads keys and certificates again.
     """
     services, manager = MultiService(), ServiceManager(reactor, daemon.describe)
     daemon.on_change.append(manager.refresh)
+
+    def reload() -> None:
+        for service in (daemon, *others):
+            service.reload()
 
     def reload_and_tell() -> None:
         manager.reloading(reload)

@@ -29,13 +29,7 @@ def _make(file: Path, reactor: Any, *, instance: str) -> Service:
     from cms.xmpp.daemon import make_daemon  # noqa: PLC0415
 
     daemon = make_daemon(file, reactor, instance)
-    administration = make_administration(daemon, reactor)
-
-    def reload() -> None:
-        daemon.reload()
-        administration.reload()
-
-    return supervise(daemon, reactor, administration, reload=reload)
+    return supervise(daemon, reactor, make_administration(daemon, reactor))
 
 
 def makeService(options: DaemonOptions) -> Service:

@@ -21,6 +21,26 @@ from cms.trust.client import ServerVerification
 from cms.trust.files import PEMFiles
 
 
+def verification_for(
+    settings: LinkSettings, target: Target, context: SSL.Context, files: PEMFiles
+) -> ServerVerification | None:
+    """
+    What the certificate of a target has to fit; C{None}: there is no TLS.
+
+    @param context: Made of the files.
+    """
+    if settings.unprotected:
+        return None
+    return ServerVerification(
+        context,
+        domain=settings.ascii_domain,
+        host=target.host,
+        host_is_ip=target.is_ip,
+        peer=str(target),
+        trusted=files.trusted,
+    )
+
+
 class TCPConnector:
     """
     Makes the stream of each attempt.
@@ -73,16 +93,7 @@ class TCPConnector:
         """See L{cms.callbridge.link.core.Connector}."""
 
         def make_stream() -> Protocol:
-            verification = None
-            if not settings.unprotected:
-                verification = ServerVerification(
-                    self._context,
-                    domain=settings.ascii_domain,
-                    host=target.host,
-                    host_is_ip=target.is_ip,
-                    peer=str(target),
-                    trusted=self._files.trusted,
-                )
+            verification = verification_for(settings, target, self._context, self._files)
             return ComponentRegistration(
                 self._reactor,
                 settings,

@@ -20,7 +20,7 @@ from twisted.words.xish.domish import Element
 from cms import faults
 from cms.callbridge.login.authority import Authority
 from cms.linkprotocol import ending
-from cms.linkprotocol.login import MalformedLogin
+from cms.linkprotocol.login import MalformedLogin, expect
 from cms.process.logs import Logger
 from cms.signalflow import StepError
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
@@ -156,7 +156,7 @@ class Endings:
     async def _ended(self, jid: str, reason: str) -> Outcome:
         try:
             answer = await self._ask(ending.End(jid, reason).to_xml())
-            return Outcome(ending.parse_ended(answer).sessions)
+            return Outcome(expect(ending.parse(answer), ending.Ended).sessions)
         except Unanswered as problem:
             return Outcome(
                 problem=self._told(faults.SESSIONS_LATER.error(jid=jid, problem=problem))
@@ -171,7 +171,7 @@ class Endings:
     async def _forgotten(self, jid: str) -> Forgotten:
         try:
             answer = await self._ask(ending.Forget(jid).to_xml())
-            return Forgotten(ending.parse_forgotten(answer).contacts)
+            return Forgotten(expect(ending.parse(answer), ending.Forgotten).contacts)
         except Unanswered as problem:
             return self._later(jid, str(problem))
         except (StanzaError, MalformedLogin) as problem:

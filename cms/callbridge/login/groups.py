@@ -19,7 +19,7 @@ from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import faults
 from cms.linkprotocol import groups as gp
-from cms.linkprotocol.login import MalformedLogin
+from cms.linkprotocol.login import MalformedLogin, expect
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.state.database import StoreUnusable
@@ -163,7 +163,8 @@ class GroupTeller:
         known: dict[str, str] = {}
         after = ""
         for _ in range(MOST_PAGES):
-            answer = gp.parse_known((await self._ask(stream, "get", gp.Ask(after))).child)
+            stanza = await self._ask(stream, "get", gp.Ask(after))
+            answer = expect(gp.parse(stanza.child), gp.Known)
             known.update(answer.groups)
             if not answer.more or not answer.groups:
                 break

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from cms import faults
 from cms.audit.certificate import chain_evidence, chain_warnings, name_warnings
 from cms.audit.clock import judge_clock
+from cms.callbridge.link.connector import verification_for
 from cms.callbridge.link.registration import ComponentRegistration, unserved
 from cms.callbridge.link.servername import fits_under
 from cms.check.bounds import explained
@@ -25,7 +26,7 @@ from cms.check.probes.clock import PATIENCE, ask_time
 from cms.check.probes.port import what_listens
 from cms.check.subject import Subject
 from cms.discovery.lookup import Target
-from cms.discovery.race import Race
+from cms.discovery.race import Race, reach
 from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError
 from cms.trust.client import ServerVerification
@@ -203,14 +204,7 @@ class LinkProbe:
     async def _connects(self, address: str) -> StepError | None:
         """Whether one address can be connected to."""
         timeout = self.subject.timing.stage
-        race = Race(self.reactor, Protocol, [address], self.target.port, timeout=timeout)
-        try:
-            protocol, _ = await race.run()
-        except StepError as error:
-            return error
-        transport: Any = protocol.transport
-        transport.abortConnection()
-        return None
+        return await reach(self.reactor, [address], self.target.port, timeout=timeout)
 
     def _warn_dead(self, problem: StepError) -> None:
         address = problem.evidence["address"]
@@ -219,17 +213,8 @@ class LinkProbe:
         self.lane.warned(warning.error(**seen), self.peer)
 
     def _make(self) -> Protocol:
-        link, target = self.subject.link, self.target
-        verification = None
-        if not link.unprotected:
-            verification = ServerVerification(
-                self._context,
-                domain=link.ascii_domain,
-                host=target.host,
-                host_is_ip=target.is_ip,
-                peer=self.peer,
-                trusted=self.subject.files.trusted,
-            )
+        link, files = self.subject.link, self.subject.files
+        verification = verification_for(link, self.target, self._context, files)
         stream = _Registration(
             self.reactor,
             link,
@@ -237,7 +222,7 @@ class LinkProbe:
             verification,
             self,
             peer=self.peer,
-            presents=self.subject.files.certificate is not None,
+            presents=files.certificate is not None,
             registers=self._registers,
             look=self._shake_again,
         )

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from cms.control.place import socket_path
 from peers.network import wait_until
 
-_SECONDS = 10.0
+_SECONDS = 30.0
 
 
 class _Connection(HTTPConnection):

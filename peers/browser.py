@@ -33,7 +33,7 @@ ARGUMENTS = (
     "--hide-scrollbars",
 )
 WIDE, PHONE = (1280, 900), (360, 740)  # pixels
-SECONDS = 15.0
+SECONDS = 30.0
 AXE = ROOT / "peers" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 
 

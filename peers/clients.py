@@ -22,7 +22,7 @@ from peers.processes import Process, Processes
 from peers.tools import require
 
 _PEERS = ROOT / "peers"
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 class Driver:
@@ -52,7 +52,7 @@ class Driver:
         whole = self.process.output.rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith('{"event"')]
 
-    def next_event(self, seconds: float = 15.0) -> dict[str, Any]:
+    def next_event(self, seconds: float = 30.0) -> dict[str, Any]:
         """
         The next thing that happens.
 
@@ -70,7 +70,7 @@ class Driver:
         self._seen += 1
         return event
 
-    def expect(self, name: str, seconds: float = 15.0) -> dict[str, Any]:
+    def expect(self, name: str, seconds: float = 30.0) -> dict[str, Any]:
         """
         The next event of that name; others are passed over.
 

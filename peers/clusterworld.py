@@ -28,7 +28,7 @@ from peers.processes import Processes
 from peers.redis import Redis, Sentinels
 from peers.road import Road
 
-SECONDS = 20.0
+SECONDS = 60.0
 QUIET = 2.5  # seconds, more than after which Sentinels hold a master for dead
 USERS = tuple(f"u{number}" for number in range(7))
 # What is said of faults that were brought about.

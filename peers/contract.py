@@ -29,10 +29,10 @@ LINK_ACTIVE = "step 11 active: the link is up"
 NO_LINK_CONDITION = "remote-connection-failed"
 """How a client's stream ends when no Callbridge came in time to decide (step 1)."""
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 """For a daemon to be ready, on a busy machine."""
 
-LINK_SECONDS = 20.0
+LINK_SECONDS = 60.0
 """For a link to come up, its delays included."""
 
 FAILOVER_SECONDS = 2.0

@@ -11,7 +11,7 @@ from peers.network import wait_until
 from peers.processes import Process, Processes
 from peers.tools import require
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 class Desktop:

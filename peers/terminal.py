@@ -10,7 +10,7 @@ from peers.processes import Process, Processes
 from peers.tools import require
 
 _COLUMNS, _LINES = 160, 50
-_COMMAND_SECONDS = 20.0
+_COMMAND_SECONDS = 60.0
 
 
 class Terminals:

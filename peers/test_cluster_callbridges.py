@@ -19,7 +19,7 @@ from peers.test_cluster import JOINED
 from peers.test_cluster_engine import USER
 from peers.tools import script
 
-SECONDS = 20.0
+SECONDS = 60.0
 CURE = "redis-cli hdel cms:callbridges cb8; redis-cli hdel cms:service shared"
 
 

@@ -25,7 +25,7 @@ from peers.processes import Processes
 from peers.redis import Redis
 
 JOINED = "is in the cluster, generation"
-SECONDS = 20.0
+SECONDS = 60.0
 USER = (
     "user cms on >pw ~cms:* resetchannels -@all +@connection +info +time +eval +exists +del"
     " +hget +hset +hsetnx +hdel +hgetall +xadd +xgroup +xreadgroup +xtrim +role"

@@ -22,7 +22,7 @@ from peers.terminal import Terminals
 from peers.tools import require, script
 
 PASSWORD = "corr3ct-horse"
-SECONDS = 20.0
+SECONDS = 60.0
 JOURNAL = "/lib/systemd/systemd-journal-remote"
 
 

@@ -22,7 +22,7 @@ from peers.contract import DOMAIN
 STREAMS = "http://etherx.jabber.org/streams"
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 _CLIENT = "{jabber:client}"
-_SECONDS = 10.0
+_SECONDS = 30.0
 
 
 class WireClient:

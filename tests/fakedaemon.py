@@ -19,10 +19,12 @@ class FakeDaemon:
     @ivar answers: For a method and path the status and what is sent as JSON;
         bytes are sent as they are.
     @ivar asked: Method, path and form of each request.
+    @ivar until: The Unix time until which each waits.
     """
 
     def __init__(self, test: TestCase, state_dir: Path) -> None:
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
+        self.until: list[float] = []
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         state_dir.mkdir(exist_ok=True)
         self.path = state_dir / "admin.sock"
@@ -40,6 +42,7 @@ class FakeDaemon:
                 path, _, query = self.path.partition("?")
                 asked = dict(parse_qsl(query)) | dict(parse_qsl(body, keep_blank_values=True))
                 assert self.headers["Accept"] == "application/json"
+                daemon.until.append(float(self.headers["X-Until"]))
                 daemon.asked.append((self.command, path, asked))
                 status, answer = daemon.answers.get((self.command, path), (200, {}))
                 content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

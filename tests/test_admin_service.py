@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.admin.accounts import ACCOUNTS, PASSWORD
 from cms.admin.callbridgeapi import operations_of_callbridge
 from cms.admin.service import AdminService, AdminSettings
-from cms.control.place import LOCK, SOCKET, socket_path
+from cms.control.place import LOCK, SOCKET, UNTIL, socket_path
 from cms.process.endpointstrings import BACKLOG
 from cms.trust.issue import CertificateAuthority
 from tests import LoggedError
 from tests.adminclient import FakeCallbridge
 from tests.support import new_folder
+
+RECONNECT = "/api/v1/system/configuration/xmpp/reconnect"
 
 
 class Port:
@@ -46,6 +48,7 @@ class AdminServiceTests(SynchronousTestCase):
         self.folder = new_folder(self)
         self.reactor: Any = MemoryReactorClock()
         self.unix: list[tuple[str, int]] = []
+        self.factories: list[Any] = []
         self.patch(self.reactor, "listenUNIX", self.listen_unix)
         issued = CertificateAuthority("CA").issue("cb1", ["cb1.example.com"])
         (self.folder / "crt").write_bytes(issued.certificate)
@@ -61,11 +64,13 @@ class AdminServiceTests(SynchronousTestCase):
         """In place of the reactor's."""
         self.assertEqual(BACKLOG, backlog)
         self.unix.append((path, mode))
+        self.factories.append(factory)
         return Port(path)
 
     def service(self, **changed: Any) -> AdminService:
         """The administration with other settings."""
-        operations = operations_of_callbridge(FakeCallbridge(), self.reactor)
+        self.callbridge = FakeCallbridge()
+        operations = operations_of_callbridge(self.callbridge, self.reactor)
         settings = evolve(self.settings, **changed)
         service = AdminService(self.reactor, settings, operations)
         self.addCleanup(service.stopService)
@@ -79,6 +84,20 @@ class AdminServiceTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.tcpServers)
         self.assertEqual([LOCK], os.listdir(self.folder / "state"))
         self.assertEqual(0o700, stat.S_IMODE((self.folder / "state").stat().st_mode))
+
+    def test_too_late(self) -> None:
+        """What a command has given up while the daemon hung is not done when it goes on."""
+        self.service().open()
+        table = (("9.5", b"200 OK"), ("", b"200 OK"), ("soon", b"400"), ("8", b"503"))
+        self.reactor.advance(9)
+        for until, expected in table:
+            given = f"{UNTIL}: {until}\r\n" if until else ""
+            sent = f"POST {RECONNECT} HTTP/1.1\r\nHost: cms\r\n{given}\r\n"
+            protocol, transport = self.factories[0].buildProtocol(None), StringTransport()
+            protocol.makeConnection(transport)
+            protocol.dataReceived(sent.encode())
+            self.assertTrue(transport.value().startswith(b"HTTP/1.1 " + expected), until)
+        self.assertEqual([("reconnect", False)] * 2, self.callbridge.calls)
 
     def test_listeners(self) -> None:
         """HTTPS where it is said, plain on this host; the first account is made."""

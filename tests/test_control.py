@@ -6,13 +6,22 @@ import os
 import socket
 from itertools import count
 from pathlib import Path
+from time import time
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.check.probes.daemon import look_at_daemon
 from cms.commands.common import Complaint, Root, Wrong
-from cms.control.daemon import ControlError, Daemon, Forbidden, NoAnswer, NotRunning, Refused
+from cms.control.daemon import (
+    TIMEOUT,
+    ControlError,
+    Daemon,
+    Forbidden,
+    NoAnswer,
+    NotRunning,
+    Refused,
+)
 from cms.control.place import SOCKET, short_path, socket_path
 from cms.signalflow import Step
 from tests.fakedaemon import FakeDaemon
@@ -91,10 +100,11 @@ class ControlTests(SynchronousTestCase):
 
     def test_attempts(self) -> None:
         """As many as are asked for."""
-        fake = FakeDaemon(self, self.folder)
+        fake, before = FakeDaemon(self, self.folder), time() - 0.001
         fake.get("system/signalflow", {"signalFlow": {"attempt": [{"id": "b"}, {"id": "a"}]}})
         self.assertEqual(["b", "a"], [one["id"] for one in Daemon(self.folder).attempts(7)])
         self.assertEqual([("GET", "/api/v1/system/signalflow", {"limit": "7"})], fake.asked)
+        self.assertTrue(before + TIMEOUT <= fake.until[0] <= time() + TIMEOUT)
         fake.get("system/signalflow", {"signalFlow": {}})
         self.assertEqual([], Daemon(self.folder).attempts(7))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.web.iweb import IRequest
 
 from cms import faults
 from cms.admin.accounts import Accounts
 from cms.admin.basicauth import BasicGate
 from cms.admin.operations import Operation
 from cms.admin.routes import ApiApplication, Gate, OpenGate
-from cms.control.place import LOCK, SOCKET, short_path
+from cms.control.place import LOCK, SOCKET, UNTIL, short_path
 from cms.process import openfiles
 from cms.process.endpoints import close_ports
 from cms.process.endpointstrings import BACKLOG, check_plain
@@ -36,6 +37,8 @@ from cms.state.folder import claim, open_private, unusable
 from cms.trust.files import PEMFiles
 from cms.trust.server import ServerTrust
 from cms.web.listeners import HTTPListeners
+from cms.web.messages import header
+from cms.web.refusal import Refused
 from cms.web.root import Root
 
 
@@ -157,8 +160,20 @@ class AdminService(Service):
         return self._accounts
 
     def _root(self, gate: Gate) -> Root:
-        application = self._application
-        return Root(application, application.admission(gate), self._numbers, self._reactor)
+        return self._behind(self._application.admission(gate))
+
+    def _owners_root(self) -> Root:
+        """Of the socket.  What was given up while the daemon hung is not done when it goes on."""
+        admit = self._application.admission(OpenGate())
+
+        async def in_time(request: IRequest) -> None:
+            _check_until(header(request, UNTIL), self._reactor.seconds())
+            await admit(request)
+
+        return self._behind(in_time)
+
+    def _behind(self, admit: Callable[[IRequest], Awaitable[None]]) -> Root:
+        return Root(self._application, admit, self._numbers, self._reactor)
 
     # the UNIX socket
 
@@ -186,7 +201,7 @@ class AdminService(Service):
         path.unlink(missing_ok=True)  # we have the lock, so the daemon that made it has ended
         limits = Limits.of(openfiles.connections_each(MOST_API_CONNECTIONS, 8))
         factory = self._owner.factory(
-            self._root(OpenGate()), ConnectionLimiter(limits, self._reactor.seconds, SOCKET)
+            self._owners_root(), ConnectionLimiter(limits, self._reactor.seconds, SOCKET)
         )
         self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         before = os.umask(0o177)
@@ -237,3 +252,17 @@ class AdminService(Service):
             return result
 
         return gatherResults(closing, consumeErrors=True).addBoth(closed)
+
+
+def _check_until(until: str | None, now: float) -> None:
+    """
+    @raise Refused: who asked has been told meanwhile that there is no answer.
+    """
+    if until is None:
+        return
+    try:
+        late = now > float(until)
+    except ValueError:
+        raise Refused("badRequest", f"{UNTIL} is no time") from None
+    if late:
+        raise Refused("tooLate", "who asked waits no longer", "Ask again.", status=503)

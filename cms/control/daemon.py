@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
-from cms.control.place import SOCKET, socket_path
+from cms.control.place import SOCKET, UNTIL, socket_path
 from cms.signalflow import printable
 
 TIMEOUT = 10.0  # seconds for a whole request
@@ -243,7 +243,7 @@ class Daemon:
     def _send(
         self, method: str, address: str, form: Mapping[str, object] | None = None
     ) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", UNTIL: f"{time.time() + self._timeout:.3f}"}
         body = None
         if form is not None:
             body = urlencode(form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -57,6 +58,15 @@ class ConfigTests(SynchronousTestCase):
             (None, None, None), (config.tls.trust, config.tls.certificate, config.tls.key)
         )
         self.assertEqual((), config.warnings)
+
+    def test_forbidden(self) -> None:
+        """Who may not read the secret is told as whom to come, and not to open the file to all."""
+        wanted = {"shared_secret": None, "shared_secret_file": '"cb1.secret"'}
+        missing = self.refused("shared_secret_file", **wanted)
+        self.assertEqual("Name a file that this user can read", missing.cure[:35])
+        with patch("cms.configuration.kinds.read_secret", side_effect=PermissionError(13, "no")):
+            forbidden = self.refused("shared_secret_file", **wanted)
+        self.assertEqual("Run it as the user of the daemon, or as root", forbidden.cure[:44])
 
     def test_contract(self) -> None:
         """Every key of the contract is read."""

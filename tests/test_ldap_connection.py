@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import sansldap
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sansldap import FilterPresent
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
@@ -26,6 +29,7 @@ from cms.callbridge.ldap.connection import (
 from cms.callbridge.ldap.framing import MOST_HEAD
 from cms.callbridge.ldap.settings import LdapServer
 from cms.signalflow import StepError
+from cms.trust.verdict import Verdict
 from tests.ldapserver import BASE, READER, READER_PASSWORD, MemoryLdap, connected
 from tests.support import MemoryTransport
 
@@ -219,9 +223,11 @@ class HostileTests(SynchronousTestCase):
         self.connection = LdapConnection(self.clock, SERVER)
         self.transport.connect(self.connection)
 
-    def answer(self, *, code: int = 0, more: bytes = b"") -> Deferred[None]:
+    def answer(
+        self, *, code: int = 0, more: bytes = b"", verification: Any = None
+    ) -> Deferred[None]:
         """STARTTLS is asked for and answered."""
-        asked = begun(self.connection.start_tls(None, 2))  # type: ignore[arg-type]
+        asked = begun(self.connection.start_tls(verification, 2))
         session = sansldap.LDAPServer()
         (request,) = session.receive(self.transport.value())
         self.transport.clear()
@@ -267,6 +273,15 @@ class HostileTests(SynchronousTestCase):
         self.clock.advance(2.1)
         error = self.failureResultOf(asked, StepError).value
         self.assertEqual(faults.LDAP_SILENT.name, error.fault)
+
+    def test_handshake_lost(self) -> None:
+        """A port that speaks no TLS is not told as a certificate that is not trusted."""
+        asked = self.answer(verification=SimpleNamespace(verdict=Verdict(self.connection.peer)))
+        self.connection.connectionLost(Failure(ConnectionLost()))
+        error = self.failureResultOf(asked, StepError).value
+        self.assertEqual(faults.LDAP_BROKEN.name, error.fault)
+        self.assertIn("during the TLS handshake", error.cause)
+        self.assertIn("ldaps:// is TLS from the first byte", error.cure)
 
     def test_other_answer(self) -> None:
         """An end of a search is no answer to a bind."""

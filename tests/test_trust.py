@@ -513,6 +513,7 @@ class FilesTests(TLSTestCase):
         missing = self.folder / "missing"
         for files, key_name, problem in (
             (PEMFiles("f.toml", missing, None, None), "tls.trust", "No such file"),
+            (PEMFiles("f.toml", missing, None, None, section="[x] y:"), "[x] y: trust", "such"),
             (PEMFiles("f.toml", text, None, None), "tls.trust", "no PEM certificate"),
             (PEMFiles("f.toml", None, crt, None), "tls.key", "is missing"),
             (PEMFiles("f.toml", None, None, key), "tls.certificate", "is missing"),

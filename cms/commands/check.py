@@ -41,7 +41,7 @@ from cms.xmpp.config import read_config as read_xmpp_config
 from cms.xmpp.instances import of_instance
 from cms.xmpp.selfcheck import held_secrets, own_server
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=False)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 Command = Callable[..., Any]
 

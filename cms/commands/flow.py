@@ -23,7 +23,7 @@ from cms.diagram.sequence import Attempt, Diagram, ended, heading, mermaid
 from cms.state.textencoding import Unreadable, plain_text
 
 POLL = 0.5  # seconds between two looks with --follow
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=False)
 _ASCII = str.maketrans("│─═▶◀…", "|-=><~")
 
 

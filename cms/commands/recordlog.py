@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from cms.commands.configfile import find_all
 from cms.commands.instances import instances
 from cms.commands.output import put
 from cms.configuration.shared import STATE_DIR
+from cms.configuration.tomlfile import read_toml
 from cms.record.files import FOLDER, Entry, files_of, read
 from cms.record.reading import Wanted, moment_of
 from cms.record.words import NAMES, moment_text, told
 from cms.signalflow import printable
-from cms.state.textencoding import Unreadable, plain_text
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=False)
 _IDS = ("attempt", "link", "login")
 
 
@@ -78,7 +77,8 @@ def log(config_files: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
         where = " or ".join(str(place / FOLDER) for place in places)
         note(f"there is no record in {where}: nothing has happened yet, or record.days is 0")
     else:
-        note(f"{len(found)} entries since {moment_text({'at': moment})}")
+        entries = "entry" if len(found) == 1 else "entries"
+        note(f"{len(found)} {entries} since {moment_text({'at': moment})}")
 
 
 def _line(entry: Entry) -> str:
@@ -89,12 +89,7 @@ def _line(entry: Entry) -> str:
 
 def _places(file: Path) -> Iterator[Path]:
     """The state directories of a configuration: its own, and those of instances."""
-    try:
-        values = tomllib.loads(plain_text(file.read_bytes()))
-    except Unreadable as problem:
-        raise Complaint(f"{file} {problem.problem}. Cure: {problem.mend}") from None
-    except (OSError, tomllib.TOMLDecodeError) as problem:
-        raise Complaint(f"{file} cannot be read: {problem}. Cure: name another.") from None
+    values = read_toml(file)
     state_dir = file.parent / str(values.get("state_dir", STATE_DIR))
     yield state_dir
     for name in instances(state_dir):
@@ -105,5 +100,5 @@ def _entries(place: Path, wanted: Wanted) -> Iterator[Entry]:
     try:
         yield from read(place, wanted.since, wanted.needles)
     except OSError as problem:
-        cure = "run the command as the user of the daemon."
+        cure = "run the command as the user of the daemon, or as root."
         raise Complaint(f"{place / FOLDER}: {problem.strerror}. Cure: {cure}") from None

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from cms.configuration.section import Given, Kind, Values, keys_of, read_section
 from cms.configuration.tomlfile import Place, Secret
 from cms.signalflow import StepError
+from cms.state.folder import mend_unread
 from cms.state.textencoding import Unreadable, read_secret
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
@@ -276,7 +277,7 @@ class SecretOf(Kind[Secret]):
             return read_secret(path)
         except OSError as problem:
             mend = "Name a file that this user can read and that holds the secret alone."
-            raise place.wrong(f"{path}: {problem.strerror}", mend) from None
+            raise place.wrong(f"{path}: {problem.strerror}", mend_unread(problem, mend)) from None
         except Unreadable as problem:
             raise place.wrong(f"{path} {problem.problem}", problem.mend) from None
 

@@ -44,7 +44,7 @@ class Forbidden(ControlError):
 
     def __init__(self, path: Path, problem: OSError) -> None:
         super().__init__(
-            f"{path}: {problem.strerror}", "run the command as the user of the daemon."
+            f"{path}: {problem.strerror}", "run the command as the user of the daemon, or as root."
         )
 
 

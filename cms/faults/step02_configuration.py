@@ -21,7 +21,10 @@ CONFIGURATION_FILE = Fault(
         "it is not TOML",
     ),
     cause="{file} cannot be read: {problem}.",
-    cure="Give --config a readable TOML file; docs/configuration.md has one to start from.",
+    cure=(
+        "Give --config a readable TOML file; docs/configuration.md has one to start from. If"
+        " permission is denied, run it as the user of the daemon, or as root."
+    ),
 )
 CONFIGURATION_ENCODING = Fault(
     "configuration-encoding",

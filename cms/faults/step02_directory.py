@@ -19,7 +19,7 @@ LDAP_ACCOUNT_REFUSED = Fault(
         "Correct bind_name and the password in bind_password_file of this [[directory]], then"
         " restart the Callbridge; see that the account is neither locked nor expired."
     ),
-    mend="ldapwhoami -x -ZZ -H ldap://<server> -D '<bind_name>' -y bind-password",
+    mend=("ldapwhoami -x -ZZ -o TLS_CACERT=<trust> -H ldap://<server> -D '<bind_name>' -W"),
 )
 LDAP_BASE_MISSING = Fault(
     "ldap-base-missing",
@@ -29,7 +29,10 @@ LDAP_BASE_MISSING = Fault(
     symptoms=("No such object (32)",),
     cause="{peer} knows no base {base}, or does not show it to our account.",
     cure="Correct base of this [[directory]], or let the account of bind_name read below it.",
-    mend="ldapsearch -x -ZZ -H ldap://<server> -D '<bind_name>' -W -b '' -s base namingContexts",
+    mend=(
+        "ldapsearch -x -ZZ -o TLS_CACERT=<trust> -H ldap://<server>"
+        " -D '<bind_name>' -W -b '' -s base namingContexts"
+    ),
 )
 LDAP_REFERRAL = Fault(
     "ldap-referral",

@@ -19,7 +19,10 @@ LDAP_NOBODY = Fault(
         "Correct filter or base of this [[directory]], or let the account of bind_name read the"
         " people: entries that it may not see are left out without a word."
     ),
-    mend="ldapsearch -x -ZZ -H ldap://<server> -D '<bind_name>' -W -b '{base}' '{filter}' 1.1",
+    mend=(
+        "ldapsearch -x -ZZ -o TLS_CACERT=<trust> -H ldap://<server>"
+        " -D '<bind_name>' -W -b '{base}' '{filter}' 1.1"
+    ),
 )
 LDAP_ATTRIBUTE_ABSENT = Fault(
     "ldap-attribute-absent",
@@ -35,7 +38,10 @@ LDAP_ATTRIBUTE_ABSENT = Fault(
         "Name an attribute that people have there (OpenLDAP: uid or mail; Active Directory:"
         " sAMAccountName or userPrincipalName), or let the account of bind_name read it."
     ),
-    mend="ldapsearch -x -ZZ -H ldap://<server> -D '<bind_name>' -W -b '{base}' -z 1 '{filter}'",
+    mend=(
+        "ldapsearch -x -ZZ -o TLS_CACERT=<trust> -H ldap://<server>"
+        " -D '<bind_name>' -W -b '{base}' -z 1 '{filter}'"
+    ),
 )
 LDAP_ADDRESSES_UNUSABLE = Fault(
     "ldap-addresses-unusable",
@@ -47,8 +53,8 @@ LDAP_ADDRESSES_UNUSABLE = Fault(
         "jidMapping makes addresses of another domain",
     ),
     cause="None of {count} entries at {peer} gets an address of {domain}: {problem}.",
-    cure="Let jidMapping make addresses of {domain}, for instance with $sAMAccountName$@{domain}.",
-    mend='jidMapping = "$sAMAccountName$@{domain}"',
+    cure="Let jidMapping make addresses of {domain}; it is {mapping} now.",
+    mend='jidMapping = "$uid$@{domain}"     # Active Directory: $sAMAccountName$@{domain}',
 )
 LDAP_LEFT_OUT = Fault(
     "ldap-left-out",
@@ -73,7 +79,10 @@ LDAP_NO_GROUPS = Fault(
         "Correct groups_base or groups_filter of this [[directory]], or let the account of"
         " bind_name read the groups and their member, uniqueMember or memberUid."
     ),
-    mend="ldapsearch -x -ZZ -H ldap://<server> -D '<bind_name>' -W -b '{base}' '{filter}' cn",
+    mend=(
+        "ldapsearch -x -ZZ -o TLS_CACERT=<trust> -H ldap://<server>"
+        " -D '<bind_name>' -W -b '{base}' '{filter}' cn"
+    ),
 )
 LDAP_SIZE_LIMIT = Fault(
     "ldap-size-limit",

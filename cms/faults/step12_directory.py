@@ -55,8 +55,8 @@ LDAP_BROKEN = Fault(
     ),
     cause="{peer}: {problem} ({doing}).",
     cure=(
-        "See whether that server runs and whether its port speaks LDAP: ldap:// is STARTTLS at"
-        " port 389, ldaps:// is TLS from the first byte at port 636."
+        "See whether its name in servers is right, whether it runs, and whether its port speaks"
+        " LDAP: ldap:// is STARTTLS at port 389, ldaps:// is TLS from the first byte at port 636."
     ),
     mend=_STATUS,
 )
@@ -89,8 +89,8 @@ LDAP_UNTRUSTED = Fault(
     ),
     cause="TLS with {peer} failed: {problem}",
     cure=(
-        "Put the CA of that certificate into the file of trust, and connect to the server by a"
-        " name that the certificate has among its subjectAltNames."
+        "Put the CA of that certificate into the file of trust; give the server another one if it"
+        " has expired, or was not made for servers."
     ),
     mend='trust = "ldap-ca.pem"     # of this [[directory]]',
 )

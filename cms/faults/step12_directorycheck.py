@@ -32,7 +32,10 @@ LDAP_USER_ABSENT = Fault(
         "See how he is written there, and whether his entry lies below base; what jidMapping"
         " ({mapping}) makes of it has to be this address."
     ),
-    mend="ldapsearch -x -ZZ -H ldap://<server> -D '<bind_name>' -W -b '{base}' '{wanted}'",
+    mend=(
+        "ldapsearch -x -ZZ -o TLS_CACERT=<trust> -H ldap://<server>"
+        " -D '<bind_name>' -W -b '{base}' '{wanted}'"
+    ),
 )
 LDAP_USER_FILTERED = Fault(
     "ldap-user-filtered",

@@ -132,6 +132,20 @@ def explain_os(path: Path, problem: OSError) -> StepError:
     return faults.STATE_UNUSABLE.error(**seen, problem=problem.strerror or type(problem).__name__)
 
 
+def mend_unread(problem: OSError, otherwise: str) -> str:
+    """
+    What mends that a file of the configuration cannot be read.
+
+    @param otherwise: If it is not that this user may not.
+    """
+    if problem.errno not in _FORBIDDEN:
+        return otherwise
+    return (
+        f"Run it as the user of the daemon, or as root: this is {this_user()}. If the daemon is"
+        " to run as that user, let it read the file."
+    )
+
+
 def this_user() -> str:
     """The name of the user that this process runs as."""
     try:

@@ -14,6 +14,7 @@ from OpenSSL import SSL, crypto
 from cms import faults
 from cms.fast.openssl import allow_groups
 from cms.signalflow import StepError
+from cms.state.folder import mend_unread
 from cms.state.textencoding import Unreadable
 from cms.trust.chain import MOST
 from cms.trust.facts import CertificateFacts
@@ -54,6 +55,8 @@ class PEMFiles:
     The C{[tls]} files of one configuration.
 
     @ivar file: The configuration file, for messages.
+    @ivar trust_key: The key that names C{trust}, for messages: C{tls.trust}, or that of another
+        C{section}.
     @ivar role: Whether the certificate is presented as a server's or a client's.
     @ivar own: Our own certificates, leaf first, once a context was made.
     @ivar rehearsal: The result of a handshake in memory, once a context was made.
@@ -69,8 +72,10 @@ class PEMFiles:
         key: Path | None,
         *,
         role: Role = "server",
+        section: str = "",
     ) -> None:
         self.file = file
+        self.trust_key = f"{section} trust" if section else "tls.trust"
         self.trust = trust
         self.certificate = certificate
         self.key = key
@@ -101,7 +106,7 @@ class PEMFiles:
         @raise ConfigurationError: naming the key whose file is at fault.
         """
         own = self._read_own()
-        trusted = self.chain("tls.trust", self.trust) if self.trust is not None else []
+        trusted = self.chain(self.trust_key, self.trust) if self.trust is not None else []
         if own is not None:
             # A context that has made a connection cannot be changed any more.
             rehearsal = rehearse(self._make(own, trusted), own[0], self.role, trusted)
@@ -200,6 +205,7 @@ class PEMFiles:
         except OSError as problem:
             mend = "Name a file that this user can read; a relative path counts from the"
             mend += " configuration file."
+            mend = mend_unread(problem, mend)
             raise self._wrong(key, f"{path}: {problem.strerror}", mend) from None
 
     def _wrong(self, key: str, problem: str, mend: str) -> StepError:

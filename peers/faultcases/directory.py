@@ -92,7 +92,7 @@ def changed(**changes: Any) -> Callable[[Stage], list[str]]:
     "ldap-broken",
     12,
     "refused the connection",
-    "whether that server runs",
+    "whether it runs",
     name="ldap-nobody-listens",
 )
 def nobody_listens(stage: Stage) -> list[str]:
@@ -100,7 +100,7 @@ def nobody_listens(stage: Stage) -> list[str]:
     return asks(stage, f"ldaps://localhost:{free_port()}")
 
 
-@CASES.case("ldap-broken", 12, "nowhere", "whether that server runs", name="ldap-no-such-host")
+@CASES.case("ldap-broken", 12, "nowhere", "whether its name", name="ldap-no-such-host")
 def no_such_host(stage: Stage) -> list[str]:
     """A name that DNS does not know."""
     return asks(stage, f"ldap://nowhere.{DOMAIN}")
@@ -128,6 +128,12 @@ def no_ldap(stage: Stage) -> list[str]:
     return asks(stage, f"ldap://localhost:{port}")
 
 
+@CASES.case("ldap-broken", 12, "TLS", "ldap:// is STARTTLS", name="ldap-tls-at-plain-port")
+def tls_at_plain_port(stage: Stage) -> list[str]:
+    """C{ldaps:} where STARTTLS is spoken."""
+    return asks(stage, f"ldaps://localhost:{slapd(stage).port}")
+
+
 @CASES.case("ldap-no-starttls", 12, "does not do STARTTLS", "certificate and key")
 def no_starttls(stage: Stage) -> list[str]:
     """It has no certificate."""
@@ -150,7 +156,7 @@ def other_name(stage: Stage) -> list[str]:
     return asks(stage, slapd(stage, "other", pair=pair).tls_address)
 
 
-@CASES.case("ldap-server-fails", 12, "another server", "See whether that server", warns=True)
+@CASES.case("ldap-server-fails", 12, "another server", "See whether its name", warns=True)
 def one_of_two(stage: Stage) -> list[str]:
     """The first of two is down."""
     return asks(stage, f"ldap://localhost:{free_port()}", slapd(stage).address)

@@ -119,7 +119,11 @@ def make_directories(config: CallbridgeConfig, around: Surroundings) -> House:
             continue
         connector = around.connect
         if connector is None:
-            files = PEMFiles(str(config.file), each.trust, None, None, role="client")
+            files = PEMFiles(
+                *(str(config.file), each.trust, None, None),
+                role="client",
+                section=f"[[directory]] {each.name}:",
+            )
             connector = TcpConnector(reactor, around.finder, files)
             connectors.append(connector)
         one = _ldap_directory(config, around, each, connector, store=store, work=work)

@@ -371,7 +371,9 @@ class LdapConnection(Protocol):
             problem = explain_handshake(
                 reason, peer=self.peer, presented=False, verdict=self._verification.verdict
             )
-            if problem.fault != faults.LDAP_CERTIFICATE_NAME.name:
+            if self._verification.verdict.facts is None:  # not for its certificate
+                problem = self._broken(problem.cause.rstrip("."))
+            elif problem.fault != faults.LDAP_CERTIFICATE_NAME.name:
                 problem = faults.LDAP_UNTRUSTED.error(peer=self.peer, problem=problem.cause)
             self._over(problem)
         else:

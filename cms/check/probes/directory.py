@@ -143,7 +143,11 @@ class DirectoryProbe:
         self._lane.settle(self._beside_another if works else lambda finding: finding)
 
     def _make_connector(self) -> Connector:
-        files = PEMFiles(self._source, self._settings.trust, None, None, role="client")
+        files = PEMFiles(
+            *(self._source, self._settings.trust, None, None),
+            role="client",
+            section=f"[[directory]] {self._settings.name}:",
+        )
         return TcpConnector(self._reactor, self._finder, files)
 
     def _beside_another(self, finding: Finding) -> Finding:
@@ -302,7 +306,11 @@ class DirectoryProbe:
                     )
         if not seen.users:
             return faults.LDAP_ADDRESSES_UNUSABLE.error(
-                count=seen.count, peer=peer, domain=self._domain, problem=seen.named[0]
+                count=seen.count,
+                peer=peer,
+                domain=self._domain,
+                problem=seen.named[0],
+                mapping=settings.jid,
             )
         return None
 

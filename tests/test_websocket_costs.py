@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import sys
 import tracemalloc
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,19 +20,7 @@ MOST_BYTES = 12 * 1024  # of a session
 
 def all_calls(do: Callable[[], object]) -> int:
     """How many functions are called meanwhile, of libraries too."""
-    number = 0
-
-    def note(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal number
-        number += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        do()
-    finally:
-        sys.setprofile(before)
-    return number
+    return calls(do, below="")
 
 
 class StanzaTests(SynchronousTestCase):

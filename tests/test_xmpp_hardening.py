@@ -589,10 +589,14 @@ class ListenerTests(SynchronousTestCase):
             stream.transport.lose()  # type: ignore[union-attr]
         self.assertIsNotNone(factory.buildProtocol(IPv6Address("TCP", "::ffff:192.0.2.1", 1)))
 
-    def test_strangers_make_room(self) -> None:
-        """Who has not logged in goes for the next of his address; who has stays."""
-        server = Server()
-        callbridge = server.callbridge()
+    def crowded(self, server: Server) -> tuple[list[Peer], StreamFactory]:
+        """A listener with two places for strangers of an address, and who has come to it."""
+        clients: list[Peer] = []
+
+        def make() -> Any:
+            clients.append(server.client())
+            return clients[-1].stream
+
         few = Limits(
             most=9,
             per_address=9,
@@ -601,22 +605,26 @@ class ListenerTests(SynchronousTestCase):
             guests=9,
             reserve=0,
         )
-        clients: list[Peer] = []
+        return clients, StreamFactory(make, few, server.clock.seconds)
 
-        def make() -> Any:
-            clients.append(server.client())
-            return clients[-1].stream
+    def decide(self, client: Peer, callbridge: Peer) -> None:
+        """A client logs in as Alice."""
+        client.authenticate()
+        (start,) = callbridge.received()
+        message: Any = lp.parse(start.element.firstChildElement())
+        callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
 
-        factory = StreamFactory(make, few, server.clock.seconds)
+    def test_strangers_make_room(self) -> None:
+        """Who has not logged in goes for the next of his address; who has stays."""
+        server = Server()
+        callbridge = server.callbridge()
+        clients, factory = self.crowded(server)
         for _ in range(5):
             factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
             client = clients[-1]
             client.open()
             if len(clients) == 1:
-                client.authenticate()
-                (start,) = callbridge.received()
-                message: Any = lp.parse(start.element.firstChildElement())
-                callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
+                self.decide(client, callbridge)
                 client.open()
                 client.say(f"<iq type='set' id='b'><bind xmlns='{ns.BIND}'/></iq>")
         self.assertEqual([False, True, True, False, False], [c.lost for c in clients])
@@ -652,28 +660,11 @@ class ListenerTests(SynchronousTestCase):
         """One account that logs in again and again, and binds nothing, keeps no place."""
         server = Server()
         callbridge = server.callbridge()
-        few = Limits(
-            most=9,
-            per_address=9,
-            unauthenticated=5,
-            unauthenticated_per_address=2,
-            guests=9,
-            reserve=0,
-        )
-        clients: list[Peer] = []
-
-        def make() -> Any:
-            clients.append(server.client())
-            return clients[-1].stream
-
-        factory = StreamFactory(make, few, server.clock.seconds)
+        clients, factory = self.crowded(server)
         for _ in range(5):
             factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
             client = clients[-1]
             client.open()
-            client.authenticate()
-            (start,) = callbridge.received()
-            message: Any = lp.parse(start.element.firstChildElement())
-            callbridge.answer(start, lp.Success(message.exchange, f"alice@{DOMAIN}"))
+            self.decide(client, callbridge)
             self.assertIn("success", client.heard())
         self.assertEqual([True, True, True, False, False], [c.lost for c in clients])

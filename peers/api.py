@@ -57,6 +57,18 @@ class Administration:
         assert status == 200, body
         return json.loads(body)
 
+    def sync(self, **form: str) -> dict[str, Any]:
+        """Sync the directories, and wait for the end: the newest sync."""
+        status, body = self.ask("POST", "/api/v1/ldapSyncs", **form, allowRemoval="false")
+        assert status == 200, body
+
+        def newest() -> dict[str, Any]:
+            found: dict[str, Any] = self.get("ldapSyncs")["ldapSyncs"]["ldapSync"][0]
+            return found
+
+        wait_until(lambda: newest()["state"] != "inProgress", 20.0, "the end of a sync")
+        return newest()
+
     def is_there(self) -> bool:
         """Whether a daemon answers."""
         try:

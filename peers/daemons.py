@@ -179,12 +179,16 @@ class XmppServer(Daemon):
     def start(self) -> Process:
         """Start it, and wait until its listeners are ready."""
         process = self.launch()
+        self.wait_ready()
+        return process
+
+    def wait_ready(self) -> None:
+        """Wait until the listeners of one that was launched are ready."""
         for listener, where in self.settings["listen"].items():
             if not isinstance(where, list) or listener == "proxies":
                 continue
-            process.wait_for(LISTENER_READY.format(listener=listener), START_SECONDS)
-        process.wait_for(ADMINISTRATION_READY, START_SECONDS)
-        return process
+            self.process.wait_for(LISTENER_READY.format(listener=listener), START_SECONDS)
+        self.process.wait_for(ADMINISTRATION_READY, START_SECONDS)
 
 
 class Callbridge(Daemon):

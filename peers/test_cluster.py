@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peers.bind import Bind
@@ -35,6 +35,7 @@ class House:
         engine: Redis | Sentinels,
         *,
         servers: int = 2,
+        users: Sequence[str] = (ALICE, BOB),
         **cluster: Any,
     ) -> None:
         self.processes = processes
@@ -55,14 +56,15 @@ class House:
         for server in self.servers:
             server.settings["dns"] = {"servers": [dns.address]}
         self.callbridge = Callbridge(processes, certificates, "s3cret", dns=dns)
-        for user in (ALICE, BOB):
+        for user in users:
             self.callbridge.add_user(user, PASSWORD)
 
     def start(self) -> None:
         """All, which know each other when this returns."""
         for server in self.servers:
-            server.start()
+            server.launch()
         for server in self.servers:
+            server.wait_ready()
             server.process.wait_for(JOINED, 20)
             for other in self.servers:
                 if other is not server:

@@ -18,8 +18,6 @@ from peers.processes import Processes
 from peers.realclients import Account, Profanity
 from peers.slapd import Slapd, account
 from peers.terminal import Terminals
-from peers.test_cluster import PASSWORD as CLUSTER_PASSWORD
-from peers.test_cluster import make_house
 
 PASSWORD = "password"
 PATIENCE = 30.0
@@ -207,25 +205,3 @@ def test_profanity(scene: Scene) -> None:
     assert scene.bob.expect("went", PATIENCE)["sender"] == person
     assert "rror" not in terminal.screen, terminal.screen
     terminal.type("/quit")
-
-
-def test_two_servers(processes: Processes, certificates: Certificates) -> None:
-    """On two servers over Redis: granted, seen to come and go, and kept by the one that is left."""
-    _, one, two = make_house(processes, certificates)
-    trust, password = certificates.trust, CLUSTER_PASSWORD
-    alice = slixmpp_contact(processes, ALICE, password, one.client_port, trust)
-    bob = slixmpp_contact(processes, BOB, password, two.client_port, trust)
-    alice.connected(), bob.connected()
-    for asks, grants, asked, granted in ((alice, bob, BOB, ALICE), (bob, alice, ALICE, BOB)):
-        asks.do("presence", to=asked, type="subscribe")
-        assert grants.expect("asks", PATIENCE)["sender"] == granted
-        grants.do("presence", to=granted, type="subscribed")
-        assert asks.expect("grants", PATIENCE)["sender"] == asked
-        assert asks.expect("came", PATIENCE)["sender"] == asked
-    two.process.kill()
-    assert alice.expect("went", PATIENCE)["sender"] == BOB
-    bob = slixmpp_contact(processes, BOB, password, one.client_port, trust)
-    bob.connected()
-    assert alice.expect("came", PATIENCE)["sender"] == BOB
-    bob.do("roster")
-    assert bob.expect("roster", PATIENCE)["contacts"][ALICE] == "both"

@@ -151,14 +151,7 @@ class House:
 
     def sync(self, **form: str) -> dict[str, Any]:
         """Sync, and wait for its end."""
-        status, body = self.api.ask("POST", "/api/v1/ldapSyncs", **form, allowRemoval="false")
-        assert status == 200, body
-
-        def newest() -> dict[str, Any]:
-            return self.listed("ldapSyncs")[0]
-
-        wait_until(lambda: newest()["state"] != "inProgress", 20.0, "the end of a sync")
-        return newest()
+        return self.api.sync(**form)
 
 
 def named(name: str, **more: str | Sequence[str]) -> Entry:

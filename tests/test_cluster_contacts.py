@@ -160,6 +160,17 @@ class ChangeTests(TwoServers):
         heard = self.say("bob", f"<message to='{ALICE}/phone' type='chat' id='1'/>")
         self.assertEqual({"phone": ["chat bob"]}, heard)
 
+    def test_blocked_before_it_is_known(self) -> None:
+        """What a server sends that does not know yet who is blocked, the other lets nobody have."""
+        self.befriend()
+        self.block(BOB)
+        self.two.router.blocklists.users.clear()
+        ping = f"<iq to='{ALICE}/r' type='get' id='2'><ping xmlns='urn:xmpp:ping'/></iq>"
+        for said in (f"<message to='{ALICE}/r' id='1'><body/></message>", ping):
+            self.assertEqual({"bob": ["service-unavailable alice"]}, self.say("bob", said))
+        self.assertEqual({}, self.say("bob", f"<presence to='{ALICE}/r'/>"))
+        self.assertEqual({"alice": ["get alice"]}, self.say("phone", ping))
+
 
 class MovedTests(TwoServers):
     """A session that goes on at another server."""

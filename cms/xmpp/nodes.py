@@ -424,11 +424,16 @@ class Nodes(NodeLinks):
         self._vanishing.add([each for each in neighbour.sessions.values() if not each.told])
 
     def _deliver(self, neighbour: Neighbour, name: bytes, body: memoryview) -> None:
+        raws: Sequence[bytes]
         source, raws = messages.delivered(body)
         receiver = self._receivers.get(name)
         if receiver is None:
             for raw in raws:
                 self._router.bounce(of_bytes(raw), "service-unavailable")
             return
+        blocking = self._router.blocklists.users
+        if blocking and (user := name.partition(b"/")[0].decode()) in blocking:
+            # That node may not know yet whom he has blocked.
+            raws = [raw for raw in raws if not self._router.keeps_out(of_bytes(raw), user)]
         for raw in receiver.deliver(raws, Lane((neighbour.writers, source))):
             self._router.refuse(of_bytes(raw))

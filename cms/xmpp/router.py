@@ -222,12 +222,13 @@ class Router:
             self._deliver(session, reply, None)  # it seems to come from who is blocked
         return False
 
-    def _keeps_out(self, stanza: Stanza, to: JID) -> bool:
+    def keeps_out(self, stanza: Stanza, user: str) -> bool:
         """
         Whether a stanza comes from whom its receiver has blocked; its sender is told as little
         as if nobody were there (XEP-0191 3.3, 7).
+
+        @param user: The receiver's prepared bare address.
         """
-        user = to.userhost()
         if user not in self.blocklists.users or stanza.sender is None:
             return False
         sender = parse_jid(stanza.sender)
@@ -242,7 +243,7 @@ class Router:
     def _route_locally(self, stanza: Stanza, to: JID, source: object) -> None:
         if to.user is None:
             self._to_server(stanza, to)
-        elif self.blocklists.users and self._keeps_out(stanza, to):
+        elif self.blocklists.users and self.keeps_out(stanza, to.userhost()):
             return
         elif stanza.name == "message":
             self._message(stanza, to, source)

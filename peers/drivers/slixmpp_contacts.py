@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from slixmpp.stanza import Presence
+from slixmpp import ClientXMPP
+from slixmpp.stanza import Iq, Presence
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -28,6 +29,7 @@ class Contact(Peer):
         client.add_event_handler("got_online", lambda each: self._heard("came", each))
         client.add_event_handler("presence_available", self._photo)
         client.add_event_handler("got_offline", lambda each: self._heard("went", each))
+        client.add_event_handler("roster_update", self._pushed)
         return client
 
     def _heard(self, event: str, presence: Presence) -> None:
@@ -38,6 +40,11 @@ class Contact(Peer):
         photo = presence.xml.findtext("{vcard-temp:x:update}x/{vcard-temp:x:update}photo")
         if photo:
             tell("photo", sender=presence["from"].bare, hash=photo)
+
+    def _pushed(self, iq: Iq) -> None:
+        for jid, item in iq["roster"]["items"].items() if iq["type"] == "set" else ():
+            facts = {key: item[key] for key in ("subscription", "name", "groups")}
+            tell("pushed", contact=jid.bare, **facts)
 
     async def _go_online(self) -> None:
         assert self._stream is not None
@@ -68,11 +75,17 @@ class Contact(Peer):
         tell("card", name=card["FN"], type=card["PHOTO"]["TYPE"], bytes=len(photo))
 
     async def do_roster(self, command: dict[str, Any]) -> None:
-        """Its roster: the subscription to each address."""
+        """Its roster: the subscription to each address, and what it is called."""
         assert self._stream is not None
         roster = self._stream.client_roster
         shown = {jid: roster[jid]["subscription"] for jid in roster}
-        tell("roster", contacts=shown)
+        tell("roster", contacts=shown, names={jid: roster[jid]["name"] for jid in roster})
+
+    async def do_name(self, command: dict[str, Any]) -> None:
+        """Put somebody on the roster under a name."""
+        assert isinstance(self._stream, ClientXMPP)
+        change = self._stream.update_roster(command["to"], name=command["name"])
+        await self._answer(command, change)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ from typing import Any
 from unittest.mock import patch
 
 import click
+from click.testing import CliRunner
 from cryptography import x509
 from twisted.internet.error import ConnectError
 from twisted.trial.unittest import SynchronousTestCase
 
 import cms
 from cms import faults
+from cms.callbridge.directories.synced import SyncedUser, SyncStore
 from cms.cli import COMMANDS, main
 from cms.client.login import LoginFailed
 from cms.commands import configfile
@@ -361,6 +363,26 @@ class UserTests(CommandLineTests):
         self.assertEqual("sessions-later", fault_of(deleted))
         self.assertIn("no user", self.refused(*user, "del", "alice", status=1))
         self.assertIn("no user", self.refused(*user, "passwd", "alice", status=1))
+
+    def test_elsewhere(self) -> None:
+        """Of a user of another directory it is said where he is changed."""
+        self.said("callbridge", "user", "add", "bob", "--password-stdin", text="x")
+        disable = ("callbridge", "user", "disable")
+        self.assertIn("no user alice", self.refused(*disable, "alice", status=1))
+        store = SyncStore(self.folder / "callbridge")
+        store.remember("ad", SyncedUser("alice", "uid=alice,dc=x", "Alice"))
+        line = self.refused(*disable, "Alice", status=1)
+        self.assertIn("is no local user, and one of the directory ad. Cure: change him", line)
+        self.assertIn("no user eve", self.refused(*disable, "eve", status=1))
+
+    def test_input(self) -> None:
+        """What is no text, or no line, on standard input."""
+        passwd = ("callbridge", "user", "add", "bob", "--password-stdin")
+        long = self.refused(*passwd, status=1, text="x" * 100_000)
+        self.assertIn("the line has more than 65536 characters", long)
+        result = CliRunner().invoke(main, passwd, input=b"\xff\xfe\n", env=self.environment)
+        self.assertIn("standard input is not UTF-8. Cure: write it in", result.stderr)
+        self.assertEqual(1, result.exit_code)
 
     def test_name(self) -> None:
         """A name for people: at the start, changed, and taken away; with a daemon by it."""

@@ -249,6 +249,8 @@ class CsvTests(FilesTests):
             ("", 1),
             ("password\nx\n", 1),
             ("name,shoe\na,b\n", 1),
+            ("name,password,password\na,b,s3cret\n", 1),
+            ("name;password\na;s3cret\n", 1),
             ("name,password\na,s3cret\n\nb\n", 4),
             ("name,password\na,s3cret,s3cret\n", 2),
             ("name,password\na,s3cret\nA,s3cret\n", 3),

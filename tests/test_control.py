@@ -6,6 +6,7 @@ import os
 import socket
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from time import time
 from unittest.mock import patch
 
@@ -115,6 +116,26 @@ class ControlTests(SynchronousTestCase):
         error = self.assertRaises(Refused, Daemon(self.folder).get, "users")
         self.assertEqual(("busy", "Too much at once. Cure: Try again."), (error.reason, str(error)))
         self.assertEqual("no", str(ControlError("no")))
+
+    def test_too_long(self) -> None:
+        """A daemon that answers before it has read all, and hangs up, is heard."""
+        other = socket.socket(socket.AF_UNIX)
+        self.addCleanup(other.close)
+        other.bind(str(self.folder / SOCKET))
+        other.listen()
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1_000)
+                connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+
+        thread = Thread(target=answer)
+        thread.start()
+        asked = Daemon(self.folder).post
+        error = self.assertRaises(Refused, asked, "clientMessages", text="x" * 5_000_000)
+        thread.join()
+        self.assertEqual("that is more than the daemon reads. Cure: Give less.", str(error))
 
     def test_long_path(self) -> None:
         """A socket's address has room for some hundred bytes only."""

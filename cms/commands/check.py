@@ -27,6 +27,7 @@ from cms.check.serverside import ServerCheck
 from cms.check.subject import STAGE, Subject, from_config, from_options
 from cms.check.tree import PLAIN_SIGNS, LiveTree, Signs
 from cms.check.website import NICKNAME
+from cms.commands.common import line_of_input
 from cms.commands.instances import INSTANCE, named
 from cms.commands.joining import Visit
 from cms.commands.output import put
@@ -254,7 +255,7 @@ def _login(login: str | None, password_stdin: bool) -> Login | None:
     user, at, domain = login.rpartition("@")
     if not at or not user or not domain:
         raise click.UsageError("--login is an address such as alice@meet.example.com")
-    return Login(user, domain, sys.stdin.readline().rstrip("\r\n"))
+    return Login(user, domain, line_of_input())
 
 
 def _user(user: str | None, subject: Subject) -> str:

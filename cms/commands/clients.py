@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from cms.commands.common import (
     JSON,
     Row,
     Wrong,
+    line_of_input,
     note,
     print_blocks,
     print_json,
@@ -170,7 +170,7 @@ def message(address: str, text: str | None, as_json: bool, config_file: Path | N
     """
     clients = Clients.open(config_file)
     if text is None:
-        text = sys.stdin.readline().strip()
+        text = line_of_input().strip()
     told = clients.daemon.post("clientMessages", jid=address, text=text)["clients"]["told"]
     if not told:
         raise Wrong(NOBODY) if address == "all" else _nobody(address)

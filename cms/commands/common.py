@@ -25,6 +25,7 @@ from cms.xmpp.callbridgestore import CallbridgeExists, UnknownCallbridge
 Row = tuple[str, object]
 Rows = Iterable[Row]
 
+_MOST_INPUT = 65_536  # characters of a line of standard input
 # The API's cures name its methods; commands need other words.
 _CURES = {
     "callBridgeDoesNotExist": "cms xmpp callbridge list shows them.",
@@ -195,8 +196,24 @@ def when(seconds: float | None) -> str | None:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def line_of_input() -> str:
+    """
+    The first line of standard input, without its end.
+
+    @raise Wrong: it is no text, or does not end.
+    """
+    try:
+        line = sys.stdin.readline(_MOST_INPUT + 1)
+    except UnicodeDecodeError as problem:
+        cure = "write it in that encoding."
+        raise Wrong(f"standard input is not {problem.encoding.upper()}. Cure: {cure}") from None
+    if len(line) > _MOST_INPUT:
+        raise Wrong(f"the line has more than {_MOST_INPUT} characters. Cure: give a shorter one.")
+    return line.rstrip("\r\n")
+
+
 def read_secret(prompt: str, *, from_stdin: bool, twice: bool = True) -> str:
     """A password or secret: the first line of standard input, or asked for."""
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        return line_of_input()
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=twice))

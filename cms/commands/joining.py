@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from attrs import evolve, frozen
 from cms.check.joincheck import JoinCheck
 from cms.check.renderers import Renderer
 from cms.check.website import NICKNAME, Meeting, Website, read_meeting, read_website
+from cms.commands.common import line_of_input
 from cms.discovery.nameservers import Server
 from cms.process.endpointstrings import read_endpoint
 from cms.trust.files import PEMFiles
@@ -80,7 +80,7 @@ class Visit:
             return meeting, website
         if meeting.secret:
             raise click.UsageError("a link with a secret needs no passcode")
-        return evolve(meeting, passcode=sys.stdin.readline().strip()), website
+        return evolve(meeting, passcode=line_of_input().strip()), website
 
 
 def _website(text: str) -> Website:

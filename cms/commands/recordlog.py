@@ -65,7 +65,8 @@ def log(config_files: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
     try:
         moment = moment_of(asked["since"], time.time())
     except ValueError:
-        raise click.BadParameter("it is no time", param_hint="--since") from None
+        told = "it is no time; write 30min, 2h or 3d, or 2026-11-29T12:00:00Z"
+        raise click.BadParameter(told, param_hint="--since") from None
     user, login, attempt = (asked[name] or "" for name in ("user", "login", "attempt"))
     wanted = Wanted(user, login, attempt, moment, asked["last"])
     places = [place for file in find_all(config_files) for place in _places(file)]

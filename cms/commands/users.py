@@ -11,6 +11,7 @@ from attrs import define
 from cms import faults
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.directories.store import UserStore, user_name
+from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
@@ -308,11 +309,22 @@ def delete(address: str, as_json: bool, config_file: Path | None) -> None:
     users.said("deleted")
 
 
+def _nobody(users: Users, address: str) -> str:
+    """That no local user has an address; another directory may have one."""
+    store, name = SyncStore(users.config.state_dir), user_name(address, users.domain)
+    for directory in store.directories_of(name):
+        sync = f"cms callbridge directory sync {directory}"
+        return (
+            f"{address} is no local user, and one of the directory {directory}. Cure: change him"
+            f" there; then {sync} ends the sessions of who is disabled or gone."
+        )
+    return f"there is no user {address}. Cure: cms callbridge user list shows who there is."
+
+
 def _known(address: str, config_file: Path | None) -> tuple[Users, str]:
     """The users, and the address of one of them."""
     users = Users.open(config_file)
     address = users.address(address)
     if not users.exists(address):
-        cure = "cms callbridge user list shows who there is."
-        raise Wrong(f"there is no user {address}. Cure: {cure}")
+        raise Wrong(_nobody(users, address))
     return users, address

@@ -12,6 +12,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
@@ -250,7 +251,8 @@ class Daemon:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         connection = self._connect()
         try:
-            connection.request(method, address, body, headers)
+            with suppress(BrokenPipeError, ConnectionResetError):  # perhaps it has answered before
+                connection.request(method, address, body, headers)
             response = connection.getresponse()
             return response.status, response.read(MOST_BYTES)
         except (OSError, http.client.HTTPException) as problem:
@@ -260,6 +262,8 @@ class Daemon:
 
     def _refused(self, status: int, answer: object) -> NoReturn:
         details = answer.get("failureDetails") if isinstance(answer, dict) else None
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise Refused("bodyTooLong", "that is more than the daemon reads", "Give less.")
         if not isinstance(details, dict):
             raise NoAnswer(self.path, f"HTTP status {status}")
         reason, cause = str(details.get("reason", "")), str(details.get("cause") or "")

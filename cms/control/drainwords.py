@@ -9,7 +9,7 @@ USUAL_SECONDS = 60  # as long as a client without a connection may come back, us
 MOST_SECONDS = 86_400
 NOBODY = (
     "Its clients have nowhere to go: no other server takes them. What is still here when the time"
-    " is over is ended."
+    " is over is ended. cms xmpp drain --cancel lets them stay."
 )
 
 

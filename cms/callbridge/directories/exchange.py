@@ -246,10 +246,12 @@ def _keys(name: str, mechanism: str, plain: Any) -> StoredKeys:
 def _read_csv(lines: Iterator[str], domain: str, reading: Reading) -> None:
     rows = csv.DictReader(lines, strict=True)
     try:
-        header = set(rows.fieldnames or ())
-        if not header & {"name", "userJid"} or header - _COLUMNS:
+        names = rows.fieldnames or ()
+        header = set(names)
+        if not header & {"name", "userJid"} or header - _COLUMNS or len(header) < len(names):
             known = ", ".join(sorted(_COLUMNS))
-            reading.problems.append((1, f"its header has no name, or other columns than {known}"))
+            told = f"its header has no name, or others than {known}, each once, commas between them"
+            reading.problems.append((1, told))
             return
         for row in rows:
             _take(reading, rows.line_num, _entry_of_row, row, domain)

@@ -196,6 +196,14 @@ class SyncStore:
                 _user(row) for row in connection.execute(f"{_USERS} ORDER BY name", (directory,))
             ]
 
+    def directories_of(self, name: str) -> list[str]:
+        """Those in which a sync found a user of this name, or he logged in since."""
+        if not self.path.exists():
+            return []
+        with self.open() as connection:
+            rows = connection.execute("SELECT directory FROM users WHERE name = ?", (name,))
+            return sorted(directory for (directory,) in rows)
+
     def counts(self) -> dict[str, int]:
         """How many users each directory has."""
         with self.open() as connection:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "process": {"fast", "faults", "signalflow"},
     "state": {"faults", "signalflow"},
     "protection": {"process"},
-    "record": {"configuration", "process", "signalflow", "state", "xmlstream"},
+    "record": {"configuration", "process", "protection", "signalflow", "state", "xmlstream"},
     "control": {"signalflow"},
     "xmlstream": {"fast", "faults", "process", "signalflow"},
     "websocket": {"xmlstream"},

@@ -16,8 +16,9 @@ from cms.commands.instances import instances
 from cms.commands.output import put
 from cms.configuration.shared import STATE_DIR
 from cms.configuration.tomlfile import read_toml
-from cms.record.files import FOLDER, Entry, files_of, read
+from cms.record.files import FOLDER, files_of, read
 from cms.record.reading import Wanted, moment_of
+from cms.record.steps import Entry
 from cms.record.words import NAMES, moment_text, told
 from cms.signalflow import printable
 

@@ -14,8 +14,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from cms.record.steps import Entry, Steps, encode, spread
 from cms.state.folder import open_private
 
 FOLDER: Final = "record"
@@ -27,8 +28,6 @@ DAY = 86_400.0
 MOST_LINE = 4_096  # bytes; a longer one loses its evidence
 MOST_AT = 1e11  # seconds since the epoch: a later moment is damage
 _NAME = re.compile(r"(users|strangers|links)\.([0-9]{13})\.jsonl", re.ASCII)
-
-Entry = dict[str, Any]
 
 
 def files_of(state_dir: Path) -> list[tuple[str, float, Path]]:
@@ -66,9 +65,10 @@ def read(state_dir: Path, since: float = 0.0, needles: Sequence[bytes] = ()) -> 
                     entry = json.loads(line)
                 except (ValueError, RecursionError):
                     continue
-                at = entry.get("at") if isinstance(entry, dict) else None
-                if isinstance(at, int | float) and since <= at < MOST_AT:
-                    yield entry
+                for each in spread(entry) if isinstance(entry, dict) else ():
+                    at = each.get("at")
+                    if isinstance(at, int | float) and since <= at < MOST_AT:
+                        yield each
 
 
 class Files:
@@ -86,7 +86,7 @@ class Files:
         self._most = most
         self._current: dict[str, Path] = {}
 
-    def write(self, entries: Sequence[tuple[str, Entry]], now: float) -> None:
+    def write(self, entries: Sequence[tuple[str, Entry | Steps]], now: float) -> None:
         """
         Append entries, each with its share.
 
@@ -147,13 +147,14 @@ class Files:
                         path.unlink()
 
 
-def _line(entry: Entry) -> bytes:
-    line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+def _line(entry: Entry | Steps) -> bytes:
+    text = entry.line if isinstance(entry, Steps) else encode(entry)
+    line = text.encode("utf-8", "replace")
     if len(line) > MOST_LINE:
+        if isinstance(entry, Steps):
+            return b"".join(_line(each) for each in spread(json.loads(text)))
         short = {key: value for key, value in entry.items() if not _is_long(value)}
-        line = json.dumps(short, separators=(",", ":"), ensure_ascii=False).encode(
-            "utf-8", "replace"
-        )
+        line = encode(short).encode("utf-8", "replace")
     return line[:MOST_LINE] + b"\n"
 
 

@@ -10,8 +10,8 @@ from heapq import nlargest
 
 from attrs import field, frozen
 
-from cms.record.files import Entry
 from cms.record.names import may_be, shown_name
+from cms.record.steps import Entry
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
 MOST = 1_000

@@ -2,7 +2,8 @@
 The record of a daemon: who logged in, or not, and why; and what became of its links.
 
 An entry costs the reactor's thread an append; a thread makes lines of them and writes them,
-some times a second.  What cannot be written is lost, said once, and counted in the record.
+some times a second.  Steps of one link that wait together are one line (L{cms.record.steps}).
+What cannot be written is lost, said once, and counted in the record.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ from cms.configuration.shared import RecordSettings
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger, login_id
 from cms.process.threads import SlowWork, shielded
-from cms.record.files import LINKS, STRANGERS, USERS, Entry, Files, read
+from cms.record.files import LINKS, STRANGERS, USERS, Files, read
 from cms.record.reading import Wanted
-from cms.signalflow import Attempt, StepRecord
+from cms.record.steps import MOST as MOST_STEPS
+from cms.record.steps import Entry, Steps
+from cms.signalflow import Attempt, Step, StepRecord
 from cms.state.folder import explain_os
 
 WRITE_EVERY = 0.5  # seconds; so much may be lost in a crash
 SWEEP_EVERY = 3_600.0
 STOP_SECONDS = 3.0  # a disk that hangs does not keep the daemon from its end
 MOST_WAITING = 5_000  # entries
-# Log-ins, ends of sessions, and failures of one user, and failures from one network: of each so
-# many in a row, and then one every some seconds.
+# Log-ins, ends of sessions, and failures of one user, failures from one network, and lines of
+# links of one component: of each so many in a row, and then one every some seconds.
 BURST, EVERY = 100, 10.0
 MOST_SOURCES = 2_000
 
@@ -62,7 +65,8 @@ class Record:
         self._files = Files(state_dir, days, most)
         self._work = SlowWork(reactor, at_once=1, most_waiting=4)
         self._reads = SlowWork(reactor, at_once=1, most_waiting=20)
-        self._waiting: list[tuple[str, Entry]] = []
+        self._waiting: list[tuple[str, Entry | Steps]] = []
+        self._attempts: dict[Attempt, Steps] = {}  # of these, the last of each
         self._timer: IDelayedCall | None = None
         self._sweeps: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
@@ -111,10 +115,16 @@ class Record:
             return
         entry: Entry = {"at": self._now(), "kind": "login", "by": self._role, "user": user, **facts}
         whose = f"{'+' if good else '@'}{user}" if known else ""
-        self._admit(USERS if known else STRANGERS, entry, whose, "" if good else source)
+        left_out = self._left_out(whose, "" if good else source)
+        self._add(USERS if known else STRANGERS, entry, left_out)
 
-    def _admit(self, share: str, entry: Entry, *sources: str) -> None:
-        """Add an entry, unless there were too many of one of its sources."""
+    def _left_out(self, *sources: str) -> int | None:
+        """
+        Count an entry for its sources.
+
+        @return: How many of these were left out since the last that was kept; C{None}: so is
+            this one, since there were too many of one source.
+        """
         now, told, admitted = self._clock.seconds(), 0, True
         states = []
         for source in sources:
@@ -130,10 +140,7 @@ class Record:
             self._sources.move_to_end(source)
         while len(self._sources) > MOST_SOURCES:
             self._sources.popitem(last=False)
-        if told:
-            entry["leftOut"] = told
-        if admitted:
-            self._add(share, entry)
+        return told if admitted else None
 
     def guest(self, result: str, peer: str, source: str, *, good: bool, **facts: object) -> None:
         """It was decided whether a guest is admitted; no passcode, secret or token."""
@@ -141,7 +148,7 @@ class Record:
             return
         entry: Entry = {"at": self._now(), "kind": "guest", "by": self._role, **facts}
         entry |= {"result": result, "peer": peer}
-        self._admit(STRANGERS, entry, "" if good else source)
+        self._add(STRANGERS, entry, self._left_out("" if good else source))
 
     def session(self, user: str, *, known: bool = True, **facts: object) -> None:
         """
@@ -151,40 +158,42 @@ class Record:
         """
         if self.is_on:
             entry = {"at": self._now(), "kind": "session", "by": self._role, "user": user, **facts}
-            self._admit(USERS if known else STRANGERS, entry, f"-{user}" if known else "")
+            left_out = self._left_out(f"-{user}" if known else "")
+            self._add(USERS if known else STRANGERS, entry, left_out)
 
     def step(self, attempt: Attempt, record: StepRecord, *, known: bool = True) -> None:
-        """A step of a link has ended, or the link is up."""
-        if not self.is_on or (record.result == "running" and record.step.title != "active"):
-            return
-        entry: Entry = {
-            "at": self._now(),
-            "kind": "link",
-            "by": self._role,
-            "attempt": attempt.id or f"{self._run}-{attempt.number}",
-            "step": int(record.step),
-            "name": record.step.title,
-            "result": "up" if record.result == "running" else record.result,
-            "evidence": dict(record.evidence),
-        }
-        if attempt.link_id is not None:
-            entry["link"] = attempt.link_id
-        if record.seconds is not None:
-            entry["seconds"] = record.seconds
-        if record.failure is not None:
-            told = record.failure.as_dict()
-            entry |= {key: told[key] for key in ("fault", "cause", "cure") if key in told}
-        self._add(LINKS if known else STRANGERS, entry)
+        """
+        A step of a link has ended, or the link is up.
 
-    def _add(self, share: str, entry: Entry) -> None:
-        waiting = self._waiting
-        if len(waiting) >= MOST_WAITING:
+        @param known: Whether it is a component that is known here.
+        """
+        if not self.is_on or (record.result == "running" and record.step is not Step.ACTIVE):
+            return
+        steps = self._attempts.get(attempt)
+        if steps is None or len(steps) >= MOST_STEPS:
+            steps = Steps(attempt, self._now(), self._role, self._run)
+            if not self._add(LINKS, steps):
+                return
+            self._attempts[attempt] = steps
+        steps.known = known
+        steps.add(self._now(), record)
+        if record.step is Step.ACTIVE and record.result != "running":
+            del self._attempts[attempt]  # it was the last of them
+
+    def _add(self, share: str, entry: Entry | Steps, left_out: int | None = 0) -> bool:
+        """Whether it waits to be written."""
+        if left_out is None:
+            return False
+        if left_out and isinstance(entry, dict):
+            entry["leftOut"] = left_out
+        if len(self._waiting) >= MOST_WAITING:
             self.lost += 1
             self._lost += 1
-            return
-        waiting.append((share, entry))
+            return False
+        self._waiting.append((share, entry))
         if self._timer is None:
             self._timer = self._clock.callLater(WRITE_EVERY, self._write)
+        return True
 
     # writing
 
@@ -195,11 +204,25 @@ class Record:
             return
         if not self._waiting:
             return
-        entries, self._waiting = self._waiting, []
-        made = partial(_finished, entries)
+        waiting, self._waiting = self._waiting, []
+        self._attempts.clear()
+        entries = [each for each in map(self._judged, waiting) if each is not None]
         if self._lost and not self._is_failing:
             entries.append((USERS, self._lost_entry()))
-        self._run_in_thread(lambda: self._files.write(made(), self._now()), len(entries))
+        number = sum(len(each) if isinstance(each, Steps) else 1 for _, each in entries)
+        made = partial(_finished, entries)
+        self._run_in_thread(lambda: self._files.write(made(), self._now()), number)
+
+    def _judged(self, waiting: tuple[str, Entry | Steps]) -> tuple[str, Entry | Steps] | None:
+        """Of steps it is known only now whose they are."""
+        steps = waiting[1]
+        if not isinstance(steps, Steps):
+            return waiting
+        left_out = self._left_out(steps.source)
+        if left_out is None:
+            return None
+        steps.left_out = left_out
+        return LINKS if steps.known else STRANGERS, steps
 
     def _lost_entry(self) -> Entry:
         lost, self._lost = self._lost, 0
@@ -262,9 +285,11 @@ def _gave_up(failure: Failure) -> None:
     failure.trap(DeferredTimeout)
 
 
-def _finished(entries: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+def _finished(entries: list[tuple[str, Entry | Steps]]) -> list[tuple[str, Entry | Steps]]:
     """With what the reactor's thread had no time for."""
     for _, entry in entries:
+        if isinstance(entry, Steps):
+            continue
         exchange = entry.pop("exchange", "")
         if exchange:
             entry["login"] = login_id(exchange)

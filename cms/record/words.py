@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from cms.record.files import Entry
+from cms.record.steps import Entry
 
 # What is said of a log-in's reason; all else is a condition of RFC 6120 6.5.
 REASONS: Final = {

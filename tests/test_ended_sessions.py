@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -86,6 +87,17 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(1, answer_of(self.callbridge))
         self.assertIn("<reset ", self.alice.heard())
         self.assertEqual("", self.phone.heard())
+
+    def test_recorded(self) -> None:
+        """The record tells why; C{closed} is for who went by himself."""
+        noted = Mock()
+        self.patch(type(self.server.flow), "ended", noted)
+        ask(self.callbridge, f"{ALICE}/r", "password")
+        ask(self.callbridge)
+        self.server.sessions.of(f"bob@{DOMAIN}")[0].end()
+        told = [(call.args[0], call.args[2]) for call in noted.call_args_list]
+        phone, desk, bob = f"{ALICE}/phone", f"{ALICE}/r", f"bob@{DOMAIN}/r"
+        self.assertEqual([(desk, "password"), (phone, "disabled"), (bob, "administrator")], told)
 
     def test_of_another_callbridge(self) -> None:
         """Nobody ends what another has decided."""

@@ -270,7 +270,7 @@ class ClientSession(PatientParty, StreamHandler):
 
     def end(self, why: str = ADMINISTRATOR) -> None:
         """See L{Session<cms.xmpp.sessions.Session>}."""
-        self._close(why if why == REPLACED else "closed", error_of(why))
+        self._close("administrator" if why == ADMINISTRATOR else why, error_of(why))
 
     def shut_down(self) -> None:
         """The server stops."""

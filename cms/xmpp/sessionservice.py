@@ -146,7 +146,12 @@ class SessionService:
         return self._began[session].since, self._authority[session]
 
     def ended(self, session: Session, reason: str) -> None:
-        """A session is over, for whatever reason."""
+        """
+        A session is over.
+
+        @param reason: For log and record; what is no word of docs/login-protocol.md, 4.2, such
+            as C{disabled}, is told to others as C{closed}.
+        """
         self._sessions.remove(session)
         self._carbons.ended(session)
         if session in self._reconnecting.shown:
@@ -166,10 +171,11 @@ class SessionService:
             )
         if reason != "shutdown":  # the record has other things to tell of a restart
             self._flow.ended(*(jid, session.peer_text, reason, session.ids), guest=session.is_guest)
-        self._tell(session.authority, lp.SessionEnd(jid=jid, reason=reason))
+        told = reason if reason in lp.REASONS else "closed"
+        self._tell(session.authority, lp.SessionEnd(jid=jid, reason=told))
         self._local.over(session)
         if self.others is not None:
-            self.others.ended(session, reason)
+            self.others.ended(session, told)
 
     def rooms(self, session: Session) -> tuple[dict[str, bytes], list[str]]:
         """What it shows in rooms, and which of them know that it has no connection."""

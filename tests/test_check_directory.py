@@ -39,7 +39,7 @@ class DirectoryTests(SynchronousTestCase):
         for server in (self.first, self.second):
             server.person(uid, **more)
 
-    def look(self, user: str = "", **changes: Any) -> list[Finding]:
+    def look(self, user: str = "", *, is_stored: bool = False, **changes: Any) -> list[Finding]:
         """What is found."""
         values: dict[str, Any] = {
             "servers": tuple(map(parse_ldap_server, ("ldaps://dc1", "ldap://dc2"))),
@@ -64,6 +64,7 @@ class DirectoryTests(SynchronousTestCase):
             stage=STAGE,
             source="callbridge.toml",
             user=user,
+            is_stored=is_stored,
             connector=self.connector,
         )
         looking = Deferred.fromCoroutine(probe.run())
@@ -101,6 +102,18 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(seen, found[2].evidence)
         self.assertEqual([READER], self.first.binds)
         self.assertNotIn(READER_PASSWORD, repr(found))
+
+    def test_local_before(self) -> None:
+        """Who is in the local store as well cannot log in with the password of LDAP."""
+        self.person("anna")
+        told = "(anna is a user of the directory local, which comes before)"
+        (warned,) = [f for f in self.look("anna", is_stored=True) if f.result == "warning"]
+        assert warned.problem is not None
+        self.assertIn(f"uid=anna,{BASE} {told}", warned.problem.cause)
+        self.assertIn("is the one there", warned.problem.cure)
+        (skipped,) = [f for f in self.look("bert", is_stored=True) if f.result == "skipped"]
+        self.assertIn("bert is a user of the directory local", skipped.note)
+        self.assertIn("failed ldap-user-absent", self.said(self.look("bert")))
 
     def test_groups(self) -> None:
         """One is enough; none is a warning, and the user is looked for all the same."""

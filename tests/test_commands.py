@@ -498,10 +498,13 @@ class LoginTests(CommandLineTests):
             (LoginFailed("host-unknown"), "did not succeed: host-unknown. Cure: see the domain"),
             (LoginFailed("connection-lost", "It ended."), ": It ended. Cure: see --server"),
             (ConnectError(), "Cure: start the server"),
-            (slowed, "refused for 300 s. Cure: wait that long, and give the right password"),
-            (LoginFailed("temporary-auth-failure", words), "Look at that Callbridge's log"),
+            (slowed, "refused for 300 s. Cure: wait that long, or cms callbridge lock clear"),
+            (
+                LoginFailed("temporary-auth-failure", words),
+                "Ask cms log --user on that Callbridge's host",
+            ),
             (LoginFailed("account-disabled"), "cms callbridge user enable"),
-            (LoginFailed("not-authorized"), "user list shows who exists"),
+            (LoginFailed("not-authorized"), "cms log --user on"),
             (LoginFailed("remote-connection-failed"), "cms status on the server's host"),
         ):
             self.assertIn(said, _complaint(outcome, "localhost port 5222"))

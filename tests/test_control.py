@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.check.probes.daemon import look_at_daemon
+from cms.callbridge.directories.store import UserStore
+from cms.check.probes.daemon import is_stored, look_at_daemon
 from cms.commands.common import Complaint, Root, Wrong
 from cms.control.daemon import (
     TIMEOUT,
@@ -108,6 +109,24 @@ class ControlTests(SynchronousTestCase):
         self.assertTrue(before + TIMEOUT <= fake.until[0] <= time() + TIMEOUT)
         fake.get("system/signalflow", {"signalFlow": {}})
         self.assertEqual([], Daemon(self.folder).attempts(7))
+
+    def test_is_stored(self) -> None:
+        """By the daemon; without it in a store of our own, and nothing is made there."""
+        domain, fake = "meet.example.com", FakeDaemon(self, self.folder)
+        details = {"reason": "userDoesNotExist", "cause": "No.", "cure": ""}
+        for name in ("bob", "cleo"):
+            fake.get(f"users/{name}%40{domain}", {"failureDetails": details}, 400)
+        fake.get(f"users/alice%40{domain}", {"user": {}})
+        self.assertTrue(is_stored(self.folder, "alice", domain))
+        self.assertFalse(is_stored(self.folder, "bob", domain))
+        stopped = self.folder / "stopped"
+        stopped.mkdir()
+        self.assertFalse(is_stored(stopped, "alice", domain))
+        self.assertEqual([], list(stopped.iterdir()))
+        UserStore(stopped).set_password("alice", "s3cret")
+        self.assertTrue(is_stored(stopped, "alice", domain))
+        with patch("cms.callbridge.directories.store.os.geteuid", return_value=-1):
+            self.assertFalse(is_stored(stopped, "alice", domain))
 
     def test_refused(self) -> None:
         """With its reason, and the cure if there is one."""

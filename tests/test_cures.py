@@ -161,7 +161,7 @@ class RefusedTests(SynchronousTestCase):
     def test_each(self) -> None:
         """Who is disabled or locked out is not sent to look at his password."""
         for condition, said in (
-            ("not-authorized", "cms callbridge user list shows who exists"),
+            ("not-authorized", "cms log --user on the Callbridge's host says which is wrong"),
             ("account-disabled", "cms callbridge user enable"),
             ("credentials-expired", "cms callbridge user passwd"),
             ("temporary-auth-failure", "after too many wrong passwords"),

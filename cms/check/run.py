@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from cms.audit.finding import Finding
 from cms.check.lane import Lane
-from cms.check.probes.daemon import Running, look_at_daemon
+from cms.check.probes.daemon import Running, is_stored, look_at_daemon
 from cms.check.probes.directory import DirectoryProbe
 from cms.check.probes.login import Login, LoginProbe
 from cms.check.renderers import Renderer
@@ -102,8 +102,14 @@ class LinkCheck:
                 stage=subject.timing.stage,
                 source=subject.source,
                 user=self.user,
+                is_stored=settings.name in subject.after_local and self._is_stored(),
             )
             await directory.run()
+
+    def _is_stored(self) -> bool:
+        """Whether the local store has the user."""
+        state_dir, domain = self.subject.state_dir, self.subject.link.domain
+        return bool(self.user and state_dir and is_stored(state_dir, self.user, domain))
 
     async def _log_in(self, reactor: Any, dns: DNS, lane: Lane) -> None:
         """A client."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from pathlib import Path
 
 from attrs import frozen
 
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, Timing
 from cms.callbridge.ldap.objects import StoredObjects
-from cms.callbridge.ldap.settings import LdapSettings
+from cms.callbridge.ldap.settings import LdapSettings, Settings
 from cms.configuration.tomlfile import Secret
 from cms.discovery.address import ascii_domain, parse_server_address
 from cms.discovery.nameservers import Server
@@ -29,6 +30,7 @@ class Subject:
     @ivar registers: Whether ID and secret are known.
     @ivar state_dir: Where the Callbridge keeps its state, if that is known.
     @ivar directories: The LDAP directories of its users.
+    @ivar after_local: The names of those that come after the local store.
     @ivar source: The configuration file, or the command line.
     """
 
@@ -40,6 +42,7 @@ class Subject:
     registers: bool = False
     state_dir: Path | None = None
     directories: tuple[LdapSettings, ...] = ()
+    after_local: tuple[str, ...] = ()
     source: str = "the command line"
 
     def shown(self) -> dict[str, str]:
@@ -62,7 +65,8 @@ def from_config(
     @param stage: Seconds for each stage, in place of the usual ones.
     @param dns_servers: In place of those of the configuration.
     """
-    tls = config.tls
+    tls, every = config.tls, _directories(config)
+    after = dropwhile(lambda each: isinstance(each, LdapSettings), every)
     return Subject(
         link=config.link,
         files=PEMFiles(str(config.file), tls.trust, tls.certificate, tls.key, role="client"),
@@ -71,16 +75,16 @@ def from_config(
         serves=bool(config.listen.api),
         registers=True,
         state_dir=config.state_dir,
-        directories=_directories(config),
+        directories=tuple(each for each in every if isinstance(each, LdapSettings)),
+        after_local=tuple(each.name for each in after if isinstance(each, LdapSettings)),
         source=str(config.file),
     )
 
 
-def _directories(config: CallbridgeConfig) -> tuple[LdapSettings, ...]:
-    """Those of the file, and those that the administration has made."""
+def _directories(config: CallbridgeConfig) -> tuple[Settings, ...]:
+    """Those of the file, and those that the administration has made, in their order."""
     stored = StoredObjects(config.state_dir)
-    in_file = (each for each in config.directories if isinstance(each, LdapSettings))
-    return (*in_file, *stored.directories(stored.read()).values())
+    return (*config.directories, *stored.directories(stored.read()).values())
 
 
 def from_options(

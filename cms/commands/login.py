@@ -23,15 +23,15 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 TIMEOUT = 20.0  # seconds
 CURES = {  # by condition
     **faults.LOGIN_ADVICE,
-    "remote-connection-failed": "see cms status on the server's host: a Callbridge must be"
-    " connected, and answer.",
+    "remote-connection-failed": "see cms status on the server's host, for a Callbridge must be"
+    " connected, and cms callbridge directory status on that of the Callbridge.",
     "host-unknown": "see the domain in ADDRESS; cms xmpp domain shows that of the server.",
     "connection-lost": "see --server: it wants the port for clients with STARTTLS, which"
     " cms xmpp listen shows.",
 }
 SLOWED_CURE = (
-    "wait that long, and give the right password: until then it is refused like a wrong one. The"
-    " Callbridge's log names the address of who guesses."
+    "wait that long, or cms callbridge lock clear on the Callbridge's host: until then the right"
+    " password is refused like a wrong one. cms log --user there says from where who guesses."
 )
 # This command has no configuration file; --trust stands for tls.trust.
 TRUST_CURES = dict.fromkeys(

@@ -41,18 +41,24 @@ STREAM_OTHERWISE = (
 )
 
 # What helps whom a Callbridge refuses (RFC 6120 6.5).
-_CREDENTIALS = "Check the user name and the password; cms callbridge user list shows who exists."
+_CREDENTIALS = (
+    "Check the user name and the password; cms log --user on the Callbridge's host says which is"
+    " wrong."
+)
 LOGIN_ADVICE: dict[str, str] = {
-    "account-disabled": "Enable the account on the Callbridge's host: cms callbridge user enable.",
-    "credentials-expired": "Set another password: cms callbridge user passwd.",
+    "account-disabled": "Enable the account where it is: in the directory, or on the Callbridge's"
+    " host with cms callbridge user enable.",
+    "credentials-expired": "Set another password where the account is: in the directory, or on the"
+    " Callbridge's host with cms callbridge user passwd.",
     "not-authorized": _CREDENTIALS,
     "invalid-authzid": "Let the client act as nobody but the user who logs in (no authzid).",
     "invalid-mechanism": "Let the client choose one of the mechanisms that are offered.",
     "mechanism-too-weak": "Let the client choose a stronger one of the mechanisms offered.",
     "malformed-request": "Look at the client: what it sends is no step of its mechanism.",
     "incorrect-encoding": "Look at the client: what it sends is not base64.",
-    "temporary-auth-failure": "Look at that Callbridge's log: after too many wrong passwords the"
-    " right one is not looked at for some minutes, or its user directory does not answer.",
+    "temporary-auth-failure": "Ask cms log --user on that Callbridge's host: after too many wrong"
+    " passwords the right one is not looked at for some minutes (cms callbridge lock clear), or its"
+    " user directory does not answer (cms callbridge directory status).",
 }
 LOGIN_OTHERWISE = "Look at that Callbridge's log for this time: it says why."
 

@@ -66,7 +66,10 @@ LDAP_LEFT_OUT = Fault(
         "two entries have one address, or an address cannot be prepared (RFC 7622)",
     ),
     cause="{left} of {count} entries at {peer} cannot log in: {names}.",
-    cure="Mend these entries in the directory, or narrow filter so that it leaves them out.",
+    cure=(
+        "Mend these entries in the directory, or narrow filter so that it leaves them out. The"
+        " password of a user of an earlier directory is the one there."
+    ),
 )
 LDAP_NO_GROUPS = Fault(
     "ldap-no-groups",

@@ -180,11 +180,14 @@ LOGIN_DENIED = Fault(
         "{peer} refused the log-in of {user} ({condition}): nothing is wrong with the link; who"
         " decides log-ins there, the Callbridge, said no."
     ),
-    cure="Check the user name and the password; cms callbridge user list shows who exists.",
+    cure=(
+        "Check the user name and the password; cms log --user on the Callbridge's host says which"
+        " is wrong."
+    ),
     mend=(
-        "cms callbridge user list --config callbridge.toml\n"
-        "cms callbridge user add {user} --config callbridge.toml     # adds it, or sets its"
-        " password"
+        "cms log --user {user} --config callbridge.toml\n"
+        "cms callbridge user add {user} --config callbridge.toml     # a local user: adds it, or"
+        " sets its password"
     ),
 )
 LOGIN_SLOWED = Fault(

@@ -88,6 +88,7 @@ class DirectoryAdministration:
     def _known(self, name: str) -> None:
         if name not in self.house.order:
             cure = "Take a name that cms callbridge directory status lists."
+            cure += " One that callbridge.toml has got meanwhile counts when it is started again."
             raise Refused("directoryDoesNotExist", "there is no directory of this name", cure)
 
 

@@ -7,6 +7,7 @@ L{cms.callbridge.directories.directory}; it makes changes in other threads.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from cms.callbridge.passwords.scram import (
 )
 from cms.linkprotocol.join import is_visitor
 from cms.linkprotocol.people import tidy
-from cms.state.database import Database, StoreError
+from cms.state.database import Database, StoreError, StoreUnusable
 from cms.xmlstream.jid import MalformedJID, parse_jid
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "write_shown",
 ]
 
+FILE = "users.sqlite3"
 SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE users (
@@ -90,6 +92,19 @@ def user_name(text: str, domain: str) -> str:
     return str(jid.user)
 
 
+def is_stored(state_dir: Path, name: str) -> bool:
+    """
+    Whether the store of a Callbridge that does not run has a user, as far as this user may know:
+    files that root made beside it would keep the daemon out.
+    """
+    try:
+        if (state_dir / FILE).stat().st_uid != os.geteuid():
+            return False
+        return any(user.name == name for user in UserStore(state_dir).users())
+    except (OSError, StoreUnusable):
+        return False
+
+
 class UserStore:
     """
     The file F{users.sqlite3} in a state directory, made when it is missing:
@@ -102,7 +117,7 @@ class UserStore:
     def __init__(
         self, state_dir: Path, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
     ) -> None:
-        self.path = state_dir / "users.sqlite3"
+        self.path = state_dir / FILE
         self._random_bytes = random_bytes
         self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, self._fill)
         self.open = self.database.open

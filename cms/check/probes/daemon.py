@@ -10,7 +10,8 @@ from attrs import frozen
 
 from cms import faults
 from cms.audit.finding import Finding
-from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning
+from cms.callbridge.directories import store
+from cms.control.daemon import PATIENCE, ControlError, Daemon, NotRunning, segment
 from cms.signalflow import Step, printable
 
 ABOUT = "the running Callbridge"
@@ -42,6 +43,18 @@ def look_at_daemon(state_dir: Path | None) -> Running:
             told=Finding(Step.ACTIVE, "skipped", ABOUT, note=f"not known: {problem.problem}")
         )
     return judge_link(status.get("link") or {})
+
+
+def is_stored(state_dir: Path, name: str, domain: str) -> bool:
+    """Whether the local store of a Callbridge has a user, as far as that can be known here."""
+    try:
+        daemon = Daemon.find(state_dir, PATIENCE)
+        if daemon is not None:
+            daemon.get(f"users/{segment(f'{name}@{domain}')}")
+            return True
+    except ControlError:
+        return False
+    return store.is_stored(state_dir, name)
 
 
 def judge_link(link: Mapping[str, Any]) -> Running:

@@ -74,6 +74,7 @@ class DirectoryProbe:
     @param domain: The XMPP domain.
     @param stage: Seconds for each answer.
     @param user: The prepared local part of somebody whom it is to find; empty for nobody.
+    @param is_stored: Whether he is in the local store, which comes before.
     @param source: The configuration file.
     @param connector: Instead of one over TCP.
     """
@@ -91,6 +92,7 @@ class DirectoryProbe:
         stage: float,
         source: str,
         user: str = "",
+        is_stored: bool = False,
         connector: Connector | None = None,
     ) -> None:
         self._reactor = reactor
@@ -102,6 +104,7 @@ class DirectoryProbe:
         self._stage = stage
         self._source = source
         self._user = user
+        self._is_stored = is_stored
         self._connector = connector
         self._attributes = attributes_of(settings)
         self._at = ""
@@ -357,7 +360,10 @@ class DirectoryProbe:
         try:
             user, filtered = await self._entry_of(connection, address)
         except StepError as error:
-            self._lane.failed(error, address, self._since(began))
+            if self._is_stored and error.fault == faults.LDAP_USER_ABSENT.name:
+                self._lane.skipped(Step.LOGIN, address, f"{self._user} is {_LOCAL}")
+            else:
+                self._lane.failed(error, address, self._since(began))
             return
         evidence = {"dn": user.dn, "name": user.shown, "binds as": user.bind_as}
         shown = {key: printable(value) for key, value in evidence.items()}
@@ -368,7 +374,11 @@ class DirectoryProbe:
             )
         elif user.disabled:
             problem = faults.LDAP_USER_DISABLED.error(peer=peer, address=address, dn=user.dn)
-        if problem is not None:
+        if self._is_stored:
+            why = f"{printable(user.dn)} ({self._user} is {_LOCAL})"
+            warning = faults.LDAP_LEFT_OUT.error(left=1, count=1, peer=peer, names=why)
+            self._lane.warned(warning, address)
+        elif problem is not None:
             self._lane.failed(problem, address, self._since(began), shown)
         else:
             self._lane.passed(Step.LOGIN, address, self._since(began), shown)
@@ -421,5 +431,6 @@ class DirectoryProbe:
         return users
 
 
+_LOCAL = "a user of the directory local, which comes before"
 _NO_ANSWER = frozenset({faults.LDAP_SILENT.name, faults.LDAP_BROKEN.name})
 _NO_BASE = frozenset({codes.NO_SUCH_OBJECT, 34})  # 34: invalidDNSyntax (RFC 4511 4.1.9)

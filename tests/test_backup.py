@@ -147,6 +147,14 @@ class CommandTests(BackupTests):
         self.assertEqual(before, self.content())
         self.assertIn("can be restored", self.said("restore", "--check", str(self.file)))
         self.assertEqual(made := self.facts("restore", "--check", str(self.file)), made)
+        self.file.write_bytes(self.file.read_bytes()[:-100])
+        line = self.refused("restore", str(self.file), *self.callbridge, status=1)
+        self.assertIn("is cut. Cure: Use another backup", line)  # and not: stop it first
+        FakeDaemon(self, self.server)
+        self.file.unlink()
+        self.backup()
+        line = self.refused("restore", str(self.file), *self.xmpp, status=1)
+        self.assertIn("this is a backup of a Callbridge", line)
 
     def test_not_overwritten(self) -> None:
         """A file that is there stays; a folder that is not there is said."""
@@ -154,6 +162,7 @@ class CommandTests(BackupTests):
         before = self.file.read_bytes()
         self.refused("backup", str(self.file), *self.callbridge, status=1)
         self.assertEqual(before, self.file.read_bytes())
+        self.assertNotIn("remove", self.refused("backup", "/dev/null", *self.callbridge, status=1))
         self.refused("backup", "/nonexistent/b", *self.callbridge, status=2)
         self.refused("restore", "/nonexistent/b", *self.callbridge, status=2)
 
@@ -208,7 +217,11 @@ class CommandTests(BackupTests):
         """Of another kind of daemon or another domain: nothing is changed."""
         self.backup()
         before = self.content()
-        self.assertIn("XMPP server", self.refused("restore", str(self.file), *self.xmpp, status=1))
+        for check in ((), ("--check",)):
+            line = self.refused("restore", str(self.file), *check, *self.xmpp, status=1)
+            self.assertIn("this is a backup of a Callbridge", line)
+        said = self.said("restore", str(self.file), "--check", *self.callbridge)
+        self.assertIn(f"can be restored by this version for {self.folder}/callbridge.toml", said)
         file = self.folder / "callbridge.toml"
         file.write_text(file.read_text().replace(DOMAIN, "other.example"))
         line = self.refused("restore", str(self.file), *self.callbridge, status=1)

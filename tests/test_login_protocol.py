@@ -321,6 +321,7 @@ class MalformedTests(SynchronousTestCase):
         for name, shown in (
             (" Alice\t\nLiddell ", "Alice Liddell"),
             ("evil\u202egnp.exe", "evil gnp.exe"),
+            ("evil\u061cgnp.exe", "evil gnp.exe"),
             ("\ud800x", "x"),
             ("x" * 300, "x" * 200),
             ("علي", "علي"),

@@ -22,6 +22,7 @@ from cms.commands.common import (
     Row,
     Wrong,
     check_owner,
+    in_the_way,
     note,
     print_json,
     print_rows,
@@ -149,7 +150,7 @@ def _write(place: Place, file: Path) -> Manifest:
     try:
         write(place.state_dir, place.known, about, file)
     except FileExistsError:
-        raise Wrong(f"{file} exists. Cure: name another file, or remove it.") from None
+        raise in_the_way(file) from None
     except OSError as problem:
         raise _trouble(file, problem) from None
     try:
@@ -171,23 +172,41 @@ def restore(file: Path, check: bool, as_json: bool, config_file: Path | None) ->
     Put the state in FILE in the place of a daemon's, which must be stopped.
 
     All of FILE is checked before anything is changed: that it is a whole backup, of this
-    kind of daemon and of its domain, and not of a newer version.  Then all files are
+    kind of daemon and of its domain, and not of a newer version.  --check needs no daemon to
+    be stopped, and says with --config whether FILE is of that one.  Then all files are
     replaced or none, also if the power fails.  The former ones stay in the folder
     before-restore of the state directory until the next restore.
     """
     file = file.absolute()
     if check:
-        with tempfile.TemporaryDirectory() as folder:
-            manifest = _unpacked(file, Path(folder))
-        _print(manifest, file, as_json)
-        note("it is whole, and can be restored by this version")
+        fits = _place(file, config_file) if config_file is not None else None
+        _print(_checked(file, fits), file, as_json)
+        there = "" if fits is None else f" for {fits.file}"
+        note(f"it is whole, and can be restored by this version{there}")
         return
     place = _place(file, config_file)
+    if Daemon.find(place.state_dir) is not None:
+        _checked(file, place)  # nobody stops a daemon for a file that is of no use
     _refuse_running(place)
     check_owner(place.state_dir)
     manifest = _restore(place, file)
     _print(manifest, file, as_json)
     note(f"restored in {place.state_dir}; what was there is in {restoring.FORMER} in it")
+
+
+def _checked(file: Path, place: Place | None) -> Manifest:
+    """
+    What a backup says of itself, if it can be restored.
+
+    @param place: Of which daemon, if that is known.
+    @raise Wrong: it cannot.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = _unpacked(file, folder)
+        if place is not None:
+            _check_fits(place, manifest, folder)
+    return manifest
 
 
 def _refuse_running(place: Place) -> None:
@@ -199,7 +218,7 @@ def _refuse_running(place: Place) -> None:
     if Daemon.find(place.state_dir) is not None:
         raise Wrong(
             f"the {place.title} runs on {place.state_dir}; nothing was changed. Cure: systemctl"
-            f" stop {UNITS[place.role]}, restore, and start it again; --check needs no stop."
+            f" stop {UNITS[place.role]}, restore, and start it again."
         )
 
 

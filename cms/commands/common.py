@@ -53,6 +53,12 @@ class Wrong(click.ClickException):
     exit_code = 1
 
 
+def in_the_way(file: Path) -> Wrong:
+    """What a command says that writes a new file."""
+    more = ", or remove it" if file.is_file() else ""  # not a device
+    return Wrong(f"{file} exists. Cure: name another file{more}.")
+
+
 def not_running(role: str, state_dir: Path, cure: str) -> Wrong:
     """What a command says that needs a daemon."""
     return Wrong(f"no {role} runs on {state_dir}. Cure: {cure}")

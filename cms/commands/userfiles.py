@@ -21,7 +21,7 @@ from cms.callbridge.directories.exchange import Entry, Existing, Reading, compar
 from cms.callbridge.directories.store import UserStore
 from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTES, derive
 from cms.callbridge.settings import current_config
-from cms.commands.common import JSON, Complaint, Wrong, check_owner, note, print_json
+from cms.commands.common import JSON, Complaint, Wrong, check_owner, in_the_way, note, print_json
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.control.daemon import Daemon
 
@@ -159,7 +159,7 @@ def _write(file: Path, lines: Iterable[str]) -> int:
                 file.unlink()
                 raise
     except FileExistsError:
-        raise Wrong(f"{file} exists. Cure: name another file, or remove it.") from None
+        raise in_the_way(file) from None
     except OSError as problem:
         raise Complaint(f"{file}: {problem.strerror}. Cure: name another file.") from None
     return number

@@ -12,9 +12,9 @@ from attrs import define
 from cms.commands.common import (
     JSON,
     Complaint,
-    Wrong,
     as_facts,
     check_owner,
+    in_the_way,
     note,
     print_blocks,
     print_json,
@@ -187,7 +187,7 @@ def add(name: str, secret_file: Path | None, as_json: bool, config_file: Path | 
     where, secret = Where.open(config_file), new_secret()
     name = where.name(name)
     if secret_file is not None and secret_file.exists():
-        raise Wrong(f"{secret_file} exists. Cure: name another file, or remove it.")
+        raise in_the_way(secret_file)
     where.administration.add(name, secret)
     where.said("added")
     where.note_outside(name)

@@ -24,7 +24,7 @@ MOST_PICTURE: Final = 102_400  # bytes: what Active Directory's thumbnailPhoto m
 # The beginning of a file says what it is; nothing else is passed on, so no markup and no script.
 _KINDS: Final = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
 _INVISIBLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
     "\ufffe\uffff]+"
 )
 

@@ -11,8 +11,11 @@ POLL_SECONDS = 0.01
 
 # Below what the kernel gives to outgoing connections, so that no connection
 # takes a port between its choice and its use.
-_PORTS = list(range(20000, 32000))
-random.SystemRandom().shuffle(_PORTS)
+_FIRST, _LAST, _BLOCK = 20_000, 32_000, 100
+_blocks = list(range(_FIRST, _LAST, _BLOCK))
+random.SystemRandom().shuffle(_blocks)
+_ports: list[int] = []
+_claims: list[socket.socket] = []
 
 
 def has_ipv6() -> bool:
@@ -26,11 +29,34 @@ def has_ipv6() -> bool:
 
 
 def free_port() -> int:
-    """A port that is free for TCP and UDP on all loopback addresses; never given twice."""
+    """
+    A port that is free for TCP and UDP on all loopback addresses; never given twice, by no
+    process that asks here.
+    """
     while True:
-        port = _PORTS.pop()
+        if not _ports:
+            _ports.extend(_claim())
+        port = _ports.pop()
         if is_free(port):
             return port
+
+
+def _claim() -> range:
+    """
+    Ports that no other process of the tests has, until this one ends: a name in the abstract
+    namespace of sockets, which belongs to the same network namespace as ports do.
+    """
+    while _blocks:
+        first = _blocks.pop()
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0cms-tests-ports-{first}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return range(first, first + _BLOCK)
+    raise AssertionError(f"no ports are left between {_FIRST} and {_LAST}")
 
 
 def is_free(port: int) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from peers.network import free_port
 from peers.processes import Processes, logged_errors
 
 LOG = """\
@@ -52,3 +55,16 @@ def test_verdict(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="it burnt"):
         processes.judge()
     processes.stop_all()
+
+
+def test_ports(processes: Processes) -> None:
+    """Two processes that choose ports side by side choose others."""
+    ask = "import time; from peers.network import free_port as port"
+    ask += "; print([port() for _ in range(250)], flush=True); time.sleep(60)"
+    choosers = [processes.start(f"chooser-{n}", [sys.executable, "-c", ask]) for n in range(2)]
+    for each in choosers:
+        each.wait_for("]", 30.0)
+    one, other = [set(json.loads(each.output)) for each in choosers]
+    assert [len(one), len(other)] == [250, 250]
+    assert not one & other
+    assert free_port() not in one | other

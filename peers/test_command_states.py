@@ -111,7 +111,8 @@ class System:
         self.server.process.wait_for("decides log-ins", 20.0)
         port, trust = self.server.client_port, certificates.trust
         people = ((f"{name}@{DOMAIN}", PASSWORD, port, trust) for name in ("alice", "bob"))
-        for client in [slixmpp_client(processes, *each) for each in people]:
+        self.alice, bob = [slixmpp_client(processes, *each) for each in people]
+        for client in (self.alice, bob):
             client.connected()
         self.run([(daemon, "backup made.backup") for daemon in self.both])
 
@@ -151,6 +152,12 @@ class System:
             for problem in problems(getattr(row, state), found)
         ]
         assert wrong == [], "\n\n".join(wrong)
+
+    def nothing_was_done(self) -> None:
+        """What commands gave up on while both hung, now that both go on."""
+        self.check("up", [Row("xmpp client message alice after")], [Row("callbridge lock list")])
+        assert self.alice.expect("message")["body"] == "hello"
+        assert self.alice.expect("message")["body"] == "after"
 
 
 def problems(told: Told, found: dict[str, Any]) -> list[str]:
@@ -196,8 +203,10 @@ def test_states(processes: Processes, certificates: Certificates) -> None:
     for daemon in system.both:
         daemon.process.signal(signal.SIGSTOP)
     system.check("frozen", SERVER + LATER[1:], CALLBRIDGE + LATER)
-    for daemon in reversed(system.both):
+    for daemon in system.both:
         daemon.process.signal(signal.SIGCONT)
+    system.nothing_was_done()
+    for daemon in reversed(system.both):
         daemon.process.stop()
     system.check("down", SERVER, CALLBRIDGE)
     system.check("down", LATER[1:], LATER[1:])

@@ -7,7 +7,7 @@ import socket
 from itertools import count
 from pathlib import Path
 from threading import Thread
-from time import time
+from time import monotonic
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -102,11 +102,11 @@ class ControlTests(SynchronousTestCase):
 
     def test_attempts(self) -> None:
         """As many as are asked for."""
-        fake, before = FakeDaemon(self, self.folder), time() - 0.001
+        fake, before = FakeDaemon(self, self.folder), monotonic() - 0.001
         fake.get("system/signalflow", {"signalFlow": {"attempt": [{"id": "b"}, {"id": "a"}]}})
         self.assertEqual(["b", "a"], [one["id"] for one in Daemon(self.folder).attempts(7)])
         self.assertEqual([("GET", "/api/v1/system/signalflow", {"limit": "7"})], fake.asked)
-        self.assertTrue(before + TIMEOUT <= fake.until[0] <= time() + TIMEOUT)
+        self.assertTrue(before + TIMEOUT <= fake.until[0] <= monotonic() + TIMEOUT)
         fake.get("system/signalflow", {"signalFlow": {}})
         self.assertEqual([], Daemon(self.folder).attempts(7))
 

@@ -244,7 +244,7 @@ class Daemon:
     def _send(
         self, method: str, address: str, form: Mapping[str, object] | None = None
     ) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json", UNTIL: f"{time.time() + self._timeout:.3f}"}
+        headers = {"Accept": "application/json", UNTIL: f"{time.monotonic() + self._timeout:.3f}"}
         body = None
         if form is not None:
             body = urlencode(form)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 SOCKET = "admin.sock"
 LOCK = "admin.lock"  # beside it; whoever holds it uses the directory
-# A header: the Unix time until which a command waits.  What comes later is not done, since its
+# A header: until when a command waits, by the clock that all processes of this host share
+# (CLOCK_MONOTONIC), which is that of a daemon's reactor.  What comes later is not done, since its
 # user was told that the daemon does not answer.
 UNTIL = "X-Until"
 LONGEST_PATH = 100  # bytes; the kernel takes 107

@@ -142,6 +142,18 @@ class RegistrationTests(SynchronousTestCase):
         self.server.clock.advance(300)
         self.assertNotIn("too many", self.server.component("203.0.113.5").open(to=CB1))
 
+    def test_unknown_ids_are_guesses(self) -> None:
+        """Who names an unknown component again and again is not heard any more."""
+        said = header(ns.COMPONENT, f" to='cb9.{DOMAIN}'")
+        heard = []
+        for _ in range(11):
+            peer = self.server.component("203.0.113.5")
+            peer.say(said)
+            self.server.clock.advance(8.0)
+            heard.append(peer.heard())
+        self.assertEqual([True] * 10 + [False], ["host-unknown" in each for each in heard])
+        self.assertIn("too many failures", heard[-1])
+
     def test_a_guesser_keeps_nobody_out(self) -> None:
         """One component's wrong secrets stand against no other, nor its own usual place."""
         self.server.component("203.0.113.5").register(CB1, "one")

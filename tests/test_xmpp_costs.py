@@ -10,6 +10,8 @@ from random import Random
 from types import FrameType
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import cms
@@ -61,6 +63,20 @@ class StanzaTests(SynchronousTestCase):
             counted = calls(lambda read=read: alice.stream.dataReceived(read))  # type: ignore[misc]
             self.assertEqual(number, bob.transport.take().count("<message"))
             self.assertLessEqual(counted, 16)
+
+
+class RegistrationTests(SynchronousTestCase):
+    """A component that connects, registers and is gone, after the first."""
+
+    def test_registration(self) -> None:
+        """It takes 231 calls without a record, whose own tests count the rest."""
+        server = Server()
+
+        def register() -> None:
+            server.register("echo").stream.connectionLost(Failure(ConnectionDone()))
+
+        register()
+        self.assertLessEqual(calls(register), 231)
 
 
 class CallbridgeEnd(XMLStream):

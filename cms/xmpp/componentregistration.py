@@ -238,11 +238,17 @@ class ComponentRegistration(StreamHandler):
         else:
             self._judge_address(start)
 
-    def _weigh(self, component: str) -> bool:
-        """Whether an ID, or its secret, is checked; after too many guesses it is refused."""
+    def _allows(self, component: str, *, counts: bool) -> bool:
+        """
+        Whether an ID, or its secret, is checked; after too many guesses it is refused.
+
+        @param counts: Whether it is a guess: an ID that is known here is none.
+        """
         try:
-            self._guess = self.policy.guesses.begin(component, self.wire.peer_host)
-            self._guess.weigh()
+            if self._guess is None:
+                self._guess = self.policy.guesses.begin(component, self.wire.peer_host)
+            if counts:
+                self._guess.weigh()
         except TooManyGuesses as problem:
             seconds = max(1, round(problem.seconds))
             fault = faults.PEER_REFUSED.error(peer=self._peer, seconds=seconds)
@@ -265,13 +271,13 @@ class ComponentRegistration(StreamHandler):
             self._bad_header(f"to: {problem}", StreamError("host-unknown"))
             return
         component = str(address.full())
-        if not self._weigh(component):
+        is_known = component in self.policy.registry
+        if not self._allows(component, counts=not is_known):
             return
-        if component not in self.policy.registry:
+        if not is_known:
             fault = self._explain_unknown(component[:255])
             self.guessed(fault, StreamError("host-unknown"))
             return
-        self._abandon()  # it counts again when the secret comes
         record = self.record
         record.component = component
         self.policy.flow.named(record.attempt)
@@ -300,7 +306,7 @@ class ComponentRegistration(StreamHandler):
         if (stanza.uri, stanza.name) != (ns.CLIENT, "handshake"):
             self.refuse_early(stanza)
             return
-        if not self._weigh(component):
+        if not self._allows(component, counts=True):
             return
         digest = str(stanza.element)
         secret = self.policy.registry.proved(component, self.stream_id, digest)

@@ -113,6 +113,18 @@ class OperatingPageTests(SynchronousTestCase):
             self.assertTrue(f'block("{name}", "{how}")' in typing, name)
 
 
+class ChangesTests(SynchronousTestCase):
+    """The list of changes."""
+
+    def test_once(self) -> None:
+        """It says each thing once, also after a merge that has taken the lines of both sides."""
+        begins = re.findall(
+            r"^\* (.{30})", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+        )
+        self.assertGreater(len(begins), 50)
+        self.assertEqual([], [words for words in set(begins) if begins.count(words) > 1])
+
+
 class LinkTests(SynchronousTestCase):
     """Links between the pages."""
 

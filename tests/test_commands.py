@@ -160,6 +160,10 @@ class RunningTests(CommandLineTests):
         facts = self.facts("status", status=1)
         self.assertEqual([True, False], [each["healthy"] for each in facts])
         self.said("status", "--config", str(self.folder / "xmpp.toml"))
+        _, status = self.bridge.answers["GET", "/api/v1/system/status"]
+        problem = {"cause": "No server answers.", "cure": "Start one."}
+        status["status"]["directoryProblems"] = [problem]
+        self.assertIn(": No server answers. Cure: Start one.\n", self.said("status", status=1))
 
     def test_status_of_one_that_hangs(self) -> None:
         """It is told of, and so are the others."""

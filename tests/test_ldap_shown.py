@@ -12,7 +12,7 @@ from cms.admin.callbridgepages import CallbridgePages
 from cms.admin.directoriesapi import DIRECTORIES, DirectoryOperations
 from cms.admin.directorypages import DirectoryPages
 from cms.admin.ldapapi import SYNCS, LdapOperations
-from cms.callbridge.directories.administration import DirectoryAdministration
+from cms.callbridge.directories.administration import DirectoryAdministration, failing
 from cms.callbridge.directories.making import House
 from cms.callbridge.ldap.administration import LdapAdministration
 from cms.callbridge.ldap.objects import StoredObjects
@@ -88,6 +88,20 @@ class OperationTests(ShownCase):
         self.assertEqual(faults.LDAP_BROKEN.name, first["problem"]["fault"])
         self.assertEqual(2, second["connections"])
         self.assertNotIn("problem", second)
+
+    def test_failing(self) -> None:
+        """The status names a directory none of whose servers can be used, and only then."""
+        self.assertEqual({}, failing(self.house.syncs))
+        self.dc1.refuses = self.stage.dc2.refuses = True
+        self.successResultOf(self.stage.directory.holds("nobody"))
+        self.failureResultOf(self.stage.directory.verify("u1", "s3cret"))
+        (problem,) = failing(self.house.syncs)["directoryProblems"]
+        self.assertEqual(faults.LDAP_UNREACHABLE.name, problem["fault"])
+        self.assertIn("the directory ldap", problem["cause"])
+        self.assertIn("ldaps://dc2:636", problem["cause"])
+        self.dc1.refuses = False
+        self.stage.clock.pump([1.0] * 90)
+        self.assertEqual({}, failing(self.house.syncs))
 
     def test_one_truth(self) -> None:
         """A sync that is begun at one door is under way, and then over, at the other too."""

@@ -55,6 +55,7 @@ STATUS = schemas.record(
         "rooms": schemas.WHOLE,
         "roomOccupants": schemas.WHOLE,
         "lacking": {"type": "array", "items": schemas.FAULT},
+        "directoryProblems": {"type": "array", "items": schemas.FAULT},
         "guests": schemas.record(dict.fromkeys(GUESTS, schemas.WHOLE), *GUESTS),
         "link": schemas.record(
             {

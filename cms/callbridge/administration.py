@@ -25,7 +25,7 @@ from cms.admin.recordpages import RecordPages
 from cms.admin.service import AdminService, AdminSettings
 from cms.admin.userpages import UserPages
 from cms.callbridge.daemon import CallbridgeService
-from cms.callbridge.directories.administration import DirectoryAdministration
+from cms.callbridge.directories.administration import DirectoryAdministration, failing
 from cms.callbridge.directories.store import StoreError, User, UserStore, user_name
 from cms.callbridge.ldap.administration import LdapAdministration
 from cms.callbridge.ldap.settings import LdapSettings
@@ -91,6 +91,7 @@ class CallbridgeAdministration:
             "roomOccupants": rooms.occupants,
             "guests": {"known": len(self._daemon.visitors), **self._daemon.door.figures.results},
             **lacking_facts(self._daemon.databases()),
+            **failing(self._daemon.directories.syncs),
         }
 
     def reconnect(self, *, even_if_up: bool) -> str:

@@ -83,8 +83,9 @@ class DaemonState:
                     rows.append(("Cluster", cluster_text(self.status["cluster"])))
                 if away:
                     rows.append(("Without a connection", self._away))
-            for lacking in self.status.get("lacking", ()):
-                rows.append(("No room", f"{lacking['cause']} Cure: {lacking['cure']}"))
+            for name, key in (("No room", "lacking"), ("Directory", "directoryProblems")):
+                for told in self.status.get(key, ()):
+                    rows.append((name, f"{told['cause']} Cure: {told['cure']}"))
         return rows + self._trouble()
 
     @property

@@ -92,6 +92,13 @@ class DirectoryAdministration:
             raise Refused("directoryDoesNotExist", "there is no directory of this name", cure)
 
 
+def failing(syncs: Mapping[str, Sync]) -> Facts:
+    """For the status: directories none of whose servers can be used; nothing if there is none."""
+    problems = [sync.directory.servers.problem for sync in syncs.values()]
+    told = [problem.as_dict() for problem in problems if problem is not None]
+    return {"directoryProblems": told} if told else {}
+
+
 def _state(name: str, syncs: Mapping[str, Sync]) -> Facts:
     """How a directory is at this moment."""
     sync = syncs.get(name)

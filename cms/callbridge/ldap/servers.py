@@ -203,6 +203,12 @@ class Servers:
         """What is known, the preferred first."""
         return tuple(self._states.values())
 
+    @property
+    def problem(self) -> StepError | None:
+        """Why nobody of the directory can log in now, if none of its servers can be used."""
+        problems = [state.problem for state in self.states]
+        return self._none_works(problems[-1]) if problems and all(problems) else None
+
     async def connect(self, deadline: float, *, as_account: bool) -> LdapConnection:
         """
         A connection to the first server that works.

@@ -17,9 +17,9 @@ from peers.processes import Process, Processes
 from peers.tools import require, script
 
 
-def block(name: str, how: str = "tested") -> str:
-    """The lines of docs/operate.md that are marked with this name."""
-    text = (ROOT / "docs" / "operate.md").read_text()
+def block(name: str, how: str = "tested", page: str = "operate.md") -> str:
+    """The lines of a page of F{docs}, docs/operate.md, that are marked with this name."""
+    text = (ROOT / "docs" / page).read_text()
     mark = rf"^( *)<!-- {how}: {name} -->\n\1```\w*\n(.*?)^\1```$"
     found = re.search(mark, text, re.DOTALL | re.MULTILINE)
     assert found is not None, name

@@ -44,10 +44,12 @@ dbnosync
 rootdn "{root}"
 rootpw {root_password}
 index objectClass,uid,sAMAccountName,mail eq
+{access}
+"""
+_ACCESS = """\
 limits dn.exact="{reader}" size={size}
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="{reader}" read by anonymous auth by * none
-"""
+access to * by dn.exact="{reader}" read by anonymous auth by * none"""
 
 
 # The names, identifiers and values of Active Directory.  Debian's msuser.schema has them without
@@ -194,6 +196,7 @@ class Slapd:
         pair: Pair | None = None,
         tls: bool = True,
         size: str = "unlimited",
+        access: str = "",
     ) -> None:
         """
         @param entries: Who is in it, below C{PEOPLE} or wherever their DNs say.
@@ -202,6 +205,7 @@ class Slapd:
         @param pair: Its certificate instead of one for C{host}.
         @param tls: Whether it has a certificate at all.
         @param size: C{sizelimit} of the reader.
+        @param access: Lines of its file that say who may what; else the reader may read all.
         """
         self.processes = processes
         self.name = name
@@ -227,8 +231,7 @@ class Slapd:
                 base=BASE,
                 root=ROOT,
                 root_password=ROOT_PASSWORD,
-                reader=READER,
-                size=size,
+                access=access or _ACCESS.format(reader=READER, size=size),
             )
         )
         data = self._directory / "people.ldif"

@@ -197,6 +197,21 @@ class RememberedTests(StageCase):
         self.dc1.entries[f"uid=alice,{BASE}"]["useraccountcontrol"] = [b"514"]
         self.failureResultOf(self.verify(), AccountDisabled)
 
+    def test_somebody_else(self) -> None:
+        """Who has the address of another entry now needs his own password, and is alone with it."""
+        self.stage.person("boss", "annas", cn="Anna", entryUUID="1", pwdChangedTime="20261129Z")
+        self.assertIs(True, self.right("boss", "annas"))
+        del self.dc1.entries[f"uid=boss,{BASE}"]
+        more = {"objectClass": "person", "entryUUID": "2", "pwdChangedTime": "20261129Z"}
+        self.dc1.add(f"cn=bert,{BASE}", uid="boss", cn="Bert", userPassword="berts", **more)
+        self.assertIs(False, self.right("boss", "annas"))  # which is remembered
+        self.assertEqual([], self.stage.ended)
+        self.assertIs(True, self.right("boss", "berts"))
+        self.assertIs(True, self.right("boss", "berts"))
+        self.assertEqual([(("boss",), "renewed")], self.stage.ended)
+        (known,) = self.stage.store.users("ldap")
+        self.assertEqual((f"cn=bert,{BASE}", "Bert"), (known.dn, known.shown))
+
     def test_no_state(self) -> None:
         """Where nothing shows that a password was changed, each is asked."""
         self.stage.person("bob")

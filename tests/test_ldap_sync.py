@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
@@ -146,6 +147,45 @@ class FoundTests(SyncCase):
         self.assertEqual([("u2",)], kept)
         self.run_it()
         self.assertEqual([], self.told())
+
+    def test_somebody_else(self) -> None:
+        """Whose address another entry has now loses sessions and keys, whatever else is said."""
+        for name, uid in (("anna", "boss"), ("bert", "other")):
+            more = {"entryUUID": f"uuid-{name}", "pwdChangedTime": f"2026{name == 'anna':d}Z"}
+            self.dc1.add(f"cn={name},{BASE}", objectClass="person", uid=uid, cn=name, **more)
+        self.run_it()
+        keys = derive("s3cret", "sha1", b"salt", 4_096)
+        for uid in ("boss", "other", "u1"):
+            self.store.keep_keys("ldap", uid, {"SCRAM-SHA-1": keys}, b"")
+        anna, bert = (self.dc1.entries[f"cn={name},{BASE}"] for name in ("anna", "bert"))
+        anna["uid"], bert["uid"] = bert["uid"], anna["uid"]
+        lines: list[str | None] = []
+        observe_log(self, lambda event: lines.append(formatEvent(event)))
+        outcome = self.run_it()
+        (told,) = [line for line in lines if line and "contacts forget" in line]
+        self.assertIn("2 addresses are those of other entries than before (boss, other)", told)
+        self.assertEqual([(("boss", "other"), "deleted")], [e for e in self.stage.ended if e[0]])
+        self.assertEqual((2, 2, 0), (outcome.sessions_ended, outcome.changed, outcome.removed))
+        with self.store.open() as connection:
+            left = connection.execute("SELECT name FROM keys").fetchall()
+            self.assertEqual([("u1",)], left)
+        known = {user.name: user for user in self.store.users("ldap")}
+        self.assertEqual(f"cn=bert,{BASE}", known["boss"].dn)
+        self.assertEqual("pwdChangedTime 20260", known["boss"].password)
+        self.assertEqual([outcome.ended] * 2, [known["boss"].seen, known["other"].seen])
+        self.stage.ended.clear()
+        self.run_it()
+        self.assertEqual([], [e for e in self.stage.ended if e[0]])
+
+    def test_same_one(self) -> None:
+        """Who is moved, or is read from a server that was filled by itself, is the same."""
+        self.dc1.add(f"cn=anna,{BASE}", objectClass="person", uid="anna", cn="A", entryUUID="1")
+        self.run_it()
+        moved = self.dc1.entries[f"cn=anna,ou=new,{BASE}"] = self.dc1.entries.pop(f"cn=anna,{BASE}")
+        self.run_it()
+        moved["entryuuid"] = [b"2"]
+        self.run_it()
+        self.assertEqual([], [e for e in self.stage.ended if e[0]])
 
     def test_password_of_replica(self) -> None:
         """A replica that lags behind, and one that says nothing, tell of no other password."""

@@ -65,6 +65,15 @@ CREATE TABLE IF NOT EXISTS passwords (
     PRIMARY KEY (name, directory)
 ) STRICT
 """
+# Which entry it was; likewise.
+_IDENTITIES = """
+CREATE TABLE IF NOT EXISTS identities (
+    directory TEXT NOT NULL,
+    name TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    PRIMARY KEY (name, directory)
+) STRICT
+"""
 # Who is in a group with whom; the members are a list in JSON.
 _GROUPS = """
 CREATE TABLE IF NOT EXISTS groups (
@@ -76,8 +85,9 @@ CREATE TABLE IF NOT EXISTS groups (
 ) STRICT
 """
 _USERS = (
-    "SELECT name, dn, shown, disabled, coalesce(password, ''), coalesce(seen, '')"
-    " FROM users LEFT JOIN passwords USING (name, directory) WHERE directory = ?"
+    "SELECT name, dn, shown, disabled, coalesce(password, ''), coalesce(seen, ''),"
+    " coalesce(identity, '') FROM users LEFT JOIN passwords USING (name, directory)"
+    " LEFT JOIN identities USING (name, directory) WHERE directory = ?"
 )
 
 
@@ -90,6 +100,7 @@ class SyncedUser:
     @ivar password: When the password was set, as L{LdapUser<cms.callbridge.ldap.users.LdapUser>}
         has it; empty: not known.
     @ivar seen: When a sync saw that it was another one (ISO 8601); empty: none did.
+    @ivar identity: Of his entry, likewise; empty: not known.
     """
 
     name: str
@@ -98,6 +109,7 @@ class SyncedUser:
     disabled: bool = False
     password: str = ""
     seen: str = field(default="", eq=False)
+    identity: str = ""
 
 
 @frozen
@@ -165,6 +177,7 @@ class Difference:
     @ivar gone: The names of those who were there and are not.
     @ivar disabled: Those who were enabled and are not.
     @ivar passwords: Those who have another password.
+    @ivar others: Those whose entry is another one, so it is somebody else.
     """
 
     added: tuple[str, ...] = ()
@@ -172,6 +185,7 @@ class Difference:
     gone: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
     passwords: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 class SyncStore:
@@ -185,7 +199,7 @@ class SyncStore:
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "directories.sqlite3"
-        additions = _PASSWORDS, _GROUPS
+        additions = _PASSWORDS, _IDENTITIES, _GROUPS
         self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, additions=additions)
         self.open = self.database.open
 
@@ -239,11 +253,12 @@ class SyncStore:
         """
         directory = outcome.directory
         touched = {*difference.added, *difference.changed, *difference.disabled}
-        another = set(difference.passwords)
+        another = {*difference.passwords, *difference.others}
         with self.open() as connection:
             gone = [(directory, name) for name in difference.gone]
-            changed = [(directory, name) for name in difference.passwords]
-            for table, out in (("users", gone), ("passwords", gone), ("keys", [*gone, *changed])):
+            others = [(directory, name) for name in another]
+            out_of = {"users": gone, "passwords": gone, "identities": gone}
+            for table, out in {**out_of, "keys": [*gone, *others]}.items():
                 connection.executemany(
                     f"DELETE FROM {table} WHERE directory = ? AND name = ?",  # noqa: S608
                     out,
@@ -259,7 +274,12 @@ class SyncStore:
             for user in users:
                 if user.name in touched:
                     seen = outcome.ended if user.name in another else user.seen
-                    _note_password(connection, directory, evolve(user, seen=seen))
+                    now = evolve(user, seen=seen)
+                    if user.name in difference.others:
+                        _replace_password(connection, directory, now)
+                    else:
+                        _note_password(connection, directory, now)
+                    _note_identity(connection, directory, user)
             connection.execute("DELETE FROM left_out WHERE directory = ?", (directory,))
             connection.executemany(
                 "INSERT INTO left_out VALUES (?, ?, ?, ?)",
@@ -307,7 +327,22 @@ class SyncStore:
                 (directory, user.name, user.dn, user.shown, user.disabled),
             )
             _note_password(connection, directory, user)
+            _note_identity(connection, directory, user)
             return added.rowcount == 1
+
+    def take_over(self, directory: str, user: SyncedUser) -> bool:
+        """
+        Somebody logged in with an address that was another entry's.
+
+        @return: Whether it is not known yet.
+        """
+        with self.open() as connection:
+            connection.execute(
+                "UPDATE users SET dn = ?, shown = ?, disabled = ? WHERE directory = ? AND name = ?",
+                (user.dn, user.shown, user.disabled, directory, user.name),
+            )
+            _replace_password(connection, directory, user)
+            return _note_identity(connection, directory, user)
 
     def note_password(self, directory: str, user: SyncedUser) -> bool:
         """
@@ -323,7 +358,15 @@ class SyncStore:
         known = tuple(names)
         marks = ", ".join("?" * len(known))
         with self.open() as connection:
-            for table in ("users", "keys", "syncs", "left_out", "passwords", "groups"):
+            for table in (
+                "users",
+                "keys",
+                "syncs",
+                "left_out",
+                "passwords",
+                "identities",
+                "groups",
+            ):
                 connection.execute(
                     f"DELETE FROM {table} WHERE directory NOT IN ({marks})",  # noqa: S608
                     known,
@@ -356,9 +399,25 @@ def find_user(cursor: sqlite3.Cursor, directory: str, name: str) -> SyncedUser |
     return None if row is None else _user(row)
 
 
-def _user(row: tuple[str, str, str, int, str, str]) -> SyncedUser:
-    name, dn, shown, off, password, seen = row
-    return SyncedUser(name, dn, shown, bool(off), password, seen)
+def _user(row: tuple[str, str, str, int, str, str, str]) -> SyncedUser:
+    name, dn, shown, off, password, seen, identity = row
+    return SyncedUser(name, dn, shown, bool(off), password, seen, identity)
+
+
+def _note_identity(connection: sqlite3.Connection, directory: str, user: SyncedUser) -> bool:
+    """Whether it was another one."""
+    noted = connection.execute(
+        "INSERT INTO identities VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET identity = excluded.identity WHERE identity <> excluded.identity",
+        (directory, user.name, user.identity),
+    )
+    return noted.rowcount == 1
+
+
+def _replace_password(connection: sqlite3.Connection, directory: str, user: SyncedUser) -> None:
+    """Whatever time was known: it was somebody else's."""
+    row = (directory, user.name, user.password, user.seen)
+    connection.execute("INSERT OR REPLACE INTO passwords VALUES (?, ?, ?, ?)", row)
 
 
 def _note_password(connection: sqlite3.Connection, directory: str, user: SyncedUser) -> bool:

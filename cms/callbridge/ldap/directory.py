@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from cms import faults
 from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
 from cms.callbridge.directories.store import StoreError
-from cms.callbridge.directories.synced import SyncedNames, SyncedUser, SyncOutcome, SyncStore
+from cms.callbridge.directories.synced import SyncedNames, SyncOutcome, SyncStore
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import Bound, LdapConnection, Page, Refused
 from cms.callbridge.ldap.mapping import Lacking, entries_of
@@ -31,7 +31,15 @@ from cms.callbridge.ldap.pictures import Pictures
 from cms.callbridge.ldap.pool import Pool, refusal
 from cms.callbridge.ldap.servers import Servers
 from cms.callbridge.ldap.settings import LdapSettings
-from cms.callbridge.ldap.users import LdapUser, attributes_of, is_later, read_keys, read_user
+from cms.callbridge.ldap.users import (
+    LdapUser,
+    attributes_of,
+    is_another,
+    is_later,
+    read_keys,
+    read_user,
+    synced,
+)
 from cms.callbridge.passwords.recent import RecentPasswords
 from cms.callbridge.passwords.saslprep import SASLPrepError
 from cms.callbridge.passwords.scram import (
@@ -231,18 +239,19 @@ class LdapDirectory:
     async def _note(self, user: LdapUser, password: str) -> None:
         """
         A user whom no sync has found is known from now on; keys are kept, if they are; and with
-        another password than was known his earlier sessions end.
+        another password than was known his earlier sessions end, as do those of whoever had his
+        address before.
         """
         known = self._synced.user(self.name, user.name)
+        another = known is not None and is_another(user, known)
         new = known is not None and _is_new(user.password, known.password)
         kept = True
         if self.settings.keep_keys and user.state:
             strongest = self.mechanisms[0]
             kept = self._synced.keys(self.name, user.name, strongest, user.state) is not None
-        if known is not None and kept and not new:
+        if known is not None and kept and not new and not another:
             return
-        seen = "" if known is None else known.seen
-        now = SyncedUser(user.name, user.dn, user.shown, password=user.password, seen=seen)
+        now = evolve(synced(user), seen="" if known is None else known.seen)
 
         def write() -> bool:
             if not kept:
@@ -253,6 +262,8 @@ class LdapDirectory:
                 self._store.keep_keys(self.name, user.name, keys, user.state)
             if known is None:
                 self._store.remember(self.name, now)
+            if another:
+                return self._store.take_over(self.name, now)
             return new and self._store.note_password(self.name, now)
 
         try:
@@ -267,7 +278,8 @@ class LdapDirectory:
             )
             return
         before = "" if known is None else known.password
-        if first and is_later(user.password, than=before) and self.settings.new_password_ends:
+        later = is_later(user.password, than=before) and self.settings.new_password_ends
+        if first and (another or later):
             self._renewed(user.name)
 
     def _judge(self, bound: Bound, user: LdapUser) -> bool:

@@ -37,7 +37,7 @@ from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
 from cms.callbridge.ldap.directory import LdapDirectory
 from cms.callbridge.ldap.groups import ATTRIBUTES, MOST_GROUPS, MOST_IN_GROUP, CollectedGroups
 from cms.callbridge.ldap.mapping import Lacking
-from cms.callbridge.ldap.users import is_later, read_user
+from cms.callbridge.ldap.users import is_another, is_later, read_user, synced
 from cms.linkprotocol.groups import Group
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
@@ -81,8 +81,7 @@ class Collected:
             else:
                 for uid in entry.values.get("uid", ()):
                     self.uids[uid.decode(errors="replace")] = user.name
-                made = SyncedUser(user.name, user.dn, user.shown, user.disabled, user.password)
-                self._by_name.setdefault(user.name, []).append(made)
+                self._by_name.setdefault(user.name, []).append(synced(user))
 
     def users(self, elsewhere: Mapping[str, str]) -> dict[str, SyncedUser]:
         """
@@ -112,9 +111,12 @@ def difference(before: Iterable[SyncedUser], now: dict[str, SyncedUser]) -> Diff
         behind, is given the known one.
     """
     old = {user.name: user for user in before}
-    passwords = []
+    passwords, others = [], []
     for name, known in old.items():
         user = now.get(name)
+        if user is not None and is_another(user, known):
+            others.append(name)
+            continue
         if user is None or (user.password == known.password and not known.seen):
             continue
         if is_later(user.password, than=known.password):
@@ -132,6 +134,7 @@ def difference(before: Iterable[SyncedUser], now: dict[str, SyncedUser]) -> Diff
             if user.disabled and name in old and not old[name].disabled
         ),
         passwords=tuple(passwords),
+        others=tuple(others),
     )
 
 
@@ -311,13 +314,14 @@ class Sync:
             )
         )
         self._synced()
-        ended_now = self._ended(changes.gone, "deleted") + self._ended(changes.disabled, "disabled")
+        ended_now = self._ended((*changes.gone, *changes.others), "deleted")
+        ended_now += self._ended(changes.disabled, "disabled")
         if self._settings.new_password_ends:
             ended_now += self._ended(changes.passwords, "password")
         if ended_now:
             outcome = evolve(outcome, sessions_ended=ended_now)
             await self._in_thread(lambda: self._store.note(outcome))
-        self._tell(outcome, left_out)
+        self._tell(outcome, left_out, changes.others)
         return outcome
 
     async def _read(self, collected: Collected, groups: CollectedGroups) -> None:
@@ -404,17 +408,26 @@ class Sync:
         name = self.directory.name
         if known and not found:
             raise faults.SYNC_EMPTY.error(directory=name, known=known)
-        out = len(changes.gone) + len(changes.disabled)
+        out = len(changes.gone) + len(changes.disabled) + len(changes.others)
         most = max(1, int(self._settings.most_removed * known))
         if out > most:
             raise faults.SYNC_REMOVES.error(directory=name, gone=out, known=known, most=most)
 
-    def _tell(self, outcome: SyncOutcome, left_out: list[LeftOut]) -> None:
+    def _tell(self, outcome: SyncOutcome, left_out: list[LeftOut], others: Sequence[str]) -> None:
         self.log.info(
             "directory {directory}: {users} users ({added} new, {changed} changed, {removed} gone,"
             " {disabled} disabled), {left_out} entries left out, {sessions_ended} sessions ended",
             **asdict(outcome),
         )
+        if others:
+            self.log.warn(
+                "directory {directory}: {number} addresses are those of other entries than before"
+                " ({names}); these have the contacts of the former. Cure: cms xmpp contacts forget"
+                " ADDRESS, unless somebody has got a new entry.",
+                directory=outcome.directory,
+                number=len(others),
+                names=", ".join(others[:NAMED]),
+            )
         if left_out:
             names = "; ".join(f"{each.entry} ({each.reason})" for each in left_out[:NAMED])
             warning = faults.SYNC_LEFT_OUT.error(

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from cms.callbridge.directories.store import StoreError, user_name
+from cms.callbridge.directories.synced import SyncedUser
 from cms.callbridge.ldap.connection import FoundEntry
+from cms.callbridge.ldap.groups import comparable
 from cms.callbridge.ldap.mapping import Entry, Lacking, escape_dn_value
 from cms.callbridge.ldap.settings import LdapSettings
 from cms.callbridge.passwords.scram import HASHES, StoredKeys
@@ -21,6 +23,9 @@ from cms.linkprotocol.join import is_visitor
 _STATES = ("pwdLastSet", "pwdChangedTime", "entryCSN")
 # When the password was set; unlike entryCSN they change with nothing else.
 _SET = ("pwdLastSet", "pwdChangedTime", "shadowLastChange")
+# What an entry keeps wherever it is moved and whatever its name is (RFC 4530).
+_IDENTITIES = ("entryUUID", "objectGUID", "nsUniqueId")
+_MOST_IDENTITY = 64  # bytes
 _MOMENT = re.compile(rb"[0-9]{1,20}")
 _DISABLED = ("userAccountControl", "nsAccountLock", "pwdAccountLockedTime")
 _ACCOUNTDISABLE = 0x2  # MS-ADTS 2.2.16
@@ -40,9 +45,11 @@ class LdapUser:
     @ivar name: The prepared local part.
     @ivar bind_as: The name under which the password is checked.
     @ivar shown: The name for people.
-    @ivar state: Changes with the password; empty if the directory shows nothing like it.
+    @ivar state: Changes with the password, or if another is checked; empty if the directory shows
+        nothing like it.
     @ivar keys: Values of C{keys_attribute}.
     @ivar password: When the password was set, see L{is_later}; empty if the directory does not say.
+    @ivar identity: Of the entry; empty likewise.
     """
 
     name: str
@@ -53,6 +60,7 @@ class LdapUser:
     state: bytes = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
     password: str = ""
+    identity: str = ""
 
 
 def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUser:
@@ -75,10 +83,12 @@ def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUse
         shown = settings.shown_name.fill(entry.values)
     except Lacking:
         shown = name
-    state = next((b"\0".join(v) for a in _STATES if (v := entry.values.get(a.lower()))), b"")
+    states = (v for a in _STATES if (v := entry.values.get(a.lower())))
+    state = next((b"\0".join((bind_as.encode(), *v)) for v in states), b"")
     keys = entry.values.get(settings.keys_attribute.lower(), ())
     disabled, password = is_disabled(entry.values), _set(entry.values)
-    return LdapUser(name, entry.dn, bind_as, shown, disabled, state, keys, password)
+    identity = _identity(entry.values)
+    return LdapUser(name, entry.dn, bind_as, shown, disabled, state, keys, password, identity)
 
 
 def _set(values: Entry) -> str:
@@ -88,6 +98,30 @@ def _set(values: Entry) -> str:
         if moment is not None:
             return f"{attribute} {moment[0].decode()}"
     return ""
+
+
+def _identity(values: Entry) -> str:
+    for attribute in _IDENTITIES:
+        value = _first(values, attribute)
+        if value:
+            return f"{attribute} {value[:_MOST_IDENTITY].hex()}"
+    return ""
+
+
+def synced(user: LdapUser) -> SyncedUser:
+    """What is stored of him."""
+    stored = user.name, user.dn, user.shown, user.disabled, user.password
+    return SyncedUser(*stored, identity=user.identity)
+
+
+def is_another(user: LdapUser | SyncedUser, known: SyncedUser) -> bool:
+    """
+    Whether an address is another entry's now than was known.  With the same DN it is the same
+    one: two servers that are filled from one file have identities of their own.
+    """
+    if "" in (user.identity, known.identity) or user.identity == known.identity:
+        return False
+    return comparable(user.dn) != comparable(known.dn)
 
 
 def is_later(password: str, than: str) -> bool:
@@ -128,7 +162,7 @@ def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
     keys = (settings.keys_attribute,) if settings.keys_attribute else ()
     if settings.groups_base:
         keys = (*keys, "uid")  # as memberUid names people
-    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *_SET, *keys)))
+    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *_SET, *_IDENTITIES, *keys)))
 
 
 def read_keys(values: Sequence[bytes], mechanism: str) -> StoredKeys | None:

@@ -48,7 +48,7 @@ class Place:
             *(f"peggy@{DOMAIN}", PASSWORD, "127.0.0.1", self.server.client_port),
             *(certificates.trust, pair),
         )
-        self.peggy = Profanity(processes, Terminals(processes), account, "reconnect=3\n")
+        self.peggy = Profanity(processes, Terminals(processes), account, "reconnect=1\n")
         self.peggy.start()
         self.alice, self.bob = self.client("alice"), self.client("bob")
         for driver in (self.alice, self.bob):
@@ -84,11 +84,10 @@ class Place:
             lambda: (user in self.listed()) is there, 60.0, f"{user} {'in' if there else 'out'}"
         )
 
-    def peggy_sees(self, text: str) -> None:
-        """What profanity shows."""
-        wait_until(
-            lambda: text in self.peggy.shown(), 60.0, f'"{text}" in {self.peggy.shown()[-3000:]}'
-        )
+    def peggy_sees(self, text: str, times: int = 1) -> None:
+        """What profanity shows, so often."""
+        shown = self.peggy.shown
+        wait_until(lambda: shown().count(text) == times, 60.0, f'{times} "{text}" in {shown()}')
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +120,19 @@ def test_told(place: Place) -> None:
 
 
 def test_kicked(place: Place) -> None:
-    """The program says so; it may come back, as profanity does by itself, and once."""
+    """
+    The program says so; it may come back, as profanity does by itself, and once: all that it shows
+    is that it was away.
+    """
     place.cms(place.server, "xmpp", "client", "kick", "alice")
     error = place.alice.expect("stream-error")
     assert (error["condition"], error["text"]) == ("policy-violation", "ended by an administrator")
     place.alice.expect("disconnected")
     id_ = place.listed()["peggy"]["id"]
+    place.peggy.command("/win 1")
     place.cms(place.server, "xmpp", "client", "kick", "peggy")
+    place.peggy_sees("Lost connection.")
+    place.peggy_sees("Connection re-established.")
     wait_until(lambda: place.listed().get("peggy", {}).get("id", id_) != id_, 60.0, "peggy is back")
 
 
@@ -178,14 +183,15 @@ def test_disabled_in_a_room(place: Place) -> None:
 
 def test_profanity_disabled(place: Place) -> None:
     """
-    It says that it has lost its connection, and tries again each three seconds, as it is set
-    up to; it never says why it cannot log in, so that is told by the record.
+    It says that it has lost its connection, and tries again each second or so, as it is
+    set up to; it never says why it cannot log in, so that is told by the record.  Enabled, it is
+    back.
     """
     place.until_listed("peggy")
     place.cms(place.callbridge, "callbridge", "user", "disable", "peggy")
     place.until_listed("peggy", there=False)
-    place.peggy.command("/win 1")
-    place.peggy_sees("Lost connection.")
+    place.peggy_sees("Lost connection.", 2)
+    place.peggy_sees("[offline]")
 
     def tried() -> bool:
         return "the account is disabled" in place.cms(
@@ -194,6 +200,10 @@ def test_profanity_disabled(place: Place) -> None:
 
     wait_until(tried, 60.0, "profanity tries again")
     assert "peggy" not in place.listed()
+    place.peggy_sees("Connection re-established.")
+    place.cms(place.callbridge, "callbridge", "user", "enable", "peggy")
+    place.peggy_sees("Connection re-established.", 2)
+    place.peggy_sees("[online]")
 
 
 def test_disabled_without_link(place: Place) -> None:

@@ -8,6 +8,7 @@ it or keeps it; what it sends is typed, or said over its own remote control.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -333,6 +334,14 @@ class NewGajim:
         desktop.type(self._account.password)
         desktop.press("Return")
 
+    def contacts(self) -> dict[str, str]:
+        """Its roster, as it keeps it: what each address is called."""
+        file = f"file:{self._home}/.cache/gajim/cache.db?mode=ro"
+        with contextlib.closing(sqlite3.connect(file, uri=True)) as db:
+            rows = db.execute("SELECT roster FROM roster").fetchall()
+        items = [item for (text,) in rows for item in json.loads(text)]
+        return {item["jid"]["value"]: item["name"] or "" for item in items}
+
     def _look_at(self, title: str) -> None:
         self._desktop.xdotool("windowfocus", "--sync", self._desktop.window(title))
 
@@ -525,9 +534,9 @@ class Dino:
         assert done.returncode == 0, done.stderr
 
     def contacts(self) -> dict[str, str]:
-        """Its roster, as it keeps it: the subscription to each address."""
+        """Its roster, as it keeps it: what each address is called."""
         with contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as db:
-            return dict(db.execute("SELECT jid, subscription FROM roster"))
+            return dict(db.execute("SELECT jid, ifnull(name, '') FROM roster"))
 
     def has(self, body: str) -> bool:
         """In its database."""

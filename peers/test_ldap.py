@@ -13,7 +13,7 @@ from peers.api import Administration
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client, slixmpp_contact
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import Callbridge, XmppServer, daemon_environment
 from peers.network import wait_until
 from peers.processes import Processes
 from peers.realclients import Account, Profanity
@@ -31,7 +31,7 @@ from peers.slapd import (
 )
 from peers.terminal import Terminals
 from peers.test_contacts import shown_as
-from peers.tools import require
+from peers.tools import require, script
 
 MANY = 10_000
 
@@ -271,9 +271,14 @@ def test_new_password(processes: Processes, certificates: Certificates) -> None:
 def test_groups(processes: Processes, certificates: Certificates) -> None:
     """
     Who is in a group of the directory with somebody sees him on his roster, come and go, without
-    asking; a person takes nobody out, the directory does.
+    asking; a person takes nobody out, the directory does.  Who is kicked is back soon, who is
+    disabled in the directory is not: all that his screen says is that he is offline.
     """
-    anna, bert, carl = named("anna"), named("bert"), named("carl", uid="c4")
+    anna, bert, carl = (
+        named("anna", displayName="Anna Aalto"),
+        named("bert"),
+        named("carl", uid="c4"),
+    )
     board = {"objectClass": "groupOfNames", "cn": "Board", "member": [anna.dn.upper(), carl.dn]}
     choir = {"objectClass": "posixGroup", "cn": "Choir", "gidNumber": "7", "memberUid": ["c4"]}
     slapd = Slapd(
@@ -286,6 +291,7 @@ def test_groups(processes: Processes, certificates: Certificates) -> None:
         groups_base=BASE,
         sync_interval=0,
         filter="(objectClass=user)",
+        nameMapping="$displayName$",
     )
     house.start()
     port, trust = house.server.client_port, certificates.trust
@@ -294,27 +300,45 @@ def test_groups(processes: Processes, certificates: Certificates) -> None:
     contact.connected()
     pair = certificates.issue(DOMAIN)
     account = Account(carl_there, "word-of-carl", "127.0.0.1", port, trust, pair)
-    profanity = Profanity(processes, Terminals(processes), account, level="DEBUG")
+    profanity = Profanity(processes, Terminals(processes), account, "reconnect=1\n", level="DEBUG")
     profanity.start()
     screen = profanity.terminal
-    wait_until(lambda: "logged in successfully" in screen.screen, 30.0, "its log-in")
+
+    def sees(text: str, times: int = 1) -> None:
+        wait_until(lambda: screen.screen.count(text) == times, 30.0, f"{text} on {screen.screen}")
+
+    sees("logged in successfully")
     synced = house.sync()
     assert (synced["numUsers"], synced["numGroups"], synced["numLeftOut"]) == (3, 1, 0)
     assert contact.expect("came", 30.0)["sender"] == carl_there
     contact.do("roster")
     assert contact.expect("roster", 30.0)["contacts"][carl_there] == "both"
-    wait_until(lambda: shown_as(screen.screen, anna_there) == "Online", 30.0, "Anna to be online")
+    wait_until(lambda: shown_as(screen.screen, "Anna Aalto") == "Online", 30.0, "Anna to be online")
     screen.type(f"/roster remove {anna_there}")
     screen.type("/roster")
     contact.disconnect()
-    wait_until(lambda: shown_as(screen.screen, anna_there) == "Offline", 30.0, "Anna to go")
+    wait_until(lambda: shown_as(screen.screen, "Anna Aalto") == "Offline", 30.0, "Anna to go")
     contact.connected()
     assert contact.expect("came", 30.0)["sender"] == carl_there
-    wait_until(lambda: shown_as(screen.screen, anna_there) == "Online", 30.0, "Anna to be back")
+    wait_until(lambda: shown_as(screen.screen, "Anna Aalto") == "Online", 30.0, "Anna to be back")
+    kick = [*script("cms"), "xmpp", "client", "kick", "carl", "--config", str(house.server.file)]
+    status, output = processes.run("kick", kick, env=daemon_environment())
+    assert (status, "1 session of carl ended" in output) == (0, True), output
+    sees("Lost connection.")
+    assert contact.expect("went", 30.0)["sender"] == carl_there
+    sees("Connection re-established.")
+    wait_until(lambda: shown_as(screen.screen, "Anna Aalto") == "Online", 30.0, "Anna once more")
+    assert contact.expect("came", 30.0)["sender"] == carl_there
     slapd.replace(f"cn=Board,{BASE}", "member", anna.dn)
     assert house.sync()["numGroups"] == 0
     assert contact.expect("went", 30.0)["sender"] == carl_there
-    wait_until(lambda: shown_as(screen.screen, anna_there) == "", 30.0, "Anna to be no contact")
+    wait_until(lambda: shown_as(screen.screen, "Anna Aalto") == "", 30.0, "Anna to be no contact")
+    slapd.replace(carl.dn, "userAccountControl", str(DISABLED))
+    assert house.sync()["numSessionsEnded"] == 1
+    sees("Lost connection.", 2)
+    house.server.process.wait_for("refused (account-disabled)", 30.0)  # it tries again
+    sees("[offline]")
+    sees("logged in successfully", 2)
 
 
 def test_made_by_the_api(processes: Processes, certificates: Certificates) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from peers.api import Administration
 from peers.certs import Certificates
-from peers.clients import Driver, slixmpp_contact
+from peers.clients import slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
 from peers.desktop import Desktop
@@ -19,7 +20,7 @@ from peers.network import wait_until
 from peers.operating import block
 from peers.processes import Processes
 from peers.realclients import PORT, Account, Dino, NewGajim, home_of
-from peers.slapd import DISABLED, Slapd
+from peers.slapd import BASE, DISABLED, Entry, Slapd
 from peers.slapd import account as person
 from peers.terminal import Terminals
 from peers.test_contacts import shown_as
@@ -28,17 +29,22 @@ from peers.tools import require, script
 HOST = "127.83.0.1"  # a loopback address of its own: Dino knows no other port than 5222
 PASSWORD = "alices-password"
 BOB = f"bob@{DOMAIN}"
+GROUP = "Night Shift"
+NAMES = {"bob": "Bob Brown", "alice": "Alice Ash", "dina": "Dina Dahl", "greta": "Greta Gray"}
 PEOPLE = ("alice", "dina", "greta")  # at profanity, Dino, and Gajim
 PATIENCE = 60.0
 
 
 class Scene:
-    """Both daemons, a directory, a space, and bob, who is a contact of the others."""
+    """Both daemons, a directory, a space, and bob, whom a group there makes a contact."""
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
         self.processes, self.certificates = processes, certificates
+        people = [person(each, PASSWORD, displayName=name) for each, name in NAMES.items()]
+        group = {"objectClass": "groupOfNames", "cn": GROUP, "member": [each.dn for each in people]}
         self.slapd = Slapd(
-            processes, certificates, [person(each, PASSWORD) for each in ("bob", *PEOPLE)]
+            *(processes, certificates),
+            [*people, Entry(f"cn={GROUP},{BASE}", group)],
         )
         self.slapd.start()
         self.server = XmppServer(processes, certificates, {"cb1": "s3cret"})
@@ -49,13 +55,21 @@ class Scene:
         self.server.start()
         address = f"localhost:{self.server.component_port}"
         self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
-        self.callbridge.settings["directory"] = [self.slapd.settings(DOMAIN)]
+        self.callbridge.settings["directory"] = [
+            {
+                **self.slapd.settings(DOMAIN),
+                "nameMapping": "$displayName$",
+                "groups_base": BASE,
+                "sync_interval": 0,
+            }
+        ]
         self.callbridge.space("add", "Sales", "--call-id", "123456789")
         self.callbridge.start()
-        self.bob = self._contact("bob")
+        synced = Administration(self.callbridge.directory / "state").sync()
+        assert (synced["numUsers"], synced["numGroups"]) == (4, 1)
+        port, trust = self.server.client_port, certificates.trust
+        self.bob = slixmpp_contact(processes, BOB, PASSWORD, port, trust)
         self.bob.connected()
-        for each in PEOPLE:
-            self._befriend(each)
         terminal = Terminals(processes)
         _, environment = home_of(processes, "profanity")
         environment["SSL_CERT_FILE"] = str(certificates.trust)
@@ -68,23 +82,6 @@ class Scene:
         """Of one of them."""
         trust = self.certificates.trust
         return Account(f"{user}@{DOMAIN}", PASSWORD, HOST, PORT, trust, self.pair)
-
-    def _contact(self, user: str) -> Driver:
-        port, trust = self.server.client_port, self.certificates.trust
-        return slixmpp_contact(self.processes, f"{user}@{DOMAIN}", PASSWORD, port, trust)
-
-    def _befriend(self, user: str) -> None:
-        address, other = f"{user}@{DOMAIN}", self._contact(user)
-        other.connected()
-        for asks, grants, asked, granted in (
-            (self.bob, other, address, BOB),
-            (other, self.bob, BOB, address),
-        ):
-            asks.do("presence", to=asked, type="subscribe")
-            assert grants.expect("asks", PATIENCE)["sender"] == granted
-            grants.do("presence", to=granted, type="subscribed")
-            assert asks.expect("grants", PATIENCE)["sender"] == asked
-        other.disconnect()
 
     def logged_in(self, user: str, resource: str, times: int = 1) -> Callable[[], bool]:
         """Whether the server says so, of a program of this kind."""
@@ -159,7 +156,7 @@ def test_a_day(scene: Scene) -> None:
     for heading, change in (("Offline", scene.bob.disconnect), ("Online", scene.bob.connected)):
         change()
         wait_until(
-            lambda: shown_as(scene.profanity.screen) == heading,  # noqa: B023
+            lambda: shown_as(scene.profanity.screen, NAMES["bob"]) == heading,  # noqa: B023
             *(PATIENCE, f"Bob to be {heading}"),
         )
     sender = f"{{jabber:client}}:from='{BOB}/"
@@ -169,8 +166,13 @@ def test_a_day(scene: Scene) -> None:
         return ["type='unavailable'" in line for line in lines]
 
     wait_until(lambda: seen()[-2:] == [True, False], PATIENCE, "Bob to go and come in Dino")
-    assert dino.contacts()[BOB] == "both"
     wait_until(lambda: f"Received from {BOB}/" in gajim.shown(), PATIENCE, "Bob in Gajim")
+    for user, program in (("dina", dino), ("greta", gajim)):
+        others = {f"{each}@{DOMAIN}": name for each, name in NAMES.items() if each != user}
+        wait_until(
+            lambda: program.contacts() == others,  # noqa: B023
+            *(PATIENCE, f"the names in {program.name}"),
+        )
 
     for each in ("dina", "greta"):
         assert f"1 session of {each} ended" in scene.cms(server, "xmpp", "client", "kick", each)

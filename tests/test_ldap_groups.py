@@ -172,6 +172,11 @@ class SyncTests(SyncCase):
         self.dc1.add(f"cn=both,{BASE}", cn="Both", member=[f"uid=u2,{BASE}", f"uid=u3, {BASE}"])
         self.assertEqual(5, self.run_it().groups)
         self.assertEqual(("u2", "u3"), self.groups()["Both"])
+        both = next(each for each in self.store.groups(["ldap"]) if each.name == "Both")
+        self.assertEqual({"u2": "U2", "u3": "U3"}, both.shown)
+        self.patch(gp, "MOST_BYTES", 7)
+        short = next(each for each in self.store.groups(["ldap"]) if each.name == "Both")
+        self.assertEqual(({}, both.members), (short.shown, short.members))
         del self.dc1.entries[f"uid=u3,{BASE}"]
         self.assertEqual(3, self.run_it().groups)
         self.assertEqual([5, 3], told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.linkprotocol import groups as gp
@@ -131,6 +132,31 @@ class ClientTests(GroupCase):
         self.put(gp.Group(ID, "", ()))
         self.assertEqual([], self.items("alice"))
 
+    def test_called(self) -> None:
+        """By the directory's name, unless the user has one for him; another name is pushed."""
+        named = gp.Group(ID, "Board", ("alice", "bob"), {"bob": "Bob <Beck>"})
+        self.peers["alice"].received()
+        ask(self.callbridge, named)
+        self.server.clock.advance(PAUSE)
+        push = next(e for e in self.peers["alice"].received() if e.type == "set")
+        self.assertEqual("Bob <Beck>", push.element.query.item["name"])
+        self.assertEqual(["Board"], [str(group) for group in push.element.query.item.elements()])
+        self.heard()
+        self.assertFalse(self.roster("bob").element.query.item.hasAttribute("name"))
+        version = self.roster("alice").element.query["ver"]
+        self.heard()
+        self.assertEqual({}, self.put(named))
+        heard = self.put(evolve(named, shown={"bob": "Bob Bell", "alice": "Alice L"}))
+        self.assertEqual("push bob both", heard["alice"][0])
+        self.assertEqual("push alice both", heard["bob"][0])
+        again = self.roster("alice", f" ver='{version}'").element.query
+        self.assertEqual("Bob Bell", again.item["name"])
+        self.set("alice", f"<item jid='{BOB}' name='Bobby'/>")
+        self.assertEqual("Bobby", self.roster("alice").element.query.item["name"])
+        self.heard()
+        self.put(gp.Group(ID, "", ()))
+        self.assertEqual("Bobby", self.roster("alice").element.query.item["name"])
+
     def test_probe(self) -> None:
         """It is answered, as to any who may see somebody."""
         self.assertEqual({}, self.say("alice", f"<presence to='{BOB}' type='probe'/>"))
@@ -191,8 +217,9 @@ class LinkTests(GroupCase):
         """Its groups by their digests, in pages; and those of no other."""
         self.assertEqual(gp.Known(()), self.known())
         self.put()
-        self.put(gp.Group(OTHER, "Choir", ("bob", "carol")))
-        self.assertEqual((ID, BOARD.digest), self.known().groups[0])
+        choir = gp.Group(OTHER, "Choir", ("bob", "carol"), {"carol": "Carol Cern"})
+        self.put(choir)
+        self.assertEqual(((ID, BOARD.digest), (OTHER, choir.digest)), self.known().groups)
         self.assertEqual([OTHER], [id_ for id_, _ in self.known(ID).groups])
         self.patch(gp, "PAGE", 1)
         first = self.known()
@@ -291,12 +318,15 @@ class FormTests(SynchronousTestCase):
     def test_there_and_back(self) -> None:
         """Written and read."""
         group = gp.Group(ID, "A & <B> 'ü'", ("zoë", "al'ice"))
-        messages: list[Any] = [gp.Ask(), gp.Ask(ID), group, gp.Group(ID, "", ())]
+        named = evolve(group, shown={"zoë": "Zoë & 'Z'"})
+        messages: list[Any] = [gp.Ask(), gp.Ask(ID), group, named, gp.Group(ID, "", ())]
         messages += [gp.Known(()), gp.Known(((ID, group.digest), (OTHER, ID)), more=True)]
         for message in messages:
             self.assertEqual(message, gp.parse(element(message.to_xml())))
-        self.assertNotEqual(gp.digest("a", ["b", "c"]), gp.digest("a", ["b"]))
-        self.assertEqual(gp.digest("a", ["b", "c"]), gp.digest("a", ["c", "b"]))
+        digests = {group.digest, named.digest, evolve(named, shown={"zoë": "Z"}).digest}
+        digests |= {evolve(group, members=("zoë",)).digest, evolve(group, name="a").digest}
+        self.assertEqual(5, len(digests))
+        self.assertEqual(group.digest, evolve(group, members=("al'ice", "zoë")).digest)
 
     def test_malformed(self) -> None:
         """What is none, by its text alone."""
@@ -312,6 +342,7 @@ class FormTests(SynchronousTestCase):
             f"<group xmlns='{gp.NS}' id='{ID}' name='x'>{user}{user}</group>",
             f"<group xmlns='{gp.NS}' id='{ID}' name='x'><user/></group>",
             f"<group xmlns='{gp.NS}' id='{ID}' name='x'><group/></group>",
+            f"<group xmlns='{gp.NS}' id='{ID}' name='x'><user name='a' shown='b&#10;c'/></group>",
             f"<group xmlns='{gp.NS}' id='{ID}' name='x'>text</group>",
             f"<group xmlns='{gp.NS}' id='{ID}' name='x'>{many}</group>",
             f"<groups xmlns='{gp.NS}' after='x'/>",

@@ -8,7 +8,7 @@ They are an addition to the log-in protocol, with a namespace and version of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -16,6 +16,7 @@ from attrs import field, frozen
 from twisted.words.xish.domish import Element
 
 from cms.linkprotocol.login import MalformedLogin, attribute
+from cms.linkprotocol.people import tidy
 from cms.xmlstream.serialize import quote_attribute
 
 NS: Final = "urn:x-cms:groups:1"  # the number is the version of this part of the protocol
@@ -75,20 +76,32 @@ class Group:
     @ivar id: Sixteen digits of our own, always the same for the group.
     @ivar name: For people.
     @ivar members: The prepared local parts of users; nobody: there is no such group any more.
+    @ivar shown: What those of them are called who have a name for people, as L{tidy} leaves it.
     """
 
     id: str
     name: str
     members: tuple[str, ...] = field(converter=_in_order)
+    shown: Mapping[str, str] = field(factory=dict, hash=False)
 
     @property
     def digest(self) -> str:
         """See L{digest}."""
-        return digest(self.name, self.members)
+        return digest(self.name, self.members, self.shown)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it may be told of as a whole: L{MOST_BYTES}."""
+        texts = (*self.members, *self.shown.values())
+        return sum(len(each.encode()) for each in texts) <= MOST_BYTES
 
     def to_xml(self) -> str:
         """As the child of an IQ C{set}."""
-        members = "".join(f"<user name={quote_attribute(name)}/>" for name in self.members)
+        members = ""
+        for name in self.members:
+            shown = self.shown.get(name)
+            called = f" shown={quote_attribute(shown)}" if shown else ""
+            members += f"<user name={quote_attribute(name)}{called}/>"
         name = quote_attribute(self.name)
         return f"<group xmlns='{NS}' id='{self.id}' name={name}>{members}</group>"
 
@@ -96,9 +109,14 @@ class Group:
 Message = Ask | Known | Group
 
 
-def digest(name: str, members: Iterable[str]) -> str:
-    """What tells a group from another with its id: 16 digits."""
-    return sha256("\0".join((name, *sorted(members))).encode()).hexdigest()[:16]
+def digest(name: str, members: Iterable[str], shown: Mapping[str, str]) -> str:
+    """
+    What tells a group from another with its id: 16 digits.
+
+    @param shown: See L{Group}.
+    """
+    called = (f"{each}\n{shown[each]}" if shown.get(each) else each for each in sorted(members))
+    return sha256("\0".join((name, *called)).encode()).hexdigest()[:16]
 
 
 def parse(element: Element | None) -> Message:
@@ -133,4 +151,8 @@ def _group(element: Element, children: list[Element]) -> Group:
         raise MalformedLogin("a member has no name, or is there twice")
     if (children and not name) or len(name.encode()) > MOST_NAME or not (name + "x").isprintable():
         raise MalformedLogin("it has no name, or none that can be shown")
-    return Group(attribute(element, "id", _ID), name, members)
+    shown = {m: str(c.getAttribute("shown") or "") for m, c in zip(members, children, strict=True)}
+    if any(called != tidy(called) for called in shown.values()):
+        raise MalformedLogin("a member has a name for people that cannot be shown")
+    shown = {member: called for member, called in shown.items() if called}
+    return Group(attribute(element, "id", _ID), name, members, shown)

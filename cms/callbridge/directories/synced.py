@@ -18,6 +18,7 @@ from attrs import asdict, evolve, field, frozen
 from cms.callbridge.directories.directory import DirectoryError
 from cms.callbridge.passwords.scram import StoredKeys
 from cms.linkprotocol.groups import Group
+from cms.linkprotocol.people import tidy
 from cms.state.database import Database, Reader
 
 _T = TypeVar("_T")
@@ -297,14 +298,19 @@ class SyncStore:
             self._note(connection, outcome)
 
     def groups(self, directories: Collection[str]) -> list[Group]:
-        """Who is in a group with whom, in these directories."""
+        """Who is in a group with whom, in these directories, and what they are called."""
         with self.open() as connection:
             rows = connection.execute("SELECT directory, id, name, members FROM groups").fetchall()
-        return [
-            Group(id_, name, json.loads(members))
-            for directory, id_, name, members in rows
-            if directory in directories
-        ]
+            users = connection.execute("SELECT directory, name, shown FROM users").fetchall()
+        called = {(directory, name): tidy(shown) for directory, name, shown in users if shown}
+        found = []
+        for directory, id_, name, listed in rows:
+            if directory in directories:
+                members = json.loads(listed)
+                shown = {each: called.get((directory, each), "") for each in members}
+                group = Group(id_, name, members, {k: v for k, v in shown.items() if v})
+                found.append(group if group.fits else Group(id_, name, members))
+        return found
 
     def note(self, outcome: SyncOutcome) -> None:
         """Store that a sync failed; users stay as they are."""

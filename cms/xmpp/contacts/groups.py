@@ -51,30 +51,33 @@ def put(book: Book, component: str, group: groups.Group, most: int) -> None:
         if known is None and book.in_groups(user, component) >= groups.MOST_OF_USER:
             text = f"a member is in {groups.MOST_OF_USER} groups already"
             raise Refused("resource-constraint", text)
-        if known != group.name:
-            book.share(user, address, group.name, active=True)
+        name = tables.named(group.name, group.shown.get(user, ""))
+        if known != name:
+            book.share(user, address, name, active=True)
     for user in before:
         book.share(user, address, "", active=False)
 
 
 def page_of(
     store: ContactStore, component: str, after: str
-) -> tuple[list[tuple[str, str, list[str]]], bool]:
+) -> tuple[list[tuple[str, str, dict[str, str]]], bool]:
     """
-    Groups of a component: id, name, and who is in it; and whether there are more.  In a thread.
+    Groups of a component: id, name, and who is in it, with what he is called; and whether there
+    are more.  In a thread.
 
     @param after: The id before the first.
     """
-    found: list[tuple[str, str, list[str]]] = []
+    found: list[tuple[str, str, dict[str, str]]] = []
     start, end = between(component)
     with store.database.open() as connection:
         for address, name, owner in connection.execute(tables.GROUPS, (start + after, end)):
             id_ = address[len(start) :]
+            group, shown = tables.names(name)
             if not found or found[-1][0] != id_:
                 if len(found) == groups.PAGE:
                     return found, True
-                found.append((id_, name, []))
-            found[-1][2].append(owner)
+                found.append((id_, group, {}))
+            found[-1][2][owner] = shown
     return found, False
 
 
@@ -144,7 +147,7 @@ class SharedGroups:
 
     def _page(self, component: str, after: str) -> groups.Known:
         found, more = page_of(self._store, component, after)
-        known = [(id_, groups.digest(name, users)) for id_, name, users in found]
+        known = [(id_, groups.digest(name, users, users)) for id_, name, users in found]
         return groups.Known(tuple(known), more)
 
     def _not_done(self, failure: Failure, stanza: Stanza) -> None:

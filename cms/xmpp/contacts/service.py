@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -39,6 +40,9 @@ from cms.xmpp.sessions import Session
 MOST_KEPT = 1_024  # bytes of a request that are kept for later; of a longer one less is told
 TOLD_AGAIN = 60.0  # seconds until a store that cannot be read is told of again
 CACHED_FROM, MOST_CACHED = 50, 32  # contacts of a roster whose text is kept; and of such rosters
+
+
+_T = TypeVar("_T")
 
 
 class Contacts:
@@ -324,7 +328,7 @@ class Contacts:
         if not interested:
             self.interested.pop(owner, None)
 
-    def _read(self, read: Callable[[str], list[str]], owner: str) -> list[str]:
+    def _read(self, read: Callable[[str], list[_T]], owner: str) -> list[_T]:
         try:
             return read(owner)
         except StoreUnusable as problem:
@@ -414,8 +418,8 @@ class Contacts:
         interested = self.interested.get(owner)
         if not interested:
             return
-        for group in self._in_common(owner, key):
-            contact = as_mate(contact or Contact(key), group)
+        for group, shown in self._in_common(owner, key):
+            contact = as_mate(contact or Contact(key), group, shown)
         if self.unsettled:
             version += "~"  # of no roster, so that it is asked for as a whole
         payload = items.query(items.written(self.keys.address(key), contact), version)
@@ -425,7 +429,7 @@ class Contacts:
             push = f"<iq type='set' id='push{self.pushed}' to={to}>{payload}</iq>"
             session.send(SplicedStanza((b"iq", None, None, push.encode())))
 
-    def _in_common(self, owner: str, key: str) -> list[str]:
+    def _in_common(self, owner: str, key: str) -> list[tuple[str, str]]:
         return self._read(lambda user: self._store.in_common(user, key), owner)
 
     def _tell(self, told: Told) -> None:

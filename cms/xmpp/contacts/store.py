@@ -191,7 +191,7 @@ class Book:
             self._connection.execute(tables.DELETE_BLOCKED, (owner, address))
 
     def members(self, group: str) -> dict[str, str]:
-        """Who is in a group of a directory, with the group's name."""
+        """Who is in a group of a directory, as it is written in the C{name} of his row."""
         return dict(self._connection.execute(tables.MEMBERS, (group,)))
 
     def in_groups(self, owner: str, component: str) -> int:
@@ -218,7 +218,7 @@ class Book:
         return int(row[0])
 
     def share(self, owner: str, group: str, name: str, *, active: bool) -> None:
-        """A user is in a group, or not any more."""
+        """A user is in a group, with this C{name} in his row, or not any more."""
         self.owners.add(owner)
         self._write("shared", owner, group, name, int(active))
         if not active and not self._keep:
@@ -244,14 +244,19 @@ def roster(connection: sqlite3.Connection, owner: str) -> list[Contact]:
     """The contacts of a user, by address: the listed, and who is in a group with him."""
     found = {row[0]: _contact(row) for row in connection.execute(tables.LISTED, (owner,))}
     for address, name in connection.execute(tables.MATES, (owner,)):
-        found[address] = as_mate(found.get(address, Contact(address)), name)
+        found[address] = as_mate(found.get(address, Contact(address)), *tables.names(name))
     return [found[address] for address in sorted(found)]
 
 
-def as_mate(contact: Contact, group: str) -> Contact:
-    """The same as it is shown to who is in a group with him."""
+def as_mate(contact: Contact, group: str, shown: str) -> Contact:
+    """
+    The same as it is shown to who is in a group with him.
+
+    @param shown: What the directory calls him, if the user himself does not call him anything.
+    """
     groups = contact.groups if group in contact.groups else (*contact.groups, group)
-    return evolve(contact, state=State(YES, YES), listed=True, groups=groups)
+    name = contact.name or shown
+    return evolve(contact, state=State(YES, YES), listed=True, name=name, groups=groups)
 
 
 def version(connection: sqlite3.Connection, owner: str) -> str:
@@ -451,9 +456,9 @@ class ContactStore:
         """Whether C{watcher} may see the user."""
         return bool(self._rows(tables.MAY_SEE, owner, watcher))
 
-    def in_common(self, owner: str, address: str) -> list[str]:
-        """The names of the groups that two users are in."""
-        return [name for (name,) in self._rows(tables.IN_COMMON, owner, address)]
+    def in_common(self, owner: str, address: str) -> list[tuple[str, str]]:
+        """The names of the groups that two users are in, and of the second there."""
+        return [tables.names(name) for (name,) in self._rows(tables.IN_COMMON, owner, address)]
 
     def members(self, group: str) -> list[str]:
         """Who is in a group of a directory."""

@@ -3,7 +3,8 @@ The tables of F{contacts.sqlite3}, and what is asked of them.
 
 A row of C{shared} says that a user is in a group of a directory: its C{address} is the component
 of the Callbridge that says so, a slash, and the group's id there.  Who are in a group together
-see each other as contacts.
+see each other as contacts.  Its C{name} is the group's, and behind a line break, if the directory
+has one, the user's own: older servers of a cluster take it so.
 """
 
 from __future__ import annotations
@@ -63,9 +64,20 @@ SHARED = (
 )
 
 
+def named(group: str, shown: str) -> str:
+    """The C{name} of a row of C{shared}."""
+    return f"{group}\n{shown}" if shown else group
+
+
+def names(name: str) -> tuple[str, str]:
+    """What such a name is made of: the group's, and the user's."""
+    group, _, shown = name.partition("\n")
+    return group, shown
+
+
 def _with_mates(query: str) -> str:
     """Of who is with whom in a group; each with himself, too."""
-    columns = "o.owner AS owner, m.owner AS address, o.name AS name, m.stamp AS stamp"
+    columns = "o.owner AS owner, m.owner AS address, m.name AS name, m.stamp AS stamp"
     pairs = "shared o JOIN shared m ON m.address = o.address WHERE o.active AND m.active"
     return f"WITH mates AS (SELECT {columns} FROM {pairs}) {query}"  # noqa: S608 - all of it is ours
 

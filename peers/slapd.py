@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from attrs import frozen
-
 from peers.certs import Certificates, Pair
+from peers.ldif import Editable, Entry, escaped
 from peers.network import free_port, listens, wait_until
 from peers.processes import Process, Processes
 from peers.tools import require
@@ -82,36 +80,6 @@ TLSCertificateFile {certificate}
 TLSCertificateKeyFile {key}"""
 
 
-@frozen
-class Entry:
-    """
-    One entry.
-
-    @ivar attributes: Names and values; of a list, each.
-    """
-
-    dn: str
-    attributes: Mapping[str, str | bytes | Sequence[str]]
-
-    @property
-    def ldif(self) -> str:
-        """In LDIF (RFC 2849)."""
-        lines = [_line("dn", self.dn)]
-        for name, values in self.attributes.items():
-            several = (values,) if isinstance(values, str | bytes) else values
-            lines += [_line(name, value) for value in several]
-        return "\n".join(lines) + "\n"
-
-
-def _line(name: str, value: str | bytes) -> str:
-    """Base64 for what is not plain."""
-    if isinstance(value, bytes):
-        return f"{name}:: {base64.b64encode(value).decode()}"
-    if value.isascii() and value.isprintable() and not value.startswith((" ", ":", "<")):
-        return f"{name}: {value}"
-    return f"{name}:: {base64.b64encode(value.encode()).decode()}"
-
-
 def person(uid: str, password: str, name: str = "", **more: str | bytes | Sequence[str]) -> Entry:
     """An C{inetOrgPerson}; C{more} replaces or adds attributes."""
     attributes: dict[str, str | bytes | Sequence[str]] = {
@@ -123,7 +91,7 @@ def person(uid: str, password: str, name: str = "", **more: str | bytes | Sequen
         "mail": f"{uid}@example.com",
         "userPassword": password,
     }
-    return Entry(f"uid={_escaped(uid)},{PEOPLE}", {**attributes, **more})
+    return Entry(f"uid={escaped(uid)},{PEOPLE}", {**attributes, **more})
 
 
 def account(
@@ -143,7 +111,7 @@ def account(
         "userAccountControl": str(control),
         "userPassword": password,
     }
-    return Entry(f"cn={_escaped(name.title())},{PEOPLE}", {**attributes, **more})
+    return Entry(f"cn={escaped(name.title())},{PEOPLE}", {**attributes, **more})
 
 
 def crowd(count: int, password: str = "word-of-{}") -> list[Entry]:
@@ -154,11 +122,6 @@ def crowd(count: int, password: str = "word-of-{}") -> list[Entry]:
         kind = account if number % 2 else person
         made.append(kind(name, password.format(name)))
     return made
-
-
-def _escaped(value: str) -> str:
-    """For a DN (RFC 4514 2.4)."""
-    return "".join(f"\\{ord(c):02x}" if c in ',+"\\<>;=#' else c for c in value)
 
 
 _TREE = [
@@ -175,7 +138,7 @@ _TREE = [
 ]
 
 
-class Slapd:
+class Slapd(Editable):
     """
     One slapd on loopback, with its own database.
 
@@ -275,20 +238,6 @@ class Slapd:
         command += ["-D", ROOT, "-w", ROOT_PASSWORD]
         status, output = self.processes.run(f"{self.name}-modify", command, text=ldif)
         assert status == 0, output
-
-    def replace(self, dn: str, attribute: str, value: str) -> None:
-        """Another value for one attribute."""
-        line = _line(attribute, value)
-        self.modify(f"dn: {dn}\nchangetype: modify\nreplace: {attribute}\n{line}\n")
-
-    def delete(self, dn: str) -> None:
-        """Take an entry out."""
-        self.modify(f"dn: {dn}\nchangetype: delete\n")
-
-    def add(self, entry: Entry) -> None:
-        """Put an entry in."""
-        first, rest = entry.ldif.split("\n", 1)
-        self.modify(f"{first}\nchangetype: add\n{rest}")
 
     def kill(self) -> None:
         """End it at once."""

@@ -16,9 +16,10 @@ from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import XmppServer
+from peers.ldif import Entry
 from peers.processes import Processes
 from peers.redis import Redis
-from peers.slapd import BASE, Entry, Slapd, account
+from peers.slapd import BASE, Slapd, account
 from peers.test_cluster import JOINED, House, pings
 
 PASSWORD = "corr3ct-horse"

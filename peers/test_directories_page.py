@@ -10,9 +10,10 @@ from peers.certs import Certificates
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.ldif import Entry
 from peers.operating import block
 from peers.processes import Processes
-from peers.slapd import BASE, PEOPLE, Entry, Slapd, person
+from peers.slapd import BASE, PEOPLE, Slapd, person
 from peers.tools import script
 
 page = partial(block, page="directories.md")

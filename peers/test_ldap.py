@@ -14,6 +14,7 @@ from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client, slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.ldif import Entry
 from peers.network import wait_until
 from peers.processes import Processes
 from peers.realclients import Account, Profanity
@@ -23,7 +24,6 @@ from peers.slapd import (
     ENABLED,
     READER,
     READER_PASSWORD,
-    Entry,
     Slapd,
     account,
     crowd,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -18,6 +18,7 @@ from cms.callbridge.directories.directory import AccountDisabled, DirectoryError
 from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.ldap.directory import LdapDirectory
 from cms.callbridge.ldap.mapping import parse_template
+from cms.callbridge.ldap.pictures import Pictures
 from cms.callbridge.ldap.servers import Servers, TcpConnector
 from cms.callbridge.ldap.settings import LdapSettings, parse_ldap_server
 from cms.callbridge.ldap.sync import Sync
@@ -41,12 +42,17 @@ PASSWORD = "corr3ct-horse"
 
 @define
 class Asked:
-    """Directories that a test made; they are closed with it."""
+    """
+    Directories that a test made; they are closed with it.
+
+    @ivar dns: Addresses and ports of the DNS servers that they ask.
+    """
 
     certificates: Certificates
     store: SyncStore
     work: SlowWork
     made: list[LdapDirectory] = field(factory=list)
+    dns: Sequence[tuple[str, int]] = ()
 
     def __call__(self, *servers: str, **changes: Any) -> LdapDirectory:
         """One that asks these servers."""
@@ -61,13 +67,19 @@ class Asked:
         }
         settings = LdapSettings(**{**values, **changes})
         random = SystemRandom()
-        finder = Finder(make_dns(reactor, ()), random)
+        finder = Finder(make_dns(reactor, self.dns), random)
         files = PEMFiles("callbridge.toml", settings.trust, None, None)
-        found = Servers(
-            reactor, settings, TcpConnector(reactor, finder, files), finder, random=random
-        )
+
+        def found() -> Servers:
+            connector = TcpConnector(reactor, finder, files)
+            return Servers(reactor, settings, connector, finder, random=random)
+
+        pictures = None
+        if settings.picture_attribute:
+            pictures = Pictures(reactor, settings, found(), lambda: DOMAIN)
         directory = LdapDirectory(
-            *(reactor, settings, found),
+            *(reactor, settings, found()),
+            pictures=pictures,
             domain=lambda: DOMAIN,
             store=self.store,
             work=self.work,
@@ -139,8 +151,8 @@ async def test_refusals(processes: Processes, certificates: Certificates, asked:
     system: dict[str, Any] = {"trust": None}
     name = slapd.address
     cases: list[tuple[faults.Fault, str, dict[str, Any]]] = [
-        (faults.LDAP_UNREACHABLE, good.address, system),
-        (faults.LDAP_UNREACHABLE, name, {}),
+        (faults.LDAP_UNTRUSTED, good.address, system),
+        (faults.LDAP_CERTIFICATE_NAME, name, {}),
         (faults.LDAP_ACCOUNT_REFUSED, good.address, {"bind_password": Secret("other")}),
         (faults.LDAP_BASE_MISSING, good.address, {"base": "dc=example,dc=org"}),
     ]

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from cms import faults
 from cms.callbridge.ldap.connection import LdapConnection
 from cms.callbridge.ldap.settings import LdapServer
+from cms.signalflow import StepError
 from tests.support import MemoryTransport
 
 BASE = "dc=example,dc=com"
@@ -40,11 +41,14 @@ class MemoryLdap:
 
     @ivar entries: Attributes in lower case, by DN; C{userpassword} among them.
     @ivar frozen: It takes everything and answers nothing.
-    @ivar refuses: It takes no connection.
+    @ivar refuses: It takes no connection, perhaps for this reason.
     @ivar bind_code: What a bind is answered with, right or wrong.
     @ivar bind_text: The words of a bind that fails.
     @ivar policy: The response control of the password policy.
     @ivar search_code: What a search ends with.
+    @ivar most_values: Values of an attribute that an answer has; the others are asked for by
+        their range (MS-ADTS 3.1.1.3.1.3.3).
+    @ivar ranged_code: What a search for such others ends with.
     @ivar most: Entries that one search gets in all, by C{sizeLimitExceeded}.
     @ivar cut_after: Pages after which it hangs up.
     @ivar endless: After each page there is another.
@@ -55,11 +59,13 @@ class MemoryLdap:
 
     entries: dict[str, Values] = field(factory=dict)
     frozen: bool = False
-    refuses: bool = False
+    refuses: bool | StepError = False
     bind_code: int | None = None
     bind_text: str = ""
     policy: bytes | None = None
     search_code: int = 0
+    most_values: int | None = None
+    ranged_code: int = 0
     most: int | None = None
     cut_after: int | None = None
     endless: bool = False
@@ -84,6 +90,19 @@ class MemoryLdap:
             "userPassword": password,
         }
         self.add(f"uid={uid},{BASE}", **{**values, **more})
+
+    def values(self, held: Values, wanted: str) -> list[sansldap.PartialAttribute]:
+        """An attribute of an entry as an answer has it."""
+        name, _, begins = wanted.removesuffix("-*").partition(";range=")
+        if name not in held:
+            return []
+        begin, most = int(begins or 0), self.most_values or len(held[name])
+        if not begins and len(held[name]) <= most:
+            return [sansldap.PartialAttribute(name, held[name])]
+        end = begin + most
+        part, last = held[name][begin:end], end - 1 if end < len(held[name]) else "*"
+        ranged = sansldap.PartialAttribute(f"{name};range={begin}-{last}", part)
+        return [sansldap.PartialAttribute(name, []), ranged] if not begins else [ranged]
 
     def hang_up(self) -> None:
         """All connections are lost."""
@@ -152,8 +171,10 @@ class _Transport(MemoryTransport):
     def _search(self, message: sansldap.SearchRequest) -> None:
         server, session = self.server, self.session
         server.asked.append(str(message.filter))
-        if server.search_code:
-            code = sansldap.LDAPResultCode(server.search_code)
+        ranged = any(";range=" in name for name in message.attributes)
+        refused = server.search_code or (ranged and server.ranged_code)
+        if refused:
+            code = sansldap.LDAPResultCode(refused)
             session.search_result_done(message.message_id, result_code=code)
             return
         found = [dn for dn, values in server.entries.items() if matches(message.filter, values)]
@@ -175,11 +196,8 @@ class _Transport(MemoryTransport):
             end, code = most, sansldap.LDAPResultCode.SIZE_LIMIT_EXCEEDED
         wanted = [name.lower() for name in message.attributes]
         for dn in found[begin:end]:
-            attributes = [
-                sansldap.PartialAttribute(name, values)
-                for name, values in server.entries[dn].items()
-                if name in wanted
-            ]
+            held = server.entries[dn]
+            attributes = [each for name in wanted for each in server.values(held, name)]
             session.search_result_entry(message.message_id, dn, attributes)
         controls: list[sansldap.LDAPControl] = []
         if paged is not None:
@@ -205,6 +223,8 @@ class MemoryConnector:
         """See L{cms.callbridge.ldap.servers.Connector.connect}."""
         self.tried.append(server.host)
         held = self.servers[server.host]
+        if isinstance(held.refuses, StepError):
+            return fail(held.refuses)
         if held.refuses:
             return fail(
                 faults.LDAP_BROKEN.error(peer=server, doing="connect", problem="it is refused")

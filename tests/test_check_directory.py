@@ -198,6 +198,12 @@ class DirectoryTests(SynchronousTestCase):
             ("dora", "ldap-user-disabled"),
         ):
             self.assertIn(f"failed {fault}", self.said(self.look(user)))
+        for value, why in (("16", "is locked"), ("8388608", "has to get another password")):
+            self.person("gerd", **{"msDS-User-Account-Control-Computed": value})
+            found = self.look("gerd")
+            self.assertIn("failed ldap-user-disabled", self.said(found))
+            causes = [each.problem.cause for each in found if each.problem is not None]
+            self.assertIn(why, causes[0])
         twice = self.look("twin", jid=parse_template(f"$cn$@{DOMAIN}"))
         self.assertIn("failed ldap-ambiguous", self.said(twice))
 

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.callbridge.config import CallbridgeConfig, LinkSettings, LoginLimits, TLSFiles
-from cms.callbridge.directories.directory import DirectoryError, LocalDirectory
+from cms.callbridge.directories.directory import AccountLocked, DirectoryError, LocalDirectory
 from cms.callbridge.directories.making import House, Surroundings, make_directories
 from cms.callbridge.directories.several import Directories
 from cms.callbridge.directories.store import UserStore, write_keys
@@ -39,12 +39,14 @@ class Source:
     @ivar stored: Whom it holds here, with passwords.
     @ivar more: Whom it finds if it is asked.
     @ivar away: It cannot be asked.
+    @ivar locked: It looks at no password.
     """
 
     name: str
     stored: dict[str, str]
     more: dict[str, str] | None = None
     away: bool = False
+    locked: bool = False
     usual_wait: float = 0.0
     mechanisms: tuple[str, ...] = ("PLAIN",)
     asked: int = 0
@@ -61,6 +63,8 @@ class Source:
         self.asked += 1
         if self.away:
             return fail(DirectoryError("away"))
+        if self.locked:
+            return fail(AccountLocked())
         known = {**self.stored, **(self.more or {})}
         return succeed(known[name] == password if name in known else None)
 
@@ -164,6 +168,12 @@ class OrderTests(SynchronousTestCase):
             self.clock.advance(0.1)
             self.assertFalse(self.successResultOf(asked))
         self.assertIs(True, self.right("root", "r"))
+        self.ldap.locked = True
+        asked = self.all.verify("alice", "wrong")
+        self.clock.advance(0.2)
+        self.assertNoResult(asked)
+        self.clock.advance(0.1)
+        self.failureResultOf(asked, AccountLocked)
 
     def test_close(self) -> None:
         """All are closed."""

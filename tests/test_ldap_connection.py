@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import sansldap
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sansldap import FilterPresent
@@ -267,6 +268,14 @@ class HostileTests(SynchronousTestCase):
         bound.addErrback(lambda _: None)
         self.connection.close()
 
+    def test_handshake_closed(self) -> None:
+        """A server that has no certificate closes the connection: "trust its CA" is no cure."""
+        asked = self.answer(verification=SimpleNamespace(verdict=Verdict(self.connection.peer)))
+        self.connection.connectionLost(Failure(ConnectionLost()))
+        error = self.failureResultOf(asked, StepError).value
+        self.assertEqual(faults.LDAP_NO_STARTTLS.name, error.fault)
+        self.assertIn("does not do STARTTLS: it closed the connection", error.cause)
+
     def test_handshake_silent(self) -> None:
         """A handshake has its time too."""
         asked = self.answer()
@@ -276,7 +285,10 @@ class HostileTests(SynchronousTestCase):
 
     def test_handshake_lost(self) -> None:
         """A port that speaks no TLS is not told as a certificate that is not trusted."""
-        asked = self.answer(verification=SimpleNamespace(verdict=Verdict(self.connection.peer)))
+        self.connection = LdapConnection(self.clock, evolve(SERVER, tls_first=True))
+        self.transport.connect(self.connection)
+        verification: Any = SimpleNamespace(verdict=Verdict(self.connection.peer))
+        asked = self.connection.secure(verification, 2)
         self.connection.connectionLost(Failure(ConnectionLost()))
         error = self.failureResultOf(asked, StepError).value
         self.assertEqual(faults.LDAP_BROKEN.name, error.fault)

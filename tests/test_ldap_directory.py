@@ -10,11 +10,16 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
-from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
+from cms.callbridge.directories.directory import (
+    AccountDisabled,
+    AccountLocked,
+    DirectoryError,
+    PasswordExpired,
+)
 from cms.callbridge.ldap import directory as module
 from cms.callbridge.ldap.connection import MOST_VALUES
 from cms.callbridge.ldap.mapping import parse_template
-from cms.callbridge.ldap.users import is_disabled, read_keys
+from cms.callbridge.ldap.users import read_keys, why_closed
 from cms.callbridge.passwords.scram import HASHES, derive
 from cms.configuration.tomlfile import Secret
 from tests.ldapserver import BASE, READER
@@ -142,28 +147,54 @@ class ClosedTests(StageCase):
 
     def test_attributes(self) -> None:
         """What of them says so."""
-        for attribute, value, disabled in (
-            ("userAccountControl", b"512", False),
-            ("userAccountControl", b"66050", True),
-            ("userAccountControl", b"x", False),
-            ("nsAccountLock", b"false", False),
-            ("pwdAccountLockedTime", b"000001010000Z", True),
-            ("pwdAccountLockedTime", b"20261129000000Z", False),  # it may be over
+        ends = b"134404364386721330"  # in 1601's hundred nanoseconds: 1795962838.672133
+        for attribute, value, closed in (
+            ("userAccountControl", b"512", ""),
+            ("userAccountControl", b"66050", "is disabled"),
+            ("userAccountControl", b"x", ""),
+            ("userAccountControl", b"-2", ""),
+            ("nsAccountLock", b"false", ""),
+            ("pwdAccountLockedTime", b"000001010000Z", "is disabled"),
+            ("pwdAccountLockedTime", b"20261129000000Z", ""),  # it may be over
+            ("accountExpires", b"0", ""),
+            ("accountExpires", b"9223372036854775807", ""),
+            ("accountExpires", ends, "has expired"),
+            ("accountExpires", b"%d" % (int(ends) + 10_000_000), ""),
+            ("accountExpires", b"9" * 5_000, ""),
+            ("msDS-User-Account-Control-Computed", b"0", ""),
+            ("msDS-User-Account-Control-Computed", b"16", "is locked after wrong passwords"),
+            ("msDS-User-Account-Control-Computed", b"8388608", "has to get another password first"),
         ):
-            self.assertIs(disabled, is_disabled({attribute.lower(): (value,)}), value)
+            found = why_closed({attribute.lower(): (value,)}, 1795962838.7)
+            self.assertEqual(closed, found, (attribute, value[:30]))
 
     def test_active_directory(self) -> None:
-        """Its numbers say why a right password is refused; a lock is not told."""
+        """Its numbers say why a password is refused."""
         self.dc1.bind_code = 49
-        for number, kind in (("533", AccountDisabled), ("701", AccountDisabled)):
-            self.dc1.bind_text = f"80090308: LdapErr: DSID-0C09, comment: x, data {number}, v4f"
-            self.failureResultOf(self.verify(), kind)
-        for number in ("532", "773"):
-            self.dc1.bind_text = f"80090308: LdapErr: DSID-0C09, comment: x, data {number}, v4f"
-            self.failureResultOf(self.verify(), PasswordExpired)
-        for number in ("52e", "775"):
-            self.dc1.bind_text = f"80090308: LdapErr: DSID-0C09, comment: x, data {number}, v4f"
-            self.assertIs(False, self.right())
+        text = "80090308: LdapErr: DSID-0C09, comment: AcceptSecurityContext error, data {}, v1db1"
+        kinds = {
+            "533": (AccountDisabled, "the account is disabled"),
+            "701": (AccountDisabled, "the account has expired"),
+            "530": (AccountDisabled, "the account may not log in at this hour"),
+            "532": (PasswordExpired, "the password has expired"),
+            "773": (PasswordExpired, "the password must be changed first"),
+            "775": (AccountLocked, ""),
+        }
+        for number, (kind, told) in kinds.items():
+            self.dc1.bind_text = text.format(number)
+            problem = self.failureResultOf(self.verify(), kind)
+            self.assertEqual(told, str(problem.value))
+        self.dc1.bind_text = text.format("52e")
+        self.assertIs(False, self.right())
+
+    def test_expired(self) -> None:
+        """An account whose end is over is refused, though its password is remembered."""
+        self.assertIs(True, self.right())
+        self.dc1.entries[f"uid=alice,{BASE}"]["accountexpires"] = [b"116444736010000000"]
+        self.assertIs(True, self.right())
+        self.clock.advance(1)
+        problem = self.failureResultOf(self.verify(), AccountDisabled)
+        self.assertEqual("the account has expired", str(problem.value))
 
     def test_policy(self) -> None:
         """A password that has to be changed is no log-in."""
@@ -171,6 +202,8 @@ class ClosedTests(StageCase):
         self.dc1.entries[f"uid=alice,{BASE}"]["entrycsn"] = [b"2"]
         self.dc1.policy = b"\x30\x03\x81\x01\x02"
         self.failureResultOf(self.verify(), PasswordExpired)
+        self.dc1.policy = b"\x30\x03\x81\x01\x01"
+        self.failureResultOf(self.verify(password="wrong"), AccountLocked)
 
 
 class RememberedTests(StageCase):
@@ -281,6 +314,39 @@ class AwayTests(StageCase):
         self.assertEqual(faults.LDAP_REFERRAL.name, self.fault(self.verify()))
         self.dc2.search_code = 50
         self.assertEqual(faults.LDAP_REFUSED.name, self.fault(self.verify()))
+
+    def test_no_account(self) -> None:
+        """Who has no account is told that one is wanted, and no server is to blame."""
+        self.set_up(bind_name="", bind_password=None)
+        self.dc1.search_code = self.dc2.search_code = 1
+        for _ in range(2):
+            self.assertEqual(faults.LDAP_REFUSED.name, self.fault(self.verify()))
+            self.assertIn("without bind_name give one", self.flushed.cure)
+        self.assertEqual(["dc1"], self.stage.connector.tried)
+
+    def test_account_locked(self) -> None:
+        """What Active Directory's number means is said of our own account, too."""
+        self.set_up(bind_password=Secret("wrong"))
+        text = "80090308: LdapErr: DSID-0C0903A9, comment: x, data 775, v1db1"
+        self.dc1.bind_text = self.dc2.bind_text = text
+        self.assertEqual(faults.LDAP_ACCOUNT_REFUSED.name, self.fault(self.verify()))
+        self.assertIn("v1db1 (the account is locked after wrong", self.flushed.cause)
+
+    def test_no_dn(self) -> None:
+        """A base that is no DN is told as one that is not there."""
+        self.dc1.search_code = 34
+        self.assertEqual(faults.LDAP_BASE_MISSING.name, self.fault(self.verify()))
+
+    def test_same_cure(self) -> None:
+        """Servers that all fail for one reason are told by it: "start a server" is no cure."""
+        problem = faults.LDAP_NO_STARTTLS.error(peer="dc1", problem="x")
+        self.dc1.refuses = self.dc2.refuses = problem
+        self.assertEqual(faults.LDAP_NO_STARTTLS.name, self.fault(self.verify()))
+        self.assertEqual(faults.LDAP_NO_STARTTLS.name, self.fault(self.verify()))
+        for first, second in ((problem, True), (True, problem)):
+            self.set_up()
+            self.dc1.refuses, self.dc2.refuses = first, second
+            self.assertEqual(faults.LDAP_UNREACHABLE.name, self.fault(self.verify()))
 
     def test_bind_says(self) -> None:
         """A no to a bind that says nothing of the password decides nothing."""

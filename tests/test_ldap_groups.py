@@ -13,6 +13,7 @@ from twisted.words.protocols.jabber.error import StanzaError
 from cms import faults
 from cms.callbridge.directories.synced import SyncedUser
 from cms.callbridge.ldap import groups as module
+from cms.callbridge.ldap import sync
 from cms.callbridge.ldap.connection import FoundEntry
 from cms.callbridge.ldap.groups import CollectedGroups, comparable
 from cms.callbridge.login.groups import AGAIN, ANSWER_TIMEOUT, GroupTeller
@@ -115,7 +116,7 @@ class MembersTests(SynchronousTestCase):
         self.collected = CollectedGroups("ad")
         ranged = FoundEntry("cn=3", {"cn": (b"AD",), "member;range=0-1499": (b"cn=anna",)})
         self.assertEqual({}, self.found(ranged))
-        self.assertIn("more members than its directory gives", self.reasons[0])
+        self.assertEqual(["of the group's members only the first 1 were read"], self.reasons)
         self.patch(module, "MOST_BYTES", 7)
         self.collected = CollectedGroups("ad")
         self.assertEqual({}, self.found(entry("cn=1", cn="Long", memberUid=several[:2])))
@@ -183,6 +184,47 @@ class SyncTests(SyncCase):
         self.assertEqual([], self.store.groups(["other"]))
         self.store.forget(["other"])
         self.assertEqual({}, self.groups())
+
+    def test_ranges(self) -> None:
+        """Members that the directory keeps back are asked for, so long as there are some."""
+        self.set_up(groups_base=BASE)
+        members = [f"uid=u{number},{BASE}" for number in range(5)]
+        group = {"objectClass": "group"}
+        uids = ["u1", "u2"]
+        self.dc1.add(f"cn=all,{BASE}", **group, cn="All", member=[*members, "cn=x"], memberUid=uids)
+        self.dc1.add(f"cn=few,{BASE}", **group, cn="Few", member=members[:3])
+        self.dc1.most_values = 2
+        self.assertEqual(2, self.run_it().groups)
+        found = {name: sorted(each) for name, each in self.groups().items()}
+        everybody = [f"u{number}" for number in range(5)]
+        self.assertEqual({"All": everybody, "Few": everybody[:3]}, found)
+        held, self.dc1.ranged_code = self.groups(), 32
+        outcome = self.run_it()
+        self.assertEqual((0, 2), (outcome.groups, outcome.left_out))
+        self.dc1.ranged_code = 50
+        outcome = self.run_it()
+        self.assertEqual(1, outcome.left_out)
+        self.assertIn("groups stay as they were", self.store.left_out("ldap")[0].reason)
+        self.dc1.ranged_code = 0
+        self.assertEqual(2, self.run_it().groups)
+        self.assertEqual(held, self.groups())
+        self.patch(sync, "MOST_RANGES", 2)
+        outcome = self.run_it()
+        self.assertEqual((1, 1), (outcome.groups, outcome.left_out))
+        (left_out,) = self.store.left_out("ldap")
+        self.assertEqual(f"cn=all,{BASE}", left_out.entry)
+        self.assertIn("only the first", left_out.reason)
+
+    def test_gone_meanwhile(self) -> None:
+        """A group that is gone before all its members were read is left out."""
+        collected = CollectedGroups("ad")
+        ranged = entry("cn=1", **{"cn": "Gone", "member;range=0-0": f"uid=u1,{BASE}"})
+        collected.take([ranged])
+        self.assertEqual(("cn=1", ("member;range=1-*",)), collected.unread())
+        collected.take_more([])
+        self.assertEqual(("", ()), collected.unread())
+        _, ((left_out),) = collected.groups({}, {})
+        self.assertIn("only the first 1 were read", left_out.reason)
 
     def test_not_read(self) -> None:
         """What cannot be read stays as it was, and users are users for all that."""

@@ -17,9 +17,14 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cms.callbridge.config import LoginLimits
-from cms.callbridge.directories.directory import AccountDisabled, DirectoryBusy, DirectoryError
+from cms.callbridge.directories.directory import (
+    AccountDisabled,
+    AccountLocked,
+    DirectoryBusy,
+    DirectoryError,
+)
 from cms.callbridge.login.authority import Authority
-from cms.callbridge.login.decision import run
+from cms.callbridge.login.decision import Decision, run
 from cms.callbridge.login.guests import Guests
 from cms.callbridge.passwords.scram import HASHES, StoredKeys, derive
 from cms.client.scram import ScramClient
@@ -47,7 +52,8 @@ class MemoryDirectory:
     passwords: dict[str, str]
     mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN")
     before: Callable[[], Deferred[Any]] = field(default=lambda: succeed(None))
-    disabled: bool = False
+    disabled: bool | str = False  # and why
+    locked: bool = False
     asked: list[str] = field(factory=list)
     ended: dict[str, str] = field(factory=dict)
     held: Deferred[bool] | None = None
@@ -60,14 +66,16 @@ class MemoryDirectory:
         if name not in self.passwords:
             return None
         keys = derive(self.passwords[name], HASHES[mechanism], b"s" * 16, 16)
-        return StoredKeys(keys.salt, 16, keys.stored_key, keys.server_key, self.disabled)
+        return StoredKeys(keys.salt, 16, keys.stored_key, keys.server_key, bool(self.disabled))
 
     def verify(self, name: str, password: str) -> Deferred[bool | None]:
         self.asked.append(name)
 
         def check(_: object) -> bool:
+            if self.locked:
+                raise AccountLocked
             if self.passwords.get(name) == password and self.disabled:
-                raise AccountDisabled
+                raise AccountDisabled(*([self.disabled] if isinstance(self.disabled, str) else []))
             return self.passwords.get(name) == password
 
         return self.before().addCallback(check)
@@ -253,6 +261,29 @@ class MechanismTests(AuthorityTestCase):
             self.assertEqual(self.condition(self.plain(password)), condition)
             client = ScramClient("SCRAM-SHA-256", "alice", password)
             self.assertEqual(self.condition(self.scram(client)), condition)
+
+    def test_disabled_and_why(self) -> None:
+        """What the directory says of it is told with it."""
+        self.directory.disabled = "the account has expired"
+        answer = self.plain("pencil")
+        self.assertEqual("account-disabled", self.condition(answer))
+        self.assertEqual("the account has expired", answer.text)
+
+    def test_locked_by_directory(self) -> None:
+        """The client learns nothing but that it failed, the operator why; it counts as a guess."""
+        decided: list[Decision] = []
+        self.authority = Authority(
+            *(self.clock, self.directory, DOMAIN),
+            allow_guests=False,
+            limits=LIMITS,
+            random=Random(7),
+            decided=decided.append,
+        )
+        self.directory.locked = True
+        answer = self.plain("pencil")
+        self.assertEqual(("not-authorized", None), (self.condition(answer), answer.text))
+        self.assertEqual(1, len(self.authority.guesses.pairs._levels))
+        self.assertEqual(["locked-by-directory"], [each.reason for each in decided])
 
     def test_no_initial_response(self) -> None:
         """A client that sent none is asked for it with an empty challenge."""

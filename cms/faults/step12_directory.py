@@ -69,9 +69,13 @@ LDAP_NO_STARTTLS = Fault(
         "unsupported extended operation",
         "Protocol error (2) at STARTTLS",
         "the LDAP server has no certificate",
+        "the LDAP server closes the connection during the TLS handshake",
     ),
     cause="{peer} does not do STARTTLS: {problem}. No password is ever sent there without TLS.",
-    cure="Give that server a certificate and key, or write ldaps:// if it has such a port.",
+    cure=(
+        "Give that server a certificate and key (a domain controller of Active Directory has none"
+        " until it is given one), or write ldaps:// if it speaks TLS at such a port alone."
+    ),
     mend=(
         "olcTLSCertificateFile: /etc/ldap/server.crt     # OpenLDAP, cn=config\n"
         "olcTLSCertificateKeyFile: /etc/ldap/server.key"
@@ -141,7 +145,8 @@ LDAP_REFUSED = Fault(
     cause="{peer} refuses the {doing}: {problem}.",
     cure=(
         "Let the account of bind_name search below base with this filter and read the attributes"
-        " of the mappings; the server's own log says what it objects to."
+        " of the mappings; without bind_name give one, since Active Directory answers nobody. The"
+        " server's own log says what it objects to."
     ),
 )
 LDAP_ENTRY_TOO_LARGE = Fault(

@@ -57,7 +57,11 @@ LDAP_USER_DISABLED = Fault(
     symptoms=(
         "account-disabled, though the password is right",
         "userAccountControl 514",
+        "Active Directory: data 533, 701, 775, 532 or 773",
     ),
-    cause="{dn} at {peer} is disabled there, so {address} cannot log in.",
-    cure="Enable the account in the directory, if he is to log in.",
+    cause="{dn} at {peer} {closed}, so {address} cannot log in.",
+    cure=(
+        "If he is to log in, enable or unlock the account in the directory, or give it another end"
+        " or another password, whichever it says."
+    ),
 )

@@ -239,12 +239,13 @@ LOGIN_DISABLED = Fault(
         "account-disabled",
         "credentials-expired",
     ),
-    cause="{peer} knows {user}, but the account is not allowed to log in ({condition}).",
+    cause="{peer} knows {user}, but the account is not allowed to log in ({condition}: {text}).",
     cure=(
-        "Enable the account on the Callbridge's host (cms callbridge user enable); where its"
-        " password has expired, set another one (cms callbridge user passwd)."
+        "Enable the account on the Callbridge's host (cms callbridge user enable). That of a user"
+        " of a directory is enabled there, and gets another password there where its own has"
+        " expired."
     ),
-    mend="cms callbridge user enable {user} --config callbridge.toml",
+    mend="cms callbridge user enable {user} --config callbridge.toml     # a local user",
 )
 LOGIN_NO_MECHANISM = Fault(
     "login-no-mechanism",

@@ -12,6 +12,7 @@ REASONS: Final = {
     "wrong-password": "the password is wrong",
     "no-such-user": "there is no such user",
     "locked": "too many wrong passwords came before, so this one was not looked at",
+    "locked-by-directory": "the directory has locked the account, and looks at no password",
     "account-disabled": "the account is disabled",
     "credentials-expired": "the password is too old",
     "changed": "the user was disabled, deleted or given another password meanwhile",

@@ -10,6 +10,7 @@ from peers.certs import Certificates
 from peers.checkstage import HOST, Stage, records
 from peers.contract import DOMAIN
 from peers.faultcases.case import Cases
+from peers.ldif import Entry
 from peers.network import free_port
 from peers.slapd import (
     BASE,
@@ -17,7 +18,6 @@ from peers.slapd import (
     PEOPLE,
     READER,
     READER_PASSWORD,
-    Entry,
     Slapd,
     account,
     crowd,
@@ -294,7 +294,7 @@ CASES.add(
     "ldap-user-disabled",
     12,
     f"cn=Bert,{PEOPLE}",
-    "Enable the account",
+    "enable or unlock the account",
     changed(user="bert"),
 )
 CASES.add(

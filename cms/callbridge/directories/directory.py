@@ -53,8 +53,12 @@ class DirectoryBusy(DirectoryError):
     """Too many look-ups wait already."""
 
 
+class AccountLocked(Exception):
+    """The directory looks at no password for now: too many were wrong."""
+
+
 class AccountDisabled(Exception):
-    """The password is right, and the account is disabled."""
+    """The password is right, and the account is disabled; the text says more, if there is any."""
 
     condition = "account-disabled"  # RFC 6120 6.5.1
 
@@ -91,8 +95,8 @@ class Directory(Protocol):
         """
         Whether this is the user's password.  Takes as long for an unknown user.
 
-        @return: Fires with C{None} for an unknown user; fails with L{AccountDisabled} and
-            L{DirectoryError}.
+        @return: Fires with C{None} for an unknown user; fails with L{AccountDisabled},
+            L{AccountLocked} and L{DirectoryError}.
         """
         ...
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from cms.callbridge.directories.directory import DirectoryError
+from cms.callbridge.directories.directory import AccountLocked, DirectoryError
 from cms.callbridge.passwords.scram import StoredKeys
 from cms.linkprotocol.people import Person
 
@@ -144,13 +144,19 @@ class Directories:
 
     async def _verify(self, name: str, password: str) -> bool | None:
         began = self._clock.seconds()
-        right = await self._ask(name, lambda source: source.verify(name, password))
+        right, locked = None, None
+        try:
+            right = await self._ask(name, lambda source: source.verify(name, password))
+        except AccountLocked as problem:
+            locked = problem
         if not right:
             # A wrong password takes as long in each directory, and for a name in none.
             usual = max((source.usual_wait for source in self.sources), default=0.0)
             left = began + usual - self._clock.seconds()
             if left > 0:
                 await deferLater(self._clock, left)
+        if locked is not None:
+            raise locked
         return right
 
     def decoy(self, name: str, mechanism: str) -> StoredKeys:

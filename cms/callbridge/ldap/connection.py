@@ -11,6 +11,7 @@ are reported and never followed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import sansldap
@@ -165,7 +166,7 @@ class LdapConnection(Protocol):
         if result.result_code.value != SUCCESS:
             self.close()
             problem = said(result.result_code.value, _shortened(result.diagnostics_message))
-            raise faults.LDAP_NO_STARTTLS.error(peer=self.peer, problem=problem)
+            raise self._no_starttls(problem)
         # What came with the answer in the clear is forgotten with the readers of it.
         self._messages, self._frames = LDAPClient(), Frames()
         await self.secure(verification, max(0.01, seconds - (self._clock.seconds() - began)))
@@ -218,7 +219,7 @@ class LdapConnection(Protocol):
             base,
             scope,
             size_limit=0 if page else most,
-            time_limit=max(1, round(seconds)),
+            time_limit=ceil(seconds) + 1,  # behind ours, which tells one thing of all servers
             filter=wanted,
             attributes=list(attributes) or ["1.1"],
             controls=list(paged),
@@ -304,6 +305,9 @@ class LdapConnection(Protocol):
     def _broken(self, problem: str) -> StepError:
         return faults.LDAP_BROKEN.error(peer=self.peer, doing=self._doing, problem=problem)
 
+    def _no_starttls(self, problem: str) -> StepError:
+        return faults.LDAP_NO_STARTTLS.error(peer=self.peer, problem=problem)
+
     def handshakeCompleted(self) -> None:
         """From Twisted: TLS is up, and the certificate was accepted within it."""
         self._is_secure = True
@@ -371,7 +375,10 @@ class LdapConnection(Protocol):
             problem = explain_handshake(
                 reason, peer=self.peer, presented=False, verdict=self._verification.verdict
             )
-            if self._verification.verdict.facts is None:  # not for its certificate
+            agreed = not self.server.tls_first  # to STARTTLS
+            if agreed and problem.fault == faults.TLS_CLOSED.name:  # it has no certificate
+                problem = self._no_starttls("it closed the connection during the TLS handshake")
+            elif self._verification.verdict.facts is None:  # not for its certificate
                 problem = self._broken(problem.cause.rstrip("."))
             elif problem.fault != faults.LDAP_CERTIFICATE_NAME.name:
                 problem = faults.LDAP_UNTRUSTED.error(peer=self.peer, problem=problem.cause)

@@ -21,7 +21,12 @@ from sansldap import FilterAnd, LDAPFilter
 from twisted.internet.defer import Deferred, fail, succeed
 
 from cms import faults
-from cms.callbridge.directories.directory import AccountDisabled, DirectoryError, PasswordExpired
+from cms.callbridge.directories.directory import (
+    AccountDisabled,
+    AccountLocked,
+    DirectoryError,
+    PasswordExpired,
+)
 from cms.callbridge.directories.store import StoreError
 from cms.callbridge.directories.synced import SyncedNames, SyncOutcome, SyncStore
 from cms.callbridge.ldap import codes
@@ -51,6 +56,7 @@ from cms.callbridge.passwords.scram import (
 )
 from cms.linkprotocol.join import is_visitor
 from cms.linkprotocol.people import Person, tidy
+from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork
 from cms.signalflow import StepError
@@ -67,7 +73,7 @@ _WRONG = frozenset(
         codes.CONSTRAINT_VIOLATION,
     }
 )
-_EXPIRED, _MUST_CHANGE = 0, 2  # draft-behera 6.2
+_EXPIRED, _LOCKED, _MUST_CHANGE = 0, 1, 2  # draft-behera 6.2
 
 
 class LdapDirectory:
@@ -125,6 +131,10 @@ class LdapDirectory:
         self._checking = Pool(clock, settings, servers, as_account=False)
         self._looked: OrderedDict[str, tuple[float, LdapUser | None]] = OrderedDict()
         self._took: deque[float] = deque([0.0], MOST_SAMPLES)
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return wall_clock(self._clock)()
 
     @property
     def connections(self) -> int:
@@ -225,8 +235,13 @@ class LdapDirectory:
                 bound = await self._checking.use(bind, deadline)
             except Refused as no:
                 raise refusal(no, "bind") from None
-            if not self._judge(bound, user):
-                self._took.append(self._clock.seconds() - began)
+            right = False
+            try:
+                right = self._judge(bound, user)
+            finally:
+                if not right:
+                    self._took.append(self._clock.seconds() - began)
+            if not right:
                 return False
         except StepError as problem:
             raise DirectoryError(problem.cause, problem) from None
@@ -291,13 +306,15 @@ class LdapDirectory:
         reason = codes.ad_reason(bound.text)
         if bound.code == codes.INVALID_CREDENTIALS:
             if reason in codes.AD_EXPIRED or bound.policy == _EXPIRED:
-                raise PasswordExpired
+                raise PasswordExpired(codes.ad_words(bound.text))
             if reason in codes.AD_DISABLED:
-                raise AccountDisabled
+                raise AccountDisabled(codes.ad_words(bound.text))
+            if reason == codes.AD_LOCKED or bound.policy == _LOCKED:
+                raise AccountLocked
         if bound.code in _WRONG:
             return False
         if bound.code == codes.UNWILLING_TO_PERFORM and user.disabled:
-            raise AccountDisabled
+            return _allowed(user)
         peer = f"directory {self.name}"
         if bound.code == codes.REFERRAL:
             raise faults.LDAP_REFERRAL.error(peer=peer, doing="bind")
@@ -326,7 +343,7 @@ class LdapDirectory:
             ) from None
         for entry in page.entries:
             try:
-                user = read_user(entry, self.settings, domain)
+                user = read_user(entry, self.settings, domain, self.now())
             except (Lacking, StoreError):
                 continue
             if user.name == name:
@@ -380,7 +397,7 @@ class LdapDirectory:
 
     def explain(self, no: Refused) -> StepError:
         """Why a search was refused."""
-        if no.code == codes.NO_SUCH_OBJECT:
+        if no.code in codes.NO_BASE:
             return faults.LDAP_BASE_MISSING.error(peer=no.peer, base=self.settings.base)
         if no.code == codes.REFERRAL:
             return faults.LDAP_REFERRAL.error(peer=no.peer, doing="search")
@@ -413,8 +430,8 @@ def _is_new(password: str, known: str) -> bool:
 
 
 def _allowed(user: LdapUser) -> bool:
-    if user.disabled:
-        raise AccountDisabled
+    if user.closed:
+        raise AccountDisabled(f"the account {user.closed}")
     return True
 
 

@@ -4,13 +4,16 @@ Groups of a directory whose members are contacts of each other: C{groups_base}.
 A group names its members by DN (C{member}, C{uniqueMember}; Active Directory has the first) or by
 C{uid} (C{memberUid}, RFC 2307).  Members that are no users of ours, such as groups in a group,
 are passed over.
+
+Active Directory gives at most 1,500 values of an attribute at once, as C{member;range=0-1499},
+and the next ones to who asks for them (MS-ADTS 3.1.1.3.1.3.3).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -22,9 +25,11 @@ from cms.linkprotocol.groups import MOST_BYTES, MOST_MEMBERS, MOST_NAME, MOST_OF
 
 ATTRIBUTES: Final = ("cn", "member", "uniqueMember", "memberUid")
 MOST_GROUPS: Final = 10_000  # entries that are read
+MOST_RANGES: Final = 1_000  # of members, in a sync
 MOST_IN_GROUP: Final = 20_000  # values of one, which take 0.2 s to read
 MOST_NAMED: Final = 1_000_000  # members of all of them, who are kept until the sync has ended
 _BY_DN, _BY_UID = ("member", "uniquemember"), "memberuid"
+_RANGE = re.compile(r"(member|uniquemember|memberuid);range=[0-9]+-(?:([0-9]{1,9})|\*)")
 _ESCAPED = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _PART = re.compile(r"(?:[^,+\\]|\\.)+", re.DOTALL)
 _BITS = re.compile(r"#'[01]*'B$")  # what follows a DN in uniqueMember (RFC 4517 3.3.21)
@@ -53,13 +58,19 @@ def _unescaped(value: str) -> str:
 
 @define
 class _Found:
-    """A group as it was read: DNs and C{uid}s of its members."""
+    """
+    A group as it was read: DNs and C{uid}s of its members.
+
+    @ivar problem: Why it is left out.
+    @ivar rest: The attributes, with their ranges, that hold more of them.
+    """
 
     dn: str
     name: str
-    dns: list[str]
-    uids: list[str]
     problem: str
+    dns: list[str] = field(factory=list)
+    uids: list[str] = field(factory=list)
+    rest: list[str] = field(factory=list)
 
 
 @define
@@ -73,6 +84,7 @@ class CollectedGroups:
 
     _directory: str
     _found: list[_Found] = field(factory=list)
+    _unread: list[_Found] = field(factory=list)
     _texts: dict[bytes, str] = field(factory=dict)  # most members are in many groups
     _named: int = 0
     number: int = 0
@@ -82,23 +94,44 @@ class CollectedGroups:
         """A page."""
         for entry in entries:
             self.number += 1
-            problem = entry.problem
-            if any(name.startswith("member;range=") for name in entry.values):
-                problem = "the group has more members than its directory gives at once"
-            dns = [dn for name in _BY_DN for dn in self._kept(entry, name)]
-            uids = self._kept(entry, _BY_UID)
-            self._named += len(dns) + len(uids)
-            if self._named > MOST_NAMED:
-                self.problem = f"they have more than {MOST_NAMED} members together"
-                self._found, self._texts = [], {}
-                return
             name = next(iter(entry.values.get("cn", ())), b"").decode(errors="replace")
-            self._found.append(_Found(entry.dn, name, dns, uids, problem))
+            found = _Found(entry.dn, name, entry.problem)
+            self._add(found, entry)
+            if self.problem:
+                return
+            self._found.append(found)
+            if found.rest:
+                self._unread.append(found)
 
-    def _kept(self, entry: FoundEntry, name: str) -> list[str]:
-        texts = self._texts
-        values = entry.values.get(name, ())
-        return [texts.setdefault(each, each.decode(errors="replace")) for each in values]
+    def unread(self) -> tuple[str, tuple[str, ...]]:
+        """A group of which not all members were read, and what to ask it for; C{""}: none."""
+        return (self._unread[-1].dn, tuple(self._unread[-1].rest)) if self._unread else ("", ())
+
+    def take_more(self, entries: Sequence[FoundEntry]) -> None:
+        """The answer to that; none if the group is gone, or hidden."""
+        found = self._unread[-1]
+        for entry in entries[:1]:
+            found.problem = entry.problem
+            self._add(found, entry)
+        if self._unread and not (entries and found.rest):
+            self._unread.pop()
+
+    def _add(self, found: _Found, entry: FoundEntry) -> None:
+        """What an entry says of the members of a group."""
+        found.rest, texts = [], self._texts
+        for attribute, octets in entry.values.items():
+            part = _RANGE.fullmatch(attribute)
+            name = part[1] if part else attribute
+            if name not in (*_BY_DN, _BY_UID):
+                continue
+            values = [texts.setdefault(each, each.decode(errors="replace")) for each in octets]
+            (found.uids if name == _BY_UID else found.dns).extend(values)
+            self._named += len(values)
+            if part and part[2]:
+                found.rest.append(f"{name};range={int(part[2]) + 1}-*")
+        if self._named > MOST_NAMED:
+            self.problem = f"they have more than {MOST_NAMED} members together"
+            self._found, self._unread, self._texts = [], [], {}
 
     def groups(
         self, users: Mapping[str, SyncedUser], uids: Mapping[str, str]
@@ -143,6 +176,8 @@ def _reason(found: _Found, members: set[str]) -> str:
     """Why a group is left out."""
     if found.problem:
         return found.problem
+    if found.rest:
+        return f"of the group's members only the first {len(found.dns) + len(found.uids)} were read"
     if len(members) > MOST_MEMBERS:
         return f"the group has {len(members)} members, and at most {MOST_MEMBERS} are taken"
     if sum(len(name.encode()) for name in members) > MOST_BYTES:

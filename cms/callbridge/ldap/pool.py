@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 
 from cms import faults
-from cms.callbridge.ldap.codes import OF_THE_SERVER
+from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import LdapConnection, Refused
 from cms.callbridge.ldap.servers import LEAST_WAIT, Servers
 from cms.callbridge.ldap.settings import LdapSettings
@@ -114,7 +114,7 @@ class Pool:
                 if deadline - self._clock.seconds() < LEAST_WAIT:
                     raise
             except Refused as no:
-                if no.code not in OF_THE_SERVER:
+                if no.code not in codes.OF_THE_SERVER or self._is_nobody(no):
                     self._give_back(connection)
                     raise
                 connection.close()
@@ -127,6 +127,10 @@ class Pool:
                 return result
             finally:
                 self._used.discard(connection)
+
+    def _is_nobody(self, no: Refused) -> bool:
+        """Whether it wants an account: so Active Directory says that, and no server does better."""
+        return no.code == codes.OPERATIONS_ERROR and self._settings.bind_password is None
 
     def _take(self) -> LdapConnection | None:
         while self._idle:

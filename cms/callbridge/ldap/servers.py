@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from cms import faults
+from cms.callbridge.ldap.codes import ad_words
 from cms.callbridge.ldap.connection import LdapConnection, said
 from cms.callbridge.ldap.settings import LDAPS_PORT, LdapServer, LdapSettings
 from cms.discovery.lookup import Finder, Target
@@ -33,6 +34,14 @@ SERVICE = "_ldap._tcp"  # RFC 2782, and what Active Directory registers
 FIRST_DELAY, MOST_DELAY = 1.0, 60.0
 REFUSED_DELAY, MOST_REFUSED_DELAY = 15.0, 300.0  # an account must not be locked by our tries
 FRESH = 300.0  # seconds for which the answer of DNS is used
+# Of a server that is up; "start a server" would help nobody if all fail so.
+_OWN_CURES = frozenset(
+    {
+        faults.LDAP_NO_STARTTLS.name,
+        faults.LDAP_UNTRUSTED.name,
+        faults.LDAP_CERTIFICATE_NAME.name,
+    }
+)
 LEAST_WAIT = 0.05  # seconds; with less, nothing is begun
 
 
@@ -60,6 +69,8 @@ async def bind_account(connection: LdapConnection, settings: LdapSettings, secon
         problem = f"its password policy says {bound.policy}"
         if bound.code:
             problem = said(bound.code, bound.text)
+            words = ad_words(bound.text)
+            problem += f" ({words})" if words else ""
         raise faults.LDAP_ACCOUNT_REFUSED.error(
             peer=connection.peer, account=settings.bind_name, problem=problem
         )
@@ -241,8 +252,12 @@ class Servers:
         return connection
 
     def _none_works(self, problem: StepError | None) -> StepError:
-        if problem is not None and problem.fault == faults.LDAP_ACCOUNT_REFUSED.name:
-            return problem  # it has the cure
+        kinds = {s.problem.fault for s in self.states if s.problem is not None}
+        if problem is not None and (
+            problem.fault == faults.LDAP_ACCOUNT_REFUSED.name
+            or (problem.fault in _OWN_CURES and kinds <= {problem.fault})
+        ):
+            return problem
         failed = [(str(s.server), s.problem.cause) for s in self.states if s.problem is not None]
         causes = [cause if name in cause else f"{name}: {cause}" for name, cause in failed]
         told = " ".join(causes) or (problem.cause if problem else "there was no time left.")

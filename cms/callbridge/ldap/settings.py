@@ -105,6 +105,7 @@ def _maybe(text: str) -> Template | None:
     return parse_template(text) if text else None
 
 
+ANYTHING = LDAPFilter.from_string("(objectClass=*)")
 _GROUPS = "(|(member=*)(uniqueMember=*)(memberUid=*))"
 _MAPPING = "Write text with attributes between dollar signs, such as $sAMAccountName$@example.com."
 

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from attrs import asdict, evolve, frozen
-from sansldap import LDAPFilter
+from sansldap import LDAPFilter, SearchScope
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
@@ -35,8 +35,15 @@ from cms.callbridge.directories.synced import (
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
 from cms.callbridge.ldap.directory import LdapDirectory
-from cms.callbridge.ldap.groups import ATTRIBUTES, MOST_GROUPS, MOST_IN_GROUP, CollectedGroups
+from cms.callbridge.ldap.groups import (
+    ATTRIBUTES,
+    MOST_GROUPS,
+    MOST_IN_GROUP,
+    MOST_RANGES,
+    CollectedGroups,
+)
 from cms.callbridge.ldap.mapping import Lacking
+from cms.callbridge.ldap.settings import ANYTHING
 from cms.callbridge.ldap.users import is_another, is_later, read_user, synced
 from cms.linkprotocol.groups import Group
 from cms.process.clocks import wall_clock
@@ -62,7 +69,7 @@ class Collected:
 
     def __init__(self, directory: LdapDirectory) -> None:
         self._settings = directory.settings
-        self._domain = directory.domain()
+        self._domain, self._now = directory.domain(), directory.now()
         self._by_name: dict[str, list[SyncedUser]] = {}
         self.left_out: list[LeftOut] = []
         self.uids: dict[str, str] = {}
@@ -73,7 +80,7 @@ class Collected:
         for entry in entries:
             self.entries += 1
             try:
-                user = read_user(entry, self._settings, self._domain)
+                user = read_user(entry, self._settings, self._domain, self._now)
             except Lacking as lacking:
                 self.left_out.append(LeftOut(entry.dn, "", f"it has no {lacking.attribute}"))
             except StoreError as problem:
@@ -365,10 +372,31 @@ class Sync:
         try:
             if not await self._pages(connection, wanted, MOST_GROUPS, groups.take):
                 groups.problem = f"there are more than {MOST_GROUPS} groups"
+            for _ in range(MOST_RANGES):
+                dn, attributes = groups.unread()
+                if not dn:
+                    break
+                groups.take_more(await self._rest(connection, dn, attributes))
         except Refused as no:
             groups.problem = f"{no.peer} says {no.words}"
         except StepError as problem:
             groups.problem = problem.cause
+
+    async def _rest(
+        self, connection: LdapConnection, dn: str, attributes: tuple[str, ...]
+    ) -> Sequence[FoundEntry]:
+        """More of an entry; nothing if it is gone meanwhile."""
+        try:
+            page = await connection.search(
+                *(dn, ANYTHING, attributes, self._settings.sync_timeout),
+                most=1,
+                scope=SearchScope.BASE,
+            )
+        except Refused as no:
+            if no.code != codes.NO_SUCH_OBJECT:
+                raise
+            return ()
+        return page.entries
 
     async def _pages(
         self,

@@ -27,8 +27,13 @@ _SET = ("pwdLastSet", "pwdChangedTime", "shadowLastChange")
 _IDENTITIES = ("entryUUID", "objectGUID", "nsUniqueId")
 _MOST_IDENTITY = 64  # bytes
 _MOMENT = re.compile(rb"[0-9]{1,20}")
-_DISABLED = ("userAccountControl", "nsAccountLock", "pwdAccountLockedTime")
-_ACCOUNTDISABLE = 0x2  # MS-ADTS 2.2.16
+_CLOSED = ("userAccountControl", "accountExpires", "nsAccountLock", "pwdAccountLockedTime")
+_ACCOUNTDISABLE, _LOCKOUT, _PASSWORD_EXPIRED = 0x2, 0x10, 0x800000  # MS-ADTS 2.2.16
+# What Active Directory works out when it is asked (MS-ADTS 3.1.1.4.5.17).
+COMPUTED = "msDS-User-Account-Control-Computed"
+_NEVER = (0, 0x7FFFFFFFFFFFFFFF)  # of accountExpires
+_FROM_1601 = 11_644_473_600  # seconds until 1970
+MOST_DIGITS = 20  # of what has 64 bits
 _FOR_EVER = b"000001010000Z"  # draft-behera 5.3.3: locked by an administrator
 _KEYS = re.compile(
     r" *(?P<rounds>[1-9][0-9]{0,8}):(?P<salt>[\w+/=]+)"
@@ -45,6 +50,7 @@ class LdapUser:
     @ivar name: The prepared local part.
     @ivar bind_as: The name under which the password is checked.
     @ivar shown: The name for people.
+    @ivar closed: Why he may not log in: "is disabled"; empty if he may.
     @ivar state: Changes with the password, or if another is checked; empty if the directory shows
         nothing like it.
     @ivar keys: Values of C{keys_attribute}.
@@ -56,17 +62,23 @@ class LdapUser:
     dn: str
     bind_as: str
     shown: str
-    disabled: bool
+    closed: str
     state: bytes = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
     password: str = ""
     identity: str = ""
 
+    @property
+    def disabled(self) -> bool:
+        """Whether he may not log in at all."""
+        return bool(self.closed)
 
-def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUser:
+
+def read_user(entry: FoundEntry, settings: LdapSettings, domain: str, now: float) -> LdapUser:
     """
     An entry as a user of the domain.
 
+    @param now: Seconds since the epoch, for accounts that end.
     @raise Lacking: it has no value for a mapping.
     @raise StoreError: its address cannot be one of this domain, or it was not read.
     """
@@ -86,9 +98,9 @@ def read_user(entry: FoundEntry, settings: LdapSettings, domain: str) -> LdapUse
     states = (v for a in _STATES if (v := entry.values.get(a.lower())))
     state = next((b"\0".join((bind_as.encode(), *v)) for v in states), b"")
     keys = entry.values.get(settings.keys_attribute.lower(), ())
-    disabled, password = is_disabled(entry.values), _set(entry.values)
+    closed, password = why_closed(entry.values, now), _set(entry.values)
     identity = _identity(entry.values)
-    return LdapUser(name, entry.dn, bind_as, shown, disabled, state, keys, password, identity)
+    return LdapUser(name, entry.dn, bind_as, shown, closed, state, keys, password, identity)
 
 
 def _set(values: Entry) -> str:
@@ -140,14 +152,30 @@ def _escaped(values: Entry) -> Entry:
     }
 
 
-def is_disabled(values: Entry) -> bool:
-    """Whether the directory says that somebody may not log in at all."""
-    control = _first(values, "userAccountControl")
-    if control.isdigit() and int(control[:12]) & _ACCOUNTDISABLE:
-        return True
-    if _first(values, "nsAccountLock").lower() == b"true":
-        return True
-    return _first(values, "pwdAccountLockedTime") == _FOR_EVER
+def why_closed(values: Entry, now: float) -> str:
+    """
+    Why the directory lets somebody not log in at all, as what his entry "is" or "has"; empty if
+    it does.  That he is locked or needs another password is seen where L{COMPUTED} was asked for.
+    """
+    if (
+        _number(values, "userAccountControl") & _ACCOUNTDISABLE
+        or _first(values, "nsAccountLock").lower() == b"true"
+        or _first(values, "pwdAccountLockedTime") == _FOR_EVER
+    ):
+        return "is disabled"
+    expires = _number(values, "accountExpires")
+    if expires not in _NEVER and expires / 10_000_000 - _FROM_1601 <= now:
+        return "has expired"
+    computed = _number(values, COMPUTED)
+    if computed & _LOCKOUT:
+        return "is locked after wrong passwords"
+    return "has to get another password first" if computed & _PASSWORD_EXPIRED else ""
+
+
+def _number(values: Entry, attribute: str) -> int:
+    """A number that is not negative; 0 if it is none."""
+    value = _first(values, attribute)
+    return int(value) if value.isdigit() and len(value) <= MOST_DIGITS else 0
 
 
 def _first(values: Entry, attribute: str) -> bytes:
@@ -162,7 +190,7 @@ def attributes_of(settings: LdapSettings) -> tuple[str, ...]:
     keys = (settings.keys_attribute,) if settings.keys_attribute else ()
     if settings.groups_base:
         keys = (*keys, "uid")  # as memberUid names people
-    return tuple(dict.fromkeys((*mapped, *_DISABLED, *_STATES, *_SET, *_IDENTITIES, *keys)))
+    return tuple(dict.fromkeys((*mapped, *_CLOSED, *_STATES, *_SET, *_IDENTITIES, *keys)))
 
 
 def read_keys(values: Sequence[bytes], mechanism: str) -> StoredKeys | None:

@@ -28,6 +28,7 @@ from cms.callbridge.directories.directory import Directory, DirectoryError
 from cms.callbridge.login.decision import (
     CHANGED,
     DIRECTORY,
+    LOCKED_THERE,
     Answer,
     Decision,
     Exchange,
@@ -386,7 +387,10 @@ class Authority:
         if delay and guess is not None:
             guess.name(exchange.shown)
         exchange.reason = reason_of(failure, exchange.known)
-        self._log_unsuccessful(exchange, failure.text or failure.condition, self.log.info)
+        why = failure.text or failure.condition
+        if exchange.reason == LOCKED_THERE:
+            why = exchange.reason
+        self._log_unsuccessful(exchange, why, self.log.info)
         if delay:
             await deferLater(self._clock, delay)
         wait = min(max(1, round(failure.wait)), lp.MOST_WAIT) if failure.wait else 0

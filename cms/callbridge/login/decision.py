@@ -21,6 +21,7 @@ Answer = lp.Challenge | lp.Success | lp.Failed
 # Why a log-in failed, for the operator alone.  What is not here is a condition of RFC 6120 6.5.
 WRONG_PASSWORD, NO_SUCH_USER = "wrong-password", "no-such-user"
 LOCKED: Final = "locked"  # too many were wrong before
+LOCKED_THERE: Final = "locked-by-directory"
 DIRECTORY: Final = "directory"  # it failed, or did not answer
 CHANGED: Final = "changed"  # the user was disabled, deleted or given another password meanwhile
 
@@ -56,6 +57,8 @@ class Decision(NamedTuple):
 def reason_of(failure: SASLFailure, known: bool | None) -> str:
     """Why the client was refused."""
     if isinstance(failure, WrongProof):
+        if failure.locked:
+            return LOCKED_THERE
         return NO_SUCH_USER if known is False else WRONG_PASSWORD
     return LOCKED if failure.wait else failure.condition
 

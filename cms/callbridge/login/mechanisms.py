@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
-from cms.callbridge.directories.directory import AccountDisabled, Directory
+from cms.callbridge.directories.directory import AccountDisabled, AccountLocked, Directory
 from cms.callbridge.directories.store import StoreError, user_name
 from cms.callbridge.passwords.saslprep import SASLPrepError, saslprep
 from cms.callbridge.passwords.scram import (
@@ -164,7 +164,9 @@ class Plain:
         try:
             right = await self.around.in_time(self.around.directory.verify(name, password))
         except AccountDisabled as closed:
-            raise SASLFailure(closed.condition) from None
+            raise SASLFailure(closed.condition, str(closed) or None) from None
+        except AccountLocked:
+            raise WrongProof(locked=True) from None
         if not right:
             raise WrongProof
         return Identity(name)

@@ -58,10 +58,15 @@ class SASLFailure(Exception):
 
 
 class WrongProof(SASLFailure):
-    """A password was checked and is wrong; it counts as a guess."""
+    """
+    A password is wrong; it counts as a guess.
 
-    def __init__(self) -> None:
+    @ivar locked: Or it was not looked at, because the directory has locked the account.
+    """
+
+    def __init__(self, *, locked: bool = False) -> None:
         super().__init__("not-authorized")
+        self.locked = locked
 
 
 @frozen

@@ -22,12 +22,13 @@ from cms.callbridge.ldap.directory import refuse_unread
 from cms.callbridge.ldap.mapping import Lacking, entries_of
 from cms.callbridge.ldap.pool import refusal
 from cms.callbridge.ldap.servers import SERVICE, Connector, TcpConnector, bind_account, server_of
-from cms.callbridge.ldap.settings import LdapServer, LdapSettings
-from cms.callbridge.ldap.users import LdapUser, attributes_of, read_user
+from cms.callbridge.ldap.settings import ANYTHING, LdapServer, LdapSettings
+from cms.callbridge.ldap.users import COMPUTED, LdapUser, attributes_of, read_user
 from cms.check.bounds import Waits, within
 from cms.check.lane import Lane, Waiting
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import DNS
+from cms.process.clocks import wall_clock
 from cms.signalflow import Step, StepError, printable
 from cms.trust.files import PEMFiles
 
@@ -36,7 +37,6 @@ PAGING = 6  # stages in which the pages of all entries are read
 # Waits of a stage's length at one server: DNS and TLS, bind, base, groups, user.
 STAGES = PAGING + 5
 MOST_NAMED = 5  # entries that a finding names
-_ANYTHING = LDAPFilter.from_string("(objectClass=*)")
 
 
 @define
@@ -236,12 +236,12 @@ class DirectoryProbe:
         missing = faults.LDAP_BASE_MISSING.error(peer=connection.peer, base=self._settings.base)
         try:
             page = await connection.search(
-                *(self._settings.base, _ANYTHING, (), self._stage),
+                *(self._settings.base, ANYTHING, (), self._stage),
                 most=1,
                 scope=SearchScope.BASE,
             )
         except Refused as no:
-            raise (missing if no.code in _NO_BASE else self._explained(no)) from None
+            raise (missing if no.code in codes.NO_BASE else self._explained(no)) from None
         if not page.entries:
             raise missing
 
@@ -281,7 +281,7 @@ class DirectoryProbe:
         seen.count += 1
         seen.present.update(name for name, values in entry.values.items() if values)
         try:
-            user = read_user(entry, self._settings, self._domain)
+            user = self._read(entry)
         except Lacking as lacking:
             seen.leave_out(f"{printable(entry.dn)} (no {lacking.attribute})")
         except StoreError as problem:
@@ -289,6 +289,9 @@ class DirectoryProbe:
         else:
             seen.users[user.name] += 1
             seen.disabled += user.disabled
+
+    def _read(self, entry: FoundEntry) -> LdapUser:
+        return read_user(entry, self._settings, self._domain, wall_clock(self._reactor)())
 
     def _judge(self, seen: Seen, peer: str) -> StepError | None:
         """Why nobody can log in, if nobody can."""
@@ -372,8 +375,10 @@ class DirectoryProbe:
             problem = faults.LDAP_USER_FILTERED.error(
                 peer=peer, address=address, dn=user.dn, filter=self._settings.search_filter
             )
-        elif user.disabled:
-            problem = faults.LDAP_USER_DISABLED.error(peer=peer, address=address, dn=user.dn)
+        elif user.closed:
+            problem = faults.LDAP_USER_DISABLED.error(
+                peer=peer, address=address, dn=user.dn, closed=user.closed
+            )
         if self._is_stored:
             why = f"{printable(user.dn)} ({self._user} is {_LOCAL})"
             warning = faults.LDAP_LEFT_OUT.error(left=1, count=1, peer=peer, names=why)
@@ -409,8 +414,9 @@ class DirectoryProbe:
         self, connection: LdapConnection, wanted: LDAPFilter, address: str
     ) -> list[LdapUser]:
         try:
+            attributes = (*self._attributes, COMPUTED)
             page = await connection.search(
-                *(self._settings.base, wanted, self._attributes, self._stage), most=MOST_NAMED
+                *(self._settings.base, wanted, attributes, self._stage), most=MOST_NAMED
             )
         except Refused as no:
             if no.code == codes.SIZE_LIMIT_EXCEEDED:
@@ -421,7 +427,7 @@ class DirectoryProbe:
         users: list[LdapUser] = []
         for entry in page.entries:
             try:
-                user = read_user(entry, self._settings, self._domain)
+                user = self._read(entry)
             except (Lacking, StoreError):
                 continue
             if user.name == self._user:
@@ -433,4 +439,3 @@ class DirectoryProbe:
 
 _LOCAL = "a user of the directory local, which comes before"
 _NO_ANSWER = frozenset({faults.LDAP_SILENT.name, faults.LDAP_BROKEN.name})
-_NO_BASE = frozenset({codes.NO_SUCH_OBJECT, 34})  # 34: invalidDNSyntax (RFC 4511 4.1.9)

@@ -17,7 +17,7 @@ CONFIGURATION = ConfigParser()
 CONFIGURATION.read(ROOT / "setup.cfg")
 OURS = {"cms", "tests", "peers", "bench"}
 # What a driver of the peers imports that the system's Python runs; Debian's Gajim brings it.
-DEBIANS = {"gi", "nbxmpp"}
+DEBIANS = {"gi", "nbxmpp", "samba"}
 TOOLS = {"build", "coverage", "mypy", "mypy-zope", "ruff"}  # which are run
 RUN = {"pytest-twisted", "schemathesis"}  # by the tests: a plugin, and a command
 

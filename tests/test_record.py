@@ -306,6 +306,11 @@ class RecordTests(SynchronousTestCase):
         users = [entry["user"] for entry in self.entries(most=5)]
         self.assertEqual([f"user{number}" for number in range(15, 20)], users)
 
+    def test_steps_of_a_moment(self) -> None:
+        """A step of somebody unknown is in another file than the next one, by which he is known."""
+        steps = [{"at": 7.0, "kind": "link", "step": step} for step in (9, 10, 7)]
+        self.assertEqual([7, 9, 10], [entry["step"] for entry in Wanted().of(steps)])
+
     def test_needles(self) -> None:
         """No entry that is asked for is passed over, whatever is in its name."""
         for name, known in (('a"b', True), ("zoë", True), ("hunter2", False)):

@@ -66,11 +66,11 @@ class Wanted:
         return not self.attempt or self.attempt in (entry.get("attempt"), entry.get("link"))
 
     def of(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those, the oldest first."""
+        """Those, the oldest first; of a millisecond by their steps, whatever file has them."""
         found = enumerate(each for each in entries if each["at"] >= self.since and self.holds(each))
         # Not all of them are in memory at once.
-        newest = nlargest(self.most, ((each["at"], number, each) for number, each in found))
-        return [each for _, _, each in reversed(newest)]
+        keyed = ((each["at"], each.get("step") or 0, number, each) for number, each in found)
+        return [each for *_, each in reversed(nlargest(self.most, keyed))]
 
 
 def moment_of(text: str, now: float) -> float:

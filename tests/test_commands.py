@@ -446,6 +446,18 @@ class KeyTests(CommandLineTests):
         self.assertEqual([DOMAIN, "localhost"], names.get_values_for_type(x509.DNSName))
         self.assertTrue(request.is_signature_valid)
 
+    def test_attributes(self) -> None:
+        """Names as the original takes them, each once; no name at all is usage."""
+        given = (f"CN:{DOMAIN}", f"subjectAltName:localhost,{DOMAIN},xmpp2.example.com")
+        self.said("pki", "csr", str(self.folder / "new"), *given)
+        request = x509.load_pem_x509_csr((self.folder / "new.csr").read_bytes())
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        expected = [DOMAIN, "localhost", "xmpp2.example.com"]
+        self.assertEqual(expected, names.get_values_for_type(x509.DNSName))
+        self.assertIn("leave it out", self.refused("pki", "csr", "x", "O:Us", *given, status=2))
+        self.cms("pki", "csr", str(self.folder / "x"), "--domain", DOMAIN, status=2)
+        self.cms("pki", "csr", str(self.folder / "x"), "CN:a b", status=2)
+
     def test_refused(self) -> None:
         """No domain, or no place to write."""
         bad = ("--domain", "a b", "--hostname", "localhost")

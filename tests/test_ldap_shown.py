@@ -198,6 +198,7 @@ class PageTests(ShownCase):
         self.dc1.refuses = True
         self.run_it()
         self.assertIn("1 of 2 servers fail", self.get())
+        self.assertIn("<dt>Server 1</dt><dd><span>ldaps://dc1:636 ", self.get())
         self.stage.dc2.frozen = True
         self.post("/directories/ldap/sync")
         self.assertIn("A sync is under way (0 entries read)", self.get())

@@ -117,10 +117,11 @@ def _told(known: Facts) -> list[Tag]:
     rows: dict[str, Any] = {"Kind": _KINDS[str(known["kind"])]}
     parts: list[Tag] = []
     servers: Any = known.get("servers") or ()
-    for each in servers:
+    for number, each in enumerate(servers, 1):
         state = "failed" if each.get("problem") else "passed" if each["connections"] else "waiting"
         word = {"failed": "fails", "waiting": "no connection"}.get(state, "connected")
-        rows[f"Server {each['address']}"] = state_mark(state, word)
+        title = f"Server {number}" if len(servers) > 1 else "Server"
+        rows[title] = tags.span(each["address"], " ", state_mark(state, word))
         parts += _fault(each.get("problem"))
     if known["kind"] == "ldap":
         rows["Last sync"] = moment_text(known["ended"]) if known.get("ended") else "none yet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -59,20 +59,36 @@ def trial(domain: str, hostname: str, callbridges: tuple[str, ...], folder: Path
 
 
 @pki.command("csr")
-@_DOMAIN
-@_HOSTNAME
+@click.option("--domain", help="The XMPP domain.")
+@click.option("--hostname", help="The XMPP server's FQDN.")
 @click.argument("basename", type=click.Path(path_type=Path))
-def csr(domain: str, hostname: str, basename: Path) -> None:
+@click.argument("attributes", nargs=-1, metavar="[CN:NAME] [subjectAltName:NAME,...]")
+def csr(
+    domain: str | None, hostname: str | None, basename: Path, attributes: tuple[str, ...]
+) -> None:
     """
     Make a key and a certificate request that names the domain and the hostname.
 
     Writes BASENAME.key and BASENAME.csr.  Send the request to a CA; what comes
-    back, with its intermediates below it, is the certificate of xmpp.toml.
+    back, with its intermediates below it, is the certificate of xmpp.toml.  Names
+    can be given as attributes, too.
     """
-    names = _unique(_name(domain, "--domain"), _name(hostname, "--hostname"))
+    given = [("--domain", domain), ("--hostname", hostname), *_attributes(attributes)]
+    names = _unique(*(_name(text, option) for option, text in given if text))
+    if not attributes and not (domain and hostname):
+        raise click.UsageError("give --domain and --hostname, or CN:NAME subjectAltName:NAME,...")
     request, key = certificate_request(names)
     files = {f"{basename.name}.key": key, f"{basename.name}.csr": request}
     _write(basename.parent, files)
+
+
+def _attributes(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """As the original has them; a request has names alone here."""
+    for text in texts:
+        key, _, value = text.partition(":")
+        if key.lower() not in ("cn", "subjectaltname"):
+            raise Complaint(f"{text}: no attribute but CN and subjectAltName. Cure: leave it out.")
+        yield from ((key, name) for name in value.split(","))
 
 
 def _name(text: str, option: str) -> str:

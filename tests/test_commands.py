@@ -33,7 +33,7 @@ from tests.commandline import DOMAIN, CommandLineTests
 from tests.fakedaemon import FakeDaemon
 
 ROOT = Path(cms.__file__).parent.parent
-STATUS = {"softwareVersion": "1.2.3", "uptimeSeconds": 3601}
+STATUS: dict[str, Any] = {"softwareVersion": "1.2.3", "uptimeSeconds": 3601}
 HEALTHY = {"healthy": True, "step": 11, "name": "active"}
 NOT_HEALTHY = {
     "healthy": False,
@@ -164,6 +164,14 @@ class RunningTests(CommandLineTests):
         problem = {"cause": "No server answers.", "cure": "Start one."}
         status["status"]["directoryProblems"] = [problem]
         self.assertIn(": No server answers. Cure: Start one.\n", self.said("status", status=1))
+
+    def test_changed(self) -> None:
+        """Of a configuration that was written since the start it is said that it was not read."""
+        told = r"Changed +: (xmpp|callbridge)\.toml since the start; it counts from the next\n"
+        self.assertEqual(2, len(re.findall(told, self.said("status", status=1))))
+        before = time.time() - STATUS["uptimeSeconds"] - 5
+        os.utime(self.folder / "xmpp.toml", (before, before))
+        self.assertEqual(["callbridge"], re.findall(told, self.said("status", status=1)))
 
     def test_status_of_one_that_hangs(self) -> None:
         """It is told of, and so are the others."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,12 +53,19 @@ def _ask_all(file: Path) -> Iterator[tuple[list[Row], DaemonState]]:
     rows: list[Row] = [("Role", role), ("Configuration", file)]
     there = [named()] if named() else list(instances(state_dir)) if role == SERVER else []
     for instance in there:
-        yield _ask(role, state_dir / instance, [*rows, ("Instance", instance)])
+        yield _ask(role, state_dir / instance, [*rows, ("Instance", instance)], file)
     if not there:
-        yield _ask(role, state_dir, rows)
+        yield _ask(role, state_dir, rows, file)
 
 
-def _ask(role: str, state_dir: Path, rows: list[Row]) -> tuple[list[Row], DaemonState]:
+def _changed(file: Path, status: Mapping[str, Any]) -> list[Row]:
+    """Whether a configuration that is looked at was not read yet."""
+    if not status or file.stat().st_mtime <= time.time() - status["uptimeSeconds"]:
+        return []
+    return [("Changed", f"{file.name} since the start; it counts from the next")]
+
+
+def _ask(role: str, state_dir: Path, rows: list[Row], file: Path) -> tuple[list[Row], DaemonState]:
     try:
         daemon = Daemon.find(state_dir)
         state = DaemonState.of(daemon)
@@ -65,7 +74,7 @@ def _ask(role: str, state_dir: Path, rows: list[Row]) -> tuple[list[Row], Daemon
     except ControlError as problem:  # the others are shown all the same
         return rows, DaemonState.silent(problem)
     note(f"asked {where_text(role, daemon, state_dir)}")
-    return rows, state
+    return [*rows, *_changed(file, state.status)], state
 
 
 def _read(file: Path) -> tuple[str, Path]:

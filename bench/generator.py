@@ -48,9 +48,13 @@ def run(processes: Processes, arguments: list[str], seconds: float) -> Values:
     One run to its end.
 
     @param seconds: How long it measures, warm-up included.
+    @raise GeneratorFailed: it could not begin, or nothing came of it.
     """
     _, output = processes.run("load", [str(PROGRAM), *arguments], seconds=seconds + DRAIN_SECONDS)
-    return _last_object(output)
+    values = _last_object(output)
+    if not values["rate"]:
+        raise GeneratorFailed(f"nothing came of it: {values.get('failure', 'no word of why')}")
+    return values
 
 
 class Idle:

@@ -334,13 +334,12 @@ class LdapDirectory:
             return None
         wanted = FilterAnd([self.settings.search_filter, his])
         users = []
-        ambiguous = faults.LDAP_AMBIGUOUS.error(directory=self.name, address=address)
         try:
             page = await self.search(wanted, deadline)
         except Refused as no:
-            raise (
-                ambiguous if no.code == codes.SIZE_LIMIT_EXCEEDED else self.explain(no)
-            ) from None
+            if no.code == codes.SIZE_LIMIT_EXCEEDED:
+                raise self._ambiguous(address) from None
+            raise self.explain(no) from None
         for entry in page.entries:
             try:
                 user = read_user(entry, self.settings, domain, self.now())
@@ -349,7 +348,7 @@ class LdapDirectory:
             if user.name == name:
                 users.append(user)
         if len(users) > 1:
-            raise ambiguous
+            raise self._ambiguous(address)
         if not users:
             refuse_unread(page)
         found = users[0] if users else None
@@ -358,6 +357,9 @@ class LdapDirectory:
         while len(self._looked) > MOST_LOOKED:
             self._looked.popitem(last=False)
         return found
+
+    def _ambiguous(self, address: str) -> StepError:
+        return faults.LDAP_AMBIGUOUS.error(directory=self.name, address=address)
 
     async def search(self, wanted: LDAPFilter, deadline: float, *, most: int = MOST_SAME) -> Page:
         """

@@ -159,7 +159,7 @@ CASES: list[Case] = [
         "the same with stream management (XEP-0198)",
         SESSIONS,
         "login",
-        "client",
+        "client_managed",
         ["--tls", "--managed"],
     ),
     Case(
@@ -219,7 +219,7 @@ CASES: list[Case] = [
             " managed (XEP-0198)",
             RELAY,
             "relay",
-            "client_plain",
+            "client_plain_managed",
             ["--window", str(window), "--managed"],
         )
         for window in (64, 0)

@@ -53,7 +53,8 @@ def run(processes: Processes, arguments: list[str], seconds: float) -> Values:
     _, output = processes.run("load", [str(PROGRAM), *arguments], seconds=seconds + DRAIN_SECONDS)
     values = _last_object(output)
     if not values["rate"]:
-        raise GeneratorFailed(f"nothing came of it: {values.get('failure', 'no word of why')}")
+        why = values.get("failure") or "and none failed; is the run too short?"
+        raise GeneratorFailed(f"nothing came of it: {why}")
     return values
 
 

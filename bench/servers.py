@@ -79,6 +79,8 @@ class Ports:
     @ivar client: STARTTLS.
     @ivar client_plain: Without TLS.
     @ivar client_sasl2: STARTTLS, then SASL2 (XEP-0388).
+    @ivar client_managed: STARTTLS, with stream management (XEP-0198).
+    @ivar client_plain_managed: The same without TLS.
     """
 
     component: int
@@ -87,6 +89,8 @@ class Ports:
     client: int | None = None
     client_plain: int | None = None
     client_sasl2: int | None = None
+    client_managed: int | None = None
+    client_plain_managed: int | None = None
 
 
 class Server(Protocol):
@@ -138,6 +142,8 @@ def make_server(
         client=server.client_port,
         client_plain=client_plain,
         client_sasl2=server.client_port,
+        client_managed=server.client_port,
+        client_plain_managed=client_plain,
     )
     return server, ports
 

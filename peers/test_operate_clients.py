@@ -16,11 +16,12 @@ from peers.clients import slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
 from peers.desktop import Desktop
+from peers.ldif import Entry
 from peers.network import wait_until
 from peers.operating import block
 from peers.processes import Processes
 from peers.realclients import PORT, Account, Dino, NewGajim, home_of
-from peers.slapd import BASE, DISABLED, Entry, Slapd
+from peers.slapd import BASE, DISABLED, Slapd
 from peers.slapd import account as person
 from peers.terminal import Terminals
 from peers.test_contacts import shown_as

@@ -61,7 +61,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_forbidden(self) -> None:
         """Who may not read the secret is told as whom to come, and not to open the file to all."""
-        wanted = {"shared_secret": None, "shared_secret_file": '"cb1.secret"'}
+        wanted: dict[str, Any] = {"shared_secret": None, "shared_secret_file": '"cb1.secret"'}
         missing = self.refused("shared_secret_file", **wanted)
         self.assertEqual("Name a file that this user can read", missing.cure[:35])
         with patch("cms.configuration.kinds.read_secret", side_effect=PermissionError(13, "no")):

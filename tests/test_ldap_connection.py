@@ -295,6 +295,17 @@ class HostileTests(SynchronousTestCase):
         self.assertIn("during the TLS handshake", error.cause)
         self.assertIn("ldaps:// is TLS from the first byte", error.cure)
 
+    def test_unknown_root(self) -> None:
+        """A chain is refused at its root, before the server's own certificate was looked at."""
+        verdict = Verdict(self.connection.peer)
+        verdict.error = faults.CERTIFICATE_ROOT_UNTRUSTED.error(
+            peer="dc1", at="CN=Root", problem="self-signed", fingerprint="00"
+        )
+        asked = self.answer(verification=SimpleNamespace(verdict=verdict))
+        self.connection.connectionLost(Failure(ConnectionLost()))
+        error = self.failureResultOf(asked, StepError).value
+        self.assertEqual(faults.LDAP_UNTRUSTED.name, error.fault)
+
     def test_other_answer(self) -> None:
         """An end of a search is no answer to a bind."""
         held = MemoryLdap(frozen=True)

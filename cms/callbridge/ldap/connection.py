@@ -372,13 +372,12 @@ class LdapConnection(Protocol):
         """From Twisted."""
         self.closed = True
         if self._verification is not None and not self._is_secure:
-            problem = explain_handshake(
-                reason, peer=self.peer, presented=False, verdict=self._verification.verdict
-            )
+            verdict = self._verification.verdict
+            problem = explain_handshake(reason, peer=self.peer, presented=False, verdict=verdict)
             agreed = not self.server.tls_first  # to STARTTLS
             if agreed and problem.fault == faults.TLS_CLOSED.name:  # it has no certificate
                 problem = self._no_starttls("it closed the connection during the TLS handshake")
-            elif self._verification.verdict.facts is None:  # not for its certificate
+            elif verdict.facts is None and verdict.error is None:  # not for its certificate
                 problem = self._broken(problem.cause.rstrip("."))
             elif problem.fault != faults.LDAP_CERTIFICATE_NAME.name:
                 problem = faults.LDAP_UNTRUSTED.error(peer=self.peer, problem=problem.cause)

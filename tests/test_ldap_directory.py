@@ -184,7 +184,7 @@ class ClosedTests(StageCase):
         self.dc1.bind_code = 49
         text = "80090308: LdapErr: DSID-0C09, comment: AcceptSecurityContext error, data {}, v1db1"
         kinds = {
-            "533": (AccountDisabled, "the account is disabled"),
+            "533": (AccountDisabled, ""),
             "701": (AccountDisabled, "the account has expired"),
             "530": (AccountDisabled, "the account may not log in at this hour"),
             "532": (PasswordExpired, "the password has expired"),

@@ -308,7 +308,7 @@ class LdapDirectory:
             if reason in codes.AD_EXPIRED or bound.policy == _EXPIRED:
                 raise PasswordExpired(codes.ad_words(bound.text))
             if reason in codes.AD_DISABLED:
-                raise AccountDisabled(codes.ad_words(bound.text))
+                raise _closed(codes.ad_words(bound.text))
             if reason == codes.AD_LOCKED or bound.policy == _LOCKED:
                 raise AccountLocked
         if bound.code in _WRONG:
@@ -433,8 +433,13 @@ def _is_new(password: str, known: str) -> bool:
 
 def _allowed(user: LdapUser) -> bool:
     if user.closed:
-        raise AccountDisabled(f"the account {user.closed}")
+        raise _closed(f"the account {user.closed}")
     return True
+
+
+def _closed(why: str) -> AccountDisabled:
+    """With what is to be said beside that it is disabled."""
+    return AccountDisabled("" if why == "the account is disabled" else why)
 
 
 def _at_once(ask: Callable[[], bool]) -> Deferred[bool]:

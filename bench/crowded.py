@@ -192,7 +192,8 @@ def _measure(
             assert time.monotonic() - killed < PATIENCE, "ghosts"
             longest = max(longest, probe.first(crowd))
             for number in range(last):
-                if number not in gone and three.known(number) <= total - count:
+                # The others may not know yet that the probe has left.
+                if number not in gone and three.known(number) <= total - count + 1:
                     gone[number] = time.monotonic() - killed
         ghosts = _row(gone[number] for number in range(last))
         note("s after the kill, until the last ghost is gone at each", ghosts)

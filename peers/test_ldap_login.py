@@ -129,9 +129,6 @@ async def test_failover(processes: Processes, certificates: Certificates, asked:
     assert await directory.verify("anna", "right") is True
     first.freeze()
     assert await directory.verify("anna", "right") is True
-    began = reactor.seconds()
-    assert await directory.verify("anna", "right") is True
-    assert reactor.seconds() - began < 0.9, "the frozen one was asked again"
     second.kill()
     with pytest.raises(DirectoryError) as failed:
         await directory.verify("anna", "right")

@@ -387,6 +387,41 @@ class UserTests(CommandLineTests):
         self.assertIn("is no local user, and one of the directory ad. Cure: change him", line)
         self.assertIn("no user eve", self.refused(*disable, "eve", status=1))
 
+    def test_namesakes(self) -> None:
+        """Who is added although another directory has the name, or where no local user logs in."""
+        file = self.folder / "callbridge.toml"
+        ldap = (
+            '[[directory]]\nkind = "ldap"\nname = "ad"\nservers = ["ldaps://a"]\nbase = "dc=x"\n'
+            'jidMapping = "$uid$@meet.example.com"\n'
+        )
+        local, text = '[[directory]]\nkind = "local"\n', file.read_text()
+        store = SyncStore(self.folder / "callbridge")
+        self.said("callbridge", "user", "add", "eve", "--password-stdin", text="x")
+        for name in ("alice", "bob"):
+            store.remember("ad", SyncedUser(name, f"uid={name},dc=x", name))
+        (self.folder / "new.csv").write_text("name,password\nbob,x\ncarol,x\n")
+        only = f'no [[directory]] has kind = "local". Cure: add one to {file}.'
+        for directories, expected in (
+            ("", "too, and comes after the local store: the local passwords count"),
+            (local + ldap, "too, and comes after the local store: the local passwords count"),
+            (ldap + local, "too, and comes before the local store: its passwords count"),
+            (ldap, None),
+        ):
+            file.write_text(text + directories)
+            add = self.said("callbridge", "user", "add", "alice", "--password-stdin", text="x")
+            taken = self.said(
+                *("callbridge", "user", "import", "--existing", "keep"),
+                str(self.folder / "new.csv"),
+            )
+            self.said("callbridge", "user", "del", "alice")
+            for said, name in ((add, "alice"), (taken, "bob")):
+                told = only if expected is None else f"the directory ad has {name} {expected}"
+                self.assertIn(told, said)
+            self.assertNotIn("carol too", taken)
+        file.write_text(text)
+        said = self.said("callbridge", "user", "add", "frank", "--password-stdin", text="x")
+        self.assertNotIn("too, and", said)
+
     def test_input(self) -> None:
         """What is no text, or no line, on standard input."""
         passwd = ("callbridge", "user", "add", "bob", "--password-stdin")

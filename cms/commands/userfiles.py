@@ -23,6 +23,7 @@ from cms.callbridge.passwords.scram import DEFAULT_ITERATIONS, HASHES, SALT_BYTE
 from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Complaint, Wrong, check_owner, in_the_way, note, print_json
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
+from cms.commands.namesakes import tell_namesakes
 from cms.control.daemon import Daemon
 
 CONFIG = config_option(CALLBRIDGE)
@@ -126,6 +127,7 @@ def import_(
             "sessions of those who were replaced go on until the link is made again: cms callbridge"
             " reconnect --even-if-up"
         )
+    tell_namesakes(config, [entry.name for entry in entries])
     note(f"imported in {config.state_dir}")
 
 

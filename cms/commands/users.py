@@ -15,6 +15,7 @@ from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
+from cms.commands.namesakes import tell_namesakes
 from cms.commands.userfiles import export, import_
 from cms.control.daemon import Daemon, segment
 from cms.signalflow import printable
@@ -184,6 +185,7 @@ def add(
         print_json({"userJid": address, "new": True})
     else:
         click.echo(f"{address} added")
+    tell_namesakes(users.config, [user_name(address, users.domain)])
     users.said("added")
 
 

@@ -256,6 +256,17 @@ class RememberedTests(StageCase):
         (known,) = self.stage.store.users("ldap")
         self.assertEqual((f"cn=bert,{BASE}", "Bert"), (known.dn, known.shown))
 
+    def test_renamed(self) -> None:
+        """The same where the DN is made of the address."""
+        for number, name in enumerate(("anna", "bert")):
+            self.stage.person(name, f"{name}s", entryUUID=str(number), pwdChangedTime="2026Z")
+            self.assertIs(True, self.right(name, f"{name}s"))
+        for number, (name, other) in enumerate((("bert", "anna"), ("anna", "bert"))):
+            self.stage.person(name, f"{other}s", entryUUID=str(number), pwdChangedTime="2026Z")
+        self.assertIs(False, self.right("anna", "annas"))
+        self.assertIs(True, self.right("anna", "berts"))
+        self.assertEqual([(("anna",), "renewed")], self.stage.ended)
+
     def test_no_state(self) -> None:
         """Where nothing shows that a password was changed, each is asked."""
         self.stage.person("bob")

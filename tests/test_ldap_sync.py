@@ -177,6 +177,23 @@ class FoundTests(SyncCase):
         self.run_it()
         self.assertEqual([], [e for e in self.stage.ended if e[0]])
 
+    def test_renamed(self) -> None:
+        """Nor does it help that the DN is made of the address, as with C{uid} at OpenLDAP."""
+        for number, name in enumerate(("anna", "bert", "carl")):
+            self.stage.person(name, entryUUID=str(number))
+        self.run_it()
+        entries = self.dc1.entries
+        dns = [f"uid={name},{BASE}" for name in ("anna", "bert", "carl", "dora")]
+        for dn, uuid in zip(dns, (b"1", b"0", b"3", b"2"), strict=True):
+            found = entries.setdefault(dn, {**entries[dns[0]], "uid": [b"dora"]})
+            found["entryuuid"] = [
+                uuid
+            ]  # anna and bert swap; carl is dora now, and there is a new one
+        outcome = self.run_it(allow_removal=True)
+        ended = [event for event in self.stage.ended if event[0]]
+        self.assertEqual([(("anna", "bert", "carl"), "deleted")], ended)
+        self.assertEqual((3, 1), (outcome.sessions_ended, outcome.added))
+
     def test_same_one(self) -> None:
         """Who is moved, or is read from a server that was filled by itself, is the same."""
         self.dc1.add(f"cn=anna,{BASE}", objectClass="person", uid="anna", cn="A", entryUUID="1")
@@ -184,6 +201,8 @@ class FoundTests(SyncCase):
         moved = self.dc1.entries[f"cn=anna,ou=new,{BASE}"] = self.dc1.entries.pop(f"cn=anna,{BASE}")
         self.run_it()
         moved["entryuuid"] = [b"2"]
+        self.run_it()
+        moved["entryuuid"] = [b"1"]
         self.run_it()
         self.assertEqual([], [e for e in self.stage.ended if e[0]])
 

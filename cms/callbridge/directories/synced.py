@@ -475,6 +475,12 @@ class SyncedNames:
         """
         return self._read(lambda cursor: find_user(cursor, directory, name))
 
+    def names_of(self, directory: str, identity: str) -> set[str]:
+        """The addresses with which an entry is known; see L{user}, but all are looked through."""
+        question = "SELECT name FROM identities WHERE directory = ? AND identity = ?"
+        rows = self._read(lambda cursor: cursor.execute(question, (directory, identity)).fetchall())
+        return {name for (name,) in rows}
+
     def outcome(self, directory: str) -> SyncOutcome | None:
         """See L{SyncStore.outcome} and L{user}."""
         return self._read(lambda cursor: find_outcome(cursor, directory))

@@ -258,7 +258,7 @@ class LdapDirectory:
         address before.
         """
         known = self._synced.user(self.name, user.name)
-        another = known is not None and is_another(user, known)
+        another = known is not None and is_another(user, known, self._is_elsewhere(user.name))
         new = known is not None and _is_new(user.password, known.password)
         kept = True
         if self.settings.keep_keys and user.state:
@@ -296,6 +296,10 @@ class LdapDirectory:
         later = is_later(user.password, than=before) and self.settings.new_password_ends
         if first and (another or later):
             self._renewed(user.name)
+
+    def _is_elsewhere(self, name: str) -> Callable[[str], bool]:
+        """Whether an entry was found with another address than this."""
+        return lambda identity: bool(self._synced.names_of(self.name, identity) - {name})
 
     def _judge(self, bound: Bound, user: LdapUser) -> bool:
         """What a server says of a password."""

@@ -119,9 +119,12 @@ def difference(before: Iterable[SyncedUser], now: dict[str, SyncedUser]) -> Diff
     """
     old = {user.name: user for user in before}
     passwords, others = [], []
+    names: dict[str, set[str]] = {}  # by identity, before and now
+    for each in (*old.values(), *now.values()):
+        names.setdefault(each.identity, set()).add(each.name)
     for name, known in old.items():
         user = now.get(name)
-        if user is not None and is_another(user, known):
+        if user is not None and is_another(user, known, lambda identity: len(names[identity]) > 1):
             others.append(name)
             continue
         if user is None or (user.password == known.password and not known.seen):

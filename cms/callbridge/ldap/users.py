@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import field, frozen
 
@@ -95,11 +95,12 @@ def read_user(entry: FoundEntry, settings: LdapSettings, domain: str, now: float
         shown = settings.shown_name.fill(entry.values)
     except Lacking:
         shown = name
+    identity = _identity(entry.values)
     states = (v for a in _STATES if (v := entry.values.get(a.lower())))
-    state = next((b"\0".join((bind_as.encode(), *v)) for v in states), b"")
+    whose = bind_as.encode(), identity.encode()
+    state = next((b"\0".join((*whose, *v)) for v in states), b"")
     keys = entry.values.get(settings.keys_attribute.lower(), ())
     closed, password = why_closed(entry.values, now), _set(entry.values)
-    identity = _identity(entry.values)
     return LdapUser(name, entry.dn, bind_as, shown, closed, state, keys, password, identity)
 
 
@@ -126,14 +127,21 @@ def synced(user: LdapUser) -> SyncedUser:
     return SyncedUser(*stored, identity=user.identity)
 
 
-def is_another(user: LdapUser | SyncedUser, known: SyncedUser) -> bool:
+def is_another(
+    user: LdapUser | SyncedUser, known: SyncedUser, is_elsewhere: Callable[[str], bool]
+) -> bool:
     """
-    Whether an address is another entry's now than was known.  With the same DN it is the same
-    one: two servers that are filled from one file have identities of their own.
+    Whether an address is another entry's now than was known.
+
+    Another identity is not enough: two servers that are filled from one file have identities of
+    their own.  So the DN is another one too, or one of both entries has another address.
+
+    @param is_elsewhere: Whether the entry of an identity had another address, or has one.
     """
-    if "" in (user.identity, known.identity) or user.identity == known.identity:
+    one, other = user.identity, known.identity
+    if "" in (one, other) or one == other:
         return False
-    return comparable(user.dn) != comparable(known.dn)
+    return comparable(user.dn) != comparable(known.dn) or is_elsewhere(one) or is_elsewhere(other)
 
 
 def is_later(password: str, than: str) -> bool:

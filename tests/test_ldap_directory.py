@@ -337,6 +337,20 @@ class AwayTests(StageCase):
         self.dc2.search_code = 50
         self.assertEqual(faults.LDAP_REFUSED.name, self.fault(self.verify()))
 
+    def test_of_one_user(self) -> None:
+        """
+        What servers say of one user's bind, whose password may be elsewhere, keeps out nobody
+        else: they are not left alone.
+        """
+        self.dc1.bind_code = 52
+        self.assertIs(True, self.right())
+        self.assertEqual(["dc1", "dc1", "dc2"], self.stage.connector.tried)
+        self.dc2.bind_code = 80
+        self.assertEqual(faults.LDAP_REFUSED.name, self.fault(self.verify(password="s3cret2")))
+        self.dc1.bind_code = None
+        self.assertIs(True, self.right(password="s3cret"))
+        self.assertIsNone(self.directory.servers.problem)
+
     def test_no_account(self) -> None:
         """Who has no account is told that one is wanted, and no server is to blame."""
         self.set_up(bind_name="", bind_password=None)

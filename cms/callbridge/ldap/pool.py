@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from twisted.internet.defer import DeferredSemaphore
@@ -14,7 +14,7 @@ from cms import faults
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import LdapConnection, Refused
 from cms.callbridge.ldap.servers import LEAST_WAIT, Servers
-from cms.callbridge.ldap.settings import LdapSettings
+from cms.callbridge.ldap.settings import LdapServer, LdapSettings
 from cms.signalflow import StepError
 
 _T = TypeVar("_T")
@@ -32,6 +32,10 @@ class Pool:
     Those that nobody needs are closed after C{idle} seconds, and those that the server has
     closed are thrown away.  If an operation fails, its connection is closed and the next
     server is tried, as long as there is time: searches and binds can be done twice.
+
+    A server that says no to everything is left alone for a while, but not for what it says of a
+    bind: that it is unavailable may be meant of this user alone, whose password another server
+    has, and he could keep out everybody.  Each log-in has searched before, which shows the rest.
 
     @param as_account: Whether they are bound as our own account, for searches; else whoever
         uses one binds.
@@ -97,11 +101,14 @@ class Pool:
     async def _use(
         self, work: Callable[[LdapConnection, float], Awaitable[_T]], deadline: float
     ) -> _T:
+        besides: set[LdapServer] = set()
         while True:
-            connection = self._take()
+            connection = self._take(besides)
             is_fresh = connection is None
             if connection is None:
-                connection = await self._servers.connect(deadline, as_account=self._as_account)
+                connection = await self._servers.connect(
+                    deadline, as_account=self._as_account, besides=besides
+                )
             seconds = min(self._settings.timeout, deadline - self._clock.seconds())
             self._used.add(connection)
             try:
@@ -118,7 +125,12 @@ class Pool:
                     self._give_back(connection)
                     raise
                 connection.close()
-                self._servers.failed(connection.server, refusal(no), seconds)
+                if self._as_account:
+                    self._servers.failed(connection.server, refusal(no), seconds)
+                    continue
+                besides.add(connection.server)
+                if not self._servers.works(besides):
+                    raise
             except BaseException:
                 connection.close()
                 raise
@@ -132,12 +144,12 @@ class Pool:
         """Whether it wants an account: so Active Directory says that, and no server does better."""
         return no.code == codes.OPERATIONS_ERROR and self._settings.bind_password is None
 
-    def _take(self) -> LdapConnection | None:
-        while self._idle:
-            connection, timer = self._idle.popitem()
-            timer.cancel()
-            if not connection.closed:
-                return connection
+    def _take(self, besides: Collection[LdapServer]) -> LdapConnection | None:
+        for connection in reversed(list(self._idle)):
+            if connection.server not in besides:
+                self._idle.pop(connection).cancel()
+                if not connection.closed:
+                    return connection
         return None
 
     def _give_back(self, connection: LdapConnection) -> None:

@@ -9,7 +9,7 @@ at most.  If all servers are left alone, whoever asks is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -220,17 +220,26 @@ class Servers:
         problems = [state.problem for state in self.states]
         return self._none_works(problems[-1]) if problems and all(problems) else None
 
-    async def connect(self, deadline: float, *, as_account: bool) -> LdapConnection:
+    def works(self, besides: Collection[LdapServer]) -> bool:
+        """Whether a server is used besides these."""
+        return any(each.problem is None and each.server not in besides for each in self.states)
+
+    async def connect(
+        self, deadline: float, *, as_account: bool, besides: Collection[LdapServer] = ()
+    ) -> LdapConnection:
         """
         A connection to the first server that works.
 
         @param deadline: On the clock.
         @param as_account: Whether our own account is bound.
+        @param besides: Servers that are not wanted.
         @raise StepError: C{ldap-unreachable}, with the failure of each.
         """
         await self._look_up()
         problem: StepError | None = None
         for state in self.states:
+            if state.server in besides:
+                continue
             left = deadline - self._clock.seconds()
             if state.problem is not None or left < LEAST_WAIT:
                 problem = problem or state.problem

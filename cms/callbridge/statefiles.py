@@ -12,7 +12,7 @@ from cms.callbridge.spaces import store as spaces
 # For a database the newest version of its schema, else None: see cms.state.backup.
 STATE_FILES: dict[str, int | None] = {
     "users.sqlite3": users.SCHEMA_VERSION,
-    "directories.sqlite3": synced.SCHEMA_VERSION,
+    synced.FILE: synced.SCHEMA_VERSION,
     "spaces.sqlite3": spaces.SCHEMA_VERSION,
     settings.FILE: None,
     objects.FILE: None,

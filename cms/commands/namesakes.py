@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from cms.callbridge.config import CallbridgeConfig
-from cms.callbridge.directories.synced import SyncStore
+from cms.callbridge.directories.synced import FILE, SyncStore
 from cms.callbridge.ldap.settings import LocalSettings
 from cms.commands.common import note
 
 _MOST_NAMED = 5
+
+
+def elsewhere(state_dir: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """By LDAP directory, those of the names that it has; without any, no file is made."""
+    found: dict[str, list[str]] = {}
+    if (state_dir / FILE).exists():
+        store = SyncStore(state_dir)
+        for name in names:
+            for directory in store.directories_of(name):
+                found.setdefault(directory, []).append(name)
+    return dict(sorted(found.items()))
 
 
 def tell_namesakes(config: CallbridgeConfig, names: Sequence[str]) -> None:
@@ -28,12 +40,7 @@ def tell_namesakes(config: CallbridgeConfig, names: Sequence[str]) -> None:
         )
         return
     before = {each.name for each in order[:local]}
-    store = SyncStore(config.state_dir)
-    found: dict[str, list[str]] = {}
-    for name in names:
-        for directory in store.directories_of(name):
-            found.setdefault(directory, []).append(name)
-    for directory, same in sorted(found.items()):
+    for directory, same in elsewhere(config.state_dir, names).items():
         shown = ", ".join(same[:_MOST_NAMED]) + ", ..." * (len(same) > _MOST_NAMED)
         decides = (
             "comes before the local store: its passwords count"

@@ -11,11 +11,10 @@ from attrs import define
 from cms import faults
 from cms.callbridge.config import CallbridgeConfig
 from cms.callbridge.directories.store import UserStore, user_name
-from cms.callbridge.directories.synced import SyncStore
 from cms.callbridge.settings import current_config
 from cms.commands.common import JSON, Wrong, check_owner, note, print_json, read_secret, where_text
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
-from cms.commands.namesakes import tell_namesakes
+from cms.commands.namesakes import elsewhere, tell_namesakes
 from cms.commands.userfiles import export, import_
 from cms.control.daemon import Daemon, segment
 from cms.signalflow import printable
@@ -313,8 +312,7 @@ def delete(address: str, as_json: bool, config_file: Path | None) -> None:
 
 def _nobody(users: Users, address: str) -> str:
     """That no local user has an address; another directory may have one."""
-    store, name = SyncStore(users.config.state_dir), user_name(address, users.domain)
-    for directory in store.directories_of(name):
+    for directory in elsewhere(users.config.state_dir, [user_name(address, users.domain)]):
         sync = f"cms callbridge directory sync {directory}"
         return (
             f"{address} is no local user, and one of the directory {directory}. Cure: change him"

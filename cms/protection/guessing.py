@@ -120,15 +120,12 @@ class _Buckets:
 
     def refused_for(self, key: bytes) -> float:
         """Seconds until one more proof is checked."""
-        if key not in self._levels:  # as nearly always: this is on the way of every log-in
-            return 0.0
         over = self.level(key) + 1 - self._limit.burst
         return max(0.0, over * self._limit.every)
 
     def has_room(self, key: bytes, under_way: int) -> bool:
         """Whether one more may be checked, besides those that are not decided yet."""
-        level = self.level(key) if key in self._levels else 0.0
-        return level + under_way + 1 <= self._limit.burst
+        return self.level(key) + under_way + 1 <= self._limit.burst
 
     def add(self, key: bytes) -> float:
         """Add a wrong proof; returns the new level."""

@@ -33,7 +33,7 @@ def wrong_password(stage: Stage) -> list[str]:
     return stage.logs_in(stage.house.linked[0].client_port)
 
 
-@CASES.case("login-denied", 12, "said no", "user list", name="unknown-user", text=PASSWORD)
+@CASES.case("login-denied", 12, "said no", "cms log --user", name="unknown-user", text=PASSWORD)
 def unknown_user(stage: Stage) -> list[str]:
     """The Callbridge was asked about somebody it does not know."""
     return stage.logs_in(stage.house.linked[0].client_port, f"nobody@{DOMAIN}")

@@ -22,6 +22,7 @@ from cms.linkprotocol.people import tidy
 from cms.state.database import Database, Reader
 
 _T = TypeVar("_T")
+FILE = "directories.sqlite3"
 SCHEMA_VERSION = 1
 MOST_LEFT_OUT = 1_000  # entries that are named
 _SCHEMA = """
@@ -199,7 +200,7 @@ class SyncStore:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self.path = state_dir / "directories.sqlite3"
+        self.path = state_dir / FILE
         additions = _PASSWORDS, _IDENTITIES, _GROUPS
         self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, additions=additions)
         self.open = self.database.open
@@ -213,8 +214,6 @@ class SyncStore:
 
     def directories_of(self, name: str) -> list[str]:
         """Those in which a sync found a user of this name, or he logged in since."""
-        if not self.path.exists():
-            return []
         with self.open() as connection:
             rows = connection.execute("SELECT directory FROM users WHERE name = ?", (name,))
             return sorted(directory for (directory,) in rows)

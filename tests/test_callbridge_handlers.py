@@ -307,9 +307,9 @@ class RoomTests(TrafficTests):
         join = f"<x xmlns='{ns.MUC}'/>"
         address = f"from='{ALICE}' to='team@{COMPONENT}/a'"
         answers = [
-            a for _ in range(100) for a in self.say(f"<presence {address}>{join}</presence>")
+            a for _ in range(200) for a in self.say(f"<presence {address}>{join}</presence>")
         ]
-        self.assertEqual(100 - A_TURN - MOST_OF_ONE // EACH, len(answers))
+        self.assertEqual(200 - A_TURN - MOST_OF_ONE // EACH, len(answers))
         for answer in answers:
             self.refused(answer, "resource-constraint")
             self.assertEqual((ALICE, f"team@{COMPONENT}/a"), (answer.to, answer.sender))

@@ -19,9 +19,12 @@ from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.stanza import Stanza
 
 A_TURN = 16  # stanzas that are handled in each turn of the reactor
-EACH = 8_192  # bytes that each stanza counts for at least
+EACH = 2_560  # bytes that each stanza counts for at least
 MOST = 4 * 1024 * 1024  # bytes that wait
-MOST_OF_ONE = 40 * EACH  # of one sender
+# Of one sender.  The meeting page may have said 100 things when it is back; of what is refused in
+# the middle of them the order would be lost.
+MOST_OF_ONE = 120 * EACH
+LEAST_OF_ONE = 8_192  # bytes that each sender may have however many others wait
 
 
 class Inbox:
@@ -46,7 +49,7 @@ class Inbox:
         self._share = share
         self._left = A_TURN
         self._call: IDelayedCall | None = None
-        self._lanes: Lanes[Stanza] = Lanes(MOST, guaranteed=EACH)
+        self._lanes: Lanes[Stanza] = Lanes(MOST, guaranteed=LEAST_OF_ONE)
 
     def put(self, stanza: Stanza) -> None:
         """Handle a stanza, at once if this turn allows it."""

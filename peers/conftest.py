@@ -11,7 +11,7 @@ import pytest
 
 from peers.certs import Certificates
 from peers.checkstage import House, Stage
-from peers.processes import Processes
+from peers.processes import Processes, children
 
 _KEPT = pytest.StashKey[Processes]()
 
@@ -56,12 +56,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[House]:
     """The peers that all cases share."""
-    processes = Processes(tmp_path_factory.mktemp("house"))
-    try:
+    with children(tmp_path_factory.mktemp("house")) as processes:
         yield House(processes, certificates)
-    finally:
-        processes.stop_all()
-    processes.judge()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from peers.network import wait_until
@@ -260,3 +260,18 @@ class Processes:
         deadline = time.monotonic() + 20.0
         for process in reversed(self._all):
             process.stop(max(0.1, min(5.0, deadline - time.monotonic())))
+
+
+@contextlib.contextmanager
+def children(directory: Path) -> Iterator[Processes]:
+    """
+    What the tests of a module share: all end with them, and are judged.
+
+    @raise AssertionError: see L{Processes.judge}.
+    """
+    processes = Processes(directory)
+    try:
+        yield processes
+    finally:
+        processes.stop_all()
+    processes.judge()

@@ -17,7 +17,7 @@ from peers.clients import Driver, slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import XmppServer
 from peers.ldif import Entry
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.redis import Redis
 from peers.slapd import BASE, Slapd, account
 from peers.test_cluster import JOINED, House, pings
@@ -143,12 +143,8 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Scene]:
     """All are there."""
-    processes = Processes(tmp_path_factory.mktemp("people"))
-    try:
+    with children(tmp_path_factory.mktemp("people")) as processes:
         yield Scene(processes, certificates)
-    finally:
-        processes.stop_all()
-    processes.judge()
 
 
 def shows(driver: Driver, **contacts: str) -> None:

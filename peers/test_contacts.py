@@ -14,7 +14,7 @@ from peers.clients import Driver, nbxmpp_contact, slixmpp_contact
 from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
 from peers.network import wait_until
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.realclients import Account, Profanity
 from peers.slapd import Slapd, account
 from peers.terminal import Terminals
@@ -53,8 +53,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Scene]:
     """The daemons, and Bob."""
-    processes = Processes(tmp_path_factory.mktemp("contacts"))
-    try:
+    with children(tmp_path_factory.mktemp("contacts")) as processes:
         server = XmppServer(processes, certificates, {"cb1": "s3cret"})
         pair = certificates.issue(DOMAIN, server.hostname, "localhost")
         server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
@@ -77,8 +76,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         here = ("127.0.0.1", server.client_port, certificates.trust, pair)
         first = Account(BOB, PASSWORD, *here)
         yield Scene(server, callbridge, bob, processes, certificates, first)
-    finally:
-        processes.stop_all()
 
 
 def shown_as(screen: str, who: str = BOB) -> str:

@@ -17,7 +17,7 @@ from peers.clients import Driver, slixmpp_client, slixmpp_guest
 from peers.contract import DOMAIN, ROOT
 from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
 from peers.network import wait_until
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.realclients import Account, Profanity
 from peers.terminal import Terminals
 from peers.tools import require, script
@@ -100,11 +100,8 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Place]:
     """Everybody is logged in."""
-    processes = Processes(tmp_path_factory.mktemp("daily"))
-    try:
+    with children(tmp_path_factory.mktemp("daily")) as processes:
         yield Place(processes, certificates)
-    finally:
-        processes.stop_all()
 
 
 def test_seen(place: Place) -> None:

@@ -19,7 +19,7 @@ from peers.desktop import Desktop
 from peers.ldif import Entry
 from peers.network import wait_until
 from peers.operating import block
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.realclients import PORT, Account, Dino, NewGajim, home_of
 from peers.slapd import BASE, DISABLED, Slapd
 from peers.slapd import account as person
@@ -108,11 +108,8 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Scene]:
     """It is there."""
-    processes = Processes(tmp_path_factory.mktemp("people"))
-    try:
+    with children(tmp_path_factory.mktemp("people")) as processes:
         yield Scene(processes, certificates)
-    finally:
-        processes.stop_all()
 
 
 def fields(text: str) -> dict[str, str]:

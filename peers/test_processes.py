@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peers.network import free_port
-from peers.processes import Processes, logged_errors
+from peers.processes import Processes, children, logged_errors
 
 LOG = """\
 2026-11-28T15:39:36+0000 [-] Site starting on 26957
@@ -55,6 +55,21 @@ def test_verdict(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="it burnt"):
         processes.judge()
     processes.stop_all()
+
+
+def test_children(tmp_path: Path) -> None:
+    """What a module shares is ended and judged at its end, too."""
+    program = tmp_path / "cms"
+    program.write_text(
+        "#!/bin/sh\necho '2026-11-28T15:39:36+0000 [cms.a#error] it fell'\nsleep 60\n"
+    )
+    program.chmod(0o700)
+    shared = children(tmp_path)
+    process = shared.__enter__().start("cms", [str(program)])
+    process.wait_for("it fell", 30.0)
+    with pytest.raises(AssertionError, match="it fell"):
+        shared.__exit__(None, None, None)
+    assert not process.running
 
 
 def test_ports(processes: Processes) -> None:

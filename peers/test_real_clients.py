@@ -14,7 +14,7 @@ from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
 from peers.desktop import Desktop
 from peers.network import wait_until
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.realclients import PORT, Account, Dino, Finch, Gajim, Poezio, Profanity, RealClient
 from peers.terminal import Terminals
 
@@ -74,11 +74,8 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Scene]:
     """All five that stay are started together, which takes as long as the slowest."""
-    processes = Processes(tmp_path_factory.mktemp("real"))
-    try:
+    with children(tmp_path_factory.mktemp("real")) as processes:
         yield _make_scene(processes, certificates)
-    finally:
-        processes.stop_all()
 
 
 def _make_scene(processes: Processes, certificates: Certificates) -> Scene:

@@ -34,7 +34,7 @@ from peers.checking import run_check
 from peers.contract import DOMAIN
 from peers.daemons import daemon_environment, toml_text
 from peers.operating import block
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.sambadc import (
     BASE,
     DISABLED,
@@ -82,13 +82,10 @@ USERS = MANY + BUILT_IN + len(NAMED) + 6
 @pytest.fixture(scope="module")
 def dc(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SambaDC]:
     """The domain controller."""
-    processes = Processes(tmp_path_factory.mktemp("ad"))
-    try:
+    with children(tmp_path_factory.mktemp("ad")) as processes:
         made = SambaDC(processes, certificates, PEOPLE_THERE)
         made.start()
         yield made
-    finally:
-        processes.stop_all()
 
 
 def of_the_page(folder: Path, certificates: Certificates) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from peers.contract import DOMAIN
 from peers.daemons import Callbridge, XmppServer
 from peers.ejabberd import Ejabberd
 from peers.network import wait_until
-from peers.processes import Processes
+from peers.processes import Processes, children
 from peers.prosody import Prosody
 from peers.wire import WireClient, shape
 
@@ -101,12 +101,9 @@ def server(
     certificates: Certificates,
 ) -> Iterator[Place]:
     """Each of the three, in its turn."""
-    processes = Processes(tmp_path_factory.mktemp(request.param))
-    try:
+    with children(tmp_path_factory.mktemp(request.param)) as processes:
         port = SERVERS[request.param](processes, certificates)
         yield Place(request.param, port, certificates.trust)
-    finally:
-        processes.stop_all()
 
 
 @pytest.fixture

@@ -247,7 +247,8 @@ class Processes:
             for name, error in errors
             if not any(text in error for text in self._expected + self._allowed)
         ]
-        assert not surprises, "logged errors:\n" + "\n".join(surprises)
+        # The first is on the first line, which is all that a summary shows.
+        assert not surprises, "logged errors: " + "\n".join(surprises)
         for text in self._expected:
             assert any(text in error for _, error in errors), f"nobody logged: {text}"
 

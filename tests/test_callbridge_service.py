@@ -14,10 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cms import faults
 from cms.callbridge.daemon import CallbridgeService, make_daemon
-from cms.callbridge.directories.synced import Difference, SyncOutcome
+from cms.callbridge.directories.synced import Difference, SyncOutcome, SyncStore
 from cms.callbridge.ldap.mapping import parse_template
 from cms.callbridge.ldap.settings import LdapSettings, parse_ldap_server
 from cms.discovery.address import ServerAddress
+from cms.linkprotocol import groups as gp
 from cms.linkprotocol.groups import Group
 from cms.linkprotocol.login import NS as LOGIN
 from cms.linkprotocol.login import SessionBegin
@@ -196,8 +197,8 @@ class DirectoriesTests(ServiceTests):
         told: list[list[Group] | None] = []
 
         def changed() -> None:
-            read = daemon._read_groups()
-            told.append(None if read is None else read())
+            ours = daemon._own_groups()
+            told.append(None if ours is None else ours.read())
 
         self.patch(daemon.groups, "changed", changed)
         ad = LdapSettings(
@@ -216,6 +217,24 @@ class DirectoriesTests(ServiceTests):
                 daemon.directories.store.replace(outcome, [], Difference(), [], [group])
                 daemon._synced()
         self.assertEqual([None, [], [group], []], told)
+
+    def test_taken_out_of_the_file(self) -> None:
+        """
+        A start without the directories of before: the server is asked what it knows of them; what
+        is left of them keeps no daemon from starting.
+        """
+        store = SyncStore(self.folder / "state")
+        daemon = self.daemon()
+        daemon.startService()
+        transport = self.register()
+        mechanisms = f"<mechanisms xmlns='{LOGIN}'/>"
+        self.say(transport, f"<iq type='get' id='q' from='{DOMAIN}'>{mechanisms}</iq>")
+        _, asked = stanzas(transport.take(), ns.COMPONENT)
+        self.assertEqual((COMPONENT, gp.Ask()), (asked.sender, gp.parse(asked.child)))
+        store.path.write_bytes(b"no database" * 100)
+        self.assertIsNone(self.daemon().directories.store)
+        (warned,) = self.logged("^groups that")
+        self.assertIn("directories.sqlite3", warned["cause"])
 
 
 class ConfigureTests(ServiceTests):

@@ -91,6 +91,7 @@ class CurrentTests(SynchronousTestCase):
         self.stage = Stage(SyncStore(new_folder(self)))
         self.current = CurrentHouse(
             *(self.stage.make, made("api-1"), PoolClock()),
+            former=lambda: None,
             used=self.stage.used.append,
             ended=lambda names, reason: self.stage.ended.append((names, reason)),
         )

@@ -11,12 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.words.protocols.jabber.error import StanzaError
 
 from cms import faults
-from cms.callbridge.directories.synced import SyncedUser
+from cms.callbridge.directories.own import OwnGroups
+from cms.callbridge.directories.synced import Difference, SyncedUser, SyncOutcome
 from cms.callbridge.ldap import groups as module
 from cms.callbridge.ldap import sync
 from cms.callbridge.ldap.connection import FoundEntry
 from cms.callbridge.ldap.groups import CollectedGroups, comparable
-from cms.callbridge.login.groups import AGAIN, ANSWER_TIMEOUT, GroupTeller
+from cms.callbridge.login.groups import AGAIN, ANSWER_TIMEOUT, SETTLED, GroupTeller
 from cms.linkprotocol import groups as gp
 from cms.linkprotocol.groups import Group
 from cms.process.threads import SlowWork, TooMuchWork
@@ -240,6 +241,56 @@ class SyncTests(SyncCase):
         self.assertIn("stay as they were", left_out.reason)
 
 
+class OwnTests(SyncCase):
+    """C{OwnGroups}: what a server has to know."""
+
+    def read(self, *directories: str, component: str = CB1) -> list[str] | None:
+        """The names of groups."""
+        found = OwnGroups(self.store, directories, component).read()
+        return None if found is None else [each.name for each in found]
+
+    def confirm(self, *directories: str) -> None:
+        """The server knows none."""
+        OwnGroups(self.store, directories, CB1).none_told()
+
+    def synced(self, *names: str, directory: str = "ldap") -> None:
+        """A sync has found these groups."""
+        outcome = SyncOutcome(directory, "2026-11-29T05:00:00+00:00", 0.1)
+        groups = [Group(f"{n:016x}", name, ("a", "b")) for n, name in enumerate(names)]
+        self.store.replace(outcome, [], Difference(), [], groups)
+
+    def test_confirmed(self) -> None:
+        """Only when the server has confirmed it nothing is to be told, and until there are some."""
+        self.assertEqual([], self.read())
+        self.synced("Board")
+        self.assertEqual(["Board"], self.read("ldap"))
+        self.assertEqual([], self.read())
+        self.confirm()
+        self.assertEqual([None, None], [self.read(), self.read("ldap")])
+        self.assertEqual([], self.read(component=f"cb2.{DOMAIN}"))
+        self.synced()
+        self.assertIsNone(self.read("ldap"))
+        self.synced("Choir")
+        self.synced()
+        self.assertEqual([], self.read("ldap"))
+
+    def test_found_meanwhile(self) -> None:
+        """Groups that a sync finds while the server confirms are told."""
+        self.synced("Board")
+        self.synced("Old", directory="other")
+        self.confirm("ldap")
+        self.assertEqual([["Board"], [], []], [self.read("ldap"), self.read("other"), self.read()])
+        self.synced()
+        self.assertEqual([], self.read("ldap"))
+
+    def test_older_version(self) -> None:
+        """One that knows nothing of confirmations has stored some since."""
+        self.confirm()
+        with self.store.open() as connection:
+            connection.execute("INSERT INTO groups VALUES ('ldap', 'x', 'Board', '[]')")
+        self.assertEqual([], self.read())
+
+
 class Server:
     """The other end of a link: it answers what it is asked at once, unless it is silent."""
 
@@ -283,21 +334,25 @@ class TellerTests(SynchronousTestCase):
         """Three groups, and a link that is up."""
         self.clock = Clock()
         self.ours = {f"{n:016x}": Group(f"{n:016x}", f"G{n}", ("a", f"u{n}")) for n in range(3)}
-        self.directories, self.busy = True, False
+        self.directories, self.busy, self.confirmed = True, False, False
         self.lines: list[Any] = []
         observe_log(self, self.lines.append)
         work: SlowWork = AtOnce()  # type: ignore[assignment]
         self.teller = GroupTeller(
-            *(self.clock, lambda: self.read if self.directories else None, work),
+            *(self.clock, lambda: self if self.directories else None, work),
             *(lambda: (DOMAIN, CB1), Random(3)),
         )
         self.server = Server(self.clock)
 
-    def read(self) -> list[Group]:
+    def read(self) -> list[Group] | None:
         """What is stored."""
         if self.busy:
             raise TooMuchWork
-        return list(self.ours.values())
+        return None if self.confirmed else list(self.ours.values())
+
+    def none_told(self) -> None:
+        """That the server knows none is stored."""
+        self.confirmed = True
 
     def up(self) -> list[gp.Message]:
         """The link comes up; what is said."""
@@ -329,6 +384,10 @@ class TellerTests(SynchronousTestCase):
         self.teller.changed()
         self.assertEqual([gp.Ask(), Group(gone, "", ()), self.ours[changed]], self.said())
         self.assertEqual(self.ours, self.server.known)
+        self.clock.advance(SETTLED)
+        self.teller.changed()
+        self.assertEqual([gp.Ask()], self.said())
+        self.assertFalse(self.confirmed)
         self.teller.link_down()
         self.assertEqual([gp.Ask()], self.up())
 
@@ -347,6 +406,45 @@ class TellerTests(SynchronousTestCase):
         self.server.refuses = lambda _: "service-unavailable"
         self.assertEqual([gp.Ask()], self.up())
         self.assertEqual([], self.faults())
+
+    def test_none_any_more(self) -> None:
+        """
+        The server is told that there are none, and asked once more when it has come back to its
+        cluster for sure; then no link asks again.
+        """
+        first, *_ = self.server.known = dict(self.ours)
+        self.ours = {}
+        gone = [Group(each, "", ()) for each in self.server.known]
+        self.assertEqual([gp.Ask(), *gone], self.up())
+        self.assertEqual({}, self.server.known)
+        self.server.known = {first: Group(first, "G0", ("a", "b"))}  # what another server had
+        self.clock.advance(1.25 * AGAIN)
+        self.assertEqual([gp.Ask(), Group(first, "", ())], self.said())
+        self.assertTrue(self.confirmed)
+        self.teller.link_down()
+        self.assertEqual([], self.up())
+        self.assertEqual([], self.faults())
+
+    def test_none_not_confirmed(self) -> None:
+        """A link that is lost too soon, and a server that refuses, have confirmed nothing."""
+        self.ours = {}
+        for _ in range(2):
+            self.assertEqual([gp.Ask()], self.up())
+            self.teller.link_down()
+        self.clock.advance(1.25 * AGAIN)
+        self.assertEqual([], self.said())
+        first = f"{0:016x}"
+        self.server.known = {first: Group(first, "G0", ("a", "b"))}
+        self.server.refuses = lambda m: "internal-server-error" if isinstance(m, Group) else ""
+        self.assertIn(gp.Ask(), self.up())
+        self.clock.advance(SETTLED)
+        self.teller.changed()
+        self.said()
+        self.assertFalse(self.confirmed)
+        self.server.refuses = lambda _: ""
+        self.teller.changed()
+        self.said()
+        self.assertEqual(({}, True), (self.server.known, self.confirmed))
 
     def test_refused(self) -> None:
         """A server that takes none is told of once; of one that is too much, the others go on."""

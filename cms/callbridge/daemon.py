@@ -18,6 +18,7 @@ from cms.callbridge.config import CallbridgeConfig, LinkSettings, link_warnings,
 from cms.callbridge.directories.current import CurrentHouse
 from cms.callbridge.directories.directory import Directory
 from cms.callbridge.directories.making import House, Surroundings, make_directories
+from cms.callbridge.directories.own import OwnGroups, former_store
 from cms.callbridge.directories.people import People
 from cms.callbridge.directories.store import UserStore
 from cms.callbridge.directories.synced import SyncStore
@@ -50,7 +51,6 @@ from cms.callbridge.spaces.directory import LocalSpaces
 from cms.callbridge.spaces.store import SpaceStore
 from cms.discovery.lookup import Finder
 from cms.discovery.resolver import make_dns
-from cms.linkprotocol.groups import Group
 from cms.linkprotocol.mechanisms import mechanism_label
 from cms.metrics.exposition import Exposition, RecordCollector
 from cms.process.cleanup import call_all
@@ -121,7 +121,7 @@ class CallbridgeService(Service):
             *(reactor, self.store, self.endings, self.directories.beside, random)
         )
         self.groups = GroupTeller(
-            *(reactor, self._read_groups, SlowWork(reactor, at_once=1), self._names, random)
+            *(reactor, self._own_groups, SlowWork(reactor, at_once=1), self._names, random)
         )
         self.authority = self._make_authority(config.link.domain)
         self._logins = self._make_logins()
@@ -154,6 +154,7 @@ class CallbridgeService(Service):
 
         return CurrentHouse(
             *(house, tuple(self.made.directories(self.made.read()).values()), self._reactor),
+            former=lambda: former_store(config.state_dir),
             used=self._use_directory,
             ended=self._users_ended,
         )
@@ -249,10 +250,11 @@ class CallbridgeService(Service):
     def _synced(self) -> None:
         self.groups.changed()
 
-    def _read_groups(self) -> Callable[[], list[Group]] | None:
-        """What reads those of all directories."""
-        store, names = self.directories.store, tuple(self.directories.syncs)
-        return None if store is None else lambda: store.groups(names)
+    def _own_groups(self) -> OwnGroups | None:
+        """Those of all directories."""
+        store, syncs = self.directories.store, self.directories.syncs
+        names = [name for name, sync in syncs.items() if sync.directory.settings.groups_base]
+        return None if store is None else OwnGroups(store, names, self.config.link.component)
 
     def _names(self) -> tuple[str, str]:
         """The XMPP domain, and this component's address."""

@@ -24,6 +24,7 @@ class CurrentHouse:
 
     @param make: All directories, with these after those of the file.
     @param made: Those that the API had made when the daemon started.
+    @param former: Gives the store of before, if there is no LDAP any more.
     @param used: Called with what decides log-ins, when that is something else.
     @param ended: Called with names, and why their sessions are over.
     """
@@ -36,12 +37,13 @@ class CurrentHouse:
         made: Made,
         reactor: Any,
         *,
+        former: Callable[[], SyncStore | None],
         used: Callable[[Directory], object],
         ended: Callable[[Sequence[str], str], object],
     ) -> None:
         self._make = make
         self._house = make(made)
-        self._store = self._house.store
+        self._store = self._house.store or former()
         self._work = SlowWork(reactor, at_once=1)
         self._used = used
         self._ended = ended
@@ -63,7 +65,7 @@ class CurrentHouse:
 
     @property
     def store(self) -> SyncStore | None:
-        """See L{House}; it stays when the last LDAP directory is deleted."""
+        """See L{House}; it stays when the last LDAP directory is deleted, or taken out."""
         return self._store
 
     def start(self) -> None:

@@ -86,6 +86,10 @@ CREATE TABLE IF NOT EXISTS groups (
     PRIMARY KEY (id, directory)
 ) STRICT
 """
+# The servers, by our address there, that have confirmed to know no groups: see
+# L{cms.callbridge.directories.own}.
+_NONE_TOLD = "CREATE TABLE IF NOT EXISTS none_told (component TEXT PRIMARY KEY) STRICT"
+_TABLES = "users", "keys", "syncs", "left_out", "passwords", "identities", "groups"
 _USERS = (
     "SELECT name, dn, shown, disabled, coalesce(password, ''), coalesce(seen, ''),"
     " coalesce(identity, '') FROM users LEFT JOIN passwords USING (name, directory)"
@@ -201,7 +205,7 @@ class SyncStore:
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE
-        additions = _PASSWORDS, _IDENTITIES, _GROUPS
+        additions = _PASSWORDS, _IDENTITIES, _GROUPS, _NONE_TOLD
         self.database = Database(self.path, _SCHEMA, SCHEMA_VERSION, additions=additions)
         self.open = self.database.open
 
@@ -287,6 +291,8 @@ class SyncStore:
             )
             if groups is not None:
                 connection.execute("DELETE FROM groups WHERE directory = ?", (directory,))
+            if groups:
+                connection.execute("DELETE FROM none_told")
             connection.executemany(
                 "INSERT INTO groups VALUES (?, ?, ?, ?)",
                 [
@@ -363,15 +369,7 @@ class SyncStore:
         known = tuple(names)
         marks = ", ".join("?" * len(known))
         with self.open() as connection:
-            for table in (
-                "users",
-                "keys",
-                "syncs",
-                "left_out",
-                "passwords",
-                "identities",
-                "groups",
-            ):
+            for table in _TABLES:
                 connection.execute(
                     f"DELETE FROM {table} WHERE directory NOT IN ({marks})",  # noqa: S608
                     known,

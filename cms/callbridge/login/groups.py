@@ -2,12 +2,13 @@
 Tells the XMPP server who is in a group of a directory with whom (docs/login-protocol.md 9).
 
 When the link is up, and after each sync, the server is asked what it knows; it is told what is
-different, a group at a time.
+different, a group at a time.  Where there are no groups any more it is asked until it has
+confirmed that it knows none, and then no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -28,6 +29,9 @@ from cms.xmlstream.textiq import WrittenRequest
 
 ANSWER_TIMEOUT: Final = 30.0  # seconds that the server has for each group
 AGAIN: Final = 300.0  # seconds, about, until a server that did not answer is asked again
+# Seconds of a link before which it is not believed that the server knows none: one that has just
+# come back to its cluster may not have them yet.
+SETTLED: Final = 60.0
 MOST_PAGES: Final = 50  # of what the server knows
 # What may be otherwise in some minutes.
 _NOT_NOW: Final = (StoreUnusable, TooMuchWork, DeferredTimeout, TooManyRequests, MalformedLogin)
@@ -39,11 +43,19 @@ class Carrier(Protocol):
     requests: Requests
 
 
+class Ours(Protocol):
+    """Our groups: L{OwnGroups<cms.callbridge.directories.own.OwnGroups>}."""
+
+    def read(self) -> Sequence[gp.Group] | None: ...
+
+    def none_told(self) -> None: ...
+
+
 class GroupTeller:
     """
     Keeps the server's groups the same as ours.
 
-    @param read: Gives what reads our groups, in a thread; C{None}: no directory could have any.
+    @param ours: Gives our groups, which are read in a thread; C{None}: no directory ever had any.
     @param names: The XMPP domain and the component's address.
     """
 
@@ -52,13 +64,13 @@ class GroupTeller:
     def __init__(
         self,
         clock: Any,
-        read: Callable[[], Callable[[], Iterable[gp.Group]] | None],
+        ours: Callable[[], Ours | None],
         work: SlowWork,
         names: Callable[[], tuple[str, str]],
         random: Random,
     ) -> None:
         self._clock = clock
-        self._read = read
+        self._ours = ours
         self._work = work
         self._names = names
         self._random = random
@@ -66,6 +78,7 @@ class GroupTeller:
         self._stream: Carrier | None = None
         self._under_way: Deferred[None] | None = None
         self._again = False
+        self._since = 0.0
         self._timer: IDelayedCall | None = None
 
     def link_up(self, stream: Carrier) -> None:
@@ -74,7 +87,7 @@ class GroupTeller:
 
     def named(self) -> None:
         """The server knows what this Callbridge decides, and believes it."""
-        self._stream = self._next
+        self._stream, self._since = self._next, self._clock.seconds()
         self.changed()
 
     def link_down(self) -> None:
@@ -88,10 +101,10 @@ class GroupTeller:
         if self._under_way is not None:
             self._again = True
             return
-        stream, read, self._again = self._stream, self._read(), False
-        if stream is not None and read is not None:
+        stream, ours, self._again = self._stream, self._ours(), False
+        if stream is not None and ours is not None:
             self._under_way = Deferred()  # one that ends at once finds that one is under way
-            self._under_way = Deferred.fromCoroutine(self._tell(stream, read))
+            self._under_way = Deferred.fromCoroutine(self._tell(stream, ours))
             self._under_way.addErrback(self._unexpected).addCallback(self._over)
 
     def _over(self, _: object) -> None:
@@ -107,18 +120,23 @@ class GroupTeller:
             self._timer.cancel()
         self._timer = None
 
-    async def _tell(self, stream: Carrier, read: Callable[[], Iterable[gp.Group]]) -> None:
+    async def _tell(self, stream: Carrier, ours: Ours) -> None:
         refused: list[str] = []
         try:
-            ours = {group.id: group for group in await self._work.run(read)}
+            read = await self._work.run(ours.read)
+            if read is None:
+                return
+            groups = {group.id: group for group in read}
             known = await self._known(stream)
-            gone = [gp.Group(id_, "", ()) for id_ in known if id_ not in ours]
-            changed = [group for group in ours.values() if known.get(group.id) != group.digest]
+            gone = [gp.Group(id_, "", ()) for id_ in known if id_ not in groups]
+            changed = [group for group in groups.values() if known.get(group.id) != group.digest]
             refused += await self._set(stream, (*gone, *changed))
+            if not (groups or refused):
+                await self._none_told(ours)
         except RequestLost:
             return  # the next link begins anew
         except StanzaError as no:
-            if not ours:
+            if not groups:
                 return  # nobody misses anything
             refused.append(no.text or no.condition)
         except _NOT_NOW as why:
@@ -127,10 +145,20 @@ class GroupTeller:
                 why=str(why) or type(why).__name__,
                 seconds=AGAIN,
             )
-            delay = AGAIN * (0.75 + 0.5 * self._random.random())
-            self._timer = self._clock.callLater(delay, self.changed)
+            self._later()
             return
         self._told(len(gone) + len(changed) if not refused else 0, refused)
+
+    async def _none_told(self, ours: Ours) -> None:
+        """The server says that it knows none."""
+        if self._clock.seconds() - self._since < SETTLED:
+            self._later()
+        else:
+            await self._work.run(ours.none_told)
+
+    def _later(self) -> None:
+        delay = AGAIN * (0.75 + 0.5 * self._random.random())
+        self._timer = self._clock.callLater(delay, self.changed)
 
     async def _set(self, stream: Carrier, groups: Sequence[gp.Group]) -> list[str]:
         """

@@ -52,6 +52,7 @@ class MemoryLdap:
     @ivar most: Entries that one search gets in all, by C{sizeLimitExceeded}.
     @ivar cut_after: Pages after which it hangs up.
     @ivar endless: After each page there is another.
+    @ivar most_page: Entries of a page, however many were asked for.
     @ivar asked: All filters.
     @ivar binds: All names bound.
     @ivar open: The connections.
@@ -69,6 +70,7 @@ class MemoryLdap:
     most: int | None = None
     cut_after: int | None = None
     endless: bool = False
+    most_page: int | None = None
     pages: int = 0
     asked: list[str] = field(factory=list)
     binds: list[str] = field(factory=list)
@@ -184,7 +186,8 @@ class _Transport(MemoryTransport):
             (c for c in message.controls if isinstance(c, sansldap.PagedResultControl)), None
         )
         begin = int(paged.cookie or b"0") if paged is not None else 0
-        end = begin + paged.size if paged is not None else len(found)
+        size = paged.size if paged is not None else len(found)
+        end = begin + min(size, size if server.most_page is None else server.most_page)
         if paged is not None:
             server.pages += 1
             if server.cut_after is not None and server.pages > server.cut_after:

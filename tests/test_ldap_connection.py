@@ -22,6 +22,7 @@ from cms.callbridge.ldap import connection as module
 from cms.callbridge.ldap.codes import SUCCESS, ad_reason, code_name
 from cms.callbridge.ldap.connection import (
     MOST_BYTES,
+    MOST_REFERENCES,
     MOST_VALUE,
     MOST_VALUES,
     LdapConnection,
@@ -99,7 +100,12 @@ class ConnectionTests(SynchronousTestCase):
     def test_policy(self) -> None:
         """The error of the password policy is read; what cannot be read is none."""
         answers = ((b"\x30\x03\x81\x01\x01", 1), (b"\x30\x06\xa0\x04\x80\x02\x02\x58", None))
-        for value, error in (*answers, (b"\x30\x05\x81\x01", None), (b"", None)):
+        for value, error in (
+            *answers,
+            (b"\x30\x05\x81\x01", None),
+            (b"", None),
+            (b"\x30\x82\x08\x04\x81\x82\x08\x00" + b"\x7f" * 2_048, None),
+        ):
             self.server.policy = value
             bound = self.successResultOf(begun(self.connection.bind(READER, READER_PASSWORD, 1)))
             self.assertEqual(error, bound.policy, value)
@@ -317,6 +323,33 @@ class HostileTests(SynchronousTestCase):
         connection.dataReceived(session.data_to_send())
         error = self.failureResultOf(bound, StepError).value
         self.assertEqual(faults.LDAP_BROKEN.name, error.fault)
+
+    def test_goodbye(self) -> None:
+        """A server that ends the connection is told with its own words (RFC 4511 4.4.1)."""
+        connection = connected(self.clock, MemoryLdap(frozen=True))
+        bound = begun(connection.bind(READER, "s3cret", 2))
+        text = b"\x0a\x01\x34\x04\0\x04\x0agoing down"  # 52
+        name = b"\x8a\x161.3.6.1.4.1.1466.20036"
+        operation = bytes((0x78, len(text + name))) + text + name
+        connection.dataReceived(bytes((0x30, len(operation) + 3, 2, 1, 0)) + operation)
+        error = self.failureResultOf(bound, StepError).value
+        self.assertEqual(faults.LDAP_BROKEN.name, error.fault)
+        self.assertIn("ends the connection, and says unavailable (52): going down", error.cause)
+
+    def test_references(self) -> None:
+        """References are counted, and not without an end."""
+        reference = b"\x30\x0b\x02\x01\x01\x73\x06\x04\x04ldap"
+        for number, is_closed in ((MOST_REFERENCES, False), (MOST_REFERENCES + 1, True)):
+            connection = connected(self.clock, MemoryLdap(frozen=True))
+            found = begun(connection.search(BASE, PEOPLE, ("uid",), 2, most=5))
+            connection.dataReceived(reference * number)
+            self.assertEqual(is_closed, connection.closed)
+            if not is_closed:
+                connection.dataReceived(b"\x30\x0c\x02\x01\x01\x65\x07\x0a\x01\0\x04\0\x04\0")
+                self.assertEqual(number, self.successResultOf(found).references)
+                continue
+            error = self.failureResultOf(found, StepError).value
+            self.assertIn("more than 1000 references", error.cause)
 
     def test_long_message(self) -> None:
         """A message without an end is not kept."""

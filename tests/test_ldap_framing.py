@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from sansldap import PartialAttribute
 from twisted.trial.unittest import SynchronousTestCase
 
-from cms.callbridge.ldap.framing import MOST_HEAD, MOST_OTHER, Frames, NoLdap, TooLarge
+from cms.callbridge.ldap.framing import (
+    MOST_BESIDE,
+    MOST_HEAD,
+    MOST_OTHER,
+    Frames,
+    NoLdap,
+    TooLarge,
+)
 
 BYTES, VALUES = 200_000, 50
 
@@ -30,6 +37,16 @@ def done(text: str = "") -> bytes:
     server.receive(client.data_to_send())
     server.search_result_done(1, diagnostics_message=text)
     return server.data_to_send()
+
+
+def element(tag: int, content: bytes = b"") -> bytes:
+    """With a length in two octets (RFC 4511 5.1 takes any definite form)."""
+    return bytes((tag, 0x82)) + len(content).to_bytes(2, "big") + content
+
+
+def message(operation: bytes, beside: bytes = b"", number: bytes = b"\1") -> bytes:
+    """As no library would write it."""
+    return element(0x30, element(0x02, number) + operation + beside)
 
 
 def cut(data: bytes, size: int) -> list[bytes | TooLarge]:
@@ -78,7 +95,7 @@ class FramesTests(SynchronousTestCase):
         """Of an entry that is passed over hardly anything is kept, however long it is."""
         frames = Frames()
         head = entry("cn=a", b"y" * BYTES)[:MOST_HEAD]
-        claimed = b"\x30\x84\x7f\xff\xff\xff" + head[2 + (head[1] & 0x7F) :]
+        claimed = b"\x30\x84\x03\xff\xff\x00" + head[2 + (head[1] & 0x7F) :]
         (known,) = frames.feed(claimed, BYTES, VALUES)
         self.assertEqual(TooLarge("cn=a", f"it is longer than {BYTES} bytes"), known)
         for _ in range(9):
@@ -95,6 +112,50 @@ class FramesTests(SynchronousTestCase):
             b"HTTP/1.1 400 Bad Request",
         ):
             self.assertRaises(NoLdap, cut, sent, 65_536)
+
+    def test_slow(self) -> None:
+        """
+        Nothing reaches the library that takes it seconds, in which nobody else is served: numbers
+        and tags without an end, elements without number or within each other.
+        """
+        ok = element(0x0A, b"\0") + element(0x04) * 2
+        long_tag, many = b"\xbf" + b"\xff" * 9_000, element(0x85) * 3_000
+        nested = b""
+        for _ in range(20):
+            nested = element(0x30, nested)
+        held = element(0x64, element(0x04, b"cn=a") + element(0x30))
+        for name, sent in {
+            "a code": message(element(0x61, element(0x0A, b"\x7f" * 9_000))),
+            "a code that is kept": message(element(0x65, element(0x0A, b"\x01\0\0"))),
+            "no code": message(element(0x61)),
+            "an empty code": message(element(0x78, element(0x0A))),
+            "something else": message(element(0x61, element(0x02, b"\0"))),
+            "an ID": message(element(0x61, ok), number=b"\x7f" * 9_000),
+            "an ID alone": b"\x30\x03\x02\1\1",
+            "a tag": message(element(0x61, ok), long_tag),
+            "a tag within": message(element(0x61, ok + b"\x1f" + long_tag[1:])),
+            "elements": message(element(0x61, ok + many)),
+            "elements beside": message(element(0x65, ok), many),
+            "controls": message(element(0x65, ok), element(0xA0, element(0x30) * 3_000)),
+            "URIs": message(element(0x73, element(0x04) * 3_000)),
+            "beside URIs": message(element(0x73, element(0x04)), bytes(2) * MOST_BESIDE),
+            "depth": message(element(0x61, ok + nested)),
+            "a tag beside an entry": message(held, long_tag),
+            "elements beside an entry": message(held, many),
+            "elements in an entry": message(element(0x64, held[4:] + many)),
+            "a tag in an entry": message(element(0x64, held[4:-4] + element(0x30, long_tag))),
+        }.items():
+            self.assertRaises(NoLdap, cut, sent, 65_536)
+            self.assertLess(len(sent), MOST_OTHER, name)
+        cookie = element(0xA0, element(0x30, element(0x04, b"1.2") + element(0x04, b"c" * 8_000)))
+        fit = message(element(0x65, ok), cookie)
+        self.assertEqual([fit], cut(fit, 65_536))
+
+    def test_longest(self) -> None:
+        """An entry is passed over that somebody may have filled, and not one of 2 GiB."""
+        head = element(0x02, b"\1") + b"\x64\x84\x7f\xff\xff\x00" + element(0x04, b"cn=a")
+        sent = b"\x30\x84\x7f\xff\xff\x0a" + head + bytes(MOST_HEAD)
+        self.assertRaises(NoLdap, cut, sent, 65_536)
 
     def test_crooked(self) -> None:
         """Values cannot be hidden behind lengths that do not fit."""

@@ -138,6 +138,16 @@ class MembersTests(SynchronousTestCase):
         self.assertEqual({}, self.found(several))
         self.assertEqual("they have more than 3 members together", self.collected.problem)
 
+    def test_too_long_names(self) -> None:
+        """What is kept of all groups has a limit in bytes as well; most members are in many."""
+        self.patch(module, "MOST_NAMED_BYTES", 4)
+        found = CollectedGroups("staff")
+        twice = FoundEntry("cn=a", {"cn": (b"a",), "member": (b"ab", b"cd")})
+        found.take([twice, twice])
+        self.assertEqual("", found.problem)
+        found.take([FoundEntry("cn=b", {"cn": (b"b",), "memberuid": (b"e",)})])
+        self.assertEqual("they have more than 4 bytes of names together", found.problem)
+
     def test_often(self) -> None:
         """Who is in too many groups is in the first of them by name; the others stay there."""
         self.patch(module, "MOST_OF_USER", 1)

@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from cms import faults
 from cms.callbridge.directories.making import House
 from cms.callbridge.directories.synced import SyncOutcome
+from cms.callbridge.ldap import collected
+from cms.callbridge.ldap.connection import FoundEntry
 from cms.callbridge.ldap.mapping import parse_template
 from cms.callbridge.metrics import DirectoriesCollector
 from cms.callbridge.passwords.scram import derive
@@ -259,6 +261,11 @@ class FoundTests(SyncCase):
         self.assertEqual(1, warned.count(faults.SYNC_LEFT_OUT.name))
 
 
+def _sizes(uids: dict[str, str]) -> tuple[int, list[int]]:
+    """How many there are, and how long those are that are too long."""
+    return len(uids), [len(uid) for uid in uids if len(uid) > 9]
+
+
 class BelievedTests(SyncCase):
     """What is not believed."""
 
@@ -268,8 +275,21 @@ class BelievedTests(SyncCase):
         self.stage.ended.clear()
         self.dc1.pages, self.dc1.cut_after = 0, 2
         error = self.refused()
-        self.assertEqual(faults.SYNC_CUT.name, error.fault)
+        self.assertEqual(faults.SYNC_BROKEN.name, error.fault)
         self.assertIn("after 6 entries", error.cause)
+        # What helps is not that the server gives more entries.
+        self.assertIn("whether it runs", error.cure)
+        self.assertEqual("cms explain ldap-broken", error.mend)
+
+    def test_refused(self) -> None:
+        """A server that is busy at a later page."""
+        self.run_it()
+        self.stage.ended.clear()
+        pages = iter((0, 51, 51))
+        self.patch(type(self.dc1), "search_code", property(lambda _: next(pages), lambda *_: None))
+        error = self.refused()
+        self.assertEqual(faults.SYNC_BROKEN.name, error.fault)
+        self.assertIn("after 3 entries: ldaps://dc1:636 refuses the search: busy (51)", error.cause)
 
     def test_size_limit(self) -> None:
         """A server that gives only so many."""
@@ -321,7 +341,56 @@ class BelievedTests(SyncCase):
         self.set_up(most_users=9)
         self.dc1.entries.clear()
         self.dc1.endless = True
-        self.assertEqual(faults.SYNC_TOO_MANY.name, self.refused().fault)
+        error = self.refused()
+        self.assertEqual(faults.SYNC_BROKEN.name, error.fault)
+        self.assertIn("more than 100 pages without an entry", error.cause)
+        self.assertEqual([], self.dc1.open)
+
+    def test_small_pages(self) -> None:
+        """A server that puts fewer into a page than were asked for comes to an end too."""
+        self.set_up(most_users=10)
+        self.dc1.most_page = 1
+        self.assertEqual(10, self.run_it().users)
+
+    def test_drip(self) -> None:
+        """All pages together have their time too."""
+        self.set_up(most_users=9, sync_timeout=10)
+        self.dc1.most_page, wait = 1, self.stage.clock.advance
+        self.patch(type(self.dc1), "pages", property(lambda _: 0, lambda *_: wait(9)))
+        error = self.refused()
+        self.assertEqual(faults.SYNC_BROKEN.name, error.fault)
+        self.assertIn("did not answer within 50 s (search)", error.cause)
+
+    def test_told_twice(self) -> None:
+        """An entry that a server tells twice is one, and its user loses nothing."""
+        self.run_it()
+        self.stage.ended.clear()
+        self.dc1.add(f"UID=U1, {BASE.upper()}", objectClass="person", uid="u1", cn="U1")
+        outcome = self.run_it()
+        self.assertEqual((10, 0, 0), (outcome.users, outcome.removed, outcome.left_out))
+        self.assertEqual([], [names for names, _ in self.stage.ended if names])
+
+    def test_many_left_out(self) -> None:
+        """All are counted, and the first are kept."""
+        self.patch(collected, "MOST_LEFT_OUT", 3)
+        for number in range(5):
+            self.dc1.person(f"bad {number}")
+        self.assertEqual(5, self.run_it().left_out)
+        self.assertEqual(3, len(self.store.left_out("ldap")))
+
+    def test_kept(self) -> None:
+        """Of an entry that is filled up little is kept until the sync ends."""
+        uids = ["u1", *(f"{number:x<600}" for number in range(1, 10))]
+        self.dc1.person("u1", cn="n" * 2_000)
+        self.run_it()
+        self.assertEqual("n" * 200, self.store.users("ldap")[1].shown)
+        for base, kept in ((BASE, 4), ("", 0)):
+            stage = LdapStage(new_folder(self), groups_base=base)
+            self.addCleanup(stage.close)
+            found = collected.Collected(stage.directory)
+            values = {"uid": tuple(map(str.encode, uids)), "cn": (b"n",)}
+            found.take([FoundEntry("cn=u1", values)])
+            self.assertEqual((kept, [256] * (kept - 1)), _sizes(found.uids))
 
     def test_base(self) -> None:
         """What a server says at once is told as it is."""

@@ -68,6 +68,19 @@ SYNC_CUT = Fault(
     ),
     mend='olcLimits: dn.exact="<bind_name>" size.prtotal=unlimited     # OpenLDAP, the database',
 )
+SYNC_BROKEN = Fault(
+    "sync-broken",
+    DirectoryFault,
+    Step.CONFIGURATION,
+    on=Side.CALLBRIDGE,
+    symptoms=(
+        "a sync fails after a part of the users, and log-ins may work",
+        "the connection to the LDAP server was lost in a sync",
+    ),
+    cause="The sync of {directory} broke off after {count} entries: {problem} Nothing was changed.",
+    cure="{mend} Then run the sync again.",
+    mend="cms explain {fault}",
+)
 SYNC_EMPTY = Fault(
     "sync-empty",
     DirectoryFault,

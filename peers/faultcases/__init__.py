@@ -39,7 +39,8 @@ EXCEPTIONS: dict[str, str] = {
     "ldap-busy": _DIRECTORY,
     **dict.fromkeys(
         (
-            *("sync-cut", "sync-empty", "sync-removes", "sync-too-many", "sync-left-out"),
+            *("sync-broken", "sync-cut", "sync-empty", "sync-removes", "sync-too-many"),
+            "sync-left-out",
             *("mechanism-partial", "mechanism-without-keys"),
         ),
         _SYNC,

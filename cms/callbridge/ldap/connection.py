@@ -35,9 +35,11 @@ from cms.trust.connection import connection_of, explain_handshake, tls_evidence
 MOST_BYTES = 1 << 20  # of one entry
 MOST_VALUES = 1_000  # of one entry
 MOST_ANSWER = 1 << 24  # bytes of one answer, which is many messages
+MOST_REFERENCES = 1_000  # of one answer
 MOST_VALUE = 2_048  # bytes of a value, and characters of a DN
 MOST_TEXT = 200  # characters of the server's own words that are shown
 _START_TLS = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
+_GOODBYE = "1.3.6.1.4.1.1466.20036"  # RFC 4511 4.4.1
 _POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"  # draft-behera-ldap-password-policy 6.1
 
 
@@ -339,8 +341,7 @@ class LdapConnection(Protocol):
         try:
             (message,) = self._messages.receive(frame)
         except Exception as problem:  # noqa: BLE001 - whatever a server sends, it must end here
-            # The words of the library may hold octets of the server; the kind is enough.
-            self._give_up(self._broken(f"it is no LDAP that can be read: {_kind(problem)}"))
+            self._give_up(self._broken(_unread(problem)))
             return
         self._heard(message)
 
@@ -363,6 +364,8 @@ class LdapConnection(Protocol):
             self._found(FoundEntry(message.object_name, values))
         elif isinstance(message, sansldap.SearchResultReference):
             self._references += 1
+            if self._references > MOST_REFERENCES:
+                self._give_up(self._broken(f"it sends more than {MOST_REFERENCES} references"))
         elif isinstance(message, self._awaited):
             self._over(message)
         else:
@@ -388,8 +391,15 @@ class LdapConnection(Protocol):
         self.on_lost(self)
 
 
-def _kind(problem: Exception) -> str:
-    return type(problem.__cause__ or problem).__name__
+def _unread(problem: Exception) -> str:
+    """Why a message was not read; a server that says goodbye (RFC 4511 4.4.1) may say why."""
+    last = getattr(problem, "request", None)
+    if isinstance(last, sansldap.ExtendedResponse) and last.name == _GOODBYE:
+        code, text = last.result.result_code.value, _shortened(last.result.diagnostics_message)
+        return f"it ends the connection, and says {said(code, text)}"
+    # The words of the library may hold octets of the server; the kind is enough.
+    kind = type(problem.__cause__ or problem).__name__
+    return f"it is no LDAP that can be read: {kind}"
 
 
 def _shortened(text: str) -> str:
@@ -411,7 +421,7 @@ def _policy_error(value: bytes) -> int | None:
         inner = sansldap.asn1.ASN1Reader(value).read_sequence()
         while inner:
             header = inner.peek_header()
-            if header.tag.tag_number == 1:
+            if header.tag.tag_number == 1 and header.length == 1:
                 return inner.read_enumerated(int, header=header)
             inner.skip_value(header)
     except (ValueError, LookupError, sansldap.asn1.NotEnougData):

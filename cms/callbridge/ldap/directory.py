@@ -31,6 +31,7 @@ from cms.callbridge.directories.store import StoreError
 from cms.callbridge.directories.synced import SyncedNames, SyncOutcome, SyncStore
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import Bound, LdapConnection, Page, Refused
+from cms.callbridge.ldap.groups import comparable
 from cms.callbridge.ldap.mapping import Lacking, entries_of
 from cms.callbridge.ldap.pictures import Pictures
 from cms.callbridge.ldap.pool import Pool, refusal
@@ -351,7 +352,8 @@ class LdapDirectory:
                 continue
             if user.name == name:
                 users.append(user)
-        if len(users) > 1:
+        # An entry that is told twice is one all the same.
+        if len(users) > 1 and len({comparable(user.dn) for user in users}) > 1:
             raise self._ambiguous(address)
         if not users:
             refuse_unread(page)

@@ -5,6 +5,9 @@ Who may write to an entry decides how large it is, and sansldap takes some 10 us
 a picture of a million small values would hold the reactor for ten seconds.  So an entry is
 looked at from outside first.  One that is too large is passed over and named: it is that
 entry's fault, and not the server's.
+
+What a server alone decides is looked at as well: sansldap takes a time that grows with the square
+of the length of a number or a tag, and keeps each result code for ever that it does not know.
 """
 
 from __future__ import annotations
@@ -14,9 +17,17 @@ from typing import Final
 from attrs import frozen
 
 MOST_HEAD: Final = 4_096  # bytes that are kept of an entry that is passed over
-MOST_OTHER: Final = 1 << 16  # bytes of a message that is no entry
-_SEQUENCE, _INTEGER, _OCTETS, _SET, _ENTRY = 0x30, 0x02, 0x04, 0x31, 0x64
+MOST_OTHER: Final = 1 << 14  # bytes of a message that is no entry
+MOST_PASSED: Final = 1 << 26  # bytes of an entry that is passed over
+MOST_BESIDE: Final = 1 << 10  # bytes of a message beside its entry, or its URIs
+_SMALL = 2_000  # bytes of a message that takes no time, whatever is in it
+_MOST_DEPTH, _MOST_ELEMENTS = 8, 2_000  # of a message that is no entry
+_MOST_CODE = 2  # bytes of a result code; those of RFC 4520 3.8 need no more
+_SEQUENCE, _INTEGER, _OCTETS, _SET = 0x30, 0x02, 0x04, 0x31
+_ENTRY, _ENUMERATED, _CONSTRUCTED, _LONG_TAG = 0x64, 0x0A, 0x20, 0x1F
+_RESULTS = frozenset({0x61, 0x65, 0x78})  # of a bind, a search, an extended operation
 _HEADER = 6  # bytes at most: the tag, and a length in up to four octets
+_MOST_ID = 4  # bytes of a message ID, which is at most 2**31 - 1
 
 
 class NoLdap(ValueError):
@@ -66,6 +77,8 @@ class Frames:
                 name = _name(bytes(held[at : at + MOST_HEAD]), start - at)
                 if name is None:
                     raise NoLdap(f"a message is longer than {MOST_OTHER} bytes")
+                if end - at > MOST_PASSED:
+                    raise NoLdap(f"an entry is longer than {MOST_PASSED} bytes")
                 if end - at > most_bytes:
                     found.append(TooLarge(name, f"it is longer than {most_bytes} bytes"))
                     self._passing = max(0, end - len(held))
@@ -80,12 +93,43 @@ class Frames:
 
 
 def _looked_at(message: bytes, start: int, most_values: int) -> bytes | TooLarge:
-    if len(message) // 2 <= most_values:  # so many do not fit into it
+    begin, at = _inner(message, start, _INTEGER)
+    if at - begin > _MOST_ID or at >= len(message):
+        raise NoLdap("a message has no ID that LDAP knows")
+    tag = message[at]
+    if tag in _RESULTS:
+        begin, end = _inner(message, _inner(message, at, tag)[0], _ENUMERATED)
+        if not 0 < end - begin <= _MOST_CODE:
+            raise NoLdap("a result has no code that LDAP knows")
+    if len(message) <= min(_SMALL, 2 * most_values):  # nothing in it takes long
         return message
-    name = _name(message, start)
-    if name is None or not _has_more(message, start, most_values):
-        return message
-    return TooLarge(name, f"it has more than {most_values} values")
+    begin, end = _inner(message, at, tag)
+    if tag not in _RESULTS and len(message) - end > MOST_BESIDE:
+        raise NoLdap(f"there are more than {MOST_BESIDE} bytes beside what was asked for")
+    if tag != _ENTRY:
+        _walk(message, at)
+    elif _has_more(message, begin, end, most_values):
+        return TooLarge(_name(message, start) or "", f"it has more than {most_values} values")
+    return message
+
+
+def _walk(message: bytes, at: int) -> None:
+    """
+    @raise NoLdap: a message that is no entry would take long to read.
+    """
+    left = _MOST_ELEMENTS
+    todo = [(at, len(message), 0)]
+    while todo:
+        begin, end, depth = todo.pop()
+        while begin < end:
+            left -= 1
+            octet = message[begin]
+            inner, last = _inner(message, begin, octet)
+            if octet & _LONG_TAG == _LONG_TAG or last > end or not left or depth > _MOST_DEPTH:
+                raise NoLdap("a message is of no form that LDAP has")
+            if octet & _CONSTRUCTED:
+                todo.append((inner, last, depth + 1))
+            begin = last
 
 
 def _length(held: bytes | bytearray, at: int, tag: int = _SEQUENCE) -> tuple[int, int] | None:
@@ -130,19 +174,23 @@ def _name(message: bytes, start: int) -> str | None:
     return message[begin:end].decode(errors="replace") if end <= len(message) else ""
 
 
-def _has_more(message: bytes, start: int, most: int) -> bool:
-    """Whether an entry has more than so many values, attributes without one counted too."""
-    _, at = _inner(message, start, _INTEGER)
-    at, _ = _inner(message, at, _ENTRY)
+def _has_more(message: bytes, at: int, last: int, most: int) -> bool:
+    """
+    Whether an entry has more than so many values, attributes without one counted too.
+
+    @raise NoLdap: it has no form that is read, or too much beside its attributes.
+    """
     _, at = _inner(message, at, _OCTETS)
     at, end = _inner(message, at, _SEQUENCE)
+    if last - end > MOST_BESIDE or end > last:
+        raise NoLdap(f"there are more than {MOST_BESIDE} bytes beside what was asked for")
     count = 0
     while at < end:
         at, _ = _inner(message, at, _SEQUENCE)
         _, at = _inner(message, at, _OCTETS)
-        at, last = _inner(message, at, _SET)
+        at, values = _inner(message, at, _SET)
         count += 1
-        while at < last:
+        while at < values:
             _, at = _inner(message, at, _OCTETS)
             count += 1
             if count > most:

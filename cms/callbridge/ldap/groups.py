@@ -28,6 +28,7 @@ MOST_GROUPS: Final = 10_000  # entries that are read
 MOST_RANGES: Final = 1_000  # of members, in a sync
 MOST_IN_GROUP: Final = 20_000  # values of one, which take 0.2 s to read
 MOST_NAMED: Final = 1_000_000  # members of all of them, who are kept until the sync has ended
+MOST_NAMED_BYTES: Final = 1 << 27  # and of their names
 _BY_DN, _BY_UID = ("member", "uniquemember"), "memberuid"
 _RANGE = re.compile(r"(member|uniquemember|memberuid);range=[0-9]+-(?:([0-9]{1,9})|\*)")
 _ESCAPED = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
@@ -87,6 +88,7 @@ class CollectedGroups:
     _unread: list[_Found] = field(factory=list)
     _texts: dict[bytes, str] = field(factory=dict)  # most members are in many groups
     _named: int = 0
+    _bytes: int = 0
     number: int = 0
     problem: str = ""
 
@@ -124,13 +126,16 @@ class CollectedGroups:
             name = part[1] if part else attribute
             if name not in (*_BY_DN, _BY_UID):
                 continue
+            self._bytes += sum(len(each) for each in octets if each not in texts)
             values = [texts.setdefault(each, each.decode(errors="replace")) for each in octets]
             (found.uids if name == _BY_UID else found.dns).extend(values)
             self._named += len(values)
             if part and part[2]:
                 found.rest.append(f"{name};range={int(part[2]) + 1}-*")
-        if self._named > MOST_NAMED:
-            self.problem = f"they have more than {MOST_NAMED} members together"
+        if self._named > MOST_NAMED or self._bytes > MOST_NAMED_BYTES:
+            few = self._named <= MOST_NAMED
+            most = f"{MOST_NAMED_BYTES} bytes of names" if few else f"{MOST_NAMED} members"
+            self.problem = f"they have more than {most} together"
             self._found, self._unread, self._texts = [], [], {}
 
     def groups(

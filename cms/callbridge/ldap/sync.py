@@ -11,7 +11,7 @@ the answer was cut or empty, or if it would shut out more than C{most_removed}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -23,9 +23,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from cms import faults
-from cms.callbridge.directories.store import StoreError
 from cms.callbridge.directories.synced import (
-    MOST_LEFT_OUT,
     Difference,
     LeftOut,
     SyncedUser,
@@ -33,6 +31,7 @@ from cms.callbridge.directories.synced import (
     SyncStore,
 )
 from cms.callbridge.ldap import codes
+from cms.callbridge.ldap.collected import Collected, difference
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
 from cms.callbridge.ldap.directory import LdapDirectory
 from cms.callbridge.ldap.groups import (
@@ -42,9 +41,7 @@ from cms.callbridge.ldap.groups import (
     MOST_RANGES,
     CollectedGroups,
 )
-from cms.callbridge.ldap.mapping import Lacking
 from cms.callbridge.ldap.settings import ANYTHING
-from cms.callbridge.ldap.users import is_another, is_later, read_user, synced
 from cms.linkprotocol.groups import Group
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
@@ -55,97 +52,7 @@ from cms.state.database import StoreUnusable
 NAMED = 5  # entries in a line of the log
 SOON = 10.0  # seconds after the start within which the first sync begins
 RETRY = 300.0  # seconds at most until a sync that failed is tried again
-
-
-class Collected:
-    """
-    What the pages hold, without I/O.
-
-    @ivar users: By name; several for one name if entries make the same address.
-    @ivar left_out: Who can be no user.
-    @ivar uids: The names of those who have a C{uid}, by it.
-    @ivar entries: How many there were.
-    """
-
-    def __init__(self, directory: LdapDirectory) -> None:
-        self._settings = directory.settings
-        self._domain, self._now = directory.domain(), directory.now()
-        self._by_name: dict[str, list[SyncedUser]] = {}
-        self.left_out: list[LeftOut] = []
-        self.uids: dict[str, str] = {}
-        self.entries = 0
-
-    def take(self, entries: Iterable[FoundEntry]) -> None:
-        """A page."""
-        for entry in entries:
-            self.entries += 1
-            try:
-                user = read_user(entry, self._settings, self._domain, self._now)
-            except Lacking as lacking:
-                self.left_out.append(LeftOut(entry.dn, "", f"it has no {lacking.attribute}"))
-            except StoreError as problem:
-                self.left_out.append(LeftOut(entry.dn, "", str(problem)))
-            else:
-                for uid in entry.values.get("uid", ()):
-                    self.uids[uid.decode(errors="replace")] = user.name
-                self._by_name.setdefault(user.name, []).append(synced(user))
-
-    def users(self, elsewhere: Mapping[str, str]) -> dict[str, SyncedUser]:
-        """
-        Those that can be users, by name.
-
-        @param elsewhere: Names that an earlier directory has, and its name.
-        """
-        found = {}
-        for name, same in self._by_name.items():
-            if len(same) > 1:
-                others = "; ".join(user.dn for user in same[:3])
-                reason = f"{len(same)} entries have the address of {name}: {others}"
-                self.left_out += [LeftOut(user.dn, name, reason) for user in same]
-            elif name in elsewhere:
-                reason = f"{name} is a user of the directory {elsewhere[name]}, which comes before"
-                self.left_out.append(LeftOut(same[0].dn, name, reason))
-            else:
-                found[name] = same[0]
-        return found
-
-
-def difference(before: Iterable[SyncedUser], now: dict[str, SyncedUser]) -> Difference:
-    """
-    What changes.
-
-    @param now: Who is told an older time of his password, or none, by a replica that lags
-        behind, is given the known one.
-    """
-    old = {user.name: user for user in before}
-    passwords, others = [], []
-    names: dict[str, set[str]] = {}  # by identity, before and now
-    for each in (*old.values(), *now.values()):
-        names.setdefault(each.identity, set()).add(each.name)
-    for name, known in old.items():
-        user = now.get(name)
-        if user is not None and is_another(user, known, lambda identity: len(names[identity]) > 1):
-            others.append(name)
-            continue
-        if user is None or (user.password == known.password and not known.seen):
-            continue
-        if is_later(user.password, than=known.password):
-            passwords.append(name)
-        elif not user.password or is_later(known.password, than=user.password):
-            user = evolve(user, password=known.password)
-        now[name] = evolve(user, seen=known.seen)
-    return Difference(
-        added=tuple(name for name in now if name not in old),
-        changed=tuple(name for name in now if name in old and now[name] != old[name]),
-        gone=tuple(name for name in old if name not in now),
-        disabled=tuple(
-            name
-            for name, user in now.items()
-            if user.disabled and name in old and not old[name].disabled
-        ),
-        passwords=tuple(passwords),
-        others=tuple(others),
-    )
+MOST_EMPTY = 100  # pages without an entry, as Active Directory gives some when a page takes long
 
 
 @frozen
@@ -298,7 +205,7 @@ class Sync:
             if in_groups.problem:
                 reason = f"its groups stay as they were: {in_groups.problem}"
                 passed_over = [LeftOut(self._settings.groups_base, "", reason)]
-            collected.left_out += passed_over
+            collected.leave_out(*passed_over)
             return len(before), users, changes, groups
 
         known, users, changes, groups = await self._in_thread(compare)
@@ -311,12 +218,12 @@ class Sync:
             changed=len(changes.changed),
             removed=len(changes.gone),
             disabled=sum(user.disabled for user in users.values()),
-            left_out=len(collected.left_out),
+            left_out=collected.number_left_out,
             groups=len(groups),
             ended=ended,
             succeeded=ended,
         )
-        left_out = collected.left_out[:MOST_LEFT_OUT]
+        left_out = collected.left_out
         await self._in_thread(
             lambda: self._store.replace(
                 *(outcome, users.values(), changes, left_out),
@@ -355,13 +262,14 @@ class Sync:
                 raise too_many
             await self._read_groups(connection, groups)
         except Refused as no:
-            if collected.entries or no.code == codes.SIZE_LIMIT_EXCEEDED:
+            if no.code == codes.SIZE_LIMIT_EXCEEDED:
                 raise self._cut(collected, f"{no.peer} says {no.words}.") from None
-            raise directory.explain(no) from None
+            problem = directory.explain(no)
+            raise (self._broken(collected, problem) if collected.entries else problem) from None
         except StepError as problem:
             if problem.fault == faults.SYNC_TOO_MANY.name:
                 raise
-            raise self._cut(collected, problem.cause) from None
+            raise self._broken(collected, problem) from None
         finally:
             connection.close()
 
@@ -408,9 +316,15 @@ class Sync:
         most: int,
         take: Callable[[Sequence[FoundEntry]], None],
     ) -> bool:
-        """Read page by page; C{False}: there are more than so many."""
-        settings, cookie = self._settings, b""
-        for _ in range(most // settings.page_size + 2):
+        """
+        Read page by page, however few are in one; C{False}: there are more than so many.
+
+        @raise StepError: it comes to no end.
+        """
+        settings, cookie, number, empty = self._settings, b"", 0, 0
+        seconds = (most // settings.page_size + 2) * settings.sync_timeout
+        until = self._clock.seconds() + seconds
+        while number <= most:
             page = await connection.search(
                 *(wanted.base, wanted.filter, wanted.attributes, settings.sync_timeout),
                 most=settings.page_size,
@@ -421,11 +335,28 @@ class Sync:
             cookie = page.cookie
             if not cookie:
                 return True
+            number += len(page.entries)
+            empty += not page.entries
+            doing = {"peer": connection.peer, "doing": "search"}
+            if empty > MOST_EMPTY:
+                problem = f"it gives more than {MOST_EMPTY} pages without an entry, and no last one"
+                raise faults.LDAP_BROKEN.error(**doing, problem=problem)
+            if self._clock.seconds() > until:
+                raise faults.LDAP_SILENT.error(**doing, seconds=f"{seconds:g}")
         return False
 
     def _cut(self, collected: Collected, problem: str) -> StepError:
         return faults.SYNC_CUT.error(
             directory=self.directory.name, count=collected.entries, problem=problem
+        )
+
+    def _broken(self, collected: Collected, problem: StepError) -> StepError:
+        return faults.SYNC_BROKEN.error(
+            directory=self.directory.name,
+            count=collected.entries,
+            problem=problem.cause,
+            fault=problem.fault,
+            mend=problem.cure,
         )
 
     def _judge(self, known: int, found: int, changes: Difference) -> None:

@@ -18,6 +18,7 @@ from cms.callbridge.ldap.mapping import Entry, Lacking, escape_dn_value
 from cms.callbridge.ldap.settings import LdapSettings
 from cms.callbridge.passwords.scram import HASHES, StoredKeys
 from cms.linkprotocol.join import is_visitor
+from cms.linkprotocol.people import tidy
 
 # What changes with the password, the best first; read with each entry.
 _STATES = ("pwdLastSet", "pwdChangedTime", "entryCSN")
@@ -92,7 +93,7 @@ def read_user(entry: FoundEntry, settings: LdapSettings, domain: str, now: float
         is_dn = any("=" in text for text in settings.bind_as.parts[0::2])
         bind_as = settings.bind_as.fill(_escaped(entry.values) if is_dn else entry.values)
     try:
-        shown = settings.shown_name.fill(entry.values)
+        shown = tidy(settings.shown_name.fill(entry.values)) or name
     except Lacking:
         shown = name
     identity = _identity(entry.values)

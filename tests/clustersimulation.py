@@ -197,7 +197,8 @@ class MemoryEngine:
             there = store.members.get(name)
             live = store.leases.get(name, 0.0) > store.now()
             if there is not None and there.incarnation != incarnation and live:
-                raise Refused(faults.CLUSTER_NAME_TAKEN.error(node=name, other="-"))
+                error = faults.CLUSTER_NAME_TAKEN.error(node=name, other="-")
+                raise Refused(error, b"%r" % store.leases[name])
             if there is not None:
                 store.remove(name)
             store.last = max(store.last + 1, int(store.now() * 1000))

@@ -188,6 +188,32 @@ class NewTests(SynchronousTestCase):
         self.assertLess(self.comes(bob, JOIN_SECONDS), LEASE + 1)
         self.assertIn(full("alice"), again.known)
 
+    def test_crashed_and_busy(self) -> None:
+        """However long its own work takes meanwhile: a lease that nobody renews is no other's."""
+        self.cluster.run(1.0)
+        self.cluster.kill(self.two)
+        self.cluster.servers.remove(self.two)
+        again = self.start()
+        self.cluster.run(LEASE / 2)
+        again.clock.advance(3 * LEASE)
+        self.cluster.run(LEASE / 4)
+        assert again.node.fault is not None
+        self.assertEqual(faults.CLUSTER_NOT_YET.name, again.node.fault.fault)
+        self.cluster.run(LEASE)
+        self.assertIsNone(again.node.fault)
+
+    def test_same_name(self) -> None:
+        """Another server that lives has its name: that is said before a lease is over."""
+        self.cluster.run(1.0)
+        other = self.start("two")
+        self.cluster.run(LEASE - 1.0)
+        (told,) = self.flushLoggedErrors()
+        self.assertIn("A server that lives has the name two", told.getErrorMessage())
+        self.cluster.kill(self.two)
+        self.cluster.servers.remove(self.two)
+        self.cluster.run(LEASE + 2.0)
+        self.assertIsNone(other.node.fault)
+
     def test_joins_again(self) -> None:
         """An engine that has lost its data has all join again: nobody waits for what is known."""
         self.cluster.run(2.0)

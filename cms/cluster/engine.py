@@ -28,11 +28,14 @@ class Refused(Exception):
     The engine, or the cluster in it, does not take this node.
 
     @ivar error: What is wrong.
+    @ivar lease: Until when another process holds this node's name, by the engine's clock: only
+        a process that lives renews it.  C{None}: something else is wrong.
     """
 
-    def __init__(self, error: StepError) -> None:
+    def __init__(self, error: StepError, lease: bytes | None = None) -> None:
         super().__init__(str(error))
         self.error = error
+        self.lease = lease
 
 
 @frozen
@@ -103,7 +106,7 @@ class Engine(Protocol):
         """
         Become a member, with a new generation and an inbox that is empty.
 
-        Fails with L{Refused} if another process has this name and lives.
+        Fails with L{Refused} while the lease of another process with this name lasts.
         """
         ...
 

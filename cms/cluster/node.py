@@ -27,7 +27,6 @@ from cms.signalflow import StepError
 RENEWALS = 4  # in the time of a lease
 FRESH = 0.75  # of a lease: longer ago than that was the last renewal of who is cut off
 AGAIN = (0.2, 2.0)  # seconds between tries to join or to renew that failed, at random
-TAKEN_SECONDS = 2.0  # longer than a lease that a name is held by another: it lives
 
 
 @frozen
@@ -113,7 +112,7 @@ class Node:
         self._beating: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []  # for the end of that
         self._reading: Deferred[None] | None = None
-        self._refused_since: float | None = None
+        self._taken_until: bytes | None = None
         self._was_open = False
         self._stopped = False
         engine.on_connected.append(self._connected)
@@ -233,7 +232,7 @@ class Node:
                 table = await self._engine.join(
                     self.settings.name, self.incarnation, self.settings.facts
                 )
-                self._refused_since = None
+                self._taken_until = None
                 self._entered(table)
             else:
                 judges = started - self._connected_at >= self.settings.lease
@@ -253,7 +252,7 @@ class Node:
                 self._judge_way()
             self._later(self._jitter.uniform(*AGAIN))
         except Refused as refused:
-            self._refuse(refused.error)
+            self._refuse(refused)
             self._later(self._jitter.uniform(*AGAIN))
         else:
             self._renewed = started
@@ -274,14 +273,11 @@ class Node:
             self._spare_until = self._clock.seconds() + self.settings.lease
             self.log.warn("the engine's clock has jumped by {apart:.1f} s", apart=apart)
 
-    def _refuse(self, error: StepError) -> None:
-        now = self._clock.seconds()
-        if self._refused_since is None:
-            self._refused_since = now
-        own = error.fault == faults.CLUSTER_NAME_TAKEN.name
-        if own and now - self._refused_since < self.settings.lease + TAKEN_SECONDS:
-            return  # perhaps it is what is left of this node's process before
-        self._tell(error)
+    def _refuse(self, refused: Refused) -> None:
+        """A name that is taken may be what is left of this node's process before."""
+        before, self._taken_until = self._taken_until, refused.lease
+        if refused.lease is None or before not in (None, refused.lease):
+            self._tell(refused.error)
 
     def _tell(self, error: StepError) -> None:
         """Say once why it is not in the cluster."""
@@ -454,7 +450,7 @@ class Node:
     def _not_sent(self, failure: Failure) -> None:
         failure.trap(EngineAway, Refused)  # it will be sent again
         if isinstance(failure.value, Refused):
-            self._refuse(failure.value.error)
+            self._tell(failure.value.error)
 
     def handed_back(self, peer: Peer, messages: list[bytes]) -> None:
         """See L{Way<cms.cluster.peer.Way>}."""

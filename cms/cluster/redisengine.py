@@ -220,7 +220,8 @@ class RedisEngine:
         if kind == b"name":
             other = read_member(name, answer[1])
             shown = ", ".join(f"{key} {value}" for key, value in other.facts.items())
-            raise Refused(faults.CLUSTER_NAME_TAKEN.error(node=name, other=shown or "unknown"))
+            error = faults.CLUSTER_NAME_TAKEN.error(node=name, other=shown or "unknown")
+            raise Refused(error, answer[2])
         return _table(answer)
 
     def renew(self, name: str, generation: int, *, judge: float | None) -> Deferred[Table]:

@@ -95,7 +95,7 @@ local name, incarnation = ARGV[4], ARGV[5]
 local there = redis.call('HGET', nodes, name)
 local untill = tonumber(redis.call('HGET', leases, name) or '0') or 0
 if there and is_valid(untill) and string.match(there, '^%d+ (%S+)') ~= incarnation then
-    return {'name', there, tostring(untill - now)}
+    return {'name', there, tostring(untill)}
 end
 remove(name)
 redis.call('HSET', service, 'domain', ARGV[1], 'protocol', ARGV[2])

@@ -89,6 +89,17 @@ def test_healthy(house: House) -> None:
     assert ask(house.redis.port, "KEYS", "cms:check:*") == []
 
 
+def test_killed_and_back(house: House) -> None:
+    """The lease of the process that was killed lasts: nobody is accused of having its name."""
+    house.server.settings["cluster"]["lease"] = 60.0
+    house.start()
+    house.server.start()
+    house.server.process.wait_for("is in the cluster, generation", 20)
+    house.server.process.kill()
+    house.server.start()
+    told(house.check(), faults.CLUSTER_NOT_YET)
+
+
 @frozen
 class Broken:
     """A fault: lines for Redis, commands to it, and what must be told."""

@@ -128,6 +128,13 @@ class ClusterTests(SynchronousTestCase):
             found = self.found({"one": '9 c {"host":"other"}'}, status=status)
             self.assertEqual(["cluster-name-taken"], self.faults(found))
 
+    def test_joining(self) -> None:
+        """It was started a moment ago; its name may have the lease of its process before."""
+        status = {"generation": 0, "problem": {"fault": "cluster-not-yet"}}
+        for nodes in ({"one": '9 c {"host":"one.example.com"}'}, {}):
+            found = self.found(nodes, status=status)
+            self.assertEqual(["cluster-not-yet"], self.faults(found))
+
     def test_garbage(self) -> None:
         """What nobody of ours has written accuses nobody."""
         self.assertEqual([], self.faults(self.found({"two": "what is this"})))

@@ -233,12 +233,15 @@ class ClusterCheck:
             error = faults.CLUSTER_OTHER_PROTOCOL.error(other=str(protocol), own=scripts.PROTOCOL)
             findings.append(failed(error, _NODES))
         there = alive.get(own.name)
-        if there is not None and not self._is_own(there):
-            shown = ", ".join(f"{key} {value}" for key, value in there.facts.items())
-            error = faults.CLUSTER_NAME_TAKEN.error(node=own.name, other=shown)
-            findings.append(failed(error, _NODES))
-        if there is None and self._status is not None:
-            findings.append(failed(faults.CLUSTER_CUT_OFF.error(node=own.name), _NODES))
+        if there is None or not self._is_own(there):
+            if self._is_joining():  # the lease may be that of its process before
+                findings.append(failed(faults.CLUSTER_NOT_YET.error(node=own.name), _NODES))
+            elif there is not None:
+                shown = ", ".join(f"{key} {value}" for key, value in there.facts.items())
+                error = faults.CLUSTER_NAME_TAKEN.error(node=own.name, other=shown)
+                findings.append(failed(error, _NODES))
+            elif self._status is not None:
+                findings.append(failed(faults.CLUSTER_CUT_OFF.error(node=own.name), _NODES))
         words = ", ".join(f"{name} {_version(alive[name])}" for name in sorted(alive))
         if len({_version(member) for member in alive.values()}) > 1:
             findings.append(warned(faults.CLUSTER_VERSIONS.error(versions=words), _NODES))
@@ -253,6 +256,11 @@ class ClusterCheck:
         if self._status is None:
             return False
         return bool(self._status.get("generation") == member.generation)
+
+    def _is_joining(self) -> bool:
+        """Whether this server was started a moment ago, as it says itself."""
+        problem = (self._status or {}).get("problem") or {}
+        return bool(problem.get("fault") == faults.CLUSTER_NOT_YET.name)
 
 
 _CLOCK: Final = "clock of the engine"

@@ -11,7 +11,7 @@ CLUSTER_NOT_YET = Fault(
     "cluster-not-yet",
     ConfigurationError,
     Step.CONFIGURATION,
-    on=Side.SERVER,
+    on=Side.SERVER | Side.CHECK,
     symptoms=("503 of /healthz in the first second after a start",),
     cause="{node} has not joined the cluster yet, or has not heard yet who is at the others.",
     cure="Wait a few seconds; the log says if something keeps it out.",

@@ -51,6 +51,16 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
+def counted(number: object, noun: str, plural: str = "") -> str:
+    """
+    A number with its noun: C{1 client}, C{2 clients}.
+
+    @param number: Or its text.
+    @param plural: Of a noun that takes more than an C{s}.
+    """
+    return f"{number} {noun if str(number) == '1' else plural or f'{noun}s'}"
+
+
 class StepError(Exception):
     """
     A step of the signal flow failed.

@@ -252,7 +252,7 @@ def test_new_password(processes: Processes, certificates: Certificates) -> None:
     house.server.settings["contacts"] = {"most_groups": 0}
     house.start()
     assert house.sync()["numUsers"] == 2
-    house.callbridge.process.wait_for("does not take 1 groups of directories", 10.0)
+    house.callbridge.process.wait_for("does not take 1 group of directories", 10.0)
     clients = {name: house.client(name, f"word-of-{name}") for name in ("anna", "bert")}
     for client in clients.values():
         client.expect("online")
@@ -354,7 +354,7 @@ def test_taken_out(processes: Processes, certificates: Certificates) -> None:
     house = House(processes, certificates, slapd.tls_address, sync_interval=0, **only)
     house.start()
     assert house.sync()["numGroups"] == 1
-    told = "1 groups of directories are others at the server"
+    told = "the server was told of 1 group of directories"
     house.callbridge.process.wait_for(told, 10.0)
     port, jid = house.server.client_port, f"anna@{DOMAIN}"
     contact = slixmpp_contact(processes, jid, "word-of-anna", port, certificates.trust)
@@ -407,7 +407,7 @@ def test_made_by_the_api(processes: Processes, certificates: Certificates) -> No
     assert READER_PASSWORD not in str(house.listed("ldapServers"))
     synced = house.sync(ldapSource=source)
     assert (synced["numUsers"], synced["numGroups"]) == (2, 1)
-    house.callbridge.process.wait_for("1 groups of directories are others", 10.0)
+    house.callbridge.process.wait_for("the server was told of 1 group of directories", 10.0)
 
     house.callbridge.process.stop()
     house.callbridge.start()
@@ -417,6 +417,6 @@ def test_made_by_the_api(processes: Processes, certificates: Certificates) -> No
     status, body = house.api.ask("DELETE", f"/api/v1/ldapSources/{source}")
     assert status == 200, body
     client.expect("disconnected")
-    house.callbridge.process.wait_for("1 groups of directories are others", 10.0)
+    house.callbridge.process.wait_for("the server was told of 1 group of directories", 10.0)
     assert house.refused("anna", "word-of-anna") == "not-authorized"
     house.client("local", "here").expect("online")

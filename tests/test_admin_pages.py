@@ -402,7 +402,7 @@ class XmppTests(PagesTests):
         self.assertEqual((303, "/clients?told=3"), (sent.status, sent.headers["location"]))
         self.assertEqual(("tell", "all", "Soon back"), self.server.calls[-1])
         told = self.xmpp.ask("GET", "/clients?told=3", authorization="alice")
-        self.assertIn(b"3 clients were told.", told.body)
+        self.assertIn(b"3 clients got it.", told.body)
         one = self.xmpp.ask("GET", f"/clients/{CLIENT[0]}", authorization="alice").body.decode()
         self.assertIn(f'value="{CLIENT[1]["jid"]}"', one)
         empty = self.post(self.xmpp, "/clients/message", {"jid": "all", "text": " "})
@@ -577,7 +577,7 @@ class UserPagesTests(SynchronousTestCase):
             answer = self.post(path, **fields)
             self.assertEqual((303, at), (answer.status, answer.headers["location"]))
             self.assertEqual(call, self.role.calls[-1])
-        self.assertIn("2 sessions have ended", self.get(f"{one}?ended=2"))
+        self.assertIn("2 sessions ended", self.get(f"{one}?ended=2"))
         self.assertIn("have not ended yet", self.get(f"{one}?ended=later"))
 
     def test_refused(self) -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "fast": set(),
     "process": {"fast", "faults", "signalflow"},
     "state": {"faults", "signalflow"},
-    "protection": {"process"},
+    "protection": {"process", "signalflow"},
     "record": {"configuration", "process", "protection", "signalflow", "state", "xmlstream"},
     "control": {"signalflow"},
     "xmlstream": {"fast", "faults", "process", "signalflow"},

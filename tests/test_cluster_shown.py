@@ -118,7 +118,7 @@ class CommandTests(CommandLineTests):
     def test_status(self) -> None:
         """Its own part, that nobody leads, and the others."""
         said = self.said("xmpp", "cluster", "status")
-        for word in ("one", "there is no leader here", "Server two", "1 clients, 1 components"):
+        for word in ("one", "there is no leader here", "Server two", "1 client, 1 component"):
             self.assertIn(word, said)
         facts = json.loads(self.cms("xmpp", "cluster", "status", "--json").stdout)
         self.assertEqual(["two"], [node["node"] for node in facts["nodes"]])

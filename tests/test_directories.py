@@ -261,7 +261,7 @@ class MakingTests(SynchronousTestCase):
         for offered in both:
             (warning,) = self.made("local", folder=folder, **offered).warnings
             self.assertEqual(faults.MECHANISM_WITHOUT_KEYS.name, warning.fault)
-            self.assertIn("no keys for it of 1 users", warning.cause)
+            self.assertIn("no keys for it of 1 user:", warning.cause)
             self.assertIn('["SCRAM-SHA-1", "PLAIN"]', warning.cure)
         limits = evolve(LoginLimits(), mechanisms=("SCRAM-SHA-1", "PLAIN"))
         self.assertEqual((), self.made("local", folder=folder, limits=limits).warnings)

@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import cms
 from cms import faults
+from cms.control.drainwords import drain_text
+from cms.faults.explain import entry
 from cms.faults.kinds import Fault, StepWarning, whole
-from cms.signalflow import Step
+from cms.signalflow import Step, counted
 
 NAMES = set(faults.CATALOGUE) - {"unprotected"}  # which is the name of a setting as well
 
@@ -87,6 +89,43 @@ class CatalogueTests(SynchronousTestCase):
     def test_everywhere(self) -> None:
         """Each entry can occur somewhere."""
         self.assertEqual([], [f.name for f in faults.CATALOGUE.values() if not f.on])
+
+
+class CountedTests(SynchronousTestCase):
+    """A number with its noun."""
+
+    def test_numbers(self) -> None:
+        """One alone has the singular, also as text, and with a plural of its own."""
+        for number, clients, entries in (
+            (0, "0 clients", "0 entries"),
+            (1, "1 client", "1 entry"),
+            (2, "2 clients", "2 entries"),
+            ("1", "1 client", "1 entry"),
+            ("1,001", "1,001 clients", "1,001 entries"),
+        ):
+            told = counted(number, "client"), counted(number, "entry", "entries")
+            self.assertEqual((clients, entries), told)
+
+    def test_of_the_catalogue(self) -> None:
+        """A text says so itself; the evidence is the number, and the catalogue names it."""
+        for number, left_out in enumerate(("0 entries", "1 entry", "2 entries")):
+            error = faults.SYNC_LEFT_OUT.error(directory="ad", count=number, names="x")
+            self.assertEqual(f"The sync of ad left out {left_out}: x.", error.cause)
+            self.assertEqual(str(number), error.evidence["count"])
+        self.assertIn("left out <count> entries: <names>", entry(faults.SYNC_LEFT_OUT))
+        for number, days in enumerate(("0 days", "1 day", "2 days")):
+            error = faults.CERTIFICATE_EXPIRES_SOON.error(
+                subject="cn", peer="p", days=number, not_after="soon"
+            )
+            self.assertIn(f"expires in {days}, at soon.", error.cause)
+
+    def test_of_a_drain(self) -> None:
+        """What commands and pages say of a server that is drained."""
+        facts = {"state": "draining", "secondsLeft": 9, "given": 1, "ended": 0}
+        for number, clients in enumerate(("0 clients", "1 client", "2 clients")):
+            told = drain_text({**facts, "clients": number, "components": 1})
+            self.assertIn("1 session went to other servers, 0 ended; still here: ", told)
+            self.assertTrue(told.endswith(f"still here: {clients}, 1 component."), told)
 
 
 class LogTests(SynchronousTestCase):

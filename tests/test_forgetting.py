@@ -454,7 +454,7 @@ class AdministrationTests(House):
         token = Form(browser.ask("GET", "/", authorization="eve")).token()
         done = browser.ask("POST", action, f"token={token}", authorization="eve")
         self.assertEqual((303, "/contacts?forgotten=2"), (done.status, done.headers["location"]))
-        self.assertIn("2 entries are forgotten", get("/contacts?forgotten=2"))
+        self.assertIn("2 entries forgotten", get("/contacts?forgotten=2"))
         self.assertIn("There are none", get("/contacts/alice%40meet.example.com"))
 
 

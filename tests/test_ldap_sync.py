@@ -165,7 +165,7 @@ class FoundTests(SyncCase):
         observe_log(self, lambda event: lines.append(formatEvent(event)))
         outcome = self.run_it()
         (told,) = [line for line in lines if line and "contacts forget" in line]
-        self.assertIn("2 addresses are those of other entries than before (boss, other)", told)
+        self.assertIn("2 addresses with another entry than before (boss, other)", told)
         self.assertEqual([(("boss", "other"), "deleted")], [e for e in self.stage.ended if e[0]])
         self.assertEqual((2, 2, 0), (outcome.sessions_ended, outcome.changed, outcome.removed))
         with self.store.open() as connection:

@@ -178,7 +178,8 @@ class PlacesTests(SynchronousTestCase):
         self.assertEqual(1, len(self.lines))
         self.now += SELDOM
         self.come("198.51.100.1")
-        self.assertEqual([1, 26], [line["count"] for line in self.lines])
+        told = [line["connections"] for line in self.lines]
+        self.assertEqual(["1 connection", "26 connections"], told)
         keys = ("taken", "most", "unauthenticated")
         self.assertEqual([4, 20, 4], [self.lines[1][key] for key in keys])
 

@@ -109,7 +109,7 @@ class KeptTests(ManagementTests):
                 session.end()
             self.server.clock.advance(0)
         (line,) = told
-        self.assertIn("1 sessions without a connection have ended before their time", line)
+        self.assertIn("1 session without a connection ended early", line)
         self.assertIn(f"mallory@{DOMAIN}", line)
 
     def test_many_accounts(self) -> None:

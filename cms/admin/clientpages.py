@@ -13,6 +13,7 @@ from cms.admin.flowview import clock_text, facts
 from cms.admin.interfaces import Clients, Facts, Page
 from cms.admin.listpages import links_to_parts, search_form, selected, table
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, confirm, input_field
+from cms.signalflow import counted
 
 MOMENTS = ("since",)
 
@@ -39,7 +40,8 @@ class ClientPages:
         told = visit.query.get("told", "")
         note = []
         if told.isascii() and told.isdigit():
-            note = [tags.p(f"{told[:9]} clients were told.", class_="note good", role="status")]
+            words = f"{counted(told[:9], 'client')} got it."
+            note = [tags.p(words, class_="note good", role="status")]
         back = tags.p(tags.a("Back to the overview", href="/"))
         shown = client_table(page, part.offset)
         content = [*note, search, *shown, *links, _message(visit, "all"), back]

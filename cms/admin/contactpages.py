@@ -11,6 +11,7 @@ from cms.admin.contactsapi import JID, Contacts
 from cms.admin.interfaces import Facts, Page
 from cms.admin.listpages import links_to_parts, selected, table
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, confirm, input_field
+from cms.signalflow import counted
 
 HERE = "/contacts"
 LABELS = ("Address", "Name", "Subscription", "Requests", "Blocked")
@@ -80,7 +81,8 @@ class ContactPages:
 def _told(forgotten: str) -> list[Tag]:
     if not (forgotten.isascii() and forgotten.isdigit()):
         return []
-    return [tags.p(f"{forgotten[:9]} entries are forgotten.", class_="note good", role="status")]
+    told = f"{counted(forgotten[:9], 'entry', 'entries')} forgotten."
+    return [tags.p(told, class_="note good", role="status")]
 
 
 def _table(page: Page, start: int) -> Tag:

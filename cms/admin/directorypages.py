@@ -15,6 +15,7 @@ from cms.admin.flowview import duration, facts, state_mark
 from cms.admin.interfaces import Facts
 from cms.admin.listpages import links_to_parts, search_form, selected, table
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, confirm
+from cms.signalflow import counted
 
 _KINDS: Final = {"local": "stored here", "ldap": "LDAP"}
 _TITLES: Final = dict(
@@ -148,7 +149,8 @@ def _sync(visit: Visit, known: Facts) -> list[Tag]:
     if known["kind"] == "local":
         return [tags.p(tags.a("Its users", href="/users"))]
     if known["running"]:
-        told = f"A sync is under way ({known.get('entriesRead') or 0} entries read). Reload to see."
+        read = counted(known.get("entriesRead") or 0, "entry", "entries")
+        told = f"A sync is under way ({read} read). Reload to see."
         return [tags.p(told, class_="quiet", role="status")]
     button = tags.button("Sync now", tags.span(f" {known['name']}", class_="away"), type="submit")
     return [tags.form(visit.field(), button, method="post", action=f"{_at(known)}/sync")]

@@ -37,7 +37,7 @@ class LockPages:
             tags.ul(*items, class_="attempts") if items else tags.p("Nobody.", class_="quiet"),
         ]
         if len(found) > MOST:
-            content.append(tags.p(f"There are {len(found) - MOST} more.", class_="quiet"))
+            content.append(tags.p(f"{len(found) - MOST} more.", class_="quiet"))
         content.append(tags.p(tags.a("Back to the overview", href="/")))
         return Shown(self.title, content)
 

@@ -14,6 +14,7 @@ from cms.admin.flowview import facts, state_mark
 from cms.admin.interfaces import Callbridge, Facts, Page
 from cms.admin.listpages import links_to_parts, search_form, selected, table
 from cms.admin.pages import Pages, SeeOther, Shown, Visit, alert, confirm, input_field
+from cms.signalflow import counted
 from cms.web.refusal import Refused
 
 _PASSWORD = "password"  # noqa: S105 - the name of a field
@@ -91,7 +92,7 @@ class UserPages:
         ended = visit.query.get("ended", "")
         content: list[Any] = [shown]
         if ended.isascii() and ended.isdigit():
-            told = f"Done; {ended[:6]} sessions have ended."
+            told = f"Done; {counted(ended[:6], 'session')} ended."
             content.insert(0, tags.p(told, class_="note good", role="status"))
         elif ended:
             told = (

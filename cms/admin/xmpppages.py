@@ -35,6 +35,7 @@ from cms.admin.pages import (
     links_to,
 )
 from cms.admin.xmppapi import MOST_OVERLAP, NAME, OVERLAP, USUAL_OVERLAP
+from cms.signalflow import counted
 from cms.web.eventstream import EventStream
 from cms.web.refusal import Refused
 
@@ -192,9 +193,8 @@ class XmppPages:
     def _summary(self) -> Tag:
         health, status = self._role.health(), self._role.status()
         active, known = status.get("callBridgesActive"), status.get("callBridgesKnown")
-        clients = status.get("clients")
-        who = "client" if clients == 1 else "clients"
-        told = f" {active} of {known} Callbridges connected; {clients} {who} logged in"
+        told = f" {active} of {counted(known, 'Callbridge')} connected;"
+        told += f" {counted(status.get('clients'), 'client')} logged in"
         away = status.get("clientsAway")
         kept = status.get("clientsAwayBytes", 0)
         told += f", {away} without a connection, {kept:,} bytes kept for them." if away else "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cms.audit.finding import Finding
 from cms.check.report import Report
+from cms.signalflow import counted
 
 WORDS = {"passed": "passed", "failed": "FAILED", "warning": "warning", "skipped": "skipped"}
 _INDENT = " " * 10
@@ -76,11 +77,7 @@ def summary(report: Report) -> str:
     failures, warnings = len(report.failures), len(report.warnings)
     if failures:
         first = min(report.failures, key=lambda finding: finding.step)
-        said = f"{_count(failures, 'failure')}, the first at {first.step}"
+        said = f"{counted(failures, 'failure')}, the first at {first.step}"
     else:
         said = "no step failed"
-    return f"{said}; {_count(warnings, 'warning')}; {report.seconds:.2f} s"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{said}; {counted(warnings, 'warning')}; {report.seconds:.2f} s"

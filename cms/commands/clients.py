@@ -23,7 +23,7 @@ from cms.commands.common import (
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
-from cms.signalflow import printable
+from cms.signalflow import counted, printable
 from cms.xmpp.config import XmppConfig
 
 CONFIG = config_option(XMPP)
@@ -95,7 +95,7 @@ def list_(user: str | None, as_json: bool, config_file: Path | None) -> None:
     else:
         for facts in found:
             click.echo(printable("  ".join(_line(facts))))
-    clients.said(f"{len(found)} session{'s' * (len(found) != 1)} listed")
+    clients.said(f"{counted(len(found), 'session')} listed")
 
 
 def _line(facts: dict[str, Any]) -> Iterator[str]:
@@ -150,7 +150,7 @@ def kick(address: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         print_json({"address": address, "ended": ended})
     else:
-        click.echo(f"{ended} session{'s' * (ended != 1)} of {printable(address)} ended")
+        click.echo(f"{counted(ended, 'session')} of {printable(address)} ended")
     clients.said("ended")
 
 
@@ -177,7 +177,7 @@ def message(address: str, text: str | None, as_json: bool, config_file: Path | N
     if as_json:
         print_json({"address": address, "told": told})
     else:
-        click.echo(f"{told} session{'s' * (told != 1)} got it")
+        click.echo(f"{counted(told, 'session')} got it")
     clients.said("sent")
 
 

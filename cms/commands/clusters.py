@@ -11,7 +11,7 @@ from cms.commands.common import JSON, Complaint, Row, Wrong, print_json, print_r
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
-from cms.signalflow import printable
+from cms.signalflow import counted, printable
 
 CONFIG = config_option(XMPP)
 NOT_AGREED = "the other servers do not have the last change yet"
@@ -75,7 +75,7 @@ def _rows(facts: dict[str, Any]) -> list[Row]:
         shown = [
             *(["is drained, and takes nothing"] if node["draining"] else []),
             f"cms {node['version']}, generation {node['generation']}",
-            f"{node['sessions']} clients, {node['links']} components",
+            f"{counted(node['sessions'], 'client')}, {counted(node['links'], 'component')}",
             f"{node['waitingBytes']:,} bytes wait for it, the oldest for {node['behindSeconds']} s",
         ]
         rows.append((f"Server {node['node']}", shown))

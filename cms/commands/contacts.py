@@ -13,7 +13,7 @@ from cms.commands.common import JSON, Wrong, check_owner, note, print_json, wher
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
-from cms.signalflow import printable
+from cms.signalflow import counted, printable
 from cms.xmpp.config import XmppConfig
 from cms.xmpp.contacts.administration import StoredContacts, user_of
 from cms.xmpp.contacts.store import FILE_NAME, ContactStore
@@ -144,5 +144,5 @@ def forget(address: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         print_json({"jid": user.jid, "forgotten": number})
     else:
-        click.echo(f"{number} entr{'y' if number == 1 else 'ies'} of {user.jid} forgotten")
+        click.echo(f"{counted(number, 'entry', 'entries')} of {user.jid} forgotten")
     user.said("forgotten")

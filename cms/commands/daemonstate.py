@@ -10,6 +10,7 @@ from attrs import frozen
 from cms.commands.common import Row
 from cms.control.daemon import ControlError, Daemon
 from cms.control.drainwords import drain_text
+from cms.signalflow import counted
 
 
 @frozen
@@ -144,4 +145,4 @@ def cluster_text(facts: dict[str, Any]) -> str:
     """A cluster in a line."""
     number = len(facts["nodes"]) + 1
     word = "in it" if facts["state"] == "in" else "cut off"
-    return f"{facts['node']} is {word}, {number} server{'s' * (number != 1)} known"
+    return f"{facts['node']} is {word}, {counted(number, 'server')} known"

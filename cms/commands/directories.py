@@ -23,6 +23,7 @@ from cms.commands.common import (
 )
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.control.daemon import Daemon
+from cms.signalflow import counted
 
 CONFIG = config_option(CALLBRIDGE)
 _PLACE = "system/directories"
@@ -124,7 +125,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterable[Row]:
     for server in facts.get("servers", ()):
         yield f"Server {server['address']}", _of_server(server)
     if facts["running"]:
-        yield "Sync", f"under way, {facts.get('entriesRead', 0)} entries read"
+        yield "Sync", f"under way, {counted(facts.get('entriesRead', 0), 'entry', 'entries')} read"
     if facts["kind"] != "local":
         yield "Last sync", facts.get("ended") or "none yet"
     if facts.get("succeeded") != facts.get("ended"):
@@ -145,7 +146,7 @@ def _of_server(server: Mapping[str, Any]) -> str:
     if server.get("problem"):
         return f"fails: {_told(server['problem'])}"
     number = server["connections"]
-    return f"{number} connections" if number else "no connection is needed now"
+    return counted(number, "connection") if number else "no connection is needed now"
 
 
 def _told(problem: Mapping[str, Any]) -> str:

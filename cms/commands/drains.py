@@ -12,7 +12,7 @@ from cms.commands.common import JSON, Wrong, note, print_json, running, where_te
 from cms.commands.configfile import XMPP, config_option
 from cms.commands.instances import INSTANCE, server_config
 from cms.control.daemon import Daemon
-from cms.control.drainwords import MOST_SECONDS, NOBODY, USUAL_SECONDS, drain_text
+from cms.control.drainwords import MOST_SECONDS, NOBODY, USUAL_SECONDS, drain_text, still_here
 
 CONFIG = config_option(XMPP)
 EVERY = 0.5  # seconds between two looks
@@ -77,7 +77,7 @@ def _wait(daemon: Daemon, facts: dict[str, Any], seconds: float) -> dict[str, An
     """Until it is drained, or somebody has cancelled it, or it does not end."""
     until, told = time.monotonic() + seconds + LATE, ""
     while facts["state"] == "draining" and time.monotonic() < until:
-        told, before = f"{facts['clients']} clients, {facts['components']} components", told
+        told, before = still_here(facts), told
         if told != before:
             note(f"still here: {told}")
         time.sleep(EVERY)

@@ -11,7 +11,7 @@ import click
 from cms.commands.common import JSON, note, print_json, running
 from cms.commands.configfile import CALLBRIDGE, XMPP, config_option
 from cms.control.daemon import Daemon
-from cms.signalflow import printable
+from cms.signalflow import counted, printable
 
 _PLACE = "system/locks"
 _CURE = "start it; nobody is locked out then."
@@ -93,7 +93,7 @@ def _release(daemon: Daemon, given: Mapping[str, str], as_json: bool) -> None:
     if as_json:
         print_json({"released": released})
     else:
-        click.echo(f"{released} lock{'s' * (released != 1)} released")
+        click.echo(f"{counted(released, 'lock')} released")
 
 
 def _line(facts: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from cms.record.files import FOLDER, files_of, read
 from cms.record.reading import Wanted, moment_of
 from cms.record.steps import Entry
 from cms.record.words import NAMES, moment_text, told
-from cms.signalflow import printable
+from cms.signalflow import counted, printable
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=False)
 _IDS = ("attempt", "link", "login")
@@ -79,8 +79,8 @@ def log(config_files: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
         where = " or ".join(str(place / FOLDER) for place in places)
         note(f"there is no record in {where}: nothing has happened yet, or record.days is 0")
     else:
-        entries = "entry" if len(found) == 1 else "entries"
-        note(f"{len(found)} {entries} since {moment_text({'at': moment})}")
+        entries = counted(len(found), "entry", "entries")
+        note(f"{entries} since {moment_text({'at': moment})}")
 
 
 def _line(entry: Entry) -> str:

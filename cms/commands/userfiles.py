@@ -25,6 +25,7 @@ from cms.commands.common import JSON, Complaint, Wrong, check_owner, in_the_way,
 from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.namesakes import tell_namesakes
 from cms.control.daemon import Daemon
+from cms.signalflow import counted
 
 CONFIG = config_option(CALLBRIDGE)
 _MOST_TOLD = 100  # problems
@@ -54,7 +55,7 @@ def export(file: Path, as_csv: bool, as_json: bool, config_file: Path | None) ->
     number = _write(file, lines) - 1
     if as_json and str(file) != "-":
         print_json({"file": str(file), "users": number})
-    note(f"wrote {number} users of {domain}")
+    note(f"wrote {counted(number, 'user')} of {domain}")
 
 
 @click.command("import")
@@ -233,6 +234,6 @@ def _complain(file: Path, problems: Sequence[tuple[int, str]], as_json: bool) ->
         print_json({"problems": [{"line": line, "problem": told} for line, told in problems]})
     for line, told in problems[:_MOST_TOLD]:
         note(f"line {line}: {told}")
-    more = f" ({len(problems) - _MOST_TOLD} more are not shown)" * (len(problems) > _MOST_TOLD)
-    number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    more = f" ({len(problems) - _MOST_TOLD} more not shown)" * (len(problems) > _MOST_TOLD)
+    number = counted(len(problems), "problem")
     raise Wrong(f"{file}: {number}{more}, nothing was imported. Cure: mend these lines.")

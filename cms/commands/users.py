@@ -17,7 +17,7 @@ from cms.commands.configfile import CALLBRIDGE, config_option, find_config
 from cms.commands.namesakes import elsewhere, tell_namesakes
 from cms.commands.userfiles import export, import_
 from cms.control.daemon import Daemon, segment
-from cms.signalflow import printable
+from cms.signalflow import counted, printable
 
 Facts = dict[str, Any]
 _NO_DAEMON = "no Callbridge runs on this state directory"
@@ -200,10 +200,10 @@ def _tell(users: Users, address: str, what: str, facts: Facts, as_json: bool) ->
         print_json({"userJid": address, **facts})
         return
     number, problem = facts["sessionsEnded"], facts.get("problem")
-    ended = f", {number} session{'s' * (number != 1)} ended" if problem is None else ""
+    ended = f", {counted(number, 'session')} ended" if problem is None else ""
     forgotten = facts.get("contactsForgotten")
     if forgotten is not None:
-        ended += f", {forgotten} contact{'s' * (forgotten != 1)} forgotten"
+        ended += f", {counted(forgotten, 'contact')} forgotten"
     click.echo(f"{address} {what}{ended}")
     for told in (problem, facts.get("contactsProblem")):
         if told is not None:

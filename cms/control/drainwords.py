@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cms.signalflow import counted
+
 USUAL_SECONDS = 60  # as long as a client without a connection may come back, usually
 MOST_SECONDS = 86_400
 NOBODY = (
@@ -13,13 +15,19 @@ NOBODY = (
 )
 
 
+def still_here(facts: Mapping[str, Any]) -> str:
+    """What a server still has."""
+    clients, components = facts["clients"], facts["components"]
+    return f"{counted(clients, 'client')}, {counted(components, 'component')}"
+
+
 def drain_text(facts: Mapping[str, Any]) -> str:
     """What becomes of a server, in a sentence or two."""
-    clients, components = facts["clients"], facts["components"]
     if facts["state"] == "open":
         return "It takes what comes."
-    done = f"{facts['given']} sessions have gone to other servers, {facts['ended']} were ended"
+    given = counted(facts["given"], "session")
+    done = f"{given} went to other servers, {facts['ended']} ended"
     if facts["state"] == "drained":
         return f"It is drained, and can be stopped: {done}."
     told = f"It is being drained, for {facts['secondsLeft']} s more at most: {done};"
-    return f"{told} {clients} sessions and {components} components are still here."
+    return f"{told} still here: {still_here(facts)}."

@@ -14,7 +14,7 @@ from typing import Any
 
 from cms import faults
 from cms.faults.advice import STREAM_ADVICE, STREAM_OTHERWISE
-from cms.faults.kinds import Fault
+from cms.faults.kinds import Fault, Seen
 from cms.signalflow import Step
 
 _HEAD = """\
@@ -34,7 +34,7 @@ _TOLD = {
 
 class _Names(dict[str, str]):
     def __missing__(self, key: str) -> str:
-        return f"<{key}>"
+        return Seen(f"<{key}>")
 
 
 def filled(template: str) -> str:

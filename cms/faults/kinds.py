@@ -16,7 +16,7 @@ from types import MappingProxyType, ModuleType
 
 from attrs import evolve, field, frozen
 
-from cms.signalflow import Step, StepError, printable
+from cms.signalflow import Step, StepError, counted, printable
 
 
 class ConfigurationError(StepError):
@@ -92,6 +92,16 @@ _PLAIN = re.compile(r"[\w.:@%+,/=\[\]-]*")
 _SHELL = re.compile(r"[a-z][a-z0-9_]*( [^=]|$)")  # a command; key = value is a setting
 
 
+class Seen(str):
+    """A piece of evidence in a text; C{{count:entry|entries}} is a number with its noun."""
+
+    __slots__ = ()
+
+    def __format__(self, nouns: str) -> str:
+        noun, _, plural = nouns.partition("|")
+        return counted(self, noun, plural) if noun else str(self)
+
+
 class _Evidence(dict[str, str]):
     """Evidence that replaces a missing value by its name, for the reader to fill in."""
 
@@ -154,11 +164,12 @@ class Fault:
         @raise KeyError: when one of those is missing.
         """
         seen = {key: printable(str(value)) for key, value in evidence.items()}
+        told = {key: Seen(value) for key, value in seen.items()}
         return self.kind(
             self.name,
             self.step,
-            self.cause.format_map(seen),
-            self.cure.format_map(seen),
+            self.cause.format_map(told),
+            self.cure.format_map(told),
             {key: value for key, value in seen.items() if key not in _WORDS},
             mend=_copied(self.mend, seen),
         )

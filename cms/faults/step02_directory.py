@@ -61,7 +61,10 @@ SYNC_CUT = Fault(
         "Size limit exceeded (4)",
         "a sync sees only the first 500 or 1000 users",
     ),
-    cause="The sync of {directory} broke off after {count} entries: {problem} Nothing was changed.",
+    cause=(
+        "The sync of {directory} broke off after {count:entry|entries}: {problem} Nothing was"
+        " changed."
+    ),
     cure=(
         "Let the server answer the account of bind_name in pages without an end (OpenLDAP:"
         " size.prtotal=unlimited), and run the sync again."
@@ -104,7 +107,7 @@ SYNC_REMOVES = Fault(
     on=Side.CALLBRIDGE,
     symptoms=("a sync would remove half of the users",),
     cause=(
-        "The sync of {directory} would shut out {gone} of {known} users, and at most {most} are"
+        "The sync of {directory} would shut out {gone} of {known:user}, and at most {most} are"
         " allowed (most_removed). Nothing was changed."
     ),
     cure=(
@@ -119,7 +122,7 @@ SYNC_TOO_MANY = Fault(
     Step.CONFIGURATION,
     on=Side.CALLBRIDGE,
     symptoms=("the directory has more users than most_users",),
-    cause="The directory {directory} has more than {most} users. Nothing was changed.",
+    cause="The directory {directory} has more than {most:user}. Nothing was changed.",
     cure="Narrow base or filter, or raise most_users of this [[directory]].",
     mend="most_users = 200000",
 )
@@ -133,7 +136,7 @@ SYNC_LEFT_OUT = Fault(
         "two entries make the same address",
         "an entry lacks the attribute of the mapping",
     ),
-    cause="The sync of {directory} left out {count} entries: {names}.",
+    cause="The sync of {directory} left out {count:entry|entries}: {names}.",
     cure="Mend these entries in the directory, or narrow the filter; status names them all.",
     mend="cms callbridge directory status --config callbridge.toml",
 )
@@ -147,7 +150,7 @@ GROUPS_REFUSED = Fault(
         "people of a group of the directory do not see each other as contacts",
         "groups_base is set, and no roster shows a group",
     ),
-    cause="The XMPP server does not take {number} groups of directories: {problem}.",
+    cause="The XMPP server does not take {number:group} of directories: {problem}.",
     cure=(
         "Our XMPP server takes contacts.most_groups of each Callbridge, if its users have contacts"
         " at all; other servers take none: leave groups_base out."
@@ -164,8 +167,8 @@ MECHANISM_WITHOUT_KEYS = Fault(
     on=Side.CALLBRIDGE,
     symptoms=("users who came from another server cannot log in although the password is right",),
     cause=(
-        "{mechanism} is offered to everybody, and the local store has no keys for it of {number}"
-        " users: they were imported with keys for another mechanism."
+        "{mechanism} is offered to everybody, and the local store has no keys for it of"
+        " {number:user}: they were imported with keys for another mechanism."
     ),
     cure=(
         "Set login.mechanisms to {able} until no such users are left; a log-in with PLAIN makes the"

@@ -33,7 +33,9 @@ LDAP_ATTRIBUTE_ABSENT = Fault(
         "a sync leaves out everybody",
         "the attribute of the mapping is misspelt, or is that of another directory's schema",
     ),
-    cause="None of {count} entries at {peer} has the attribute {attribute}, which {key} names.",
+    cause=(
+        "None of {count:entry|entries} at {peer} has the attribute {attribute}, which {key} names."
+    ),
     cure=(
         "Name an attribute that people have there (OpenLDAP: uid or mail; Active Directory:"
         " sAMAccountName or userPrincipalName), or let the account of bind_name read it."
@@ -52,7 +54,7 @@ LDAP_ADDRESSES_UNUSABLE = Fault(
         "a sync leaves out everybody",
         "jidMapping makes addresses of another domain",
     ),
-    cause="None of {count} entries at {peer} gets an address of {domain}: {problem}.",
+    cause="None of {count:entry|entries} at {peer} gets an address of {domain}: {problem}.",
     cure="Let jidMapping make addresses of {domain}; it is {mapping} now.",
     mend='jidMapping = "$uid$@{domain}"     # Active Directory: $sAMAccountName$@{domain}',
 )
@@ -65,7 +67,7 @@ LDAP_LEFT_OUT = Fault(
         "somebody of the directory cannot log in, and others can",
         "two entries have one address, or an address cannot be prepared (RFC 7622)",
     ),
-    cause="{left} of {count} entries at {peer} cannot log in: {names}.",
+    cause="{left} of {count:entry|entries} at {peer} cannot log in: {names}.",
     cure=(
         "Mend these entries in the directory, or narrow filter so that it leaves them out. The"
         " password of a user of an earlier directory is the one there."
@@ -96,7 +98,7 @@ LDAP_SIZE_LIMIT = Fault(
         "Size limit exceeded (4)",
         "only the first 500 or 1000 users are known",
     ),
-    cause="{peer} breaks off after {count} entries: {problem}.",
+    cause="{peer} breaks off after {count:entry|entries}: {problem}.",
     cure=(
         "Let the server answer the account of bind_name in pages without an end (OpenLDAP:"
         " size.prtotal=unlimited). Until then a sync changes nothing; log-ins work."

@@ -34,7 +34,7 @@ CERTIFICATE_EXPIRES_SOON = Fault(
         "certificate expires soon",
         "certificate expiry warning",
     ),
-    cause='The certificate "{subject}" of {peer} expires in {days} days, at {not_after}.',
+    cause='The certificate "{subject}" of {peer} expires in {days:day}, at {not_after}.',
     cure="Renew it now.",
     mend="openssl x509 -noout -dates -in <the certificate file>",
 )

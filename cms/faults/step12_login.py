@@ -122,7 +122,7 @@ SESSIONS_STAY = Fault(
     Step.LOGIN,
     on=Side.CALLBRIDGE,
     symptoms=("a user who was disabled is still online, though the link is up",),
-    cause="The XMPP server does not end the {number} sessions of {jid} ({problem}).",
+    cause="The XMPP server does not end the {number:session} of {jid} ({problem}).",
     cure=(
         "End them at the XMPP server with its own means, and bring it to the version of this"
         " Callbridge."

@@ -30,6 +30,8 @@ from twisted.logger import (
 from twisted.logger import Logger as TwistedLogger
 from zope.interface import provider
 
+from cms.signalflow import counted
+
 LEVELS = ("debug", "info", "warn", "error")
 AT_ONCE = 100  # lines about unauthenticated peers, then one a second
 IDS = ("attempt_id", "link_id", "connection_id", "login_id")
@@ -122,7 +124,8 @@ class LineLimiter:
         self._level += 1
         count, self._left_out = self._left_out, 0
         if count:
-            self.log.warn("{count} lines about unauthenticated peers were left out", count=count)
+            lines = counted(count, "line")
+            self.log.warn("left out {lines} about unauthenticated peers", lines=lines)
         return True
 
 

@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 
 from cms.process.logs import Logger
 from cms.protection.sources import LOCAL, network_of
+from cms.signalflow import counted
 
 MOST_API_CONNECTIONS = 200  # unless the configuration says otherwise
 SELDOM = 60.0  # seconds between two lines about the same listener
@@ -300,10 +301,10 @@ class ConnectionLimiter:
         if self._told is not None and now - self._told < SELDOM:
             return
         self.log.warn(
-            "{kind}: {count} connections {what}, the last of {host}: {taken} of {most} are"
+            "{kind}: {connections} {what}, the last of {host}: {taken} of {most} are"
             " open, {unauthenticated} of them not authenticated",
             kind=self.kind,
-            count=self._untold,
+            connections=counted(self._untold, "connection"),
             what=what,
             host=host,
             taken=self.taken,

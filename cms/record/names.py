@@ -6,6 +6,8 @@ A name that nobody has may be a password that was typed into the wrong field.
 
 from __future__ import annotations
 
+from cms.signalflow import counted
+
 MOST_SHOWN = 1_023
 
 
@@ -18,7 +20,7 @@ def shown_name(name: str, *, known: bool) -> str:
     """
     if known or not name:
         return name[:MOST_SHOWN]
-    return f"{name[0]}… ({len(name)} characters)"
+    return f"{name[0]}… ({counted(len(name), 'character')})"
 
 
 def is_whole(shown: str) -> bool:

@@ -28,7 +28,7 @@ from cms.record.files import LINKS, STRANGERS, USERS, Files, read
 from cms.record.reading import Wanted
 from cms.record.steps import MOST as MOST_STEPS
 from cms.record.steps import Entry, Steps
-from cms.signalflow import Attempt, Step, StepRecord
+from cms.signalflow import Attempt, Step, StepRecord, counted
 from cms.state.folder import explain_os
 
 WRITE_EVERY = 0.5  # seconds; so much may be lost in a crash
@@ -261,9 +261,8 @@ class Record:
     def _succeeded(self) -> None:
         if self._is_failing:
             self._is_failing = False
-            self.log.info(
-                "the record of log-ins goes on; {number} entries are lost", number=self._lost
-            )
+            lost = counted(self._lost, "entry", "entries")
+            self.log.info("the record of log-ins goes on; {lost} lost", lost=lost)
 
     # reading
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cms.record.steps import Entry
+from cms.signalflow import counted
 
 # What is said of a log-in's reason; all else is a condition of RFC 6120 6.5.
 REASONS: Final = {
@@ -49,7 +50,9 @@ def _told(entry: Entry) -> str:
     if kind == "guest":
         return f"guest from {entry.get('peer')}: {entry.get('result')}"
     if kind == "lost":
-        return f"{entry.get('number')} entries could not be written before this"
+        return (
+            f"{counted(entry.get('number'), 'entry', 'entries')} could not be written before this"
+        )
     return str(kind)
 
 

@@ -13,6 +13,7 @@ from twisted.words.protocols.jabber.jid import JID
 from cms.admin.interfaces import Facts, Page, Selection, moment
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
+from cms.signalflow import counted
 from cms.web.refusal import Refused, wrong
 from cms.xmlstream.jid import MalformedJID, parse_jid
 from cms.xmlstream.serialize import escape_text, quote_attribute
@@ -161,7 +162,9 @@ class ClientAdministration:
             told += not session.deliver((_message(domain, session.jid.full(), text),), None)
             if number % AT_ONCE == 0:
                 await deferLater(self._reactor, 0)
-        self.log.info("an administrator told {number} sessions something", number=told)
+        self.log.info(
+            "an administrator told {sessions} something", sessions=counted(told, "session")
+        )
         return told
 
 

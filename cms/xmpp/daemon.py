@@ -25,7 +25,7 @@ from cms.process.startup import give_up
 from cms.process.threads import SlowWork
 from cms.protection.guessing import Guesses
 from cms.record.record import make_record
-from cms.signalflow import Step, StepError
+from cms.signalflow import Step, StepError, counted
 from cms.state.database import Database, StoreUnusable
 from cms.state.folder import claim_for, unusable_for
 from cms.trust.files import PEMFiles
@@ -415,10 +415,11 @@ class XmppService(Service):
         if self.drain.state == DRAINED:
             return "drained: it can be stopped"
         known = len(self.callbridges.registry.secrets)
-        up = f"{len(self.links)} of {known} component{'s' * (known != 1)} registered"
+        up = f"{len(self.links)} of {counted(known, 'component')} registered"
         names = ", ".join(sorted(link.component for link in self.links.authorities))
         if self.drain.state == DRAINING:
-            return f"it is drained: {len(self.sessions)} clients and {len(self.links)} components"
+            clients = counted(len(self.sessions), "client")
+            return f"it is drained: {clients} and {counted(len(self.links), 'component')}"
         if names:
             return f"{Step.ACTIVE}: {up}; log-ins are decided by {names}"
         return f"{Step.LINK_BEFORE_LOGIN}: listening, {up}; no Callbridge, so nobody can log in"

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from cms.process.cleanup import call_all
 from cms.process.logs import Logger
-from cms.signalflow import StepError
+from cms.signalflow import StepError, counted
 from cms.xmlstream.stream import XMLStream
 from cms.xmpp.clientnegotiation import ClientNegotiation
 from cms.xmpp.clientpolicy import ClientPolicy
@@ -137,12 +137,12 @@ class Drain:
         if self._cluster is not None:
             self._cluster.drains(True)
         self.log.info(
-            "this server is drained within {seconds:.0f} s: {sessions} clients, {links} components,"
-            " {takers} other servers take them",
+            "this server is drained within {seconds:.0f} s: {sessions}, {links},"
+            " {takers} that may take them",
             seconds=seconds,
-            sessions=len(self._policy.sessions),
-            links=len(self._links),
-            takers=self.takers,
+            sessions=counted(len(self._policy.sessions), "client"),
+            links=counted(len(self._links), "component"),
+            takers=counted(self.takers, "other server"),
         )
         self._become(DRAINING)
         self._tick()
@@ -198,9 +198,9 @@ class Drain:
                 self._sessions_go(work, cluster)
         if self.state == DRAINING and self._is_empty:
             self.log.info(
-                "this server is drained, and can be stopped: {given} sessions have gone to other"
-                " servers, {ended} were ended",
-                given=self.given,
+                "this server is drained, and can be stopped: {given} went to other servers,"
+                " {ended} ended",
+                given=counted(self.given, "session"),
                 ended=self.ended,
             )
             self._become(DRAINED)

@@ -15,7 +15,7 @@ from twisted.words.protocols.jabber.error import StanzaError, StreamError
 from cms.linkprotocol import ending
 from cms.linkprotocol.login import MalformedLogin
 from cms.process.logs import Logger
-from cms.signalflow import Step
+from cms.signalflow import Step, counted
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
 from cms.xmlstream.toldfault import ToldFault, as_condition
@@ -85,10 +85,10 @@ class Endings:
             self.others.end_user(component, wanted.jid, wanted.reason)
         ended = self.end(component, wanted.jid, wanted.reason)
         self.log.info(
-            "{step_text}: {number} sessions of {jid} ended, as {component} says ({reason})",
+            "{step_text}: {sessions} of {jid} ended, as {component} says ({reason})",
             step=int(Step.LOGIN),
             step_text=str(Step.LOGIN),
-            number=ended,
+            sessions=counted(ended, "session"),
             jid=wanted.jid,
             component=component,
             reason=wanted.reason,

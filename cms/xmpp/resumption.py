@@ -19,6 +19,7 @@ from twisted.words.protocols.jabber.jid import JID
 
 from cms.process.cleanup import run_all
 from cms.process.logs import LineLimiter, Logger
+from cms.signalflow import counted
 from cms.xmlstream import managementelements as elements
 from cms.xmlstream.management import Ledger
 from cms.xmlstream.wire import Wire
@@ -197,16 +198,16 @@ class Resumptions:
         run_all(self.log, "away", *(partial(self._crowd_out, session) for session in sessions))
         if before > self._kept.most:
             self.log.warn(
-                "{number} sessions without a connection have ended before their time: {before}"
+                "{sessions} without a connection ended early: {before}"
                 " bytes were kept for all together, more than resume.most_bytes",
-                number=len(sessions),
+                sessions=counted(len(sessions), "session"),
                 before=before,
             )
         elif self._lines.allows():
             self.log.info(
-                "{number} sessions without a connection have ended before their time: more than"
+                "{sessions} without a connection ended early: more than"
                 " {most} bytes were kept for those of {account}",
-                number=len(sessions),
+                sessions=counted(len(sessions), "session"),
                 most=self._kept.most_of_one,
                 account=", ".join(sorted({session.jid.userhost() for session in sessions})),
             )

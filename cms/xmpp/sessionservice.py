@@ -13,7 +13,7 @@ from twisted.logger import LogLevel
 from cms.linkprotocol import login as lp
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger, wanted
-from cms.signalflow import Step
+from cms.signalflow import Step, counted
 from cms.xmlstream.stanza import Stanza
 from cms.xmpp.carbons import Carbons
 from cms.xmpp.elsewhere import Others
@@ -127,13 +127,13 @@ class SessionService:
         if wanted(LogLevel.info):
             self.log.info(
                 "{step_text}: {jid} resumed its session from {peer} after {away:.1f} s without a"
-                " connection, {again} stanzas were sent again",
+                " connection, {again} sent again",
                 step=int(Step.LOGIN),
                 step_text=str(Step.LOGIN),
                 jid=jid,
                 peer=session.peer_text,
                 away=away,
-                again=again,
+                again=counted(again, "stanza"),
                 **session.ids,
             )
 

@@ -347,7 +347,7 @@ class LdapConnection(Protocol):
 
     def _found(self, entry: FoundEntry) -> None:
         if len(self._entries) >= self._most_entries:
-            self._give_up(self._broken(f"it sends more than {self._most_entries} entries"))
+            self._give_up(self._broken(f"it sends more entries than {self._most_entries}"))
         else:
             self._entries.append(entry)
 

@@ -46,7 +46,7 @@ from cms.linkprotocol.groups import Group
 from cms.process.clocks import wall_clock
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork, shielded
-from cms.signalflow import StepError
+from cms.signalflow import StepError, counted
 from cms.state.database import StoreUnusable
 
 NAMED = 5  # entries in a line of the log
@@ -377,17 +377,20 @@ class Sync:
 
     def _tell(self, outcome: SyncOutcome, left_out: list[LeftOut], others: Sequence[str]) -> None:
         self.log.info(
-            "directory {directory}: {users} users ({added} new, {changed} changed, {removed} gone,"
-            " {disabled} disabled), {left_out} entries left out, {sessions_ended} sessions ended",
+            "directory {directory}: {all_users} ({added} new, {changed} changed, {removed} gone,"
+            " {disabled} disabled), {entries} left out, {sessions} ended",
             **asdict(outcome),
+            all_users=counted(outcome.users, "user"),
+            entries=counted(outcome.left_out, "entry", "entries"),
+            sessions=counted(outcome.sessions_ended, "session"),
         )
         if others:
             self.log.warn(
-                "directory {directory}: {number} addresses are those of other entries than before"
-                " ({names}); these have the contacts of the former. Cure: cms xmpp contacts forget"
+                "directory {directory}: {addresses} with another entry than before"
+                " ({names}), and with the contacts of the former. Cure: cms xmpp contacts forget"
                 " ADDRESS, unless somebody has got a new entry.",
                 directory=outcome.directory,
-                number=len(others),
+                addresses=counted(len(others), "address", "addresses"),
                 names=", ".join(others[:NAMED]),
             )
         if left_out:

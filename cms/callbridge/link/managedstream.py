@@ -19,7 +19,7 @@ from twisted.words.protocols.jabber.error import StreamError
 from cms import faults
 from cms.callbridge.config import LinkSettings
 from cms.process.logs import Logger
-from cms.signalflow import Step, StepError
+from cms.signalflow import Step, StepError, counted
 from cms.xmlstream import managementelements as elements
 from cms.xmlstream import ns
 from cms.xmlstream.flow import SendLimits
@@ -234,18 +234,17 @@ class ManagedStream(XMLStream):
                 rest = left.settle(elements.counter(refusal.element))
                 again = [raw for raw in rest if self._matters(raw)]
                 self.log.info(
-                    "{number} stanzas are sent again: they were on their way when the link before"
-                    " this one ended",
-                    number=len(again),
+                    "{stanzas} sent again, on the way when the link before this one ended",
+                    stanzas=counted(len(again), "stanza"),
                     link_id=self.link_id,
                 )
                 return again
         except (ValueError, AcknowledgedTooManyError):
             pass  # it does not know the link, or not as we do
         self.log.info(
-            "{number} stanzas may be lost: they were on their way when the link before this one"
-            " ended, and the server does not know it",
-            number=sum(map(self._matters, left.stanzas)),
+            "{stanzas} may be lost, on the way when the link before this one ended: the server"
+            " does not know it",
+            stanzas=counted(sum(map(self._matters, left.stanzas)), "stanza"),
             link_id=self.link_id,
         )
         return ()

@@ -23,6 +23,7 @@ from cms.linkprotocol import groups as gp
 from cms.linkprotocol.login import MalformedLogin, expect
 from cms.process.logs import Logger
 from cms.process.threads import SlowWork, TooMuchWork
+from cms.signalflow import counted
 from cms.state.database import StoreUnusable
 from cms.xmlstream.requests import RequestLost, Requests, TooManyRequests
 from cms.xmlstream.textiq import WrittenRequest
@@ -184,7 +185,8 @@ class GroupTeller:
             fault = faults.GROUPS_REFUSED.error(number=len(refused), problem=told)
             self.log.warn("{step_text}: {cause} Cure: {cure}", **fault.fields)
         elif number:
-            self.log.info("{number} groups of directories are others at the server", number=number)
+            told = counted(number, "group")
+            self.log.info("the server was told of {groups} of directories", groups=told)
 
     async def _known(self, stream: Carrier) -> dict[str, str]:
         """The digests of what the server knows, by id."""

@@ -49,6 +49,7 @@ from cms.callbridge.spaces.directory import Spaces
 from cms.process.clocks import wall_clock
 from cms.process.logs import LineLimiter, Logger, wanted
 from cms.process.threads import TooMuchWork
+from cms.signalflow import counted
 from cms.state.database import StoreError
 from cms.xmlstream import ns
 from cms.xmlstream.jid import MalformedJID, parse_jid
@@ -471,7 +472,7 @@ class Rooms:
         if room is not None and len(room.occupants) >= most:
             if self._before_reload(room, jid) is not None:
                 return  # his place is his own
-            text = f"the room is full: {len(room.occupants)} are in it"
+            text = f"the room is full: {counted(len(room.occupants), 'occupant')}"
             raise NotAdmitted(FULL, "service-unavailable", text, "wait")
         waiting = self.outbox.waiting(f"{uri}@{self.address}")
         if (

@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
+from cms.signalflow import counted
 from cms.xmpp.contacts.settings import ContactSettings
 from cms.xmpp.contacts.store import Book, Contact, Refused, without_request
 from cms.xmpp.contacts.subscription import ASKED, NO, RECEIVED, SENT, YES, State
@@ -186,7 +187,7 @@ class Act:
     def _check_room(self, owner: str) -> None:
         if self._book.listed(owner) >= self._settings.most:
             raise Refused(
-                "resource-constraint", f"there are {self._settings.most} contacts already"
+                "resource-constraint", f"no more than {counted(self._settings.most, 'contact')}"
             )
 
     def _check(self, number: int, most: int, what: str) -> None:

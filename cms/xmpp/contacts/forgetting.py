@@ -16,6 +16,7 @@ from twisted.words.protocols.jabber.error import StanzaError
 from cms.linkprotocol import ending
 from cms.linkprotocol.login import MalformedLogin
 from cms.process.logs import Logger
+from cms.signalflow import counted
 from cms.state.database import StoreUnusable
 from cms.xmlstream.jid import parse_jid
 from cms.xmlstream.stanza import Stanza
@@ -85,8 +86,8 @@ class Forgetting:
 
     def _note(self, outcome: Outcome, name: str, who: str) -> int:
         self.log.info(
-            "{number} contacts of {name} are forgotten, as {who}",
-            number=outcome.forgotten,
+            "{contacts} of {name} forgotten, as {who}",
+            contacts=counted(outcome.forgotten, "contact"),
             name=name,
             who=who,
         )

@@ -45,7 +45,7 @@ def put(book: Book, component: str, group: groups.Group, most: int) -> None:
     address = f"{component}/{group.id}"
     before = book.members(address)
     if group.members and not before and book.groups(component) >= most:
-        raise Refused("resource-constraint", f"there are {most} groups of this Callbridge already")
+        raise Refused("resource-constraint", f"at most {most} of one Callbridge")
     for user in group.members:
         known = before.pop(user, None)
         if known is None and book.in_groups(user, component) >= groups.MOST_OF_USER:

@@ -255,14 +255,14 @@ def test_thrown_out(system: System) -> None:
         pass
     assert seen["sender"].endswith("/rude")
     first = browser.driver.current_window_handle
-    system.new_tab()
+    second = system.new_tab()
     system.join("Guest")
     browser.driver.switch_to.window(first)
     system.wait_people("alice", "Guest")
     system.press("Remove")
     browser.press(Keys.ENTER)
     system.wait_people("alice")
-    browser.driver.switch_to.window(browser.driver.window_handles[1])
+    browser.driver.switch_to.window(second)
     browser.wait_for("[role=alert]", "A moderator removed you from the meeting.")
     assert browser.complaints() == []
 
@@ -364,14 +364,15 @@ def test_callbridge_restarted(system: System) -> None:
     wait_until(lambda: system.heard() == ["before"], SECONDS, "what was said")
     browser.run("window.untouched = true")
     system.callbridge.process.kill()
-    browser.driver.switch_to.new_window("tab")
+    first = browser.driver.current_window_handle  # the list of them has no order
+    system.new_tab()
     system.open(f"/meeting/{system.space['callId']}")
     system.fill(passcode=PASSCODE, name="Other")
     browser.wait_for(".note", "The meeting server is not connected to its Callbridge yet (step 1).")
     assert "Asking for entry" in browser.text("[aria-current=step]")
     system.callbridge.start()
     browser.find(".room", 4 * SECONDS)
-    browser.driver.switch_to.window(browser.driver.window_handles[0])
+    browser.driver.switch_to.window(first)
     wait_until(lambda: sorted(system.people()) == ["Guest", "Other"], 6 * SECONDS, "both")
     system.say("after")
     wait_until(lambda: "after" in system.heard(), SECONDS, "what she says")

@@ -348,8 +348,11 @@ def test_reload(stand: Stand) -> None:
     assert browser.run("return Object.keys(localStorage)") == ["name"]
     assert browser.run("return Object.keys(sessionStorage).sort()") == ["reentry", "tab"]
     token = browser.run("return sessionStorage.reentry")
+    first = browser.driver.current_window_handle
     browser.run("window.open(location.href)")
-    browser.driver.switch_to.window(browser.driver.window_handles[1])
+    wait_until(lambda: len(browser.driver.window_handles) == 2, 10.0, "the other tab")
+    (second,) = set(browser.driver.window_handles) - {first}
+    browser.driver.switch_to.window(second)
     browser.find("form")
     assert browser.run("return sessionStorage.tab.length") == 36
     assert browser.run("return sessionStorage.reentry ?? null") is None
@@ -361,7 +364,7 @@ def test_reload(stand: Stand) -> None:
     assert stand.screen == "join"
     assert browser.run("return sessionStorage.reentry ?? null") is None
     browser.driver.close()
-    browser.driver.switch_to.window(browser.driver.window_handles[0])
+    browser.driver.switch_to.window(first)
     assert stand.screen == "room"
     # Whoever was signed in signs in again, and is back where he was.
     stand.sign_in()

@@ -44,6 +44,7 @@ class MemoryLdap:
     @ivar refuses: It takes no connection, perhaps for this reason.
     @ivar bind_code: What a bind is answered with, right or wrong.
     @ivar bind_text: The words of a bind that fails.
+    @ivar account_code: What the right bind of our own account is answered with.
     @ivar policy: The response control of the password policy.
     @ivar search_code: What a search ends with.
     @ivar most_values: Values of an attribute that an answer has; the others are asked for by
@@ -63,6 +64,7 @@ class MemoryLdap:
     refuses: bool | StepError = False
     bind_code: int | None = None
     bind_text: str = ""
+    account_code: int = 0
     policy: bytes | None = None
     search_code: int = 0
     most_values: int | None = None
@@ -154,7 +156,7 @@ class _Transport(MemoryTransport):
                 right = credential.password == READER_PASSWORD
             code = (0 if right else 49) if server.bind_code is None else server.bind_code
             if message.name == READER and right:
-                code = 0
+                code = server.account_code
             controls = []
             if server.policy is not None:
                 name = "1.3.6.1.4.1.42.2.27.8.5.1"

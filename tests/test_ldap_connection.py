@@ -201,6 +201,23 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(faults.LDAP_BROKEN.name, self.fault(later).fault)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_used_after_its_end(self) -> None:
+        """However it came to its end, and whatever was under way, it says that it is closed."""
+        for ended in (
+            lambda connection: connection.dataReceived(b"\x30\x03\x02\x01\x09"),
+            lambda connection: connection.close(),
+            lambda connection: connection.connectionLost(Failure(ConnectionLost())),
+        ):
+            self.server.frozen = False
+            connection = connected(self.clock, self.server)
+            ended(connection)
+            for again in (
+                lambda used: used.search(BASE, PEOPLE, ("uid",), 2, most=5),
+                lambda used: used.bind(READER, "s3cret", 2),
+                lambda used: used.start_tls(None, 2),
+            ):
+                self.assertIn("was closed", self.fault(begun(again(connection))).cause)
+
     def test_abandoned(self) -> None:
         """Who waits no more has the connection closed: its answer would be taken for another."""
         self.server.frozen = True

@@ -21,8 +21,9 @@ LDAP_UNREACHABLE = Fault(
     ),
     cause="No server of the directory {directory} can be used: {problem}",
     cure=(
-        "Start a server, let its port through, or correct servers or domain of this [[directory]]."
-        " Its users get a temporary failure until then; users of other directories log in."
+        "Start a server, let its port through, or correct servers or domain of this [[directory]];"
+        " what is wrong with one that answers, its own log says. Its users get a temporary failure"
+        " until then; users of other directories log in."
     ),
     mend=_STATUS,
 )
@@ -57,6 +58,7 @@ LDAP_BROKEN = Fault(
     cure=(
         "See whether its name in servers is right, whether it runs, and whether its port speaks"
         " LDAP: ldap:// is STARTTLS at port 389, ldaps:// is TLS from the first byte at port 636."
+        " If all of this is right, the server itself is broken, or none of yours: see its own log."
     ),
     mend=_STATUS,
 )

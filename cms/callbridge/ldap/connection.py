@@ -41,6 +41,12 @@ MOST_TEXT = 200  # characters of the server's own words that are shown
 _START_TLS = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
 _GOODBYE = "1.3.6.1.4.1.1466.20036"  # RFC 4511 4.4.1
 _POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"  # draft-behera-ldap-password-policy 6.1
+# What the exceptions of sansldap mean, where that can be told.
+_WRONG = {
+    "ProtocolError": "it answers what was not asked",
+    "NotImplementedError": "it answers with an operation that nobody asked for",
+    "UnicodeDecodeError": "it sends text that is not in UTF-8",
+}
 
 
 class Refused(Exception):
@@ -162,7 +168,7 @@ class LdapConnection(Protocol):
         @raise StepError: C{ldap-no-starttls} if the server does not do it.
         """
         began = self._clock.seconds()
-        self._messages.extended_request(_START_TLS)
+        self._session.extended_request(_START_TLS)
         answer = await self._ask("STARTTLS", seconds, sansldap.ExtendedResponse)
         result = answer.result
         if result.result_code.value != SUCCESS:
@@ -184,7 +190,7 @@ class LdapConnection(Protocol):
         if not name or not password or not self._is_secure:
             raise ValueError("a bind needs a name, a password and TLS")
         control = sansldap.LDAPControl(_POLICY, False, None)
-        self._messages.bind_simple(name, password, controls=[control])
+        self._session.bind_simple(name, password, controls=[control])
         answer = await self._ask("bind", seconds, sansldap.BindResponse)
         result = answer.result
         policy = next((c.value for c in answer.controls if c.control_type == _POLICY), None)
@@ -217,7 +223,7 @@ class LdapConnection(Protocol):
         """
         self._entries, self._references, self._most_entries = [], 0, most
         paged = [PagedResultControl(critical=True, size=page, cookie=cookie)] if page else []
-        self._messages.search_request(
+        self._session.search_request(
             base,
             scope,
             size_limit=0 if page else most,
@@ -249,6 +255,11 @@ class LdapConnection(Protocol):
             self.transport.abortConnection()
 
     # the wire
+
+    @property
+    def _session(self) -> LDAPClient:
+        """For a request; that of a connection which is closed takes none any more."""
+        return LDAPClient() if self.closed else self._messages
 
     def _ask(
         self, doing: str, seconds: float, awaited: type[sansldap.LDAPMessage]
@@ -399,7 +410,7 @@ def _unread(problem: Exception) -> str:
         return f"it ends the connection, and says {said(code, text)}"
     # The words of the library may hold octets of the server; the kind is enough.
     kind = type(problem.__cause__ or problem).__name__
-    return f"it is no LDAP that can be read: {kind}"
+    return _WRONG.get(kind, f"it is no LDAP that can be read: {kind}")
 
 
 def _shortened(text: str) -> str:

@@ -153,6 +153,8 @@ class Pool:
         return None
 
     def _give_back(self, connection: LdapConnection) -> None:
+        if self._as_account:
+            self._servers.answered(connection.server)
         if not connection.closed:
             connection.on_lost = self._lost
             self._idle[connection] = self._clock.callLater(

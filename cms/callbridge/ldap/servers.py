@@ -4,7 +4,8 @@ Which server of a directory is used, and how a connection to it comes about.
 A server that fails is left alone for a while: first for a second, then for twice as long each
 time (RFC 6120 has the like for XMPP), up to L{MOST_DELAY}.  At the end of it not a log-in
 tries whether it is back, but this module by itself.  So a log-in pays for a dead server once
-at most.  If all servers are left alone, whoever asks is told at once.
+at most, and for one that takes binds and answers no search ever more seldom.  If all servers
+are left alone, whoever asks is told at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from cms import faults
-from cms.callbridge.ldap.codes import ad_words
+from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import LdapConnection, said
 from cms.callbridge.ldap.settings import LDAPS_PORT, LdapServer, LdapSettings
 from cms.discovery.lookup import Finder, Target
@@ -40,6 +41,7 @@ _OWN_CURES = frozenset(
         faults.LDAP_NO_STARTTLS.name,
         faults.LDAP_UNTRUSTED.name,
         faults.LDAP_CERTIFICATE_NAME.name,
+        faults.LDAP_REFERRAL.name,
     }
 )
 LEAST_WAIT = 0.05  # seconds; with less, nothing is begun
@@ -55,7 +57,8 @@ async def bind_account(connection: LdapConnection, settings: LdapSettings, secon
     """
     Be our own account on a connection, if there is one; it is closed if that fails.
 
-    @raise StepError: there is no answer, or the server refuses the account.
+    @raise StepError: there is no answer, or the server refuses the account.  That it is busy, or
+        not up yet, says nothing of the account.
     """
     if settings.bind_password is None:
         return
@@ -66,10 +69,15 @@ async def bind_account(connection: LdapConnection, settings: LdapSettings, secon
         raise
     if bound.code or bound.policy is not None:
         connection.close()
+        if bound.code in (*codes.OF_THE_SERVER, codes.SASL_BIND_IN_PROGRESS):
+            problem = f"it says {said(bound.code, bound.text)}"
+            raise faults.LDAP_BROKEN.error(peer=connection.peer, doing="bind", problem=problem)
+        if bound.code == codes.REFERRAL:
+            raise faults.LDAP_REFERRAL.error(peer=connection.peer, doing="bind")
         problem = f"its password policy says {bound.policy}"
         if bound.code:
             problem = said(bound.code, bound.text)
-            words = ad_words(bound.text)
+            words = codes.ad_words(bound.text)
             problem += f" ({words})" if words else ""
         raise faults.LDAP_ACCOUNT_REFUSED.error(
             peer=connection.peer, account=settings.bind_name, problem=problem
@@ -162,7 +170,7 @@ class ServerState:
     What is known of a server.
 
     @ivar problem: Why it is left alone; C{None}: it is used.
-    @ivar failures: In a row.
+    @ivar failures: In a row, without an answer to a search between them.
     @ivar probe: When it is tried again.
     """
 
@@ -301,6 +309,12 @@ class Servers:
             delay * (0.75 + 0.5 * self._random.random()), self._probe, state
         )
 
+    def answered(self, server: LdapServer) -> None:
+        """A server has answered a search."""
+        state = self._states.get(server)
+        if state is not None:
+            state.failures = 0
+
     def _probe(self, state: ServerState) -> None:
         """Is it back?"""
         state.probe = None
@@ -320,7 +334,7 @@ class Servers:
             self.failed(state.server, problem, self._settings.timeout)
             return
         connection.close()
-        state.problem, state.failures = None, 0
+        state.problem = None  # and not the failures: that it takes a bind is not all
         self.log.info(
             "directory {directory}: {server} works again",
             directory=self._settings.name,

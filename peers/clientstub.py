@@ -56,7 +56,7 @@ class ClientServer:
         self._say(connection, "proceed", f"<proceed xmlns='{_TLS}'/>".encode())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.pair.certificate, self.pair.key)
-        connection.settimeout(5)
+        connection.settimeout(20)
         with context.wrap_socket(connection, server_side=True) as secure:
             secure.settimeout(0.2)
             self._log_in(secure)

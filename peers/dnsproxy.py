@@ -48,7 +48,7 @@ def dns_path(server_port: int, treat: Treatment) -> Iterator[str]:
 
 def _pass_on(question: bytes, port: int, treat: Treatment) -> list[bytes]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
-        back.settimeout(5)
+        back.settimeout(20)
         back.sendto(question, ("127.0.0.1", port))
         answer = back.recv(4096)
     message = dns.Message()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 POLL_SECONDS = 0.01
+PATIENCE = 3  # a machine that is busy with something else stalled for 5 s at a time
 
 # Below what the kernel gives to outgoing connections, so that no connection
 # takes a port between its choice and its use.
@@ -85,14 +86,14 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
     """
-    Wait for a condition.
+    Wait for a condition, L{PATIENCE} times as long as it may take here.
 
     @return: How many seconds it took.
     @raise AssertionError: it was not met in time.
     """
     began = time.monotonic()
     while not condition():
-        if time.monotonic() - began > seconds:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
+        if time.monotonic() - began > PATIENCE * seconds:
+            raise AssertionError(f"waited {PATIENCE * seconds:g} s for {what}")
         time.sleep(POLL_SECONDS)
     return time.monotonic() - began

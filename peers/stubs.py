@@ -102,7 +102,7 @@ def says(data: bytes) -> Trouble:
 
 def resets(connection: socket.socket) -> None:
     """Reset the connection at the first bytes, as a middlebox does."""
-    connection.settimeout(5)
+    connection.settimeout(20)
     connection.recv(65536)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -128,7 +128,7 @@ def tls(
         context.verify_mode = ssl.CERT_REQUIRED
 
     def trouble(connection: socket.socket) -> None:
-        connection.settimeout(5)
+        connection.settimeout(20)
         with context.wrap_socket(connection, server_side=True) as wrapped:
             wrapped.settimeout(0.2)
             inside(wrapped)

@@ -21,8 +21,7 @@ from peers.tools import script
 ALICE, BOB, PASSWORD = f"alice@{DOMAIN}", f"bob@{DOMAIN}", "password"
 JOINED = "is in the cluster, generation"
 TEAM = f"team@cb1.{DOMAIN}"
-LEASE = 6.0
-DEAD_SECONDS = 10.0  # until nobody shows a session of a server that was killed
+DEAD_SECONDS = 20.0  # on a busy machine, until nobody shows a session of a server that was killed
 
 
 class House:
@@ -106,7 +105,7 @@ def reaches(sender: Driver, receiver: Driver, to: str, body: str) -> Mapping[str
 
 def test_one_service(processes: Processes, certificates: Certificates) -> None:
     """A log-in decided at the other server, and messages in both directions."""
-    house, one, two = make_house(processes, certificates)
+    house, one, two = make_house(processes, certificates, lease=60.0)
     alice, bob = house.client(ALICE, one), house.client(BOB, two)
     alice_jid, bob_jid = alice.connected()["jid"], bob.connected()["jid"]
     reaches(alice, bob, bob_jid, "to a full address")
@@ -118,10 +117,8 @@ def test_one_service(processes: Processes, certificates: Certificates) -> None:
     assert "in the cluster" in house.command(*words)
     shown = json.loads(house.command(*words, "--json"))
     assert [node["sessions"] for node in shown["nodes"]] == [1]
-    stopping = time.monotonic()
     two.process.stop()
-    one.process.wait_for(f"node {two.hostname} is gone", 3)
-    assert time.monotonic() - stopping < LEASE  # it has left, and nobody waited for its lease
+    one.process.wait_for(f"node {two.hostname} is gone", 3)  # nobody waits for its lease
     assert alice.ping(bob_jid)["condition"] == "service-unavailable"
 
 

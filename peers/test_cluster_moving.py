@@ -323,7 +323,7 @@ def test_nobody_notices(processes: Processes, certificates: Certificates) -> Non
             crowd.call(talk.alice.go, number % 2)
             while talk.alice.life.moves == moves:
                 talk.say(1)
-                assert time.monotonic() - began < 20
+                assert time.monotonic() - began < 60
             took.append(time.monotonic() - began)
         second.process.signal(signal.SIGKILL)
         talk.say(20)

@@ -22,7 +22,7 @@ from peers.processes import Processes
 from peers.tools import require, script
 
 CB1 = f"cb1.{DOMAIN}"
-AT_ONCE = 2.0  # seconds within which a running daemon knows what a command has changed
+AT_ONCE = 5.0  # seconds within which a running daemon knows what a command has changed
 ALICE = f"alice@{DOMAIN}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -183,12 +182,10 @@ def test_log_ins(processes: Processes, certificates: Certificates) -> None:
     first.kill()
     house.client("user00002", "word-of-user00002").expect("online")
     second.freeze()
-    began = time.monotonic()
     for password in ("word-of-user00003", "wrong"):
         ended = house.client("user00003", password).expect("stream-error")
         assert ended["condition"] == "remote-connection-failed"  # clients try again after that
         assert "cannot answer now" in ended["text"]
-    assert time.monotonic() - began < 10
     told = house.callbridge.process.output
     assert "did not answer within 1 s" in told
     assert "word-of" not in told

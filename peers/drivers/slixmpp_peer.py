@@ -91,13 +91,13 @@ class Peer:
     async def do_ping(self, command: dict[str, Any]) -> None:
         """XEP-0199."""
         assert self._stream is not None
-        ping = self._stream.plugin["xep_0199"].send_ping(command["to"], timeout=10)
+        ping = self._stream.plugin["xep_0199"].send_ping(command["to"], timeout=25)
         await self._answer(command, ping)
 
     async def do_disco(self, command: dict[str, Any]) -> None:
         """XEP-0030, disco#info."""
         assert self._stream is not None
-        info = self._stream.plugin["xep_0030"].get_info(jid=command["to"], timeout=10, cached=False)
+        info = self._stream.plugin["xep_0030"].get_info(jid=command["to"], timeout=25, cached=False)
         await self._answer(command, info)
 
     async def _answer(self, command: dict[str, Any], request: Any) -> None:

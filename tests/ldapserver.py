@@ -45,6 +45,7 @@ class MemoryLdap:
     @ivar bind_code: What a bind is answered with, right or wrong.
     @ivar bind_text: The words of a bind that fails.
     @ivar account_code: What the right bind of our own account is answered with.
+    @ivar silent_for: A name whose bind is not answered.
     @ivar policy: The response control of the password policy.
     @ivar search_code: What a search ends with.
     @ivar most_values: Values of an attribute that an answer has; the others are asked for by
@@ -65,6 +66,7 @@ class MemoryLdap:
     bind_code: int | None = None
     bind_text: str = ""
     account_code: int = 0
+    silent_for: str = ""
     policy: bytes | None = None
     search_code: int = 0
     most_values: int | None = None
@@ -150,6 +152,8 @@ class _Transport(MemoryTransport):
             credential = message.authentication
             assert isinstance(credential, sansldap.SimpleCredential)
             server.binds.append(message.name)
+            if message.name == server.silent_for:
+                return
             held = server.entries.get(message.name, {}).get("userpassword", [])
             right = credential.password.encode() in held
             if message.name == READER:

@@ -353,6 +353,18 @@ class HostileTests(SynchronousTestCase):
         self.assertEqual(faults.LDAP_BROKEN.name, error.fault)
         self.assertIn("ends the connection, and says unavailable (52): going down", error.cause)
 
+    def test_too_large_unasked(self) -> None:
+        """Not even the name is taken of an entry that nobody asked for."""
+        head = b"\x02\x01\x09\x64\x83\x20\0\0\x04\x04cn=x" + bytes(MOST_HEAD)
+        for asks in (False, True):
+            connection = connected(self.clock, MemoryLdap(frozen=True))
+            bound = begun(connection.bind(READER, "s3cret", 2)) if asks else None
+            connection.dataReceived(b"\x30\x83\x20\0\x05" + head)
+            self.assertTrue(connection.closed)
+            if bound is not None:
+                error = self.failureResultOf(bound, StepError).value
+                self.assertIn("it answers what was not asked (bind)", error.cause)
+
     def test_references(self) -> None:
         """References are counted, and not without an end."""
         reference = b"\x30\x0b\x02\x01\x01\x73\x06\x04\x04ldap"

@@ -357,6 +357,22 @@ class AwayTests(StageCase):
         self.assertIs(True, self.right(password="s3cret"))
         self.assertIsNone(self.directory.servers.problem)
 
+    def test_silent_of_one_user(self) -> None:
+        """Nor does a bind that waits for where one user's password is."""
+        self.stage.person("bob")
+        self.dc1.silent_for = self.dc2.silent_for = f"uid=bob,{BASE}"
+        asked = self.verify("bob")
+        self.clock.advance(2.1)
+        self.assertIs(True, self.right())
+        self.clock.advance(2.1)
+        self.assertEqual(faults.LDAP_SILENT.name, self.fault(asked))
+        self.assertIn("(bind)", self.flushed.cause)
+        self.assertEqual([None, None], [each.problem for each in self.stage.servers.states])
+        self.dc2.silent_for = ""
+        asked = self.verify("bob")
+        self.clock.advance(2.1)
+        self.assertIs(True, self.successResultOf(asked))
+
     def test_no_account(self) -> None:
         """Who has no account is told that one is wanted, and no server is to blame."""
         self.set_up(bind_name="", bind_password=None)

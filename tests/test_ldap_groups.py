@@ -226,6 +226,17 @@ class SyncTests(SyncCase):
         self.assertEqual(f"cn=all,{BASE}", left_out.entry)
         self.assertIn("only the first", left_out.reason)
 
+    def test_slow_ranges(self) -> None:
+        """All groups together have their time; users are users for all that."""
+        self.set_up(groups_base=BASE, page_size=1_000, sync_timeout=10)
+        members = [f"cn={number}" for number in range(20)]
+        self.dc1.add(f"cn=all,{BASE}", objectClass="group", cn="All", member=members)
+        self.dc1.most_values, wait = 1, self.stage.clock.advance
+        self.patch(type(self.dc1), "ranged_code", property(lambda _: wait(9)))
+        self.assertEqual(1, self.run_it().left_out)
+        self.assertIn("did not answer within 120 s", self.store.left_out("ldap")[0].reason)
+        self.assertEqual(10, len(self.store.users("ldap")))
+
     def test_gone_meanwhile(self) -> None:
         """A group that is gone before all its members were read is left out."""
         collected = CollectedGroups("ad")

@@ -339,10 +339,12 @@ class LdapConnection(Protocol):
         for frame in frames:
             if self.closed:
                 return
-            if isinstance(frame, TooLarge):
-                self._found(FoundEntry(frame.dn[:MOST_VALUE], {}, frame.problem))
-            else:
+            if not isinstance(frame, TooLarge):
                 self._frame_received(frame)
+            elif self._waits is None or self._awaited is not sansldap.SearchResultDone:
+                self._give_up(self._broken(_WRONG["ProtocolError"]))
+            else:
+                self._found(FoundEntry(frame.dn[:MOST_VALUE], {}, frame.problem))
 
     def _frame_received(self, frame: bytes) -> None:
         self._read += len(frame)

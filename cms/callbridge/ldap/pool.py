@@ -34,8 +34,9 @@ class Pool:
     server is tried, as long as there is time: searches and binds can be done twice.
 
     A server that says no to everything is left alone for a while, but not for what it says of a
-    bind: that it is unavailable may be meant of this user alone, whose password another server
-    has, and he could keep out everybody.  Each log-in has searched before, which shows the rest.
+    bind, or does not say: that it is unavailable, or waits, may be meant of this user alone, whose
+    password another server has, and he could keep out everybody.  Each log-in has searched before,
+    which shows the rest.
 
     @param as_account: Whether they are bound as our own account, for searches; else whoever
         uses one binds.
@@ -116,20 +117,16 @@ class Pool:
             except StepError as problem:
                 connection.close()
                 # A connection that waited may have been closed meanwhile: no server's fault.
-                if is_fresh or problem.fault == faults.LDAP_SILENT.name:
-                    self._servers.failed(connection.server, problem, seconds)
-                if deadline - self._clock.seconds() < LEAST_WAIT:
+                is_fault = is_fresh or problem.fault == faults.LDAP_SILENT.name
+                goes_on = not is_fault or self._goes_on(connection, problem, seconds, besides)
+                if not goes_on or deadline - self._clock.seconds() < LEAST_WAIT:
                     raise
             except Refused as no:
                 if no.code not in codes.OF_THE_SERVER or self._is_nobody(no):
                     self._give_back(connection)
                     raise
                 connection.close()
-                if self._as_account:
-                    self._servers.failed(connection.server, refusal(no), seconds)
-                    continue
-                besides.add(connection.server)
-                if not self._servers.works(besides):
+                if not self._goes_on(connection, refusal(no), seconds, besides):
                     raise
             except BaseException:
                 connection.close()
@@ -139,6 +136,20 @@ class Pool:
                 return result
             finally:
                 self._used.discard(connection)
+
+    def _goes_on(
+        self,
+        connection: LdapConnection,
+        problem: StepError,
+        seconds: float,
+        besides: set[LdapServer],
+    ) -> bool:
+        """Blame a server for all, or for this one operation; whether another one is asked."""
+        if self._as_account:
+            self._servers.failed(connection.server, problem, seconds)
+            return True
+        besides.add(connection.server)
+        return self._servers.works(besides)
 
     def _is_nobody(self, no: Refused) -> bool:
         """Whether it wants an account: so Active Directory says that, and no server does better."""

@@ -278,6 +278,7 @@ class Sync:
         settings = self._settings
         if not settings.groups_base:
             return
+        began = self._clock.seconds()
         wanted = _Wanted(settings.groups_base, settings.groups_filter, ATTRIBUTES)
         connection.most_values = MOST_IN_GROUP
         try:
@@ -288,6 +289,7 @@ class Sync:
                 if not dn:
                     break
                 groups.take_more(await self._rest(connection, dn, attributes))
+                self._refuse_late(began, MOST_GROUPS, connection)
         except Refused as no:
             groups.problem = f"{no.peer} says {no.words}"
         except StepError as problem:
@@ -322,8 +324,7 @@ class Sync:
         @raise StepError: it comes to no end.
         """
         settings, cookie, number, empty = self._settings, b"", 0, 0
-        seconds = (most // settings.page_size + 2) * settings.sync_timeout
-        until = self._clock.seconds() + seconds
+        began = self._clock.seconds()
         while number <= most:
             page = await connection.search(
                 *(wanted.base, wanted.filter, wanted.attributes, settings.sync_timeout),
@@ -337,13 +338,25 @@ class Sync:
                 return True
             number += len(page.entries)
             empty += not page.entries
-            doing = {"peer": connection.peer, "doing": "search"}
             if empty > MOST_EMPTY:
                 problem = f"it gives more than {MOST_EMPTY} pages without an entry, and no last one"
-                raise faults.LDAP_BROKEN.error(**doing, problem=problem)
-            if self._clock.seconds() > until:
-                raise faults.LDAP_SILENT.error(**doing, seconds=f"{seconds:g}")
+                raise faults.LDAP_BROKEN.error(
+                    peer=connection.peer, doing="search", problem=problem
+                )
+            self._refuse_late(began, most, connection)
         return False
+
+    def _refuse_late(self, began: float, most: int, connection: LdapConnection) -> None:
+        """
+        All answers together have the time of as many pages as so many entries fill.
+
+        @raise StepError: it is over.
+        """
+        seconds = (most // self._settings.page_size + 2) * self._settings.sync_timeout
+        if self._clock.seconds() - began > seconds:
+            raise faults.LDAP_SILENT.error(
+                peer=connection.peer, doing="search", seconds=f"{seconds:g}"
+            )
 
     def _cut(self, collected: Collected, problem: str) -> StepError:
         return faults.SYNC_CUT.error(

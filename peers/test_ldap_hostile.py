@@ -24,10 +24,11 @@ from peers.api import Administration
 from peers.certs import Certificates
 from peers.clients import Driver
 from peers.contract import DOMAIN, ROOT
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import Callbridge, XmppServer, daemon_environment, toml_text
 from peers.drivers import hostile_ldap as hostile
 from peers.network import free_port, listens, wait_until
 from peers.processes import Processes, children
+from peers.tools import script
 from peers.wire import WireClient
 
 READER, READER_PASSWORD = f"cn=reader,{hostile.BASE.decode()}", "reads-everything-here"
@@ -135,6 +136,7 @@ ROWS = {
     "cut": broken("the connection was lost"),
     "stray": FINE,
 }
+SLOW = ("silent", "no-tls", "drip", "bind-drip")
 # What the log says as an error; all else would be unexpected.
 SAID = (
     "The sync of ",
@@ -154,6 +156,7 @@ class Siege:
     @ivar again: Of those when all are good again.
     @ivar came_in: Whether a user of each did while it was bad.
     @ivar right: Whether those of the right one did, and after how many seconds.
+    @ivar checked: What C{cms check} said of all but those that make it wait.
     """
 
     def __init__(self, processes: Processes, certificates: Certificates) -> None:
@@ -164,6 +167,7 @@ class Siege:
             *(processes, certificates, "s3cret"),
             server_address=f"localhost:{self.server.component_port}",
         )
+        self._processes = processes
         self.api = Administration(self.callbridge.directory / "state")
         self._trust = certificates.trust
         # A name that nobody has stored is asked of those before the right one as well.
@@ -223,9 +227,20 @@ class Siege:
                 until.set()
         self.right = right.result()
         self.most_after = self._most_memory()
+        self.checked = self._check()
         self._turn("good")
         wait_until(lambda: all(self._log_in(f"{kind}.2") for kind in ROWS), 20.0, "all to come in")
         self.again = self._sync()
+
+    def _check(self) -> str:
+        settings = {**self.callbridge.settings}
+        settings["directory"] = [self._directory(kind) for kind in self.ports if kind not in SLOW]
+        file = self.callbridge.directory / "check.toml"
+        file.write_text(toml_text(settings))
+        command = [*script("cms"), "check", "--config", str(file)]
+        status, output = self._processes.run("check", command, env=daemon_environment())
+        assert status == 1
+        return output
 
     def _turn(self, into: str) -> None:
         self._ldap.do(into)
@@ -345,6 +360,18 @@ def test_right(siege: Siege) -> None:
     assert not late
     assert {".new" in user for user, *_ in siege.right} == {True, False}
     assert siege.bad[RIGHT]["state"] == "complete"
+
+
+def test_check(siege: Siege) -> None:
+    """C{cms check} comes to its end, and says the same of each."""
+    failed = [line for line in siege.checked.splitlines() if "FAILED" in line]
+    for kind, row in ROWS.items():
+        if row.fault not in (faults.LDAP_UNREACHABLE.name, faults.SYNC_BROKEN.name):
+            continue
+        words = row.words.format(port=siege.ports[kind]).removeprefix("after 10 entries: ")
+        of_it = [line for line in failed if f":{siege.ports[kind]}" in line]
+        assert kind in SLOW or any(words in line for line in of_it), (kind, of_it)
+    assert "Traceback" not in siege.checked
 
 
 def test_memory(siege: Siege) -> None:

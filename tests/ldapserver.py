@@ -192,8 +192,9 @@ class _Transport(MemoryTransport):
             (c for c in message.controls if isinstance(c, sansldap.PagedResultControl)), None
         )
         begin = int(paged.cookie or b"0") if paged is not None else 0
-        size = paged.size if paged is not None else len(found)
-        end = begin + min(size, size if server.most_page is None else server.most_page)
+        end = begin + paged.size if paged is not None else len(found)
+        if paged is not None and server.most_page is not None:
+            end = min(end, begin + server.most_page)
         if paged is not None:
             server.pages += 1
             if server.cut_after is not None and server.pages > server.cut_after:

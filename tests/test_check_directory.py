@@ -172,6 +172,29 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(["warning ldap-server-fails", *BY_THE_SECOND], self.said(found)[1:])
         self.assertEqual("3", found[-1].evidence["entries"])
 
+    def test_endless(self) -> None:
+        """Nor is one of empty pages for ever taken for one that holds nobody."""
+        self.person("anna")
+        self.first.most_page, self.first.endless = 0, True
+        found = self.look()
+        self.assertEqual(["warning ldap-server-fails", *BY_THE_SECOND], self.said(found)[1:])
+        assert found[1].problem is not None
+        self.assertIn("more than 100 pages without an entry", found[1].problem.cause)
+
+    def test_told_twice(self) -> None:
+        """An entry that a server tells twice can log in, as the Callbridge has it."""
+        self.person("anna", userAccountControl="514")
+        self.person("bert")
+        for server in (self.first, self.second):
+            for uid, closed in (("anna", "514"), ("bert", "512")):
+                held = {"objectClass": "person", "uid": uid, "cn": uid}
+                again = f"UID={uid}, {BASE.upper()}"
+                server.add(again, **held, userAccountControl=closed)
+        found = self.look("bert")
+        self.assertEqual(["passed"] * 4, [each.result for each in found])
+        shown = found[1].evidence
+        self.assertEqual(("4", "2", "1"), (shown["entries"], shown["users"], shown["disabled"]))
+
     def test_nobody_lacks_the_right_thing(self) -> None:
         """An entry without an address is named; an address that two have as well."""
         self.person("anna")

@@ -104,6 +104,12 @@ class Request:
         self.paged = PAGED in data[at:]
 
     @property
+    def is_for_base(self) -> bool:
+        """Of a search: whether it is for the base alone, as C{cms check} does it first."""
+        _, _, at = read_element(self.body)
+        return read_element(self.body, at)[1] == b"\0"
+
+    @property
     def name(self) -> bytes:
         """Of a bind."""
         _, _, at = read_element(self.body)
@@ -231,6 +237,8 @@ class Server:
                 right = (request.name, request.password) == self.reader
                 right = right or request.password == self.password
                 peer.send(message(request.number, result(_BOUND, 0 if right else 49)))
+        elif request.tag == _SEARCH and request.is_for_base:
+            peer.send(message(request.number, entry(BASE)) + self.done(request))
         elif request.tag == _SEARCH and not self._is_bad(AT_SEARCH, peer, request):
             peer.send(self.found(request) + self.done(request))
 

@@ -18,11 +18,22 @@ from cms.callbridge.ldap.settings import LdapServer, LdapSettings
 from cms.signalflow import StepError
 
 _T = TypeVar("_T")
+MOST_EMPTY = 100  # pages without an entry, as Active Directory gives some when a page takes long
 
 
 def refusal(no: Refused, doing: str = "search") -> StepError:
     """A server's no, as a fault."""
     return faults.LDAP_REFUSED.error(peer=no.peer, doing=doing, problem=no.words)
+
+
+def refuse_endless(empty: int, peer: str) -> None:
+    """
+    @param empty: Pages of an answer that have no entry, so far.
+    @raise StepError: there are too many of them.
+    """
+    if empty > MOST_EMPTY:
+        problem = f"it gives more than {MOST_EMPTY} pages without an entry, and no last one"
+        raise faults.LDAP_BROKEN.error(peer=peer, doing="search", problem=problem)
 
 
 class Pool:

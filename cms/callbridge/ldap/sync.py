@@ -41,6 +41,7 @@ from cms.callbridge.ldap.groups import (
     MOST_RANGES,
     CollectedGroups,
 )
+from cms.callbridge.ldap.pool import refuse_endless
 from cms.callbridge.ldap.settings import ANYTHING
 from cms.linkprotocol.groups import Group
 from cms.process.clocks import wall_clock
@@ -52,7 +53,6 @@ from cms.state.database import StoreUnusable
 NAMED = 5  # entries in a line of the log
 SOON = 10.0  # seconds after the start within which the first sync begins
 RETRY = 300.0  # seconds at most until a sync that failed is tried again
-MOST_EMPTY = 100  # pages without an entry, as Active Directory gives some when a page takes long
 
 
 @frozen
@@ -338,11 +338,7 @@ class Sync:
                 return True
             number += len(page.entries)
             empty += not page.entries
-            if empty > MOST_EMPTY:
-                problem = f"it gives more than {MOST_EMPTY} pages without an entry, and no last one"
-                raise faults.LDAP_BROKEN.error(
-                    peer=connection.peer, doing="search", problem=problem
-                )
+            refuse_endless(empty, connection.peer)
             self._refuse_late(began, most, connection)
         return False
 

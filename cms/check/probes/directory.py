@@ -5,7 +5,6 @@ the first that works base, filter and mappings, and one user by name.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -19,8 +18,9 @@ from cms.callbridge.directories.store import StoreError
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
 from cms.callbridge.ldap.directory import refuse_unread
+from cms.callbridge.ldap.groups import comparable
 from cms.callbridge.ldap.mapping import Lacking, entries_of
-from cms.callbridge.ldap.pool import refusal
+from cms.callbridge.ldap.pool import refusal, refuse_endless
 from cms.callbridge.ldap.servers import SERVICE, Connector, TcpConnector, bind_account, server_of
 from cms.callbridge.ldap.settings import ANYTHING, LdapServer, LdapSettings
 from cms.callbridge.ldap.users import COMPUTED, LdapUser, attributes_of, read_user
@@ -47,7 +47,7 @@ class Seen:
     @ivar present: Attributes that somebody has.
     @ivar left: How many cannot log in.
     @ivar named: The first of them, and why.
-    @ivar users: Addresses, and how many entries have each.
+    @ivar users: Addresses, and the DNs that have each.
     @ivar cut: Why not all were seen; empty if they were.
     """
 
@@ -55,7 +55,7 @@ class Seen:
     present: set[str] = field(factory=set)
     left: int = 0
     named: list[str] = field(factory=list)
-    users: Counter[str] = field(factory=Counter)
+    users: dict[str, set[str]] = field(factory=dict)
     disabled: int = 0
     cut: str = ""
 
@@ -252,7 +252,7 @@ class DirectoryProbe:
 
     async def _entries(self, connection: LdapConnection) -> Seen:
         """All entries that the filter fits, page by page as a sync reads them."""
-        settings, seen, cookie = self._settings, Seen(), b""
+        settings, seen, cookie, empty = self._settings, Seen(), b"", 0
         until = self._reactor.seconds() + PAGING * self._stage
         while True:
             try:
@@ -273,6 +273,8 @@ class DirectoryProbe:
             cookie = page.cookie
             if not cookie:
                 return seen
+            empty += not page.entries
+            refuse_endless(empty, connection.peer)
             if self._reactor.seconds() >= until or seen.count >= settings.most_users:
                 seen.cut = "not all of them were looked at"
                 return seen
@@ -287,8 +289,9 @@ class DirectoryProbe:
         except StoreError as problem:
             seen.leave_out(f"{printable(entry.dn)} ({problem})")
         else:
-            seen.users[user.name] += 1
-            seen.disabled += user.disabled
+            known, dn = seen.users.setdefault(user.name, set()), comparable(user.dn)
+            seen.disabled += user.disabled and dn not in known
+            known.add(dn)
 
     def _read(self, entry: FoundEntry) -> LdapUser:
         return read_user(entry, self._settings, self._domain, wall_clock(self._reactor)())
@@ -321,11 +324,11 @@ class DirectoryProbe:
         return None
 
     def _warn(self, seen: Seen, peer: str) -> None:
-        twice = [name for name, count in seen.users.items() if count > 1]
-        left = seen.left + sum(seen.users[name] for name in twice)
+        twice = {name: len(dns) for name, dns in seen.users.items() if len(dns) > 1}
+        left = seen.left + sum(twice.values())
         if not left:
             return
-        several = [f"{name}@{self._domain} ({seen.users[name]} entries)" for name in twice]
+        several = [f"{name}@{self._domain} ({count} entries)" for name, count in twice.items()]
         named = [*several, *seen.named][:MOST_NAMED]
         if left > len(named):
             named.append("...")
@@ -398,7 +401,7 @@ class DirectoryProbe:
         his = entries_of(address, settings.jid)
         for wanted in () if his is None else (FilterAnd([settings.search_filter, his]), his):
             found = await self._users(connection, wanted, address)
-            if len(found) > 1:
+            if len({comparable(user.dn) for user in found}) > 1:
                 raise faults.LDAP_AMBIGUOUS.error(directory=settings.name, address=address)
             if found:
                 return found[0], wanted is his

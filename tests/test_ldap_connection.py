@@ -171,7 +171,7 @@ class ConnectionTests(SynchronousTestCase):
         found = begun(self.connection.search(BASE, PEOPLE, ("uid", "cn"), 1, most=9))
         entries = self.successResultOf(found).entries
         self.assertEqual(
-            ["", "", "it has more than 1000 values", "it is longer than 1048576 bytes", ""],
+            ["", "", "it has more than 1000 values", "it is longer than 131072 bytes", ""],
             [entry.problem for entry in entries],
         )
         self.assertEqual([f"uid=dan,{BASE}", f"uid=eve,{BASE}"], [e.dn for e in entries[3:]])

@@ -15,7 +15,7 @@ from cms import faults
 from cms.callbridge.directories.making import House
 from cms.callbridge.directories.synced import SyncOutcome
 from cms.callbridge.ldap import collected
-from cms.callbridge.ldap.connection import FoundEntry
+from cms.callbridge.ldap.connection import MOST_BYTES, FoundEntry
 from cms.callbridge.ldap.mapping import parse_template
 from cms.callbridge.metrics import DirectoriesCollector
 from cms.callbridge.passwords.scram import derive
@@ -377,6 +377,16 @@ class BelievedTests(SyncCase):
             self.dc1.person(f"bad {number}")
         self.assertEqual(5, self.run_it().left_out)
         self.assertEqual(3, len(self.store.left_out("ldap")))
+
+    def test_filled_up(self) -> None:
+        """However many have filled up their entries, the others are synchronised."""
+        self.set_up(page_size=100)
+        for number in range(80):
+            self.dc1.person(f"large{number}", cn="x" * (MOST_BYTES - 200))
+        for number in range(10):
+            self.dc1.person(f"huge{number}", cn="x" * 2_000_000)
+        outcome = self.run_it()
+        self.assertEqual((90, 10), (outcome.users, outcome.left_out))
 
     def test_kept(self) -> None:
         """Of an entry that is filled up little is kept until the sync ends."""

@@ -158,7 +158,7 @@ LDAP_ENTRY_TOO_LARGE = Fault(
     on=Side.CALLBRIDGE | Side.CHECK,
     symptoms=(
         "one user of a directory gets temporary-auth-failure, all others log in",
-        "a message is longer than 1048576 bytes",
+        "an entry is longer than 131072 bytes",
     ),
     cause="The entry {dn} is passed over: {problem}.",
     cure=(

@@ -400,10 +400,10 @@ AT_SEARCH: dict[str, Bad] = {
     ),
     "nested-filter": _then_hang(_nested_filter),
     "long-tag": _then_hang(
-        lambda p, r: message(r.number, p.server.person(b"long"), b"\xbf" + b"\xff" * 250_000)
+        lambda p, r: message(r.number, p.server.person(b"long"), b"\xbf" + b"\xff" * 120_000)
     ),
     "long-number": _then_hang(
-        lambda p, r: message(r.number, p.server.person(b"long"), _with_number(b"\x7f" * 250_000))
+        lambda p, r: message(r.number, p.server.person(b"long"), _with_number(b"\x7f" * 120_000))
     ),
     "other-id": _then_hang(lambda p, r: message(r.number + 1, p.server.person(b"other"))),
     "no-id": _then_hang(lambda p, _: message(0, p.server.person(b"other"))),
@@ -424,7 +424,7 @@ AT_SEARCH: dict[str, Bad] = {
     "unasked": _beside(
         lambda p, r: message(
             r.number,
-            p.server.person(b"unasked", userPassword=b"hidden", junk=[b"j" * 1_000] * 500),
+            p.server.person(b"unasked", userPassword=b"hidden", junk=[b"j" * 1_000] * 100),
         )
     ),
     "told-twice": _beside(lambda p, r: p.server.found(r)),

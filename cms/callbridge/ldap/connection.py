@@ -32,7 +32,7 @@ from cms.signalflow import StepError
 from cms.trust.browser import BrowserVerification
 from cms.trust.connection import connection_of, explain_handshake, tls_evidence
 
-MOST_BYTES = 1 << 20  # of one entry
+MOST_BYTES = 1 << 17  # of one entry, so that those of a page of a hundred fit into an answer
 MOST_VALUES = 1_000  # of one entry
 MOST_ANSWER = 1 << 24  # bytes of one answer, which is many messages
 MOST_REFERENCES = 1_000  # of one answer

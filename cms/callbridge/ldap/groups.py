@@ -27,6 +27,7 @@ ATTRIBUTES: Final = ("cn", "member", "uniqueMember", "memberUid")
 MOST_GROUPS: Final = 10_000  # entries that are read
 MOST_RANGES: Final = 1_000  # of members, in a sync
 MOST_IN_GROUP: Final = 20_000  # values of one, which take 0.2 s to read
+MOST_OF_GROUP: Final = 1 << 20  # bytes of one
 MOST_NAMED: Final = 1_000_000  # members of all of them, who are kept until the sync has ended
 MOST_NAMED_BYTES: Final = 1 << 27  # and of their names
 _BY_DN, _BY_UID = ("member", "uniquemember"), "memberuid"

@@ -38,6 +38,7 @@ from cms.callbridge.ldap.groups import (
     ATTRIBUTES,
     MOST_GROUPS,
     MOST_IN_GROUP,
+    MOST_OF_GROUP,
     MOST_RANGES,
     CollectedGroups,
 )
@@ -280,7 +281,7 @@ class Sync:
             return
         began = self._clock.seconds()
         wanted = _Wanted(settings.groups_base, settings.groups_filter, ATTRIBUTES)
-        connection.most_values = MOST_IN_GROUP
+        connection.most_message, connection.most_values = MOST_OF_GROUP, MOST_IN_GROUP
         try:
             if not await self._pages(connection, wanted, MOST_GROUPS, groups.take):
                 groups.problem = f"there are more than {MOST_GROUPS} groups"

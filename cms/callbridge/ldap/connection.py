@@ -32,7 +32,7 @@ from cms.signalflow import StepError
 from cms.trust.browser import BrowserVerification
 from cms.trust.connection import connection_of, explain_handshake, tls_evidence
 
-MOST_BYTES = 1 << 17  # of one entry, so that those of a page of a hundred fit into an answer
+MOST_BYTES = 1 << 17  # of one entry
 MOST_VALUES = 1_000  # of one entry
 MOST_ANSWER = 1 << 24  # bytes of one answer, which is many messages
 MOST_REFERENCES = 1_000  # of one answer
@@ -402,6 +402,11 @@ class LdapConnection(Protocol):
             words = reason.getErrorMessage().rstrip(".")
             self._over(self._broken(f"the connection was lost ({words})"))
         self.on_lost(self)
+
+
+def most_in_page(connection: LdapConnection) -> int:
+    """Entries that fit into an answer, however large each is that is read."""
+    return MOST_ANSWER // (connection.most_message or MOST_BYTES) - 1
 
 
 def _unread(problem: Exception) -> str:

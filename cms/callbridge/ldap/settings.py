@@ -250,8 +250,8 @@ class LdapSettings:
         Seconds(1, 600), "that a server has for each page of a sync", default=30.0
     )
     page_size: int = setting(
-        Count(1, 1000),
-        "entries in a page (RFC 2696)",
+        Count(1, 100),
+        "entries in a page (RFC 2696); of groups at most 15",
         default=100,
         why="reading one takes some 8 ms, in which nobody else is served",
     )

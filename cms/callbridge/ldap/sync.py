@@ -32,7 +32,7 @@ from cms.callbridge.directories.synced import (
 )
 from cms.callbridge.ldap import codes
 from cms.callbridge.ldap.collected import Collected, difference
-from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused
+from cms.callbridge.ldap.connection import FoundEntry, LdapConnection, Refused, most_in_page
 from cms.callbridge.ldap.directory import LdapDirectory
 from cms.callbridge.ldap.groups import (
     ATTRIBUTES,
@@ -325,12 +325,13 @@ class Sync:
         @raise StepError: it comes to no end.
         """
         settings, cookie, number, empty = self._settings, b"", 0, 0
+        size = min(settings.page_size, most_in_page(connection))
         began = self._clock.seconds()
         while number <= most:
             page = await connection.search(
                 *(wanted.base, wanted.filter, wanted.attributes, settings.sync_timeout),
-                most=settings.page_size,
-                page=settings.page_size,
+                most=size,
+                page=size,
                 cookie=cookie,
             )
             take(page.entries)

@@ -135,6 +135,15 @@ ROWS = {
     "nul": LEFT_OUT,
     "cut": broken("the connection was lost"),
     "stray": FINE,
+    "nobody": Row(
+        *(faults.SYNC_EMPTY.name, f"found no user, and {USERS} are known", "--allow-removal"),
+        comes_in=True,
+    ),
+    "few": Row(
+        *(faults.SYNC_REMOVES.name, f"would shut out 5 of {USERS} users", "--allow-removal"),
+        comes_in=True,
+    ),
+    "ranges": LEFT_OUT,
 }
 SLOW = ("silent", "no-tls", "drip", "bind-drip")
 # What the log says as an error; all else would be unexpected.
@@ -207,6 +216,7 @@ class Siege:
             "sync_timeout": 2,
             "sync_interval": 0,
             "most_users": MOST_USERS,
+            "groups_base": hostile.BASE.decode() if kind == "ranges" else "",
         }
 
     def run(self) -> None:

@@ -12,6 +12,7 @@ All messages are made by hand, since no library makes those that are wanted here
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import struct
@@ -106,8 +107,8 @@ class Request:
     @property
     def is_for_base(self) -> bool:
         """Of a search: whether it is for the base alone, as C{cms check} does it first."""
-        _, _, at = read_element(self.body)
-        return read_element(self.body, at)[1] == b"\0"
+        _, base, at = read_element(self.body)
+        return base == BASE and read_element(self.body, at)[1] == b"\0"
 
     @property
     def name(self) -> bytes:
@@ -347,6 +348,30 @@ def _with_number(octets: bytes) -> bytes:
     return element(0xA0, element(0x30, text(PAGED) + text(held)))
 
 
+def _only(number: int) -> Bad:
+    """To a sync only so many are shown."""
+
+    def answer(peer: Peer, request: Request) -> None:
+        server = peer.server
+        shown = (message(request.number, server.person(user)) for user in server.users[:number])
+        found = b"".join(shown) if request.paged else server.found(request)
+        peer.send(found + server.done(request))
+
+    return answer
+
+
+def _ranges(peer: Peer, request: Request) -> None:
+    """A group that has always another member (MS-ADTS 3.1.1.3.1.3.3)."""
+    server, asked = peer.server, re.search(rb"member;range=([0-9]+)-", request.body)
+    if text(b"member") not in request.body and asked is None:
+        peer.send(server.found(request) + server.done(request))
+        return
+    at = int(asked[1]) if asked else 0
+    member = {f"member;range={at}-{at}": b"uid=%b,%b" % (server.users[0], BASE)}
+    group = entry(b"cn=g,%b" % BASE, cn=b"G", **member)
+    peer.send(message(request.number, group) + server.done(request))
+
+
 def _cut(peer: Peer, request: Request) -> None:
     peer.send(peer.server.found(request)[:-9])
     peer.close()
@@ -445,6 +470,9 @@ AT_SEARCH: dict[str, Bad] = {
         lambda _, r: message(r.number, entry(b"cn=\0nul,%b" % BASE, uid=b"n\0ul", cn=b"\0\n\x1b["))
     ),
     "cut": _cut,
+    "nobody": _only(0),
+    "few": _only(5),
+    "ranges": _ranges,
     "stray": lambda p, r: p.send(
         p.server.found(r) + p.server.done(r) + message(0, p.server.person(b"stray"))
     ),

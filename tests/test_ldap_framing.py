@@ -149,7 +149,9 @@ class FramesTests(SynchronousTestCase):
             self.assertLess(len(sent), MOST_OTHER, name)
         cookie = element(0xA0, element(0x30, element(0x04, b"1.2") + element(0x04, b"c" * 8_000)))
         fit = message(element(0x65, ok), cookie)
-        self.assertEqual([fit], cut(fit, 65_536))
+        padded = message(element(0x65, element(0x0A, bytes(4)) + ok[6:]))
+        for sent in (fit, padded):
+            self.assertEqual([sent], cut(sent, 65_536))
 
     def test_longest(self) -> None:
         """An entry is passed over that somebody may have filled, and not one of 2 GiB."""

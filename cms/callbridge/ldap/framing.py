@@ -22,12 +22,12 @@ MOST_PASSED: Final = 1 << 26  # bytes of an entry that is passed over
 MOST_BESIDE: Final = 1 << 10  # bytes of a message beside its entry, or its URIs
 _SMALL = 2_000  # bytes of a message that takes no time, whatever is in it
 _MOST_DEPTH, _MOST_ELEMENTS = 8, 2_000  # of a message that is no entry
-_MOST_CODE = 2  # bytes of a result code; those of RFC 4520 3.8 need no more
+_MOST_CODE = 0xFFFF  # of a result; those of RFC 4520 3.8 end far below
 _SEQUENCE, _INTEGER, _OCTETS, _SET = 0x30, 0x02, 0x04, 0x31
 _ENTRY, _ENUMERATED, _CONSTRUCTED, _LONG_TAG = 0x64, 0x0A, 0x20, 0x1F
 _RESULTS = frozenset({0x61, 0x65, 0x78})  # of a bind, a search, an extended operation
 _HEADER = 6  # bytes at most: the tag, and a length in up to four octets
-_MOST_ID = 4  # bytes of a message ID, which is at most 2**31 - 1
+_MOST_ID = 4  # bytes of a message ID, which is at most 2**31 - 1, and of a result code
 
 
 class NoLdap(ValueError):
@@ -99,7 +99,8 @@ def _looked_at(message: bytes, start: int, most_values: int) -> bytes | TooLarge
     tag = message[at]
     if tag in _RESULTS:
         begin, end = _inner(message, _inner(message, at, tag)[0], _ENUMERATED)
-        if not 0 < end - begin <= _MOST_CODE:
+        code = message[begin:end]
+        if not 0 < len(code) <= _MOST_ID or int.from_bytes(code, "big") > _MOST_CODE:
             raise NoLdap("a result has no code that LDAP knows")
     if len(message) <= min(_SMALL, 2 * most_values):  # nothing in it takes long
         return message

@@ -27,6 +27,7 @@ from cms.xmlstream.jid import parse_jid
 from tests.support import observe_log
 from tests.test_login_authority import MemoryDirectory
 from tests.test_rooms import ALICE, COMPONENT, DOMAIN, EVE, TEAM, RoomsTests, statuses, to
+from tests.test_xmpp_costs import called
 
 PEER, ELSEWHERE = "198.51.100.9", "203.0.113.5"
 CODE, WRONG = "47114711", "91827364"
@@ -212,22 +213,11 @@ class GuessTests(DoorTests):
 
     def work(self, asked: join.Admit) -> tuple[Any, list[str]]:
         """What the door says, and each call of ours that it made for that."""
-        calls: list[str] = []
-
-        def trace(frame: Any, event: str, _: object) -> None:
-            name = frame.f_code.co_filename
-            of_lines = name.endswith(("/logs.py", "/signalflow.py"))  # they are limited
-            if event == "call" and "/cms/" in name and not of_lines:
-                calls.append(frame.f_code.co_qualname)
-
-        import sys  # noqa: PLC0415
-
-        sys.setprofile(trace)
-        try:
-            decided = self.door.decide(asked)
-        finally:
-            sys.setprofile(None)
-        return self.successResultOf(decided), calls
+        decided: list[Any] = []
+        codes = called(lambda: decided.append(self.door.decide(asked)))
+        of_lines = ("/logs.py", "/signalflow.py")  # they are limited
+        names = [code.co_qualname for code in codes if not code.co_filename.endswith(of_lines)]
+        return self.successResultOf(decided[0]), names
 
     def test_one_amount_of_work(self) -> None:
         """Unknown call ID, wrong passcode, none, and a closed space: the same calls in all."""

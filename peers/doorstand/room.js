@@ -8,6 +8,7 @@ const REFUSED = { full: 'service-unavailable', banned: 'forbidden', members: 're
 export class Room extends EventTarget {
   occupants = new Map();
   messages = [];
+  unheard = [];
   subject = '';
   state = 'out';
 

@@ -115,10 +115,9 @@ function checked(form, checks) {
     const note = byId(`${name}-wrong`);
     note.hidden = !problem;
     note.textContent = problem;
-    here.toggleAttribute("aria-invalid", Boolean(problem));
+    here.removeAttribute("aria-invalid");
     if (problem) here.setAttribute("aria-invalid", "true");
-    const described = [byId(`${name}-hint`) && `${name}-hint`, problem && note.id];
-    here.setAttribute("aria-describedby", described.filter(Boolean).join(" "));
+    here.setAttribute("aria-describedby", `${byId(`${name}-hint`)?.id ?? ""} ${problem && note.id}`.trim());
     if (problem) first ??= here;
   }
   first?.focus();
@@ -164,8 +163,8 @@ let meeting = null;
 /** How a guest asked to be let in, for the case that he has to ask anew.
  *  @type {Record<string, string> | null} */
 let ticket = null;
-/** What was said before somebody had to enter anew. @type {Message[]} */
-let earlier = [];
+/** Where somebody was before he had to enter anew. @type {Room | undefined} */
+let earlier;
 let anewAt = -ANEW_EVERY;
 /** Where somebody was who has to sign in again, since the page was reloaded. @type {Place | null} */
 let wanted = null;
@@ -813,13 +812,13 @@ function leaveRoom() {
 
 /** The room or the session is over. @param {any} why */
 function out(why) {
-  const place = meeting?.place, word = why?.word ?? "gone", now = performance.now();
-  const body = ticket;
+  const word = why?.word ?? "gone", now = performance.now();
+  const body = ticket, { room, place, end } = meeting ?? /** @type {Partial<NonNullable<typeof meeting>>} */ ({});
   ticket = null;
-  earlier = meeting?.room.messages ?? [];
-  meeting?.end();
+  end?.();
   if (body && now > anewAt + ANEW_EVERY && ASKS_ANEW.has(word)) {
     anewAt = now;
+    earlier = room;
     // The Callbridge that admitted him has forgotten it, since it was restarted.
     disconnect();
     forget();
@@ -953,7 +952,7 @@ function avatar(nick) {
   const name = plain(nick);
   let sum = 0;
   for (const character of name) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 6;
-  const [first = "?"] = Array.from(name);
+  const [first = "?"] = [...name];
   return make("span", { class: `avatar tone${sum}`, "aria-hidden": "true" }, first.toLocaleUpperCase());
 }
 
@@ -984,8 +983,7 @@ class Chat {
         make("button", { type: "submit" }, say("send"))));
   }
 
-  send() {
-    const text = this.text.value.trim();
+  send(text = this.text.value.trim()) {
     if (!text) return;
     this.text.value = "";
     this.text.focus();
@@ -1001,9 +999,11 @@ class Chat {
 
   catchUp() {
     const known = new Set(this.room.messages.map((one) => one.id));
-    const before = earlier.filter((one) => !known.has(one.id));
+    const { messages, unheard } = earlier?.jid === this.room.jid ? earlier : this.room;
+    const before = messages.filter((one) => !known.has(one.id));
     for (const one of [...before, ...this.room.messages].slice(-MOST_MESSAGES)) this.add(one);
-    earlier = [];
+    for (const { text } of unheard) this.send(text);
+    earlier = undefined;
     this.down();
   }
 

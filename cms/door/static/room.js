@@ -6,6 +6,7 @@ import { CLIENT, Fault, element, faultOf } from './session.js';
 
 /** @typedef {import('./session.js').Session} Session */
 /** @typedef {import('./session.js').XMLElement} XMLElement */
+/** @typedef {{text: string, stanza: XMLElement, resolve: () => void, reject: (fault: Fault) => void}} Said */
 
 const MUC = 'http://jabber.org/protocol/muc';
 const USER = `${MUC}#user`;
@@ -75,6 +76,7 @@ export class Room extends EventTarget {
   /** @type {Map<string, Occupant>} */ occupants = new Map();
   subject = '';
   /** @type {Message[]} */ messages = [];
+  /** @type {Said[]} */ unheard = []; // what was said, and was not heard when this was left
   /** @type {'out' | 'entering' | 'in' | 'away'} */ state = 'out';
 
   /** @type {Session} */ #session;
@@ -87,7 +89,7 @@ export class Room extends EventTarget {
   /** @type {Map<string, Occupant>} */ #named = new Map();
   /** @type {Set<string> | null} */ #seen = null; // nicknames, while it is entered
   /** @type {Set<string>} */ #known = new Set(); // ids of messages
-  /** @type {Map<string, {stanza: XMLElement, resolve: () => void, reject: (fault: Fault) => void}>} */
+  /** @type {Map<string, Said>} */
   #said = new Map(); // and not heard yet
   /** @type {string[] | null} */ #unsaid = null; // ids of those that are said later: it is not known which the room has, or it refused some
   #self = ''; // the occupant id
@@ -134,7 +136,7 @@ export class Room extends EventTarget {
       if (!this.#wanted || this.#said.size >= MOST_WAITING) throw new Fault(this.#wanted ? 'too-much-waits' : 'not-acceptable');
       if (this.#unsaid) this.#unsaid.push(id);
       else if (this.state === 'in') this.#session.send(stanza);
-      this.#said.set(id, { stanza, resolve: () => resolve(undefined), reject });
+      this.#said.set(id, { text, stanza, resolve: () => resolve(undefined), reject });
     });
     said.catch(() => {}); // whoever does not ask is not told
     return said;
@@ -252,7 +254,8 @@ export class Room extends EventTarget {
     this.#listening = new AbortController();
     this.#entering?.reject(why);
     this.#entering = null;
-    for (const { reject } of this.#said.values()) reject(why);
+    this.unheard = [...this.#said.values()];
+    for (const { reject } of this.unheard) reject(why);
     this.#said.clear();
     this.#unsaid = null;
   }
@@ -339,7 +342,8 @@ export class Room extends EventTarget {
       affiliation: item?.get('affiliation').slice(0, MOST_NAME) ?? '',
       isSelf,
       reconnecting: stanza.child('reconnecting', MEETING) !== undefined,
-      ...flagsOf(shown),
+      .../** @type {Record<typeof FLAGS[number], boolean>} */ (
+        Object.fromEntries(FLAGS.map((flag) => [flag, shown?.get(flag) === 'true']))),
     };
     this.#named.set(nick, occupant);
     this.occupants.set(occupant.id, occupant);
@@ -460,13 +464,6 @@ export class Room extends EventTarget {
 /** @param {XMLElement} stanza of an occupant */
 function idOf(stanza) {
   return stanza.child('occupant-id', 'urn:xmpp:occupant-id:0')?.get('id').slice(0, MOST_NAME) ?? '';
-}
-
-/** @param {XMLElement} [shown] @returns {Record<'hand' | 'muted' | 'camera' | 'screen', boolean>} */
-function flagsOf(shown) {
-  const flags = { hand: false, muted: false, camera: false, screen: false };
-  for (const flag of FLAGS) flags[flag] = shown?.get(flag) === 'true';
-  return flags;
 }
 
 /**

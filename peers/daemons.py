@@ -128,6 +128,7 @@ class XmppServer(Daemon):
     @ivar component_port: TLS from the first byte.
     @ivar component_plain_port: Without TLS.
     @ivar client_port: STARTTLS.
+    @ivar pair: Its certificate.
     """
 
     plugin = XMPP_PLUGIN
@@ -148,7 +149,8 @@ class XmppServer(Daemon):
         self.component_plain_port = free_port()
         self.client_port = free_port()
         self.hostname = f"{name}.{DOMAIN}"
-        pair = certificates.issue(DOMAIN, self.hostname)
+        self._certificates = certificates
+        self.pair = pair = certificates.issue(DOMAIN, self.hostname, "localhost")
         settings = {
             "domain": DOMAIN,
             "hostname": self.hostname,
@@ -175,6 +177,12 @@ class XmppServer(Daemon):
         for kind, port in zip(("web", "web_plain"), ports, strict=True):
             self.settings["listen"][kind] = [f"tcp:{port}:interface=127.0.0.1"]
         return ports
+
+    def callbridge(self) -> Callbridge:
+        """Its C{cb1}, which is to find it on this host."""
+        secret = self.settings["callbridges"]["cb1"]["secret"]
+        address = f"localhost:{self.component_port}"
+        return Callbridge(self._processes, self._certificates, secret, server_address=address)
 
     def start(self) -> Process:
         """Start it, and wait until its listeners are ready."""

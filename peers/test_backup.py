@@ -26,10 +26,7 @@ class System:
         self._processes, self._trust = processes, certificates.trust
         self.server = XmppServer(processes, certificates, {"cb1": SECRET})
         self.server.settings["hostname"] = "localhost"
-        pair = certificates.issue(DOMAIN, "localhost")
-        self.server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
-        address = f"localhost:{self.server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, SECRET, server_address=address)
+        self.callbridge = self.server.callbridge()
         self.callbridge.add_user(ALICE, PASSWORD)
         self.callbridge.space("add", "Sales", "--call-id", "123456789")
         self.server.start()

@@ -9,7 +9,7 @@ import pytest
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_reader
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.processes import Processes
 
 PASSWORD = "password"
@@ -21,11 +21,8 @@ JIDS = (PHONE, DESK, BOB)
 def people(processes: Processes, certificates: Certificates) -> list[Driver]:
     """Alice with two resources, and Bob, logged in."""
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
     server.start()
-    address = f"localhost:{server.component_port}"
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+    callbridge = server.callbridge()
     for user in ("alice", "bob"):
         callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
     callbridge.start()

@@ -103,8 +103,6 @@ class Scene:
         for server in house.servers:
             del server.settings["callbridges"]["cb2"]  # which might have the same users
             server.settings["contacts"] = {"announce_pictures": True}
-            pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-            server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
         ldap = {
             **self.slapd.settings(DOMAIN),
             "nameMapping": "$displayName$",

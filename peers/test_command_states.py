@@ -13,7 +13,7 @@ from attrs import frozen
 from peers.certs import Certificates
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
+from peers.daemons import Daemon, XmppServer, daemon_environment
 from peers.processes import Processes
 from peers.redis import Redis
 from peers.slapd import Slapd, account
@@ -92,12 +92,8 @@ class System:
         redis.start()
         slapd.start()
         self.server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        pair = certificates.issue(DOMAIN, self.server.hostname, "localhost")
-        tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
-        self.server.settings["tls"] |= tls
         self.server.settings["cluster"] = {"engine": redis.address}
-        address = f"localhost:{self.server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        self.callbridge = self.server.callbridge()
         self.callbridge.settings["directory"] = [slapd.settings(DOMAIN), {"kind": "local"}]
         (processes.directory / "secret").write_text("s3cret\n")
         for daemon in self.both:

@@ -55,12 +55,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
     """The daemons, and Bob."""
     with children(tmp_path_factory.mktemp("contacts")) as processes:
         server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-        server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
         server.settings["contacts"] = {"announce_pictures": True}
         server.start()
-        address = f"localhost:{server.component_port}"
-        callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        callbridge = server.callbridge()
         liddell = account("liddell", PASSWORD, displayName="Alice Liddell", thumbnailPhoto=PICTURE)
         slapd = Slapd(processes, certificates, [liddell])
         slapd.start()
@@ -73,7 +70,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         server.process.wait_for("decides log-ins", 10.0)
         bob = slixmpp_contact(processes, BOB, PASSWORD, server.client_port, certificates.trust)
         bob.connected()
-        here = ("127.0.0.1", server.client_port, certificates.trust, pair)
+        here = ("127.0.0.1", server.client_port, certificates.trust, server.pair)
         first = Account(BOB, PASSWORD, *here)
         yield Scene(server, callbridge, bob, processes, certificates, first)
 

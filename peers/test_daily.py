@@ -15,7 +15,7 @@ import pytest
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client, slixmpp_guest
 from peers.contract import DOMAIN, ROOT
-from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
+from peers.daemons import Daemon, XmppServer, daemon_environment
 from peers.network import wait_until
 from peers.processes import Processes, children
 from peers.realclients import Account, Profanity
@@ -34,20 +34,14 @@ class Place:
         self._processes = processes
         self._trust = certificates.trust
         self.server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        pair = certificates.issue(DOMAIN, self.server.hostname, "localhost")
-        self.server.settings["tls"] |= {
-            "certificate": str(pair.certificate),
-            "key": str(pair.key),
-        }
         self.server.start()
-        address = f"localhost:{self.server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        self.callbridge = self.server.callbridge()
         for user in ("alice", "bob", "peggy"):
             self.callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
         self.callbridge.start()
         account = Account(
             *(f"peggy@{DOMAIN}", PASSWORD, "127.0.0.1", self.server.client_port),
-            *(certificates.trust, pair),
+            *(certificates.trust, self.server.pair),
         )
         self.peggy = Profanity(processes, Terminals(processes), account, "reconnect=1\n")
         self.peggy.start()

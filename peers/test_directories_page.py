@@ -9,7 +9,7 @@ from functools import partial
 from peers.certs import Certificates
 from peers.clients import slixmpp_client
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.daemons import XmppServer, daemon_environment
 from peers.ldif import Entry
 from peers.operating import block
 from peers.processes import Processes
@@ -48,11 +48,8 @@ def test_openldap(processes: Processes, certificates: Certificates) -> None:
     slapd = Slapd(processes, certificates, [*TREE, *people], access=page("access"))
     slapd.start()
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
     server.start()
-    address = f"localhost:{server.component_port}"
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+    callbridge = server.callbridge()
     directories = tomllib.loads(page("openldap"))["directory"]
     here = {"servers": [slapd.address], "trust": str(certificates.trust), "groups_base": GROUPS}
     assert directories[1]["bind_name"] == SERVICE

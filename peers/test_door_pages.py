@@ -14,7 +14,7 @@ from peers.browser import SECONDS, Browser, browsing
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_guest
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.firefox import ENTER, firefox
 from peers.network import wait_until
 from peers.processes import Processes
@@ -35,11 +35,8 @@ class System:
         self.processes, self.certificates = processes, certificates
         self.browser = browser
         self.server = server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-        server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
         self.port, _ = server.listen_web()
-        here = f"localhost:{server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=here)
+        self.callbridge = server.callbridge()
         quick = {"first_delay": 0.2, "most_delay": 0.5, "refused_delay": 0.2}
         self.callbridge.settings["link"] = {**quick, "most_refused_delay": 0.5}
         server.settings["web"] = {"title": "Example meetings", "text": "Call 4711 for help."}

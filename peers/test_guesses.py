@@ -6,7 +6,7 @@ import pytest
 
 from peers.certs import Certificates
 from peers.contract import DOMAIN, ROOT
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.processes import Processes
 from peers.tools import require
 
@@ -31,11 +31,8 @@ def test_debian_slixmpp(processes: Processes, certificates: Certificates) -> Non
         )
     assert "slixmpp 1." in version
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    named = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(named.certificate), "key": str(named.key)}
     server.start()
-    address = f"localhost:{server.component_port}"
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+    callbridge = server.callbridge()
     callbridge.add_user(ALICE, "pencil")
     callbridge.start()
     driver = ROOT / "peers" / "drivers" / "slixmpp_logins.py"

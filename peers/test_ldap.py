@@ -12,7 +12,7 @@ from peers.api import Administration
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client, slixmpp_contact
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.daemons import XmppServer, daemon_environment
 from peers.ldif import Entry
 from peers.network import wait_until
 from peers.processes import Processes
@@ -93,12 +93,7 @@ class House:
         self.processes = processes
         self.certificates = certificates
         self.server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        self.callbridge = Callbridge(
-            *(processes, certificates, "s3cret"),
-            server_address=f"localhost:{self.server.component_port}",
-        )
-        pair = certificates.issue(DOMAIN, "localhost", self.server.hostname)
-        self.server.settings["tls"].update(certificate=str(pair.certificate), key=str(pair.key))
+        self.callbridge = self.server.callbridge()
         secret = self.callbridge.directory / "bind-password"
         secret.write_text(READER_PASSWORD)
         if servers:

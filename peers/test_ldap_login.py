@@ -31,7 +31,7 @@ from cms.trust.files import PEMFiles
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_client
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer, daemon_environment
+from peers.daemons import XmppServer, daemon_environment
 from peers.processes import Processes
 from peers.slapd import BASE, DISABLED, READER, READER_PASSWORD, Slapd, account, crowd
 from peers.tools import script
@@ -220,12 +220,8 @@ def test_whole(processes: Processes, certificates: Certificates) -> None:
     slapd = Slapd(processes, certificates, [account(name, PASSWORD) for name in ("anna", "bert")])
     slapd.start()
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
     server.start()
-    callbridge = Callbridge(
-        processes, certificates, "s3cret", server_address=f"localhost:{server.component_port}"
-    )
+    callbridge = server.callbridge()
     callbridge.settings["directory"] = [slapd.settings(DOMAIN), {"kind": "local"}]
     callbridge.settings["login"] = {"directory_timeout": 3}
     callbridge.add_user(f"local@{DOMAIN}", PASSWORD)

@@ -37,8 +37,6 @@ def driver(processes: Processes, name: str, **settings: object) -> Driver:
 def open_server(processes: Processes, certificates: Certificates) -> tuple[XmppServer, int]:
     """A server, and its port for clients without TLS."""
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
     plain = free_port()
     server.settings["listen"] |= {"client_plain": [f"tcp:{plain}:interface=127.0.0.1"]}
     server.start()
@@ -133,9 +131,7 @@ def test_killed(processes: Processes, certificates: Certificates) -> None:
     let in by the new process, which does not resume the link of the old one.
     """
     server, plain = open_server(processes, certificates)
-    callbridge = Callbridge(
-        processes, certificates, "s3cret", server_address=f"localhost:{server.component_port}"
-    )
+    callbridge = server.callbridge()
     users = ["alice", "bob", "carol"]  # one account may not log in so often at once
     for user in users:
         callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)

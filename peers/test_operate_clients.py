@@ -14,7 +14,7 @@ from peers.api import Administration
 from peers.certs import Certificates
 from peers.clients import slixmpp_contact
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, Daemon, XmppServer, daemon_environment
+from peers.daemons import Daemon, XmppServer, daemon_environment
 from peers.desktop import Desktop
 from peers.ldif import Entry
 from peers.network import wait_until
@@ -49,13 +49,9 @@ class Scene:
         )
         self.slapd.start()
         self.server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        self.pair = certificates.issue(DOMAIN, self.server.hostname, "localhost")
-        tls = {"certificate": str(self.pair.certificate), "key": str(self.pair.key)}
-        self.server.settings["tls"] |= tls
         self.server.settings["listen"]["client"].append(f"tcp:{PORT}:interface={HOST}")
         self.server.start()
-        address = f"localhost:{self.server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        self.callbridge = self.server.callbridge()
         self.callbridge.settings["directory"] = [
             {
                 **self.slapd.settings(DOMAIN),
@@ -82,7 +78,7 @@ class Scene:
     def account(self, user: str) -> Account:
         """Of one of them."""
         trust = self.certificates.trust
-        return Account(f"{user}@{DOMAIN}", PASSWORD, HOST, PORT, trust, self.pair)
+        return Account(f"{user}@{DOMAIN}", PASSWORD, HOST, PORT, trust, self.server.pair)
 
     def logged_in(self, user: str, resource: str, times: int = 1) -> Callable[[], bool]:
         """Whether the server says so, of a program of this kind."""

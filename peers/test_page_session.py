@@ -19,7 +19,7 @@ from peers.browser import Browser, browsing
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_guest
 from peers.contract import DOMAIN, ROOT
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.network import free_port, wait_until
 from peers.processes import Processes
 from peers.prosody import Prosody
@@ -85,14 +85,10 @@ class System:
     def __init__(self, processes: Processes, certificates: Certificates, origin: str) -> None:
         self.processes, self.certificates = processes, certificates
         self.server = server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        self.pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-        tls = {"certificate": str(self.pair.certificate), "key": str(self.pair.key)}
-        server.settings["tls"] |= tls
         server.settings["web"] = {"origins": [origin]}
         self.origin = origin
         _, self.plain = server.listen_web()
-        here = f"localhost:{server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=here)
+        self.callbridge = server.callbridge()
         for user in ("alice", "bob", "mallory"):
             self.callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
         self.callbridge.space("add", "Team", "--uri", "team", "--passcode-stdin", text=CODE)
@@ -215,7 +211,7 @@ def test_a_meeting(system: System, browser: Browser) -> None:
 def test_profanity(system: System, browser: Browser) -> None:
     """Chat with somebody on profanity."""
     port, trust = system.server.client_port, system.certificates.trust
-    account = Account(f"mallory@{DOMAIN}", PASSWORD, "127.0.0.1", port, trust, system.pair)
+    account = Account(f"mallory@{DOMAIN}", PASSWORD, "127.0.0.1", port, trust, system.server.pair)
     client = Profanity(system.processes, Terminals(system.processes), account)
     client.start()
     wait_until(lambda: "logged in successfully" in client.shown(), 40.0, "its log-in")

@@ -49,8 +49,6 @@ def test_addresses_and_log_ins(processes: Processes, certificates: Certificates)
     through, by both versions; the server's log has their own addresses.
     """
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    named = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(named.certificate), "key": str(named.key)}
     kinds = ("component", "component_plain", "client", "client_direct", "client_plain")
     ports = {kind: proxied(server, kind) for kind in kinds}
     proxy = HAProxy(processes)

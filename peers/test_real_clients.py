@@ -80,12 +80,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
 
 def _make_scene(processes: Processes, certificates: Certificates) -> Scene:
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
     server.settings["listen"]["client"].append(f"tcp:{PORT}:interface={HOST}")
     server.start()
-    address = f"localhost:{server.component_port}"
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+    callbridge = server.callbridge()
     for user in ("bob", "go", *NAMES):
         callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
     callbridge.start()
@@ -93,7 +90,7 @@ def _make_scene(processes: Processes, certificates: Certificates) -> Scene:
 
     def account(user: str, host: str = "127.0.0.1", port: int = server.client_port) -> Account:
         jid = f"{user}@{DOMAIN}"
-        return Account(jid, PASSWORD, host, port, certificates.trust, pair)
+        return Account(jid, PASSWORD, host, port, certificates.trust, server.pair)
 
     clients: dict[str, RealClient] = {
         "profanity": Profanity(processes, terminals, account("profanity")),

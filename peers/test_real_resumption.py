@@ -63,7 +63,7 @@ class Place:
             self._ours = scene = Scene(
                 processes, certificates, 0, users=2, host=host, port=port, **cuts
             )
-            self.cutter, self.pair, self.port = scene.cutter, scene.pair, scene.ports[2]
+            self.cutter, self.pair, self.port = scene.cutter, scene.server.pair, scene.ports[2]
             self._direct_port = scene.server.client_port
         else:
             self.pair = certificates.issue(DOMAIN, "localhost")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peers.certs import Certificates
 from peers.clients import nbxmpp_guest
 from peers.contract import DOMAIN
 from peers.desktop import Desktop
@@ -19,11 +18,10 @@ SECONDS = 40.0
 DINO_HOST = "127.77.0.2"  # a loopback address of its own: Dino knows no other port than 5222
 
 
-def test_profanity(house: House, processes: Processes, certificates: Certificates) -> None:
+def test_profanity(house: House, processes: Processes) -> None:
     """It enters with the passcode, hears and is heard, is thrown out and says so, and leaves."""
     jid, port = f"mallory@{DOMAIN}", house.server.client_port
-    pair = certificates.issue(DOMAIN, house.server.hostname, "localhost")
-    account = Account(jid, PASSWORD, "127.0.0.1", port, certificates.trust, pair)
+    account = Account(jid, PASSWORD, "127.0.0.1", port, house.trust, house.server.pair)
     client = Profanity(processes, Terminals(processes), account)
     client.start()
     wait_until(lambda: "logged in successfully" in client.shown(), SECONDS, "its log-in")
@@ -90,10 +88,9 @@ def test_nbxmpp(house: House, processes: Processes) -> None:
     wait_until(lambda: house.occupants() == 1, SECONDS, "its end")
 
 
-def test_dino(house: House, processes: Processes, certificates: Certificates) -> None:
+def test_dino(house: House, processes: Processes) -> None:
     """Dino: it enters by its dialog, hears and is heard, and is thrown out."""
-    pair = certificates.issue(DOMAIN, house.server.hostname, "localhost")
-    account = Account(f"bob@{DOMAIN}", PASSWORD, DINO_HOST, PORT, certificates.trust, pair)
+    account = Account(f"bob@{DOMAIN}", PASSWORD, DINO_HOST, PORT, house.trust, house.server.pair)
     house.server.process.stop()
     house.server.settings["listen"]["client"].append(f"tcp:{PORT}:interface={DINO_HOST}")
     house.server.start()

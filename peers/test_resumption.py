@@ -16,7 +16,7 @@ import pytest
 from peers.certs import Certificates
 from peers.clients import Driver, slixmpp_managed
 from peers.contract import DOMAIN, ROOT
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.network import free_port, wait_until
 from peers.processes import Processes
 
@@ -60,16 +60,13 @@ class Scene:
         self._processes = processes
         self.trust = certificates.trust
         self.server = server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-        self.pair = pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-        server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
         plain, direct = free_port(), free_port()
         server.settings["listen"] |= {
             "client_plain": [f"tcp:{plain}:interface=127.0.0.1"],
             "client_direct": [f"tcp:{direct}:interface=127.0.0.1"],
         }
         server.start()
-        address = f"localhost:{server.component_port}"
-        self.callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+        self.callbridge = server.callbridge()
         for number in range(users):
             self.callbridge.add_user(f"u{number}@{DOMAIN}", PASSWORD)
         self.callbridge.start()

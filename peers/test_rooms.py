@@ -57,12 +57,7 @@ def house(processes: Processes, certificates: Certificates) -> House:
     """Started."""
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
     server.start()
-    address = f"localhost:{server.component_port}"
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.process.stop()
-    server.settings["tls"] |= {"certificate": str(pair.certificate), "key": str(pair.key)}
-    server.start()
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+    callbridge = server.callbridge()
     for user in USERS:
         callbridge.add_user(f"{user}@{DOMAIN}", PASSWORD)
     callbridge.space("add", "Team", "--uri", "team", "--passcode-stdin", text=CODE)

@@ -17,7 +17,7 @@ from attrs import frozen
 from peers.certs import Certificates
 from peers.component import STREAM_ERRORS
 from peers.contract import DOMAIN
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.ejabberd import Ejabberd
 from peers.network import wait_until
 from peers.processes import Processes, children
@@ -69,10 +69,7 @@ class Place:
 
 def _ours(processes: Processes, certificates: Certificates) -> int:
     server = XmppServer(processes, certificates, {"cb1": "s3cret"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"].update(certificate=str(pair.certificate), key=str(pair.key))
-    address = f"localhost:{server.component_port}"
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=address)
+    callbridge = server.callbridge()
     for user, password in USERS.items():
         callbridge.add_user(f"{user}@{DOMAIN}", password)
     server.start()

@@ -13,7 +13,7 @@ import pytest
 
 from peers.certs import Certificates
 from peers.contract import DOMAIN, ROOT
-from peers.daemons import Callbridge, XmppServer
+from peers.daemons import XmppServer
 from peers.processes import Processes
 
 ALICE, BOB = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
@@ -54,15 +54,12 @@ def address(processes: Processes, certificates: Certificates) -> str:
     """Where our pair listens, with two users and one component beside the Callbridge."""
     address = loopback()
     server = XmppServer(processes, certificates, {"cb1": "s3cret", "suite": "an0ther"})
-    pair = certificates.issue(DOMAIN, server.hostname, "localhost")
-    server.settings["tls"].update(certificate=str(pair.certificate), key=str(pair.key))
     server.settings["listen"].update(
         client=[f"tcp:5222:interface={address}"],
         client_direct=[f"tcp:5223:interface={address}"],
         component_plain=[f"tcp:5347:interface={address}"],
     )
-    here = f"localhost:{server.component_port}"
-    callbridge = Callbridge(processes, certificates, "s3cret", server_address=here)
+    callbridge = server.callbridge()
     for jid in (ALICE, BOB):
         callbridge.add_user(jid, "pass word")
     server.start()

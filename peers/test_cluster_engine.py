@@ -15,8 +15,10 @@ import pytest
 from attrs import frozen
 
 from cms import faults
+from cms.cluster import scripts
 from peers import stubs
 from peers.certs import Certificates
+from peers.clusterworld import ask
 from peers.component import header as component_header
 from peers.contract import DOMAIN, ROOT
 from peers.daemons import XmppServer
@@ -294,6 +296,33 @@ def test_same_name(stage: Stage) -> None:
     stage.told(faults.CLUSTER_NAME_TAKEN, str(first.settings["hostname"]))
     first.process.stop()
     stage.joins()
+
+
+def test_end_of_a_lease(processes: Processes) -> None:
+    """
+    Nodes renew in step, so one often looks at the very millisecond in which another's lease ends:
+    it is over then, and not one of before the clock was set back.
+    """
+    redis = Redis(processes)
+    redis.start()
+    now = 1_000_000
+    at_this_time = scripts.RENEW.replace("redis.call('TIME')", f"{{'{now // 1000}', '0'}}")
+    assert at_this_time != scripts.RENEW
+    leases = {"one": now + 1, "over": now - 1, "ends": now, "lasts": now + 1, "set": now + 60_001}
+    for name, until in leases.items():
+        ask(redis.port, "HSET", scripts.NODES, name, "1 incarnation {}")
+        ask(redis.port, "HSET", scripts.LEASES, name, str(until))
+        ask(redis.port, "XADD", scripts.inbox(name, 1), "*", "d", "")
+    keys = [str(len(scripts.KEYS)), *scripts.KEYS]
+    ask(redis.port, "EVAL", at_this_time, *keys, "one", "1", "6000", str(now))
+    left = ask(redis.port, "HGETALL", scripts.LEASES)
+    renewed = str(now + 6000)
+    assert dict(zip(left[::2], left[1::2], strict=True)) == {
+        "one": renewed,
+        "lasts": str(now + 1),
+        "set": renewed,
+    }
+    assert sorted(ask(redis.port, "HKEYS", scripts.NODES)) == ["lasts", "one", "set"]
 
 
 def test_killed_and_back(stage: Stage) -> None:

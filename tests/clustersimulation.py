@@ -219,7 +219,7 @@ class MemoryEngine:
             if member is None or member.generation != generation:
                 raise NotAMember
             store.leases[name] = store.now() + LEASE
-            dead = [one for one, until in store.leases.items() if until < store.now()]
+            dead = [one for one, until in store.leases.items() if until <= store.now()]
             judges = judge is not None and abs(store.now() - judge) <= LEASE / 2
             for one in dead if judges else ():
                 store.remove(one)

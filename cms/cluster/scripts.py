@@ -125,7 +125,7 @@ if expected and math.abs(now - expected) <= ARGV[3] / 2 then
     local removed = false
     for at = 1, #all, 2 do
         local untill = tonumber(all[at + 1]) or 0
-        if untill < now then
+        if untill <= now then
             remove(all[at])
             removed = true
         elseif not is_valid(untill) then

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 POLL_SECONDS = 0.01
-PATIENCE = 3  # a machine that is busy with something else stalled for 5 s at a time
+PATIENCE = 3  # for a machine that is busy with something else
 
 # Below what the kernel gives to outgoing connections, so that no connection
 # takes a port between its choice and its use.

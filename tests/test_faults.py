@@ -118,6 +118,9 @@ class CountedTests(SynchronousTestCase):
                 subject="cn", peer="p", days=number, not_after="soon"
             )
             self.assertIn(f"expires in {days}, at soon.", error.cause)
+        bare = r"\{\w+\} (entries|users|sessions|groups|servers|clients|days)\b"
+        for fault in faults.CATALOGUE.values():
+            self.assertNotRegex(f"{fault.cause} {fault.cure}", bare, fault.name)
 
     def test_of_a_drain(self) -> None:
         """What commands and pages say of a server that is drained."""

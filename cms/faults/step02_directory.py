@@ -80,7 +80,7 @@ SYNC_BROKEN = Fault(
         "a sync fails after a part of the users, and log-ins may work",
         "the connection to the LDAP server was lost in a sync",
     ),
-    cause="The sync of {directory} broke off after {count} entries: {problem} Nothing was changed.",
+    cause=SYNC_CUT.cause,
     cure="{mend} Then run the sync again.",
     mend="cms explain {fault}",
 )

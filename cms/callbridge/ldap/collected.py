@@ -21,7 +21,6 @@ class Collected:
     """
     What the pages hold.
 
-    @ivar users: By name; several for one name if entries make the same address.
     @ivar left_out: Who can be no user, the first L{MOST_LEFT_OUT}.
     @ivar number_left_out: How many there were.
     @ivar uids: The names of those who have a C{uid}, by it.
